@@ -1,0 +1,1 @@
+"""Perception-enhanced vision-language models from pluggable tokenizers: perceive, then answer."""

@@ -1,0 +1,41 @@
+"""Every exception of the library. Each message is one sentence that a user can act on.
+
+Catch `PerceptioError` for anything that was asked wrongly or found broken; the command line prints its message
+without a traceback and exits with status 2.
+"""
+
+
+class PerceptioError(Exception):
+    """Something a user can put right: the message says what was asked, what was found and what to do."""
+
+
+class RecipeError(PerceptioError, ValueError):
+    """A recipe, or a setting of one, that cannot be built."""
+
+
+class UnknownNameError(RecipeError, LookupError):
+    """A component, setting or verb that does not exist; the message names the near miss and the known names."""
+
+
+class PluginError(PerceptioError, RuntimeError):
+    """A plugin that is broken, registered twice, or written for another version of the interfaces."""
+
+
+class InterfaceError(PerceptioError, TypeError):
+    """A part that does not keep the promise of its interface: wrong shape, type or missing method."""
+
+
+class CheckpointError(PerceptioError, RuntimeError):
+    """A checkpoint that is missing, truncated, foreign, or could not be written."""
+
+
+class DataError(PerceptioError, ValueError):
+    """A data set on disk, a sample, or a depth map that cannot be used."""
+
+
+class InputError(PerceptioError, ValueError):
+    """An image, question or point given to a model that it cannot answer for."""
+
+
+class TrainingError(PerceptioError, RuntimeError):
+    """Training that cannot go on, such as a loss that is no longer a finite number."""

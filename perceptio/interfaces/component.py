@@ -1,0 +1,54 @@
+"""What every pluggable part has in common: a frozen config that says what it will be and builds it."""
+
+from enum import StrEnum
+from typing import ClassVar
+
+import attrs
+from torch import nn
+
+INTERFACE_VERSION = (1, 0)
+"""Version of the interfaces in this package: (major, minor). A plugin states the one it was written for."""
+
+
+class Kind(StrEnum):
+    """The kinds of component; each has an interface in this package and a hook in `perceptio.hookspecs`."""
+
+    DEPTH = "depth"
+    SEGMENTATION = "segmentation"
+    VISION = "vision"
+    LANGUAGE = "language"
+    HEAD = "head"
+    LOSS = "loss"
+
+
+@attrs.frozen(kw_only=True)
+class ComponentConfig:
+    """Settings of a component, frozen and keyword-only.
+
+    A concrete config states `name`, `kind` and `interface` as class variables, has the `spec` and the `build` of
+    its kind, and never probes devices, prints, or touches files or the network. Weights are read by
+    `load_weights` alone.
+    """
+
+    name: ClassVar[str]
+    kind: ClassVar[Kind]
+    interface: ClassVar[tuple[int, int]]
+
+    def load_weights(self, module: nn.Module) -> bool:
+        """Fill a built module with trained weights.
+
+        Returns:
+            Whether weights were loaded; the default has none to load, and the part keeps its random values.
+        """
+        return False
+
+
+def parameter_groups(module: nn.Module) -> dict[str, list[nn.Parameter]]:
+    """The parameters of a part by the group names with which `TrainConfig.train` selects them.
+
+    A part may publish finer groups through a method `parameter_groups() -> dict[str, list[Parameter]]`, whose
+    values partition its parameters; every part has the group `""`, which is all of them.
+    """
+    groups = {"": list(module.parameters())}
+    publish = getattr(module, "parameter_groups", None)
+    return groups | publish() if publish is not None else groups

@@ -1,0 +1,199 @@
+"""Depth tokenizers: dense depth maps <-> a short row of codes that a language model can emit.
+
+Shapes: B batch, H W pixels, h w grid cells, L = h*w codes, K codebook size, C latent width.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from typing import Protocol, runtime_checkable
+
+import attrs
+import torch
+from torch import Tensor, nn
+
+from perceptio.errors import DataError
+from perceptio.interfaces.component import ComponentConfig
+
+
+@attrs.frozen(kw_only=True)
+class DepthConvention:
+    """What a depth value in [0, 1] means.
+
+    Relative (`near_m` and `far_m` are None): inverse depth, scaled by each image's own minimum and maximum, near
+    is one, as a disparity teacher such as Depth Anything V2 gives it; it has no metres. Metric: far is one,
+    logarithmic between `near_m` and `far_m` metres, so that equal steps are equal ratios.
+    """
+
+    near_m: float | None = None
+    far_m: float | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if (self.near_m is None) != (self.far_m is None):
+            raise ValueError(
+                "A metric depth convention needs both near_m and far_m; a relative one has neither."
+            )
+        if self.near_m is not None and self.far_m is not None and not 0 < self.near_m < self.far_m:
+            raise ValueError(f"near_m ({self.near_m}) must be above 0 and below far_m ({self.far_m}).")
+
+    @property
+    def metric(self) -> bool:
+        """Whether values can be turned into metres."""
+        return self.near_m is not None
+
+    @property
+    def near_is_one(self) -> bool:
+        """Whether larger values are nearer to the camera."""
+        return not self.metric
+
+    def to_metres(self, unit: Tensor) -> Tensor:
+        """Values in [0, 1] to metres; NaN stays NaN.
+
+        Raises:
+            DataError: The convention is relative.
+        """
+        near, ratio = self._range()
+        return near * torch.exp(unit * ratio)
+
+    def from_metres(self, metres: Tensor) -> Tensor:
+        """Metres to values in [0, 1], clipped to the range; NaN stays NaN.
+
+        Raises:
+            DataError: The convention is relative.
+        """
+        near, ratio = self._range()
+        return (torch.log(metres / near) / ratio).clamp(0.0, 1.0)
+
+    def _range(self) -> tuple[float, float]:
+        if self.near_m is None or self.far_m is None:
+            raise DataError("Relative depth has no metres: use a depth tokenizer with a metric convention.")
+        return self.near_m, math.log(self.far_m / self.near_m)
+
+
+@attrs.frozen(kw_only=True)
+class DepthSpec:
+    """Facts of a depth tokenizer that are known without its weights."""
+
+    codebook_size: int
+    grid: tuple[int, int]
+    image_size: tuple[int, int]
+    convention: DepthConvention
+
+    @property
+    def num_codes(self) -> int:
+        """Codes of one depth map, L."""
+        return self.grid[0] * self.grid[1]
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class DepthReconstruction:
+    """What a trainable depth tokenizer makes of a batch in training."""
+
+    depth_B1HW: Tensor
+    codes_BL: Tensor
+    auxiliary_loss: Tensor
+
+
+class DepthTokenizer(nn.Module, ABC):
+    """Depth maps <-> codes. `spec` is set in the constructor.
+
+    Depth goes in as float [B, 1, H, W] in [0, 1] at `spec.image_size`, NaN where unknown, and comes out the same,
+    without NaN. Codes are int64 [B, L], row-major over `spec.grid`.
+    """
+
+    spec: DepthSpec
+
+    @abstractmethod
+    def encode(self, depth_B1HW: Tensor) -> Tensor:
+        """Codes [B, L] of depth maps, without gradient; unknown pixels are filled with `fill_unknown`.
+
+        Raises:
+            DataError: A map has no known pixel.
+        """
+
+    @abstractmethod
+    def decode(self, codes_BL: Tensor) -> Tensor:
+        """Depth maps [B, 1, H, W] in [0, 1] of codes [B, L]."""
+
+    @abstractmethod
+    def soft_decode(self, probabilities_BLK: Tensor) -> Tensor:
+        """Depth maps [B, 1, H, W] of a distribution over codes per cell: the paper's soft merging.
+
+        Differentiable in the probabilities, averaged in float32; one-hot probabilities give `decode`.
+        """
+
+
+class CodebookDepthTokenizer(DepthTokenizer):
+    """Where most authors start: give `encode`, `codebook_KC` and `decode_latents`; decoding is written once, here."""
+
+    @property
+    @abstractmethod
+    def codebook_KC(self) -> Tensor:
+        """The latent vector of every code [K, C], in the space `decode_latents` reads."""
+
+    @abstractmethod
+    def decode_latents(self, latents_BChw: Tensor) -> Tensor:
+        """Depth maps [B, 1, H, W] of a grid of latents, not yet clipped to [0, 1]."""
+
+    def decode(self, codes_BL: Tensor) -> Tensor:
+        """See `DepthTokenizer.decode`."""
+        return self._decode_rows(self.codebook_KC.detach()[codes_BL])
+
+    def soft_decode(self, probabilities_BLK: Tensor) -> Tensor:
+        """See `DepthTokenizer.soft_decode`; no gradient reaches the codebook."""
+        return self._decode_rows(probabilities_BLK.float() @ self.codebook_KC.detach().float())
+
+    def _decode_rows(self, latents_BLC: Tensor) -> Tensor:
+        latents_BChw = latents_BLC.transpose(1, 2).reshape(len(latents_BLC), -1, *self.spec.grid)
+        return clip_unit(self.decode_latents(latents_BChw))
+
+
+@runtime_checkable
+class TrainableDepthTokenizer(Protocol):
+    """A depth tokenizer that `perceptio train-depth-tokenizer` can train."""
+
+    def reconstruct(self, depth_B1HW: Tensor) -> DepthReconstruction:
+        """Encode, quantize and decode with gradients; depth without NaN."""
+        ...
+
+    def freeze(self) -> None:
+        """End training on purpose: no later call may change a weight or a buffer."""
+        ...
+
+
+@attrs.frozen(kw_only=True)
+class DepthTokenizerConfig(ComponentConfig, ABC):
+    """Config of a depth tokenizer."""
+
+    @property
+    @abstractmethod
+    def spec(self) -> DepthSpec:
+        """Facts known without weights."""
+
+    @abstractmethod
+    def build(self) -> DepthTokenizer:
+        """The tokenizer with random weights."""
+
+
+def fill_unknown(depth_B1HW: Tensor) -> tuple[Tensor, Tensor]:
+    """Replace NaN by the mean of the known pixels of the same map.
+
+    Returns:
+        The filled maps and the mask of known pixels, both [B, 1, H, W].
+
+    Raises:
+        DataError: A map has no known pixel.
+    """
+    known_B1HW = ~depth_B1HW.isnan()
+    counts_B = known_B1HW.flatten(1).sum(1)
+    if not bool((counts_B > 0).all()):
+        empty = (counts_B == 0).nonzero().flatten().tolist()
+        raise DataError(
+            f"Depth map(s) {empty} of a batch of {len(depth_B1HW)} have no known pixel: leave them out."
+        )
+    mean_B111 = depth_B1HW.nan_to_num(0.0).flatten(1).sum(1).div(counts_B).view(-1, 1, 1, 1)
+    return torch.where(known_B1HW, depth_B1HW, mean_B111), known_B1HW
+
+
+def clip_unit(values: Tensor) -> Tensor:
+    """Clip to [0, 1] in the forward pass and pass the gradient through unchanged."""
+    return values + (values.clamp(0.0, 1.0) - values).detach()

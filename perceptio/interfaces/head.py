@@ -1,0 +1,25 @@
+"""Heads: small trained maps between widths."""
+
+from abc import ABC, abstractmethod
+
+import attrs
+from torch import Tensor, nn
+
+from perceptio.interfaces.component import ComponentConfig
+
+
+class Head(nn.Module, ABC):
+    """A map (..., in_dim) -> (..., out_dim)."""
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """The mapped vectors."""
+
+
+@attrs.frozen(kw_only=True)
+class HeadConfig(ComponentConfig, ABC):
+    """Config of a head; its widths are derived from the parts it joins."""
+
+    @abstractmethod
+    def build(self, in_dim: int, out_dim: int) -> Head:
+        """The head between these widths, with random weights."""

@@ -1,0 +1,52 @@
+"""Losses: each reads named fields of what the model computed, and is divided by a count of its own."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
+
+import attrs
+from torch import Tensor, nn
+
+from perceptio.interfaces.component import ComponentConfig
+from perceptio.interfaces.records import Batch, PerceptionOutput, TokenBlock
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class LossValue:
+    """A term as a sum over its items, not yet divided, so that counts can be added over ranks and micro-steps.
+
+    `metrics` are further sums over the same items (detached), reported divided by `count`.
+    """
+
+    total: Tensor
+    count: int
+    metrics: Mapping[str, Tensor] = attrs.field(factory=dict)
+
+
+class Loss(nn.Module, ABC):
+    """One term of the training objective. It reads; it never changes what it reads and never holds a model.
+
+    `reads` names the fields of `PerceptionOutput` it needs: the model computes the union of what all losses read,
+    once. A named head is read as `"heads.NAME"`.
+    """
+
+    reads: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def count(self, batch: Batch) -> int:
+        """How many items of the batch the term is a sum over; known before the forward, from shapes alone."""
+
+    @abstractmethod
+    def forward(self, output: PerceptionOutput, batch: Batch) -> LossValue:
+        """The term; with `count == 0` it is not called and contributes exactly 0."""
+
+
+@attrs.frozen(kw_only=True)
+class LossConfig(ComponentConfig, ABC):
+    """Config of a loss. `needs` names the kinds of part without which it makes no sense."""
+
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def build(self, depth_block: TokenBlock | None) -> Loss:
+        """The loss; `depth_block` holds the ids of the depth tokens, None in a recipe without depth."""
