@@ -34,7 +34,7 @@ class Loss(nn.Module, ABC):
 
     @abstractmethod
     def count(self, batch: Batch) -> int:
-        """How many items of the batch the term is a sum over; known before the forward, from shapes alone."""
+        """How many items of the batch the term is a sum over; known before the forward, from the batch alone."""
 
     @abstractmethod
     def forward(self, output: PerceptionOutput, batch: Batch) -> LossValue:

@@ -1,0 +1,177 @@
+"""Which conversations are trained on: drawn by task, one image each, with what is perceived before each answer."""
+
+from collections.abc import Sequence
+
+import attrs
+import numpy as np
+from torch import Tensor
+
+from perceptio.data.folder import FolderDataset
+from perceptio.errors import DataError
+from perceptio.interfaces import Sample, Turn
+from perceptio.model.sequence import LETTERS
+from perceptio.recipe import Recipe
+
+MARKED = "relative_depth"
+DEPTH_TASKS = frozenset({MARKED, "referring", "depth_map"})
+"""Tasks whose answer is preceded by a depth block; a plain question is answered at once."""
+DEPTH_MAP_QUESTION = "What is the depth map of this image?"
+DEPTH_MAP_ANSWER = "Done."
+
+
+class ConversationSampler:
+    """Draws conversations for a recipe from folders of data.
+
+    A conversation is drawn for a task (by `data.mixture`), from an image that has a turn of it (folders by weight);
+    further turns of the same image fill it to `data.turns`. Drawing depends on the seed and the step alone, so that
+    a resumed run sees what it would have seen.
+
+    Args:
+        recipe: Whose data settings apply.
+        datasets: The opened folders, in the order of `recipe.data.folders`.
+        codes: Depth codes [n, L] of each folder's images, -1 rows where an image has no depth; None without depth.
+
+    Raises:
+        DataError: The mixture names a task of which no folder has a turn.
+    """
+
+    def __init__(
+        self, recipe: Recipe, datasets: Sequence[FolderDataset], codes: Sequence[Tensor] | None
+    ) -> None:
+        self.recipe, self.datasets, self.codes = recipe, datasets, codes
+        self.data = recipe.data
+        self._pools: dict[str, list[np.ndarray]] = {}
+        labelled = self._labelled_images()
+        tasks = {task: weight for task, weight in self.data.mixture.items() if weight > 0}
+        if self.data.perceive == "never":
+            tasks = {task: weight for task, weight in tasks.items() if task not in ("referring", "depth_map")}
+        for task in tasks:
+            self._pools[task] = [self._images_with(task, d, labelled[d]) for d in range(len(datasets))]
+            if not any(len(pool) for pool in self._pools[task]):
+                raise DataError(
+                    f"The mixture asks for {task!r} and no folder has such a turn: {self._known()}."
+                )
+        self.tasks = list(tasks)
+        self.task_weights = np.array([tasks[task] for task in self.tasks]) / sum(tasks.values())
+        self._labelled = [set(pool.tolist()) for pool in labelled]
+
+    def draw(self, step: int, count: int) -> list[Sample]:
+        """The conversations of one step, followed by its text-only read-outs."""
+        random = np.random.default_rng((self.recipe.train.seed, step))
+        samples = [self._conversation(random) for _ in range(count)]
+        rehearsals = int(self.data.rehearsals * count)
+        if self.recipe.answer_format == "readout" and MARKED in self.tasks:
+            samples += [self._rehearsal(random) for _ in range(rehearsals)]
+        return samples
+
+    def _conversation(self, random: np.random.Generator) -> Sample:
+        task = self.tasks[random.choice(len(self.tasks), p=self.task_weights)]
+        folder, number = self._image_for(task, random)
+        sample = self.datasets[folder][number]
+        turns = self._usable(sample.turns, folder, number)
+        if task == "depth_map":
+            lead, others = Turn(question=DEPTH_MAP_QUESTION, answer=DEPTH_MAP_ANSWER, task=task), turns
+        else:
+            leads = [turn for turn in turns if turn.task == task]
+            lead = leads[random.integers(len(leads))]
+            others = [turn for turn in turns if turn is not lead]
+        picked = random.permutation(len(others))[: self.data.turns - 1]
+        chosen = [lead, *(others[i] for i in picked)]
+        chosen = [chosen[i] for i in random.permutation(len(chosen))]
+        codes = None if self.codes is None else self.codes[folder][number]
+        if codes is not None and int(codes[0]) < 0:
+            codes = None
+        return attrs.evolve(
+            sample, turns=tuple(self._perceived(chosen, codes is not None, random)), depth_codes_L=codes
+        )
+
+    def _perceived(self, turns: list[Turn], has_depth: bool, random: np.random.Generator) -> list[Turn]:
+        """The turns with what is perceived before each answer, and marks shuffled."""
+        mode, order = self.data.perceive, self.recipe.order
+        result, written = [], False
+        for turn in turns:
+            if turn.task == "depth_map" and mode == "apart":
+                continue
+            parts = ["segmentation"] if turn.task == "referring" and turn.masks and mode != "never" else []
+            if mode == "before" and has_depth and not written and turn.task in DEPTH_TASKS:
+                parts.append("depth")
+                written = True
+            turn = _shuffled_marks(turn, random) if self.data.permute_marks else turn
+            readout = self.recipe.answer_format == "readout" and turn.task == MARKED and has_depth
+            result.append(
+                attrs.evolve(turn, perceive=tuple(part for part in order if part in parts), readout=readout)
+            )
+        if mode == "apart" and has_depth and "depth" in order:
+            result.append(
+                Turn(
+                    question=DEPTH_MAP_QUESTION,
+                    answer=DEPTH_MAP_ANSWER,
+                    task="depth_map",
+                    perceive=("depth",),
+                )
+            )
+        return result
+
+    def _rehearsal(self, random: np.random.Generator) -> Sample:
+        """A read-out as text alone: a labelled question with the codes of its image, which is not shown."""
+        folder, number = self._image_for(MARKED, random)
+        sample = self.datasets[folder][number]
+        turns = [turn for turn in self._usable(sample.turns, folder, number) if turn.task == MARKED]
+        turn = _shuffled_marks(turns[random.integers(len(turns))], random)
+        assert self.codes is not None
+        return Sample(turns=(attrs.evolve(turn, readout=True),), depth_codes_L=self.codes[folder][number])
+
+    def _usable(self, turns: Sequence[Turn], folder: int, number: int) -> list[Turn]:
+        labelled = number in self._labelled[folder]
+        keep_masks = self.data.perceive != "never"
+        return [
+            turn
+            for turn in turns
+            if (labelled or turn.task != MARKED) and (keep_masks or turn.task != "referring")
+        ]
+
+    def _image_for(self, task: str, random: np.random.Generator) -> tuple[int, int]:
+        pools = self._pools[task]
+        weights = np.array(
+            [f.weight if len(pool) else 0.0 for f, pool in zip(self.data.folders, pools, strict=True)]
+        )
+        folder = int(random.choice(len(pools), p=weights / weights.sum()))
+        return folder, int(pools[folder][random.integers(len(pools[folder]))])
+
+    def _labelled_images(self) -> list[np.ndarray]:
+        """The images of each folder whose marked-point questions are used: the first `max_questions` in all."""
+        room = self.data.max_questions
+        result = []
+        for dataset in self.datasets:
+            images = np.array([i for i, tasks in enumerate(dataset.tasks) if MARKED in tasks], dtype=np.int64)
+            images = images if room is None else images[: max(room, 0)]
+            room = None if room is None else room - len(images)
+            result.append(images)
+        return result
+
+    def _images_with(self, task: str, folder: int, labelled: np.ndarray) -> np.ndarray:
+        if task == MARKED:
+            return labelled
+        if task == "depth_map":
+            has = (
+                (self.codes[folder][:, 0] >= 0).numpy() if self.codes is not None else np.zeros(0, dtype=bool)
+            )
+            return np.flatnonzero(has)
+        return np.array(
+            [i for i, tasks in enumerate(self.datasets[folder].tasks) if task in tasks], dtype=np.int64
+        )
+
+    def _known(self) -> str:
+        return ", ".join(
+            sorted({task for dataset in self.datasets for tasks in dataset.tasks for task in tasks})
+        )
+
+
+def _shuffled_marks(turn: Turn, random: np.random.Generator) -> Turn:
+    """The same question with its points in another order, and the answer's letter with them."""
+    if turn.task != MARKED or not turn.points:
+        return turn
+    order = random.permutation(len(turn.points)).tolist()
+    right = LETTERS.index(turn.answer.strip("()"))
+    answer = f"({LETTERS[order.index(right)]})"
+    return attrs.evolve(turn, points=tuple(turn.points[i] for i in order), answer=answer)

@@ -1,0 +1,137 @@
+"""Conversations -> one packed batch, without padding and without cutting anything."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from perceptio.interfaces import Batch, Sample
+from perceptio.model.marks import draw_marks
+from perceptio.model.perception_model import PerceptionModel
+from perceptio.model.sequence import SequenceWriter, stacked_coordinates
+from perceptio.ops.depth_maps import from_map, resize_depth
+
+
+class Packer:
+    """Packs conversations for one model.
+
+    Args:
+        model: Whose token plan, text tokenizer, vision encoder and tokenizers' sizes the batches are for.
+    """
+
+    def __init__(self, model: PerceptionModel) -> None:
+        self.recipe, self.plan = model.recipe, model.plan
+        self.vision, self.depth, self.segmentation = model.vision, model.depth, model.segmentation
+        self.text = model.language.text_tokenizer
+        self.axes = model.language.spec.position_axes
+        self._places: dict[tuple[int, int], Tensor] = {}
+
+    def pack(self, samples: Sequence[Sample]) -> Batch:
+        """One batch, on the CPU.
+
+        Raises:
+            DataError: A turn wants depth that its sample has not.
+        """
+        writers = [self._write(sample) for sample in samples]
+        lengths = [len(writer.ids) for writer in writers]
+        starts = np.cumsum([0, *lengths[:-1]]).tolist()
+        with_image = [i for i, sample in enumerate(samples) if sample.image_3HW is not None]
+
+        def rows(name: str) -> list:
+            return [
+                np.asarray(row) + start
+                for writer, start in zip(writers, starts, strict=True)
+                for row in getattr(writer, name)
+            ]
+
+        def integers(values: Sequence, *shape: int) -> Tensor:
+            return torch.tensor(np.array(values, dtype=np.int64)).reshape(-1, *shape)
+
+        block, masks_NHW, owners = self.plan.depth, [], []
+        for number, i in enumerate(with_image):
+            for turn in samples[i].turns:
+                if "segmentation" in turn.perceive:
+                    masks_NHW += [self._mask_target(mask) for mask in turn.masks]
+                    owners += [number] * len(turn.masks)
+        return Batch(
+            images=tuple(self._image(samples[i]) for i in with_image),
+            ids_T=integers([token for writer in writers for token in writer.ids]),
+            positions_AT=stacked_coordinates([p for writer in writers for p in writer.positions], 3)
+            if self.axes == 3
+            else torch.cat([stacked_coordinates(writer.positions, 1) for writer in writers], 1),
+            query_positions_AT=stacked_coordinates([p for writer in writers for p in writer.looks], 3)
+            if self.axes == 3
+            else torch.cat([stacked_coordinates(writer.looks, 1) for writer in writers], 1),
+            lengths=tuple(lengths),
+            vision_rows_M=integers(rows("vision_rows")),
+            text_rows_R=integers(rows("text_rows")),
+            text_targets_R=integers([target for writer in writers for target in writer.text_targets]),
+            block_rows_SN=integers(rows("block_rows"), block.length + 2 if block else 0),
+            block_codes_SL=integers(
+                [codes for writer in writers for codes in writer.block_codes], block.length if block else 0
+            ),
+            block_image_S=integers([n for n, i in enumerate(with_image) for _ in writers[i].block_rows]),
+            depth_B1HW=self._depth_targets([samples[i] for i in with_image]),
+            image_codes_BL=self._image_codes([samples[i] for i in with_image]),
+            prompt_rows_Ns=integers(rows("prompt_rows"), max(len(self.plan.segmentation), 1)),
+            mask_image_N=integers(owners),
+            masks_NHW=torch.stack(masks_NHW) if masks_NHW else torch.zeros(0, *self._mask_size()),
+        )
+
+    def _write(self, sample: Sample) -> SequenceWriter:
+        writer = SequenceWriter(self.plan, self.text)
+        codes = None if sample.depth_codes_L is None else sample.depth_codes_L.tolist()
+        image = sample.image_3HW
+        places = None if image is None else self._places_of(image.shape[-2], image.shape[-1])
+        for number, turn in enumerate(sample.turns):
+            writer.write_question(turn, places if number == 0 else None, self.recipe.points == "tokens")
+            writer.write_answer(
+                turn, codes, self._mask_codes(turn.masks), self.recipe.prompt_state, image=image is not None
+            )
+        return writer
+
+    def _places_of(self, height: int, width: int) -> Tensor:
+        if (height, width) not in self._places:
+            self._places[height, width] = self.vision.places(height, width)
+        return self._places[height, width]
+
+    def _image(self, sample: Sample) -> Tensor:
+        assert sample.image_3HW is not None
+        if self.recipe.points == "tokens":
+            return sample.image_3HW
+        points = [point for turn in sample.turns for point in turn.points]
+        return draw_marks(sample.image_3HW, points)
+
+    def _mask_codes(self, masks: Sequence[np.ndarray]) -> list[list[int]]:
+        if self.segmentation is None or self.segmentation.spec.codes is None or not masks:
+            return []
+        return self.segmentation.encode_masks(torch.from_numpy(np.stack(masks))).tolist()
+
+    def _mask_size(self) -> tuple[int, int]:
+        return self.segmentation.spec.mask_size if self.segmentation else (0, 0)
+
+    def _mask_target(self, mask: np.ndarray) -> Tensor:
+        """The share of each mask cell that the object covers, rounded."""
+        full = torch.from_numpy(mask)[None, None].float()
+        return (F.interpolate(full, size=self._mask_size(), mode="area")[0, 0] >= 0.5).float()
+
+    def _image_codes(self, samples: Sequence[Sample]) -> Tensor:
+        length = self.plan.depth.length if self.plan.depth else 0
+        unknown = torch.full((length,), -1)
+        rows = [unknown if s.depth_codes_L is None else s.depth_codes_L for s in samples]
+        return torch.stack(rows) if rows else torch.zeros(0, length, dtype=torch.long)
+
+    def _depth_targets(self, samples: Sequence[Sample]) -> Tensor:
+        if self.depth is None:
+            return torch.zeros(len(samples), 1, 0, 0)
+        spec = self.depth.spec
+        unknown = torch.full((1, *spec.image_size), float("nan"))
+        maps = [
+            unknown
+            if sample.depth is None
+            else resize_depth(from_map(sample.depth, spec.convention), spec.image_size)[0]
+            for sample in samples
+        ]
+        return torch.stack(maps) if maps else torch.zeros(0, 1, *spec.image_size)

@@ -1,0 +1,142 @@
+"""Mask losses: binary cross-entropy and Dice, on sampled points or on every pixel.
+
+Sa2VA's formulas and numbers (arXiv 2501.04001); it samples the same points for both, here each draws its own.
+
+Shapes: N objects, h w cells of the predicted masks, H W pixels of the target masks, P compared points per object.
+"""
+
+from typing import ClassVar
+
+import attrs
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from perceptio.errors import RecipeError
+from perceptio.interfaces import Batch, Kind, Loss, LossConfig, LossValue, PerceptionOutput, TokenBlock
+from perceptio.ops.point_sample import sample_points, uncertain_points
+
+
+@attrs.frozen(kw_only=True)
+class PointSampling:
+    """Where predicted and target masks are compared.
+
+    Attributes:
+        num_points: Points per mask; None, or as many as a mask has cells: every cell, against the share of it that
+            the object covers.
+        oversample: See `uncertain_points`.
+        uncertain_share: See `uncertain_points`.
+    """
+
+    num_points: int | None = 12_544
+    oversample: float = 3.0
+    uncertain_share: float = 0.75
+
+    def __attrs_post_init__(self) -> None:
+        if self.num_points is not None and self.num_points < 1:
+            raise RecipeError(f"num_points is {self.num_points}; give at least 1, or None for every cell.")
+        if self.oversample < 1 or not 0 <= self.uncertain_share <= 1:
+            raise RecipeError(
+                f"oversample is {self.oversample} and must be at least 1; uncertain_share is {self.uncertain_share} "
+                "and must be in [0, 1]."
+            )
+
+    def compare(self, logits_Nhw: Tensor, masks_NHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and targets at the same places, both [N, P] in float32."""
+        logits_Nhw, masks_NHW = logits_Nhw.float(), masks_NHW.float()
+        if self.num_points is None or self.num_points >= logits_Nhw[0].numel():
+            covered_N1hw = F.interpolate(masks_NHW[:, None], size=logits_Nhw.shape[-2:], mode="area")
+            return logits_Nhw.flatten(1), covered_N1hw.flatten(1)
+        points_NP2 = uncertain_points(
+            logits_Nhw, self.num_points, oversample=self.oversample, uncertain_share=self.uncertain_share
+        )
+        return sample_points(logits_Nhw, points_NP2), sample_points(masks_NHW, points_NP2)
+
+
+class MaskLoss(Loss):
+    """What the two share: each is a mean over objects of a term per object."""
+
+    reads = ("masks",)
+
+    def __init__(self, sampling: PointSampling) -> None:
+        super().__init__()
+        self.sampling = sampling
+
+    def count(self, batch: Batch) -> int:
+        """The objects."""
+        return batch.masks_NHW.shape[0]
+
+    def _compare(self, output: PerceptionOutput, batch: Batch) -> tuple[Tensor, Tensor]:
+        if output.masks is None:
+            raise RecipeError(
+                "Mask losses compare mask logits, and this model's segmentation tokenizer writes mask codes, which "
+                "next_token trains; leave mask_bce and dice out."
+            )
+        return self.sampling.compare(output.masks.logits_Nhw, batch.masks_NHW)
+
+
+class MaskBCE(MaskLoss):
+    """Binary cross-entropy, averaged over the points of each mask and summed over masks."""
+
+    def forward(self, output: PerceptionOutput, batch: Batch) -> LossValue:
+        """See `Loss.forward`."""
+        logits_NP, targets_NP = self._compare(output, batch)
+        values_NP = F.binary_cross_entropy_with_logits(logits_NP, targets_NP, reduction="none")
+        return LossValue(total=values_NP.mean(1).sum(), count=self.count(batch))
+
+
+class Dice(MaskLoss):
+    """1 - (2 * overlap + 1) / (predicted + target + 1), with areas summed over the points of each mask."""
+
+    def forward(self, output: PerceptionOutput, batch: Batch) -> LossValue:
+        """See `Loss.forward`; the metric is the IoU at the compared points."""
+        logits_NP, targets_NP = self._compare(output, batch)
+        probabilities_NP = logits_NP.sigmoid()
+        overlap_N = (probabilities_NP * targets_NP).sum(1)
+        areas_N = probabilities_NP.sum(1) + targets_NP.sum(1)
+        total = (1 - (2 * overlap_N + 1) / (areas_N + 1)).sum()
+
+        predicted_NP, true_NP = logits_NP > 0, targets_NP > 0.5
+        union_N = (predicted_NP | true_NP).sum(1)
+        iou_N = torch.where(union_N > 0, (predicted_NP & true_NP).sum(1) / union_N.clamp(min=1), 1.0)
+        return LossValue(total=total, count=self.count(batch), metrics={"mask_iou": iou_N.sum()})
+
+
+@attrs.frozen(kw_only=True)
+class MaskBCEConfig(LossConfig):
+    """Binary cross-entropy of masks; Sa2VA weighs it 2.0.
+
+    Attributes:
+        sampling: Where masks are compared.
+    """
+
+    name: ClassVar[str] = "mask_bce"
+    kind: ClassVar[Kind] = Kind.LOSS
+    interface: ClassVar[tuple[int, int]] = (1, 0)
+    needs: ClassVar[tuple[str, ...]] = ("segmentation",)
+
+    sampling: PointSampling = PointSampling()
+
+    def build(self, depth_block: TokenBlock | None) -> MaskBCE:
+        """See `LossConfig.build`."""
+        return MaskBCE(self.sampling)
+
+
+@attrs.frozen(kw_only=True)
+class DiceConfig(LossConfig):
+    """Dice loss of masks; Sa2VA weighs it 0.5.
+
+    Attributes:
+        sampling: Where masks are compared.
+    """
+
+    name: ClassVar[str] = "dice"
+    kind: ClassVar[Kind] = Kind.LOSS
+    interface: ClassVar[tuple[int, int]] = (1, 0)
+    needs: ClassVar[tuple[str, ...]] = ("segmentation",)
+
+    sampling: PointSampling = PointSampling()
+
+    def build(self, depth_block: TokenBlock | None) -> Dice:
+        """See `LossConfig.build`."""
+        return Dice(self.sampling)

@@ -1,0 +1,44 @@
+"""Next-token cross-entropy over everything that is supervised outside depth blocks.
+
+Shapes: R text targets, V vocabulary.
+"""
+
+from typing import ClassVar
+
+import attrs
+from torch.nn import functional as F
+
+from perceptio.interfaces import Batch, Kind, Loss, LossConfig, LossValue, PerceptionOutput, TokenBlock
+
+
+class NextToken(Loss):
+    """Cross-entropy of answers, their end tokens and `[SEG]`, summed over targets."""
+
+    reads = ("text_logits_RV",)
+
+    def count(self, batch: Batch) -> int:
+        """The text targets."""
+        return batch.text_targets_R.shape[0]
+
+    def forward(self, output: PerceptionOutput, batch: Batch) -> LossValue:
+        """See `Loss.forward`."""
+        assert output.text_logits_RV is not None
+        targets_R = batch.text_targets_R
+        return LossValue(
+            total=F.cross_entropy(output.text_logits_RV.float(), targets_R, reduction="sum"),
+            count=self.count(batch),
+            metrics={"text_accuracy": (output.text_logits_RV.argmax(-1) == targets_R).sum()},
+        )
+
+
+@attrs.frozen(kw_only=True)
+class NextTokenConfig(LossConfig):
+    """Language modelling outside depth blocks, whose hundred codes would otherwise drown a short answer."""
+
+    name: ClassVar[str] = "next_token"
+    kind: ClassVar[Kind] = Kind.LOSS
+    interface: ClassVar[tuple[int, int]] = (1, 0)
+
+    def build(self, depth_block: TokenBlock | None) -> NextToken:
+        """See `LossConfig.build`."""
+        return NextToken()

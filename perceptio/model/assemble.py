@@ -1,0 +1,145 @@
+"""From a recipe to a model: the order of construction, widths, new vocabulary rows, and what trains."""
+
+import logging
+import math
+from fnmatch import fnmatch
+
+import torch
+from torch import Tensor, nn
+
+from perceptio.errors import RecipeError, UnknownNameError
+from perceptio.interfaces import ComponentConfig, DepthTokenizer, LanguageBackbone, TrainableDepthTokenizer
+from perceptio.model.perception_model import PerceptionModel
+from perceptio.recipe import Recipe
+from perceptio.vocabulary import TokenPlan
+
+logger = logging.getLogger(__name__)
+
+
+def build_model(recipe: Recipe, *, load_weights: bool = True) -> PerceptionModel:
+    """Build the model that a recipe describes.
+
+    Args:
+        recipe: The recipe; it is checked first.
+        load_weights: Whether parts read the trained weights they name. False leaves every part at random values,
+            for a checkpoint to fill.
+
+    Returns:
+        The model on the CPU, with the parameters that `recipe.train.train` names requiring gradients.
+
+    Raises:
+        RecipeError: Parts do not fit, or `train` names an unknown group.
+    """
+    recipe.check()
+
+    def load(config: ComponentConfig, part: nn.Module) -> None:
+        if load_weights and not config.load_weights(part):
+            logger.info("%s:%s starts from random values.", config.kind, config.name)
+
+    vision = recipe.vision.build()
+    language = recipe.language.build()
+    width = recipe.language.spec.hidden_dim
+    vision_head = recipe.vision_head.build(recipe.vision.spec.feature_dim, width)
+    depth = recipe.depth.build() if recipe.depth else None
+    segmentation = recipe.segmentation.build() if recipe.segmentation else None
+    prompt_head = None
+    if recipe.segmentation is not None and recipe.prompt_head is not None:
+        prompt_head = recipe.prompt_head.build(width, recipe.segmentation.spec.prompt_dim)
+    codes = recipe.depth.spec.codebook_size if recipe.depth else 0
+    heads = {name: config.build(width, codes) for name, config in recipe.heads.items()}
+    for config, part in ((recipe.vision, vision), (recipe.language, language), (recipe.depth, depth)):
+        if config is not None and part is not None:
+            load(config, part)
+    if recipe.segmentation is not None and segmentation is not None:
+        load(recipe.segmentation, segmentation)
+
+    if isinstance(depth, TrainableDepthTokenizer):
+        depth.freeze()
+
+    plan = recipe.plan
+    language.resize_vocabulary(plan.size)
+    _initialize_new_rows(language, plan, depth)
+    model = PerceptionModel(
+        recipe,
+        vision=vision,
+        vision_head=vision_head,
+        language=language,
+        depth=depth,
+        segmentation=segmentation,
+        prompt_head=prompt_head,
+        heads=heads,
+    )
+    select_trained(model, recipe.train.train)
+    return model
+
+
+def select_trained(model: PerceptionModel, names: tuple[str, ...]) -> None:
+    """Let exactly the named parameter groups train; `*` matches any run of characters.
+
+    Raises:
+        UnknownNameError: A name matches no group of the model.
+        RecipeError: The depth tokenizer is named: its codes are targets and must not move.
+    """
+    groups = model.parameter_groups()
+    model.requires_grad_(False)
+    for name in names:
+        if name.split(".")[0] == "depth":
+            raise RecipeError(
+                "The depth tokenizer is frozen: its codes are the model's targets. Leave it out of train."
+            )
+        matching = [group for group in groups if fnmatch(group, name)]
+        absent_part = name in {"segmentation", "prompt_head", "heads"}
+        if not matching and not absent_part:
+            known = ", ".join(sorted(group for group in groups if not group.startswith("depth")))
+            raise UnknownNameError(
+                f"train names the parameter group {name!r}, which no part has; there are: {known}."
+            )
+        for group in matching:
+            for parameter in groups[group]:
+                parameter.requires_grad_(True)
+    model.train(model.training)
+
+
+def _initialize_new_rows(language: LanguageBackbone, plan: TokenPlan, depth: DepthTokenizer | None) -> None:
+    """Start depth codes and cells where their meaning puts them (ours; AURORA starts them at random).
+
+    A code's row is a random projection of its codebook vector and of the depth it decodes to; a cell's of where it
+    lies. Codes that mean nearly the same start nearly the same.
+    """
+    generator = torch.Generator().manual_seed(0)
+    if depth is not None and plan.depth is not None:
+        device = next(depth.parameters()).device
+        if device.type == "meta":
+            return
+        codes_K = torch.arange(plan.depth.codes.size, device=device)
+        with torch.no_grad():
+            decoded_K = depth.decode(codes_K[:, None].expand(-1, plan.depth.length)).flatten(1).mean(1)
+        meaning = [_waves(decoded_K.cpu())]
+        codebook = getattr(depth, "codebook_KC", None)
+        if codebook is not None:
+            meaning.append(_standardized(codebook.detach().float().cpu()))
+        rows = _projected(torch.cat(meaning, 1), language.spec.hidden_dim, generator)
+        language.initialize_rows(codes_K + plan.depth.codes.start, rows.to(device))
+    h, w = plan.grid
+    cells = torch.arange(h * w)
+    where = torch.cat([_waves((cells // w + 0.5) / h), _waves((cells % w + 0.5) / w)], 1)
+    language.initialize_rows(cells + plan.cells.start, _projected(where, language.spec.hidden_dim, generator))
+
+
+def _waves(values_N: Tensor, count: int = 4) -> Tensor:
+    """Sines and cosines [N, 2 * count] of values in [0, 1]: near values get near vectors."""
+    frequencies = math.pi * 2.0 ** torch.arange(count)
+    return torch.cat(
+        [torch.sin(values_N[:, None] * frequencies), torch.cos(values_N[:, None] * frequencies)], 1
+    )
+
+
+def _standardized(rows: Tensor) -> Tensor:
+    return (rows - rows.mean(0)) / rows.std(0).clamp_min(1e-6)
+
+
+def _projected(rows: Tensor, width: int, generator: torch.Generator) -> Tensor:
+    """Rows [N, width] of unit variance: a random projection that keeps which rows are alike."""
+    projection = torch.randn(rows.shape[1], width, generator=generator)
+    projected = _standardized(rows) @ projection
+    return (projected - projected.mean()) / projected.std()

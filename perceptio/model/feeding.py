@@ -1,0 +1,154 @@
+"""Feeding slots to the language backbone, for a batch of rows that do not all move in step.
+
+Rows are fed together; a row that has nothing to feed says so in a `keep` mask, and its kept slots are moved to the
+front, so that they follow the row's keys in the cache without a gap. All state is tensors on the model's device, and
+nothing here waits for it.
+
+Shapes: B rows, T new slots, A position axes, D hidden width.
+"""
+
+from collections.abc import Sequence
+
+import attrs
+import torch
+from torch import Tensor
+
+from perceptio.interfaces import LanguageBackbone, SequenceLayout
+from perceptio.model.sequence import Place, SequenceWriter, Slot, stacked_coordinates
+
+NOWHERE = Place(float("nan"), float("nan"))
+
+
+@attrs.frozen(eq=False)
+class _Queued:
+    """Slots waiting to be fed; a place is NaN where the slot runs with the text."""
+
+    ids_BT: Tensor
+    places_BT2: Tensor
+    looks_BT2: Tensor
+    ticks_BT: Tensor
+    keep_BT: Tensor
+
+
+class Feeder:
+    """The state of a batch of rows: the cache, how much of it each row fills, its time, and its last hidden state.
+
+    Args:
+        language: The backbone.
+        prompts: One written prompt per row.
+        vision_rows: The projected vision features of each row's prompt, in order.
+        room: Most slots that will follow a prompt.
+    """
+
+    def __init__(
+        self,
+        language: LanguageBackbone,
+        prompts: Sequence[SequenceWriter],
+        vision_rows: Sequence[Tensor],
+        room: int,
+    ) -> None:
+        self.language = language
+        self.device = next(language.parameters()).device
+        self.size = len(prompts)
+        self._queue: list[_Queued] = []
+        lengths = [len(prompt.ids) for prompt in prompts]
+        longest, axes = max(lengths), language.spec.position_axes
+        ids_BT = torch.zeros(self.size, longest, dtype=torch.long)
+        positions_ABT, looks_ABT = torch.zeros(2, axes, self.size, longest)
+        for row, (prompt, length) in enumerate(zip(prompts, lengths, strict=True)):
+            ids_BT[row, :length] = torch.tensor(prompt.ids)
+            positions_ABT[:, row, :length] = stacked_coordinates(prompt.positions, axes)
+            looks_ABT[:, row, :length] = stacked_coordinates(prompt.looks, axes)
+        inputs_BTD = language.embed(ids_BT.to(self.device))
+        rows = [row for row, prompt in enumerate(prompts) for _ in prompt.vision_rows]
+        columns = [column for prompt in prompts for column in prompt.vision_rows]
+        if rows:
+            inputs_BTD = inputs_BTD.index_put(
+                (torch.tensor(rows, device=self.device), torch.tensor(columns, device=self.device)),
+                torch.cat(list(vision_rows)).to(inputs_BTD.dtype),
+            )
+        self.cache = language.new_cache(self.size, longest + room)
+        self.max_keys = longest
+        self.past_B = torch.tensor(lengths, device=self.device)
+        self.time_B = torch.tensor([prompt.time for prompt in prompts], device=self.device)
+        self.origin_B = torch.tensor([prompt.origin for prompt in prompts], device=self.device)
+        layout = SequenceLayout.cached(
+            positions_ABT.to(self.device), torch.zeros_like(self.past_B), longest, looks_ABT.to(self.device)
+        )
+        hidden_BTD = language(inputs_BTD, layout, self.cache)
+        self.last_BD = hidden_BTD[torch.arange(self.size, device=self.device), self.past_B - 1]
+
+    @property
+    def all_rows(self) -> Tensor:
+        """A `keep` mask [B] of every row."""
+        return torch.ones(self.size, dtype=torch.bool, device=self.device)
+
+    def queue(self, slots: Sequence[Slot], keep_B: Tensor, ids_BT: Tensor | None = None) -> None:
+        """Append the same slots to every kept row; `ids_BT` replaces their tokens row by row."""
+        self.queue_rows([slots], keep_B, ids_BT)
+
+    def queue_rows(
+        self, rows: Sequence[Sequence[Slot]], keep_B: Tensor, ids_BT: Tensor | None = None
+    ) -> None:
+        """Append slots of its own, as many as the other rows', to every kept row."""
+
+        def tensor(values: Sequence[Sequence[object]]) -> Tensor:
+            value = torch.tensor(values).to(self.device, non_blocking=True)
+            return value.expand(self.size, *value.shape[1:])
+
+        self._queue.append(
+            _Queued(
+                ids_BT=tensor([[slot.token for slot in row] for row in rows]) if ids_BT is None else ids_BT,
+                places_BT2=tensor([[slot.place or NOWHERE for slot in row] for row in rows]),
+                looks_BT2=tensor([[slot.looks_at or slot.place or NOWHERE for slot in row] for row in rows]),
+                ticks_BT=tensor([[float(slot.tick) for slot in row] for row in rows]),
+                keep_BT=keep_B[:, None].expand(self.size, len(rows[0])),
+            )
+        )
+
+    def flush(self) -> None:
+        """Run whatever is queued."""
+        self.flush_last(1)
+
+    def flush_last(self, count: int) -> Tensor:
+        """Run whatever is queued; the hidden states [B, count, D] of each row's last slots.
+
+        The very last is every row's latest, whether it was fed now or before. Of the others, those of a row that was
+        fed fewer than `count` slots mean nothing.
+        """
+        if not self._queue:
+            assert count == 1, "Nothing was queued whose hidden states could be read."
+            return self.last_BD[:, None]
+        ids_BT, places_BT2, looks_BT2, ticks_BT, keep_BT = (
+            torch.cat([getattr(queued, field.name) for queued in self._queue], 1)
+            for field in attrs.fields(_Queued)
+        )
+        self._queue.clear()
+        order_BT = (~keep_BT).to(torch.uint8).argsort(dim=1, stable=True)
+        ids_BT, ticks_BT, keep_BT = (x.gather(1, order_BT) for x in (ids_BT, ticks_BT, keep_BT))
+        order_BT2 = order_BT[..., None].expand(-1, -1, 2)
+        places_BT2, looks_BT2 = places_BT2.gather(1, order_BT2), looks_BT2.gather(1, order_BT2)
+        time_BT = self.time_B[:, None] + (ticks_BT * keep_BT).cumsum(1)
+        self.max_keys += ids_BT.shape[1]
+        layout = SequenceLayout.cached(
+            self._coordinates(time_BT, places_BT2),
+            self.past_B,
+            self.max_keys,
+            self._coordinates(time_BT, looks_BT2),
+        )
+        hidden_BTD = self.language(self.language.embed(ids_BT), layout, self.cache)
+        fed_B = keep_BT.sum(1)
+        self.time_B = time_BT[:, -1]
+        self.past_B = self.past_B + fed_B
+        wanted_BT = (fed_B[:, None] - count + torch.arange(count, device=self.device)).clamp_min(0)
+        tail_BTD = hidden_BTD.gather(1, wanted_BT[..., None].expand(-1, -1, hidden_BTD.shape[-1]))
+        self.last_BD = torch.where((fed_B > 0)[:, None], tail_BTD[:, -1], self.last_BD)
+        return torch.cat([tail_BTD[:, :-1], self.last_BD[:, None]], 1)
+
+    def _coordinates(self, time_BT: Tensor, places_BT2: Tensor) -> Tensor:
+        if self.language.spec.position_axes == 1:
+            steps_T = torch.arange(time_BT.shape[1], device=self.device)
+            return (self.past_B[:, None] + steps_T).to(torch.float32)[None]
+        placed_BT2 = places_BT2 + self.origin_B[:, None, None]
+        placed_BT2 = torch.where(placed_BT2.isnan(), time_BT[..., None], placed_BT2)
+        return torch.cat([time_BT[..., None], placed_BT2], -1).permute(2, 0, 1)

@@ -1,0 +1,253 @@
+"""How a conversation becomes a sequence: tokens, where each lies, where what it predicts lies, and the targets.
+
+Training writes whole conversations, generation writes prompts with the same methods and continues with slots of the
+same form, so that the two cannot drift apart.
+
+Coordinates have three axes (time, row, column). Text has time on all three, which is ordinary rotary embedding.
+Vision features, depth codes, cells and marked points lie in one frame in units of depth-grid cells, whose origin is
+the time at which the image begins, so that what lies at the same place has the same coordinates.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Self
+
+import attrs
+import torch
+from torch import Tensor
+
+from perceptio.errors import DataError, InputError
+from perceptio.interfaces import TextTokenizer, Turn
+from perceptio.vocabulary import TokenPlan
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+class Place(NamedTuple):
+    """A place in the frame: cells from the top and from the left, measured to the centre."""
+
+    row: float
+    column: float
+
+
+def cell_place(plan: TokenPlan, cell: int) -> Place:
+    """The centre of a cell of the depth grid."""
+    row, column = divmod(cell, plan.grid[1])
+    return Place(row + 0.5, column + 0.5)
+
+
+def point_place(plan: TokenPlan, x: float, y: float) -> Place:
+    """The place of a marked point (x, y) in [0, 1]."""
+    return Place(y * plan.grid[0], x * plan.grid[1])
+
+
+@attrs.frozen
+class Slot:
+    """One input position: a token, where it lies, and where what it predicts lies (None: where the text runs).
+
+    `tick` says whether time moves on: slots of one step share it.
+    """
+
+    token: int
+    place: Place | None = None
+    looks_at: Place | None = None
+    tick: bool = True
+
+
+def opening_slots(plan: TokenPlan) -> list[Slot]:
+    """The slots of the opening marker: one for each code of the first step, looking at that code's cell."""
+    block = plan.depth
+    assert block is not None
+    return [
+        Slot(block.opening, looks_at=cell_place(plan, code), tick=code == 0) for code in range(block.per_step)
+    ]
+
+
+def code_slots(plan: TokenPlan, codes: Sequence[int], first: int = 0) -> list[Slot]:
+    """The slots of depth codes `first` and following: each lies at its cell and looks `per_step` cells ahead."""
+    block = plan.depth
+    assert block is not None
+    slots = []
+    for index, code in enumerate(codes, start=first):
+        ahead = index + block.per_step
+        slots.append(
+            Slot(
+                block.codes.start + code,
+                place=cell_place(plan, index),
+                looks_at=cell_place(plan, ahead) if ahead < block.length else None,
+                tick=index % block.per_step == 0,
+            )
+        )
+    return slots
+
+
+def point_slots(plan: TokenPlan, letter: int, point: tuple[float, float]) -> list[Slot]:
+    """A marked point: its letter, then its cell's location token at the exact point, looking at that point."""
+    place = point_place(plan, *point)
+    return [Slot(letter), Slot(plan.cells.start + plan.cell_of(*point), place=place, looks_at=place)]
+
+
+class SequenceWriter:
+    """Writes one conversation, slot by slot, and keeps the rows and targets of its supervision.
+
+    The coordinates of every slot are those of its token (`positions`) and of what it predicts (`looks`), each a
+    list of (time, row, column).
+    """
+
+    def __init__(self, plan: TokenPlan, text: TextTokenizer) -> None:
+        self.plan, self.text = plan, text
+        self.ids: list[int] = []
+        self.positions: list[tuple[float, float, float]] = []
+        self.looks: list[tuple[float, float, float]] = []
+        self.vision_rows: list[int] = []
+        self.text_rows: list[int] = []
+        self.text_targets: list[int] = []
+        self.block_rows: list[list[int]] = []
+        self.block_codes: list[list[int]] = []
+        self.prompt_rows: list[list[int]] = []
+        self.time = -1.0
+        self.origin = 0.0
+        self._write_template(text.template.start)
+
+    def write(self, slots: Sequence[Slot]) -> None:
+        """Append input slots."""
+        for slot in slots:
+            self.time += slot.tick
+            self.ids.append(slot.token)
+            self.positions.append(self._coordinates(slot.place))
+            self.looks.append(self._coordinates(slot.looks_at or slot.place))
+
+    def supervise(self, tokens: Sequence[int]) -> None:
+        """Append text tokens, each a target of the row before it."""
+        for token in tokens:
+            self.text_rows.append(len(self.ids) - 1)
+            self.text_targets.append(token)
+            self.write([Slot(token)])
+
+    def write_question(
+        self, turn: Turn, places_M2: Tensor | None = None, location_tokens: bool = True
+    ) -> Self:
+        """Append the user's side of a turn; `places_M2` in [0, 1] are the features of the image it shows."""
+        template = self.text.template
+        self._write_template(template.user)
+        if places_M2 is not None:
+            self._write_template(template.before_image)
+            self._write_image(places_M2)
+            self._write_template(template.after_image)
+        self.write([Slot(token) for token in self.text.encode(turn.question)])
+        if location_tokens:
+            for letter, point in zip(self.letters(len(turn.points)), turn.points, strict=True):
+                self.write(point_slots(self.plan, letter, point))
+        self._write_template(template.assistant)
+        return self
+
+    def write_answer(
+        self,
+        turn: Turn,
+        codes: Sequence[int] | None,
+        mask_codes: Sequence[Sequence[int]] = (),
+        prompt_state: str = "at",
+        image: bool = True,
+    ) -> None:
+        """Append the assistant's side of a turn, supervised: what it perceives, reads out and says.
+
+        Args:
+            turn: The turn.
+            codes: Depth codes of the image, row-major, 0 <= code < K; None where it has no depth.
+            mask_codes: Codes of each object, for a segmentation tokenizer that writes them.
+            prompt_state: Which hidden state prompts a mask, `"at"` the special token or `"before"` it.
+            image: Whether the turn shows an image; without one, codes that are read out are given, not learned.
+
+        Raises:
+            DataError: The turn wants depth and the image has none.
+        """
+        for part in turn.perceive:
+            if part == "segmentation":
+                self._write_objects(len(turn.masks), mask_codes, prompt_state)
+            else:
+                self._write_block(_required(codes, turn))
+        if turn.readout:
+            self._write_readout(turn, _required(codes, turn), image)
+        self.supervise([*self.text.encode(turn.answer), self.text.end_id])
+
+    def letters(self, count: int) -> list[int]:
+        """The ids of the first letters, with which marked points are named.
+
+        Raises:
+            InputError: More points than letters, or a text tokenizer that splits a letter.
+        """
+        if count > len(LETTERS):
+            raise InputError(
+                f"{count} points were marked and there are letters for {len(LETTERS)}; mark fewer."
+            )
+        ids = [self.text.encode(letter) for letter in LETTERS[:count]]
+        for letter, tokens in zip(LETTERS, ids, strict=False):
+            if len(tokens) != 1:
+                raise InputError(
+                    f"The text tokenizer writes the letter {letter} as {len(tokens)} ids; 1 is needed."
+                )
+        return [tokens[0] for tokens in ids]
+
+    def _coordinates(self, place: Place | None) -> tuple[float, float, float]:
+        if place is None:
+            return (self.time, self.time, self.time)
+        return (self.time, self.origin + place.row, self.origin + place.column)
+
+    def _write_template(self, text: str) -> None:
+        self.write([Slot(token) for token in self.text.encode_template(text)] if text else [])
+
+    def _write_image(self, places_M2: Tensor) -> None:
+        self.time += 1
+        self.origin = self.time
+        h, w = self.plan.grid
+        for y, x in places_M2.tolist():
+            self.vision_rows.append(len(self.ids))
+            self.write([Slot(0, place=Place(y * h, x * w), tick=False)])
+        self.time = self.origin + max(h, w)
+
+    def _write_objects(self, count: int, mask_codes: Sequence[Sequence[int]], prompt_state: str) -> None:
+        for index in range(count):
+            first = len(self.ids)
+            self.supervise(self.plan.segmentation)
+            shift = 0 if prompt_state == "at" else -1
+            self.prompt_rows.append([row + shift for row in range(first, len(self.ids))])
+            if self.plan.mask_codes is not None:
+                self.supervise([self.plan.mask_codes.start + code for code in mask_codes[index]])
+
+    def _write_block(self, codes: Sequence[int]) -> None:
+        block = self.plan.depth
+        assert block is not None
+        if len(codes) != block.length:
+            raise DataError(f"A depth block has {block.length} codes and {len(codes)} were given.")
+        opening_row = len(self.ids) - 1
+        first = len(self.ids)
+        self.write(opening_slots(self.plan))
+        self.write(code_slots(self.plan, codes))
+        self.block_rows.append([opening_row, *range(first, first + block.length), len(self.ids) - 1])
+        self.block_codes.append(list(codes))
+        self.write([Slot(block.closing)])
+
+    def _write_readout(self, turn: Turn, codes: Sequence[int], supervised: bool) -> None:
+        block = self.plan.depth
+        assert block is not None
+        for letter, point in zip(self.letters(len(turn.points)), turn.points, strict=True):
+            self.write(point_slots(self.plan, letter, point))
+            token = block.codes.start + codes[self.plan.cell_of(*point)]
+            if supervised:
+                self.supervise([token])
+            else:
+                self.write([Slot(token)])
+
+
+def _required(codes: Sequence[int] | None, turn: Turn) -> Sequence[int]:
+    if codes is None:
+        raise DataError(
+            f"The {turn.task} question {turn.question!r} is to be answered from depth, and its image has none."
+        )
+    return codes
+
+
+def stacked_coordinates(rows: Sequence[tuple[float, float, float]], axes: int) -> Tensor:
+    """Coordinates [A, T] of slots for a backbone with 3 position axes, or with 1: the slots' order."""
+    if axes == 1:
+        return torch.arange(len(rows), dtype=torch.float32)[None]
+    return torch.tensor(rows, dtype=torch.float32).T.reshape(3, len(rows))

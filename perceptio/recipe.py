@@ -1,0 +1,209 @@
+"""A recipe: the frozen value that describes one model and one training run, composed of component configs."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Literal
+
+import attrs
+
+from perceptio.errors import RecipeError
+from perceptio.interfaces import (
+    DepthTokenizerConfig,
+    HeadConfig,
+    LanguageBackboneConfig,
+    LossConfig,
+    Part,
+    SegmentationTokenizerConfig,
+    VisionEncoderConfig,
+)
+from perceptio.vocabulary import TokenPlan
+
+AnswerFormat = Literal["direct", "readout"]
+Perceive = Literal["before", "apart", "never"]
+
+
+def _positive(instance: Any, attribute: "attrs.Attribute[Any]", value: float) -> None:
+    if value <= 0:
+        raise RecipeError(f"{attribute.name} is {value}: it must be above 0.")
+
+
+def _not_negative(instance: Any, attribute: "attrs.Attribute[Any]", value: float) -> None:
+    if value < 0:
+        raise RecipeError(f"{attribute.name} is {value}: it must not be below 0.")
+
+
+def _frozen_mapping(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    return MappingProxyType(dict(value))
+
+
+@attrs.frozen(kw_only=True)
+class Weighted:
+    """A loss and its weight in the total."""
+
+    loss: LossConfig
+    weight: float = attrs.field(default=1.0, validator=_not_negative)
+
+
+@attrs.frozen(kw_only=True)
+class DataFolder:
+    """A folder in the format of `perceptio.data.folder`, drawn from in proportion to its weight."""
+
+    path: str
+    weight: float = attrs.field(default=1.0, validator=_positive)
+
+
+@attrs.frozen(kw_only=True)
+class DataConfig:
+    """What is trained on, and how conversations are put together.
+
+    Attributes:
+        folders: Where samples come from.
+        perceive: `"before"`: the depth block precedes the first answer that wants it (Perceptio). `"apart"`: it is
+            a task of its own, the last turn, which no answer sees (the *direct* control). `"never"`: neither depth
+            nor masks are supervised (the *answers only* control).
+        mixture: Weight of each task as the one a conversation is drawn for.
+        turns: Most turns of one conversation; the others are drawn from the same image's.
+        max_questions: Use the marked-point questions of only so many images; None: all of them.
+        permute_marks: Shuffle the letters of marked points on every visit.
+        rehearsals: Text-only read-outs per image conversation, each drawn from the depth codes of some image.
+    """
+
+    folders: tuple[DataFolder, ...] = ()
+    perceive: Perceive = "before"
+    mixture: Mapping[str, float] = attrs.field(
+        factory=lambda: {"relative_depth": 1.0, "referring": 1.0}, converter=_frozen_mapping
+    )
+    turns: int = attrs.field(default=3, validator=_positive)
+    max_questions: int | None = None
+    permute_marks: bool = True
+    rehearsals: float = attrs.field(default=0.0, validator=_not_negative)
+
+
+@attrs.frozen(kw_only=True)
+class TrainConfig:
+    """How a model is trained.
+
+    Attributes:
+        steps: Optimizer steps.
+        batch_size: Conversations per step, packed into one row.
+        lr: Peak learning rate of AdamW; `lr_scale` multiplies it per parameter group.
+        warmup_steps: Linear warm-up before the cosine to zero.
+        train: Parameter groups that train, such as `"language"` or `"segmentation.decoder"`; the rest is frozen.
+        precision: `"fp32"` or `"bf16"` autocast.
+        clip: Largest norm of the gradient.
+        save_every: Steps between checkpoints; the last is always saved.
+    """
+
+    steps: int = attrs.field(default=1000, validator=_positive)
+    batch_size: int = attrs.field(default=16, validator=_positive)
+    accumulate: int = attrs.field(default=1, validator=_positive)
+    lr: float = attrs.field(default=1e-3, validator=_positive)
+    lr_scale: Mapping[str, float] = attrs.field(factory=dict, converter=_frozen_mapping)
+    warmup_steps: int = attrs.field(default=50, validator=_not_negative)
+    weight_decay: float = attrs.field(default=0.05, validator=_not_negative)
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip: float = attrs.field(default=1.0, validator=_positive)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    seed: int = 0
+    train: tuple[str, ...] = ("vision", "vision_head", "language", "segmentation", "prompt_head", "heads")
+    save_every: int = attrs.field(default=500, validator=_positive)
+    log_every: int = attrs.field(default=10, validator=_positive)
+
+
+@attrs.frozen(kw_only=True)
+class DepthTrainingConfig:
+    """How the recipe's depth tokenizer is trained by `perceptio train-depth-tokenizer`."""
+
+    steps: int = attrs.field(default=1500, validator=_positive)
+    batch_size: int = attrs.field(default=32, validator=_positive)
+    lr: float = attrs.field(default=2e-3, validator=_positive)
+    warmup_steps: int = attrs.field(default=50, validator=_not_negative)
+    edge_weight: float = attrs.field(default=0.5, validator=_not_negative)
+    seed: int = 0
+
+
+@attrs.frozen(kw_only=True)
+class Recipe:
+    """One model and one run.
+
+    Attributes:
+        heads: Auxiliary heads by name: each maps every vision feature to logits over the depth codes.
+        order: What is perceived before the answer, in order; the paper's is segmentation, then depth.
+        codes_per_step: Depth codes predicted per step; 1 is the paper's, a row of the grid is faster.
+        prompt_state: The hidden state that prompts a mask: at the special token (`"at"`, as Sa2VA) or at the one
+            before it (`"before"`, as LISA).
+        answer_format: `"direct"`, or `"readout"`: before a marked-point answer, each point's letter, cell and depth
+            code are read out (ours, after the chain of thought of AURORA; the paper's format has none).
+        points: How marked points reach the model: as location `"tokens"` or `"drawn"` on the image.
+    """
+
+    name: str
+    vision: VisionEncoderConfig
+    vision_head: HeadConfig
+    language: LanguageBackboneConfig
+    depth: DepthTokenizerConfig | None = None
+    segmentation: SegmentationTokenizerConfig | None = None
+    prompt_head: HeadConfig | None = None
+    heads: Mapping[str, HeadConfig] = attrs.field(factory=dict, converter=_frozen_mapping)
+    order: tuple[Part, ...] = ("segmentation", "depth")
+    codes_per_step: int = attrs.field(default=1, validator=_positive)
+    prompt_state: Literal["at", "before"] = "at"
+    answer_format: AnswerFormat = "direct"
+    points: Literal["tokens", "drawn"] = "tokens"
+    losses: tuple[Weighted, ...] = ()
+    data: DataConfig = DataConfig()
+    train: TrainConfig = TrainConfig()
+    depth_training: DepthTrainingConfig = DepthTrainingConfig()
+
+    @property
+    def plan(self) -> TokenPlan:
+        """The token ids that follow from the parts."""
+        return TokenPlan.of(
+            self.language.spec.vocab_size,
+            self.depth.spec if self.depth else None,
+            self.segmentation.spec if self.segmentation else None,
+            self.codes_per_step if self.depth else 1,
+        )
+
+    def check(self) -> None:
+        """Refuse parts that do not fit, from their specs alone.
+
+        Raises:
+            RecipeError: Two parts disagree; the message names both and the numbers.
+        """
+        for part, config in (("segmentation", self.segmentation), ("depth", self.depth)):
+            if part in self.order and config is None:
+                raise RecipeError(
+                    f"{self.name}: order has {part!r}, but no {part} tokenizer is given; add one."
+                )
+        if len(set(self.order)) != len(self.order):
+            raise RecipeError(f"{self.name}: order {self.order} names a part twice.")
+        if self.depth is not None and self.depth.spec.num_codes % self.codes_per_step:
+            raise RecipeError(
+                f"{self.name}: {self.codes_per_step} codes per step do not divide the {self.depth.spec.num_codes} "
+                f"codes of {self.depth.name}'s {self.depth.spec.grid} grid; choose a divisor."
+            )
+        if self.answer_format == "readout" and self.depth is None:
+            raise RecipeError(f"{self.name}: the readout format speaks depth codes; give a depth tokenizer.")
+        hidden_readout = self.segmentation is not None and self.segmentation.spec.codes is None
+        if hidden_readout and self.prompt_head is None:
+            raise RecipeError(
+                f"{self.name}: {self.segmentation and self.segmentation.name} is prompted by hidden states; "
+                "give a prompt_head."
+            )
+        present = {"depth": self.depth, "segmentation": self.segmentation}
+        for weighted in self.losses:
+            for need in weighted.loss.needs:
+                if present[need] is None:
+                    raise RecipeError(
+                        f"{self.name}: the loss {weighted.loss.name} needs a {need} tokenizer, and there is none; "
+                        "add one or leave the loss out."
+                    )
+        if self.heads and self.depth is None:
+            raise RecipeError(f"{self.name}: auxiliary heads predict depth codes; give a depth tokenizer.")
+        names = [weighted.loss.name for weighted in self.losses]
+        for name in set(names):
+            if names.count(name) > 1:
+                raise RecipeError(
+                    f"{self.name}: the loss {name} is given {names.count(name)} times; once is enough."
+                )

@@ -1,0 +1,120 @@
+"""A small segmentation tokenizer: the prompt is compared with a feature of every pixel.
+
+Shapes: B images, N objects, S special tokens per object (one here), P prompt width, C feature width, H W pixels,
+h w mask cells.
+"""
+
+from typing import ClassVar
+
+import attrs
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from perceptio.interfaces import (
+    Kind,
+    MaskPrediction,
+    SegmentationSpec,
+    SegmentationTokenizer,
+    SegmentationTokenizerConfig,
+)
+
+
+def conv_block(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
+    """3x3 convolution, normalization within the image, GELU."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False),
+        nn.GroupNorm(8, out_channels),
+        nn.GELU(),
+    )
+
+
+def coordinates(height: int, width: int) -> Tensor:
+    """Row and column of every pixel center in [-1, 1], [1, 2, H, W]."""
+    rows, columns = ((torch.arange(size) + 0.5) / size * 2 - 1 for size in (height, width))
+    return torch.stack(torch.meshgrid(rows, columns, indexing="ij"))[None]
+
+
+class PixelFeatureEncoder(nn.Module):
+    """A small U-Net: pixels with their coordinates -> a feature at every mask cell, [B, C, h, w]."""
+
+    def __init__(self, image_size: tuple[int, int], widths: tuple[int, ...], feature_dim: int) -> None:
+        super().__init__()
+        self.register_buffer("coordinates", coordinates(*image_size), persistent=False)
+        self.down = nn.ModuleList(
+            nn.Sequential(conv_block(w_in, w_out, stride=2), conv_block(w_out, w_out))
+            for w_in, w_out in zip((5, *widths), widths, strict=False)
+        )
+        self.across = nn.ModuleList(nn.Conv2d(w, feature_dim, 1) for w in widths)
+        self.up = nn.ModuleList(conv_block(feature_dim, feature_dim) for _ in widths[1:])
+
+    def forward(self, pixels_B3HW: Tensor) -> Tensor:
+        """Features of images in [0, 1]."""
+        x = torch.cat([pixels_B3HW * 2 - 1, self.coordinates.expand(len(pixels_B3HW), -1, -1, -1)], 1)
+        levels = []
+        for down in self.down:
+            x = down(x)
+            levels.append(x)
+        x = self.across[-1](levels[-1])
+        for level, across, up in zip(levels[-2::-1], list(self.across)[-2::-1], self.up, strict=True):
+            x = up(
+                F.interpolate(x, size=level.shape[-2:], mode="bilinear", align_corners=False) + across(level)
+            )
+        return x
+
+
+class PixelFeatures(SegmentationTokenizer):
+    """Mask logit = scale * <prompt, feature of the pixel> + bias of the prompt."""
+
+    def __init__(self, spec: SegmentationSpec, encoder: PixelFeatureEncoder) -> None:
+        super().__init__()
+        self.spec = spec
+        self.encoder = encoder
+        self.bias = nn.Parameter(torch.tensor(-3.0))
+
+    def encode_image(self, pixels_B3HW: Tensor) -> Tensor:
+        """Features [B, C, h, w]."""
+        return self.encoder(pixels_B3HW)
+
+    def decode(self, features: Tensor, prompts_NSP: Tensor, image_index_N: Tensor) -> MaskPrediction:
+        """See `SegmentationTokenizer.decode`."""
+        prompts_N1P = prompts_NSP[:, :1].to(features.dtype)
+        features_NCX = features[image_index_N].flatten(2)
+        logits_N1X = prompts_N1P[..., :-1] @ features_NCX * features.shape[1] ** -0.5
+        logits_N1X = logits_N1X + prompts_N1P[..., -1:] + self.bias
+        return MaskPrediction(logits_Nhw=logits_N1X[:, 0].unflatten(1, self.spec.mask_size))
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """The encoder of images and the decoder of masks."""
+        return {"image_encoder": list(self.encoder.parameters()), "mask_decoder": [self.bias]}
+
+
+@attrs.frozen(kw_only=True)
+class PixelFeaturesConfig(SegmentationTokenizerConfig):
+    """Prompts compared with per-pixel features of a small convolutional network.
+
+    Attributes:
+        image_size: Height and width of the images it sees.
+        widths: Channels after each halving of the resolution; masks have the resolution after the first.
+        feature_dim: Width of a pixel's feature.
+    """
+
+    name: ClassVar[str] = "pixel_features"
+    kind: ClassVar[Kind] = Kind.SEGMENTATION
+    interface: ClassVar[tuple[int, int]] = (1, 0)
+
+    image_size: tuple[int, int] = (80, 80)
+    widths: tuple[int, ...] = (24, 48, 96)
+    feature_dim: int = 32
+
+    @property
+    def spec(self) -> SegmentationSpec:
+        """See `SegmentationTokenizerConfig.spec`."""
+        height, width = self.image_size
+        return SegmentationSpec(
+            prompt_dim=self.feature_dim + 1, image_size=self.image_size, mask_size=(height // 2, width // 2)
+        )
+
+    def build(self) -> PixelFeatures:
+        """See `SegmentationTokenizerConfig.build`."""
+        return PixelFeatures(self.spec, PixelFeatureEncoder(self.image_size, self.widths, self.feature_dim))

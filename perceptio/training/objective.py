@@ -1,0 +1,69 @@
+"""The training objective: the one place where loss terms are divided by their counts, weighted and added."""
+
+from collections.abc import Mapping, Sequence
+
+import attrs
+import torch
+from torch import Tensor, nn
+
+from perceptio.interfaces import Batch, Loss, PerceptionOutput
+from perceptio.recipe import Recipe
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Terms:
+    """The objective of one batch: what is differentiated, and every term and metric, detached, as (sum, count)."""
+
+    total: Tensor
+    sums: Mapping[str, tuple[Tensor, int]]
+
+
+class Objective(nn.Module):
+    """A recipe's losses with their weights.
+
+    Args:
+        recipe: Whose losses are built.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__()
+        names = [weighted.loss.name for weighted in recipe.losses]
+        self.terms = nn.ModuleDict(
+            {
+                name: weighted.loss.build(recipe.plan.depth)
+                for name, weighted in zip(names, recipe.losses, strict=True)
+            }
+        )
+        self.weights = {name: weighted.weight for name, weighted in zip(names, recipe.losses, strict=True)}
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The union of what the losses read."""
+        return frozenset(field for _, loss in self._losses() for field in loss.reads)
+
+    def counts(self, batches: Sequence[Batch]) -> dict[str, int]:
+        """The count of every term over several batches, before any forward pass."""
+        return {name: sum(loss.count(batch) for batch in batches) for name, loss in self._losses()}
+
+    def forward(self, output: PerceptionOutput, batch: Batch, counts: Mapping[str, float]) -> Terms:
+        """Every term that has items, as a sum divided by its count over all ranks and micro-steps.
+
+        Args:
+            output: What the model computed.
+            batch: What it is compared with.
+            counts: The count of each term by which it is divided.
+        """
+        total = torch.zeros((), device=batch.ids_T.device)
+        sums: dict[str, tuple[Tensor, int]] = {}
+        for name, loss in self._losses():
+            if loss.count(batch) == 0:
+                continue
+            value = loss(output, batch)
+            total = total + self.weights[name] * value.total / counts[name]
+            sums[name] = (value.total.detach(), value.count)
+            for metric, metric_sum in value.metrics.items():
+                sums[f"{name}.{metric}"] = (metric_sum, value.count)
+        return Terms(total=total, sums=sums)
+
+    def _losses(self) -> list[tuple[str, Loss]]:
+        return [(name, loss) for name, loss in self.terms.items() if isinstance(loss, Loss)]
