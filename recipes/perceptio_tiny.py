@@ -17,7 +17,7 @@ from perceptio.losses.depth_tokens import (
     DepthMarkerConfig,
     DepthTokenConfig,
 )
-from perceptio.losses.masks import DiceConfig, MaskBCEConfig
+from perceptio.losses.masks import DiceConfig, MaskBCEConfig, PointSampling
 from perceptio.losses.next_token import NextTokenConfig
 from perceptio.recipe import DataConfig, DataFolder, Recipe, TrainConfig, Weighted
 from perceptio.tokenizers.depth.vqvae import VQVAEDepthConfig
@@ -25,6 +25,7 @@ from perceptio.tokenizers.segmentation.pixel_features import PixelFeaturesConfig
 
 GRID = (10, 10)
 IMAGE = (80, 80)
+EVERY_CELL = PointSampling(num_points=None)
 
 
 def recipe() -> Recipe:
@@ -53,8 +54,8 @@ def recipe() -> Recipe:
             Weighted(loss=DepthCountConfig(), weight=0.2),
             Weighted(loss=DepthReconstructionConfig(), weight=1.0),
             Weighted(loss=CellCodesConfig(grid=GRID), weight=0.5),
-            Weighted(loss=MaskBCEConfig(num_points=None), weight=2.0),
-            Weighted(loss=DiceConfig(num_points=None), weight=0.5),
+            Weighted(loss=MaskBCEConfig(sampling=EVERY_CELL), weight=2.0),
+            Weighted(loss=DiceConfig(sampling=EVERY_CELL), weight=0.5),
         ),
         data=DataConfig(
             folders=(DataFolder(path="runs/demo/scenes/train"),),

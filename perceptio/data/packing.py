@@ -110,10 +110,10 @@ class Packer:
         return self.segmentation.encode_masks(torch.from_numpy(np.stack(masks))).tolist()
 
     def _mask_size(self) -> tuple[int, int]:
-        return self.segmentation.spec.mask_size if self.segmentation else (0, 0)
+        return self.segmentation.spec.image_size if self.segmentation else (0, 0)
 
     def _mask_target(self, mask: np.ndarray) -> Tensor:
-        """The share of each mask cell that the object covers, rounded."""
+        """The mask at the segmentation tokenizer's image size: a pixel belongs to what covers most of it."""
         full = torch.from_numpy(mask)[None, None].float()
         return (F.interpolate(full, size=self._mask_size(), mode="area")[0, 0] >= 0.5).float()
 

@@ -43,7 +43,11 @@ def build_model(recipe: Recipe, *, load_weights: bool = True) -> PerceptionModel
     depth = recipe.depth.build() if recipe.depth else None
     segmentation = recipe.segmentation.build() if recipe.segmentation else None
     prompt_head = None
-    if recipe.segmentation is not None and recipe.prompt_head is not None:
+    if (
+        recipe.segmentation is not None
+        and recipe.prompt_head is not None
+        and recipe.segmentation.spec.codes is None
+    ):
         prompt_head = recipe.prompt_head.build(width, recipe.segmentation.spec.prompt_dim)
     codes = recipe.depth.spec.codebook_size if recipe.depth else 0
     heads = {name: config.build(width, codes) for name, config in recipe.heads.items()}

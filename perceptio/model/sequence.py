@@ -162,12 +162,51 @@ class SequenceWriter:
         """
         for part in turn.perceive:
             if part == "segmentation":
-                self._write_objects(len(turn.masks), mask_codes, prompt_state)
+                self.write_objects(len(turn.masks), mask_codes, prompt_state)
             else:
-                self._write_block(_required(codes, turn))
+                self.write_block(_required(codes, turn))
         if turn.readout:
-            self._write_readout(turn, _required(codes, turn), image)
+            for letter, point in zip(self.letters(len(turn.points)), turn.points, strict=True):
+                code = _required(codes, turn)[self.plan.cell_of(*point)]
+                self.write_reading(letter, point, code, supervised=image)
         self.supervise([*self.text.encode(turn.answer), self.text.end_id])
+
+    def write_objects(
+        self, count: int, mask_codes: Sequence[Sequence[int]] = (), prompt_state: str = "at"
+    ) -> None:
+        """Append the special tokens of so many objects, supervised, and their mask codes where there are any."""
+        for index in range(count):
+            first = len(self.ids)
+            self.supervise(self.plan.segmentation)
+            shift = 0 if prompt_state == "at" else -1
+            self.prompt_rows.append([row + shift for row in range(first, len(self.ids))])
+            if self.plan.mask_codes is not None:
+                self.supervise([self.plan.mask_codes.start + code for code in mask_codes[index]])
+
+    def write_block(self, codes: Sequence[int]) -> None:
+        """Append a depth block, whose predictor rows are kept apart from those of text."""
+        block = self.plan.depth
+        assert block is not None
+        if len(codes) != block.length:
+            raise DataError(f"A depth block has {block.length} codes and {len(codes)} were given.")
+        opening_row = len(self.ids) - 1
+        first = len(self.ids)
+        self.write(opening_slots(self.plan))
+        self.write(code_slots(self.plan, codes))
+        self.block_rows.append([opening_row, *range(first, first + block.length), len(self.ids) - 1])
+        self.block_codes.append(list(codes))
+        self.write([Slot(block.closing)])
+
+    def write_reading(self, letter: int, point: tuple[float, float], code: int, supervised: bool) -> None:
+        """Append what is read out of one marked point: its letter and cell, given, and its depth code."""
+        block = self.plan.depth
+        assert block is not None
+        self.write(point_slots(self.plan, letter, point))
+        token = block.codes.start + code
+        if supervised:
+            self.supervise([token])
+        else:
+            self.write([Slot(token)])
 
     def letters(self, count: int) -> list[int]:
         """The ids of the first letters, with which marked points are named.
@@ -203,39 +242,6 @@ class SequenceWriter:
             self.vision_rows.append(len(self.ids))
             self.write([Slot(0, place=Place(y * h, x * w), tick=False)])
         self.time = self.origin + max(h, w)
-
-    def _write_objects(self, count: int, mask_codes: Sequence[Sequence[int]], prompt_state: str) -> None:
-        for index in range(count):
-            first = len(self.ids)
-            self.supervise(self.plan.segmentation)
-            shift = 0 if prompt_state == "at" else -1
-            self.prompt_rows.append([row + shift for row in range(first, len(self.ids))])
-            if self.plan.mask_codes is not None:
-                self.supervise([self.plan.mask_codes.start + code for code in mask_codes[index]])
-
-    def _write_block(self, codes: Sequence[int]) -> None:
-        block = self.plan.depth
-        assert block is not None
-        if len(codes) != block.length:
-            raise DataError(f"A depth block has {block.length} codes and {len(codes)} were given.")
-        opening_row = len(self.ids) - 1
-        first = len(self.ids)
-        self.write(opening_slots(self.plan))
-        self.write(code_slots(self.plan, codes))
-        self.block_rows.append([opening_row, *range(first, first + block.length), len(self.ids) - 1])
-        self.block_codes.append(list(codes))
-        self.write([Slot(block.closing)])
-
-    def _write_readout(self, turn: Turn, codes: Sequence[int], supervised: bool) -> None:
-        block = self.plan.depth
-        assert block is not None
-        for letter, point in zip(self.letters(len(turn.points)), turn.points, strict=True):
-            self.write(point_slots(self.plan, letter, point))
-            token = block.codes.start + codes[self.plan.cell_of(*point)]
-            if supervised:
-                self.supervise([token])
-            else:
-                self.write([Slot(token)])
 
 
 def _required(codes: Sequence[int] | None, turn: Turn) -> Sequence[int]:

@@ -204,9 +204,9 @@ def _sample_thing(
     """An object inside the room and apart from the others, smaller with every place that did not fit."""
     shape = tuple(Shape)[random.integers(len(Shape))]
     color = tuple(COLORS)[random.integers(len(COLORS))]
-    floats = random.random() < 0.45
     height, shrink = walls[0].distance, 1.0
     while True:
+        floats = random.random() < 0.45
         depth = np.exp(random.uniform(np.log(2.0), np.log(12.0)))
         across, above = random.uniform(-0.42, 0.42, 2) / FOCAL
         # The size on the picture is drawn, and the size in metres follows from it within bounds: large objects far

@@ -1,0 +1,132 @@
+"""Which conversations are drawn, from a data set of three images held in memory."""
+
+from collections.abc import Sequence
+
+import attrs
+import numpy as np
+import pytest
+import torch
+from fakes import tiny_recipe
+
+from perceptio.data.conversations import DEPTH_MAP_QUESTION, ConversationSampler
+from perceptio.errors import DataError
+from perceptio.interfaces import DepthMap, Sample, Turn
+from perceptio.model.sequence import LETTERS
+from perceptio.recipe import DataConfig, DataFolder, Recipe
+
+POINTS = ((0.1, 0.1), (0.5, 0.5), (0.9, 0.9))
+MARKED = Turn(question="Which point is closest?", answer="(C)", task="relative_depth", points=POINTS)
+REFERRING = Turn(
+    question="Please segment the red sphere in this image.",
+    answer="Sure",
+    task="referring",
+    masks=(np.ones((16, 16), dtype=bool),),
+)
+PLAIN = Turn(question="Which", answer="red", task="attribute")
+
+
+class Images:
+    """Three images: all kinds of turn, a marked-point question alone, an attribute alone without depth."""
+
+    def __init__(self) -> None:
+        self.turns = [(MARKED, REFERRING, PLAIN), (MARKED,), (PLAIN,)]
+        self.tasks = [{turn.task for turn in turns} for turns in self.turns]
+
+    def __len__(self) -> int:
+        return len(self.turns)
+
+    def __getitem__(self, number: int) -> Sample:
+        return Sample(
+            turns=self.turns[number], image_3HW=torch.full((3, 16, 16), number / 4), depth=self.depth(number)
+        )
+
+    def depth(self, number: int) -> DepthMap | None:
+        return (
+            None
+            if number == 2
+            else DepthMap(values_HW=np.full((16, 16), 2.0, dtype=np.float32), unit="metres")
+        )
+
+
+CODES = torch.tensor([[1] * 16, [2] * 16, [-1] * 16])
+
+
+def recipe_with(**data: object) -> Recipe:
+    config = DataConfig(folders=(DataFolder(path="unused"),), **data)
+    return tiny_recipe(data=config)
+
+
+def drawn(recipe: Recipe, count: int = 60, codes: Sequence[torch.Tensor] | None = (CODES,)) -> list[Sample]:
+    return ConversationSampler(recipe, [Images()], codes).draw(0, count)
+
+
+def test_the_depth_block_precedes_the_first_answer_that_wants_it_and_no_other() -> None:
+    seen = 0
+    for sample in drawn(recipe_with(perceive="before")):
+        wants = [turn.task in ("relative_depth", "referring") for turn in sample.turns]
+        blocks = ["depth" in turn.perceive for turn in sample.turns]
+        assert blocks == [want and not any(wants[:i]) for i, want in enumerate(wants)]
+        for turn in sample.turns:
+            assert ("segmentation" in turn.perceive) == (turn.task == "referring")
+            assert turn.perceive in ((), ("segmentation",), ("depth",), ("segmentation", "depth"))
+        seen += any(blocks)
+    assert seen == 60
+
+
+def test_apart_the_block_is_the_last_turn_that_no_answer_sees() -> None:
+    for sample in drawn(recipe_with(perceive="apart")):
+        *answers, last = sample.turns
+        assert (last.question, last.perceive) == (DEPTH_MAP_QUESTION, ("depth",))
+        assert not any("depth" in turn.perceive for turn in answers)
+
+
+def test_never_means_neither_depth_nor_masks() -> None:
+    recipe = attrs.evolve(recipe_with(perceive="never"), answer_format="direct")
+    samples = drawn(recipe)
+
+    assert {turn.task for sample in samples for turn in sample.turns} == {"relative_depth", "attribute"}
+    assert not any(turn.perceive for sample in samples for turn in sample.turns)
+
+
+def test_marks_are_shuffled_and_the_answer_with_them() -> None:
+    answers = set()
+    for sample in drawn(recipe_with(mixture={"relative_depth": 1.0})):
+        for turn in sample.turns:
+            if turn.task == "relative_depth":
+                right = turn.points[LETTERS.index(turn.answer.strip("()"))]
+                assert right == POINTS[2]
+                answers.add(turn.answer)
+    assert answers == {"(A)", "(B)", "(C)"}
+
+
+def test_only_so_many_images_questions_are_used() -> None:
+    samples = drawn(recipe_with(max_questions=1))
+
+    marked = [s for s in samples if any(turn.task == "relative_depth" for turn in s.turns)]
+    assert marked
+    assert all(float(sample.image_3HW[0, 0, 0]) == 0.0 for sample in marked)
+
+
+def test_a_step_is_drawn_the_same_whenever_it_is_drawn() -> None:
+    sampler = ConversationSampler(recipe_with(), [Images()], [CODES])
+
+    def told(step: int) -> list[list[tuple[str, str]]]:
+        return [[(turn.question, turn.answer) for turn in sample.turns] for sample in sampler.draw(step, 20)]
+
+    assert told(7) == told(7)
+    assert told(7) != told(8)
+
+
+def test_rehearsals_are_read_outs_without_an_image() -> None:
+    samples = drawn(recipe_with(rehearsals=0.5), count=20)
+
+    rehearsals = [sample for sample in samples if sample.image_3HW is None]
+    assert len(rehearsals) == 10
+    assert all(sample.turns[0].readout and sample.depth_codes_L is not None for sample in rehearsals)
+
+
+def test_a_task_nobody_has_is_refused() -> None:
+    with pytest.raises(
+        DataError, match="asks for 'captions' and no folder has such a turn: attribute, referring"
+    ):
+        drawn(recipe_with(mixture={"captions": 1.0}))

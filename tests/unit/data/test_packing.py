@@ -1,0 +1,92 @@
+"""What a packed batch holds, and that nothing is padded, cut or mixed between conversations."""
+
+import attrs
+import numpy as np
+import torch
+from fakes import FakeMaskCodesConfig, tiny_recipe
+
+from perceptio.model.assemble import build_model
+from perceptio.data.packing import Packer
+from perceptio.interfaces import DepthMap, Sample, Turn
+
+LEFT = np.zeros((16, 16), dtype=bool)
+LEFT[:, :8] = True
+RAMP = np.linspace(1.0, 15.0, 256, dtype=np.float32).reshape(16, 16)
+
+
+def sample(*turns: Turn, image: bool = True) -> Sample:
+    depth = DepthMap(values_HW=RAMP, unit="metres") if image else None
+    pixels = torch.rand(3, 16, 16) if image else None
+    return Sample(turns=turns, image_3HW=pixels, depth=depth, depth_codes_L=torch.arange(16) % 8)
+
+
+SEGMENTS = Turn(
+    question="segment",
+    answer="Sure",
+    task="referring",
+    masks=(LEFT, ~LEFT),
+    perceive=("segmentation", "depth"),
+)
+MARKED = Turn(
+    question="Which", answer="(A)", task="relative_depth", points=((0.1, 0.1), (0.6, 0.6)), readout=True
+)
+
+
+def test_rows_point_at_their_own_conversation() -> None:
+    model = build_model(tiny_recipe(codes_per_step=4))
+    samples = [sample(MARKED, image=False), sample(SEGMENTS, MARKED), sample(SEGMENTS)]
+    packer = Packer(model)
+
+    batch = packer.pack(samples)
+    alone = [packer.pack([one]) for one in samples]
+
+    assert batch.lengths == tuple(one.lengths[0] for one in alone)
+    assert sum(batch.lengths) == len(batch.ids_T) == batch.positions_AT.shape[1]
+    starts = [0, batch.lengths[0], batch.lengths[0] + batch.lengths[1]]
+    for name in ("text_rows_R", "block_rows_SN", "prompt_rows_Ns", "vision_rows_M"):
+        shifted = [getattr(one, name) + start for one, start in zip(alone, starts, strict=True)]
+        assert torch.equal(getattr(batch, name), torch.cat(shifted)), name
+    assert len(batch.images) == 2
+    assert batch.block_image_S.tolist() == [0, 1]
+    assert batch.mask_image_N.tolist() == [0, 0, 1, 1]
+    torch.testing.assert_close(batch.masks_NHW[0], torch.from_numpy(LEFT).float())
+    assert (batch.image_codes_BL == torch.arange(16) % 8).all()
+
+
+def test_text_targets_are_the_next_input() -> None:
+    batch = Packer(build_model(tiny_recipe())).pack([sample(SEGMENTS, MARKED)])
+
+    assert len(batch.text_rows_R) > 8
+    assert torch.equal(batch.ids_T[batch.text_rows_R + 1], batch.text_targets_R)
+
+
+def test_a_batch_without_images_masks_or_depth_is_legal() -> None:
+    batch = Packer(build_model(tiny_recipe())).pack([sample(MARKED, image=False)])
+
+    assert batch.images == ()
+    assert batch.block_rows_SN.shape == (0, 18)
+    assert batch.prompt_rows_Ns.shape == (0, 1)
+    assert batch.masks_NHW.shape == (0, 16, 16)
+    assert batch.depth_B1HW.shape == (0, 1, 16, 16)
+
+
+def test_unknown_depth_is_nan_in_the_target() -> None:
+    holed = RAMP.copy()
+    holed[:4] = np.nan
+    one = attrs.evolve(sample(SEGMENTS), depth=DepthMap(values_HW=holed, unit="metres"))
+
+    batch = Packer(build_model(tiny_recipe())).pack([one])
+
+    assert bool(batch.depth_B1HW[0, 0, :4].isnan().all())
+    assert not bool(batch.depth_B1HW[0, 0, 4:].isnan().any())
+
+
+def test_mask_codes_are_written_after_their_special_token() -> None:
+    model = build_model(tiny_recipe(segmentation=FakeMaskCodesConfig(), prompt_head=None))
+    batch = Packer(model).pack([sample(SEGMENTS)])
+
+    seg, codes = model.plan.segmentation[0], model.plan.mask_codes
+    assert codes is not None
+    first = batch.ids_T.tolist().index(seg)
+    # Quadrants row by row: the left half covers the first and the third.
+    assert (batch.ids_T[first + 1 : first + 5] - codes.start).tolist() == [1, 0, 1, 0]

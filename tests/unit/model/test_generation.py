@@ -1,0 +1,177 @@
+"""Generation against training: whatever is written step by step is what one packed pass would have written."""
+
+import attrs
+import pytest
+import torch
+from fakes import FakeMaskCodesConfig, FakeMultiMapConfig, tiny_recipe
+from torch import Tensor
+
+from perceptio.model.assemble import build_model
+from perceptio.errors import InputError
+from perceptio.interfaces import SequenceLayout, Turn
+from perceptio.model.generation import Generated, GenerationSettings, generate
+from perceptio.model.perception_model import PerceptionModel
+from perceptio.model.sequence import SequenceWriter, stacked_coordinates
+
+TURNS = (
+    Turn(question="Which point is closest?", answer="", task="", points=((0.1, 0.2), (0.7, 0.9), (0.4, 0.4))),
+    Turn(question="Please segment the red sphere in this image.", answer="", task=""),
+    Turn(question="is", answer="", task="", points=((0.9, 0.1),)),
+)
+BOTH = GenerationSettings(order=("segmentation", "depth"), force=("segmentation", "depth"), max_objects=2)
+
+
+def model_of(**changes: object) -> PerceptionModel:
+    torch.manual_seed(0)
+    model = build_model(tiny_recipe(**changes)).eval()
+    # Random rows are small: larger ones make every choice clear of rounding.
+    with torch.no_grad():
+        for parameter in model.language.parameters():
+            parameter.mul_(1.5)
+    return model
+
+
+def images(count: int) -> list[Tensor]:
+    return list(torch.rand(count, 3, 16, 16, generator=torch.Generator().manual_seed(1)))
+
+
+@torch.inference_mode()
+def run(
+    model: PerceptionModel, turns: tuple[Turn, ...], settings: GenerationSettings, **kwargs: Tensor
+) -> Generated:
+    return generate(model, turns, images(len(turns)), range(len(turns)), settings, **kwargs)
+
+
+@torch.inference_mode()
+def replayed_logits(
+    model: PerceptionModel, turn: Turn, row: int, written: Generated
+) -> tuple[SequenceWriter, Tensor]:
+    """One packed pass over what a row wrote, as training would lay it out."""
+    objects = int((written.objects.row_N == row).sum())
+    text = model.language.text_tokenizer
+    ids = written.text_BT[row].tolist()
+    answer = ids[: ids.index(text.end_id) + 1] if text.end_id in ids else ids
+    vision = model.encode_vision([images(len(TURNS))[row]])
+    writer = SequenceWriter(model.plan, text).write_question(turn, vision.places_M2)
+    writer.write_objects(objects, written.objects.codes_NM[written.objects.row_N == row].tolist())
+    writer.write_block(written.depth.codes_BL[row].tolist())
+    readings = zip(turn.points, written.readout_BP[row].tolist(), strict=False)
+    for letter, (point, code) in zip(writer.letters(len(turn.points)), readings, strict=False):
+        writer.write_reading(letter, point, code, supervised=True)
+    writer.supervise(answer)
+    inputs = model.language.embed(torch.tensor(writer.ids))
+    inputs[writer.vision_rows] = vision.features_MD
+    layout = SequenceLayout.packed(
+        stacked_coordinates(writer.positions, 3), [len(writer.ids)], stacked_coordinates(writer.looks, 3)
+    )
+    return writer, model.language.logits(model.language(inputs[None], layout)[0])
+
+
+@pytest.mark.parametrize("per_step", [1, 2, 4, 16])
+@pytest.mark.parametrize("segmentation", [FakeMultiMapConfig(), FakeMaskCodesConfig()])
+def test_every_choice_is_what_a_packed_pass_predicts(per_step: int, segmentation: object) -> None:
+    model = model_of(codes_per_step=per_step, segmentation=segmentation)
+    block = model.plan.depth
+    assert block is not None
+
+    written = run(model, TURNS, BOTH)
+
+    compared = 0
+    for row, turn in enumerate(TURNS):
+        writer, logits_TV = replayed_logits(model, turn, row, written)
+        rows = torch.tensor(writer.block_rows[0][1:-1])
+        chosen = logits_TV[rows][:, block.codes.slice].argmax(-1)
+        assert chosen.tolist() == written.depth.codes_BL[row].tolist()
+        for predictor, target in zip(writer.text_rows, writer.text_targets, strict=True):
+            allowed = next(
+                (
+                    s.slice
+                    for s in (block.codes, model.plan.mask_codes)
+                    if s and s.slice.start <= target < s.slice.stop
+                ),
+                slice(0, model.plan.base_vocab),
+            )
+            if allowed.start <= target < allowed.stop:
+                assert int(logits_TV[predictor][allowed].argmax()) + allowed.start == target
+                compared += 1
+    assert compared >= 3 * 2
+
+
+def test_a_batch_of_unequal_prompts_equals_its_rows_alone() -> None:
+    model = model_of(codes_per_step=4)
+
+    together = run(model, TURNS, BOTH)
+
+    for row, turn in enumerate(TURNS):
+        with torch.inference_mode():
+            alone = generate(model, [turn], [images(3)[row]], [0], BOTH)
+        assert together.depth.codes_BL[row].tolist() == alone.depth.codes_BL[0].tolist()
+        torch.testing.assert_close(
+            together.depth.logits_BLK[row], alone.depth.logits_BLK[0], atol=1e-4, rtol=1e-4
+        )
+        length = alone.text_BT.shape[1]
+        assert together.text_BT[row, :length].tolist() == alone.text_BT[0].tolist()
+
+
+@pytest.mark.parametrize("temperature", [0.0, 5.0])
+def test_the_grammar_keeps_blocks_whole_and_text_free_of_codes(temperature: float) -> None:
+    model = model_of(codes_per_step=2)
+
+    written = run(model, TURNS, attrs.evolve(BOTH, temperature=temperature))
+
+    assert written.depth.whole_B.all()
+    assert written.depth.codes_BL.shape == (3, 16)
+    assert int(written.depth.codes_BL.max()) < model.plan.depth.codes.size
+    assert int(written.text_BT.max()) < model.plan.base_vocab
+
+
+def test_without_the_grammar_a_random_model_breaks_its_blocks() -> None:
+    written = run(model_of(), TURNS, attrs.evolve(BOTH, grammar=False))
+
+    assert not written.depth.whole_B.any()
+    assert not written.depth.closed_B.any()
+
+
+def test_sampling_follows_its_seed() -> None:
+    model = model_of()
+    first, again, other = (
+        run(model, TURNS, attrs.evolve(BOTH, temperature=1.0, seed=seed)).depth.codes_BL for seed in (0, 0, 1)
+    )
+
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_given_codes_take_the_place_of_the_model_s_own_and_change_the_answer() -> None:
+    model = model_of()
+    own = run(model, TURNS, BOTH)
+    same = run(model, TURNS, BOTH, given_codes_BL=own.depth.codes_BL)
+    other = run(model, TURNS, BOTH, given_codes_BL=(own.depth.codes_BL + 3) % 8)
+
+    assert torch.equal(same.text_BT, own.text_BT)
+    assert torch.equal(other.depth.codes_BL, (own.depth.codes_BL + 3) % 8)
+    assert not torch.equal(other.readout_BP, own.readout_BP)
+
+
+def test_parts_left_out_of_the_order_are_not_written() -> None:
+    written = run(model_of(), TURNS, GenerationSettings(order=()))
+
+    assert not written.depth.opened_B.any()
+    assert len(written.objects.row_N) == 0
+
+
+def test_unforced_parts_are_the_model_s_choice() -> None:
+    model = model_of()
+    with torch.no_grad():
+        seg = model.plan.segmentation[0]
+        model.language.initialize_rows(torch.tensor([seg]), torch.zeros(1, 32))
+    settings = GenerationSettings(order=("segmentation",))
+
+    assert len(run(model, TURNS, settings).objects.row_N) == 0
+    forced = run(model, TURNS, attrs.evolve(settings, force=("segmentation",)))
+    assert forced.objects.row_N.tolist() == [0, 1, 2]
+
+
+def test_forcing_what_is_not_in_the_order_is_refused() -> None:
+    with pytest.raises(InputError, match="depth is forced but not in the order"):
+        run(model_of(), TURNS, GenerationSettings(order=("segmentation",), force=("depth",)))

@@ -1,0 +1,159 @@
+"""A conversation written by hand: 2x2 depth cells, a text tokenizer of one id per character."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from perceptio.errors import DataError, InputError
+from perceptio.interfaces import ChatTemplate, DepthConvention, DepthSpec, SegmentationSpec, Turn
+from perceptio.model.sequence import SequenceWriter
+from perceptio.vocabulary import TokenPlan
+
+
+class Characters:
+    """One id per character; ids 1, 2, 3 are the user's, the assistant's and the end token."""
+
+    template = ChatTemplate(user="<u>", assistant="<a>", end="<e>")
+    end_id = 3
+
+    def encode(self, text: str) -> list[int]:
+        return [ord(character) for character in text]
+
+    def encode_template(self, text: str) -> list[int]:
+        return {"<u>": [1], "<a>": [2], "<e>": [3]}[text]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return "".join(chr(token) for token in ids)
+
+    def save(self, folder: Path) -> None:
+        raise AssertionError
+
+
+DEPTH = DepthSpec(codebook_size=8, grid=(2, 2), image_size=(4, 4), convention=DepthConvention())
+SEGMENTATION = SegmentationSpec(prompt_dim=4, image_size=(8, 8), mask_size=(4, 4))
+MASK = np.ones((4, 4), dtype=bool)
+
+
+def plan(per_step: int = 1) -> TokenPlan:
+    return TokenPlan.of(200, DEPTH, SEGMENTATION, per_step)
+
+
+def written(turn: Turn, per_step: int = 1, prompt_state: str = "at") -> SequenceWriter:
+    writer = SequenceWriter(plan(per_step), Characters())
+    places_M2 = torch.tensor([[0.5, 0.25], [0.5, 0.75]])
+    writer.write_question(turn, places_M2)
+    writer.write_answer(turn, [5, 6, 7, 4], prompt_state=prompt_state)
+    return writer
+
+
+def test_the_paper_s_order_in_tokens_and_targets() -> None:
+    turn = Turn(question="q", answer="x", task="referring", masks=(MASK,), perceive=("segmentation", "depth"))
+
+    writer = written(turn)
+
+    seg, start, end, code = 200, 201, 202, 203
+    codes = [code + 5, code + 6, code + 7, code + 4]
+    assert writer.ids == [1, 0, 0, ord("q"), 2, seg, start, *codes, end, ord("x"), 3]
+    assert writer.vision_rows == [1, 2]
+    assert list(zip(writer.text_rows, writer.text_targets, strict=True)) == [
+        (4, seg),
+        (11, ord("x")),
+        (12, 3),
+    ]
+    assert writer.block_rows == [[5, 6, 7, 8, 9, 10]]
+    assert writer.block_codes == [[5, 6, 7, 4]]
+    assert writer.prompt_rows == [[5]]
+
+
+def test_the_state_before_the_special_token_can_prompt_instead() -> None:
+    turn = Turn(question="q", answer="x", task="referring", masks=(MASK, MASK), perceive=("segmentation",))
+
+    assert written(turn, prompt_state="at").prompt_rows == [[5], [6]]
+    assert written(turn, prompt_state="before").prompt_rows == [[4], [5]]
+
+
+def test_two_codes_a_step_move_predictions_two_cells_ahead() -> None:
+    turn = Turn(question="q", answer="x", task="depth_map", perceive=("depth",))
+
+    writer = written(turn, per_step=2)
+
+    start, end, code = 201, 202, 203
+    assert writer.ids[5:] == [start, start, code + 5, code + 6, code + 7, code + 4, end, ord("x"), 3]
+    # Opening marker from the row before the block, codes from the markers and the first codes, closing from the last.
+    assert writer.block_rows == [[4, 5, 6, 7, 8, 10]]
+    assert len(writer.block_rows[0]) == 4 + 2
+
+
+@pytest.mark.parametrize("per_step", [1, 2, 4])
+def test_what_predicts_a_cell_looks_at_it_and_its_code_lies_there(per_step: int) -> None:
+    turn = Turn(question="q", answer="x", task="depth_map", perceive=("depth",))
+
+    writer = written(turn, per_step)
+
+    origin = writer.positions[1][0]
+    cells = [(origin + row + 0.5, origin + column + 0.5) for row in (0, 1) for column in (0, 1)]
+    first_code = 5 + per_step
+    assert [position[1:] for position in writer.positions[first_code : first_code + 4]] == cells
+    assert [writer.looks[row][1:] for row in writer.block_rows[0][1:-1]] == cells
+    times = [position[0] for position in writer.positions[first_code : first_code + 4]]
+    assert len(set(times)) == 4 // per_step
+
+
+def test_patches_points_and_codes_share_a_frame_and_text_has_none() -> None:
+    turn = Turn(
+        question="q", answer="(A)", task="relative_depth", points=((0.25, 0.75), (0.75, 0.25)), readout=True
+    )
+
+    writer = written(turn)
+
+    origin = writer.positions[1][0]
+    cells = plan().cells.start
+    assert writer.positions[1] == (origin, origin + 1.0, origin + 0.5)
+    assert writer.ids[4:8] == [ord("A"), cells + 2, ord("B"), cells + 1]
+    assert writer.positions[5][1:] == (origin + 1.5, origin + 0.5)
+    # The read-out names each point again; the code of its cell is the target, letter and cell are given.
+    code = 203
+    assert writer.ids[9:15] == [ord("A"), cells + 2, code + 7, ord("B"), cells + 1, code + 6]
+    assert list(zip(writer.text_rows, writer.text_targets, strict=True))[:2] == [
+        (10, code + 7),
+        (13, code + 6),
+    ]
+    assert writer.looks[10][1:] == (origin + 1.5, origin + 0.5)
+    for row in (0, 3, 4, 8, 9, 11):
+        assert len(set(writer.positions[row])) == 1
+        assert writer.looks[row] == writer.positions[row]
+
+
+def test_text_after_an_image_runs_on_past_its_frame() -> None:
+    writer = written(Turn(question="q", answer="x", task="attribute"))
+
+    times = [position[0] for position in writer.positions]
+    assert times == sorted(times)
+    assert times[3] == times[1] + 2 + 1
+
+
+def test_a_read_out_without_an_image_is_given_not_learned() -> None:
+    turn = Turn(question="q", answer="(A)", task="relative_depth", points=((0.1, 0.1),), readout=True)
+    writer = SequenceWriter(plan(), Characters()).write_question(turn)
+
+    writer.write_answer(turn, [5, 6, 7, 4], image=False)
+
+    assert writer.text_targets == [ord("("), ord("A"), ord(")"), 3]
+
+
+def test_depth_that_is_not_there_is_refused() -> None:
+    turn = Turn(question="how far?", answer="x", task="relative_depth", perceive=("depth",))
+    writer = SequenceWriter(plan(), Characters()).write_question(turn)
+
+    with pytest.raises(DataError, match=r"relative_depth question 'how far\?' is to be answered from depth"):
+        writer.write_answer(turn, None)
+    with pytest.raises(DataError, match="has 4 codes and 3 were given"):
+        writer.write_answer(turn, [1, 2, 3])
+
+
+def test_more_points_than_letters_are_refused() -> None:
+    with pytest.raises(InputError, match="27 points were marked"):
+        SequenceWriter(plan(), Characters()).letters(27)
