@@ -162,8 +162,8 @@ def _sample_walls(random: np.random.Generator, axes_33: np.ndarray) -> tuple[Wal
 
     # No ray through the picture may run past the far wall: its shallowest corner reaches FARTHEST at most.
     shallowest = max(0.1, float((corners_43 @ ahead).min()))
-    back = min(random.uniform(4.0, 13.0), FARTHEST * shallowest)
-    left, other = np.exp(random.uniform(np.log(1.3), np.log(9.0), 2))
+    back = min(random.uniform(4.0, 15.0), FARTHEST * shallowest)
+    left, other = np.exp(random.uniform(np.log(1.5), np.log(11.0), 2))
     ground = wall(up, random.uniform(0.9, 3.2), (right, ahead), ground=True)
     walls = [
         ground,
@@ -187,8 +187,8 @@ def _room_material(random: np.random.Generator, ground: bool) -> Material:
     textures = (Texture.CHECKED, Texture.TILED, Texture.STRIPED, Texture.PLAIN)
     if not ground:
         textures = (Texture.BRICKS, Texture.TILED, Texture.STRIPED, Texture.PLAIN)
-    brightness = random.uniform(0.3, 0.62)
-    tint = brightness * (1 + random.uniform(-0.16, 0.16, 3))
+    brightness = random.uniform(0.38, 0.7)
+    tint = brightness * (1 + random.uniform(-0.22, 0.22, 3))
     return Material(
         color=tuple(tint),
         texture=textures[random.integers(len(textures))],

@@ -1,0 +1,116 @@
+"""Data on disk: generated scenes and data of one's own in one format, read and written here.
+
+A folder holds::
+
+    dataset.json        what the numbers mean
+    samples.jsonl       one sample a line
+    images/             pictures: PNG, JPEG or whatever `perceptio.data.images.read_image` reads
+    depth/              depth maps: 16-bit gray PNG, or NPY
+    masks/              objects: indexed or gray PNG
+
+`dataset.json` is one object::
+
+    {"format": "perceptio-data", "version": 1, "depth": {"unit": "metres", "scale": 0.00025}}
+
+`depth.unit` is `"metres"` (along the optical axis or the ray, as the maker pleases) or `"disparity"` (relative
+inverse depth of any scale, near is large). A 16-bit PNG holds `value * depth.scale` in that unit and 0 where depth is
+unknown; an NPY file holds float32 [H, W] in that unit and NaN where unknown, and needs no scale. A folder without
+depth leaves `depth` out.
+
+Each line of `samples.jsonl` is one object::
+
+    {"id": "kitchen-1", "image": "images/kitchen-1.jpg", "depth": "depth/kitchen-1.png",
+     "masks": "masks/kitchen-1.png",
+     "turns": [
+       {"task": "referring", "question": "Please segment the cup in this image.",
+        "answer": "Sure, it is segmented.", "objects": [1]},
+       {"task": "relative_depth", "question": "Which point is closest to the camera?", "answer": "(B)",
+        "points": [[0.25, 0.5], [0.7, 0.625]]}]}
+
+`id`, `image` and `turns` are required. Paths are relative to the folder and stay inside it. Depth and masks have the
+size of the picture (as shown, after its EXIF rotation). Of a mask PNG the pixel value is the number of an object, 0
+where there is none; `masks` may instead list masks in the line itself, which may overlap, as uncompressed COCO RLE:
+`[{"id": 1, "size": [H, W], "counts": [zeros, ones, zeros, …]}]`, runs down the columns. Of a turn, `task`, `question`
+and `answer` are required; `objects` lists the objects that the answer segments, in order of mention; `points` are
+(x, y) in [0, 1], x to the right and y down, lettered A, B, … in order. The answer of a `relative_depth` turn is a
+letter in parentheses.
+
+Unknown keys are errors, so that a misspelt one is not silently ignored.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from perceptio.data.loading import LoadedFiles, load_files
+from perceptio.data.records import LINES_FILE, DatasetInfo, Problem, SampleRecord, parse_info, parse_lines
+from perceptio.data.writer import Entry, write_folder
+from perceptio.errors import DataError
+from perceptio.interfaces import Sample, Turn
+
+__all__ = ["DatasetInfo", "Entry", "FolderDataset", "write_folder"]
+
+
+class FolderDataset(Sequence[Sample]):
+    """The samples of a data folder. Lines are read at once, pictures, depth and masks when a sample is asked for.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        DataError: The folder, or a line of it, is not of the format.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.root = Path(path)
+        self.info = parse_info(self.root)
+        self.records: list[SampleRecord] = []
+        for parsed in parse_lines(self.root):
+            if isinstance(parsed, Problem):
+                raise self._error(parsed)
+            self.records.append(parsed)
+        if not self.records:
+            raise DataError(f"{self.root / LINES_FILE} lists no sample.")
+        self.tasks = tuple(frozenset(turn.task for turn in record.turns) for record in self.records)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, number: int) -> Sample:  # type: ignore[override]
+        """Sample `number`: picture, depth, and turns with their masks.
+
+        Raises:
+            DataError: A file of the sample is missing or broken, or does not fit the others.
+        """
+        record = self.records[number]
+        files = self._load(record)
+        masks = files.masks or {}
+        turns = tuple(
+            Turn(
+                task=turn.task,
+                question=turn.question,
+                answer=turn.answer,
+                points=turn.points,
+                masks=tuple(masks[one] for one in turn.objects),
+            )
+            for turn in record.turns
+        )
+        return Sample(turns=turns, image_3HW=files.image_3HW, depth=files.depth)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[number] for number in range(len(self)))
+
+    def object_masks(self, number: int) -> Mapping[int, np.ndarray]:
+        """The boolean masks [H, W] of all objects of a sample by their numbers; empty where it has none."""
+        return self._load(self.records[number]).masks or {}
+
+    def _load(self, record: SampleRecord) -> LoadedFiles:
+        problems: list[Problem] = []
+        files = load_files(self.root, self.info, record, problems)
+        if problems:
+            raise self._error(problems[0])
+        return files
+
+    def _error(self, problem: Problem) -> DataError:
+        return DataError(f"{self.root}/{problem} `perceptio data check {self.root}` lists all problems.")

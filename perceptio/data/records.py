@@ -1,0 +1,294 @@
+"""The lines of a data folder as typed records, and every rule that a line alone can break.
+
+The format is documented in `perceptio.data.folder`. Each rule is written once, as a message that is yielded: a
+dataset raises the first, `perceptio.data.check.check_folder` reports all.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import attrs
+
+from perceptio.errors import DataError
+from perceptio.model.sequence import LETTERS
+
+FORMAT, VERSION = "perceptio-data", 1
+INFO_FILE, LINES_FILE = "dataset.json", "samples.jsonl"
+MARKED = "relative_depth"
+"""The task whose answer is the letter of a marked point."""
+
+
+@attrs.frozen(kw_only=True)
+class Problem:
+    """What is wrong where: a path relative to the folder, and the line of `samples.jsonl` it was found from."""
+
+    file: str
+    line: int | None = None
+    message: str
+
+    def __str__(self) -> str:
+        if self.line is None:
+            return f"{self.file}: {self.message}"
+        where = f"line {self.line}" if self.file == LINES_FILE else f"{LINES_FILE} line {self.line}"
+        return f"{self.file} ({where}): {self.message}"
+
+
+@attrs.frozen(kw_only=True)
+class DatasetInfo:
+    """`dataset.json`: the unit of depth, None where a folder has none, and what a 16-bit value is multiplied with."""
+
+    depth_unit: Literal["metres", "disparity"] | None = None
+    depth_scale: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that `parse_info` reads."""
+        written: dict[str, Any] = {"format": FORMAT, "version": VERSION}
+        if self.depth_unit is not None:
+            written["depth"] = {"unit": self.depth_unit}
+            if self.depth_scale is not None:
+                written["depth"]["scale"] = self.depth_scale
+        return written
+
+
+@attrs.frozen(kw_only=True)
+class TurnRecord:
+    """A turn as written; `objects` are numbers of objects in the sample's masks."""
+
+    task: str
+    question: str
+    answer: str
+    points: tuple[tuple[float, float], ...] = ()
+    objects: tuple[int, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class RunLengths:
+    """One object's mask as uncompressed COCO RLE: runs of zeros and ones in turn, down the columns."""
+
+    id: int
+    size: tuple[int, int]
+    counts: tuple[int, ...]
+
+
+@attrs.frozen(kw_only=True)
+class SampleRecord:
+    """A line of `samples.jsonl`; `line` counts from 1."""
+
+    line: int
+    id: str
+    image: str
+    depth: str | None = None
+    masks: str | tuple[RunLengths, ...] | None = None
+    turns: tuple[TurnRecord, ...]
+
+
+def parse_info(root: Path) -> DatasetInfo:
+    """Read `dataset.json`.
+
+    Raises:
+        DataError: It is missing, no JSON, of another format or version, or has a wrong value.
+    """
+    path = root / INFO_FILE
+    if not root.is_dir():
+        raise DataError(f"There is no folder {root}: check the path, or write one with `perceptio scenes`.")
+    if not path.is_file():
+        raise DataError(f"{root} has no {INFO_FILE}, so it is no data folder; the format is documented in perceptio.data.folder.")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON ({error}).") from None
+    problem = next(_info_problems(found), None)
+    if problem:
+        raise DataError(f"{path}: {problem}")
+    depth = found.get("depth", {})
+    return DatasetInfo(depth_unit=depth.get("unit"), depth_scale=depth.get("scale"))
+
+
+def _info_problems(found: Any) -> Iterator[str]:
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        yield f'it does not say "format": "{FORMAT}".'
+        return
+    if found.get("version") != VERSION:
+        yield f"version {found.get('version')!r} is not {VERSION}, the one that this release reads."
+    yield from _key_problems(found, {"format", "version"}, {"depth"})
+    depth = found.get("depth", {"unit": "metres"})
+    if not isinstance(depth, dict):
+        yield '"depth" is not an object with "unit" and "scale".'
+        return
+    yield from _key_problems(depth, {"unit"}, {"scale"})
+    if depth.get("unit") not in ("metres", "disparity"):
+        yield f'depth unit {depth.get("unit")!r} is neither "metres" nor "disparity".'
+    scale = depth.get("scale", 1.0)
+    if not _is_number(scale) or not scale > 0:
+        yield f"depth scale {scale!r} is not a number above 0."
+
+
+def parse_lines(root: Path) -> Iterator[SampleRecord | Problem]:
+    """Each line of `samples.jsonl` as a record, or else everything that is wrong in it.
+
+    Raises:
+        DataError: The file is missing, or no text.
+    """
+    path = root / LINES_FILE
+    if not path.is_file():
+        raise DataError(f"{root} has no {LINES_FILE}: it lists the samples, one JSON object a line.")
+    seen: dict[str, int] = {}
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for number, text in enumerate(lines, start=1):
+                if not text.strip():
+                    continue
+                problems, raw = list(_line_problems(text)), None
+                if not problems:
+                    raw = json.loads(text)
+                    if raw["id"] in seen:
+                        problems.append(f"id {raw['id']!r} is that of line {seen[raw['id']]} too; ids must differ.")
+                    seen.setdefault(raw["id"], number)
+                yield from (Problem(file=LINES_FILE, line=number, message=message) for message in problems)
+                if raw is not None and not problems:
+                    yield _record(raw, number)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text ({error}).") from None
+
+
+def _record(raw: Mapping[str, Any], line: int) -> SampleRecord:
+    masks = raw.get("masks")
+    if isinstance(masks, list):
+        masks = tuple(
+            RunLengths(id=one["id"], size=tuple(one["size"]), counts=tuple(one["counts"])) for one in masks
+        )
+    turns = tuple(
+        TurnRecord(
+            task=turn["task"],
+            question=turn["question"],
+            answer=turn["answer"],
+            points=tuple((float(x), float(y)) for x, y in turn.get("points", ())),
+            objects=tuple(turn.get("objects", ())),
+        )
+        for turn in raw["turns"]
+    )
+    return SampleRecord(
+        line=line, id=raw["id"], image=raw["image"], depth=raw.get("depth"), masks=masks, turns=turns
+    )
+
+
+def _line_problems(text: str) -> Iterator[str]:
+    try:
+        raw = json.loads(text)
+    except ValueError as error:
+        yield f"it is not JSON ({error}); a line holds one whole object."
+        return
+    if not isinstance(raw, dict):
+        yield "it is not a JSON object."
+        return
+    yield from _key_problems(raw, {"id", "image", "turns"}, {"depth", "masks"})
+    if not isinstance(raw.get("id", ""), str):
+        yield f"id {raw['id']!r} is not text."
+    for key in ("image", "depth"):
+        if key in raw:
+            yield from _path_problems(key, raw[key])
+    if isinstance(raw.get("masks"), list):
+        yield from _run_length_problems(raw["masks"])
+    elif "masks" in raw:
+        yield from _path_problems("masks", raw["masks"])
+    turns = raw.get("turns", [])
+    if not isinstance(turns, list):
+        yield "turns is not a list."
+        return
+    for number, turn in enumerate(turns, start=1):
+        yield from (f"turn {number}: {message}" for message in _turn_problems(turn, "masks" in raw))
+
+
+def _turn_problems(turn: Any, has_masks: bool) -> Iterator[str]:
+    if not isinstance(turn, dict):
+        yield "it is not an object."
+        return
+    yield from _key_problems(turn, {"task", "question", "answer"}, {"points", "objects"})
+    yield from (
+        f"{key} {turn[key]!r} is not text." for key in ("task", "question", "answer") if not isinstance(turn.get(key, ""), str)
+    )
+    points = turn.get("points", [])
+    if not isinstance(points, list) or not all(_is_point(point) for point in points):
+        yield f"points {points!r} are not pairs [x, y] of numbers from 0 to 1."
+        return
+    if len(points) > len(LETTERS):
+        yield f"it has {len(points)} points, and there are {len(LETTERS)} letters."
+    if turn.get("task") == MARKED:
+        yield from _answer_problems(str(turn.get("answer")), len(points))
+    objects = turn.get("objects", [])
+    if not isinstance(objects, list) or not all(_is_whole(number) and number > 0 for number in objects):
+        yield f"objects {objects!r} are not whole numbers from 1."
+    elif objects and not has_masks:
+        yield f"it segments objects {objects}, and the sample has no masks."
+
+
+def _answer_problems(answer: str, num_points: int) -> Iterator[str]:
+    named = re.fullmatch(r"\(([A-Z])\)", answer)
+    if num_points == 0:
+        yield f"a {MARKED} turn needs points."
+    elif named is None:
+        yield f'the answer {answer!r} of a {MARKED} turn is not a letter in parentheses, such as "(A)".'
+    elif LETTERS.index(named[1]) >= num_points:
+        yield f"the answer is {answer}, and its {num_points} points end with ({LETTERS[num_points - 1]})."
+
+
+def _run_length_problems(masks: Sequence[Any]) -> Iterator[str]:
+    ids = set()
+    for mask in masks:
+        if not isinstance(mask, dict) or set(mask) != {"id", "size", "counts"}:
+            yield 'a mask in the line is not an object with "id", "size" and "counts".'
+            continue
+        number, size, counts = mask["id"], mask["size"], mask["counts"]
+        if not _is_whole(number) or number < 1 or number in ids:
+            yield f"mask id {number!r} is not a whole number from 1 that no other mask has."
+            continue
+        ids.add(number)
+        if isinstance(counts, str):
+            yield f"mask {number} is compressed RLE: write its counts as a list of runs."
+        elif not _all_whole(size) or len(size) != 2 or not _all_whole(counts) or min(counts, default=0) < 0:
+            yield f"mask {number} has no size [height, width] or counts that are not runs of pixels."
+        elif sum(counts) != size[0] * size[1]:
+            yield f"mask {number} has runs of {sum(counts)} pixels in all, and {size[0]}x{size[1]} are {size[0] * size[1]}."
+
+
+def _path_problems(key: str, path: Any) -> Iterator[str]:
+    if not isinstance(path, str) or not path:
+        yield f"{key} {path!r} is not a path."
+    elif PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts or "\\" in path:
+        yield f"{key} {path!r} must be a path inside the folder, with /."
+
+
+def _key_problems(found: Mapping[str, Any], required: set[str], optional: set[str]) -> Iterator[str]:
+    known = required | optional
+    for key in sorted(required - set(found)):
+        yield f'"{key}" is missing.'
+    for key in found:
+        if key not in known:
+            near = get_close_matches(key, known, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}."
+            yield f"{key!r} is not a known key; {hint}"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _all_whole(values: Any) -> bool:
+    return isinstance(values, list) and all(_is_whole(value) for value in values)
+
+
+def _is_point(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(_is_number(number) and 0 <= number <= 1 for number in value)
+    )

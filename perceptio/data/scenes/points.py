@@ -1,0 +1,115 @@
+"""Questions about marked points: which of three to five is closest to the camera.
+
+What a viewer could guess without seeing depth is taken out: among random sets of points, one is chosen in which the
+answer's rank in image height, and whether it lies on the largest object, fall out as chance would have it.
+
+Shapes: H W pixels, N points of a question, S sets tried.
+"""
+
+import numpy as np
+
+from perceptio.data.scenes.language import CHOICE, CLOSEST
+from perceptio.interfaces import Turn
+from perceptio.model.sequence import LETTERS
+
+MIN_RATIO = 1.2
+"""Any two marked depths differ at least by this factor."""
+MIN_APART = 0.1
+"""Marks are this share of the picture apart in x or in y, so that no two lie in one cell of a 10x10 grid."""
+_SETS = 96
+_CLEARANCE = 2
+
+
+def point_turn(
+    depth_HW: np.ndarray, surface_HW: np.ndarray, num_points: int, random: np.random.Generator
+) -> Turn | None:
+    """One question about `num_points` points, or None where no set of points is clear enough.
+
+    The 5x5 pixels around each point show one surface, any two depths differ by `MIN_RATIO`, and walls, ground and
+    objects are marked alike.
+    """
+    places_S2N = _candidate_sets(surface_HW, num_points, random)
+    if places_S2N is None:
+        return None
+    rows_SN, columns_SN = places_S2N[:, 0], places_S2N[:, 1]
+    depths_SN = depth_HW[rows_SN, columns_SN]
+    clear_S = _apart(rows_SN, columns_SN, MIN_APART * len(depth_HW)) & _distinct(depths_SN)
+    if not clear_S.any():
+        return None
+    rows_SN, columns_SN, depths_SN = rows_SN[clear_S], columns_SN[clear_S], depths_SN[clear_S]
+    chosen = _unguessable(rows_SN, depths_SN, surface_HW[rows_SN, columns_SN], surface_HW, random)
+    rows_N, columns_N = rows_SN[chosen], columns_SN[chosen]
+    height, width = depth_HW.shape
+    points = tuple(
+        (round((column + 0.5) / width, 4), round((row + 0.5) / height, 4))
+        for row, column in zip(rows_N.tolist(), columns_N.tolist(), strict=True)
+    )
+    answer = CHOICE.format(letter=LETTERS[int(depths_SN[chosen].argmin())])
+    return Turn(task="relative_depth", question=CLOSEST, answer=answer, points=points)
+
+
+def _candidate_sets(surface_HW: np.ndarray, num_points: int, random: np.random.Generator) -> np.ndarray | None:
+    """Sets [S, 2, N] of rows and columns: for each point a surface is drawn first, then a pixel of it."""
+    inner_hw = _one_surface(surface_HW)
+    rows_P, columns_P = np.nonzero(inner_hw)
+    if len(rows_P) < num_points:
+        return None
+    rows_P, columns_P = rows_P + _CLEARANCE + 1, columns_P + _CLEARANCE + 1
+    surface_P = surface_HW[rows_P, columns_P]
+    order_P = np.argsort(surface_P, kind="stable")
+    _, starts, counts = np.unique(surface_P[order_P], return_index=True, return_counts=True)
+    drawn_SN = random.integers(len(starts), size=(_SETS, num_points))
+    share_SN = random.random((_SETS, num_points))
+    pixel_SN = order_P[starts[drawn_SN] + (share_SN * counts[drawn_SN]).astype(np.int64)]
+    return np.stack([rows_P[pixel_SN], columns_P[pixel_SN]], axis=1)
+
+
+def _one_surface(surface_HW: np.ndarray) -> np.ndarray:
+    """Where the (2 · clearance + 1)² pixels around show one surface; the outermost ring of pixels is left out."""
+    inside = surface_HW[1:-1, 1:-1]
+    span = 2 * _CLEARANCE
+    rows = np.equal(inside[1:], inside[:-1])
+    columns = np.equal(inside[:, 1:], inside[:, :-1])
+    height, width = inside.shape
+    same_rows = np.logical_and.reduce([rows[i : height - span + i] for i in range(span)])
+    same_columns = np.logical_and.reduce([columns[:, i : width - span + i] for i in range(span)])
+    middle = slice(_CLEARANCE, -_CLEARANCE)
+    down = np.logical_and.reduce([same_rows[:, i : width - span + i] for i in range(span + 1)])
+    return down & same_columns[middle]
+
+
+def _apart(rows_SN: np.ndarray, columns_SN: np.ndarray, pixels: float) -> np.ndarray:
+    gaps_SNN = np.maximum(
+        np.abs(rows_SN[:, :, None] - rows_SN[:, None]), np.abs(columns_SN[:, :, None] - columns_SN[:, None])
+    )
+    first, second = np.triu_indices(rows_SN.shape[1], 1)
+    return (gaps_SNN[:, first, second] >= pixels).all(1)
+
+
+def _distinct(depths_SN: np.ndarray) -> np.ndarray:
+    ordered_SN = np.sort(depths_SN, axis=1)
+    return (ordered_SN[:, 1:] >= np.float32(MIN_RATIO) * ordered_SN[:, :-1]).all(1)
+
+
+def _unguessable(
+    rows_SN: np.ndarray,
+    depths_SN: np.ndarray,
+    surfaces_SN: np.ndarray,
+    surface_HW: np.ndarray,
+    random: np.random.Generator,
+) -> int:
+    """The set whose answer has a height rank, and lies on the largest object, as often as chance says."""
+    sets, num_points = rows_SN.shape
+    nearest_S = depths_SN.argmin(1)
+    lower_SN = rows_SN > rows_SN[np.arange(sets), nearest_S][:, None]
+    rank_S = lower_SN.sum(1)
+    sizes = np.bincount(np.maximum(surface_HW, 0).ravel(), minlength=int(surface_HW.max()) + 1)
+    sizes[0] = 0
+    size_SN = sizes[np.maximum(surfaces_SN, 0)]
+    # Where several marks lie on the largest, the guess is the lowest of them.
+    guess_S = (size_SN * (4 * len(surface_HW)) + rows_SN).argmax(1)
+    largest_S = guess_S == nearest_S
+    wanted_rank = random.integers(num_points)
+    wanted_largest = random.random() < 1 / num_points
+    fit_S = 2 * (rank_S == wanted_rank) + (largest_S == wanted_largest)
+    return int(fit_S.argmax())

@@ -1,0 +1,188 @@
+"""Writing a data folder: all of it, or nothing.
+
+Shapes: H W pixels.
+"""
+
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+from PIL import Image
+
+from perceptio.data.loading import DEPTH_LEVELS
+from perceptio.data.records import INFO_FILE, LINES_FILE, DatasetInfo
+from perceptio.errors import DataError
+from perceptio.interfaces import DepthMap, Turn
+
+_CHUNK = 32
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Entry:
+    """A sample to be written.
+
+    Attributes:
+        id: Its name, which becomes the name of its files.
+        image_HW3: uint8 RGB.
+        depth: Depth of the picture's size, or None.
+        object_ids_HW: Number of the object that each pixel shows, 0 for none, at most 255; or None.
+        turns: Questions and answers; each mask of a turn is one of the objects.
+    """
+
+    id: str
+    image_HW3: np.ndarray
+    depth: DepthMap | None = None
+    object_ids_HW: np.ndarray | None = None
+    turns: tuple[Turn, ...] = ()
+
+
+def write_folder(
+    path: Path | str,
+    entries: Sequence[Entry],
+    *,
+    info: DatasetInfo | None = None,
+    workers: int = 1,
+    progress: Callable[[int], None] | None = None,
+    replace: bool = False,
+) -> None:
+    """Write entries as a data folder, which appears under its name only when it is complete.
+
+    Args:
+        path: The folder.
+        entries: What to write; each is asked for once, in a worker, so that it may be computed there.
+        info: Unit and scale of depth; a quarter of a millimetre by default, which reaches 16.38 metres.
+        workers: Processes; 1 writes in this one.
+        progress: Called with the number of entries written so far.
+        replace: Whether a folder of that name may be replaced, once the new one is complete.
+
+    Raises:
+        DataError: The folder exists, the disk is full or not writable, or an entry does not fit the format. What
+            was there before is unchanged.
+    """
+    path, info = Path(path), info or DatasetInfo(depth_unit="metres", depth_scale=0.00025)
+    if path.exists() and not replace:
+        raise DataError(f"{path} exists already: choose another folder, or ask for it to be replaced.")
+    with _complete_or_nothing(path) as folder:
+        for name in ("images", "depth", "masks"):
+            (folder / name).mkdir()
+        write = partial(_write_range, folder, info, entries)
+        starts = range(0, len(entries), _CHUNK)
+        with (folder / LINES_FILE).open("w", encoding="utf-8") as lines:
+            for done, chunk in enumerate(_run(write, starts, workers), start=1):
+                lines.writelines(json.dumps(line, separators=(",", ":")) + "\n" for line in chunk)
+                if progress is not None:
+                    progress(min(done * _CHUNK, len(entries)))
+        (folder / INFO_FILE).write_text(json.dumps(info.to_json(), indent=2) + "\n", encoding="utf-8")
+
+
+def _run(write: Callable[[int], list], starts: range, workers: int) -> Iterator[list]:
+    if workers == 1:
+        yield from map(write, starts)
+        return
+    with ProcessPoolExecutor(workers) as pool:
+        try:
+            yield from pool.map(write, starts)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _complete_or_nothing(path: Path) -> Iterator[Path]:
+    """A temporary folder beside `path` that takes its name at the end, and is gone if anything fails."""
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        temporary.chmod(0o777 & ~_umask())
+        yield temporary
+        if path.exists():
+            # A folder cannot be renamed onto another: the old one steps aside until the new one has its name.
+            aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+            os.replace(path, aside / path.name)
+            try:
+                os.replace(temporary, path)
+            except OSError:
+                os.replace(aside / path.name, path)
+                raise
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            os.replace(temporary, path)
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        why = "the disk is full: make room" if full else f"{error}"
+        raise DataError(f"{path} could not be written ({why}); nothing that was there has changed.") from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _write_range(folder: Path, info: DatasetInfo, entries: Sequence[Entry], start: int) -> list[dict[str, Any]]:
+    stop = min(start + _CHUNK, len(entries))
+    return [_write_entry(folder, info, entries[number]) for number in range(start, stop)]
+
+
+def _write_entry(folder: Path, info: DatasetInfo, entry: Entry) -> dict[str, Any]:
+    """Write the files of an entry and return its line."""
+    line: dict[str, Any] = {"id": entry.id, "image": f"images/{entry.id}.png"}
+    _save_png(entry.image_HW3, folder / line["image"])
+    if entry.depth is not None:
+        line["depth"] = f"depth/{entry.id}.png"
+        _save_png(_stored_depth(entry, info), folder / line["depth"])
+    if entry.object_ids_HW is not None:
+        line["masks"] = f"masks/{entry.id}.png"
+        _save_png(entry.object_ids_HW.astype(np.uint8), folder / line["masks"])
+    line["turns"] = [_turn_line(turn, entry) for turn in entry.turns]
+    return line
+
+
+def _save_png(pixels: np.ndarray, path: Path) -> None:
+    Image.fromarray(pixels).save(path, compress_level=1)
+
+
+def _stored_depth(entry: Entry, info: DatasetInfo) -> np.ndarray:
+    assert entry.depth is not None
+    if entry.depth.unit != info.depth_unit or info.depth_scale is None:
+        raise DataError(
+            f"Entry {entry.id} has depth in {entry.depth.unit}, and the folder is to hold {info.depth_unit} with"
+            f" scale {info.depth_scale}: give write_folder an `info` that fits."
+        )
+    levels_HW = np.rint(entry.depth.values_HW / info.depth_scale)
+    if np.nanmax(levels_HW) > DEPTH_LEVELS or np.nanmin(levels_HW) < 1:
+        raise DataError(
+            f"Entry {entry.id} has depths outside {info.depth_scale:g} to {info.depth_scale * DEPTH_LEVELS:g}"
+            f" {info.depth_unit}, the range of 16 bits: choose another scale."
+        )
+    return np.nan_to_num(levels_HW, nan=0.0).astype(np.uint16)
+
+
+def _turn_line(turn: Turn, entry: Entry) -> dict[str, Any]:
+    line: dict[str, Any] = {"task": turn.task, "question": turn.question, "answer": turn.answer}
+    if turn.points:
+        line["points"] = [list(point) for point in turn.points]
+    if turn.masks:
+        line["objects"] = [_object_of(mask, entry) for mask in turn.masks]
+    return line
+
+
+def _object_of(mask: np.ndarray, entry: Entry) -> int:
+    ids_HW = entry.object_ids_HW
+    number = 0 if ids_HW is None or not mask.any() else int(ids_HW[mask][0])
+    if ids_HW is None or number == 0 or not np.array_equal(ids_HW == number, mask):
+        raise DataError(f"Entry {entry.id} has a turn whose mask is none of its objects.")
+    return number

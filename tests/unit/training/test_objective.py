@@ -1,0 +1,64 @@
+"""The total: sums divided by counts over everything that is accumulated, then weighted."""
+
+import attrs
+import pytest
+import torch
+from fakes import tiny_recipe
+
+from perceptio.data.packing import Packer
+from perceptio.interfaces import DepthMap, Sample, Turn
+from perceptio.model.assemble import build_model
+from perceptio.training.objective import Objective
+
+
+def conversation(answer: str, perceive: tuple[str, ...] = ("depth",)) -> Sample:
+    turn = Turn(question="Which", answer=answer, task="depth_map", perceive=perceive)
+    depth = DepthMap(values_HW=torch.linspace(1, 15, 256).reshape(16, 16).numpy(), unit="metres")
+    image = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(len(answer)))
+    return Sample(turns=(turn,), image_3HW=image, depth=depth, depth_codes_L=torch.arange(16) % 8)
+
+
+def test_micro_steps_add_up_to_one_step() -> None:
+    torch.manual_seed(0)
+    recipe = tiny_recipe()
+    model = build_model(recipe)
+    objective, packer = Objective(recipe), Packer(model)
+    samples = [conversation("red"), conversation("a longer answer", perceive=())]
+
+    def gradient(batches: list[list[Sample]]) -> torch.Tensor:
+        model.zero_grad()
+        packed = [packer.pack(batch) for batch in batches]
+        counts = {name: max(count, 1) for name, count in objective.counts(packed).items()}
+        for batch in packed:
+            objective(model(batch, objective.reads), batch, counts).total.backward()
+        return model.language.embed.__self__.get_parameter("embedding.weight").grad.clone()
+
+    torch.testing.assert_close(gradient([samples]), gradient([[samples[0]], [samples[1]]]), atol=1e-6, rtol=1e-5)
+
+
+def test_a_term_without_items_contributes_nothing() -> None:
+    recipe = tiny_recipe()
+    model = build_model(recipe)
+    objective = Objective(recipe)
+    batch = Packer(model).pack([conversation("red", perceive=())])
+    counts = {name: max(count, 1) for name, count in objective.counts([batch]).items()}
+
+    terms = objective(model(batch, objective.reads), batch, counts)
+
+    assert {name.split(".")[0] for name in terms.sums} == {"next_token"}
+    assert terms.total.item() == pytest.approx(terms.sums["next_token"][0].item() / counts["next_token"])
+
+
+def test_weights_multiply_and_reads_are_a_union() -> None:
+    recipe = tiny_recipe()
+    heavier = attrs.evolve(recipe, losses=tuple(attrs.evolve(w, weight=3 * w.weight) for w in recipe.losses))
+    model = build_model(recipe)
+    batch = Packer(model).pack([conversation("red")])
+    objective, tripled = Objective(recipe), Objective(heavier)
+    counts = {name: max(count, 1) for name, count in objective.counts([batch]).items()}
+    output = model(batch, objective.reads)
+
+    once, thrice = objective(output, batch, counts).total, tripled(output, batch, counts).total
+
+    assert thrice.item() == pytest.approx(3 * once.item())
+    assert {"text_logits_RV", "depth_logits_SNV", "soft_depth_S1HW", "masks"} <= objective.reads
