@@ -4,7 +4,7 @@ A folder holds::
 
     dataset.json        what the numbers mean
     samples.jsonl       one sample a line
-    images/             pictures: PNG, JPEG or whatever `perceptio.data.images.read_image` reads
+    images/             pictures: PNG, JPEG or whatever `perceptio.ops.image_files.read_image` reads
     depth/              depth maps: 16-bit gray PNG, or NPY
     masks/              objects: indexed or gray PNG
 

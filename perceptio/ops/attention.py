@@ -1,20 +1,147 @@
-"""Attention over a sequence layout (stop-gap)."""
+"""Attention over a sequence layout: the one file that imports xformers, the path without it, and a slow reference.
+
+On CUDA, packed samples go through xformers' memory-efficient kernels with a block-diagonal causal bias. Everywhere
+else each packed sample is a call of PyTorch's scaled_dot_product_attention of its own, which wastes nothing on pairs
+that cannot see each other. With a cache, rows of unequal length share one call with a mask: xformers' biases want
+every length on the host, and asking for it would stop the device at every token.
+
+`PERCEPTIO_ATTENTION` names a path: `xformers`, `sdpa` or `reference`.
+
+Shapes: B rows, T queries, S keys, Q heads, G heads of keys and values (G divides Q), E head width.
+"""
+
+import functools
+import logging
+import os
+import weakref
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from perceptio.errors import InputError
 from perceptio.interfaces import SequenceLayout
+
+logger = logging.getLogger(__name__)
+
+VARIABLE = "PERCEPTIO_ATTENTION"
+PATHS = ("xformers", "sdpa", "reference")
 
 
 def attention(q_BTQE: Tensor, k_BSGE: Tensor, v_BSGE: Tensor, layout: SequenceLayout) -> Tensor:
+    """Causal attention [B, T, Q, E] of new slots to the keys that the layout lets them see.
+
+    Args:
+        q_BTQE: Queries.
+        k_BSGE: Keys: of a packed layout those of the same slots (S == T), of a cached one the whole cache, with the
+            new slots' keys already written.
+        v_BSGE: Values, like the keys.
+        layout: Who sees whom.
+
+    Raises:
+        InputError: `PERCEPTIO_ATTENTION` names no path, or one that cannot run here.
+    """
+    path = chosen_path(q_BTQE.device.type, q_BTQE.dtype, q_BTQE.shape[-1])
+    if layout.lengths is None:
+        k_BSGE, v_BSGE = k_BSGE[:, : layout.max_keys], v_BSGE[:, : layout.max_keys]
+    if path == "reference":
+        return reference(q_BTQE, k_BSGE, v_BSGE, layout)
+    if layout.lengths is None:
+        return _sdpa(q_BTQE, k_BSGE, v_BSGE, mask_BTS=_once_per_layout(layout, _visible))
+    if path == "xformers":
+        return _xformers(q_BTQE, k_BSGE, v_BSGE, layout)
+    segments = zip(*(x.split(layout.lengths, 1) for x in (q_BTQE, k_BSGE, v_BSGE)), strict=True)
+    return torch.cat([_sdpa(q, k, v) for q, k, v in segments], 1)
+
+
+def reference(q_BTQE: Tensor, k_BSGE: Tensor, v_BSGE: Tensor, layout: SequenceLayout) -> Tensor:
+    """What `attention` computes, in plain steps over every pair, at the precision of its inputs."""
+    groups = q_BTQE.shape[2] // k_BSGE.shape[2]
+    k_BSQE, v_BSQE = (x.repeat_interleave(groups, 2) for x in (k_BSGE, v_BSGE))
+    scores_BQTS = torch.einsum("btqe,bsqe->bqts", q_BTQE, k_BSQE) * q_BTQE.shape[-1] ** -0.5
+    hidden_B1TS = ~_visible(layout)[:, None, :, : k_BSGE.shape[1]]
+    return torch.einsum("bqts,bsqe->btqe", scores_BQTS.masked_fill(hidden_B1TS, -torch.inf).softmax(-1), v_BSQE)
+
+
+@functools.cache
+def chosen_path(device: str, dtype: torch.dtype, head_width: int) -> str:
+    """Which path serves such tensors; logged once with its reason, and worth storing beside a measurement."""
+    asked = os.environ.get(VARIABLE)
+    if asked is not None and asked not in PATHS:
+        raise InputError(f"{VARIABLE} is {asked!r}; the attention paths are {', '.join(PATHS)}.")
+    obstacle = None if asked in ("sdpa", "reference") else _xformers_obstacle(device, dtype, head_width)
+    if asked == "xformers" and obstacle is not None:
+        raise InputError(f"{VARIABLE} asks for xformers, which cannot serve this: {obstacle}. Unset it, or use sdpa.")
+    path = asked or ("sdpa" if obstacle else "xformers")
+    reason = f"{VARIABLE} asks for it" if asked else obstacle or "xformers has a kernel for it"
+    logger.info("attention on %s in %s: %s (%s)", device, dtype, path, reason)
+    return path
+
+
+def _xformers_obstacle(device: str, dtype: torch.dtype, head_width: int) -> str | None:
+    """Why xformers cannot serve such tensors; None where it can."""
+    if device != "cuda":
+        return f"xformers has no kernel for {device}"
+    try:
+        from xformers.ops import fmha
+    except ImportError as error:
+        return f"xformers cannot be imported ({error})"
+    q = torch.empty(1, 16, 1, head_width, device=device, dtype=dtype)
+    bias = fmha.attn_bias.BlockDiagonalCausalMask.from_seqlens([8, 8], device=q.device)
+    inputs = fmha.Inputs(query=q, key=q, value=q, attn_bias=bias)
+    reasons = {op.NAME: op.not_supported_reasons(inputs) for op in fmha.ALL_FW_OPS}
+    if any(not against for against in reasons.values()):
+        return None
+    return "; ".join(f"{name}: {', '.join(against)}" for name, against in reasons.items())
+
+
+def _xformers(q_BTQE: Tensor, k_BSGE: Tensor, v_BSGE: Tensor, layout: SequenceLayout) -> Tensor:
+    from xformers.ops import memory_efficient_attention
+
+    groups = q_BTQE.shape[2] // k_BSGE.shape[2]
+    # Grouped heads are spelled out: the kernels' own grouping has no backward pass.
+    k_BSQE, v_BSQE = (x.repeat_interleave(groups, 2) for x in (k_BSGE, v_BSGE))
+    bias = _once_per_layout(layout, _block_diagonal)
+    return memory_efficient_attention(q_BTQE, k_BSQE, v_BSQE, attn_bias=bias)
+
+
+def _sdpa(q_BTQE: Tensor, k_BSGE: Tensor, v_BSGE: Tensor, mask_BTS: Tensor | None = None) -> Tensor:
+    """PyTorch's attention: causal within one segment, or under a mask."""
+    q_BQTE, k_BGSE, v_BGSE = (x.transpose(1, 2) for x in (q_BTQE, k_BSGE, v_BSGE))
+    out_BQTE = F.scaled_dot_product_attention(
+        q_BQTE,
+        k_BGSE,
+        v_BGSE,
+        attn_mask=None if mask_BTS is None else mask_BTS[:, None],
+        is_causal=mask_BTS is None,
+        enable_gqa=q_BTQE.shape[2] != k_BSGE.shape[2],
+    )
+    return out_BQTE.transpose(1, 2)
+
+
+_PREPARED: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+def _once_per_layout(layout: SequenceLayout, prepare):
+    """What a path derives from a layout, made for its first layer and kept as long as the layout lives."""
+    if layout not in _PREPARED:
+        _PREPARED[layout] = prepare(layout)
+    return _PREPARED[layout]
+
+
+def _block_diagonal(layout: SequenceLayout):
+    from xformers.ops.fmha.attn_bias import BlockDiagonalCausalMask
+
+    return BlockDiagonalCausalMask.from_seqlens(list(layout.lengths or ()), device=layout.positions_ABT.device)
+
+
+def _visible(layout: SequenceLayout) -> Tensor:
+    """Which key each new slot sees: boolean [B, T, S]."""
+    device, count = layout.positions_ABT.device, layout.positions_ABT.shape[-1]
     if layout.lengths is not None:
-        outs = []
-        for q, k, v in zip(q_BTQE.split(layout.lengths, 1), k_BSGE.split(layout.lengths, 1), v_BSGE.split(layout.lengths, 1)):
-            o = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), is_causal=True, enable_gqa=True)
-            outs.append(o.transpose(1, 2))
-        return torch.cat(outs, 1)
-    s = layout.max_keys
-    t = q_BTQE.shape[1]
-    limit = layout.past_B[:, None] + torch.arange(t)
-    mask = torch.arange(s)[None, None] <= limit[..., None]
-    o = F.scaled_dot_product_attention(q_BTQE.transpose(1, 2), k_BSGE[:, :s].transpose(1, 2), v_BSGE[:, :s].transpose(1, 2), attn_mask=mask[:, None], enable_gqa=True)
-    return o.transpose(1, 2)
+        lengths = torch.tensor(layout.lengths, device=device)
+        sample_T = torch.repeat_interleave(lengths, output_size=count)
+        return ((sample_T[:, None] == sample_T) & torch.ones(count, count, device=device).tril().bool())[None]
+    assert layout.past_B is not None
+    last_key_BT = layout.past_B[:, None] + torch.arange(count, device=device)
+    return torch.arange(layout.max_keys, device=device) <= last_key_BT[..., None]

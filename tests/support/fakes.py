@@ -194,7 +194,7 @@ def tiny_recipe(**changes: Any) -> Recipe:
     """A recipe that builds in milliseconds: 16-pixel images, 4x4 depth codes, two layers."""
     recipe = Recipe(
         name="tiny",
-        vision=ConvVisionConfig(image_size=(16, 16), widths=(8, 8, 8), blocks=1),
+        vision=ConvVisionConfig(image_size=(16, 16), widths=(8, 8, 8)),
         vision_head=MLPHeadConfig(),
         language=DecoderConfig(words=WORDS, hidden_dim=32, num_layers=2, num_heads=2, num_kv_heads=1),
         segmentation=FakeMultiMapConfig(),

@@ -1,89 +1,239 @@
-"""Stop-gap decoder."""
-from typing import ClassVar, Any
-import attrs, torch
-from torch import nn, Tensor
+"""Our own small decoder: RMSNorm, rotary positions on several axes, grouped queries, SwiGLU, a cache.
+
+Shapes: B rows, T new slots, S cached keys, A position axes, D hidden width, Q heads, G heads of keys and values,
+E head width, F rotary frequencies (E / 2), M width of the feed-forward layer.
+"""
+
+from typing import ClassVar, NamedTuple, Self
+
+import attrs
+import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
+
+from perceptio.backbones.language.words import WordsTokenizer, vocabulary_size
+from perceptio.errors import RecipeError
 from perceptio.interfaces import Kind, LanguageBackbone, LanguageBackboneConfig, LanguageSpec, SequenceLayout
 from perceptio.ops.attention import attention
-from perceptio.backbones.language.words import WordsTokenizer
 
-def rotate(x_BTQE, cs):
-    cos, sin = cs
-    a, b = x_BTQE.chunk(2, -1)
-    return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
+INITIAL_SCALE = 0.6
+"""Standard deviation of a weight at the start, times the square root of its input width (ours)."""
+
+
+class Rotation(NamedTuple):
+    """Cosines and sines of every slot's angles, [B, T, 1, F] each."""
+
+    cos: Tensor
+    sin: Tensor
+
+    def __call__(self, x_BTQE: Tensor) -> Tensor:
+        """Rotate the two halves of each head against each other (RoPE, arXiv 2104.09864)."""
+        first, second = x_BTQE.chunk(2, -1)
+        cos, sin = self.cos.to(x_BTQE.dtype), self.sin.to(x_BTQE.dtype)
+        return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
+
+
+class RotaryPositions(nn.Module):
+    """Coordinates to rotations: the axes take turns among the frequencies, so that each has high and low ones.
+
+    Qwen2-VL's multimodal RoPE gives each axis a band of its own instead; interleaving is Qwen3-VL's.
+    """
+
+    def __init__(self, head_dim: int, axes: int, base: float) -> None:
+        super().__init__()
+        index_F = torch.arange(head_dim // 2)
+        self.register_buffer("frequency_F", base ** (-index_F / len(index_F)), persistent=False)
+        self.register_buffer("axis_F", index_F % axes, persistent=False)
+
+    def forward(self, positions_ABT: Tensor) -> Rotation:
+        """The rotation of every slot, in float32."""
+        angles_BTF = positions_ABT.float()[self.axis_F].permute(1, 2, 0) * self.frequency_F
+        return Rotation(angles_BTF.cos()[:, :, None], angles_BTF.sin()[:, :, None])
+
+
+@attrs.frozen(eq=False)
+class Cache:
+    """Keys and values of every layer, [B, S, G, E] each."""
+
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+
+    @classmethod
+    def empty(cls, layers: int, like: Tensor, *shape: int) -> Self:
+        """A cache with nothing in it, on the device and in the precision of a tensor."""
+        return cls(*(tuple(like.new_zeros(shape) for _ in range(layers)) for _ in range(2)))
+
 
 class Block(nn.Module):
-    def __init__(self, d, h, g, f):
+    """Attention and a gated feed-forward layer, each behind a norm and added to its input."""
+
+    def __init__(self, hidden_dim: int, num_heads: int, num_kv_heads: int, feed_forward_dim: int) -> None:
         super().__init__()
-        self.h, self.g, self.e = h, g, d // h
-        self.n1, self.n2 = nn.RMSNorm(d), nn.RMSNorm(d)
-        self.qkv = nn.Linear(d, (h + 2 * g) * self.e, bias=False)
-        self.o = nn.Linear(d, d, bias=False)
-        self.up = nn.Linear(d, 2 * f, bias=False)
-        self.down = nn.Linear(f, d, bias=False)
-    def forward(self, x, layout, rq, rk, cache):
-        b, t, d = x.shape
-        q, k, v = self.qkv(self.n1(x)).view(b, t, -1, self.e).split([self.h, self.g, self.g], 2)
-        q, k = rotate(q, rq), rotate(k, rk)
-        if cache is not None:
-            ck, cv = cache
-            idx = layout.past_B[:, None] + torch.arange(t)
-            rows = torch.arange(b)[:, None]
-            ck[rows, idx] = k; cv[rows, idx] = v
-            k, v = ck, cv
-        x = x + self.o(attention(q, k, v, layout).reshape(b, t, d))
-        a, g = self.up(self.n2(x)).chunk(2, -1)
-        return x + self.down(F.silu(g) * a)
+        self.heads = (num_heads, num_kv_heads, num_kv_heads)
+        self.head_dim = hidden_dim // num_heads
+        self.attention_norm = nn.RMSNorm(hidden_dim)
+        self.query_key_value = nn.Linear(hidden_dim, sum(self.heads) * self.head_dim, bias=False)
+        self.attention_out = nn.Linear(hidden_dim, hidden_dim, bias=False)
+        self.feed_forward_norm = nn.RMSNorm(hidden_dim)
+        self.gate_up = nn.Linear(hidden_dim, 2 * feed_forward_dim, bias=False)
+        self.down = nn.Linear(feed_forward_dim, hidden_dim, bias=False)
+
+    def forward(
+        self,
+        x_BTD: Tensor,
+        layout: SequenceLayout,
+        rotate_query: Rotation,
+        rotate_key: Rotation,
+        cached: tuple[Tensor, Tensor] | None,
+    ) -> Tensor:
+        """The block's output; `cached` are this layer's keys and values, which the new slots' are written into."""
+        q_k_v = self.query_key_value(self.attention_norm(x_BTD)).unflatten(-1, (-1, self.head_dim))
+        q_BTQE, k_BSGE, v_BSGE = q_k_v.split(self.heads, 2)
+        q_BTQE, k_BSGE = rotate_query(q_BTQE), rotate_key(k_BSGE)
+        if cached is not None:
+            assert layout.past_B is not None
+            rows_B1 = torch.arange(len(x_BTD), device=x_BTD.device)[:, None]
+            slots_BT = layout.past_B[:, None] + torch.arange(x_BTD.shape[1], device=x_BTD.device)
+            for held_BSGE, new_BTGE in zip(cached, (k_BSGE, v_BSGE), strict=True):
+                held_BSGE[rows_B1, slots_BT] = new_BTGE.to(held_BSGE.dtype)
+            k_BSGE, v_BSGE = (held.to(q_BTQE.dtype) for held in cached)
+        attended_BTQE = attention(q_BTQE, k_BSGE, v_BSGE.to(q_BTQE.dtype), layout)
+        x_BTD = x_BTD + self.attention_out(attended_BTQE.flatten(2))
+        gate_BTM, up_BTM = self.gate_up(self.feed_forward_norm(x_BTD)).chunk(2, -1)
+        return x_BTD + self.down(F.silu(gate_BTM) * up_BTM)
+
 
 class Decoder(LanguageBackbone):
-    def __init__(self, words, spec, layers, h, g, f, base):
+    """A decoder with tied input and output rows."""
+
+    def __init__(
+        self,
+        spec: LanguageSpec,
+        text_tokenizer: WordsTokenizer,
+        blocks: list[Block],
+        rotary: RotaryPositions,
+    ) -> None:
         super().__init__()
-        self.spec = spec; self._text = WordsTokenizer(words); d = spec.hidden_dim
-        self.g, self.e = g, d // h
-        self.embedding = nn.Embedding(spec.vocab_size, d); nn.init.normal_(self.embedding.weight, std=0.02 ** 0 * 0.5 / 1)
-        nn.init.normal_(self.embedding.weight, std=d ** -0.5)
-        self.blocks = nn.ModuleList(Block(d, h, g, f) for _ in range(layers))
-        self.norm = nn.RMSNorm(d)
-        half = self.e // 2
-        self.register_buffer("freq", base ** (-torch.arange(half) / half), persistent=False)
-        self.register_buffer("axis", torch.arange(half) % spec.position_axes, persistent=False)
+        self.spec = spec
+        self._text_tokenizer = text_tokenizer
+        self.embedding = nn.Embedding(spec.vocab_size, spec.hidden_dim)
+        self.rotary = rotary
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = nn.RMSNorm(spec.hidden_dim)
+        self._initialize()
+
+    def _initialize(self) -> None:
+        """Unit-variance inputs; what is added to the residual stream shrinks with the number of layers (GPT-2)."""
+        nn.init.normal_(self.embedding.weight, std=self.spec.hidden_dim**-0.5)
+        for block in self.blocks:
+            for layer in (block.query_key_value, block.attention_out, block.gate_up, block.down):
+                nn.init.normal_(layer.weight, std=INITIAL_SCALE * layer.in_features**-0.5)
+            for layer in (block.attention_out, block.down):
+                layer.weight.data.div_((2 * len(self.blocks)) ** 0.5)
+
     @property
-    def text_tokenizer(self): return self._text
-    def embed(self, ids): return self.embedding(ids) * self.spec.hidden_dim ** 0.5
-    def _cs(self, p_ABT):
-        ang = p_ABT[self.axis].permute(1, 2, 0) * self.freq
-        return ang.cos()[:, :, None], ang.sin()[:, :, None]
-    def forward(self, x, layout, cache=None):
-        rk = self._cs(layout.positions_ABT)
-        rq = rk if layout.query_positions_ABT is None else self._cs(layout.query_positions_ABT)
-        for i, blk in enumerate(self.blocks):
-            x = blk(x, layout, rq, rk, None if cache is None else cache[i])
-        return self.norm(x)
-    def logits(self, h): return F.linear(h, self.embedding.weight)
-    def resize_vocabulary(self, size):
-        old = self.embedding.weight.data
-        new = torch.randn(size - len(old), old.shape[1]) * old.std() + old.mean(0)
-        self.embedding = nn.Embedding.from_pretrained(torch.cat([old, new]), freeze=False)
-    def initialize_rows(self, ids, rows):
-        with torch.no_grad(): self.embedding.weight[ids] = rows * self.spec.hidden_dim ** -0.5
-    def new_cache(self, b, n):
-        return [(torch.zeros(b, n, self.g, self.e), torch.zeros(b, n, self.g, self.e)) for _ in self.blocks]
-    def parameter_groups(self): return {"vocabulary": [self.embedding.weight], "trunk": [p for n, p in self.named_parameters() if n != "embedding.weight"]}
+    def text_tokenizer(self) -> WordsTokenizer:
+        """See `LanguageBackbone.text_tokenizer`."""
+        return self._text_tokenizer
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """See `LanguageBackbone.embed`."""
+        return self.embedding(ids) * self.spec.hidden_dim**0.5
+
+    def forward(self, inputs_BTD: Tensor, layout: SequenceLayout, cache: Cache | None = None) -> Tensor:
+        """See `LanguageBackbone.forward`."""
+        rotate_key = self.rotary(layout.positions_ABT)
+        looks_ABT = layout.query_positions_ABT
+        rotate_query = rotate_key if looks_ABT is None else self.rotary(looks_ABT)
+        x_BTD = inputs_BTD
+        for number, block in enumerate(self.blocks):
+            cached = None if cache is None else (cache.keys[number], cache.values[number])
+            x_BTD = block(x_BTD, layout, rotate_query, rotate_key, cached)
+        return self.norm(x_BTD)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """See `LanguageBackbone.logits`."""
+        return F.linear(hidden, self.embedding.weight)
+
+    def resize_vocabulary(self, size: int) -> None:
+        """See `LanguageBackbone.resize_vocabulary`."""
+        old_VD = self.embedding.weight.data
+        new_ND = torch.randn_like(old_VD[:1].expand(size - len(old_VD), -1)) * old_VD.std(0) + old_VD.mean(0)
+        self.embedding = nn.Embedding.from_pretrained(torch.cat([old_VD, new_ND]), freeze=False)
+
+    def initialize_rows(self, ids: Tensor, rows_ND: Tensor) -> None:
+        """See `LanguageBackbone.initialize_rows`."""
+        self.embedding.weight.data[ids] = rows_ND.to(self.embedding.weight) * self.spec.hidden_dim**-0.5
+
+    def new_cache(self, batch_size: int, max_length: int) -> Cache:
+        """See `LanguageBackbone.new_cache`."""
+        block = self.blocks[0]
+        shape = (batch_size, max_length, block.heads[1], block.head_dim)
+        return Cache.empty(len(self.blocks), self.embedding.weight, *shape)
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """`vocabulary`: the rows of all ids; `trunk`: the rest."""
+        rows = self.embedding.weight
+        return {"vocabulary": [rows], "trunk": [p for p in self.parameters() if p is not rows]}
+
 
 @attrs.frozen(kw_only=True)
 class DecoderConfig(LanguageBackboneConfig):
-    """Stop-gap."""
-    name: ClassVar[str] = "decoder"; kind: ClassVar[Kind] = Kind.LANGUAGE; interface: ClassVar[tuple[int, int]] = (1, 0)
+    """Our own decoder, trained from random weights.
+
+    Attributes:
+        words: What its text tokenizer knows as single ids, beside bytes and printable ASCII.
+        hidden_dim: Width of the residual stream, a multiple of twice the number of heads.
+        num_heads: Heads of queries, a multiple of `num_kv_heads`.
+        feed_forward_dim: Width of the feed-forward layer; None: three times `hidden_dim`.
+        position_axes: 3 for (time, row, column), 1 for time alone.
+        rope_base: Slowest rotation; 100 suits sequences of some hundred slots and grids of ten cells (ours).
+    """
+
+    name: ClassVar[str] = "decoder"
+    kind: ClassVar[Kind] = Kind.LANGUAGE
+    interface: ClassVar[tuple[int, int]] = (1, 0)
+
     words: tuple[str, ...] = ()
     hidden_dim: int = 128
     num_layers: int = 4
     num_heads: int = 4
     num_kv_heads: int = 2
-    ffn: int = 3
+    feed_forward_dim: int | None = None
     position_axes: int = 3
     rope_base: float = 100.0
+
+    def __attrs_post_init__(self) -> None:
+        if self.num_layers < 1 or self.num_kv_heads < 1 or self.num_heads % self.num_kv_heads:
+            raise RecipeError(
+                f"decoder: num_layers ({self.num_layers}) must be at least 1, and num_heads ({self.num_heads}) a "
+                f"multiple of num_kv_heads ({self.num_kv_heads})."
+            )
+        if self.hidden_dim % (2 * self.num_heads):
+            raise RecipeError(
+                f"decoder: hidden_dim ({self.hidden_dim}) must be a multiple of twice num_heads ({self.num_heads}), "
+                "so that rotary positions find halves to rotate."
+            )
+        if self.position_axes not in (1, 3):
+            raise RecipeError(
+                f"decoder: position_axes is {self.position_axes}; it is 1 (time) or 3 (time, row, column)."
+            )
+
     @property
-    def spec(self):
-        return LanguageSpec(vocab_size=len(WordsTokenizer(self.words).pieces), hidden_dim=self.hidden_dim, position_axes=self.position_axes)
-    def build(self):
-        return Decoder(self.words, self.spec, self.num_layers, self.num_heads, self.num_kv_heads, self.hidden_dim * self.ffn, self.rope_base)
+    def spec(self) -> LanguageSpec:
+        """See `LanguageBackboneConfig.spec`."""
+        return LanguageSpec(
+            vocab_size=vocabulary_size(self.words),
+            hidden_dim=self.hidden_dim,
+            position_axes=self.position_axes,
+        )
+
+    def build(self) -> Decoder:
+        """See `LanguageBackboneConfig.build`."""
+        feed_forward_dim = self.feed_forward_dim or 3 * self.hidden_dim
+        blocks = [
+            Block(self.hidden_dim, self.num_heads, self.num_kv_heads, feed_forward_dim)
+            for _ in range(self.num_layers)
+        ]
+        rotary = RotaryPositions(self.hidden_dim // self.num_heads, self.position_axes, self.rope_base)
+        return Decoder(self.spec, WordsTokenizer(self.words), blocks, rotary)

@@ -1,20 +1,72 @@
-"""Stop-gap words tokenizer."""
+"""A text tokenizer of whole words, made with the `tokenizers` library: any text can be asked, and comes back exact."""
+
+import string
+from collections.abc import Sequence
+from pathlib import Path
+
+from tokenizers import AddedToken, Tokenizer, decoders, models
+
 from perceptio.interfaces import ChatTemplate
-import re
+
+SPECIAL = ("<|user|>", "<|assistant|>", "<|end|>")
+BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))
+CHARACTERS = tuple(character for character in string.printable if character.isprintable()) + ("\n", "\t")
+# A unigram model takes the split of highest total score: one word beats two, and both beat single characters.
+WORD_SCORE, CHARACTER_SCORE, BYTE_SCORE = -1.0, -10.0, -20.0
+
+
+def pieces_of(words: Sequence[str]) -> list[tuple[str, float]]:
+    """The pieces of a vocabulary and their scores: bytes, printable ASCII, and every word with and without a space."""
+    scores = dict.fromkeys(BYTES, BYTE_SCORE) | dict.fromkeys(CHARACTERS, CHARACTER_SCORE)
+    for word in words:
+        scores[" " + word] = WORD_SCORE
+        scores.setdefault(word, WORD_SCORE)
+    return list(scores.items())
+
+
 class WordsTokenizer:
-    template = ChatTemplate(user="<|user|>", assistant="<|assistant|>", end="<|end|>")
-    def __init__(self, words):
-        self.specials = ["<|user|>", "<|assistant|>", "<|end|>"]
-        self.pieces = self.specials + [chr(i) for i in range(32, 127)] + [" " + w for w in words] + [w for w in words if len(w) > 1]
-        self.id = {p: i for i, p in enumerate(self.pieces)}
-        self.end_id = 2
-    def encode(self, text):
-        out = []
-        for m in re.finditer(r" ?\w+|[^\w]", text):
-            p = m.group(0)
-            if p in self.id: out.append(self.id[p])
-            else: out += [self.id[c] for c in p if c in self.id]
-        return out
-    def encode_template(self, text): return [self.id[text]]
-    def decode(self, ids): return "".join(self.pieces[i] for i in ids if i >= 3 and i < len(self.pieces))
-    def save(self, folder): folder.mkdir(parents=True, exist_ok=True)
+    """Words as single ids, everything else by characters and bytes.
+
+    Special strings are single ids in templates alone: typed by a user they are ordinary characters.
+
+    Args:
+        words: Words and punctuation marks that are single ids, with and without a space before them.
+    """
+
+    template = ChatTemplate(user=SPECIAL[0], assistant=SPECIAL[1], end=SPECIAL[2])
+
+    def __init__(self, words: Sequence[str]) -> None:
+        model = models.Unigram(pieces_of(words), unk_id=0, byte_fallback=True)
+        self._templates = Tokenizer(model)
+        self._templates.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+        self._templates.add_special_tokens([AddedToken(text, normalized=False) for text in SPECIAL])
+        self._texts = Tokenizer.from_str(self._templates.to_str())
+        self._texts.encode_special_tokens = True
+        self.end_id = self._templates.token_to_id(SPECIAL[-1])
+
+    @property
+    def vocab_size(self) -> int:
+        """How many ids there are."""
+        return self._templates.get_vocab_size()
+
+    def encode(self, text: str) -> list[int]:
+        """See `TextTokenizer.encode`."""
+        return self._texts.encode(text).ids
+
+    def encode_template(self, text: str) -> list[int]:
+        """See `TextTokenizer.encode_template`."""
+        return self._templates.encode(text).ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """See `TextTokenizer.decode`."""
+        return self._templates.decode(list(ids), skip_special_tokens=True)
+
+    def save(self, folder: Path) -> None:
+        """Write `tokenizer.json`, which the `tokenizers` library reads."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._templates.save(str(folder / "tokenizer.json"))
+
+
+def vocabulary_size(words: Sequence[str]) -> int:
+    """How many ids a `WordsTokenizer` of these words has, without making it."""
+    return len(pieces_of(words)) + len(SPECIAL)

@@ -1,42 +1,114 @@
-"""Stop-gap conv."""
+"""A small convolutional vision encoder: features of a stretched image, one per cell.
+
+Shapes: B images, M features of all images, D feature width, H W pixels, h w cells.
+"""
+
+import math
+from collections.abc import Sequence
 from typing import ClassVar
-import attrs, torch
-from torch import nn
-from torch.nn import functional as F
+
+import attrs
+import torch
+from torch import Tensor, nn
+
+from perceptio.errors import RecipeError
 from perceptio.interfaces import Kind, VisionEncoder, VisionEncoderConfig, VisionFeatures, VisionSpec
 from perceptio.ops.images import stack_resized
 
-class Res(nn.Module):
-    def __init__(self, c, d=1):
-        super().__init__()
-        self.a = nn.Conv2d(c, c, 3, padding=d, dilation=d); self.b = nn.Conv2d(c, c, 3, padding=1); self.n = nn.GroupNorm(8 if c % 8 == 0 else 1, c)
-    def forward(self, x): return x + self.b(F.relu(self.a(F.relu(self.n(x)))))
+MAX_GROUPS = 8
 
-class Conv(VisionEncoder):
-    def __init__(self, size, widths, blocks):
-        super().__init__(); self.size = size
-        self.spec = VisionSpec(feature_dim=widths[-1], image_size=size)
-        layers, c = [], 3
-        for w in widths:
-            layers += [nn.Conv2d(c, w, 4, stride=2, padding=1), *[Res(w) for _ in range(blocks)]]; c = w
-        self.net = nn.Sequential(*layers, Res(c, 2))
-    def places(self, height, width):
-        h, w = self.size[0] // 8, self.size[1] // 8
-        return torch.cartesian_prod((torch.arange(h) + .5) / h, (torch.arange(w) + .5) / w)
-    def forward(self, images):
-        x = self.net(stack_resized(images, self.size) * 2 - 1)
-        f = x.flatten(2).transpose(1, 2)
-        p = self.places(0, 0)
-        return VisionFeatures(features_MD=f.flatten(0, 1), places_M2=p.repeat(len(images), 1), counts=(f.shape[1],) * len(images))
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions behind a norm, added to their input."""
+
+    def __init__(self, width: int, dilation: int = 1) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.GroupNorm(math.gcd(MAX_GROUPS, width), width),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+        )
+
+    def forward(self, x_BDhw: Tensor) -> Tensor:
+        """The sum of input and layers."""
+        return x_BDhw + self.layers(x_BDhw)
+
+
+class ConvEncoder(VisionEncoder):
+    """Halvings, each with residual blocks, and dilated blocks that look further around each cell."""
+
+    def __init__(self, spec: VisionSpec, widths: Sequence[int], dilations: Sequence[int]) -> None:
+        super().__init__()
+        self.spec = spec
+        self.cells = (spec.image_size[0] >> len(widths), spec.image_size[1] >> len(widths))
+        layers: list[nn.Module] = []
+        for narrow, wide in zip((3, *widths), widths, strict=False):
+            layers += [nn.Conv2d(narrow, wide, 4, stride=2, padding=1), ResidualBlock(wide)]
+        self.layers = nn.Sequential(*layers, *(ResidualBlock(widths[-1], dilation) for dilation in dilations))
+
+    def forward(self, images: Sequence[Tensor]) -> VisionFeatures:
+        """See `VisionEncoder.forward`; every image is stretched to `spec.image_size`."""
+        pixels_B3HW = stack_resized(images, self.spec.image_size)
+        centered = (pixels_B3HW * 2 - 1).contiguous(memory_format=torch.channels_last)
+        features_BMD = self.layers(centered).flatten(2).transpose(1, 2)
+        places_M2 = self.places(*self.spec.image_size).to(features_BMD.device)
+        return VisionFeatures(
+            features_MD=features_BMD.flatten(0, 1),
+            places_M2=places_M2.repeat(len(images), 1),
+            counts=(len(places_M2),) * len(images),
+        )
+
+    def places(self, height: int, width: int) -> Tensor:
+        """See `VisionEncoder.places`: cell centers, row by row, whatever the image's size."""
+        h, w = self.cells
+        return torch.cartesian_prod((torch.arange(h) + 0.5) / h, (torch.arange(w) + 0.5) / w)
+
 
 @attrs.frozen(kw_only=True)
 class ConvVisionConfig(VisionEncoderConfig):
-    """Stop-gap."""
-    name: ClassVar[str] = "conv"; kind: ClassVar[Kind] = Kind.VISION; interface: ClassVar[tuple[int, int]] = (1, 0)
+    """A small convolutional encoder, trained from random weights.
+
+    Attributes:
+        image_size: (height, width) that images are stretched to; multiples of two to the number of `widths`.
+        widths: Channels after each halving; the last is the feature width.
+        dilations: Of the residual blocks after the last halving.
+    """
+
+    name: ClassVar[str] = "conv"
+    kind: ClassVar[Kind] = Kind.VISION
+    interface: ClassVar[tuple[int, int]] = (1, 0)
+
     image_size: tuple[int, int] = (80, 80)
     widths: tuple[int, ...] = (24, 48, 96)
-    blocks: int = 1
+    dilations: tuple[int, ...] = (2,)
+
+    def __attrs_post_init__(self) -> None:
+        if not self.widths or min(self.widths) < 1 or (self.dilations and min(self.dilations) < 1):
+            raise RecipeError(
+                f"conv: widths are {self.widths} and dilations {self.dilations}; give one or more widths, all above 0."
+            )
+        if any(side < self.stride or side % self.stride for side in self.image_size):
+            raise RecipeError(
+                f"conv: image_size {self.image_size} must be a multiple of {self.stride} on both sides, for "
+                f"{len(self.widths)} widths halve it as many times."
+            )
+
     @property
-    def spec(self): return VisionSpec(feature_dim=self.widths[-1], image_size=self.image_size)
-    def num_features(self, height, width): return (self.image_size[0] // 8) * (self.image_size[1] // 8)
-    def build(self): return Conv(self.image_size, self.widths, self.blocks)
+    def stride(self) -> int:
+        """Side of a cell in pixels."""
+        return 2 ** len(self.widths)
+
+    @property
+    def spec(self) -> VisionSpec:
+        """See `VisionEncoderConfig.spec`."""
+        return VisionSpec(feature_dim=self.widths[-1], image_size=self.image_size)
+
+    def num_features(self, height: int, width: int) -> int:
+        """See `VisionEncoderConfig.num_features`: the same for every image."""
+        return (self.image_size[0] // self.stride) * (self.image_size[1] // self.stride)
+
+    def build(self) -> ConvEncoder:
+        """See `VisionEncoderConfig.build`."""
+        return ConvEncoder(self.spec, self.widths, self.dilations)

@@ -1,0 +1,57 @@
+"""Depth maps: from whatever a file held to a convention in [0, 1], and from one size to another, unknown pixels kept.
+
+Shapes: B batch, H W pixels.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from perceptio.errors import DataError
+from perceptio.interfaces import DepthConvention, DepthMap
+
+
+def from_map(depth: DepthMap, convention: DepthConvention) -> Tensor:
+    """A depth map as [1, 1, H, W] in [0, 1] under a convention, NaN where unknown.
+
+    A metric convention needs metres. A relative one takes either unit: disparity as it is, metres as their inverse,
+    and scales it by the map's own minimum and maximum; a flat map becomes 0.5.
+
+    Raises:
+        DataError: The convention is metric and the map is not, or no pixel is known.
+    """
+    values_11HW = torch.from_numpy(depth.values_HW).float()[None, None]
+    known = ~values_11HW.isnan()
+    if not bool(known.any()):
+        raise DataError("A depth map has no known pixel; leave it out.")
+    if convention.metric:
+        if depth.unit != "metres":
+            raise DataError(
+                f"The depth tokenizer speaks of metres and the depth map of {depth.unit}, which has none: give depth "
+                "in metres, or use a depth tokenizer with a relative convention."
+            )
+        return convention.from_metres(values_11HW)
+    disparity = values_11HW if depth.unit == "disparity" else 1.0 / values_11HW
+    low, high = disparity[known].min(), disparity[known].max()
+    if low == high:
+        return torch.where(known, 0.5, disparity)
+    return (disparity - low) / (high - low)
+
+
+def resize_depth(depth_B1HW: Tensor, size: tuple[int, int]) -> Tensor:
+    """Depth maps stretched to a size: each new pixel is the mean of the known pixels it covers.
+
+    Larger maps are averaged over areas, smaller ones interpolated; a new pixel that covers no known pixel is NaN.
+    """
+    if tuple(depth_B1HW.shape[-2:]) == tuple(size):
+        return depth_B1HW
+    known_B1HW = (~depth_B1HW.isnan()).to(depth_B1HW.dtype)
+    weight_B1HW = _resample(known_B1HW, size)
+    total_B1HW = _resample(depth_B1HW.nan_to_num(0.0), size)
+    unknown = torch.full_like(total_B1HW, float("nan"))
+    return torch.where(weight_B1HW > 1e-3, total_B1HW / weight_B1HW.clamp_min(1e-3), unknown)
+
+
+def _resample(values_B1HW: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear with a kernel as wide as a new pixel, whose weights are positive: a mean never leaves the range."""
+    return F.interpolate(values_B1HW, size=size, mode="bilinear", antialias=True, align_corners=False)

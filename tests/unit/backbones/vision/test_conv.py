@@ -1,0 +1,37 @@
+import pytest
+import torch
+
+from perceptio.backbones.vision.conv import ConvVisionConfig
+from perceptio.errors import RecipeError
+
+CONFIG = ConvVisionConfig(image_size=(16, 24), widths=(4, 6), dilations=(2,))
+
+
+def test_features_come_one_per_cell_with_their_places():
+    encoder = CONFIG.build()
+    out = encoder([torch.rand(3, 16, 24), torch.rand(3, 50, 9)])
+    assert out.counts == (24, 24) == (CONFIG.num_features(16, 24), CONFIG.num_features(50, 9))
+    assert out.features_MD.shape == (48, 6)
+    torch.testing.assert_close(out.places_M2[:2], torch.tensor([[0.125, 1 / 12], [0.125, 0.25]]))
+    torch.testing.assert_close(out.places_M2[:24], encoder.places(16, 24))
+
+
+def test_a_feature_lies_where_its_place_says():
+    encoder = CONFIG.build()
+    image = torch.zeros(3, 16, 24)
+    image[:, 12:, 20:] = 1.0
+    difference = (encoder([image]).features_MD - encoder([image * 0]).features_MD).norm(dim=1)
+    assert encoder.places(16, 24)[difference.argmax()].tolist() == pytest.approx([0.875, 11 / 12])
+
+
+def test_an_image_does_not_depend_on_its_neighbors():
+    encoder, images = CONFIG.build(), list(torch.rand(3, 3, 16, 24))
+    torch.testing.assert_close(encoder(images).features_MD[:24], encoder(images[:1]).features_MD)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"), [({"widths": ()}, "give one or more widths"), ({"image_size": (80, 84)}, "multiple of 8")]
+)
+def test_sizes_that_cannot_be_are_refused(settings, message):
+    with pytest.raises(RecipeError, match=message):
+        ConvVisionConfig(**settings)
