@@ -97,7 +97,9 @@ def parse_info(root: Path) -> DatasetInfo:
     if not root.is_dir():
         raise DataError(f"There is no folder {root}: check the path, or write one with `perceptio scenes`.")
     if not path.is_file():
-        raise DataError(f"{root} has no {INFO_FILE}, so it is no data folder; the format is documented in perceptio.data.folder.")
+        raise DataError(
+            f"{root} has no {INFO_FILE}, so it is no data folder; the format is documented in perceptio.data.folder."
+        )
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -147,7 +149,9 @@ def parse_lines(root: Path) -> Iterator[SampleRecord | Problem]:
                 if not problems:
                     raw = json.loads(text)
                     if raw["id"] in seen:
-                        problems.append(f"id {raw['id']!r} is that of line {seen[raw['id']]} too; ids must differ.")
+                        problems.append(
+                            f"id {raw['id']!r} is that of line {seen[raw['id']]} too; ids must differ."
+                        )
                     seen.setdefault(raw["id"], number)
                 yield from (Problem(file=LINES_FILE, line=number, message=message) for message in problems)
                 if raw is not None and not problems:
@@ -210,7 +214,9 @@ def _turn_problems(turn: Any, has_masks: bool) -> Iterator[str]:
         return
     yield from _key_problems(turn, {"task", "question", "answer"}, {"points", "objects"})
     yield from (
-        f"{key} {turn[key]!r} is not text." for key in ("task", "question", "answer") if not isinstance(turn.get(key, ""), str)
+        f"{key} {turn[key]!r} is not text."
+        for key in ("task", "question", "answer")
+        if not isinstance(turn.get(key, ""), str)
     )
     points = turn.get("points", [])
     if not isinstance(points, list) or not all(_is_point(point) for point in points):

@@ -120,7 +120,9 @@ def _complete_or_nothing(path: Path) -> Iterator[Path]:
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         why = "the disk is full: make room" if full else f"{error}"
-        raise DataError(f"{path} could not be written ({why}); nothing that was there has changed.") from error
+        raise DataError(
+            f"{path} could not be written ({why}); nothing that was there has changed."
+        ) from error
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -132,7 +134,9 @@ def _umask() -> int:
     return mask
 
 
-def _write_range(folder: Path, info: DatasetInfo, entries: Sequence[Entry], start: int) -> list[dict[str, Any]]:
+def _write_range(
+    folder: Path, info: DatasetInfo, entries: Sequence[Entry], start: int
+) -> list[dict[str, Any]]:
     stop = min(start + _CHUNK, len(entries))
     return [_write_entry(folder, info, entries[number]) for number in range(start, stop)]
 

@@ -118,10 +118,14 @@ class Evaluation:
             logits = predict_masks(self.model, images, index, generated)
             rows_N = generated.objects.row_N.tolist()
             for row, item in enumerate(batch):
-                size = item.turn.masks[0].shape if item.turn.masks else tuple(images[index[row]].shape[-2:])
-                found = [resize_masks(logits[n], size) for n, owner in enumerate(rows_N) if owner == row]
+                height, width = item.turn.masks[0].shape if item.turn.masks else images[index[row]].shape[-2:]
+                found = [
+                    resize_masks(logits[n], (height, width)) for n, owner in enumerate(rows_N) if owner == row
+                ]
                 target = (
-                    np.logical_or.reduce(item.turn.masks) if item.turn.masks else np.zeros(size, dtype=bool)
+                    np.logical_or.reduce(item.turn.masks)
+                    if item.turn.masks
+                    else np.zeros((height, width), dtype=bool)
                 )
                 predicted = np.logical_or.reduce(found) if found else None
                 meter.update(predicted, target)
@@ -183,7 +187,7 @@ class Evaluation:
         for first in range(0, len(items), BATCH_SIZE):
             batch = items[first : first + BATCH_SIZE]
             used = sorted({item.sample for item in batch})
-            images = [self.samples[i].image_3HW.to(self.model.device) for i in used]
+            images = [self._image(i) for i in used]
             index = [used.index(item.sample) for item in batch]
             given = None if given_nL is None else given_nL[[item.sample for item in batch]]
             turns = [item.turn for item in batch]
@@ -206,6 +210,11 @@ class Evaluation:
         for batch in generated:
             for row in range(len(batch.text_BT)):
                 yield batch, row
+
+    def _image(self, number: int) -> Tensor:
+        image = self.samples[number].image_3HW
+        assert image is not None, "A data folder's samples have images."
+        return image.to(self.model.device)
 
     # -- judging -----------------------------------------------------------------------------------------------
 
@@ -257,7 +266,8 @@ class Evaluation:
                 continue
             seen.add(item.sample)
             predicted = torch.from_numpy(depth.values_HW)[None, None]
-            target = resize_depth(torch.from_numpy(truth.values_HW), tuple(predicted.shape[-2:]))
+            height, width = depth.values_HW.shape
+            target = resize_depth(torch.from_numpy(truth.values_HW)[None, None], (height, width))
             meter.update(predicted, target)
         return meter.compute() if seen else {}
 

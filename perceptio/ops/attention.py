@@ -60,7 +60,9 @@ def reference(q_BTQE: Tensor, k_BSGE: Tensor, v_BSGE: Tensor, layout: SequenceLa
     k_BSQE, v_BSQE = (x.repeat_interleave(groups, 2) for x in (k_BSGE, v_BSGE))
     scores_BQTS = torch.einsum("btqe,bsqe->bqts", q_BTQE, k_BSQE) * q_BTQE.shape[-1] ** -0.5
     hidden_B1TS = ~_visible(layout)[:, None, :, : k_BSGE.shape[1]]
-    return torch.einsum("bqts,bsqe->btqe", scores_BQTS.masked_fill(hidden_B1TS, -torch.inf).softmax(-1), v_BSQE)
+    return torch.einsum(
+        "bqts,bsqe->btqe", scores_BQTS.masked_fill(hidden_B1TS, -torch.inf).softmax(-1), v_BSQE
+    )
 
 
 @functools.cache
@@ -71,7 +73,9 @@ def chosen_path(device: str, dtype: torch.dtype, head_width: int) -> str:
         raise InputError(f"{VARIABLE} is {asked!r}; the attention paths are {', '.join(PATHS)}.")
     obstacle = None if asked in ("sdpa", "reference") else _xformers_obstacle(device, dtype, head_width)
     if asked == "xformers" and obstacle is not None:
-        raise InputError(f"{VARIABLE} asks for xformers, which cannot serve this: {obstacle}. Unset it, or use sdpa.")
+        raise InputError(
+            f"{VARIABLE} asks for xformers, which cannot serve this: {obstacle}. Unset it, or use sdpa."
+        )
     path = asked or ("sdpa" if obstacle else "xformers")
     reason = f"{VARIABLE} asks for it" if asked else obstacle or "xformers has a kernel for it"
     logger.info("attention on %s in %s: %s (%s)", device, dtype, path, reason)
@@ -132,7 +136,9 @@ def _once_per_layout(layout: SequenceLayout, prepare):
 def _block_diagonal(layout: SequenceLayout):
     from xformers.ops.fmha.attn_bias import BlockDiagonalCausalMask
 
-    return BlockDiagonalCausalMask.from_seqlens(list(layout.lengths or ()), device=layout.positions_ABT.device)
+    return BlockDiagonalCausalMask.from_seqlens(
+        list(layout.lengths or ()), device=layout.positions_ABT.device
+    )
 
 
 def _visible(layout: SequenceLayout) -> Tensor:

@@ -47,7 +47,9 @@ def read_image(path: Path | str) -> Tensor:
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path} cannot be read to its end ({error}): write or download it again.") from error
+        raise InputError(
+            f"{path} cannot be read to its end ({error}): write or download it again."
+        ) from error
 
 
 def _check_extent(path: Path, picture: Image.Image) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 import torch
@@ -27,6 +28,9 @@ from perceptio.serialize import fingerprint
 from perceptio.training.objective import Objective, Terms
 from perceptio.training.optimizer import build_optimizer, learning_rate_at, load_optimizer, save_optimizer
 from perceptio.training.targets import encode_depth
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 logger = logging.getLogger(__name__)
 
@@ -171,7 +175,7 @@ class Trainer:
             self._window[name] = _added(self._window.get(name), value)
         self._window["loss"] = _added(self._window.get("loss"), (terms.total.detach(), 1))
 
-    def _log(self, board: object, seconds: float) -> dict[str, float]:
+    def _log(self, board: "SummaryWriter", seconds: float) -> dict[str, float]:
         means = {name: float(total) / count for name, (total, count) in self._window.items()}
         self._window.clear()
         bad = sorted(name for name, value in means.items() if not math.isfinite(value))

@@ -6,7 +6,9 @@ from perceptio.ops.attention import attention, chosen_path, reference
 
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="xformers' kernels need CUDA, and there is none"),
+    pytest.mark.skipif(
+        not torch.cuda.is_available(), reason="xformers' kernels need CUDA, and there is none"
+    ),
 ]
 
 
@@ -18,7 +20,9 @@ def test_xformers_agrees_with_the_reference_forward_and_backward(dtype, toleranc
     generator = torch.Generator(device="cuda").manual_seed(0)
     lengths = (37, 5, 128, 1)
     shapes = [(1, sum(lengths), heads, 64) for heads in (8, 2, 2)]
-    inputs = [torch.randn(s, generator=generator, device="cuda", dtype=dtype).requires_grad_() for s in shapes]
+    inputs = [
+        torch.randn(s, generator=generator, device="cuda", dtype=dtype).requires_grad_() for s in shapes
+    ]
     weights = torch.randn(shapes[0], generator=generator, device="cuda", dtype=dtype)
     layout = SequenceLayout.packed(text_positions(0, sum(lengths), 1).cuda(), lengths)
     fast = attention(*inputs, layout)

@@ -41,6 +41,8 @@ class RotaryPositions(nn.Module):
 
     def __init__(self, head_dim: int, axes: int, base: float) -> None:
         super().__init__()
+        self.frequency_F: Tensor
+        self.axis_F: Tensor
         index_F = torch.arange(head_dim // 2)
         self.register_buffer("frequency_F", base ** (-index_F / len(index_F)), persistent=False)
         self.register_buffer("axis_F", index_F % axes, persistent=False)
@@ -66,6 +68,9 @@ class Cache:
 
 class Block(nn.Module):
     """Attention and a gated feed-forward layer, each behind a norm and added to its input."""
+
+    RESIDUAL = ("attention_out", "down")
+    """The layers that write into the residual stream."""
 
     def __init__(self, hidden_dim: int, num_heads: int, num_kv_heads: int, feed_forward_dim: int) -> None:
         super().__init__()
@@ -119,17 +124,18 @@ class Decoder(LanguageBackbone):
         self.embedding = nn.Embedding(spec.vocab_size, spec.hidden_dim)
         self.rotary = rotary
         self.blocks = nn.ModuleList(blocks)
+        self.cache_shape = (blocks[0].heads[1], blocks[0].head_dim)
         self.norm = nn.RMSNorm(spec.hidden_dim)
         self._initialize()
 
     def _initialize(self) -> None:
         """Unit-variance inputs; what is added to the residual stream shrinks with the number of layers (GPT-2)."""
         nn.init.normal_(self.embedding.weight, std=self.spec.hidden_dim**-0.5)
-        for block in self.blocks:
-            for layer in (block.query_key_value, block.attention_out, block.gate_up, block.down):
-                nn.init.normal_(layer.weight, std=INITIAL_SCALE * layer.in_features**-0.5)
-            for layer in (block.attention_out, block.down):
-                layer.weight.data.div_((2 * len(self.blocks)) ** 0.5)
+        residual_scale = (2 * len(self.blocks)) ** -0.5
+        for name, layer in self.blocks.named_modules():
+            if isinstance(layer, nn.Linear):
+                scale = residual_scale if name.endswith(Block.RESIDUAL) else 1.0
+                nn.init.normal_(layer.weight, std=scale * INITIAL_SCALE * layer.in_features**-0.5)
 
     @property
     def text_tokenizer(self) -> WordsTokenizer:
@@ -167,13 +173,11 @@ class Decoder(LanguageBackbone):
 
     def new_cache(self, batch_size: int, max_length: int) -> Cache:
         """See `LanguageBackbone.new_cache`."""
-        block = self.blocks[0]
-        shape = (batch_size, max_length, block.heads[1], block.head_dim)
-        return Cache.empty(len(self.blocks), self.embedding.weight, *shape)
+        return Cache.empty(len(self.blocks), self.embedding.weight, batch_size, max_length, *self.cache_shape)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """`vocabulary`: the rows of all ids; `trunk`: the rest."""
-        rows = self.embedding.weight
+        rows = self.embedding.get_parameter("weight")
         return {"vocabulary": [rows], "trunk": [p for p in self.parameters() if p is not rows]}
 
 

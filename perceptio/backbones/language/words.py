@@ -1,4 +1,4 @@
-"""A text tokenizer of whole words, made with the `tokenizers` library: any text can be asked, and comes back exact."""
+"""A text tokenizer of whole words, on the `tokenizers` library: any text can be asked, and comes back exact."""
 
 import string
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ from perceptio.interfaces import ChatTemplate
 
 SPECIAL = ("<|user|>", "<|assistant|>", "<|end|>")
 BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))
-CHARACTERS = tuple(character for character in string.printable if character.isprintable()) + ("\n", "\t")
+CHARACTERS = tuple(string.printable)
 # A unigram model takes the split of highest total score: one word beats two, and both beat single characters.
 WORD_SCORE, CHARACTER_SCORE, BYTE_SCORE = -1.0, -10.0, -20.0
 
 
 def pieces_of(words: Sequence[str]) -> list[tuple[str, float]]:
-    """The pieces of a vocabulary and their scores: bytes, printable ASCII, and every word with and without a space."""
+    """Pieces and scores of a vocabulary: bytes, ASCII characters, and every word with and without a space."""
     scores = dict.fromkeys(BYTES, BYTE_SCORE) | dict.fromkeys(CHARACTERS, CHARACTER_SCORE)
     for word in words:
         scores[" " + word] = WORD_SCORE
@@ -42,7 +42,7 @@ class WordsTokenizer:
         self._templates.add_special_tokens([AddedToken(text, normalized=False) for text in SPECIAL])
         self._texts = Tokenizer.from_str(self._templates.to_str())
         self._texts.encode_special_tokens = True
-        self.end_id = self._templates.token_to_id(SPECIAL[-1])
+        (self.end_id,) = self.encode_template(SPECIAL[-1])
 
     @property
     def vocab_size(self) -> int:

@@ -87,7 +87,8 @@ class ConvVisionConfig(VisionEncoderConfig):
     def __attrs_post_init__(self) -> None:
         if not self.widths or min(self.widths) < 1 or (self.dilations and min(self.dilations) < 1):
             raise RecipeError(
-                f"conv: widths are {self.widths} and dilations {self.dilations}; give one or more widths, all above 0."
+                f"conv: widths are {self.widths} and dilations {self.dilations}; give one or more widths, "
+                "all above 0."
             )
         if any(side < self.stride or side % self.stride for side in self.image_size):
             raise RecipeError(

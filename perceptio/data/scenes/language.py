@@ -23,7 +23,11 @@ REQUESTS = (
     "Highlight {expression} in the picture.",
 )
 """Phrasings of a referring question; evaluation uses the canonical one, which is Sa2VA's."""
-FOUND, FOUND_TWO, NOT_FOUND = "Sure, it is segmented.", "Sure, they are segmented.", "There is no such object."
+FOUND, FOUND_TWO, NOT_FOUND = (
+    "Sure, it is segmented.",
+    "Sure, they are segmented.",
+    "There is no such object.",
+)
 
 BY_COLOR_AND_SHAPE, BY_COLOR, BY_SHAPE = "the {color} {shape}", "the {color} object", "the {shape}"
 BY_EXTREME = "the {extreme} {shape}"
@@ -31,7 +35,11 @@ PAIR = "{first} and {second}"
 LEFTMOST, RIGHTMOST, LARGEST = "leftmost", "rightmost", "largest"
 EXTREMES = (LEFTMOST, RIGHTMOST, LARGEST)
 
-ASK_COLOR, ASK_SHAPE, ASK_COUNT = "What color is the {shape}?", "What shape is the {color} object?", "How many {plural} are there?"
+ASK_COLOR, ASK_SHAPE, ASK_COUNT = (
+    "What color is the {shape}?",
+    "What shape is the {color} object?",
+    "How many {plural} are there?",
+)
 PLURALS = {Shape.SPHERE: "spheres", Shape.BOX: "boxes", Shape.CYLINDER: "cylinders"}
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six")
 
@@ -51,9 +59,26 @@ class Seen(NamedTuple):
 
 def words() -> tuple[str, ...]:
     """Every word and punctuation mark that questions and answers about scenes can hold, sorted."""
-    sentences = [*REQUESTS, FOUND, FOUND_TWO, NOT_FOUND, BY_COLOR_AND_SHAPE, BY_COLOR, BY_SHAPE, BY_EXTREME, PAIR]
+    sentences = [
+        *REQUESTS,
+        FOUND,
+        FOUND_TWO,
+        NOT_FOUND,
+        BY_COLOR_AND_SHAPE,
+        BY_COLOR,
+        BY_SHAPE,
+        BY_EXTREME,
+        PAIR,
+    ]
     sentences += [ASK_COLOR, ASK_SHAPE, ASK_COUNT, CLOSEST, CHOICE]
-    fillings = [*COLORS, *Shape, *EXTREMES, *PLURALS.values(), *NUMBERS[: MAX_OBJECTS + 1], *LETTERS[:MAX_POINTS]]
+    fillings = [
+        *COLORS,
+        *Shape,
+        *EXTREMES,
+        *PLURALS.values(),
+        *NUMBERS[: MAX_OBJECTS + 1],
+        *LETTERS[:MAX_POINTS],
+    ]
     text = " ".join([*(re.sub(r"{\w+}", " ", sentence) for sentence in sentences), *fillings])
     return tuple(sorted(set(re.findall(r"\w+|[^\w\s]", text))))
 
@@ -140,9 +165,7 @@ def referring_turns(
                 expression = PAIR.format(first=expression, second=text)
                 answer, masks = FOUND_TWO, (one.mask, other.mask)
         turns.append(
-            Turn(
-                task="referring", question=request.format(expression=expression), answer=answer, masks=masks
-            )
+            Turn(task="referring", question=request.format(expression=expression), answer=answer, masks=masks)
         )
     return tuple(turns)
 
@@ -177,6 +200,4 @@ def attribute_turns(seen: Sequence[Seen], count: int, random: np.random.Generato
         if all(one.pixels >= floor * one.mask.size for one in alike):
             questions.append((ASK_COUNT.format(plural=PLURALS[shape]), NUMBERS[len(alike)]))
     chosen = random.permutation(len(questions))[:count]
-    return tuple(
-        Turn(task="attribute", question=questions[i][0], answer=questions[i][1]) for i in chosen
-    )
+    return tuple(Turn(task="attribute", question=questions[i][0], answer=questions[i][1]) for i in chosen)

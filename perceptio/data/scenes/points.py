@@ -48,7 +48,9 @@ def point_turn(
     return Turn(task="relative_depth", question=CLOSEST, answer=answer, points=points)
 
 
-def _candidate_sets(surface_HW: np.ndarray, num_points: int, random: np.random.Generator) -> np.ndarray | None:
+def _candidate_sets(
+    surface_HW: np.ndarray, num_points: int, random: np.random.Generator
+) -> np.ndarray | None:
     """Sets [S, 2, N] of rows and columns: for each point a surface is drawn first, then a pixel of it."""
     inner_hw = _one_surface(surface_HW)
     rows_P, columns_P = np.nonzero(inner_hw)

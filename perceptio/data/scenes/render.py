@@ -52,9 +52,7 @@ def _rays(axes_33: np.ndarray, size: int) -> np.ndarray:
     steps_W = ((np.arange(size) + 0.5) / size - 0.5) / FOCAL
     right, up, ahead = axes_33.astype(np.float32)
     across_1W, above_H1 = steps_W.astype(np.float32)[None, :], -steps_W.astype(np.float32)[:, None]
-    return (
-        right[:, None, None] * across_1W + up[:, None, None] * above_H1 + ahead[:, None, None]
-    )
+    return right[:, None, None] * across_1W + up[:, None, None] * above_H1 + ahead[:, None, None]
 
 
 def _cast_walls(rays_3HW: np.ndarray, walls: tuple[Wall, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -228,7 +226,9 @@ def _pattern(material: Material, along_2N: np.ndarray) -> np.ndarray:
         row = np.floor(2 * v)
         shifted = u + np.float32(0.5) * (row.astype(np.int32) & 1)
         dark = (shifted - np.floor(shifted) < np.float32(0.08)) | (2 * v - row < np.float32(0.16))
-    return 1 + np.float32(0.5 * material.contrast) * (1 - 2 * dark.astype(np.float32)) + np.float32(0.12) * grain
+    return (
+        1 + np.float32(0.5 * material.contrast) * (1 - 2 * dark.astype(np.float32)) + np.float32(0.12) * grain
+    )
 
 
 @lru_cache(maxsize=1)

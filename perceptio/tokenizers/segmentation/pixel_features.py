@@ -40,6 +40,7 @@ class PixelFeatureEncoder(nn.Module):
 
     def __init__(self, image_size: tuple[int, int], widths: tuple[int, ...], feature_dim: int) -> None:
         super().__init__()
+        self.coordinates: Tensor
         self.register_buffer("coordinates", coordinates(*image_size), persistent=False)
         self.down = nn.ModuleList(
             nn.Sequential(conv_block(w_in, w_out, stride=2), conv_block(w_out, w_out))

@@ -5,9 +5,9 @@ import numpy as np
 import torch
 from fakes import FakeMaskCodesConfig, tiny_recipe
 
-from perceptio.model.assemble import build_model
 from perceptio.data.packing import Packer
 from perceptio.interfaces import DepthMap, Sample, Turn
+from perceptio.model.assemble import build_model
 
 LEFT = np.zeros((16, 16), dtype=bool)
 LEFT[:, :8] = True

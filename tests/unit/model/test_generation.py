@@ -6,9 +6,9 @@ import torch
 from fakes import FakeMaskCodesConfig, FakeMultiMapConfig, tiny_recipe
 from torch import Tensor
 
-from perceptio.model.assemble import build_model
 from perceptio.errors import InputError
 from perceptio.interfaces import SequenceLayout, Turn
+from perceptio.model.assemble import build_model
 from perceptio.model.generation import Generated, GenerationSettings, generate
 from perceptio.model.perception_model import PerceptionModel
 from perceptio.model.sequence import SequenceWriter, stacked_coordinates

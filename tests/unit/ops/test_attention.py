@@ -27,7 +27,8 @@ def packed(lengths):
 
 @settings(max_examples=25, deadline=None)
 @given(
-    lengths=st.lists(st.integers(1, 7), min_size=1, max_size=4), groups=st.sampled_from([(4, 4), (4, 2), (6, 1)])
+    lengths=st.lists(st.integers(1, 7), min_size=1, max_size=4),
+    groups=st.sampled_from([(4, 4), (4, 2), (6, 1)]),
 )
 def test_packed_segments_agree_with_the_reference_and_so_do_gradients(lengths, groups):
     heads, shared = groups
@@ -56,7 +57,9 @@ def test_a_cached_row_sees_its_past_and_nothing_beyond_itself():
     torch.testing.assert_close(out, reference(q, k[:, :8], v[:, :8], layout), rtol=1e-10, atol=1e-10)
     for row, length in enumerate(past.tolist()):
         whole = torch.cat([random(1, length, 4, 8), q[row : row + 1]], 1)
-        alone = reference(whole, k[row : row + 1, : length + 2], v[row : row + 1, : length + 2], packed((length + 2,)))
+        alone = reference(
+            whole, k[row : row + 1, : length + 2], v[row : row + 1, : length + 2], packed((length + 2,))
+        )
         torch.testing.assert_close(out[row], alone[0, length:], rtol=1e-10, atol=1e-10)
 
 
@@ -80,7 +83,10 @@ def test_without_cuda_the_choice_says_why(caplog):
 
 @pytest.mark.parametrize(
     ("asked", "message"),
-    [("flash", "the attention paths are xformers, sdpa, reference"), ("xformers", "xformers has no kernel for cpu")],
+    [
+        ("flash", "the attention paths are xformers, sdpa, reference"),
+        ("xformers", "xformers has no kernel for cpu"),
+    ],
 )
 def test_a_path_that_cannot_be_is_refused(monkeypatch, asked, message):
     monkeypatch.setenv("PERCEPTIO_ATTENTION", asked)

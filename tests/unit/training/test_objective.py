@@ -33,7 +33,9 @@ def test_micro_steps_add_up_to_one_step() -> None:
             objective(model(batch, objective.reads), batch, counts).total.backward()
         return model.language.embed.__self__.get_parameter("embedding.weight").grad.clone()
 
-    torch.testing.assert_close(gradient([samples]), gradient([[samples[0]], [samples[1]]]), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(
+        gradient([samples]), gradient([[samples[0]], [samples[1]]]), atol=1e-6, rtol=1e-5
+    )
 
 
 def test_a_term_without_items_contributes_nothing() -> None:

@@ -9,7 +9,11 @@ from perceptio.interfaces import SequenceLayout, text_positions
 @pytest.fixture
 def decoder():
     torch.manual_seed(0)
-    return DecoderConfig(words=("point",), hidden_dim=32, num_layers=2, num_heads=4, num_kv_heads=2).build().double()
+    return (
+        DecoderConfig(words=("point",), hidden_dim=32, num_layers=2, num_heads=4, num_kv_heads=2)
+        .build()
+        .double()
+    )
 
 
 def hidden(decoder, inputs, positions=None, looks=None):
@@ -29,7 +33,9 @@ def test_a_slot_sees_nothing_after_it(decoder):
 def test_positions_are_relative_on_every_axis(decoder):
     inputs, places = torch.randn(1, 5, 32, dtype=torch.float64), torch.rand(3, 5) * 10
     moved = places + torch.tensor([[7.0], [-2.0], [3.0]])
-    torch.testing.assert_close(hidden(decoder, inputs, places), hidden(decoder, inputs, moved), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        hidden(decoder, inputs, places), hidden(decoder, inputs, moved), rtol=1e-4, atol=1e-4
+    )
     turned = hidden(decoder, inputs, places[[1, 0, 2]])
     assert (turned - hidden(decoder, inputs, places)).abs().max() > 1e-3
 

@@ -30,7 +30,8 @@ def test_an_image_does_not_depend_on_its_neighbors():
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"), [({"widths": ()}, "give one or more widths"), ({"image_size": (80, 84)}, "multiple of 8")]
+    ("settings", "message"),
+    [({"widths": ()}, "give one or more widths"), ({"image_size": (80, 84)}, "multiple of 8")],
 )
 def test_sizes_that_cannot_be_are_refused(settings, message):
     with pytest.raises(RecipeError, match=message):
