@@ -42,7 +42,7 @@ def recipe() -> Recipe:
             grid=GRID,
             image_size=IMAGE,
             convention=DepthConvention(near_m=1.0, far_m=16.0),
-            widths=(32, 64, 128),
+            widths=(16, 32, 64),
             latent_dim=32,
         ),
         heads={"cell_codes": MLPHeadConfig()},

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -16,7 +17,7 @@ from perceptio.interfaces import DepthMap, MaskPrediction, Turn
 from perceptio.model.generation import Generated, GenerationSettings, generate
 from perceptio.model.marks import draw_marks
 from perceptio.model.perception_model import PerceptionModel
-from perceptio.ops.image_files import read_image
+from perceptio.ops.image_files import as_image
 from perceptio.vocabulary import DEPTH_END, DEPTH_START
 
 
@@ -136,10 +137,10 @@ def _distinct_images(given: Sequence[Any]) -> tuple[list[Tensor], list[int]]:
     seen: dict[Any, int] = {}
     index = []
     for image in given:
-        key = str(image) if isinstance(image, str) else id(image)
+        key = str(image) if isinstance(image, str | Path) else id(image)
         if key not in seen:
             seen[key] = len(images)
-            images.append(read_image(image))
+            images.append(as_image(image))
         index.append(seen[key])
     return images, index
 

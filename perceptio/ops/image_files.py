@@ -23,6 +23,36 @@ _DEEP_MODES = ("I", "I;16", "I;16B", "I;16L")
 _TRANSPARENT_MODES = ("LA", "PA", "La", "RGBA", "RGBa")
 
 
+def as_image(given: object) -> Tensor:
+    """An image in a user's hands as float32 RGB [3, H, W] in [0, 1].
+
+    Args:
+        given: A path, a Pillow image, or a tensor that is one already.
+
+    Raises:
+        InputError: It is none of these, or cannot be looked at.
+    """
+    if isinstance(given, str | Path):
+        return read_image(given)
+    if isinstance(given, Image.Image):
+        _check_extent("The image", given)
+        return _to_unit_rgb("The image", given.copy())
+    if not isinstance(given, Tensor):
+        raise InputError(f"A {type(given).__name__} is no image: give a path, a Pillow image or a tensor.")
+    if given.ndim != 3 or given.shape[0] != 3 or not given.is_floating_point():
+        raise InputError(
+            f"An image tensor is RGB [3, H, W] of floating-point numbers, and this is {given.dtype} "
+            f"{list(given.shape)}."
+        )
+    _check_sides("The image", given.shape[2], given.shape[1])
+    low, high = given.aminmax()
+    if not (low >= 0 and high <= 1):
+        raise InputError(
+            f"An image tensor has values in [0, 1], and this has {low:g} to {high:g}: divide by 255?"
+        )
+    return given.float()
+
+
 def read_image(path: Path | str) -> Tensor:
     """The image of a file as float32 RGB [3, H, W] in [0, 1].
 
@@ -52,26 +82,29 @@ def read_image(path: Path | str) -> Tensor:
         ) from error
 
 
-def _check_extent(path: Path, picture: Image.Image) -> None:
-    width, height = picture.size
+def _check_sides(name: Path | str, width: int, height: int) -> None:
     if min(width, height) < MIN_SIDE:
         raise InputError(
-            f"{path} is {width}x{height} pixels: an image needs at least {MIN_SIDE} pixels on each side."
+            f"{name} is {width}x{height} pixels: an image needs at least {MIN_SIDE} pixels on each side."
         )
     if width * height > MAX_PIXELS:
         raise InputError(
-            f"{path} is {width}x{height} pixels, more than {MAX_PIXELS:,} in all: make it smaller first."
+            f"{name} is {width}x{height} pixels, more than {MAX_PIXELS:,} in all: make it smaller first."
         )
+
+
+def _check_extent(name: Path | str, picture: Image.Image) -> None:
+    _check_sides(name, *picture.size)
     frames = getattr(picture, "n_frames", 1)
     if frames > 1 and picture.format != "MPO":
-        raise InputError(f"{path} holds {frames} pictures: save the one you mean as PNG or JPEG.")
+        raise InputError(f"{name} holds {frames} pictures: save the one you mean as PNG or JPEG.")
 
 
-def _to_unit_rgb(path: Path, picture: Image.Image) -> Tensor:
+def _to_unit_rgb(name: Path | str, picture: Image.Image) -> Tensor:
     ImageOps.exif_transpose(picture, in_place=True)
     if picture.mode == "F":
         raise InputError(
-            f"{path} holds floating point numbers, whose black and white are unknown: save it as PNG or JPEG."
+            f"{name} holds floating point numbers, whose black and white are unknown: save it as PNG or JPEG."
         )
     if picture.mode in _DEEP_MODES:
         gray_HW = np.asarray(picture).astype(np.float32) / 65535

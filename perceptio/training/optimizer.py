@@ -8,13 +8,23 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from perceptio.errors import CheckpointError
+from perceptio.errors import CheckpointError, UnknownNameError
 from perceptio.model.perception_model import PerceptionModel
 from perceptio.recipe import TrainConfig
 
 
 def build_optimizer(model: PerceptionModel, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW over what trains; vectors and vocabulary rows are exempt from weight decay."""
+    """AdamW over what trains; vectors and vocabulary rows are exempt from weight decay.
+
+    Raises:
+        UnknownNameError: `lr_scale` names a part that the model has not.
+    """
+    parts = {name for name, _ in model.named_children()}
+    for name in config.lr_scale:
+        if name not in parts:
+            raise UnknownNameError(
+                f"lr_scale names the part {name!r}, which the model has not; there are: {', '.join(sorted(parts))}."
+            )
     exempt = {
         id(p) for name, ps in model.parameter_groups().items() if name.endswith("vocabulary") for p in ps
     }

@@ -1,0 +1,99 @@
+"""What is complete already: one small record beside each job's folder.
+
+A job is complete when its record says so under the fingerprint of its settings and of everything it was made from.
+A job that was cut short keeps its folder, so that it can go on where it stopped; a job whose settings have changed is
+made again.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from perceptio.demo.jobs import Job
+from perceptio.errors import DataError
+
+Interval = tuple[float, float]
+
+
+class Ledger:
+    """The records of a demo's folder.
+
+    Args:
+        root: The demo's folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root / "jobs"
+
+    def complete(self, job: Job) -> bool:
+        """Whether a job need not run."""
+        record = self._read(job)
+        return bool(record["complete"]) and record["fingerprint"] == job.fingerprint and job.out.exists()
+
+    @contextmanager
+    def running(self, job: Job) -> Iterator[None]:
+        """Record a job as begun, and as complete when the block ends well; either way, when it ran.
+
+        Raises:
+            DataError: The job's folder holds something that no demo wrote.
+        """
+        record = self._read(job)
+        if record["fingerprint"] != job.fingerprint:
+            self.forget(job)
+            record = self._read(job)
+        record |= {"fingerprint": job.fingerprint, "complete": False}
+        self._write(job, record)
+        started = time.time()
+        try:
+            yield
+            record["complete"] = True
+        finally:
+            record["intervals"].append([started, time.time()])
+            self._write(job, record)
+
+    def forget(self, job: Job) -> None:
+        """Remove what a job made.
+
+        Raises:
+            DataError: The job's folder holds something that no demo wrote.
+        """
+        if job.out.exists() and not self._path(job).exists():
+            raise DataError(
+                f"{job.out} was not written by a demo, so it is left as it is: move it away, or choose another --out."
+            )
+        if job.out.exists():
+            shutil.rmtree(job.out)
+        self._path(job).unlink(missing_ok=True)
+
+    def intervals(self, jobs: Iterable[Job]) -> list[Interval]:
+        """When any of these jobs ran, over all attempts."""
+        return [(start, end) for job in jobs for start, end in self._read(job)["intervals"]]
+
+    def _path(self, job: Job) -> Path:
+        return self.root / f"{job.name}.json"
+
+    def _read(self, job: Job) -> dict[str, Any]:
+        nothing = {"fingerprint": None, "complete": False, "intervals": []}
+        try:
+            return nothing | json.loads(self._path(job).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return nothing
+
+    def _write(self, job: Job, record: dict[str, Any]) -> None:
+        self.root.mkdir(parents=True, exist_ok=True)
+        new = self._path(job).with_suffix(".new")
+        new.write_text(json.dumps(record), encoding="utf-8")
+        new.replace(self._path(job))
+
+
+def covered_seconds(intervals: Iterable[Interval]) -> float:
+    """Seconds that lie in at least one of the intervals."""
+    total, reached = 0.0, float("-inf")
+    for start, end in sorted(intervals):
+        total += max(0.0, end - max(start, reached))
+        reached = max(reached, end)
+    return total

@@ -1,0 +1,59 @@
+"""What can be asked of the demo."""
+
+import os
+from pathlib import Path
+
+import attrs
+
+from perceptio.errors import InputError
+
+ARMS = ("perceptio", "direct", "answers_only")
+"""The arms of every demo; their recipes are `perceptio_tiny` and the ablations of the same name."""
+FOURTH_ARM = "readout_without_block"
+HELD_OUT_SCENES = 400
+"""Scenes of the validation set and of the test set, each."""
+
+
+def _at_least_one(instance: "DemoSettings", attribute: "attrs.Attribute[int | None]", value: int | None) -> None:
+    if value is not None and value < 1:
+        raise InputError(f"{attribute.name} is {value}: the demo needs at least 1.")
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@attrs.frozen(kw_only=True)
+class DemoSettings:
+    """One demo.
+
+    Attributes:
+        out: The folder that everything is written to.
+        seed: Of scenes, initial weights and the order of training alike.
+        scenes: Training scenes; validation and test have as many, at most `HELD_OUT_SCENES` each.
+        steps: Optimizer steps of every training, depth tokenizers included; None: as the recipes say.
+        cores: Jobs that run side by side, each on one core.
+        fourth_arm: Whether *read-out without a block* is trained, too.
+    """
+
+    out: Path = attrs.field(default=Path("runs/demo"), converter=Path)
+    seed: int = 0
+    scenes: int = attrs.field(default=8000, validator=_at_least_one)
+    steps: int | None = attrs.field(default=None, validator=_at_least_one)
+    cores: int = attrs.field(factory=_usable_cores, validator=_at_least_one)
+    fourth_arm: bool = False
+
+    @seed.validator
+    def _not_negative(self, attribute: "attrs.Attribute[int]", value: int) -> None:
+        if value < 0:
+            raise InputError(f"seed is {value}: it must not be below 0.")
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The arms that are trained, Perceptio first."""
+        return (*ARMS, FOURTH_ARM) if self.fourth_arm else ARMS
+
+    @property
+    def held_out(self) -> int:
+        """Validation scenes, and as many test scenes."""
+        return min(self.scenes, HELD_OUT_SCENES)

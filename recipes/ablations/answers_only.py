@@ -1,0 +1,28 @@
+"""The *answers only* control: questions and answers, without any depth or mask to learn from.
+
+Vision encoder, language model, data and steps are the small Perceptio's. What only depth or masks could train is left
+out: their tokenizers, the auxiliary head and every loss that needs them.
+"""
+
+import attrs
+
+from perceptio.recipe import Recipe
+from perceptio.settings import load_recipe
+
+
+def recipe() -> Recipe:
+    """The small Perceptio's backbones, trained on answers alone."""
+    base = load_recipe("../perceptio_tiny.py", beside=__file__)
+    return attrs.evolve(
+        base,
+        name="answers-only",
+        depth=None,
+        segmentation=None,
+        prompt_head=None,
+        heads={},
+        order=(),
+        codes_per_step=1,
+        answer_format="direct",
+        losses=tuple(weighted for weighted in base.losses if not weighted.loss.needs),
+        data=attrs.evolve(base.data, perceive="never", rehearsals=0.0),
+    )

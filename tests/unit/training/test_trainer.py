@@ -1,0 +1,106 @@
+"""Training as a user meets it: a folder, metrics, resuming to the bit, and what stops it."""
+
+import json
+import os
+import signal
+
+import attrs
+import pytest
+import torch
+from small import scenes_folder, small_recipe
+
+from perceptio.errors import CheckpointError, RecipeError, TrainingError, UnknownNameError
+from perceptio.model.checkpoint import load
+from perceptio.training.trainer import METRICS, Progress, train
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return scenes_folder(tmp_path_factory.mktemp("data") / "scenes")
+
+
+def weights_of(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def assert_same_weights(one, other):
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+
+
+def test_a_run_leaves_a_checkpoint_metrics_and_curves(folder, tmp_path):
+    seen: list[Progress] = []
+    model = train(small_recipe(folder), tmp_path / "run", progress=seen.append)
+
+    assert [p.step for p in seen] == [1, 2, 3, 4, 5, 6]
+    assert all(p.steps == 6 and p.seconds > 0 for p in seen)
+    lines = [json.loads(line) for line in (tmp_path / "run" / METRICS).read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert {"next_token", "depth_token", "mask_bce", "cell_codes", "lr", "loss"} <= lines[-1].keys()
+    assert any((tmp_path / "run" / "tensorboard").iterdir())
+    assert_same_weights(weights_of(load(tmp_path / "run")), weights_of(model))
+
+
+def test_training_moves_what_it_names_and_nothing_else(folder, tmp_path):
+    recipe = small_recipe(folder)
+    recipe = attrs.evolve(recipe, train=attrs.evolve(recipe.train, train=("language.trunk",)))
+    torch.manual_seed(recipe.train.seed)
+    from perceptio.model.assemble import build_model
+
+    before = weights_of(build_model(recipe))
+    after = weights_of(train(recipe, tmp_path / "run"))
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved and all(name.startswith("language.") and "embedding" not in name for name in moved)
+
+
+def test_a_resumed_run_ends_bit_identical(folder, tmp_path):
+    recipe = small_recipe(folder)
+    whole = train(recipe, tmp_path / "whole")
+
+    def stop_after_two(progress: Progress) -> None:
+        if progress.step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "cut", progress=stop_after_two)
+    assert json.loads((tmp_path / "cut" / "checkpoint" / "training.json").read_text())["step"] == 2
+    resumed = train(recipe, tmp_path / "cut", resume=True)
+
+    assert_same_weights(weights_of(whole), weights_of(resumed))
+    steps = [json.loads(line)["step"] for line in (tmp_path / "cut" / METRICS).read_text().splitlines()]
+    assert steps == [1, 2, 3, 4, 5, 6]
+
+
+def test_another_recipe_does_not_resume_the_checkpoint(folder, tmp_path):
+    recipe = small_recipe(folder)
+    train(recipe, tmp_path / "run")
+    other = attrs.evolve(recipe, train=attrs.evolve(recipe.train, lr=5e-4))
+    with pytest.raises(CheckpointError, match="was trained from another recipe"):
+        train(other, tmp_path / "run", resume=True)
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_what_was_saved(folder, tmp_path):
+    recipe = small_recipe(folder)
+    train(recipe, tmp_path / "run")
+    before = (tmp_path / "run" / "checkpoint" / "model.safetensors").read_bytes()
+    wild = attrs.evolve(
+        recipe, train=attrs.evolve(recipe.train, lr=1e30, warmup_steps=0, clip=1e30, steps=40)
+    )
+    with pytest.raises(TrainingError, match="stopped being finite.*lower train.lr"):
+        train(wild, tmp_path / "run")
+    assert (tmp_path / "run" / "checkpoint" / "model.safetensors").read_bytes() == before
+
+
+def test_a_recipe_without_data_or_losses_is_refused(folder, tmp_path):
+    with pytest.raises(RecipeError, match="names no data"):
+        train(small_recipe(), tmp_path / "run")
+    with pytest.raises(RecipeError, match="nothing to train"):
+        train(small_recipe(folder, losses=()), tmp_path / "run")
+
+
+def test_an_unknown_learning_rate_scale_is_refused(folder, tmp_path):
+    recipe = small_recipe(folder)
+    recipe = attrs.evolve(recipe, train=attrs.evolve(recipe.train, lr_scale={"visoin": 0.1}))
+    with pytest.raises(UnknownNameError, match="visoin.*there are: .*vision"):
+        train(recipe, tmp_path / "run")
