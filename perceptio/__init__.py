@@ -1,1 +1,70 @@
-"""Perception-enhanced vision-language models from pluggable tokenizers: perceive, then answer."""
+"""Perception-enhanced vision-language models from pluggable tokenizers: perceive, then answer.
+
+    import perceptio
+
+    model = perceptio.load("runs/mine")
+    answer = model.ask("photo.jpg", "Which point is closest to the camera?", points=[(0.2, 0.3), (0.7, 0.6)])
+    answer.text, answer.depth, answer.masks, answer.tokens
+
+Names are imported when they are first used, so that importing the package costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from perceptio.model.answer import Answer
+    from perceptio.model.assemble import build_model
+    from perceptio.model.checkpoint import load, save
+    from perceptio.model.generation import GenerationSettings
+    from perceptio.model.perception_model import PerceptionModel
+    from perceptio.recipe import DataConfig, DataFolder, Recipe, TrainConfig, Weighted
+    from perceptio.registry import Registry
+    from perceptio.serialize import fingerprint
+    from perceptio.settings import load_recipe, with_settings
+    from perceptio.training.trainer import train
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "perceptio.model.answer": ("Answer",),
+    "perceptio.model.assemble": ("build_model",),
+    "perceptio.model.checkpoint": ("load", "save"),
+    "perceptio.model.generation": ("GenerationSettings",),
+    "perceptio.model.perception_model": ("PerceptionModel",),
+    "perceptio.recipe": ("DataConfig", "DataFolder", "Recipe", "TrainConfig", "Weighted"),
+    "perceptio.registry": ("Registry",),
+    "perceptio.serialize": ("fingerprint",),
+    "perceptio.settings": ("load_recipe", "with_settings"),
+    "perceptio.training.trainer": ("train",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Answer",
+    "DataConfig",
+    "DataFolder",
+    "GenerationSettings",
+    "PerceptionModel",
+    "Recipe",
+    "Registry",
+    "TrainConfig",
+    "Weighted",
+    "build_model",
+    "fingerprint",
+    "load",
+    "load_recipe",
+    "save",
+    "train",
+    "with_settings",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'perceptio' has no attribute {name!r}")
+    return getattr(import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

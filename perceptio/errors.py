@@ -4,6 +4,9 @@ Catch `PerceptioError` for anything that was asked wrongly or found broken; the 
 without a traceback and exits with status 2.
 """
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class PerceptioError(Exception):
     """Something a user can put right: the message says what was asked, what was found and what to do."""
@@ -39,3 +42,11 @@ class InputError(PerceptioError, ValueError):
 
 class TrainingError(PerceptioError, RuntimeError):
     """Training that cannot go on, such as a loss that is no longer a finite number."""
+
+
+def near_miss(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: what was probably meant, and what there is."""
+    known = sorted(known)
+    close = get_close_matches(name, known, n=1)
+    meant = f"; did you mean {close[0]!r}?" if close else "."
+    return f"{meant} There is: {', '.join(known)}." if known else f"{meant} There is none."

@@ -8,8 +8,7 @@ made again.
 import json
 import shutil
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -34,26 +33,23 @@ class Ledger:
         record = self._read(job)
         return bool(record["complete"]) and record["fingerprint"] == job.fingerprint and job.out.exists()
 
-    @contextmanager
-    def running(self, job: Job) -> Iterator[None]:
-        """Record a job as begun, and as complete when the block ends well; either way, when it ran.
+    def begin(self, job: Job) -> None:
+        """Record a job as begun; what it made under other settings is removed first.
 
         Raises:
             DataError: The job's folder holds something that no demo wrote.
         """
-        record = self._read(job)
-        if record["fingerprint"] != job.fingerprint:
+        if self._read(job)["fingerprint"] != job.fingerprint:
             self.forget(job)
-            record = self._read(job)
-        record |= {"fingerprint": job.fingerprint, "complete": False}
-        self._write(job, record)
-        started = time.time()
-        try:
-            yield
-            record["complete"] = True
-        finally:
-            record["intervals"].append([started, time.time()])
-            self._write(job, record)
+        record = self._read(job)
+        attempts = [*record["intervals"], [time.time(), None]]
+        self._write(job, {"fingerprint": job.fingerprint, "complete": False, "intervals": attempts})
+
+    def end(self, job: Job, *, complete: bool) -> None:
+        """Record that a job has ended, well or not."""
+        record = self._read(job)
+        record["intervals"][-1][1] = time.time()
+        self._write(job, record | {"complete": complete})
 
     def forget(self, job: Job) -> None:
         """Remove what a job made.
@@ -70,8 +66,13 @@ class Ledger:
         self._path(job).unlink(missing_ok=True)
 
     def intervals(self, jobs: Iterable[Job]) -> list[Interval]:
-        """When any of these jobs ran, over all attempts."""
-        return [(start, end) for job in jobs for start, end in self._read(job)["intervals"]]
+        """When any of these jobs ran, over all attempts whose end was seen."""
+        attempts = [attempt for job in jobs for attempt in self._read(job)["intervals"]]
+        return [(start, end) for start, end in attempts if end is not None]
+
+    def log_of(self, job: Job) -> Path:
+        """The file that a job's messages go to."""
+        return self.root / f"{job.name}.log"
 
     def _path(self, job: Job) -> Path:
         return self.root / f"{job.name}.json"

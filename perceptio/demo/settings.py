@@ -14,7 +14,9 @@ HELD_OUT_SCENES = 400
 """Scenes of the validation set and of the test set, each."""
 
 
-def _at_least_one(instance: "DemoSettings", attribute: "attrs.Attribute[int | None]", value: int | None) -> None:
+def _at_least_one(
+    instance: "DemoSettings", attribute: "attrs.Attribute[int | None]", value: int | None
+) -> None:
     if value is not None and value < 1:
         raise InputError(f"{attribute.name} is {value}: the demo needs at least 1.")
 
@@ -37,7 +39,7 @@ class DemoSettings:
     """
 
     out: Path = attrs.field(default=Path("runs/demo"), converter=Path)
-    seed: int = 0
+    seed: int = attrs.field(default=0)
     scenes: int = attrs.field(default=8000, validator=_at_least_one)
     steps: int | None = attrs.field(default=None, validator=_at_least_one)
     cores: int = attrs.field(factory=_usable_cores, validator=_at_least_one)

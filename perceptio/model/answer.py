@@ -77,6 +77,7 @@ def ask_batch(
     return answers
 
 
+@torch.inference_mode()
 def predict_masks(
     model: PerceptionModel, images: Sequence[Tensor], image_index: Sequence[int], generated: Generated
 ) -> list[Tensor]:
@@ -96,6 +97,7 @@ def predict_masks(
     return list(prediction.logits_Nhw)
 
 
+@torch.inference_mode()
 def decode_depth(model: PerceptionModel, generated: Generated) -> list[DepthMap | None]:
     """The depth map of every row with a well-formed block, at the depth tokenizer's size."""
     rows = generated.depth.whole_B.nonzero().flatten().tolist()

@@ -1,0 +1,10 @@
+"""Built-in vision encoders."""
+
+from perceptio.backbones.vision.conv import ConvVisionConfig
+from perceptio.hookspecs import hookimpl
+
+
+@hookimpl
+def register_vision_encoders() -> list[type]:
+    """See `perceptio.hookspecs`."""
+    return [ConvVisionConfig]

@@ -1,0 +1,94 @@
+"""`perceptio demo`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def run(
+    out: Annotated[Path, typer.Option(help="Folder that everything is written to.")] = Path("runs/demo"),
+    seed: Annotated[int, typer.Option(help="Of scenes, initial weights and the order of training.")] = 0,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start over: forget what a demo left in the folder.")
+    ] = False,
+    scenes: Annotated[
+        int | None, typer.Option(help="Training scenes; fewer for a quick look.", show_default="8000")
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            help="Optimizer steps of every training; fewer for a quick look.",
+            show_default="as the recipes say",
+        ),
+    ] = None,
+    cores: Annotated[
+        int | None,
+        typer.Option(help="Jobs side by side, one to a core.", show_default="as many as there are"),
+    ] = None,
+    fourth_arm: Annotated[
+        bool,
+        typer.Option("--fourth-arm", help="Train the control 'read-out without a block', too; takes longer."),
+    ] = False,
+) -> None:
+    """Train and evaluate the small Perceptio beside its controls, and write a report.
+
+    Run again, it reuses what is complete and goes on where it was stopped; what was made with other settings is made
+    again. At most 15 minutes on 2 cores.
+    """
+    import logging
+
+    from rich.console import Console
+
+    from perceptio.demo.display import Bars, Display, Lines
+    from perceptio.demo.pipeline import run_demo
+    from perceptio.demo.settings import DemoSettings
+
+    given = {"scenes": scenes, "steps": steps, "cores": cores}
+    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    settings = DemoSettings(out=out, seed=seed, fourth_arm=fourth_arm, **chosen)
+    console = Console()
+    display: Display = Bars(console) if console.is_terminal else Lines()
+    if isinstance(display, Lines):
+        logging.basicConfig(format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
+        logging.getLogger("perceptio.demo").setLevel(logging.INFO)
+    try:
+        result = run_demo(settings, display, fresh=fresh)
+    except KeyboardInterrupt:
+        console.print("Stopped. What was done is kept: the same command goes on from there.")
+        raise typer.Exit(130) from None
+    console.print(_table(result.metrics))
+    console.print(f"Report: {result.report}", soft_wrap=True)
+
+
+def _table(metrics: dict[str, Any]) -> "Table":
+    from rich.table import Table
+
+    from perceptio.demo.holdings import NAMES
+
+    table = Table(title="Which marked point is closest? Right answers on test scenes", title_justify="left")
+    table.add_column("arm")
+    for column in ("3 points", "4 points", "5 points", "mean", "95% interval", "minutes"):
+        table.add_column(column, justify="right")
+    for arm, name in NAMES.items():
+        if arm not in metrics:
+            continue
+        found = metrics[arm]["relative_depth"]
+        shares = [
+            f"{100 * found[points]:.1f}%" if points in found else "–" for points in ("3", "4", "5", "mean")
+        ]
+        low, high = found["interval"]
+        table.add_row(
+            name, *shares, f"{100 * low:.1f}–{100 * high:.1f}%", f"{metrics['seconds'][arm] / 60:.1f}"
+        )
+    own = metrics["perceptio"]
+    table.caption = (
+        f"Perceptio given true codes {100 * own['oracle_codes']['mean']:.1f}%, another scene's "
+        f"{100 * own['shuffled_codes']['mean']:.1f}% · depth block AbsRel {own['depth_block']['absrel']:.3f}, "
+        f"well-formed {100 * own['depth_block']['well_formed']:.0f}% · masks cIoU {own['referring']['ciou']:.3f}"
+    )
+    table.caption_justify = "left"
+    return table

@@ -1,0 +1,133 @@
+"""Figures as text that stands in a page: pictures as inlined PNG under drawn marks, curves as SVG.
+
+Shapes: H W pixels.
+"""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import numpy as np
+from PIL import Image
+
+from perceptio.model.sequence import LETTERS
+
+NEAR_M, FAR_M = 1.0, 16.0
+"""Ends of the color scale of depth, in metres; every map of the report shares it."""
+TICKS_M = (1, 2, 4, 8, 16)
+COLOR_MAP = "plasma_r"
+TEXT_COLOR = "#123456"
+"""Stands for the color of the page's text while matplotlib draws."""
+ARM_COLORS = {
+    "perceptio": "#3b7ddd",
+    "direct": "#e08a1e",
+    "answers_only": "#8a8f98",
+    "readout_without_block": "#a05bd0",
+}
+
+
+def depth_colors(depth_HW: np.ndarray) -> np.ndarray:
+    """Metres as uint8 colors [H, W, 3], logarithmic, near bright and far dark."""
+    from matplotlib import colormaps
+
+    scaled = np.log(np.clip(depth_HW, NEAR_M, FAR_M) / NEAR_M) / np.log(FAR_M / NEAR_M)
+    return (colormaps[COLOR_MAP](scaled)[..., :3] * 255).round().astype(np.uint8)
+
+
+def data_uri(pixels_HW3: np.ndarray) -> str:
+    """A uint8 RGB picture as a PNG that stands in a page."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels_HW3).save(buffer, format="PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def scene_svg(pixels_HW3: np.ndarray, label: str, *overlays: str) -> str:
+    """A picture with drawings over it, in its own pixels as units."""
+    height, width = pixels_HW3.shape[:2]
+    return (
+        f'<svg class="scene" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}">'
+        f'<image href="{data_uri(pixels_HW3)}" width="{width}" height="{height}"/>{"".join(overlays)}</svg>'
+    )
+
+
+def marks_svg(points: Sequence[tuple[float, float]], size: tuple[int, int]) -> str:
+    """Marked points as lettered rings; `size` is the picture's height and width."""
+    height, width = size
+    drawn = []
+    for letter, (x, y) in zip(LETTERS, points, strict=False):
+        cx, cy = x * width, y * height
+        # The letter stands above its ring, below it at the upper edge, and never outside the picture.
+        ty = cy - 0.045 * height if cy > 0.14 * height else cy + 0.115 * height
+        tx = min(max(cx, 0.04 * width), 0.96 * width)
+        drawn.append(
+            f'<circle class="ring" cx="{cx:.1f}" cy="{cy:.1f}" r="{0.018 * width:.1f}"/>'
+            f'<text class="letter" x="{tx:.1f}" y="{ty:.1f}" font-size="{0.085 * height:.1f}">{letter}</text>'
+        )
+    return "".join(drawn)
+
+
+def outline_svg(mask_HW: np.ndarray, css_class: str) -> str:
+    """The border of a mask along the edges of its pixels."""
+    padded = np.pad(mask_HW.astype(bool), 1)
+    rows, columns = np.nonzero(padded[1:] != padded[:-1])
+    across = "".join(f"M{x - 1} {y}h1" for y, x in zip(rows, columns, strict=True))
+    rows, columns = np.nonzero(padded[:, 1:] != padded[:, :-1])
+    down = "".join(f"M{x} {y - 1}v1" for y, x in zip(rows, columns, strict=True))
+    return f'<path class="{css_class}" d="{across}{down}"/>'
+
+
+def depth_scale_svg() -> str:
+    """The color scale of depth, with its ticks in metres."""
+    strip = depth_colors(np.geomspace(NEAR_M, FAR_M, 256)[None])
+    ticks = "".join(
+        f'<text x="{6 + 240 * np.log(m / NEAR_M) / np.log(FAR_M / NEAR_M):.1f}" y="24">{m}</text>'
+        for m in TICKS_M
+    )
+    return (
+        '<svg class="scale" viewBox="0 0 290 28" role="img" aria-label="color scale from 1 to 16 metres">'
+        f'<image href="{data_uri(strip)}" x="6" y="0" width="240" height="12" preserveAspectRatio="none"/>'
+        f'{ticks}<text class="unit" x="254" y="10">metres</text></svg>'
+    )
+
+
+Curve = tuple[Sequence[float], Sequence[float]]
+
+
+def curves_svg(
+    panels: Mapping[str, Mapping[str, Curve]], colors: Mapping[str, str], *, columns: int = 3
+) -> str:
+    """Small multiples of curves over training steps, in the page's own text color.
+
+    Args:
+        panels: For each title, the curves by name, each as steps and values.
+        colors: The color of each name.
+        columns: Panels side by side.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    rows = -(-len(panels) // columns)
+    style = {
+        name: TEXT_COLOR
+        for name in ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+    }
+    with plt.rc_context({**style, "font.size": 9, "axes.linewidth": 0.6, "svg.hashsalt": "perceptio"}):
+        figure, axes = plt.subplots(rows, columns, figsize=(9.6, 2.3 * rows), squeeze=False)
+        for axis in axes.flat[len(panels) :]:
+            axis.set_visible(False)
+        for axis, (title, curves) in zip(axes.flat, panels.items(), strict=False):
+            axis.set_title(title, fontsize=9, loc="left")
+            for name, (steps, values) in curves.items():
+                axis.plot(steps, values, color=colors[name], linewidth=1.4)
+            axis.spines[["top", "right"]].set_visible(False)
+            axis.grid(axis="y", color=TEXT_COLOR, alpha=0.12, linewidth=0.6)
+            axis.tick_params(length=2)
+        figure.tight_layout()
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+        plt.close(figure)
+    text = buffer.getvalue()
+    return text[text.index("<svg") :].replace(TEXT_COLOR, "currentColor")

@@ -1,0 +1,68 @@
+"""A complete demo's folder, as the report and the picture read it.
+
+Shapes: H W pixels.
+"""
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+
+from perceptio.data.folder import FolderDataset
+from perceptio.data.scenes import Split
+from perceptio.demo.gallery import Shown, read_gallery
+from perceptio.demo.settings import ARMS, FOURTH_ARM
+from perceptio.interfaces import Sample
+
+NAMES = {
+    "perceptio": "Perceptio",
+    "direct": "direct",
+    "answers_only": "answers only",
+    "readout_without_block": "read-out without a block",
+}
+
+
+@attrs.frozen(kw_only=True, eq=False, slots=False)
+class Demo:
+    """A complete demo's folder, read when asked."""
+
+    root: Path
+    metrics: Mapping[str, Any]
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The arms that were trained."""
+        return tuple(arm for arm in (*ARMS, FOURTH_ARM) if arm in self.metrics)
+
+    @cached_property
+    def galleries(self) -> Mapping[str, tuple[Shown, ...]]:
+        """What each arm showed of the first test scenes."""
+        return {arm: read_gallery(self.root / "evaluation" / arm) for arm in self.arms}
+
+    @cached_property
+    def samples(self) -> tuple[Sample, ...]:
+        """The test scenes of the galleries."""
+        dataset = FolderDataset(self.root / "scenes" / Split.TEST)
+        return tuple(dataset[shown.sample] for shown in self.galleries["perceptio"])
+
+    def pixels(self, number: int) -> np.ndarray:
+        """The picture of a scene, uint8 [H, W, 3]."""
+        image_3HW = self.samples[number].image_3HW
+        assert image_3HW is not None
+        return (image_3HW.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+
+    def true_depth(self, number: int) -> np.ndarray:
+        """The depth of a scene in metres [H, W]."""
+        depth = self.samples[number].depth
+        assert depth is not None
+        return depth.values_HW
+
+
+def depth_at(depth_HW: np.ndarray, point: tuple[float, float]) -> float:
+    """Depth at a point (x, y) in [0, 1]."""
+    height, width = depth_HW.shape
+    x, y = point
+    return float(depth_HW[min(int(y * height), height - 1), min(int(x * width), width - 1)])

@@ -1,0 +1,124 @@
+"""What is made from what: the demo as a graph of jobs, each a process of its own with a folder of its own."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+
+from perceptio.demo.settings import DemoSettings
+from perceptio.interfaces import DepthTokenizerConfig
+from perceptio.recipe import Recipe
+from perceptio.serialize import to_json
+from perceptio.settings import load_recipe
+
+Work = Literal["scenes", "depth_tokenizer", "arm", "evaluation"]
+
+RECIPES = {
+    "perceptio": "perceptio_tiny.py",
+    "direct": "ablations/direct.py",
+    "answers_only": "ablations/answers_only.py",
+    "readout_without_block": "ablations/readout_without_block.py",
+}
+DEPTH_TOKENIZERS = {"vqvae": "perceptio_tiny.py", "fsq": "fsq_depth.py"}
+"""The depth tokenizers that are compared, and the recipe that holds each; arms use the one of their own recipe."""
+GALLERY = 12
+"""Test scenes shown in the report: the first ones."""
+
+
+@attrs.frozen(kw_only=True, eq=False, slots=False)
+class Job:
+    """One process.
+
+    Attributes:
+        name: Unique among jobs, and fit for a file name.
+        stage: Under which its seconds are counted.
+        work: What it does, a function of `perceptio.demo.work`.
+        out: The one folder it writes.
+        settings: What that function is given, as JSON.
+        after: The jobs whose folders it reads.
+        cores: How many cores it keeps busy.
+    """
+
+    name: str
+    stage: str
+    work: Work
+    out: Path
+    settings: Mapping[str, Any]
+    after: "tuple[Job, ...]" = ()
+    cores: int = 1
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of its settings and of what it is made from."""
+        content = [self.work, self.settings, [job.fingerprint for job in self.after]]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def plan_jobs(settings: DemoSettings) -> tuple[Job, ...]:
+    """Every job of a demo, in the order in which they are begun as cores become free.
+
+    An arm is evaluated as soon as it is trained, beside the training of the others.
+    """
+    root = settings.out
+    counts = {"train": settings.scenes, "validation": settings.held_out, "test": settings.held_out}
+    workers = min(settings.cores, 2)
+    scenes = Job(
+        name="scenes",
+        stage="scenes",
+        work="scenes",
+        out=root / "scenes",
+        settings={"base": settings.seed, "counts": counts},
+        cores=workers,
+    )
+    depth_tokenizers = {
+        name: Job(
+            name=name,
+            stage="depth_tokenizer",
+            work="depth_tokenizer",
+            out=root / "depth_tokenizers" / name,
+            settings={"recipe": to_json(_seeded(load_recipe(recipe), settings))},
+            after=(scenes,),
+        )
+        for name, recipe in DEPTH_TOKENIZERS.items()
+    }
+    arms, evaluations = [], []
+    for name in settings.arms:
+        recipe = _seeded(load_recipe(RECIPES[name]), settings)
+        arm = Job(
+            name=name,
+            stage=name,
+            work="arm",
+            out=root / name,
+            settings={"recipe": to_json(recipe)},
+            after=(scenes, *_depth_tokenizer_of(recipe.depth, depth_tokenizers)),
+        )
+        arms.append(arm)
+        evaluations.append(
+            Job(
+                name=f"evaluation_{name}",
+                stage="evaluation",
+                work="evaluation",
+                out=root / "evaluation" / name,
+                settings={"gallery": min(GALLERY, settings.held_out)},
+                after=(arm, scenes),
+            )
+        )
+    return (scenes, *depth_tokenizers.values(), *arms, *evaluations)
+
+
+def _seeded(recipe: Recipe, settings: DemoSettings) -> Recipe:
+    """The recipe with the demo's seed, and its steps where they are given."""
+    train = attrs.evolve(recipe.train, seed=settings.seed)
+    depth_training = attrs.evolve(recipe.depth_training, seed=settings.seed)
+    if settings.steps is not None:
+        train = attrs.evolve(train, steps=settings.steps)
+        depth_training = attrs.evolve(depth_training, steps=settings.steps)
+    return attrs.evolve(recipe, train=train, depth_training=depth_training)
+
+
+def _depth_tokenizer_of(depth: DepthTokenizerConfig | None, jobs: Mapping[str, Job]) -> tuple[Job, ...]:
+    return () if depth is None else (jobs[depth.name],)

@@ -1,0 +1,58 @@
+"""The demo from beginning to end."""
+
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from perceptio.demo.display import Display
+from perceptio.demo.files import write_json
+from perceptio.demo.holdings import Demo
+from perceptio.demo.jobs import plan_jobs
+from perceptio.demo.ledger import Ledger
+from perceptio.demo.metrics import METRICS, collect_metrics
+from perceptio.demo.picture import PICTURE, draw_picture
+from perceptio.demo.report import REPORT, write_report
+from perceptio.demo.scheduler import Scheduler
+from perceptio.demo.settings import DemoSettings
+from perceptio.errors import DataError
+
+
+@attrs.frozen(kw_only=True)
+class DemoResult:
+    """What a demo ends with."""
+
+    metrics: dict[str, Any]
+    report: Path
+
+
+def run_demo(settings: DemoSettings, display: Display, *, fresh: bool = False) -> DemoResult:
+    """Train and evaluate every arm, as far as that is not done already, and write the report.
+
+    Args:
+        settings: What to make, and where.
+        display: Told how far it is.
+        fresh: Whether to forget what a demo left in the folder before.
+
+    Raises:
+        PerceptioError: A job failed; what is complete is reused the next time.
+        DataError: The folder holds something that no demo wrote, or cannot be written.
+        KeyboardInterrupt: After Ctrl-C, when the jobs that ran have saved.
+    """
+    jobs, ledger = plan_jobs(settings), Ledger(settings.out)
+    try:
+        if fresh:
+            for job in jobs:
+                ledger.forget(job)
+        with display:
+            Scheduler(jobs, ledger, settings.cores, display).run()
+        metrics = collect_metrics(settings, jobs, ledger)
+        write_json(settings.out / METRICS, metrics)
+        demo = Demo(root=settings.out, metrics=metrics)
+        draw_picture(demo, settings.out / PICTURE)
+        write_report(demo, settings.out / REPORT)
+    except OSError as error:
+        raise DataError(
+            f"The demo could not write to {settings.out} ({error}); what is complete is kept."
+        ) from error
+    return DemoResult(metrics=metrics, report=settings.out / REPORT)

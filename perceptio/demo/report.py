@@ -1,0 +1,26 @@
+"""`report.html`: everything a demo found, on one page."""
+
+from pathlib import Path
+
+from perceptio.demo import galleries, page, sections
+from perceptio.demo.holdings import Demo
+
+REPORT = "report.html"
+SECTIONS = (
+    sections.headline,
+    galleries.question_gallery,
+    galleries.depth_gallery,
+    galleries.mask_gallery,
+    sections.reliance,
+    sections.training_curves,
+    sections.depth_tokenizers,
+    sections.notes,
+    sections.seconds,
+    sections.recipes,
+)
+
+
+def write_report(demo: Demo, path: Path) -> None:
+    """Write the report of a complete demo."""
+    html = page.page("Perceptio: perceive, then answer", [section(demo) for section in SECTIONS])
+    path.write_text(html, encoding="utf-8")

@@ -1,0 +1,197 @@
+"""The parts of the report that are not galleries, each from what a demo's folder holds to HTML."""
+
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from perceptio.demo import figures, page
+from perceptio.demo.display import clock
+from perceptio.demo.files import HISTORY, read_json, read_lines
+from perceptio.demo.holdings import NAMES, Demo
+from perceptio.demo.jobs import DEPTH_TOKENIZERS
+
+WHAT = {
+    "perceptio": "writes the depth map as tokens, reads the points out of it, then answers",
+    "direct": "same supervision, depth and masks included, but answers at once",
+    "answers_only": "learned from answers alone, without depth or masks",
+    "readout_without_block": "reads the points out straight from the image, then answers",
+}
+SHORTCUTS = {
+    "majority": "always the commonest letter",
+    "lowest": "the point lowest in the image",
+    "largest": "the point on the largest object",
+}
+CURVES = {
+    "next_token": "text, cross-entropy",
+    "depth_token": "depth code, cross-entropy",
+    "depth_reconstruction": "soft-merged depth",
+    "cell_codes": "code from the visual feature",
+    "mask_bce": "mask, cross-entropy",
+    "dice": "mask, Dice",
+}
+SMOOTHED = 5
+"""Logged values that a point of a curve averages."""
+
+
+def headline(demo: Demo) -> str:
+    """What it is, and the numbers it is about."""
+    metrics, seed = demo.metrics, demo.metrics["seed"]
+    rows, bars = [], []
+    for arm in demo.arms:
+        found = metrics[arm]["relative_depth"]
+        bars.append((NAMES[arm], found["mean"], tuple(found["interval"]), figures.ARM_COLORS[arm]))
+        rows.append([f"{NAMES[arm]}<br><span class='soft'>{WHAT[arm]}</span>", *_accuracies(found)])
+    for name, what in SHORTCUTS.items():
+        share = metrics["shortcuts"][name]
+        rows.append([f"<span class='soft'>shortcut: {what}</span>", "", "", "", page.percent(share), ""])
+    scenes, steps = metrics["scenes"], metrics["steps"]["perceptio"]
+    return (
+        "<h1>Perceive, then answer</h1>"
+        '<p class="lead">A small Perceptio, trained from scratch on generated rooms, beside its controls. It looks '
+        "at a picture, writes what it perceives as tokens (a mask, a depth map), and answers from them.</p>"
+        "<p>The question: several points are marked with letters; which is closest to the camera? "
+        f"Asked about {scenes['test']} test scenes that no arm has seen, with 3, 4 and 5 points.</p>"
+        f"{page.bars(bars)}"
+        f'<p class="caption">Share of right answers, the mean of 3, 4 and 5 points; lines are 95% intervals (Wilson). '
+        f"Guessing gives {page.percent((1 / 3 + 1 / 4 + 1 / 5) / 3)}. Every arm: {scenes['train']} training scenes, "
+        f"{steps} optimizer steps, seed {seed}.</p>"
+        + page.table(
+            ["relative depth", "3 points", "4 points", "5 points", "mean", "95% interval"], rows, strong=1
+        )
+    )
+
+
+def reliance(demo: Demo) -> str:
+    """What Perceptio's answers owe to its depth block."""
+    own = demo.metrics["perceptio"]
+    rows = [
+        ["its own block", *_accuracies(own["relative_depth"])],
+        ["the true codes instead", *_accuracies(own["oracle_codes"])],
+        ["another scene's codes instead", *_accuracies(own["shuffled_codes"])],
+        [
+            "no answer: the nearest point on the decoded map",
+            *_accuracies(own["relative_depth_readout"]),
+        ],
+    ]
+    return (
+        "<h2>Is the block read?</h2><p>The same model answers the same questions with other codes put in the place "
+        "of its own. True codes show what a better map would give; another scene's show what is left when the map is "
+        "wrong. The last line asks the written map itself, whatever the answer says.</p>"
+        + page.table(["answers from", "3 points", "4 points", "5 points", "mean", "95% interval"], rows)
+    )
+
+
+def training_curves(demo: Demo) -> str:
+    """The losses of all arms over training."""
+    panels: dict[str, dict[str, figures.Curve]] = {}
+    for loss, title in CURVES.items():
+        curves = {}
+        for arm in demo.arms:
+            lines = [line for line in read_lines(demo.root / arm / "metrics.jsonl") if loss in line]
+            if lines:
+                curves[arm] = _smoothed([line["step"] for line in lines], [line[loss] for line in lines])
+        if curves:
+            panels[title] = curves
+    colors = {NAMES[arm]: figures.ARM_COLORS[arm] for arm in demo.arms}
+    return (
+        "<h2>Training</h2><p>Each loss over the optimizer steps, as a running mean. An arm is missing where the loss "
+        "is not part of it. The skill of comparing depths appears suddenly, after some hundreds of steps, and shows "
+        "in the text loss.</p>"
+        f'{page.key(colors)}<div class="curves">{figures.curves_svg(panels, figures.ARM_COLORS)}</div>'
+    )
+
+
+def depth_tokenizers(demo: Demo) -> str:
+    """The depth tokenizers side by side."""
+    rows = []
+    for name in DEPTH_TOKENIZERS:
+        found = demo.metrics["depth_tokenizer"][name]
+        rows.append(
+            [
+                f"<code>{name}</code>",
+                f"{found['absrel']:.3f}",
+                f"{found['rmse']:.2f} m",
+                page.percent(found["delta1"]),
+                f"{found['codes_used']}",
+                f"{found['perplexity']:.0f}",
+            ]
+        )
+    colors = dict(zip(DEPTH_TOKENIZERS, figures.ARM_COLORS.values(), strict=False))
+    histories = {
+        name: read_lines(demo.root / "depth_tokenizers" / name / HISTORY) for name in DEPTH_TOKENIZERS
+    }
+    panels = {
+        title: {
+            name: ([line["step"] for line in lines], [line[field] for line in lines])
+            for name, lines in histories.items()
+        }
+        for field, title in (("absolute_error", "absolute error"), ("perplexity", "perplexity of codes"))
+    }
+    return (
+        "<h2>Depth tokenizers</h2><p>A depth map becomes 100 codes of 128, and back. What is lost on the way, over "
+        "the test scenes, in metres and without any alignment:</p>"
+        + page.table(["tokenizer", "AbsRel", "RMSE", "delta1", "codes used", "perplexity"], rows)
+        + page.key(colors)
+        + f'<div class="curves">{figures.curves_svg(panels, colors, columns=2)}</div>'
+    )
+
+
+def seconds(demo: Demo) -> str:
+    """How long everything took."""
+    rows = [[name.replace("_", " "), clock(value)] for name, value in demo.metrics["seconds"].items()]
+    return (
+        "<h2>Time</h2><p>Wall-clock, in minutes and seconds, during which a job of each stage ran. Jobs run side by "
+        "side, one to a core, so the stages add up to more than the total.</p>"
+        + page.table(["stage", "time"], rows)
+    )
+
+
+def notes(demo: Demo) -> str:
+    """What a reader must know to judge the numbers."""
+    return (
+        "<h2>How to read this</h2>"
+        "<p><b>It departs from the paper in two ways</b>, named wherever a number depends on them. The answer format "
+        "is <i>readout</i>: before the letter, Perceptio reads out each marked point's letter, cell and depth code, "
+        "after the chain of thought of AURORA; the paper answers at once. And the depth codes are predicted ten at a "
+        "time, a row of the map, where the paper predicts one.</p>"
+        "<p><b>The controls are not weakened.</b> All arms see the same scenes and questions for the same number of "
+        "steps. <i>Direct</i> is taught the same depth maps and masks, as tasks of their own after the answers; "
+        "<i>answers only</i> spends every step on questions. So a part of the difference to <i>direct</i> is thinking "
+        "aloud and a part is perceiving; the fourth arm, <i>read-out without a block</i>, tells the two apart "
+        "(<code>perceptio demo --fourth-arm</code>).</p>"
+        "<p><b>One seed is one sample.</b> The intervals speak of the questions asked, not of other seeds of "
+        "training, which differ by several points.</p>"
+        "<p><b>Scenes are not photographs.</b> What is shown here says that the method works as built, and nothing "
+        "about pictures of the world.</p>"
+    )
+
+
+def recipes(demo: Demo) -> str:
+    """The recipe of every arm as JSON, with its fingerprint."""
+    parts = []
+    for arm in demo.arms:
+        document = read_json(demo.root / arm / "checkpoint" / "recipe.json")
+        parts.append(
+            f"<details><summary>{NAMES[arm]} · <code>{document['fingerprint']}</code></summary>"
+            f"<pre>{escape(json.dumps(document['recipe'], indent=2))}</pre></details>"
+        )
+    return (
+        "<h2>Recipes</h2><p>Everything that was chosen, and the fingerprint that stands in every checkpoint.</p>"
+        + "".join(parts)
+    )
+
+
+def _accuracies(found: Mapping[str, Any]) -> list[str]:
+    return [
+        *(page.percent(found[points]) if points in found else "–" for points in ("3", "4", "5", "mean")),
+        page.interval_text(found["interval"]),
+    ]
+
+
+def _smoothed(steps: Sequence[float], values: Sequence[float]) -> figures.Curve:
+    window = min(SMOOTHED, len(values))
+    kernel = np.full(window, 1 / window)
+    return list(steps[window - 1 :]), np.convolve(values, kernel, mode="valid").tolist()

@@ -1,0 +1,145 @@
+"""What the demo's jobs do. Each function writes one folder, from settings and the folders of other jobs alone.
+
+Shapes: N maps, H W pixels.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor
+
+from perceptio.data.folder import FolderDataset, write_folder
+from perceptio.data.scenes import SceneSet, Split
+from perceptio.demo.files import FIGURES, HISTORY, write_json
+from perceptio.demo.gallery import record_gallery
+from perceptio.evaluation.depth_tokenizers import evaluate_depth_tokenizer
+from perceptio.evaluation.shortcuts import shortcuts
+from perceptio.evaluation.suite import Evaluation
+from perceptio.interfaces import DepthSpec, DepthTokenizerConfig
+from perceptio.model.checkpoint import load, save
+from perceptio.ops.depth_maps import from_map, resize_depth
+from perceptio.recipe import DataFolder, Recipe
+from perceptio.registry import Registry
+from perceptio.serialize import from_json
+from perceptio.training.depth_tokenizer import DepthTrainingRecord, train_depth_tokenizer
+from perceptio.training.trainer import Progress, train
+
+CHECKPOINT = "checkpoint"
+
+
+@attrs.frozen(kw_only=True)
+class Task:
+    """What a job is asked.
+
+    Attributes:
+        out: The folder it writes.
+        settings: Of `Job.settings`.
+        inputs: The folders of the jobs it comes after, by their names.
+        cores: How many it may keep busy.
+        report: Told how much is done, of how much, and how it stands.
+    """
+
+    out: Path
+    settings: Mapping[str, Any]
+    inputs: Mapping[str, Path]
+    cores: int
+    report: Callable[[int, int, str], None]
+
+
+def make_scenes(task: Task) -> None:
+    """Write the scenes of every split, and what the shortcuts reach on the test scenes."""
+    counts: Mapping[str, int] = task.settings["counts"]
+    total, before = sum(counts.values()), 0
+    for name, count in counts.items():
+        scenes = SceneSet(split=Split(name), base=task.settings["base"], count=count)
+
+        def progress(done: int, name: str = name, before: int = before) -> None:
+            task.report(before + done, total, name)
+
+        # A folder appears only when it is complete: one that is there is of an earlier attempt.
+        if not (task.out / name).exists():
+            write_folder(task.out / name, scenes, workers=task.cores, progress=progress)
+        before += count
+    write_json(task.out / FIGURES, shortcuts(FolderDataset(task.out / Split.TEST)))
+
+
+def train_tokenizer(task: Task) -> None:
+    """Train a recipe's depth tokenizer on the depth of the training scenes, and measure it on the test scenes."""
+    recipe = _recipe(task)
+    config, training = recipe.depth, recipe.depth_training
+    assert config is not None
+    depth_N1HW = read_depth_maps(task.inputs["scenes"] / Split.TRAIN, config.spec)
+    task.out.mkdir(parents=True, exist_ok=True)
+    with (task.out / HISTORY).open("w", encoding="utf-8") as history:
+
+        def on_record(record: DepthTrainingRecord) -> None:
+            history.write(json.dumps(attrs.asdict(record)) + "\n")
+            note = f"error {record.absolute_error:.4f}, {record.codes_used} codes"
+            task.report(record.step, record.steps, note)
+
+        torch.manual_seed(training.seed)
+        tokenizer = config.build()
+        train_depth_tokenizer(tokenizer, depth_N1HW, training, on_record=on_record, record_every=10)
+    save(tokenizer, task.out / CHECKPOINT, config=config)
+    held_out_N1HW = read_depth_maps(task.inputs["scenes"] / Split.TEST, config.spec)
+    write_json(task.out / FIGURES, evaluate_depth_tokenizer(tokenizer, held_out_N1HW.float()))
+
+
+def train_arm(task: Task) -> None:
+    """Train a recipe on the training scenes, from its checkpoint where there is one."""
+    recipe = _recipe(task)
+    folder = DataFolder(path=str(task.inputs["scenes"] / Split.TRAIN))
+    recipe = attrs.evolve(
+        recipe,
+        depth=_with_trained_weights(recipe.depth, task.inputs),
+        data=attrs.evolve(recipe.data, folders=(folder,)),
+    )
+
+    def progress(now: Progress) -> None:
+        task.report(now.step, now.steps, f"loss {now.metrics['loss']:.3f}" if "loss" in now.metrics else "")
+
+    train(recipe, task.out, resume=True, progress=progress)
+
+
+def evaluate_arm(task: Task) -> None:
+    """Ask a trained arm everything about the test scenes, and keep what it said about the first of them."""
+    (arm,) = (folder for name, folder in task.inputs.items() if name != "scenes")
+    model, dataset = load(arm), FolderDataset(task.inputs["scenes"] / Split.TEST)
+    figures = Evaluation(model, dataset, progress=lambda done, total: task.report(done, total, "")).run()
+    record_gallery(model, dataset, task.settings["gallery"], task.out)
+    write_json(task.out / FIGURES, figures)
+
+
+WORK: Mapping[str, Callable[[Task], None]] = {
+    "scenes": make_scenes,
+    "depth_tokenizer": train_tokenizer,
+    "arm": train_arm,
+    "evaluation": evaluate_arm,
+}
+
+
+def read_depth_maps(folder: Path, spec: DepthSpec) -> Tensor:
+    """The depth of every sample [N, 1, H, W] in a tokenizer's convention and size, in half precision."""
+    dataset = FolderDataset(folder)
+    maps = []
+    for number in range(len(dataset)):
+        depth = dataset.depth(number)
+        if depth is not None:
+            maps.append(resize_depth(from_map(depth, spec.convention), spec.image_size).half())
+    return torch.cat(maps)
+
+
+def _recipe(task: Task) -> Recipe:
+    recipe = from_json(task.settings["recipe"], Registry.discover())
+    assert isinstance(recipe, Recipe)
+    return recipe
+
+
+def _with_trained_weights(
+    config: DepthTokenizerConfig | None, inputs: Mapping[str, Path]
+) -> DepthTokenizerConfig | None:
+    return None if config is None else attrs.evolve(config, weights=str(inputs[config.name] / CHECKPOINT))

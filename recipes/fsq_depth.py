@@ -1,0 +1,19 @@
+"""The small Perceptio with an FSQ depth tokenizer: a fixed lattice of as many codes instead of a learned codebook."""
+
+import attrs
+
+from perceptio.recipe import Recipe
+from perceptio.settings import load_recipe
+from perceptio.tokenizers.depth.fsq import FSQDepthConfig
+
+
+def recipe() -> Recipe:
+    """The small Perceptio, its VQ-VAE exchanged for FSQ of the same sizes."""
+    base = load_recipe("perceptio_tiny.py", beside=__file__)
+    assert base.depth is not None
+    sizes = {
+        field.name: getattr(base.depth, field.name)
+        for field in attrs.fields(FSQDepthConfig)
+        if field.name != "levels"
+    }
+    return attrs.evolve(base, name="fsq-depth", depth=FSQDepthConfig(levels=(8, 4, 4), **sizes))

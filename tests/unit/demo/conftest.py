@@ -1,0 +1,98 @@
+"""A complete demo's folder without any training: real scenes, made-up answers."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from perceptio.data.folder import FolderDataset, write_folder
+from perceptio.data.scenes import SceneSet, Split
+from perceptio.demo.files import HISTORY, write_json
+from perceptio.demo.gallery import Reply, Shown, pick_turns, write_gallery
+from perceptio.demo.holdings import Demo
+from perceptio.evaluation.suite import parse_letter
+
+SCENES = 4
+STEPS = range(10, 210, 10)
+ACCURACY = {"3": 0.8, "4": 0.75, "5": 0.7, "mean": 0.75, "interval": [0.7, 0.8], "count": 1200, "unparsed": 0}
+
+
+def _metrics() -> dict:
+    return {
+        "seed": 0,
+        "scenes": {"train": 8000, "validation": 400, "test": SCENES},
+        "depth_tokenizer": {
+            name: {"absrel": 0.05, "rmse": 0.4, "delta1": 0.97, "codes_used": 120, "perplexity": 88.0}
+            for name in ("vqvae", "fsq")
+        },
+        "perceptio": {
+            **{
+                name: ACCURACY
+                for name in ("relative_depth", "relative_depth_readout", "oracle_codes", "shuffled_codes")
+            },
+            "referring": {
+                "ciou": 0.5,
+                "ciou_interval": [0.45, 0.55],
+                "giou": 0.4,
+                "giou_interval": [0.3, 0.5],
+                "missing": 3,
+                "count": 12,
+            },
+            "depth_block": {"absrel": 0.1, "delta1": 0.9, "well_formed": 1.0, "well_formed_free": 0.99},
+        },
+        "direct": {"relative_depth": {**ACCURACY, "mean": 0.6, "interval": [0.55, 0.65]}},
+        "answers_only": {"relative_depth": {**ACCURACY, "mean": 0.32, "interval": [0.28, 0.36]}},
+        "shortcuts": {"majority": 0.27, "lowest": 0.31, "largest": 0.3},
+        "steps": {"perceptio": 200, "direct": 200, "answers_only": 200},
+        "fingerprint": {"perceptio": "abc", "direct": "def", "answers_only": "123"},
+        "seconds": {"scenes": 30.0, "perceptio": 130.0, "total": 150.0},
+    }
+
+
+def _write_arm(root: Path, arm: str, dataset: FolderDataset, random: np.random.Generator) -> None:
+    shown = []
+    for number in range(SCENES):
+        sample = dataset[number]
+        marked, referring = pick_turns(sample, number)
+        reply = marked and Reply(
+            question=marked.question,
+            points=marked.points,
+            expected=parse_letter(marked.answer),
+            answered="ABC"[number % 3],
+            text="(A)",
+            readout_m=(2.0, 3.0, 4.0, 5.0, 6.0)[: len(marked.points)] if arm == "perceptio" else (),
+        )
+        drawn = referring is not None and number and arm != "answers_only"
+        shown.append(
+            Shown(
+                sample=number,
+                marked=reply,
+                referring=referring and Reply(question=referring.question, text="Sure, it is segmented."),
+                depth_HW=sample.depth.values_HW * random.uniform(0.9, 1.1) if arm == "perceptio" else None,
+                mask_HW=np.roll(referring.masks[0], 2, axis=1) if drawn else None,
+            )
+        )
+    write_gallery(root / "evaluation" / arm, shown)
+    write_json(
+        root / arm / "checkpoint" / "recipe.json", {"fingerprint": "abc", "recipe": {"name": f"<{arm}>"}}
+    )
+    lines = [{"step": step, "next_token": 3 / step, "depth_token": 5 - step / 100} for step in STEPS]
+    (root / arm / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Demo:
+    """A demo to be shown."""
+    random = np.random.default_rng(0)
+    write_folder(tmp_path / "scenes" / "test", SceneSet(split=Split.TEST, count=SCENES))
+    dataset = FolderDataset(tmp_path / "scenes" / "test")
+    for arm in ("perceptio", "direct", "answers_only"):
+        _write_arm(tmp_path, arm, dataset, random)
+    for name in ("vqvae", "fsq"):
+        (tmp_path / "depth_tokenizers" / name).mkdir(parents=True)
+        lines = [{"step": step, "absolute_error": 1 / step, "perplexity": 80.0} for step in STEPS]
+        (tmp_path / "depth_tokenizers" / name / HISTORY).write_text(
+            "".join(json.dumps(line) + "\n" for line in lines)
+        )
+    return Demo(root=tmp_path, metrics=_metrics())

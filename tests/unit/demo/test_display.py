@@ -1,0 +1,64 @@
+import io
+import logging
+
+import pytest
+from rich.console import Console
+
+from perceptio.demo import display
+from perceptio.demo.display import Bars, Lines, Pace, clock
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time, to be set."""
+    time = [0.0]
+    monkeypatch.setattr(display.time, "monotonic", lambda: time[0])
+    return time
+
+
+def test_time_left_counts_from_the_first_report(now: list[float]) -> None:
+    pace = Pace()
+    assert pace.seconds_left is None
+    now[0] = 100.0  # Loading took long, and an earlier attempt had done 50 already: neither says how fast it goes.
+    pace.update(50, 100)
+    assert pace.seconds_left is None
+    now[0] = 110.0
+    pace.update(60, 100)
+    assert pace.seconds_left == 40.0
+
+
+def test_clock() -> None:
+    assert clock(125.9) == "2:05"
+    assert clock(None) == "-:--"
+
+
+def test_lines_come_now_and_then(now: list[float], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    with Lines(every_s=15) as lines:
+        lines.begun("answers_only")
+        for second in range(31):
+            now[0] = float(second)
+            lines.advanced("answers_only", second, 60, "loss 1.000")
+        lines.ended("answers_only", complete=True)
+        lines.reused("scenes")
+    assert caplog.messages == [
+        "answers only: begins",
+        "answers only: 15 of 60, 0:45 left · loss 1.000",
+        "answers only: 30 of 60, 0:30 left · loss 1.000",
+        "answers only: complete after 0:30",
+        "scenes: complete, reused",
+    ]
+
+
+def test_bars_show_every_job() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    with Bars(console) as bars:
+        bars.reused("scenes")
+        bars.begun("direct")
+        bars.advanced("direct", 5, 10, "loss 0.5")
+        bars.begun("perceptio")
+        bars.ended("perceptio", complete=False)
+        bars.ended("direct", complete=True)
+    shown = console.file.getvalue()
+    for text in ("scenes", "complete, reused", "10/10", "stopped"):
+        assert text in shown

@@ -1,0 +1,93 @@
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import attrs
+import numpy as np
+from PIL import Image
+
+from perceptio.demo import figures, page
+from perceptio.demo.holdings import Demo
+from perceptio.demo.picture import draw_picture
+from perceptio.demo.report import write_report
+
+VOID = {"meta", "br", "image", "path", "circle", "use", "rect", "i"}
+
+
+class _Balance(HTMLParser):
+    """Fails where a tag closes that is not open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: object) -> None:
+        if tag not in {"meta", "br"}:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_report_is_whole_and_needs_nothing_else(demo: Demo) -> None:
+    write_report(demo, demo.root / "report.html")
+    html = (demo.root / "report.html").read_text(encoding="utf-8")
+    balance = _Balance()
+    balance.feed(html)
+    assert balance.open == []
+    links = re.findall(r'(?:src|href)="([^"]{1,20})', html)
+    assert links and all(link.startswith(("data:image/png;base64", "#")) for link in links)
+    for text in ("75.0%", "70.0–80.0%", "no mask: it did not emit [SEG]", "&lt;perceptio&gt;", "AbsRel"):
+        assert text in html
+    assert "read-out without a block</span>" not in html
+
+
+def test_right_and_wrong_answers_are_told_apart(demo: Demo) -> None:
+    write_report(demo, demo.root / "report.html")
+    html = (demo.root / "report.html").read_text(encoding="utf-8")
+    shown = demo.galleries["perceptio"]
+    right = sum(one.marked.answered == one.marked.expected for one in shown)
+    assert html.count("✓") == right * len(demo.arms)
+    assert html.count("✗") == (len(shown) - right) * len(demo.arms)
+
+
+def test_the_picture_is_wide(demo: Demo) -> None:
+    draw_picture(demo, demo.root / "picture.png")
+    with Image.open(demo.root / "picture.png") as picture:
+        assert picture.width > 2 * picture.height
+
+
+def test_a_scene_without_questions_is_shown_without(demo: Demo) -> None:
+    first, *others = demo.galleries["perceptio"]
+    bare = attrs.evolve(first, marked=None, referring=None, depth_HW=None)
+    demo.__dict__["galleries"] = {**demo.galleries, "perceptio": (bare, *others)}
+    write_report(demo, demo.root / "report.html")
+    draw_picture(demo, Path(demo.root / "picture.png"))
+    assert (demo.root / "report.html").read_text(encoding="utf-8").count("scene 0<") == 1
+
+
+def test_outline_follows_the_edges_of_pixels() -> None:
+    mask = np.zeros((4, 4), dtype=bool)
+    mask[1, 2] = True
+    drawn = figures.outline_svg(mask, "true")
+    assert set(re.findall(r"M\d \d[hv]1", drawn)) == {"M2 1h1", "M2 2h1", "M2 1v1", "M3 1v1"}
+    mask[:] = True
+    assert len(re.findall("M", figures.outline_svg(mask, "true"))) == 16
+
+
+def test_depth_colors_are_logarithmic_and_clipped() -> None:
+    colors = figures.depth_colors(np.array([[0.5, 1.0, 4.0, 16.0, 99.0]]))
+    assert (colors[0, 0] == colors[0, 1]).all() and (colors[0, 3] == colors[0, 4]).all()
+    middle = figures.depth_colors(np.geomspace(1.0, 16.0, 3)[None])[0, 1]
+    assert (colors[0, 2] == middle).all()
+
+
+def test_curves_take_the_color_of_the_page() -> None:
+    svg = figures.curves_svg({"loss": {"a": ([1, 2], [3.0, 2.0])}}, {"a": "#ff0000"})
+    assert "currentColor" in svg and figures.TEXT_COLOR not in svg and "#ff0000" in svg
+
+
+def test_tables_and_numbers() -> None:
+    assert page.percent(0.8125) == "81.2%"
+    assert page.interval_text((0.5, 0.625)) == "50.0–62.5%"
+    assert page.table(["a", "b"], [["x", "1"], ["y", "2"]], strong=1).count('class="strong"') == 1

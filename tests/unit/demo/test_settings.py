@@ -1,0 +1,25 @@
+import pytest
+
+from perceptio.demo.settings import ARMS, DemoSettings
+from perceptio.errors import InputError
+
+
+def test_held_out_scenes_follow_few_training_scenes() -> None:
+    assert DemoSettings().held_out == 400
+    assert DemoSettings(scenes=64).held_out == 64
+
+
+def test_the_fourth_arm_is_asked_for() -> None:
+    assert DemoSettings().arms == ARMS
+    assert DemoSettings(fourth_arm=True).arms == (*ARMS, "readout_without_block")
+
+
+@pytest.mark.parametrize("name", ["scenes", "steps", "cores"])
+def test_nothing_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=f"{name} is 0: the demo needs at least 1"):
+        DemoSettings(**{name: 0})
+
+
+def test_a_negative_seed_is_refused() -> None:
+    with pytest.raises(InputError, match="seed is -1: it must not be below 0"):
+        DemoSettings(seed=-1)
