@@ -115,8 +115,7 @@ class ConversationSampler:
     def _rehearsal(self, random: np.random.Generator) -> Sample:
         """A read-out as text alone: a labelled question with the codes of its image, which is not shown."""
         folder, number = self._image_for(MARKED, random)
-        sample = self.datasets[folder][number]
-        turns = [turn for turn in self._usable(sample.turns, folder, number) if turn.task == MARKED]
+        turns = [turn for turn in self.datasets[folder].turns(number) if turn.task == MARKED]
         turn = _shuffled_marks(turns[random.integers(len(turns))], random)
         assert self.codes is not None
         return Sample(turns=(attrs.evolve(turn, readout=True),), depth_codes_L=self.codes[folder][number])

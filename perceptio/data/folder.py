@@ -41,13 +41,14 @@ Unknown keys are errors, so that a misspelt one is not silently ignored.
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import attrs
 import numpy as np
 
-from perceptio.data.loading import LoadedFiles, load_files
+from perceptio.data.loading import LoadedFiles, load_files, read_depth
 from perceptio.data.records import LINES_FILE, DatasetInfo, Problem, SampleRecord, parse_info, parse_lines
 from perceptio.data.writer import Entry, write_folder
 from perceptio.errors import DataError
-from perceptio.interfaces import Sample, Turn
+from perceptio.interfaces import DepthMap, Sample, Turn
 
 __all__ = ["DatasetInfo", "Entry", "FolderDataset", "write_folder"]
 
@@ -83,20 +84,29 @@ class FolderDataset(Sequence[Sample]):
         Raises:
             DataError: A file of the sample is missing or broken, or does not fit the others.
         """
-        record = self.records[number]
-        files = self._load(record)
+        files = self._load(self.records[number])
         masks = files.masks or {}
         turns = tuple(
-            Turn(
-                task=turn.task,
-                question=turn.question,
-                answer=turn.answer,
-                points=turn.points,
-                masks=tuple(masks[one] for one in turn.objects),
-            )
-            for turn in record.turns
+            attrs.evolve(turn, masks=tuple(masks[one] for one in record.objects))
+            for turn, record in zip(self.turns(number), self.records[number].turns, strict=True)
         )
         return Sample(turns=turns, image_3HW=files.image_3HW, depth=files.depth)
+
+    def turns(self, number: int) -> tuple[Turn, ...]:
+        """The turns of sample `number` without their masks: no file is read."""
+        return tuple(
+            Turn(task=turn.task, question=turn.question, answer=turn.answer, points=turn.points)
+            for turn in self.records[number].turns
+        )
+
+    def depth(self, number: int) -> DepthMap | None:
+        """The depth of sample `number`; its picture and masks are not read.
+
+        Raises:
+            DataError: Its file is missing or broken.
+        """
+        record = self.records[number]
+        return None if record.depth is None else read_depth(self.root / record.depth, self.info)
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[number] for number in range(len(self)))

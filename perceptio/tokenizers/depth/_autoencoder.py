@@ -7,12 +7,13 @@ Shapes: B batch, H W pixels, h w grid cells, L = h*w codes, K codebook size, C l
 """
 
 from abc import ABC, abstractmethod
+from pathlib import Path
 
 import attrs
 import torch
 from torch import Tensor, nn
 
-from perceptio.errors import DataError, RecipeError
+from perceptio.errors import CheckpointError, DataError, RecipeError
 from perceptio.interfaces import (
     CodebookDepthTokenizer,
     DepthConvention,
@@ -21,6 +22,7 @@ from perceptio.interfaces import (
     DepthTokenizerConfig,
     fill_unknown,
 )
+from perceptio.ops.weights import WEIGHTS, read_weights
 
 
 class ResidualBlock(nn.Module):
@@ -159,6 +161,7 @@ class AutoencoderDepthConfig(DepthTokenizerConfig):
         widths: Channels after each halving of the resolution, from the pixels to the grid.
         residual_blocks: Residual blocks at the grid, in the encoder and in the decoder.
         latent_dim: Width of a latent, C.
+        weights: A trained tokenizer's folder, as `perceptio train-depth-tokenizer` writes it; None: random values.
     """
 
     grid: tuple[int, int] = (10, 10)
@@ -167,6 +170,7 @@ class AutoencoderDepthConfig(DepthTokenizerConfig):
     widths: tuple[int, ...] = (16, 32, 64, 128, 256)
     residual_blocks: int = 2
     latent_dim: int = 512
+    weights: str | None = attrs.field(default=None, metadata={"fingerprint": False})
 
     def __attrs_post_init__(self) -> None:
         (height, width), (rows, columns) = self.image_size, self.grid
@@ -210,6 +214,23 @@ class AutoencoderDepthConfig(DepthTokenizerConfig):
         return AutoencoderDepthTokenizer(
             self.spec, build_encoder(*sizes), self._build_quantizer(), build_decoder(*sizes)
         )
+
+    def load_weights(self, module: nn.Module) -> bool:
+        """See `ComponentConfig.load_weights`.
+
+        Raises:
+            CheckpointError: `weights` names no tokenizer's folder, or one of another kind or size.
+        """
+        if self.weights is None:
+            return False
+        path = Path(self.weights) / WEIGHTS
+        if not path.is_file():
+            raise CheckpointError(
+                f"{self.kind}:{self.name} is to read its weights from {self.weights}, and there is no {path}: name "
+                "the folder that `perceptio train-depth-tokenizer` wrote."
+            )
+        read_weights(module, path)
+        return True
 
     @abstractmethod
     def _build_quantizer(self) -> Quantizer: ...

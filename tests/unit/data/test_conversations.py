@@ -29,16 +29,19 @@ class Images:
     """Three images: all kinds of turn, a marked-point question alone, an attribute alone without depth."""
 
     def __init__(self) -> None:
-        self.turns = [(MARKED, REFERRING, PLAIN), (MARKED,), (PLAIN,)]
-        self.tasks = [{turn.task for turn in turns} for turns in self.turns]
+        self._turns = [(MARKED, REFERRING, PLAIN), (MARKED,), (PLAIN,)]
+        self.tasks = [{turn.task for turn in turns} for turns in self._turns]
 
     def __len__(self) -> int:
-        return len(self.turns)
+        return len(self._turns)
 
     def __getitem__(self, number: int) -> Sample:
         return Sample(
-            turns=self.turns[number], image_3HW=torch.full((3, 16, 16), number / 4), depth=self.depth(number)
+            turns=self._turns[number], image_3HW=torch.full((3, 16, 16), number / 4), depth=self.depth(number)
         )
+
+    def turns(self, number: int) -> tuple[Turn, ...]:
+        return self._turns[number]
 
     def depth(self, number: int) -> DepthMap | None:
         return (

@@ -19,7 +19,9 @@ def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_time_left_counts_from_the_first_report(now: list[float]) -> None:
     pace = Pace()
     assert pace.seconds_left is None
-    now[0] = 100.0  # Loading took long, and an earlier attempt had done 50 already: neither says how fast it goes.
+    now[0] = (
+        100.0  # Loading took long, and an earlier attempt had done 50 already: neither says how fast it goes.
+    )
     pace.update(50, 100)
     assert pace.seconds_left is None
     now[0] = 110.0

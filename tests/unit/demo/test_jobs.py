@@ -1,0 +1,69 @@
+import json
+from pathlib import Path
+
+from perceptio.demo.jobs import Job, plan_jobs
+from perceptio.demo.settings import DemoSettings
+
+
+def plan(**settings: object) -> dict[str, Job]:
+    return {job.name: job for job in plan_jobs(DemoSettings(**{"cores": 2, "out": Path("demo"), **settings}))}
+
+
+def test_every_job_has_a_folder_of_its_own_and_comes_after_known_ones() -> None:
+    jobs = plan()
+    assert len({job.out for job in jobs.values()}) == len(jobs) == 9
+    begun: set[str] = set()
+    for job in jobs.values():
+        assert {before.name for before in job.after} <= begun
+        begun.add(job.name)
+
+
+def test_answers_only_needs_no_depth_tokenizer() -> None:
+    jobs = plan()
+    assert [before.name for before in jobs["perceptio"].after] == ["scenes", "vqvae"]
+    assert [before.name for before in jobs["direct"].after] == ["scenes", "vqvae"]
+    assert [before.name for before in jobs["answers_only"].after] == ["scenes"]
+
+
+def test_settings_can_be_sent_to_a_process() -> None:
+    for job in plan(fourth_arm=True).values():
+        assert json.loads(json.dumps(job.settings)) == job.settings
+
+
+def test_arms_share_seed_and_steps_and_each_has_its_own_recipe() -> None:
+    jobs = plan(seed=2, steps=7, fourth_arm=True)
+    arms = ("perceptio", "direct", "answers_only", "readout_without_block")
+    recipes = [jobs[arm].settings["recipe"] for arm in arms]
+    assert {(recipe["train"]["seed"], recipe["train"]["steps"]) for recipe in recipes} == {(2, 7)}
+    assert len({recipe["name"] for recipe in recipes}) == 4
+    assert [recipe["data"]["perceive"] for recipe in recipes] == ["before", "apart", "never", "apart"]
+    assert [recipe["answer_format"] for recipe in recipes] == ["readout", "direct", "direct", "readout"]
+    assert jobs["fsq"].settings["recipe"]["depth_training"]["steps"] == 7
+
+
+def test_controls_differ_from_perceptio_only_in_what_makes_them_controls() -> None:
+    jobs = plan(fourth_arm=True)
+    whole = jobs["perceptio"].settings["recipe"]
+
+    def changed(arm: str) -> set[str]:
+        other = jobs[arm].settings["recipe"]
+        keys = {key for key in whole if whole[key] != other[key]} - {"data"}
+        return keys | {f"data.{key}" for key in whole["data"] if whole["data"][key] != other["data"][key]}
+
+    assert changed("direct") == {"name", "answer_format", "data.perceive", "data.rehearsals"}
+    assert changed("readout_without_block") == {"name", "data.perceive"}
+    kept = {"vision", "vision_head", "language", "train"}
+    assert not kept & changed("answers_only")
+    losses = jobs["answers_only"].settings["recipe"]["losses"]
+    assert [weighted["loss"]["component"] for weighted in losses] == ["loss:next_token"]
+
+
+def test_cores_change_nothing_that_is_made() -> None:
+    one, two = plan(cores=1), plan(cores=2)
+    assert all(one[name].fingerprint == two[name].fingerprint for name in one)
+
+
+def test_a_change_of_steps_leaves_the_scenes_as_they_are() -> None:
+    short, long = plan(steps=5), plan(steps=6)
+    assert short["scenes"].fingerprint == long["scenes"].fingerprint
+    assert all(short[name].fingerprint != long[name].fingerprint for name in short if name != "scenes")
