@@ -24,7 +24,7 @@ from perceptio.interfaces import Batch, LanguageBackbone, SequenceLayout, text_p
 from perceptio.model.assemble import build_model
 from perceptio.vocabulary import TokenPlan
 
-ROUNDS = 9
+ROUNDS = 7
 ALLOWED = {"cpu": 1e-4, "cuda": 5e-2}
 """Float32 on a CPU, bfloat16 autocast on a GPU."""
 

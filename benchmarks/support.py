@@ -133,8 +133,12 @@ def run_benchmark(
         What the result file holds.
     """
     parser = argparse.ArgumentParser(description=summary)
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run? its ratios mean nothing")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny sizes: does it run? its ratios mean nothing"
+    )
+    parser.add_argument(
+        "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda"
+    )
     parser.add_argument(
         "--out", type=Path, help="folder of the result file; default benchmarks/results, with --quick none"
     )
@@ -166,7 +170,7 @@ def relative_difference(found: Tensor, truth: Tensor) -> float:
 
 
 def _interleave(variants: Mapping[str, Variant], rounds: int, device: torch.device) -> dict[str, list[float]]:
-    """Seconds of one run of every variant, round by round, after one run each that does not count."""
+    """Seconds of one run of every variant, round by round, after runs that do not count."""
 
     def turn(variant: Variant, runs: int) -> float:
         variant.prepare()
@@ -175,9 +179,9 @@ def _interleave(variants: Mapping[str, Variant], rounds: int, device: torch.devi
             variant.run()
         return (_now(device) - started) / runs
 
-    for variant in variants.values():
-        turn(variant, 1)
     slowest = max(turn(variant, 1) for variant in variants.values())
+    if slowest < 10 * SHORTEST_TURN_S:  # The first run of something short is mostly setting up.
+        slowest = max(turn(variant, 1) for variant in variants.values())
     runs = math.ceil(SHORTEST_TURN_S / slowest)
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     for number in range(rounds):

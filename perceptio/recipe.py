@@ -87,6 +87,8 @@ class TrainConfig:
         steps: Optimizer steps.
         batch_size: Conversations per step, packed into one row.
         lr: Peak learning rate of AdamW; `lr_scale` multiplies it per parameter group.
+        muon: Peak learning rate of Muon by parameter group, for the matrices in it; the rest is AdamW's. It teaches
+            matrices that start from random values several times faster.
         warmup_steps: Linear warm-up before the cosine to zero.
         train: Parameter groups that train, such as `"language"` or `"segmentation.decoder"`; the rest is frozen.
         precision: `"fp32"` or `"bf16"` autocast.
@@ -99,6 +101,7 @@ class TrainConfig:
     accumulate: int = attrs.field(default=1, validator=_positive)
     lr: float = attrs.field(default=1e-3, validator=_positive)
     lr_scale: Mapping[str, float] = attrs.field(factory=dict, converter=_frozen_mapping)
+    muon: Mapping[str, float] = attrs.field(factory=dict, converter=_frozen_mapping)
     warmup_steps: int = attrs.field(default=50, validator=_not_negative)
     weight_decay: float = attrs.field(default=0.05, validator=_not_negative)
     betas: tuple[float, float] = (0.9, 0.999)

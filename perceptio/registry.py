@@ -54,7 +54,7 @@ class Registry:
     """
 
     entries: tuple[Entry, ...]
-    broken: Mapping[str, str] = attrs.field(factory=dict, converter=MappingProxyType)
+    broken: Mapping[str, str] = attrs.field(factory=dict)
 
     @classmethod
     def discover(cls, plugin_files: Sequence[Path | str] = ()) -> Self:
@@ -85,7 +85,7 @@ class Registry:
             entries += _components(plugin, point.name, provider)
         for file in map(Path, plugin_files):
             entries += _components(_module_from(file), file.stem, str(file))
-        return cls(entries=tuple(entries), broken=broken)
+        return cls(entries=tuple(entries), broken=MappingProxyType(broken))
 
     def names(self, kind: Kind) -> tuple[str, ...]:
         """The names of all components of a kind."""

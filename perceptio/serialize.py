@@ -102,7 +102,7 @@ def structure(document: Any, target: Any, registry: Registry, where: str = "") -
     raise RecipeError(f"{where or 'The value'} is {document!r}; it must be {wanted}.")
 
 
-def _config(document: Any, target: type, registry: Registry, where: str) -> Any:
+def _config(document: Any, target: type[attrs.AttrsInstance], registry: Registry, where: str) -> Any:
     if not isinstance(document, Mapping):
         raise RecipeError(f"{where or 'The document'} is {document!r}; it must be a {target.__name__}.")
     settings = dict(document)

@@ -47,7 +47,7 @@ class Packer:
             ]
 
         def integers(values: Sequence, *shape: int) -> Tensor:
-            return torch.tensor(np.array(values, dtype=np.int64)).reshape(-1, *shape)
+            return torch.tensor(np.array(values, dtype=np.int64)).reshape(len(values), *shape)
 
         block, masks_NHW, owners = self.plan.depth, [], []
         for number, i in enumerate(with_image):

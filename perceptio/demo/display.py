@@ -14,6 +14,7 @@ from rich.progress import (
     ProgressColumn,
     SpinnerColumn,
     Task,
+    TaskID,
     TextColumn,
 )
 from rich.text import Text
@@ -158,7 +159,7 @@ class Bars:
             console=console,
             refresh_per_second=4,
         )
-        self._tasks: dict[str, tuple[int, Pace]] = {}
+        self._tasks: dict[str, tuple[TaskID, Pace]] = {}
 
     def __enter__(self) -> Self:
         self._progress.__enter__()

@@ -7,6 +7,7 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -110,7 +111,7 @@ def curves_svg(
     from matplotlib import pyplot as plt
 
     rows = -(-len(panels) // columns)
-    style = {
+    style: dict[Any, Any] = {
         name: TEXT_COLOR
         for name in ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
     }

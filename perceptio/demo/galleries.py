@@ -64,10 +64,10 @@ def depth_gallery(demo: Demo) -> str:
     return (
         "<h2>Depth, written as tokens</h2><p>Before it answers, the model writes a depth map as a block of codes "
         "between two markers; the depth tokenizer's decoder turns the codes into metres. Over all test scenes the "
-        f"map is off by {page.percent(block['absrel'])} of the distance (AbsRel), and {page.percent(block['delta1'])} "
-        "of the pixels are within a quarter of the truth (delta1). The block is well-formed in "
-        f"{page.percent(block['well_formed'])} of the answers, and in {page.percent(block['well_formed_free'])} where "
-        "nothing but the model itself sees to it.</p>"
+        f"map is off by {page.percent(block['absrel'])} of the distance (AbsRel), and "
+        f"{page.percent(block['delta1'])} of the pixels are within a quarter of the truth (delta1). The block is "
+        f"well-formed in {page.percent(block['well_formed'])} of the answers, and in "
+        f"{page.percent(block['well_formed_free'])} where nothing but the model itself sees to it.</p>"
         f'{figures.depth_scale_svg()}<div class="cards broad">{"".join(cards)}</div>'
     )
 
@@ -90,9 +90,10 @@ def mask_gallery(demo: Demo) -> str:
         cards.append(page.card(drawn, f"<p>{escape(turn.question)}</p><span class='caption'>{said}</span>"))
     found = demo.metrics["perceptio"]["referring"]
     return (
-        "<h2>Masks over referring expressions</h2><p>The hidden state at <code>[SEG]</code> prompts a mask: the solid "
-        f"line. The true outline is dotted. Over {found['count']} expressions cIoU is {found['ciou']:.3f} "
-        f"({page.range_text(found['ciou_interval'])}) and gIoU {found['giou']:.3f} ({page.range_text(found['giou_interval'])}); "
+        "<h2>Masks over referring expressions</h2><p>The hidden state at <code>[SEG]</code> prompts a mask: the "
+        f"solid line. The true outline is dotted. Over {found['count']} expressions cIoU is {found['ciou']:.3f} "
+        f"({page.range_text(found['ciou_interval'])}) and gIoU {found['giou']:.3f} "
+        f"({page.range_text(found['giou_interval'])}); "
         f"{found['missing']} answers had no <code>[SEG]</code>.</p>"
         f'<div class="cards small">{"".join(cards)}</div>'
     )
@@ -103,4 +104,5 @@ def _answer_row(arm: str, shown: Shown) -> str:
         return ""
     right = shown.marked.answered == shown.marked.expected
     said = shown.marked.answered or f"“{escape(shown.marked.text)}”"
-    return f"<tr><td>{NAMES[arm]}</td><td class='{'right' if right else 'wrong'}'>{said} {'✓' if right else '✗'}</td></tr>"
+    judged = "<span class='right'>{} ✓</span>" if right else "<span class='wrong'>{} ✗</span>"
+    return f"<tr><td>{NAMES[arm]}</td><td class='number'>{judged.format(said)}</td></tr>"

@@ -15,7 +15,7 @@ import torch
 from perceptio.data.conversations import MARKED
 from perceptio.data.folder import FolderDataset
 from perceptio.evaluation.suite import parse_letter
-from perceptio.interfaces import Sample, Turn
+from perceptio.interfaces import Part, Sample, Turn
 from perceptio.model.generation import GenerationSettings
 from perceptio.model.perception_model import PerceptionModel
 
@@ -64,7 +64,7 @@ def pick_turns(sample: Sample, number: int) -> tuple[Turn | None, Turn | None]:
 def record_gallery(model: PerceptionModel, dataset: FolderDataset, count: int, folder: Path) -> None:
     """Ask a model about the first scenes of a data set, and write what came of it."""
     perceives = model.recipe.data.perceive == "before" and "depth" in model.recipe.order
-    first = ("depth",) if perceives else ()
+    first: tuple[Part, ...] = ("depth",) if perceives else ()
     perceive_first = GenerationSettings(order=first, force=first, max_new_tokens=8)
     segment = GenerationSettings(order=("segmentation",), max_new_tokens=8)
     shown = []
@@ -72,11 +72,12 @@ def record_gallery(model: PerceptionModel, dataset: FolderDataset, count: int, f
         sample = dataset[number]
         marked, referring = pick_turns(sample, number)
         reply, depth_HW = _ask_marked(model, sample, marked, perceive_first) if marked else (None, None)
-        answer, mask_HW = None, None
+        answer: Reply | None = None
+        mask_HW: np.ndarray | None = None
         if referring is not None and "segmentation" in model.recipe.order:
             given = model.ask(sample.image_3HW, referring.question, settings=segment)
             answer = Reply(question=referring.question, text=given.text)
-            mask_HW = given.masks.any(0) if len(given.masks) else None
+            mask_HW = np.logical_or.reduce(given.masks) if len(given.masks) else None
         shown.append(Shown(sample=number, marked=reply, referring=answer, depth_HW=depth_HW, mask_HW=mask_HW))
     write_gallery(folder, shown)
 
@@ -84,7 +85,8 @@ def record_gallery(model: PerceptionModel, dataset: FolderDataset, count: int, f
 def write_gallery(folder: Path, shown: Sequence[Shown]) -> None:
     """Write what `read_gallery` reads."""
     folder.mkdir(parents=True, exist_ok=True)
-    records, arrays = [], {}
+    records: list[dict[str, Any]] = []
+    arrays: dict[str, np.ndarray] = {}
     for one in shown:
         replies = {name: getattr(one, name) for name in ("marked", "referring")}
         records.append(
@@ -99,7 +101,7 @@ def write_gallery(folder: Path, shown: Sequence[Shown]) -> None:
             if array is not None
         }
     (folder / RECORDS).write_text(json.dumps(records, indent=1), encoding="utf-8")
-    np.savez_compressed(folder / ARRAYS, **arrays)
+    np.savez_compressed(folder / ARRAYS, allow_pickle=False, **arrays)
 
 
 def read_gallery(folder: Path) -> tuple[Shown, ...]:

@@ -78,7 +78,7 @@ class Ledger:
         return self.root / f"{job.name}.json"
 
     def _read(self, job: Job) -> dict[str, Any]:
-        nothing = {"fingerprint": None, "complete": False, "intervals": []}
+        nothing: dict[str, Any] = {"fingerprint": None, "complete": False, "intervals": []}
         try:
             return nothing | json.loads(self._path(job).read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):

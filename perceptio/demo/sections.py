@@ -55,7 +55,7 @@ def headline(demo: Demo) -> str:
         "<p>The question: several points are marked with letters; which is closest to the camera? "
         f"Asked about {scenes['test']} test scenes that no arm has seen, with 3, 4 and 5 points.</p>"
         f"{page.bars(bars)}"
-        f'<p class="caption">Share of right answers, the mean of 3, 4 and 5 points; lines are 95% intervals (Wilson). '
+        f'<p class="caption">Share of right answers, the mean of 3, 4 and 5 points; lines: 95% intervals (Wilson). '
         f"Guessing gives {page.percent((1 / 3 + 1 / 4 + 1 / 5) / 3)}. Every arm: {scenes['train']} training scenes, "
         f"{steps} optimizer steps, seed {seed}.</p>"
         + page.table(
@@ -159,9 +159,9 @@ def notes(demo: Demo) -> str:
         "time, a row of the map, where the paper predicts one.</p>"
         "<p><b>The controls are not weakened.</b> All arms see the same scenes and questions for the same number of "
         "steps. <i>Direct</i> is taught the same depth maps and masks, as tasks of their own after the answers; "
-        "<i>answers only</i> spends every step on questions. So a part of the difference to <i>direct</i> is thinking "
-        "aloud and a part is perceiving; the fourth arm, <i>read-out without a block</i>, tells the two apart "
-        "(<code>perceptio demo --fourth-arm</code>).</p>"
+        "<i>answers only</i> spends every step on questions. So a part of the difference to <i>direct</i> is "
+        "thinking aloud and a part is perceiving; the fourth arm, <i>read-out without a block</i>, tells the two "
+        "apart (<code>perceptio demo --fourth-arm</code>).</p>"
         "<p><b>One seed is one sample.</b> The intervals speak of the questions asked, not of other seeds of "
         "training, which differ by several points.</p>"
         "<p><b>Scenes are not photographs.</b> What is shown here says that the method works as built, and nothing "

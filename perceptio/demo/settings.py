@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -14,9 +15,7 @@ HELD_OUT_SCENES = 400
 """Scenes of the validation set and of the test set, each."""
 
 
-def _at_least_one(
-    instance: "DemoSettings", attribute: "attrs.Attribute[int | None]", value: int | None
-) -> None:
+def _at_least_one(instance: Any, attribute: "attrs.Attribute[Any]", value: int | None) -> None:
     if value is not None and value < 1:
         raise InputError(f"{attribute.name} is {value}: the demo needs at least 1.")
 

@@ -142,4 +142,7 @@ def _recipe(task: Task) -> Recipe:
 def _with_trained_weights(
     config: DepthTokenizerConfig | None, inputs: Mapping[str, Path]
 ) -> DepthTokenizerConfig | None:
-    return None if config is None else attrs.evolve(config, weights=str(inputs[config.name] / CHECKPOINT))
+    if config is None:
+        return None
+    weights: dict[str, Any] = {"weights": str(inputs[config.name] / CHECKPOINT)}
+    return attrs.evolve(config, **weights)

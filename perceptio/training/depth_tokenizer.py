@@ -51,6 +51,7 @@ def train_depth_tokenizer(
     depth_N1HW: Tensor,
     settings: DepthTrainingConfig,
     *,
+    weights_N: Tensor | None = None,
     on_record: Callable[[DepthTrainingRecord], None] = lambda record: None,
     record_every: int = 50,
 ) -> tuple[DepthTrainingRecord, ...]:
@@ -65,6 +66,7 @@ def train_depth_tokenizer(
         tokenizer: A trainable depth tokenizer, on the device to train on.
         depth_N1HW: Floating-point maps [N, 1, H, W] in [0, 1] at the tokenizer's size, NaN where unknown.
         settings: How long and how fast.
+        weights_N: How often each map is to be drawn, in proportion; None: all alike.
         on_record: Called with every record.
         record_every: Steps between records; the last step always makes one.
 
@@ -82,6 +84,7 @@ def train_depth_tokenizer(
         )
     if not len(depth_N1HW):
         raise DataError("There is no depth map to train the depth tokenizer on.")
+    weights_N = torch.ones(len(depth_N1HW)) if weights_N is None else weights_N
     generator = torch.Generator().manual_seed(settings.seed)
     optimizer = torch.optim.AdamW(tokenizer.parameters(), lr=settings.lr, betas=(0.9, 0.99), weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _lr_scale(step, settings))
@@ -93,7 +96,7 @@ def train_depth_tokenizer(
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         for step in range(1, settings.steps + 1):
-            depth_B1HW = _draw(depth_N1HW, settings.batch_size, generator).to(device)
+            depth_B1HW = _draw(depth_N1HW, weights_N, settings.batch_size, generator).to(device)
             loss = _step_loss(tokenizer, depth_B1HW, settings.edge_weight, meter)
             if not math.isfinite(loss.item()):
                 raise TrainingError(
@@ -118,9 +121,9 @@ def _lr_scale(step: int, settings: DepthTrainingConfig) -> float:
     return warmup * 0.5 * (1 + math.cos(math.pi * step / settings.steps))
 
 
-def _draw(depth_N1HW: Tensor, batch_size: int, generator: torch.Generator) -> Tensor:
-    """Maps drawn with replacement, each mirrored with probability one half."""
-    index_B = torch.randint(len(depth_N1HW), (batch_size,), generator=generator)
+def _draw(depth_N1HW: Tensor, weights_N: Tensor, batch_size: int, generator: torch.Generator) -> Tensor:
+    """Maps drawn with replacement in proportion to their weights, each mirrored with probability one half."""
+    index_B = torch.multinomial(weights_N, batch_size, replacement=True, generator=generator)
     mirrored_B = torch.rand(batch_size, generator=generator) < 0.5
     depth_B1HW = depth_N1HW[index_B].float()
     return torch.where(mirrored_B.view(-1, 1, 1, 1), depth_B1HW.flip(-1), depth_B1HW)

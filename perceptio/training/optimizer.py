@@ -1,6 +1,7 @@
-"""AdamW by parameter group, its schedule, and its state as safetensors."""
+"""What moves the parameters: AdamW, Muon for chosen matrices, their schedule, and their state as safetensors."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -8,42 +9,107 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from perceptio.errors import CheckpointError, UnknownNameError
+from perceptio.errors import CheckpointError, UnknownNameError, near_miss
 from perceptio.model.perception_model import PerceptionModel
 from perceptio.recipe import TrainConfig
 
 
-def build_optimizer(model: PerceptionModel, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW over what trains; vectors and vocabulary rows are exempt from weight decay.
+class Optimizers:
+    """AdamW over what trains, and Muon over the matrices of the groups that `TrainConfig.muon` names.
+
+    Muon (Jordan et al. 2024) makes each step of a matrix orthogonal, so that directions which few samples ask for
+    move as fast as those that all do. Vectors and vocabulary rows are exempt from weight decay.
+
+    Args:
+        model: What trains is what requires gradients.
+        config: Learning rates and weight decay.
 
     Raises:
-        UnknownNameError: `lr_scale` names a part that the model has not.
+        UnknownNameError: `lr_scale` names a part, or `muon` a group, that the model has not.
     """
-    parts = {name for name, _ in model.named_children()}
-    for name in config.lr_scale:
-        if name not in parts:
-            raise UnknownNameError(
-                f"lr_scale names the part {name!r}, which the model has not; there are: {', '.join(sorted(parts))}."
-            )
-    exempt = {
-        id(p) for name, ps in model.parameter_groups().items() if name.endswith("vocabulary") for p in ps
-    }
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        scale = config.lr_scale.get(name.split(".")[0], 1.0)
-        decay = 0.0 if parameter.ndim < 2 or id(parameter) in exempt else config.weight_decay
-        groups.setdefault((scale, decay), []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {"params": parameters, "weight_decay": decay, "peak_lr": config.lr * scale}
-            for (scale, decay), parameters in groups.items()
-        ],
-        lr=config.lr,
-        betas=config.betas,
-        fused=True,
-    )
+
+    def __init__(self, model: PerceptionModel, config: TrainConfig) -> None:
+        self.model = model
+        groups = model.parameter_groups()
+        parts = [name for name, _ in model.named_children()]
+        for name in config.lr_scale:
+            if name not in parts:
+                raise UnknownNameError(f"lr_scale names the part {name!r}{near_miss(name, parts)}")
+        for name in config.muon:
+            if name not in groups:
+                raise UnknownNameError(f"muon names the parameter group {name!r}{near_miss(name, groups)}")
+        matrix_lr = {id(p): lr for name, lr in config.muon.items() for p in groups[name] if p.ndim == 2}
+        exempt = {id(p) for name, ps in groups.items() if name.endswith("vocabulary") for p in ps}
+        adamw: dict[tuple[float, float], list[nn.Parameter]] = {}
+        muon: dict[float, list[nn.Parameter]] = {}
+        for name, parameter in model.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            if id(parameter) in matrix_lr:
+                muon.setdefault(matrix_lr[id(parameter)], []).append(parameter)
+                continue
+            lr = config.lr * config.lr_scale.get(name.split(".")[0], 1.0)
+            decay = 0.0 if parameter.ndim < 2 or id(parameter) in exempt else config.weight_decay
+            adamw.setdefault((lr, decay), []).append(parameter)
+        self._all: list[torch.optim.Optimizer] = []
+        if adamw:
+            settings = [
+                {"params": parameters, "weight_decay": decay, "peak_lr": lr}
+                for (lr, decay), parameters in adamw.items()
+            ]
+            self._all.append(torch.optim.AdamW(settings, lr=config.lr, betas=config.betas, fused=True))
+        if muon:
+            settings = [{"params": parameters, "peak_lr": lr} for lr, parameters in muon.items()]
+            self._all.append(torch.optim.Muon(settings, weight_decay=config.weight_decay))
+
+    def set_learning_rates(self, share: float) -> None:
+        """Give every group this share of its peak learning rate."""
+        for optimizer in self._all:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak_lr"] * share
+
+    def step(self) -> None:
+        """Move the parameters, and forget their gradients."""
+        for optimizer in self._all:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+    def save(self, path: Path) -> None:
+        """Write the moments and step counts of every trained parameter by its name."""
+        tensors = {
+            f"{name}/{key}": value.contiguous()
+            for optimizer in self._all
+            for name, parameter in self.model.named_parameters()
+            for key, value in optimizer.state.get(parameter, {}).items()
+        }
+        save_file(tensors, path)
+
+    def load(self, path: Path) -> None:
+        """Read back what `save` wrote.
+
+        Raises:
+            CheckpointError: The file is missing or broken, or lacks a parameter that trains.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+        except Exception as error:
+            raise CheckpointError(
+                f"{path} cannot be read ({error}); train again without --resume."
+            ) from error
+        states: dict[str, dict[str, torch.Tensor]] = {}
+        for key, value in tensors.items():
+            name, _, moment = key.rpartition("/")
+            states.setdefault(name, {})[moment] = value
+        owners = {
+            id(p): optimizer for optimizer in self._all for g in optimizer.param_groups for p in g["params"]
+        }
+        for name, parameter in self.model.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            if name not in states:
+                raise CheckpointError(f"{path} has no state for {name}; train again without --resume.")
+            owners[id(parameter)].state[parameter] = _on_device(states[name], parameter)
 
 
 def learning_rate_at(step: int, config: TrainConfig) -> float:
@@ -54,34 +120,6 @@ def learning_rate_at(step: int, config: TrainConfig) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * min(done, 1.0)))
 
 
-def save_optimizer(path: Path, model: PerceptionModel, optimizer: torch.optim.Optimizer) -> None:
-    """Write the moments and step counts of every trained parameter by its name."""
-    tensors = {
-        f"{name}/{key}": value.contiguous()
-        for name, parameter in model.named_parameters()
-        for key, value in optimizer.state.get(parameter, {}).items()
-    }
-    save_file(tensors, path)
-
-
-def load_optimizer(path: Path, model: PerceptionModel, optimizer: torch.optim.Optimizer) -> None:
-    """Read back what `save_optimizer` wrote.
-
-    Raises:
-        CheckpointError: The file is missing or broken, or lacks a parameter that trains.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
-    except Exception as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); train again without --resume.") from error
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        state = {
-            key.rsplit("/", 1)[1]: value for key, value in tensors.items() if key.rsplit("/", 1)[0] == name
-        }
-        if not state:
-            raise CheckpointError(f"{path} has no state for {name}; train again without --resume.")
-        step = state.pop("step")
-        optimizer.state[parameter] = {"step": step} | {k: v.to(parameter.device) for k, v in state.items()}
+def _on_device(state: Mapping[str, torch.Tensor], parameter: nn.Parameter) -> dict[str, torch.Tensor]:
+    """Moments beside their parameter; the step count stays on the CPU, where AdamW keeps it."""
+    return {key: value if key == "step" else value.to(parameter.device) for key, value in state.items()}

@@ -26,7 +26,7 @@ from perceptio.model.perception_model import PerceptionModel
 from perceptio.recipe import Recipe, TrainConfig
 from perceptio.serialize import fingerprint
 from perceptio.training.objective import Objective, Terms
-from perceptio.training.optimizer import build_optimizer, learning_rate_at, load_optimizer, save_optimizer
+from perceptio.training.optimizer import Optimizers, learning_rate_at
 from perceptio.training.targets import encode_depth
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 METRICS = "metrics.jsonl"
 CHECKPOINT = "checkpoint"
+OPTIMIZER = "optimizer.safetensors"
 
 
 @attrs.frozen(kw_only=True)
@@ -89,9 +90,9 @@ class Trainer:
         self.sampler = ConversationSampler(recipe, self.datasets, codes)
         self.packer = Packer(model)
         self.objective = Objective(recipe)
-        self.optimizer = build_optimizer(model, recipe.train)
+        self.optimizers = Optimizers(model, recipe.train)
         if self.step:
-            load_optimizer(self.out / CHECKPOINT / "optimizer.safetensors", model, self.optimizer)
+            self.optimizers.load(self.out / CHECKPOINT / OPTIMIZER)
         self.model: PerceptionModel = model
         self.wrapped: nn.Module = self.accelerator.prepare_model(model)
         self._window: dict[str, tuple[Tensor, int]] = {}
@@ -136,8 +137,7 @@ class Trainer:
         torch.manual_seed(train.seed * 1_000_003 + self.step)
         micro = [self._batch(self.step * train.accumulate + i) for i in range(train.accumulate)]
         counts = self._global_counts(micro)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["peak_lr"] * learning_rate_at(self.step, train)
+        self.optimizers.set_learning_rates(learning_rate_at(self.step, train))
         for batch in micro:
             with self.accelerator.autocast():
                 output = self.wrapped(batch, self.objective.reads)
@@ -146,8 +146,7 @@ class Trainer:
             self._accumulate(terms)
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), train.clip)
         self._window["gradient_norm"] = _added(self._window.get("gradient_norm"), (norm.detach(), 1))
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizers.step()
 
     def _batch(self, draw: int) -> Batch:
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
@@ -199,7 +198,7 @@ class Trainer:
             raise TrainingError(f"At step {self.step} the loss is not finite; the last checkpoint is kept.")
 
         def add_state(folder: Path) -> None:
-            save_optimizer(folder / "optimizer.safetensors", self.model, self.optimizer)
+            self.optimizers.save(folder / OPTIMIZER)
             state = {"step": self.step, "steps": self.recipe.train.steps}
             (folder / "training.json").write_text(json.dumps(state), encoding="utf-8")
 

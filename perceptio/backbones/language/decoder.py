@@ -16,7 +16,7 @@ from perceptio.errors import RecipeError
 from perceptio.interfaces import Kind, LanguageBackbone, LanguageBackboneConfig, LanguageSpec, SequenceLayout
 from perceptio.ops.attention import attention
 
-INITIAL_SCALE = 0.6
+INITIAL_SCALE = 1.0
 """Standard deviation of a weight at the start, times the square root of its input width (ours)."""
 
 

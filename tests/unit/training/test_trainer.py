@@ -56,6 +56,7 @@ def test_training_moves_what_it_names_and_nothing_else(folder, tmp_path):
 
 def test_a_resumed_run_ends_bit_identical(folder, tmp_path):
     recipe = small_recipe(folder)
+    recipe = attrs.evolve(recipe, train=attrs.evolve(recipe.train, muon={"language.trunk": 0.02}))
     whole = train(recipe, tmp_path / "whole")
 
     def stop_after_two(progress: Progress) -> None:
@@ -99,8 +100,14 @@ def test_a_recipe_without_data_or_losses_is_refused(folder, tmp_path):
         train(small_recipe(folder, losses=()), tmp_path / "run")
 
 
-def test_an_unknown_learning_rate_scale_is_refused(folder, tmp_path):
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"lr_scale": {"visoin": 0.1}}, "lr_scale names the part 'visoin'; did you mean 'vision'"),
+        ({"muon": {"language.trnk": 0.02}}, "muon names the parameter group 'language.trnk'; did you mean"),
+    ],
+)
+def test_an_unknown_part_of_the_optimizers_is_refused(folder, tmp_path, settings, message):
     recipe = small_recipe(folder)
-    recipe = attrs.evolve(recipe, train=attrs.evolve(recipe.train, lr_scale={"visoin": 0.1}))
-    with pytest.raises(UnknownNameError, match="visoin.*there are: .*vision"):
-        train(recipe, tmp_path / "run")
+    with pytest.raises(UnknownNameError, match=message):
+        train(attrs.evolve(recipe, train=attrs.evolve(recipe.train, **settings)), tmp_path / "run")

@@ -1,0 +1,125 @@
+"""What a depth tokenizer keeps of depth maps: over a set of them, and for one of any size and unit.
+
+Shapes: N maps, B batch, H W pixels, h w grid cells, L = h*w codes.
+"""
+
+import math
+from typing import Any
+
+import attrs
+import numpy as np
+import torch
+from torch import Tensor
+
+from perceptio.errors import DataError, InterfaceError
+from perceptio.evaluation.depth import MARGIN, DepthMeter, code_usage
+from perceptio.interfaces import DepthConvention, DepthMap, DepthTokenizer
+from perceptio.ops.depth_maps import from_map, resize_depth
+
+BATCH_SIZE = 64
+RELATIVE_MARGIN = 20 / 255
+"""Pairs of relative depth count when they differ by this much or more (AURORA's 20 of 255 gray levels)."""
+
+
+@torch.inference_mode()
+def evaluate_depth_tokenizer(tokenizer: DepthTokenizer, depth_N1HW: Tensor) -> dict[str, Any]:
+    """Encode and decode depth maps, and compare.
+
+    Args:
+        tokenizer: A trained tokenizer; it is left in eval mode.
+        depth_N1HW: Floating-point maps [N, 1, H, W] in its convention and at its size, NaN where unknown.
+
+    Returns:
+        `absolute_error` in units of the [0, 1] range, `ordinal` (the share of pairs of pixels in the right order),
+        `count` maps, `codes_used` and `perplexity`; in a metric convention also the errors of
+        `perceptio.evaluation.depth.DepthMeter` in metres, `absrel`, `rmse`, `delta1` and the rest.
+
+    Raises:
+        InterfaceError: There is no map.
+        DataError: A map has no known pixel.
+    """
+    if not len(depth_N1HW):
+        raise InterfaceError("No depth map was given to measure the depth tokenizer on.")
+    convention, device = tokenizer.spec.convention, next(tokenizer.parameters()).device
+    tokenizer.eval()
+    meter, codes, error = DepthMeter(), [], 0.0
+    for depth_B1HW in depth_N1HW.float().split(BATCH_SIZE):
+        codes_BL = tokenizer.encode(depth_B1HW.to(device))
+        made_B1HW = tokenizer.decode(codes_BL).cpu()
+        meter.update(_as_metres(made_B1HW, convention), _as_metres(depth_B1HW, convention))
+        codes.append(codes_BL.cpu())
+        error += float((made_B1HW - depth_B1HW).abs().flatten(1).nanmean(1).sum())
+    usage = code_usage(torch.cat(codes), tokenizer.spec.codebook_size)
+    return {"absolute_error": error / len(depth_N1HW)} | _figures(meter, convention) | usage
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class DepthRoundTrip:
+    """A depth map, its codes, and what they decode to.
+
+    Attributes:
+        codes_hw: The codes on their grid, int64.
+        depth: What they decode to, at the size of the given map: metres, or disparity in [0, 1] where the tokenizer
+            is relative.
+        truth_HW: The given map in the unit of `depth`, NaN where unknown.
+        figures: Of `evaluate_depth_tokenizer`, but at the size of the given map and without the usage of codes; in a
+            metric convention also `outside`, the share of known pixels nearer or farther than the tokenizer's range.
+    """
+
+    codes_hw: np.ndarray
+    depth: DepthMap
+    truth_HW: np.ndarray
+    figures: dict[str, Any]
+
+
+@torch.inference_mode()
+def round_trip(tokenizer: DepthTokenizer, given: DepthMap) -> DepthRoundTrip:
+    """Encode a depth map of any size, stretched to the tokenizer's, decode it, and stretch it back.
+
+    Raises:
+        DataError: No pixel is known, or the tokenizer's convention is metric and the map is not.
+    """
+    spec, device = tokenizer.spec, next(tokenizer.parameters()).device
+    convention = spec.convention
+    unit_11HW = from_map(given, convention)
+    small_11HW = resize_depth(unit_11HW, spec.image_size)
+    if bool(small_11HW.isnan().all()):
+        raise DataError("A depth map has too few known pixels to be seen at the depth tokenizer's size.")
+    codes_1L = tokenizer.eval().encode(small_11HW.to(device))
+    made_11HW = resize_depth(tokenizer.decode(codes_1L).cpu(), given.values_HW.shape)
+    figures: dict[str, Any] = {"absolute_error": float((made_11HW - unit_11HW).abs().nanmean())}
+    truth_11HW = unit_11HW
+    if convention.metric:
+        truth_11HW = torch.from_numpy(given.values_HW).float()[None, None]
+        figures["outside"] = _share_outside(truth_11HW, convention)
+    meter = DepthMeter()
+    made_m_11HW = _as_metres(made_11HW, convention)
+    meter.update(made_m_11HW, truth_11HW if convention.metric else _as_metres(truth_11HW, convention))
+    return DepthRoundTrip(
+        codes_hw=codes_1L[0].view(spec.grid).cpu().numpy(),
+        depth=DepthMap(
+            values_HW=(made_m_11HW if convention.metric else made_11HW)[0, 0].numpy(),
+            unit="metres" if convention.metric else "disparity",
+        ),
+        truth_HW=truth_11HW[0, 0].numpy(),
+        figures=figures | _figures(meter, convention),
+    )
+
+
+def _as_metres(unit_B1HW: Tensor, convention: DepthConvention) -> Tensor:
+    """Metres, or of relative depth something that a meter orders alike: `RELATIVE_MARGIN` becomes its `MARGIN`."""
+    if convention.metric:
+        return convention.to_metres(unit_B1HW)
+    return torch.exp(-unit_B1HW * (math.log(MARGIN) / RELATIVE_MARGIN))
+
+
+def _figures(meter: DepthMeter, convention: DepthConvention) -> dict[str, Any]:
+    """What a meter says; of relative depth, which has no metres, only what holds without them."""
+    figures = meter.compute()
+    return figures if convention.metric else {name: figures[name] for name in ("ordinal", "count")}
+
+
+def _share_outside(metres: Tensor, convention: DepthConvention) -> float:
+    near_m, far_m = convention.to_metres(torch.tensor([0.0, 1.0])).tolist()
+    known = metres[~metres.isnan()]
+    return float(((known < near_m) | (known > far_m)).float().mean())
