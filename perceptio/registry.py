@@ -33,6 +33,7 @@ BUILT_INS = (
     "perceptio.losses",
 )
 VARIABLE = "PERCEPTIO_PLUGINS"
+FILES_VARIABLE = "PERCEPTIO_PLUGIN_FILES"
 
 
 @attrs.frozen(kw_only=True)
@@ -61,7 +62,8 @@ class Registry:
         """Built-ins, installed plugins and plugin files.
 
         `PERCEPTIO_PLUGINS=acme,other` loads only these installed plugins; set and empty, none. A plugin that cannot
-        be imported is set aside with one warning, and asking for its components shows its traceback.
+        be imported is set aside with one warning, and asking for its components shows its traceback. The files that
+        `PERCEPTIO_PLUGIN_FILES` lists (`perceptio --plugin FILE` sets it) are plugins, too.
 
         Args:
             plugin_files: Python files, each a plugin named by its stem. An error in one is the author's to see.
@@ -83,7 +85,8 @@ class Registry:
                 logger.warning("The plugin %s (%s) could not be loaded: %r", point.name, provider, error)
                 continue
             entries += _components(plugin, point.name, provider)
-        for file in map(Path, plugin_files):
+        named = [Path(file) for file in os.environ.get(FILES_VARIABLE, "").split(os.pathsep) if file]
+        for file in [*named, *map(Path, plugin_files)]:
             entries += _components(_module_from(file), file.stem, str(file))
         return cls(entries=tuple(entries), broken=MappingProxyType(broken))
 

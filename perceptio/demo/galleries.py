@@ -103,6 +103,10 @@ def _answer_row(arm: str, shown: Shown) -> str:
     if shown.marked is None:
         return ""
     right = shown.marked.answered == shown.marked.expected
-    said = shown.marked.answered or f"“{escape(shown.marked.text)}”"
+    said = shown.marked.answered or f"no letter: “{escape(_shortened(shown.marked.text))}”"
     judged = "<span class='right'>{} ✓</span>" if right else "<span class='wrong'>{} ✗</span>"
     return f"<tr><td>{NAMES[arm]}</td><td class='number'>{judged.format(said)}</td></tr>"
+
+
+def _shortened(text: str, longest: int = 24) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"

@@ -32,7 +32,7 @@ td:last-child, th:last-child { padding-right: 0; }
 .card { background: var(--card); border-radius: 10px; padding: .8rem; margin: 0; }
 .card p { margin: .5rem 0 .3rem; line-height: 1.4; }
 .card table { font-size: .84rem; margin: .4rem 0 0; width: 100%; }
-.card td, .card th { padding: .18rem .5rem .18rem 0; }
+.card td, .card th { padding: .18rem .5rem .18rem 0; overflow-wrap: anywhere; }
 .row { display: grid; grid-auto-flow: column; grid-auto-columns: 1fr; gap: .4rem; }
 .row figure { margin: 0; }
 .row figcaption { font-size: .76rem; line-height: 1.3; margin-top: .15rem; }

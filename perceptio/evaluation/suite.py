@@ -58,7 +58,7 @@ class Evaluation:
         model: The model, in eval mode.
         dataset: The questions.
         limit: Use only the first so many samples; None: all.
-        progress: Called with how many questions are done, and of how many.
+        progress: Called with how many questions are done over all passes of `run`, and of how many.
     """
 
     def __init__(
@@ -75,10 +75,12 @@ class Evaluation:
             raise DataError("There is nothing to evaluate on: the folder has no sample.")
         self.samples: list[Sample] = [dataset[i] for i in range(count)]
         self._true_codes: Tensor | None = None
+        self._asked = self._to_ask = 0
 
     def run(self) -> dict[str, Any]:
         """Every figure the model and the data allow, as nested dictionaries."""
         perceives = self.model.recipe.data.perceive == "before" and "depth" in self.model.recipe.order
+        self._asked, self._to_ask = 0, self._count_questions(perceives)
         metrics: dict[str, Any] = {}
         if self._items(MARKED):
             metrics |= self.marked_points(perceives)
@@ -180,6 +182,16 @@ class Evaluation:
             if turn.task == task
         ]
 
+    def _count_questions(self, perceives: bool) -> int:
+        """How many `run` asks: who perceives is asked with own, true and other codes, and once per image freely."""
+        marked = [item.sample for item in self._items(MARKED)]
+        count = 3 * len(marked) + len(set(marked)) if perceives else len(marked)
+        if "segmentation" in self.model.recipe.order:
+            count += len(self._items("referring"))
+        if "depth" in self.model.recipe.order and not perceives:
+            count += sum(sample.depth is not None for sample in self.samples)
+        return count + len(self._items("attribute"))
+
     @torch.inference_mode()
     def _batches(
         self, items: Sequence[_Item], settings: GenerationSettings, given_nL: Tensor | None = None
@@ -198,7 +210,8 @@ class Evaluation:
                 generate(self.model, turns, images, index, settings, given_codes_BL=given),
             )
             if self.progress is not None:
-                self.progress(first + len(batch), len(items))
+                self._asked += len(batch)
+                self.progress(self._asked, max(self._asked, self._to_ask))
 
     def _generate(
         self, items: Sequence[_Item], settings: GenerationSettings, given_nL: Tensor | None = None

@@ -191,7 +191,10 @@ def test_weights_of_another_size_are_refused(config, tokenizer, tmp_path):
     [
         ({"latent_dim": 0}, "a size is below 1: .*latent_dim 0"),
         ({"residual_blocks": -1}, "a size is below 1: .*residual_blocks -1"),
-        ({"image_size": (8, 8)}, r"must be the grid \(2, 3\) times one power of two of at least 2, such as \(16, 24\)"),
+        (
+            {"image_size": (8, 8)},
+            r"must be the grid \(2, 3\) times one power of two of at least 2, such as \(16, 24\)",
+        ),
         ({"image_size": (6, 9)}, "times one power of two"),
         ({"image_size": (2, 3)}, "times one power of two"),
         ({"widths": (4, 8, 8)}, r"3 widths \(4, 8, 8\) are given, and 2 are needed"),

@@ -79,7 +79,7 @@ def test_commitment_pulls_latents_to_codes_and_leaves_the_codebook_without_a_gra
     latents = torch.tensor([[[1.0, 0.0]]], requires_grad=True)
     quantized, codes, commitment = vq(latents)
     assert codes.tolist() == [[0]]
-    assert float(commitment) == pytest.approx(0.25 * (1 + 0) / 2)
+    assert commitment.item() == pytest.approx(0.25 * (1 + 0) / 2)
     (3 * quantized.sum()).backward()
     assert latents.grad.tolist() == [[[3.0, 3.0]]]  # Straight through.
     assert not any(p.requires_grad for p in vq.parameters())
@@ -112,7 +112,9 @@ def test_a_group_of_one_needs_no_synchronizing(tmp_path):
     ],
 )
 def test_settings_out_of_range_are_refused(change):
-    with pytest.raises(RecipeError, match=r"vqvae: codebook_size \(.*must be at least 2, decay .* between 0 and 1"):
+    with pytest.raises(
+        RecipeError, match=r"vqvae: codebook_size \(.*must be at least 2, decay .* between 0 and 1"
+    ):
         VQVAEDepthConfig(**change)
 
 

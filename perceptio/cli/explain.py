@@ -1,0 +1,141 @@
+"""`perceptio explain`: what a recipe will build, before anything is trained."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from perceptio.model.perception_model import PerceptionModel
+    from perceptio.recipe import Recipe
+
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change a setting, such as train.lr=1e-4; may be repeated."
+    ),
+]
+
+
+def settings_of(pairs: list[str] | None) -> dict[str, str]:
+    """`KEY=VALUE` pairs as a dictionary.
+
+    Raises:
+        RecipeError: A pair has no `=`.
+    """
+    from perceptio.errors import RecipeError
+
+    settings = {}
+    for pair in pairs or ():
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise RecipeError(f"--set {pair} is no KEY=VALUE; write, say, --set train.lr=1e-4.")
+        settings[key.strip()] = value.strip()
+    return settings
+
+
+def run(
+    recipe: Annotated[
+        str, typer.Argument(help="A recipe file, or the name of one that comes with the library.")
+    ],
+    set_: SetOption = None,
+) -> None:
+    """Show what a recipe builds: parts, token ids, widths, parameters, losses, fingerprint."""
+    from rich.console import Console
+
+    from perceptio.model.assemble import build_model
+    from perceptio.serialize import fingerprint
+    from perceptio.settings import load_recipe, with_settings
+
+    explained = with_settings(load_recipe(recipe), settings_of(set_))
+    model = build_model(explained, load_weights=False)
+    console = Console()
+    console.print(f"[bold]{explained.name}[/bold]  fingerprint {fingerprint(explained)}\n")
+    for table in (_parts(explained, model), _tokens(model), _losses(explained), _choices(explained)):
+        console.print(table)
+        console.print()
+
+
+def _parts(recipe: "Recipe", model: "PerceptionModel") -> "Table":
+    from rich.table import Table
+
+    from perceptio.registry import Registry
+
+    registry = Registry.discover()
+    table = Table("part", "component", "provider", "parameters", "trained", "groups", box=None, title="Parts")
+    for column in (3, 4):
+        table.columns[column].justify = "right"
+    configs = {"vision": recipe.vision, "vision_head": recipe.vision_head, "language": recipe.language}
+    configs |= {"depth": recipe.depth, "segmentation": recipe.segmentation, "prompt_head": recipe.prompt_head}
+    configs |= {f"heads.{name}": config for name, config in recipe.heads.items()}
+    groups = model.parameter_groups()
+    for part, config in configs.items():
+        if config is None:
+            continue
+        name = registry.name_of(config)
+        held = list(model.get_submodule(part).parameters())
+        finer = ", ".join(group.partition(".")[2] for group in groups if group.startswith(f"{part}."))
+        trained = sum(p.numel() for p in held if p.requires_grad)
+        provider = registry.provider(config.kind, name)
+        table.add_row(
+            part,
+            f"{config.kind}:{name}",
+            provider,
+            f"{sum(p.numel() for p in held):,}",
+            f"{trained:,}",
+            finer,
+        )
+    everything = list(model.parameters())
+    total, trained = sum(p.numel() for p in everything), sum(p.numel() for p in everything if p.requires_grad)
+    table.add_section()
+    table.add_row("total", "", "", f"{total:,}", f"{trained:,}", f"{trained / total:.0%} trained")
+    return table
+
+
+def _tokens(model: "PerceptionModel") -> "Table":
+    from rich.table import Table
+
+    plan, spec = model.plan, model.language.spec
+    table = Table(
+        "ids", "count", "tokens", box=None, title=f"Vocabulary: {plan.size:,} ids of width {spec.hidden_dim}"
+    )
+    table.add_row(f"0–{plan.base_vocab - 1}", f"{plan.base_vocab}", "the text tokenizer's own")
+    for name, span in plan.spans():
+        last = f"–{span.start + span.size - 1}" if span.size > 1 else ""
+        table.add_row(f"{span.start}{last}", f"{span.size}", name.replace("[", r"\["))
+    return table
+
+
+def _losses(recipe: "Recipe") -> "Table":
+    from rich.table import Table
+
+    table = Table("loss", "weight", box=None, title="Losses")
+    for weighted in recipe.losses:
+        table.add_row(weighted.loss.name, f"{weighted.weight:g}")
+    return table
+
+
+def _choices(recipe: "Recipe") -> "Table":
+    from rich.table import Table
+
+    height, width = recipe.vision.spec.image_size
+    table = Table("choice", "value", box=None, title="Choices")
+    table.add_row("perceives", " → ".join((*recipe.order, "text")))
+    if recipe.depth is not None:
+        spec, convention = recipe.depth.spec, recipe.depth.spec.convention
+        meaning = (
+            f"{convention.near_m:g} to {convention.far_m:g} m"
+            if convention.metric
+            else "relative, near is one"
+        )
+        table.add_row(
+            "depth codes",
+            f"{spec.num_codes} of {spec.codebook_size}, {recipe.codes_per_step} a step; {meaning}",
+        )
+    table.add_row("answer format", recipe.answer_format)
+    table.add_row("vision tokens", f"{recipe.vision.num_features(height, width)} for {height}x{width} pixels")
+    table.add_row("trains", ", ".join(recipe.train.train))
+    steps = f"{recipe.train.steps} steps of {recipe.train.batch_size} conversations, {recipe.train.precision}"
+    table.add_row("training", steps)
+    return table

@@ -1,0 +1,88 @@
+"""The command `perceptio`: its verbs, and what becomes of errors.
+
+Modules of verbs import what is heavy where they use it, so that `--help` answers at once. What a user did wrong is
+one sentence on stderr and exit status 2, without a traceback; Ctrl-C is 130. An error inside a user's own recipe or
+plugin shows their traceback.
+"""
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+from rich.console import Console
+
+from perceptio.cli import ask, components, data, demo, evaluate, explain, scenes, tokenize, train
+from perceptio.cli import train_depth_tokenizer as depth_tokenizer
+from perceptio.errors import PerceptioError
+
+app = typer.Typer(
+    name="perceptio",
+    help="Perception-enhanced vision-language models from pluggable tokenizers: perceive, then answer.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+@app.callback()
+def settings(
+    plugin: Annotated[
+        list[Path] | None,
+        typer.Option(help="A Python file with a plugin's hooks; may be given several times."),
+    ] = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say what is chosen on the way, and why.")
+    ] = False,
+) -> None:
+    """Settings of every verb, given before it."""
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
+    )
+    if plugin:
+        # The environment reaches the processes that a verb starts, too.
+        os.environ["PERCEPTIO_PLUGIN_FILES"] = os.pathsep.join(str(file.resolve()) for file in plugin)
+
+
+app.command("demo")(demo.run)
+app.command("explain")(explain.run)
+app.command("train")(train.run)
+app.command("train-depth-tokenizer")(depth_tokenizer.run)
+app.command("eval")(evaluate.run)
+app.command("ask")(ask.run)
+app.command("tokenize")(tokenize.run)
+app.command("components")(components.run)
+app.command("scenes")(scenes.run)
+folders = typer.Typer(no_args_is_help=True, help="Work on folders of data.")
+folders.command("check")(data.check)
+app.add_typer(folders, name="data")
+
+
+def main() -> None:
+    """Run a verb and leave with its exit status."""
+    complain = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        sys.exit(app(standalone_mode=False))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        complain.print("\nInterrupted. What was complete is kept.")
+        sys.exit(130)
+    except PerceptioError as error:
+        complain.print(f"[red]Error:[/red] {_escaped(error)}")
+        sys.exit(2)
+
+
+def _escaped(error: PerceptioError) -> str:
+    from rich.markup import escape
+
+    return escape(str(error))
+
+
+if __name__ == "__main__":
+    main()
