@@ -32,6 +32,11 @@ def _not_negative(instance: Any, attribute: "attrs.Attribute[Any]", value: float
         raise RecipeError(f"{attribute.name} is {value}: it must not be below 0.")
 
 
+def _share(instance: Any, attribute: "attrs.Attribute[Any]", value: float) -> None:
+    if not 0 <= value < 1:
+        raise RecipeError(f"{attribute.name} is {value}: it must be at least 0 and below 1.")
+
+
 def _frozen_mapping(value: Mapping[str, Any]) -> Mapping[str, Any]:
     return MappingProxyType(dict(value))
 
@@ -115,13 +120,24 @@ class TrainConfig:
 
 @attrs.frozen(kw_only=True)
 class DepthTrainingConfig:
-    """How the recipe's depth tokenizer is trained by `perceptio train-depth-tokenizer`."""
+    """How the recipe's depth tokenizer is trained by `perceptio train-depth-tokenizer`.
+
+    Attributes:
+        steps: Optimizer steps.
+        batch_size: Depth maps per step.
+        lr: Peak learning rate of AdamW.
+        warmup_steps: Linear warm-up before the cosine to zero.
+        edge_weight: Weight of the error of differences between neighboring pixels.
+        unquantized: Share of the steps, at the beginning, in which nothing is quantized, so that codes start from
+            latents that mean something (ours).
+    """
 
     steps: int = attrs.field(default=1500, validator=_positive)
     batch_size: int = attrs.field(default=32, validator=_positive)
     lr: float = attrs.field(default=2e-3, validator=_positive)
     warmup_steps: int = attrs.field(default=50, validator=_not_negative)
     edge_weight: float = attrs.field(default=0.5, validator=_not_negative)
+    unquantized: float = attrs.field(default=0.2, validator=_share)
     seed: int = 0
 
 

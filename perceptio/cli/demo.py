@@ -39,7 +39,7 @@ def run(
     Run again, it reuses what is complete and goes on where it was stopped; what was made with other settings is made
     again. At most 15 minutes on 2 cores.
     """
-    import logging
+    from datetime import datetime
 
     from rich.console import Console
 
@@ -50,16 +50,13 @@ def run(
     given = {"scenes": scenes, "steps": steps, "cores": cores}
     chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     settings = DemoSettings(out=out, seed=seed, fourth_arm=fourth_arm, **chosen)
-    console = Console()
-    display: Display = Bars(console) if console.is_terminal else Lines()
-    if isinstance(display, Lines):
-        logging.basicConfig(format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
-        logging.getLogger("perceptio.demo").setLevel(logging.INFO)
-    try:
-        result = run_demo(settings, display, fresh=fresh)
-    except KeyboardInterrupt:
-        console.print("Stopped. What was done is kept: the same command goes on from there.")
-        raise typer.Exit(130) from None
+    console = Console(highlight=False)
+
+    def say(line: str) -> None:
+        console.print(f"{datetime.now():%H:%M:%S}  {line}", markup=False, soft_wrap=True)
+
+    display: Display = Bars(console) if console.is_terminal else Lines(say)
+    result = run_demo(settings, display, fresh=fresh)
     console.print(_table(result.metrics))
     console.print(f"Report: {result.report}", soft_wrap=True)
 

@@ -7,6 +7,7 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from perceptio.interfaces import ComponentConfig
     from perceptio.model.perception_model import PerceptionModel
     from perceptio.recipe import Recipe
 
@@ -66,8 +67,13 @@ def _parts(recipe: "Recipe", model: "PerceptionModel") -> "Table":
     table = Table("part", "component", "provider", "parameters", "trained", "groups", box=None, title="Parts")
     for column in (3, 4):
         table.columns[column].justify = "right"
-    configs = {"vision": recipe.vision, "vision_head": recipe.vision_head, "language": recipe.language}
-    configs |= {"depth": recipe.depth, "segmentation": recipe.segmentation, "prompt_head": recipe.prompt_head}
+    configs: dict[str, ComponentConfig | None] = {
+        "vision": recipe.vision,
+        "vision_head": recipe.vision_head,
+        "language": recipe.language,
+    }
+    configs |= {"depth": recipe.depth, "segmentation": recipe.segmentation}
+    configs |= {"prompt_head": recipe.prompt_head}
     configs |= {f"heads.{name}": config for name, config in recipe.heads.items()}
     groups = model.parameter_groups()
     for part, config in configs.items():

@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from perceptio.cli import ask, components, data, demo, evaluate, explain, scenes, tokenize, train
 from perceptio.cli import train_depth_tokenizer as depth_tokenizer
@@ -64,24 +64,11 @@ app.add_typer(folders, name="data")
 
 def main() -> None:
     """Run a verb and leave with its exit status."""
-    complain = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
-        sys.exit(app(standalone_mode=False))
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        complain.print("\nInterrupted. What was complete is kept.")
-        sys.exit(130)
+        app()
     except PerceptioError as error:
-        complain.print(f"[red]Error:[/red] {_escaped(error)}")
+        Console(stderr=True, highlight=False, soft_wrap=True).print("[red]Error:[/red]", escape(str(error)))
         sys.exit(2)
-
-
-def _escaped(error: PerceptioError) -> str:
-    from rich.markup import escape
-
-    return escape(str(error))
 
 
 if __name__ == "__main__":

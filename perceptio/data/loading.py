@@ -11,10 +11,10 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from perceptio.ops.image_files import read_image
 from perceptio.data.records import LINES_FILE, DatasetInfo, Problem, RunLengths, SampleRecord
 from perceptio.errors import DataError, InputError
 from perceptio.interfaces import DepthMap
+from perceptio.ops.image_files import read_image
 
 DEPTH_LEVELS = 65535
 

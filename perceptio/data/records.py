@@ -259,7 +259,10 @@ def _run_length_problems(masks: Sequence[Any]) -> Iterator[str]:
         elif not _all_whole(size) or len(size) != 2 or not _all_whole(counts) or min(counts, default=0) < 0:
             yield f"mask {number} has no size [height, width] or counts that are not runs of pixels."
         elif sum(counts) != size[0] * size[1]:
-            yield f"mask {number} has runs of {sum(counts)} pixels in all, and {size[0]}x{size[1]} are {size[0] * size[1]}."
+            yield (
+                f"mask {number} has runs of {sum(counts)} pixels in all, and {size[0]}x{size[1]} are "
+                f"{size[0] * size[1]}."
+            )
 
 
 def _path_problems(key: str, path: Any) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -22,7 +23,6 @@ from rich.text import Text
 logger = logging.getLogger(__name__)
 
 LINE_EVERY_S = 15.0
-"""Seconds between two lines about the same job."""
 
 
 class Display(Protocol):
@@ -89,10 +89,15 @@ def title(job: str) -> str:
 
 
 class Lines:
-    """A line when a job begins and ends, and one every so often between, through the log."""
+    """A line when a job begins and ends, and one every so often between.
 
-    def __init__(self, every_s: float = LINE_EVERY_S) -> None:
-        self.every_s = every_s
+    Args:
+        say: What becomes of a line; the log by default.
+        every_s: Seconds between two lines about the same job.
+    """
+
+    def __init__(self, say: Callable[[str], None] = logger.info, every_s: float = LINE_EVERY_S) -> None:
+        self.say, self.every_s = say, every_s
         self._paces: dict[str, Pace] = {}
         self._said: dict[str, float] = {}
 
@@ -106,12 +111,12 @@ class Lines:
 
     def reused(self, job: str) -> None:
         """See `Display.reused`."""
-        logger.info("%s: complete, reused", title(job))
+        self.say(f"{title(job)}: complete, reused")
 
     def begun(self, job: str) -> None:
         """See `Display.begun`."""
         self._paces[job], self._said[job] = Pace(), time.monotonic()
-        logger.info("%s: begins", title(job))
+        self.say(f"{title(job)}: begins")
 
     def advanced(self, job: str, done: int, total: int, note: str) -> None:
         """See `Display.advanced`."""
@@ -120,13 +125,13 @@ class Lines:
         if time.monotonic() - self._said[job] < self.every_s:
             return
         self._said[job] = time.monotonic()
-        left = clock(pace.seconds_left)
-        logger.info("%s: %d of %d, %s left%s", title(job), done, total, left, f" · {note}" if note else "")
+        more = f" · {note}" if note else ""
+        self.say(f"{title(job)}: {done} of {total}, {clock(pace.seconds_left)} left{more}")
 
     def ended(self, job: str, *, complete: bool) -> None:
         """See `Display.ended`."""
         how = "complete" if complete else "stopped"
-        logger.info("%s: %s after %s", title(job), how, clock(self._paces[job].seconds))
+        self.say(f"{title(job)}: {how} after {clock(self._paces[job].seconds)}")
 
 
 class _Times(ProgressColumn):
@@ -172,9 +177,8 @@ class Bars:
 
     def reused(self, job: str) -> None:
         """See `Display.reused`."""
-        self._progress.add_task(
-            title(job), total=1, completed=1, note="complete, reused", pace=None, took=0.0
-        )
+        task = self._progress.add_task(title(job), total=1, note="complete, reused", pace=None, took=0.0)
+        self._progress.update(task, completed=1)
 
     def begun(self, job: str) -> None:
         """See `Display.begun`."""

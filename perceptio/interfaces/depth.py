@@ -151,8 +151,11 @@ class CodebookDepthTokenizer(DepthTokenizer):
 class TrainableDepthTokenizer(Protocol):
     """A depth tokenizer that `perceptio train-depth-tokenizer` can train."""
 
-    def reconstruct(self, depth_B1HW: Tensor) -> DepthReconstruction:
-        """Encode, quantize and decode with gradients; depth without NaN."""
+    def reconstruct(self, depth_B1HW: Tensor, *, quantize: bool = True) -> DepthReconstruction:
+        """Encode, quantize and decode with gradients; depth without NaN.
+
+        Training begins with `quantize=False`: latents are decoded as they are, and codes only said.
+        """
         ...
 
     def freeze(self) -> None:

@@ -145,7 +145,6 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """The batch with every tensor on a device."""
-
         values = {field.name: getattr(self, field.name) for field in attrs.fields(Batch)}
         moved: dict[str, Any] = {
             name: value.to(device, non_blocking=True)

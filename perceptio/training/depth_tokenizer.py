@@ -27,6 +27,7 @@ CLIP = 1.0
 class DepthTrainingRecord:
     """Where training stands after a step, averaged over the steps since the last record.
 
+    In the first, unquantized steps the errors are those of latents decoded as they are, and the codes say little.
     `absolute_error` and `edge_error` are means over known pixels and pairs of them, in units of the [0, 1] range;
     `codes_used` and `perplexity` count the codes of those steps.
     """
@@ -60,7 +61,7 @@ def train_depth_tokenizer(
     The loss is the mean absolute error over known pixels, plus `edge_weight` times that of differences between
     neighbouring known pixels (ours: AURORA minimizes the squared error alone), plus the tokenizer's own auxiliary
     loss. In a metric convention values are logarithms, so the absolute error is one of ratios, as AbsRel and delta
-    are. Maps are mirrored at random. The result depends on the tokenizer, the maps and the settings alone.
+    are. Maps are mirrored at random, and the first steps quantize nothing (ours). The result depends on the tokenizer, the maps and the settings alone.
 
     Args:
         tokenizer: A trainable depth tokenizer, on the device to train on.
@@ -97,7 +98,10 @@ def train_depth_tokenizer(
         torch.manual_seed(settings.seed)
         for step in range(1, settings.steps + 1):
             depth_B1HW = _draw(depth_N1HW, weights_N, settings.batch_size, generator).to(device)
-            loss = _step_loss(tokenizer, depth_B1HW, settings.edge_weight, meter)
+            quantize = step > settings.unquantized * settings.steps
+            loss = _step_loss(
+                tokenizer, depth_B1HW, meter, edge_weight=settings.edge_weight, quantize=quantize
+            )
             if not math.isfinite(loss.item()):
                 raise TrainingError(
                     f"The loss of the depth tokenizer is {loss.item()} at step {step}: try a lower depth_training.lr "
@@ -130,10 +134,15 @@ def _draw(depth_N1HW: Tensor, weights_N: Tensor, batch_size: int, generator: tor
 
 
 def _step_loss(
-    tokenizer: TrainableDepthTokenizer, depth_B1HW: Tensor, edge_weight: float, meter: "_Meter"
+    tokenizer: TrainableDepthTokenizer,
+    depth_B1HW: Tensor,
+    meter: "_Meter",
+    *,
+    edge_weight: float,
+    quantize: bool,
 ) -> Tensor:
     target_B1HW, known_B1HW = fill_unknown(depth_B1HW)
-    made = tokenizer.reconstruct(target_B1HW)
+    made = tokenizer.reconstruct(target_B1HW, quantize=quantize)
     difference_B1HW = made.depth_B1HW - target_B1HW
     absolute = _known_mean(difference_B1HW.abs(), known_B1HW)
     edge = _edge_error(difference_B1HW, known_B1HW)

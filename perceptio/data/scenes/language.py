@@ -153,7 +153,8 @@ def referring_turns(
             continue
         asked.add(id(one))
         request = REQUESTS[random.integers(len(REQUESTS))] if varied else CANONICAL_REQUEST
-        answer, masks, kind = FOUND, (one.mask,), random.random() if varied else 1.0
+        answer, kind = FOUND, random.random() if varied else 1.0
+        masks: tuple[np.ndarray, ...] = (one.mask,)
         if kind < 0.1:
             absent = _absent(seen, random)
             if absent is not None:

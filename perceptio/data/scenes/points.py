@@ -90,7 +90,7 @@ def _apart(rows_SN: np.ndarray, columns_SN: np.ndarray, pixels: float) -> np.nda
 
 def _distinct(depths_SN: np.ndarray) -> np.ndarray:
     ordered_SN = np.sort(depths_SN, axis=1)
-    return (ordered_SN[:, 1:] >= np.float32(MIN_RATIO) * ordered_SN[:, :-1]).all(1)
+    return np.all(ordered_SN[:, 1:] >= np.float32(MIN_RATIO) * ordered_SN[:, :-1], axis=1)
 
 
 def _unguessable(

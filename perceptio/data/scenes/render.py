@@ -174,7 +174,7 @@ def _shade(world: World, rays_3HW: np.ndarray, depth_HW: np.ndarray, surface_HW:
     return color_3P.reshape(3, size, size)
 
 
-def _lit(facing):  # noqa: ANN001
+def _lit(facing):
     return np.float32(0.5) + np.float32(0.6) * np.maximum(facing, np.float32(0))
 
 

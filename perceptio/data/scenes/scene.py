@@ -57,7 +57,7 @@ class Asked:
 
 @attrs.frozen(kw_only=True, eq=False, slots=False)
 class Scene:
-    """A world and its picture. `object_ids_HW` is 0 where no object is seen, else its place in `world.things` plus 1."""
+    """A world and its picture; `object_ids_HW` is 0 where no object is seen, else 1 + its place in `world.things`."""
 
     seed: int
     world: World
@@ -124,7 +124,7 @@ class SceneSet(Sequence[Entry]):
 
     split: Split = attrs.field(converter=Split)
     base: int = attrs.field(default=0, validator=attrs.validators.ge(0))
-    count: int = attrs.field(validator=attrs.validators.gt(0))
+    count: int = attrs.field(validator=attrs.validators.gt(0))  # type: ignore[assignment]
     size: int = attrs.field(default=SIZE, validator=attrs.validators.ge(32))
     asked: Asked = attrs.field()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import attrs
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from perceptio.errors import CheckpointError, DataError, RecipeError
 from perceptio.interfaces import (
@@ -76,7 +76,15 @@ class Quantizer(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, latents_BLC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Quantized latents [B, L, C] with the gradient passed through, codes [B, L], auxiliary loss []."""
+        """Quantized latents [B, L, C] with the gradient passed through, codes [B, L], auxiliary loss [].
+
+        The first call in train mode fits the codes to its latents.
+        """
+
+
+def in_process_group() -> bool:
+    """Whether several processes train together."""
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
 
 
 class AutoencoderDepthTokenizer(CodebookDepthTokenizer):
@@ -112,10 +120,14 @@ class AutoencoderDepthTokenizer(CodebookDepthTokenizer):
         """See `CodebookDepthTokenizer.decode_latents`."""
         return (self.decoder(latents_BChw) + 1) / 2
 
-    def reconstruct(self, depth_B1HW: Tensor) -> DepthReconstruction:
-        """See `TrainableDepthTokenizer.reconstruct`; in train mode a codebook kept by averages moves here."""
+    def reconstruct(self, depth_B1HW: Tensor, *, quantize: bool = True) -> DepthReconstruction:
+        """See `TrainableDepthTokenizer.reconstruct`; in train mode the quantizer starts, and may move, here."""
         latents_BLC = self._latents(self._checked(depth_B1HW))
-        quantized_BLC, codes_BL, auxiliary_loss = self.quantizer(latents_BLC)
+        if quantize:
+            quantized_BLC, codes_BL, auxiliary_loss = self.quantizer(latents_BLC)
+        else:
+            codes_BL = self.quantizer.nearest(latents_BLC.detach())
+            quantized_BLC, auxiliary_loss = latents_BLC, latents_BLC.new_zeros(())
         quantized_BChw = quantized_BLC.mT.unflatten(2, self.spec.grid)
         return DepthReconstruction(
             depth_B1HW=self.decode_latents(quantized_BChw), codes_BL=codes_BL, auxiliary_loss=auxiliary_loss

@@ -1,30 +1,43 @@
 """FSQ depth tokenizer: a fixed lattice of codes instead of a learned codebook.
 
 Finite scalar quantization (arXiv 2309.15505): a latent is projected to a few numbers, and each is rounded to one of
-a few levels. Nothing is averaged, so nothing can die or needs synchronizing.
+a few levels. Nothing is averaged, so nothing can die.
 
-Shapes: B batch, L codes, K codebook size, C latent width.
+Shapes: B batch, N latents, L codes, K codebook size, C latent width, A axes.
 """
 
 import math
 from typing import ClassVar
 
 import attrs
-from torch import Tensor
+import torch
+from torch import Tensor, distributed
 
 from perceptio.errors import RecipeError
 from perceptio.interfaces import Kind
-from perceptio.tokenizers.depth._autoencoder import AutoencoderDepthConfig, Quantizer
+from perceptio.tokenizers.depth._autoencoder import AutoencoderDepthConfig, Quantizer, in_process_group
+
+START_SPREAD = 0.75
+"""Standard deviation of latents along an axis at its start; 1 is where the squashing before rounding bends."""
+EPSILON = 1e-12
 
 
 class FiniteScalarQuantizer(Quantizer):
-    """Rounding to a lattice with the given number of levels per axis, between two linear projections."""
+    """Rounding to a lattice with the given number of levels per axis, between two linear projections.
+
+    The first batch that is quantized in train mode gives the axes their start: its principal components, the widest
+    for the most levels (ours; from random projections, training uses a quarter of the codes).
+    """
+
+    started: Tensor
 
     def __init__(self, levels: tuple[int, ...], latent_dim: int) -> None:
         from vector_quantize_pytorch import FSQ
 
         super().__init__()
+        self.levels = levels
         self.fsq = FSQ(levels=list(levels), dim=latent_dim)
+        self.register_buffer("started", torch.tensor(not self.fsq.has_projections))
 
     @property
     def codebook_KC(self) -> Tensor:
@@ -37,8 +50,32 @@ class FiniteScalarQuantizer(Quantizer):
 
     def forward(self, latents_BLC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `Quantizer.forward`; the auxiliary loss is zero."""
+        if self.training and not self.started:
+            self._start(latents_BLC.detach().flatten(0, 1))
         quantized_BLC, codes_BL = self.fsq(latents_BLC)
         return quantized_BLC, codes_BL.long(), latents_BLC.new_zeros(())
+
+    @torch.no_grad()
+    def _start(self, latents_NC: Tensor) -> None:
+        """Lay the axes along the principal components of latents, `START_SPREAD` wide before they are rounded."""
+        mean_C, count = latents_NC.mean(0), len(self.levels)
+        variance_C, components_CC = torch.linalg.eigh(torch.cov(latents_NC.float().T, correction=0))
+        widest = variance_C.argsort(descending=True)[:count]
+        axis_of = (
+            torch.tensor(self.levels, device=mean_C.device).argsort(descending=True, stable=True).argsort()
+        )
+        widest = widest[axis_of]
+        width_A = variance_C[widest].clamp_min(EPSILON).sqrt() / START_SPREAD
+        axes_AC = components_CC[:, widest].T
+        into, out = self.fsq.project_in, self.fsq.project_out
+        into.weight.copy_(axes_AC / width_A[:, None])
+        into.bias.copy_(-into.weight @ mean_C)
+        out.weight.copy_((axes_AC * width_A[:, None]).T)
+        out.bias.copy_(mean_C)
+        self.started.fill_(True)
+        if in_process_group():
+            for parameter in self.parameters():
+                distributed.broadcast(parameter, 0)
 
 
 @attrs.frozen(kw_only=True)

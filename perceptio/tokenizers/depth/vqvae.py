@@ -7,18 +7,18 @@ from typing import ClassVar
 
 import attrs
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 from torch.nn import functional as F
 
 from perceptio.errors import RecipeError, TrainingError
 from perceptio.interfaces import Kind
-from perceptio.tokenizers.depth._autoencoder import AutoencoderDepthConfig, Quantizer
+from perceptio.tokenizers.depth._autoencoder import AutoencoderDepthConfig, Quantizer, in_process_group
 
 
 class VectorQuantizer(Quantizer):
     """The nearest codebook vector in squared distance.
 
-    In train mode every forward moves the codebook: k-means over the first batch, then moving averages, and codes
+    In train mode every forward moves the codebook: k-means over the first batch that is quantized, then moving averages, and codes
     that hardly any latent chooses are moved onto latents of the batch. Averages are summed over ranks where the
     quantizer was made inside a process group.
     """
@@ -36,7 +36,7 @@ class VectorQuantizer(Quantizer):
 
         super().__init__()
         # Said outright: left to itself the library asks once per process and remembers the answer for ever.
-        self.synchronized = _in_process_group()
+        self.synchronized = in_process_group()
         self.commitment_weight = commitment_weight
         self.vq = VectorQuantize(
             dim=latent_dim,
@@ -65,7 +65,7 @@ class VectorQuantizer(Quantizer):
     def forward(self, latents_BLC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See `Quantizer.forward`; the auxiliary loss draws latents to their codes."""
         if self.training:
-            if _in_process_group() and not self.synchronized:
+            if in_process_group() and not self.synchronized:
                 raise TrainingError(
                     "This VQ-VAE was built before the process group, so its codebook would differ between ranks: "
                     "build it after torch.distributed.init_process_group."
@@ -75,10 +75,6 @@ class VectorQuantizer(Quantizer):
         quantized_BLC = self.codebook_KC[codes_BL]
         commitment = self.commitment_weight * F.mse_loss(latents_BLC, quantized_BLC)
         return latents_BLC + (quantized_BLC - latents_BLC).detach(), codes_BL, commitment
-
-
-def _in_process_group() -> bool:
-    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
 
 
 @attrs.frozen(kw_only=True)

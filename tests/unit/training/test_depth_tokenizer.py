@@ -8,7 +8,7 @@ import torch
 from small import small_recipe
 from torch import nn
 
-from perceptio.errors import DataError, InterfaceError, TrainingError
+from perceptio.errors import DataError, InterfaceError, RecipeError, TrainingError
 from perceptio.interfaces import DepthReconstruction
 from perceptio.recipe import DepthTrainingConfig
 from perceptio.tokenizers.depth.fsq import FSQDepthConfig
@@ -110,6 +110,26 @@ def test_maps_are_drawn_by_their_weights():
         trained(maps=maps, settings=attrs.evolve(SHORT, batch_size=16))
 
 
+def test_the_first_steps_quantize_nothing(monkeypatch):
+    torch.manual_seed(0)
+    tokenizer = VQVAE.build()
+    whole, seen = tokenizer.reconstruct, []
+
+    def watched(depth_B1HW, *, quantize):
+        seen.append((quantize, bool(tokenizer.quantizer.vq._codebook.initted)))
+        return whole(depth_B1HW, quantize=quantize)
+
+    monkeypatch.setattr(tokenizer, "reconstruct", watched)
+    train_depth_tokenizer(tokenizer, some_maps(), attrs.evolve(SHORT, unquantized=0.5))
+    # k-means waits for the first step that is quantized, too.
+    assert seen == [(False, False)] * 3 + [(True, False)] + [(True, True)] * 2
+
+
+def test_a_share_of_steps_out_of_range_is_refused():
+    with pytest.raises(RecipeError, match="unquantized is 1.0: it must be at least 0 and below 1"):
+        DepthTrainingConfig(unquantized=1.0)
+
+
 def test_the_learning_rate_warms_up_and_ends_at_zero():
     settings = DepthTrainingConfig(steps=100, warmup_steps=9)
     scales = [depth_tokenizer._lr_scale(step, settings) for step in range(101)]
@@ -136,8 +156,8 @@ def test_a_loss_that_is_not_finite_stops_training(monkeypatch):
     tokenizer = VQVAE.build()
     whole = tokenizer.reconstruct
 
-    def broken(depth_B1HW):
-        made = whole(depth_B1HW)
+    def broken(depth_B1HW, **how):
+        made = whole(depth_B1HW, **how)
         return DepthReconstruction(
             depth_B1HW=made.depth_B1HW, codes_BL=made.codes_BL, auxiliary_loss=made.auxiliary_loss + NAN
         )

@@ -47,10 +47,10 @@ def test_the_spec_is_known_before_and_after_building(config, tokenizer):
 def test_shapes_and_ranges(tokenizer):
     codes_BL = tokenizer.encode(some_depth())
     assert codes_BL.shape == (3, 6) and codes_BL.dtype == torch.int64
-    assert 0 <= int(codes_BL.min()) and int(codes_BL.max()) < 12
+    assert int(codes_BL.min()) >= 0 and int(codes_BL.max()) < 12
     made_B1HW = tokenizer.decode(codes_BL).detach()
     assert made_B1HW.shape == (3, 1, 8, 12)
-    assert 0 <= float(made_B1HW.min()) and float(made_B1HW.max()) <= 1
+    assert float(made_B1HW.min()) >= 0 and float(made_B1HW.max()) <= 1
 
 
 def test_codes_are_row_major_over_the_grid(tokenizer):
@@ -128,6 +128,18 @@ def test_reconstruction_passes_gradients_through_the_codes(tokenizer):
     assert made.depth_B1HW.shape == (8, 1, 8, 12) and made.codes_BL.shape == (8, 6)
     (made.depth_B1HW.square().mean() + made.auxiliary_loss).backward()
     assert bool((tokenizer.encoder[0].weight.grad != 0).any())
+
+
+def test_unquantized_reconstruction_decodes_latents_as_they_are_and_starts_nothing(tokenizer):
+    before = {name: value.clone() for name, value in tokenizer.state_dict().items()}
+    depth_B1HW = some_depth()
+    made = tokenizer.train().reconstruct(depth_B1HW, quantize=False)
+    latents_BChw = tokenizer._latents(depth_B1HW).mT.unflatten(2, (2, 3))
+    torch.testing.assert_close(made.depth_B1HW, tokenizer.decode_latents(latents_BChw), rtol=0, atol=1e-6)
+    assert torch.equal(made.codes_BL, tokenizer.encode(depth_B1HW))
+    assert made.auxiliary_loss.item() == 0.0
+    for name, value in tokenizer.state_dict().items():
+        assert torch.equal(value, before[name]), name
 
 
 def test_reconstruction_in_eval_mode_is_encoding_and_decoding(tokenizer):

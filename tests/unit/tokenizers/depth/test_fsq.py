@@ -1,10 +1,10 @@
-"""The lattice: fixed, ordered, and gone over by hand."""
+"""The lattice: fixed, ordered, and gone over by hand; and where its axes start."""
 
 import pytest
 import torch
 
 from perceptio.errors import RecipeError
-from perceptio.tokenizers.depth.fsq import FiniteScalarQuantizer, FSQDepthConfig
+from perceptio.tokenizers.depth.fsq import START_SPREAD, FiniteScalarQuantizer, FSQDepthConfig
 
 
 def lattice(levels=(4, 3)):
@@ -42,9 +42,50 @@ def test_rounding_lets_the_gradient_through():
     assert bool((latents.grad > 0).all())
 
 
-def test_the_lattice_has_nothing_that_training_moves():
-    assert not dict(lattice().named_parameters())
-    assert not lattice().state_dict()
+def test_the_lattice_itself_has_nothing_that_training_moves():
+    fsq = lattice().train()
+    fsq(torch.randn(1, 9, 2))
+    assert not dict(fsq.named_parameters())
+    assert fsq.codebook_KC.tolist() == lattice().codebook_KC.tolist()
+
+
+def elongated(count=4000):
+    """Latents [1, count, 3] around (5, 5, 5): 100 wide along y, 1 along x, all but flat along z."""
+    random = torch.Generator().manual_seed(0)
+    return 5 + torch.randn(1, count, 3, generator=random) * torch.tensor([1.0, 100.0, 1e-3])
+
+
+def test_axes_start_along_the_widest_directions_the_widest_with_most_levels():
+    fsq = FiniteScalarQuantizer((3, 8), 3).train()
+    fsq(elongated())
+    into_AC, out_CA = fsq.fsq.project_in.weight, fsq.fsq.project_out.weight
+    assert into_AC.abs().argmax(1).tolist() == [0, 1]  # x for the three levels, y for the eight.
+    torch.testing.assert_close(into_AC @ out_CA, torch.eye(2), rtol=0, atol=1e-4)
+    projected = fsq.fsq.project_in(elongated())[0]
+    torch.testing.assert_close(projected.mean(0), torch.zeros(2), rtol=0, atol=1e-3)
+    torch.testing.assert_close(projected.std(0), torch.full((2,), START_SPREAD), rtol=0, atol=1e-3)
+    assert len(fsq.nearest(elongated()).unique()) == 24  # Every code is in use from the start.
+
+
+def test_axes_start_once_and_only_in_train_mode():
+    fsq = FiniteScalarQuantizer((3, 8), 3)
+    random = fsq.fsq.project_in.weight.clone()
+    fsq.eval()(elongated())
+    assert torch.equal(fsq.fsq.project_in.weight, random)
+    fsq.train()(elongated())
+    started = fsq.fsq.project_in.weight.clone()
+    assert not torch.equal(started, random)
+    fsq(7 * elongated().flip(-1))
+    assert torch.equal(fsq.fsq.project_in.weight, started)
+    resumed = FiniteScalarQuantizer((3, 8), 3).train()
+    resumed.load_state_dict(fsq.state_dict())
+    resumed(7 * elongated().flip(-1))
+    assert torch.equal(resumed.fsq.project_in.weight, started)
+
+
+def test_latents_that_are_all_alike_start_finite():
+    fsq = FiniteScalarQuantizer((3, 8), 3).train()
+    assert bool(fsq(torch.ones(1, 10, 3))[0].isfinite().all())
 
 
 def test_the_codebook_size_is_the_product_of_the_levels():

@@ -87,7 +87,7 @@ def test_commitment_pulls_latents_to_codes_and_leaves_the_codebook_without_a_gra
 
 def test_a_quantizer_made_before_the_process_group_does_not_train_in_it(monkeypatch):
     vq = quantizer().train()
-    monkeypatch.setattr(vqvae, "_in_process_group", lambda: True)
+    monkeypatch.setattr(vqvae, "in_process_group", lambda: True)
     with pytest.raises(TrainingError, match="built before the process group"):
         vq(clusters(CORNERS))
 

@@ -1,0 +1,46 @@
+"""`perceptio scenes`: a folder of generated scenes."""
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Purpose(StrEnum):
+    """The splits of `perceptio.data.scenes.Split`, spelled out so that `--help` need not import it."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
+def run(
+    out: Annotated[Path, typer.Option(help="The folder to write; it must not exist.")],
+    count: Annotated[int, typer.Option(min=1, help="How many scenes.")] = 8000,
+    split: Annotated[Purpose, typer.Option(help="Seeds of different splits never meet.")] = Purpose.TRAIN,
+    seed: Annotated[int, typer.Option(min=0, help="Which scenes of the split: each seed has its own.")] = 0,
+    size: Annotated[int, typer.Option(min=32, help="Pixels a side.")] = 80,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes.", show_default="as many as there are cores")
+    ] = None,
+) -> None:
+    """Write generated 3-D scenes with exact depth, object masks, and questions and answers about them."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from perceptio.data.folder import write_folder
+    from perceptio.data.scenes import SceneSet, Split
+
+    entries = SceneSet(split=Split(split.value), base=seed, count=count, size=size)
+    console = Console()
+    with Progress(console=console) as bar:
+        task = bar.add_task("scenes", total=count)
+        write_folder(
+            out,
+            entries,
+            workers=workers or os.cpu_count() or 1,
+            progress=lambda done: bar.update(task, completed=done),
+        )
+    console.print(f"{count} scenes in {out}.")

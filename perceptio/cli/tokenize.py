@@ -1,0 +1,150 @@
+"""`perceptio tokenize`: one depth map into codes and back.
+
+Shapes: H W pixels.
+"""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from perceptio.cli.train_depth_tokenizer import figures_table
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from perceptio.evaluation.depth_tokenizers import DepthRoundTrip
+    from perceptio.interfaces import DepthMap, DepthTokenizer
+
+MILLIMETRE = 0.001
+
+
+class Unit(StrEnum):
+    """What the numbers of a depth file mean."""
+
+    METRES = "metres"
+    MILLIMETRES = "millimetres"
+    DISPARITY = "disparity"
+
+
+def run(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN", help="A depth tokenizer's folder, or a run's, whose tokenizer is used."
+        ),
+    ],
+    depth_file: Annotated[
+        Path,
+        typer.Argument(
+            help="A depth map of any size: 16-bit gray PNG, 0 unknown, or float NPY, NaN unknown."
+        ),
+    ],
+    unit: Annotated[
+        Unit | None,
+        typer.Option(
+            help="What a value of the file counts.",
+            show_default="as its data folder says; else millimetres in PNG, metres in NPY",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder that the results are written to.", show_default="NAME-tokens in the working folder"
+        ),
+    ] = None,
+) -> None:
+    """Turn a depth map into codes and back; write codes, reconstruction and comparison, and show what was lost."""
+    from rich.console import Console
+
+    from perceptio.errors import DataError
+    from perceptio.evaluation.depth_tokenizers import round_trip
+
+    depth = _read(depth_file, unit)
+    tokenizer = _tokenizer_of(folder)
+    try:
+        made = round_trip(tokenizer, depth)
+    except DataError as error:
+        raise DataError(f"{depth_file}: {error}") from error
+    out = out or Path(f"{depth_file.stem}-tokens")
+    try:
+        _write(out, made, tokenizer, {"tokenizer": str(folder), "depth_file": str(depth_file)})
+    except OSError as error:
+        raise DataError(
+            f"{out} could not be written ({error}): make room, or choose another --out."
+        ) from error
+    height, width = depth.values_HW.shape
+    console = Console()
+    console.print(figures_table(made.figures, f"{depth_file.name}, {height}x{width}, {made.depth.unit}"))
+    written = ", ".join(sorted(path.name for path in out.iterdir()))
+    console.print(f"Written to {out}: {written}", soft_wrap=True)
+
+
+def _read(file: Path, unit: Unit | None) -> "DepthMap":
+    import attrs
+
+    from perceptio.data.loading import read_depth
+    from perceptio.data.records import INFO_FILE, DatasetInfo, parse_info
+
+    data_folder = file.resolve().parent.parent
+    if unit is None and (data_folder / INFO_FILE).is_file():
+        return read_depth(file, parse_info(data_folder))
+    if unit is None:
+        unit = Unit.METRES if file.suffix == ".npy" else Unit.MILLIMETRES
+    scale = MILLIMETRE if unit is Unit.MILLIMETRES else 1.0
+    info = DatasetInfo(depth_unit="disparity" if unit is Unit.DISPARITY else "metres", depth_scale=scale)
+    depth = read_depth(file, info)
+    # The reader scales what a PNG stores; the numbers of an NPY file are taken as they are.
+    return attrs.evolve(depth, values_HW=depth.values_HW * scale) if file.suffix == ".npy" else depth
+
+
+def _tokenizer_of(folder: Path) -> "DepthTokenizer":
+    from perceptio.errors import CheckpointError
+    from perceptio.interfaces import DepthTokenizer
+    from perceptio.model.checkpoint import load
+    from perceptio.model.perception_model import PerceptionModel
+
+    held = load(folder)
+    tokenizer = held.depth if isinstance(held, PerceptionModel) else held
+    if not isinstance(tokenizer, DepthTokenizer):
+        what = "a model without a depth tokenizer" if tokenizer is None else f"a {type(held).__name__}"
+        raise CheckpointError(f"{folder} holds {what}: name a depth tokenizer's folder, or a run with one.")
+    return tokenizer
+
+
+def _write(out: Path, made: "DepthRoundTrip", tokenizer: "DepthTokenizer", source: dict[str, Any]) -> None:
+    import json
+
+    import numpy as np
+    from PIL import Image
+
+    from perceptio.data.loading import DEPTH_LEVELS
+
+    values_HW = made.depth.values_HW
+    metric = made.depth.unit == "metres"
+    scale = max(MILLIMETRE, float(values_HW.max()) / DEPTH_LEVELS) if metric else 1 / DEPTH_LEVELS
+    document = source | {
+        "codebook_size": tokenizer.spec.codebook_size,
+        "codes": made.codes_hw.tolist(),
+        "reconstruction": {"unit": made.depth.unit, "scale": scale},
+        "figures": made.figures,
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "codes.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
+    np.save(out / "reconstruction.npy", values_HW)
+    levels_HW = np.rint(values_HW / scale).clip(1, DEPTH_LEVELS)  # 0 would say unknown.
+    Image.fromarray(levels_HW.astype(np.uint16)).save(out / "reconstruction.png")
+    Image.fromarray(_compared(made)).save(out / "comparison.png")
+
+
+def _compared(made: "DepthRoundTrip") -> "np.ndarray":
+    """The given map and its reconstruction side by side on one scale, near bright; unknown pixels are gray."""
+    import numpy as np
+    from matplotlib import colormaps
+
+    both = np.concatenate([made.truth_HW, made.depth.values_HW], axis=1)
+    nearness = both if made.depth.unit == "disparity" else -np.log(both)
+    low, high = np.nanmin(nearness), np.nanmax(nearness)
+    colors = colormaps["magma"]((nearness - low) / max(high - low, 1e-6))[..., :3]
+    return (np.where(np.isnan(both)[..., None], 0.5, colors) * 255).astype(np.uint8)

@@ -1,0 +1,89 @@
+"""`perceptio train-depth-tokenizer`: a recipe's depth tokenizer into a folder of its own."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from perceptio.cli.explain import SetOption, settings_of
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+METRICS = "metrics.json"
+
+
+def run(
+    recipe: Annotated[
+        str, typer.Argument(help="A recipe file, or the name of one that comes with the library.")
+    ],
+    out: Annotated[Path, typer.Option(help="The tokenizer's folder: component.json, weights, metrics.json.")],
+    set_: SetOption = None,
+) -> None:
+    """Train a recipe's depth tokenizer on the depth maps of its data, and measure it on maps held out of training.
+
+    The folder is written when training is complete; a recipe uses it with depth.weights=DIR.
+    """
+    import json
+
+    import torch
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from perceptio.errors import CheckpointError, RecipeError
+    from perceptio.evaluation.depth_tokenizers import evaluate_depth_tokenizer
+    from perceptio.model.checkpoint import save
+    from perceptio.settings import load_recipe, with_settings
+    from perceptio.training.depth_maps import read_training_maps
+    from perceptio.training.depth_tokenizer import DepthTrainingRecord, train_depth_tokenizer
+
+    chosen = with_settings(load_recipe(recipe), settings_of(set_))
+    if chosen.depth is None:
+        raise RecipeError(f"{chosen.name} has no depth tokenizer to train: give it one in depth.")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise CheckpointError(f"{out} is there already and is not empty: choose another --out, or remove it.")
+
+    console, settings = Console(), chosen.depth_training
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.fields[shown]}"), console=console) as bar:
+        reading = bar.add_task("reading depth maps", total=None, shown="")
+        maps = read_training_maps(
+            chosen.data.folders,
+            chosen.depth.spec,
+            progress=lambda done, total: bar.update(reading, completed=done, total=total),
+        )
+        training = bar.add_task(f"training {chosen.depth.name}", total=settings.steps, shown="")
+
+        def show(record: DepthTrainingRecord) -> None:
+            shown = f"error {record.absolute_error:.4f}  {record.codes_used} codes"
+            bar.update(training, completed=record.step, shown=shown)
+
+        torch.manual_seed(settings.seed)
+        tokenizer = chosen.depth.build().to("cuda" if torch.cuda.is_available() else "cpu")
+        train_depth_tokenizer(
+            tokenizer,
+            maps.training_N1HW,
+            settings,
+            weights_N=maps.weights_N,
+            on_record=show,
+            record_every=10,
+        )
+    figures = evaluate_depth_tokenizer(tokenizer, maps.held_out_M1HW)
+
+    def write_figures(folder: Path) -> None:
+        (folder / METRICS).write_text(json.dumps(figures, indent=1), encoding="utf-8")
+
+    save(tokenizer, out, config=chosen.depth, add=write_figures)
+    console.print(figures_table(figures, f"{figures['count']} held-out maps"))
+    console.print(f"Written to {out}. Use it: --set depth.weights={out}", soft_wrap=True)
+
+
+def figures_table(figures: Mapping[str, Any], title: str) -> "Table":
+    """Figures of a depth tokenizer, one a row."""
+    from rich.table import Table
+
+    table = Table("figure", "value", box=None, title=title, title_justify="left")
+    for name, value in figures.items():
+        table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
+    return table

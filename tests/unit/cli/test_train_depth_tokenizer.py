@@ -1,0 +1,91 @@
+"""`perceptio train-depth-tokenizer` from a recipe file to a folder that a recipe can name."""
+
+import json
+
+import attrs
+import pytest
+import torch
+import typer
+from small import scenes_folder, small_recipe
+from typer.testing import CliRunner
+
+from perceptio.cli import train_depth_tokenizer
+from perceptio.errors import CheckpointError, DataError, RecipeError
+from perceptio.model.assemble import build_model
+from perceptio.model.checkpoint import load
+
+app = typer.Typer()
+app.command()(train_depth_tokenizer.run)
+
+RECIPE = """
+from pathlib import Path
+from small import small_recipe
+
+def recipe():
+    return small_recipe(Path({folder!r}))
+"""
+QUICK = ("--set", "depth_training.steps=4", "--set", "depth_training.batch_size=2")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return scenes_folder(tmp_path_factory.mktemp("data") / "scenes")
+
+
+@pytest.fixture
+def recipe_file(folder, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(RECIPE.format(folder=str(folder)))
+    return file
+
+
+def test_a_tokenizer_s_folder_with_its_figures(recipe_file, folder, tmp_path):
+    out = tmp_path / "tokenizer"
+    result = CliRunner().invoke(app, [str(recipe_file), "--out", str(out), *QUICK], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert "1 held-out maps" in result.output and f"--set depth.weights={out}" in result.output
+    figures = json.loads((out / "metrics.json").read_text())
+    assert {"absrel", "rmse", "delta1", "ordinal", "codes_used", "perplexity"} <= figures.keys()
+
+    trained = load(out)
+    recipe = small_recipe(folder)
+    model = build_model(attrs.evolve(recipe, depth=attrs.evolve(recipe.depth, weights=str(out))))
+    codes_BL = torch.arange(16)[None] % 8
+    assert torch.equal(model.depth.decode(codes_BL), trained.decode(codes_BL))
+
+
+def test_the_same_command_makes_the_same_tokenizer(recipe_file, tmp_path):
+    for name in ("one", "other"):
+        CliRunner().invoke(
+            app, [str(recipe_file), "--out", str(tmp_path / name), *QUICK], catch_exceptions=False
+        )
+    one, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "other"))
+    assert one == other
+
+
+def test_what_is_there_is_never_replaced(recipe_file, tmp_path):
+    out = tmp_path / "precious"
+    out.mkdir()
+    (out / "thesis.txt").write_text("years of work")
+    error = CliRunner().invoke(app, [str(recipe_file), "--out", str(out), *QUICK]).exception
+    assert isinstance(error, CheckpointError) and "precious is there already and is not empty" in str(error)
+    assert (out / "thesis.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "message"),
+    [
+        ("small_recipe()", DataError, "names no data folder to train its depth tokenizer on"),
+        (
+            "small_recipe(depth=None, order=(), heads={}, losses=(), answer_format='direct')",
+            RecipeError,
+            "small has no depth tokenizer to train",
+        ),
+    ],
+)
+def test_a_recipe_without_what_it_takes_is_refused(tmp_path, body, kind, message):
+    file = tmp_path / "mine.py"
+    file.write_text(f"from small import small_recipe\n\ndef recipe():\n    return {body}\n")
+    error = CliRunner().invoke(app, [str(file), "--out", str(tmp_path / "out")]).exception
+    assert isinstance(error, kind) and message in str(error)
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,172 @@
+"""The command line as a user meets it: what it prints, what it writes, and its exit status."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from small import scenes_folder
+
+from perceptio.cli import main as command
+from perceptio.data.scenes import Split
+
+RECIPE = """
+import sys
+sys.path.insert(0, {support!r})
+from pathlib import Path
+from small import small_recipe
+
+
+def recipe():
+    return small_recipe(Path({folder!r}))
+"""
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Run a verb in this process: its exit status, and what it printed to stdout and stderr."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["perceptio", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit) as stopped:
+            command.main()
+        printed = capsys.readouterr()
+        return stopped.value.code or 0, printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with scenes and a recipe that trains on them."""
+    from pathlib import Path
+
+    folder = tmp_path_factory.mktemp("place")
+    scenes_folder(folder / "train")
+    scenes_folder(folder / "test", count=4, split=Split.TEST)
+    support = str(Path(__file__).parents[1] / "support")
+    (folder / "recipe.py").write_text(RECIPE.format(support=support, folder=str(folder / "train")))
+    return folder
+
+
+def test_help_and_import_do_not_load_torch():
+    code = (
+        "import sys, perceptio, perceptio.cli.main; assert not {'torch', 'numpy'} & set(sys.modules), 'heavy'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_help_names_every_verb(run):
+    status, out, _ = run("--help")
+    assert status == 0
+    verbs = [
+        "demo",
+        "explain",
+        "train",
+        "train-depth-tokenizer",
+        "eval",
+        "ask",
+        "tokenize",
+        "components",
+        "scenes",
+        "data",
+    ]
+    for verb in verbs:
+        assert verb in out
+        assert run(verb, "--help")[0] == 0
+
+
+def test_components_lists_every_kind(run):
+    status, out, _ = run("components")
+    assert status == 0
+    for name in ("vqvae", "fsq", "pixel_features", "conv", "decoder", "prompt_mlp", "expected_count"):
+        assert name in out
+
+
+def test_explain_shows_what_will_be_built(run):
+    status, out, _ = run("explain", "perceptio_tiny", "--set", "codes_per_step=5")
+    assert status == 0
+    for shown in (
+        "depth:vqvae",
+        "[SEG]",
+        "<depth_start>",
+        "depth_token",
+        "5 a step",
+        "fingerprint",
+    ):
+        assert shown in out, shown
+
+
+def test_train_eval_ask(run, place, tmp_path):
+    status, out, _ = run("train", place / "recipe.py", "--out", tmp_path / "run", "--set", "train.steps=3")
+    assert status == 0 and "perceptio eval" in out
+
+    status, _, err = run("train", place / "recipe.py", "--out", tmp_path / "run", "--set", "train.steps=3")
+    assert status == 2 and "holds a checkpoint already; give --resume" in err
+
+    status, out, _ = run(
+        "eval", tmp_path / "run", "--data", place / "test", "--limit", "3", "--out", tmp_path / "out"
+    )
+    assert status == 0
+    (figures,) = json.loads((tmp_path / "out" / "metrics.json").read_text()).values()
+    assert {"relative_depth", "depth_block", "oracle_codes", "referring"} <= figures.keys()
+    assert figures["depth_block"]["well_formed"] == 1.0
+    assert "relative_depth.mean" in out
+
+    picture = tmp_path / "picture.png"
+    Image.fromarray(np.full((40, 60, 3), 128, dtype=np.uint8)).save(picture)
+    status, out, _ = run(
+        "ask",
+        tmp_path / "run",
+        picture,
+        "Which point is closest?",
+        "--point",
+        "0.2,0.5",
+        "--point",
+        "0.8,0.5",
+        "--out",
+        tmp_path / "answer",
+    )
+    assert status == 0
+    answer = json.loads((tmp_path / "answer" / "answer.json").read_text())
+    assert answer["points"] == [[0.2, 0.5], [0.8, 0.5]] and answer["tokens"] and answer["seconds"] > 0
+    assert len(answer["depth_codes"]) in (0, 16)
+    assert Image.open(tmp_path / "answer" / "masks.png").size == (60, 40)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("trian",), "No such command 'trian'"),
+        (("explain", "no_such_recipe"), "There is no recipe no_such_recipe"),
+        (("explain", "perceptio_tiny", "--set", "train.lr"), "is no KEY=VALUE"),
+        (("explain", "perceptio_tiny", "--set", "train.lrr=1"), "did you mean 'lr'"),
+        (("ask", "nowhere", "nowhere.png", "What?"), "nowhere.png does not exist"),
+        (("eval", "nowhere"), "nowhere holds no checkpoint"),
+    ],
+)
+def test_what_a_user_did_wrong_is_one_sentence(run, arguments, message):
+    status, _, err = run(*arguments)
+    assert status == 2
+    assert message in err and "Traceback" not in err
+
+
+def test_a_bad_point_is_one_sentence(run, tmp_path):
+    status, _, err = run("ask", "nowhere", "nowhere.png", "What?", "--point", "a,b")
+    assert status == 2 and "--point a,b is no X,Y" in err
+
+
+def test_a_plugin_file_is_listed(run, tmp_path, monkeypatch):
+    monkeypatch.delenv("PERCEPTIO_PLUGIN_FILES", raising=False)
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from perceptio.hookspecs import hookimpl\nfrom perceptio.heads.linear import LinearHeadConfig\n"
+        "class Mine(LinearHeadConfig):\n    '''My own head.'''\n    name = 'own'\n"
+        "@hookimpl\ndef register_heads():\n    return [Mine]\n"
+    )
+    monkeypatch.setenv("PERCEPTIO_PLUGIN_FILES", "")
+    status, out, _ = run("--plugin", file, "components")
+    assert status == 0 and "mine/own" in out and "My own head." in out
