@@ -132,8 +132,8 @@ class DepthTrainingConfig:
             latents that mean something (ours).
     """
 
-    steps: int = attrs.field(default=1500, validator=_positive)
-    batch_size: int = attrs.field(default=32, validator=_positive)
+    steps: int = attrs.field(default=600, validator=_positive)
+    batch_size: int = attrs.field(default=16, validator=_positive)
     lr: float = attrs.field(default=2e-3, validator=_positive)
     warmup_steps: int = attrs.field(default=50, validator=_not_negative)
     edge_weight: float = attrs.field(default=0.5, validator=_not_negative)

@@ -71,9 +71,10 @@ def _parts(recipe: "Recipe", model: "PerceptionModel") -> "Table":
         "vision": recipe.vision,
         "vision_head": recipe.vision_head,
         "language": recipe.language,
+        "depth": recipe.depth,
+        "segmentation": recipe.segmentation,
+        "prompt_head": recipe.prompt_head,
     }
-    configs |= {"depth": recipe.depth, "segmentation": recipe.segmentation}
-    configs |= {"prompt_head": recipe.prompt_head}
     configs |= {f"heads.{name}": config for name, config in recipe.heads.items()}
     groups = model.parameter_groups()
     for part, config in configs.items():

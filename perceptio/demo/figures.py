@@ -96,7 +96,11 @@ Curve = tuple[Sequence[float], Sequence[float]]
 
 
 def curves_svg(
-    panels: Mapping[str, Mapping[str, Curve]], colors: Mapping[str, str], *, columns: int = 3
+    panels: Mapping[str, Mapping[str, Curve]],
+    colors: Mapping[str, str],
+    *,
+    columns: int = 3,
+    logarithmic: bool = False,
 ) -> str:
     """Small multiples of curves over training steps, in the page's own text color.
 
@@ -104,11 +108,13 @@ def curves_svg(
         panels: For each title, the curves by name, each as steps and values.
         colors: The color of each name.
         columns: Panels side by side.
+        logarithmic: Whether values are shown on a logarithmic scale.
     """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     rows = -(-len(panels) // columns)
     style: dict[Any, Any] = {
@@ -123,6 +129,11 @@ def curves_svg(
             axis.set_title(title, fontsize=9, loc="left")
             for name, (steps, values) in curves.items():
                 axis.plot(steps, values, color=colors[name], linewidth=1.4)
+            if logarithmic:
+                axis.set_yscale("log")
+                axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+                axis.yaxis.set_minor_formatter(NullFormatter())
             axis.spines[["top", "right"]].set_visible(False)
             axis.grid(axis="y", color=TEXT_COLOR, alpha=0.12, linewidth=0.6)
             axis.tick_params(length=2)

@@ -13,6 +13,7 @@ import numpy as np
 
 from perceptio.data.folder import FolderDataset
 from perceptio.data.scenes import Split
+from perceptio.demo.files import read_json
 from perceptio.demo.gallery import Shown, read_gallery
 from perceptio.demo.settings import ARMS, FOURTH_ARM
 from perceptio.interfaces import Sample
@@ -47,6 +48,10 @@ class Demo:
         """The test scenes of the galleries."""
         dataset = FolderDataset(self.root / "scenes" / Split.TEST)
         return tuple(dataset[shown.sample] for shown in self.galleries["perceptio"])
+
+    def recipe(self, arm: str) -> Any:
+        """What an arm's checkpoint says of its recipe: `recipe` as JSON, and its `fingerprint`."""
+        return read_json(self.root / arm / "checkpoint" / "recipe.json")
 
     def pixels(self, number: int) -> np.ndarray:
         """The picture of a scene, uint8 [H, W, 3]."""

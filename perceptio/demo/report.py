@@ -12,6 +12,7 @@ SECTIONS = (
     galleries.depth_gallery,
     galleries.mask_gallery,
     sections.reliance,
+    sections.other_results,
     sections.training_curves,
     sections.depth_tokenizers,
     sections.notes,

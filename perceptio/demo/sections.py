@@ -9,7 +9,7 @@ import numpy as np
 
 from perceptio.demo import figures, page
 from perceptio.demo.display import clock
-from perceptio.demo.files import HISTORY, read_json, read_lines
+from perceptio.demo.files import HISTORY, read_lines
 from perceptio.demo.holdings import NAMES, Demo
 from perceptio.demo.jobs import DEPTH_TOKENIZERS
 
@@ -84,6 +84,35 @@ def reliance(demo: Demo) -> str:
     )
 
 
+def other_results(demo: Demo) -> str:
+    """Masks, maps and plain questions of every arm."""
+    rows = []
+    for arm in demo.arms:
+        own = demo.metrics[arm]
+        masks, plain = own.get("referring"), own.get("attribute")
+        depth = own.get("depth_block", own.get("depth_map"))
+        rows.append(
+            [
+                NAMES[arm],
+                f"{masks['ciou']:.3f} ({page.range_text(masks['ciou_interval'])})" if masks else "–",
+                f"{masks['missing']} of {masks['count']}" if masks else "–",
+                f"{depth['absrel']:.3f}" if depth else "–",
+                page.percent(depth["delta1"]) if depth else "–",
+                f"{page.percent(plain['accuracy'])} ({page.interval_text(plain['interval'])})"
+                if plain
+                else "–",
+            ]
+        )
+    return (
+        "<h2>What else each arm can do</h2><p>Masks of referring expressions, the depth map it writes (Perceptio's "
+        "before its answers, the others' when asked for one), and plain questions about color, shape and number. In "
+        "brackets: 95% intervals.</p>"
+        + page.table(
+            ["arm", "masks, cIoU", "without [SEG]", "depth, AbsRel", "depth, delta1", "plain questions"], rows
+        )
+    )
+
+
 def training_curves(demo: Demo) -> str:
     """The losses of all arms over training."""
     panels: dict[str, dict[str, figures.Curve]] = {}
@@ -96,11 +125,12 @@ def training_curves(demo: Demo) -> str:
         if curves:
             panels[title] = curves
     colors = {NAMES[arm]: figures.ARM_COLORS[arm] for arm in demo.arms}
+    drawn = figures.curves_svg(panels, figures.ARM_COLORS, logarithmic=True)
     return (
         "<h2>Training</h2><p>Each loss over the optimizer steps, as a running mean. An arm is missing where the loss "
-        "is not part of it. The skill of comparing depths appears suddenly, after some hundreds of steps, and shows "
-        "in the text loss.</p>"
-        f'{page.key(colors)}<div class="curves">{figures.curves_svg(panels, figures.ARM_COLORS)}</div>'
+        "is not part of it. Text holds whatever is not a depth block: answers, <code>[SEG]</code> and what is read "
+        "out, so it is not the same task in every arm.</p>"
+        f'{page.key(colors)}<div class="curves">{drawn}</div>'
     )
 
 
@@ -131,7 +161,7 @@ def depth_tokenizers(demo: Demo) -> str:
         for field, title in (("absolute_error", "absolute error"), ("perplexity", "perplexity of codes"))
     }
     return (
-        "<h2>Depth tokenizers</h2><p>A depth map becomes 100 codes of 128, and back. What is lost on the way, over "
+        "<h2>Depth tokenizers</h2><p>A depth map becomes a row of codes, and back. What is lost on the way, over "
         "the test scenes, in metres and without any alignment:</p>"
         + page.table(["tokenizer", "AbsRel", "RMSE", "delta1", "codes used", "perplexity"], rows)
         + page.key(colors)
@@ -151,12 +181,13 @@ def seconds(demo: Demo) -> str:
 
 def notes(demo: Demo) -> str:
     """What a reader must know to judge the numbers."""
+    codes = demo.recipe("perceptio")["recipe"]["codes_per_step"]
     return (
         "<h2>How to read this</h2>"
         "<p><b>It departs from the paper in two ways</b>, named wherever a number depends on them. The answer format "
         "is <i>readout</i>: before the letter, Perceptio reads out each marked point's letter, cell and depth code, "
-        "after the chain of thought of AURORA; the paper answers at once. And the depth codes are predicted ten at a "
-        "time, a row of the map, where the paper predicts one.</p>"
+        "after the chain of thought of AURORA; the paper answers at once. And the depth codes are predicted "
+        f"{codes} at a time, where the paper predicts one.</p>"
         "<p><b>The controls are not weakened.</b> All arms see the same scenes and questions for the same number of "
         "steps. <i>Direct</i> is taught the same depth maps and masks, as tasks of their own after the answers; "
         "<i>answers only</i> spends every step on questions. So a part of the difference to <i>direct</i> is "
@@ -173,7 +204,7 @@ def recipes(demo: Demo) -> str:
     """The recipe of every arm as JSON, with its fingerprint."""
     parts = []
     for arm in demo.arms:
-        document = read_json(demo.root / arm / "checkpoint" / "recipe.json")
+        document = demo.recipe(arm)
         parts.append(
             f"<details><summary>{NAMES[arm]} · <code>{document['fingerprint']}</code></summary>"
             f"<pre>{escape(json.dumps(document['recipe'], indent=2))}</pre></details>"

@@ -4,7 +4,7 @@ Shapes: N maps, B batch, H W pixels, h w grid cells, L = h*w codes.
 """
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 import numpy as np
@@ -88,19 +88,21 @@ def round_trip(tokenizer: DepthTokenizer, given: DepthMap) -> DepthRoundTrip:
     codes_1L = tokenizer.eval().encode(small_11HW.to(device))
     made_11HW = resize_depth(tokenizer.decode(codes_1L).cpu(), given.values_HW.shape)
     figures: dict[str, Any] = {"absolute_error": float((made_11HW - unit_11HW).abs().nanmean())}
-    truth_11HW = unit_11HW
-    if convention.metric:
-        truth_11HW = torch.from_numpy(given.values_HW).float()[None, None]
-        figures["outside"] = _share_outside(truth_11HW, convention)
     meter = DepthMeter()
-    made_m_11HW = _as_metres(made_11HW, convention)
-    meter.update(made_m_11HW, truth_11HW if convention.metric else _as_metres(truth_11HW, convention))
+    if convention.metric:
+        truth_11HW, shown_11HW = (
+            torch.from_numpy(given.values_HW)[None, None],
+            convention.to_metres(made_11HW),
+        )
+        meter.update(shown_11HW, truth_11HW)
+        figures["outside"] = _share_outside(truth_11HW, convention)
+    else:
+        truth_11HW, shown_11HW = unit_11HW, made_11HW
+        meter.update(_as_metres(made_11HW, convention), _as_metres(unit_11HW, convention))
+    unit: Literal["metres", "disparity"] = "metres" if convention.metric else "disparity"
     return DepthRoundTrip(
         codes_hw=codes_1L[0].view(spec.grid).cpu().numpy(),
-        depth=DepthMap(
-            values_HW=(made_m_11HW if convention.metric else made_11HW)[0, 0].numpy(),
-            unit="metres" if convention.metric else "disparity",
-        ),
+        depth=DepthMap(values_HW=shown_11HW[0, 0].numpy(), unit=unit),
         truth_HW=truth_11HW[0, 0].numpy(),
         figures=figures | _figures(meter, convention),
     )
@@ -120,6 +122,6 @@ def _figures(meter: DepthMeter, convention: DepthConvention) -> dict[str, Any]:
 
 
 def _share_outside(metres: Tensor, convention: DepthConvention) -> float:
-    near_m, far_m = convention.to_metres(torch.tensor([0.0, 1.0])).tolist()
+    assert convention.near_m is not None and convention.far_m is not None
     known = metres[~metres.isnan()]
-    return float(((known < near_m) | (known > far_m)).float().mean())
+    return float(((known < convention.near_m) | (known > convention.far_m)).float().mean())

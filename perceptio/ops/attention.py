@@ -50,8 +50,12 @@ def attention(q_BTQE: Tensor, k_BSGE: Tensor, v_BSGE: Tensor, layout: SequenceLa
         return _sdpa(q_BTQE, k_BSGE, v_BSGE, mask_BTS=_once_per_layout(layout, _visible))
     if path == "xformers":
         return _xformers(q_BTQE, k_BSGE, v_BSGE, layout)
+    dtype = q_BTQE.dtype
+    if q_BTQE.device.type == "cpu" and dtype == torch.bfloat16:
+        # PyTorch's CPU kernel and its backward are half again as slow in bfloat16 as in float32.
+        q_BTQE, k_BSGE, v_BSGE = q_BTQE.float(), k_BSGE.float(), v_BSGE.float()
     segments = zip(*(x.split(layout.lengths, 1) for x in (q_BTQE, k_BSGE, v_BSGE)), strict=True)
-    return torch.cat([_sdpa(q, k, v) for q, k, v in segments], 1)
+    return torch.cat([_sdpa(q, k, v) for q, k, v in segments], 1).to(dtype)
 
 
 def reference(q_BTQE: Tensor, k_BSGE: Tensor, v_BSGE: Tensor, layout: SequenceLayout) -> Tensor:

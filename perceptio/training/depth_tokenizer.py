@@ -59,9 +59,10 @@ def train_depth_tokenizer(
     """Train a tokenizer to reconstruct depth maps, then freeze it.
 
     The loss is the mean absolute error over known pixels, plus `edge_weight` times that of differences between
-    neighbouring known pixels (ours: AURORA minimizes the squared error alone), plus the tokenizer's own auxiliary
+    neighboring known pixels (ours: AURORA minimizes the squared error alone), plus the tokenizer's own auxiliary
     loss. In a metric convention values are logarithms, so the absolute error is one of ratios, as AbsRel and delta
-    are. Maps are mirrored at random, and the first steps quantize nothing (ours). The result depends on the tokenizer, the maps and the settings alone.
+    are. Maps are mirrored at random, and the first steps quantize nothing (ours). The result depends on the
+    tokenizer, the maps and the settings alone.
 
     Args:
         tokenizer: A trainable depth tokenizer, on the device to train on.

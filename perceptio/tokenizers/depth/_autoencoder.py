@@ -178,7 +178,7 @@ class AutoencoderDepthConfig(DepthTokenizerConfig):
 
     grid: tuple[int, int] = (10, 10)
     image_size: tuple[int, int] = (320, 320)
-    convention: DepthConvention = DepthConvention()
+    convention: DepthConvention = attrs.field(factory=DepthConvention)
     widths: tuple[int, ...] = (16, 32, 64, 128, 256)
     residual_blocks: int = 2
     latent_dim: int = 512

@@ -18,9 +18,9 @@ from perceptio.tokenizers.depth._autoencoder import AutoencoderDepthConfig, Quan
 class VectorQuantizer(Quantizer):
     """The nearest codebook vector in squared distance.
 
-    In train mode every forward moves the codebook: k-means over the first batch that is quantized, then moving averages, and codes
-    that hardly any latent chooses are moved onto latents of the batch. Averages are summed over ranks where the
-    quantizer was made inside a process group.
+    In train mode every forward moves the codebook: k-means over the first batch that is quantized, then moving
+    averages, and codes that hardly any latent chooses are moved onto latents of the batch. Averages are summed over
+    ranks where the quantizer was made inside a process group.
     """
 
     def __init__(

@@ -41,7 +41,11 @@ def _metrics() -> dict:
             },
             "depth_block": {"absrel": 0.1, "delta1": 0.9, "well_formed": 1.0, "well_formed_free": 0.99},
         },
-        "direct": {"relative_depth": {**ACCURACY, "mean": 0.6, "interval": [0.55, 0.65]}},
+        "direct": {
+            "relative_depth": {**ACCURACY, "mean": 0.6, "interval": [0.55, 0.65]},
+            "depth_map": {"absrel": 0.123, "delta1": 0.85},
+            "attribute": {"accuracy": 0.9, "interval": [0.88, 0.92], "count": 800},
+        },
         "answers_only": {"relative_depth": {**ACCURACY, "mean": 0.32, "interval": [0.28, 0.36]}},
         "shortcuts": {"majority": 0.27, "lowest": 0.31, "largest": 0.3},
         "steps": {"perceptio": 200, "direct": 200, "answers_only": 200},
@@ -75,7 +79,8 @@ def _write_arm(root: Path, arm: str, dataset: FolderDataset, random: np.random.G
         )
     write_gallery(root / "evaluation" / arm, shown)
     write_json(
-        root / arm / "checkpoint" / "recipe.json", {"fingerprint": "abc", "recipe": {"name": f"<{arm}>"}}
+        root / arm / "checkpoint" / "recipe.json",
+        {"fingerprint": "abc", "recipe": {"name": f"<{arm}>", "codes_per_step": 10}},
     )
     lines = [{"step": step, "next_token": 3 / step, "depth_token": 5 - step / 100} for step in STEPS]
     (root / arm / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -37,7 +37,7 @@ def test_the_report_is_whole_and_needs_nothing_else(demo: Demo) -> None:
     assert balance.open == []
     links = re.findall(r'(?:src|href)="([^"]{1,20})', html)
     assert links and all(link.startswith(("data:image/png", "#")) for link in links)
-    for text in ("75.0%", "70.0–80.0%", "no mask: it did not emit [SEG]", "&lt;perceptio&gt;", "AbsRel"):
+    for text in ("75.0%", "70.0–80.0%", "no mask: it did not emit [SEG]", "&lt;perceptio&gt;", "0.123"):
         assert text in html
     assert "read-out without a block</span>" not in html
 

@@ -74,10 +74,14 @@ def test_a_map_of_any_size_comes_back_at_its_size():
 
 
 def test_depth_beyond_the_tokenizer_s_range_is_counted_and_measured_as_it_is():
-    """Three of four known pixels at 32 m are clipped to 16 m, of which the top level is 16^(-1/16) short."""
+    """All known pixels are at 32 m and clipped to 16 m, of which the top level is 16^(-1/16) short."""
     made = round_trip(tokenizer(), metres([[32.0, 32.0], [32.0, np.nan]]))
     assert made.figures["outside"] == 1.0
     assert made.figures["absrel"] == pytest.approx(1 - 16 ** (15 / 16) / 32, rel=1e-3)
+
+
+def test_the_ends_of_the_range_lie_within_it():
+    assert round_trip(tokenizer(), metres([[1.0, 16.0], [1.0, 17.0]])).figures["outside"] == 0.25
 
 
 def test_a_single_pixel_is_a_map():

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from perceptio.errors import RecipeError
+from perceptio.tokenizers.depth import fsq as fsq_module
 from perceptio.tokenizers.depth.fsq import START_SPREAD, FiniteScalarQuantizer, FSQDepthConfig
 
 
@@ -97,3 +98,15 @@ def test_the_codebook_size_is_the_product_of_the_levels():
 def test_levels_out_of_range_are_refused(levels):
     with pytest.raises(RecipeError, match="fsq: levels are .*: give one or more, each at least 3"):
         FSQDepthConfig(levels=levels)
+
+
+def test_ranks_start_as_the_first_does(monkeypatch):
+    sent = []
+    monkeypatch.setattr(fsq_module, "in_process_group", lambda: True)
+    monkeypatch.setattr(
+        fsq_module.distributed, "broadcast", lambda tensor, source: sent.append((tensor, source))
+    )
+    fsq = FiniteScalarQuantizer((3, 8), 3).train()
+    fsq(elongated())
+    assert [source for _, source in sent] == [0, 0, 0, 0]
+    assert all(one is other for (one, _), other in zip(sent, fsq.parameters(), strict=True))

@@ -1,0 +1,84 @@
+"""What marked-point questions give away without any idea of depth: floors that a model has to beat."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from perceptio.data.conversations import MARKED
+from perceptio.data.folder import FolderDataset
+from perceptio.errors import DataError
+from perceptio.evaluation.intervals import wilson
+from perceptio.interfaces import Turn
+from perceptio.model.sequence import LETTERS
+
+
+def shortcuts(dataset: FolderDataset) -> dict[str, Any]:
+    """The accuracy of three shortcuts on the marked-point questions of a folder, in [0, 1].
+
+    `majority` answers the letter that is right most often among questions with as many points; `lowest` the point
+    lowest in the picture; `largest` the point on the object that covers most pixels, and the lowest of the points
+    where none lies on an object. Each is the mean over numbers of points, as the models' accuracies are, with a 95%
+    interval over all questions under `<name>_interval`.
+
+    Raises:
+        DataError: The folder has no marked-point question.
+    """
+    asked: list[tuple[int, Turn]] = [
+        (number, turn)
+        for number in range(len(dataset))
+        for turn in dataset.turns(number)
+        if turn.task == MARKED
+    ]
+    if not asked:
+        raise DataError(f"{dataset.root} has no {MARKED} question, so there is no shortcut to measure.")
+    right_letters = {
+        count: Counter(_right(turn) for _, turn in asked if len(turn.points) == count)
+        for count in _counts(asked)
+    }
+    majority = {count: letters.most_common(1)[0][0] for count, letters in right_letters.items()}
+    choices = {
+        "majority": [majority[len(turn.points)] for _, turn in asked],
+        "lowest": [_lowest(turn) for _, turn in asked],
+        "largest": _largest(dataset, asked),
+    }
+    figures: dict[str, Any] = {}
+    for name, chosen in choices.items():
+        hits = [one == _right(turn) for one, (_, turn) in zip(chosen, asked, strict=True)]
+        by_count = [
+            np.mean([hit for hit, (_, turn) in zip(hits, asked, strict=True) if len(turn.points) == count])
+            for count in _counts(asked)
+        ]
+        figures[name] = float(np.mean(by_count))
+        figures[f"{name}_interval"] = list(wilson(sum(hits), len(hits)))
+    return figures
+
+
+def _counts(asked: list[tuple[int, Turn]]) -> list[int]:
+    return sorted({len(turn.points) for _, turn in asked})
+
+
+def _right(turn: Turn) -> int:
+    return LETTERS.index(turn.answer.strip("()"))
+
+
+def _lowest(turn: Turn) -> int:
+    return int(np.argmax([y for _, y in turn.points]))
+
+
+def _largest(dataset: FolderDataset, asked: list[tuple[int, Turn]]) -> list[int]:
+    """The point on the largest object, per question; masks are read once per picture."""
+    chosen, held, masks = [], -1, list[np.ndarray]()
+    for number, turn in asked:
+        if number != held:
+            held, masks = number, list(dataset.object_masks(number).values())
+        areas = [
+            max((mask.sum() for mask in masks if _covers(mask, point)), default=0) for point in turn.points
+        ]
+        chosen.append(int(np.argmax(areas)) if max(areas) else _lowest(turn))
+    return chosen
+
+
+def _covers(mask_HW: np.ndarray, point: tuple[float, float]) -> bool:
+    height, width = mask_HW.shape
+    return bool(mask_HW[min(int(point[1] * height), height - 1), min(int(point[0] * width), width - 1)])

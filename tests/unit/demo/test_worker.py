@@ -1,0 +1,51 @@
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from perceptio.demo.worker import Channel
+
+
+def test_reports_are_lines_of_json() -> None:
+    stream = io.StringIO()
+    Channel(stream).report(3, 10, "loss 1.2")
+    Channel(stream).error("the oven is cold.")
+    assert [json.loads(line) for line in stream.getvalue().splitlines()] == [
+        {"done": 3, "total": 10, "note": "loss 1.2"},
+        {"error": "the oven is cold."},
+    ]
+
+
+def test_without_a_scheduler_the_process_stops_as_after_control_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    sent: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda process, number: sent.append((process, number)))
+    Channel(Broken()).report(1, 2)
+    assert sent == [(os.getpid(), signal.SIGINT)]
+
+
+def test_what_a_user_can_put_right_is_reported_as_a_sentence(tmp_path: Path) -> None:
+    request = {
+        "work": "evaluation",
+        "out": str(tmp_path / "out"),
+        "settings": {"gallery": 1},
+        "inputs": {"perceptio": str(tmp_path), "scenes": str(tmp_path)},
+        "cores": 1,
+    }
+    ended = subprocess.run(
+        [sys.executable, "-m", "perceptio.demo.worker"],
+        input=json.dumps(request),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2, ended.stderr
+    assert "holds no checkpoint" in json.loads(ended.stdout)["error"]
