@@ -8,6 +8,9 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
+WIDTH_OF_LOGS = 100
+"""Characters a line where there is no terminal to ask."""
+
 
 def run(
     out: Annotated[Path, typer.Option(help="Folder that everything is written to.")] = Path("runs/demo"),
@@ -51,6 +54,8 @@ def run(
     chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     settings = DemoSettings(out=out, seed=seed, fourth_arm=fourth_arm, **chosen)
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=WIDTH_OF_LOGS)
 
     def say(line: str) -> None:
         console.print(f"{datetime.now():%H:%M:%S}  {line}", markup=False, soft_wrap=True)

@@ -45,8 +45,9 @@ def headline(demo: Demo) -> str:
         bars.append((NAMES[arm], found["mean"], tuple(found["interval"]), figures.ARM_COLORS[arm]))
         rows.append([f"{NAMES[arm]}<br><span class='soft'>{WHAT[arm]}</span>", *_accuracies(found)])
     for name, what in SHORTCUTS.items():
-        share = metrics["shortcuts"][name]
-        rows.append([f"<span class='soft'>shortcut: {what}</span>", "", "", "", page.percent(share), ""])
+        share = page.percent(metrics["shortcuts"][name])
+        interval = page.interval_text(metrics["shortcuts"][f"{name}_interval"])
+        rows.append([f"<span class='soft'>shortcut: {what}</span>", "", "", "", share, interval])
     scenes, steps = metrics["scenes"], metrics["steps"]["perceptio"]
     return (
         "<h1>Perceive, then answer</h1>"

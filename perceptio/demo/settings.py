@@ -11,7 +11,7 @@ from perceptio.errors import InputError
 ARMS = ("perceptio", "direct", "answers_only")
 """The arms of every demo; their recipes are `perceptio_tiny` and the ablations of the same name."""
 FOURTH_ARM = "readout_without_block"
-HELD_OUT_SCENES = 400
+HELD_OUT_SCENES = 250
 """Scenes of the validation set and of the test set, each."""
 
 

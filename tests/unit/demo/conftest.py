@@ -47,7 +47,10 @@ def _metrics() -> dict:
             "attribute": {"accuracy": 0.9, "interval": [0.88, 0.92], "count": 800},
         },
         "answers_only": {"relative_depth": {**ACCURACY, "mean": 0.32, "interval": [0.28, 0.36]}},
-        "shortcuts": {"majority": 0.27, "lowest": 0.31, "largest": 0.3},
+        "shortcuts": {
+            **{"majority": 0.27, "lowest": 0.31, "largest": 0.3},
+            **{f"{name}_interval": [0.25, 0.33] for name in ("majority", "lowest", "largest")},
+        },
         "steps": {"perceptio": 200, "direct": 200, "answers_only": 200},
         "fingerprint": {"perceptio": "abc", "direct": "def", "answers_only": "123"},
         "seconds": {"scenes": 30.0, "perceptio": 130.0, "total": 150.0},
