@@ -21,7 +21,7 @@ ACCURACY = {"3": 0.8, "4": 0.75, "5": 0.7, "mean": 0.75, "interval": [0.7, 0.8],
 def _metrics() -> dict:
     return {
         "seed": 0,
-        "scenes": {"train": 8000, "validation": 400, "test": SCENES},
+        "scenes": {"train": 8000, "validation": 250, "test": SCENES},
         "depth_tokenizer": {
             name: {"absrel": 0.05, "rmse": 0.4, "delta1": 0.97, "codes_used": 120, "perplexity": 88.0}
             for name in ("vqvae", "fsq")

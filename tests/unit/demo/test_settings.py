@@ -5,7 +5,7 @@ from perceptio.errors import InputError
 
 
 def test_held_out_scenes_follow_few_training_scenes() -> None:
-    assert DemoSettings().held_out == 400
+    assert DemoSettings().held_out == 250
     assert DemoSettings(scenes=64).held_out == 64
 
 
