@@ -8,13 +8,17 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, TextIO
 
 from perceptio.demo.display import Display, title
 from perceptio.demo.jobs import Job
 from perceptio.demo.ledger import Ledger
 from perceptio.errors import PerceptioError, TrainingError
+from perceptio.ops.interrupts import interrupt_flag
 
+LOOK_EVERY_S = 0.2
+"""Seconds after which Ctrl-C is noticed at the latest."""
 Reports = queue.Queue[tuple[str, Any]]
 """Holds pairs of a job's name and a report of its process; the last report is None."""
 PATIENCE_S = 60.0
@@ -110,15 +114,15 @@ class Scheduler:
                 self._complete.add(job.name)
                 self.display.reused(job.name)
         try:
-            while len(self._complete) < len(self.jobs):
-                self._begin_ready()
-                # A queue without a timeout would not be woken by Ctrl-C on every platform.
-                try:
-                    name, report = self._reports.get(timeout=0.5)
-                except queue.Empty:
-                    continue
-                self._take(name, report)
+            with interrupt_flag() as interrupted:
+                while len(self._complete) < len(self.jobs):
+                    if interrupted.is_set():
+                        raise KeyboardInterrupt
+                    self._begin_ready()
+                    with suppress(queue.Empty):
+                        self._take(*self._reports.get(timeout=LOOK_EVERY_S))
         finally:
+            # A second Ctrl-C reaches this, and ends the jobs at once.
             self._stop_all()
 
     def _begin_ready(self) -> None:

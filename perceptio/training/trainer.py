@@ -3,11 +3,8 @@
 import json
 import logging
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +20,7 @@ from perceptio.interfaces import Batch
 from perceptio.model.assemble import build_model
 from perceptio.model.checkpoint import load, save
 from perceptio.model.perception_model import PerceptionModel
+from perceptio.ops.interrupts import interrupt_flag
 from perceptio.recipe import Recipe, TrainConfig
 from perceptio.serialize import fingerprint
 from perceptio.training.objective import Objective, Terms
@@ -114,7 +112,7 @@ class Trainer:
         _drop_metrics_after(self.out / METRICS, self.step)
         self.model.train()
         started, first = time.perf_counter(), self.step
-        with _interrupt_flag() as interrupted, SummaryWriter(str(self.out / "tensorboard")) as board:
+        with interrupt_flag() as interrupted, SummaryWriter(str(self.out / "tensorboard")) as board:
             while self.step < train.steps:
                 self._train_step(train)
                 self.step += 1
@@ -241,17 +239,3 @@ def _drop_metrics_after(path: Path, step: int) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
     kept = [line for line in lines if json.loads(line)["step"] <= step]
     path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-
-
-@contextmanager
-def _interrupt_flag() -> Iterator[threading.Event]:
-    """Turn Ctrl-C into a flag for the time of training, so that a step is never cut in two."""
-    flag = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield flag
-        return
-    before = signal.signal(signal.SIGINT, lambda *_: flag.set())
-    try:
-        yield flag
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -1,4 +1,6 @@
+import os
 import queue
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -93,10 +95,7 @@ def test_a_crash_points_to_the_log(tmp_path: Path) -> None:
 def test_control_c_interrupts_every_job_and_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = Stage(long=([{"done": 1, "total": 2, "note": ""}], 0, True))
 
-    def pressed(self: Lines, *_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Lines, "advanced", pressed)
+    monkeypatch.setattr(Lines, "advanced", lambda *_: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
         schedule(tmp_path, [job(tmp_path, "long")], stage)
     assert stage.processes["long"].interrupted

@@ -1,0 +1,58 @@
+"""What every kind of component is held to, and what the tests of all kinds share."""
+
+from typing import Any, ClassVar
+
+import attrs
+import torch
+from torch import Tensor, nn
+
+from perceptio.interfaces import INTERFACE_VERSION, ComponentConfig, Kind
+from perceptio.registry import Registry
+from perceptio.serialize import from_json, to_json
+
+
+class ComponentConformance:
+    """Facts that a config states about itself; set `config` in the class that inherits."""
+
+    config: ClassVar[Any]
+    kind: ClassVar[Kind]
+
+    def test_the_config_is_frozen_and_states_what_it_is(self) -> None:
+        """Name, kind and interface version are class variables; settings cannot be changed in place."""
+        config = self.config
+        assert isinstance(config, ComponentConfig)
+        assert config.kind is self.kind
+        assert config.name and "/" not in config.name
+        assert config.interface[0] == INTERFACE_VERSION[0] and config.interface[1] <= INTERFACE_VERSION[1]
+        for field in attrs.fields(type(config)):
+            try:
+                setattr(config, field.name, getattr(config, field.name))
+            except attrs.exceptions.FrozenInstanceError:
+                continue
+            raise AssertionError(f"{field.name} can be changed in place: use @attrs.frozen(kw_only=True).")
+
+    def test_the_config_survives_json(self) -> None:
+        """A checkpoint gives back the same config, found by its registered name."""
+        registry = Registry.discover()
+        assert from_json(to_json(self.config, registry), registry) == self.config
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    """A generator of random numbers of its own."""
+    return torch.Generator().manual_seed(seed)
+
+
+def frozen_copy(module: nn.Module) -> dict[str, Tensor]:
+    """Every parameter and buffer as it is now."""
+    return {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+
+def assert_unchanged(module: nn.Module, before: dict[str, Tensor], by: str) -> None:
+    """No parameter or buffer has changed."""
+    changed = [name for name, value in module.state_dict().items() if not torch.equal(value, before[name])]
+    assert not changed, f"{by} changed {', '.join(changed)}."
+
+
+def assert_near(one: Tensor, other: Tensor, what: str) -> None:
+    """Equal up to what another order of float32 operations changes."""
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5, msg=lambda text: f"{what}: {text}")

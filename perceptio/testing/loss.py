@@ -1,0 +1,184 @@
+"""What a loss is held to.
+
+Shapes: B images, S depth blocks, L depth codes, K codebook size, V vocabulary, N objects, R text targets, M vision
+features, H W pixels, h w mask cells.
+"""
+
+from typing import ClassVar
+
+import attrs
+import torch
+from torch import Tensor
+
+from perceptio.interfaces import (
+    Batch,
+    Kind,
+    Loss,
+    LossConfig,
+    LossValue,
+    MaskPrediction,
+    PerceptionOutput,
+    TokenBlock,
+    TokenSpan,
+    VisionFeatures,
+)
+from perceptio.testing.component import ComponentConformance, seeded
+
+BLOCK = TokenBlock(opening=20, closing=21, codes=TokenSpan(start=22, size=8), length=4)
+VOCABULARY = 30
+OBJECTS, BLOCKS, TEXTS, IMAGES, PIXELS = 3, 2, 5, 2, 16
+
+
+class LossConformance(ComponentConformance):
+    """Set `config`. Its loss is given a made-up batch with text, two depth blocks and three objects.
+
+    Attributes:
+        heads: Shapes of the outputs of the named heads that the loss reads, per vision feature; by default every head
+            gives logits over the codes.
+        grid: Rows and columns of the codes and of the vision features.
+    """
+
+    config: ClassVar[LossConfig]
+    kind = Kind.LOSS
+    grid: ClassVar[tuple[int, int]] = (2, 2)
+
+    def built(self) -> Loss:
+        """The loss for a block of four codes out of eight."""
+        return self.config.build(BLOCK)
+
+    def batch(self, *, empty: bool = False) -> Batch:
+        """Targets; `empty` has no item of any kind."""
+        texts, blocks, images, objects = (0, 0, 0, 0) if empty else (TEXTS, BLOCKS, IMAGES, OBJECTS)
+        random, slots = seeded(), 40
+
+        def integers(high: int, *shape: int) -> Tensor:
+            return torch.randint(high, shape, generator=random)
+
+        return Batch(
+            images=tuple(torch.rand(3, PIXELS, PIXELS, generator=random) for _ in range(images)),
+            ids_T=integers(VOCABULARY, slots),
+            positions_AT=torch.arange(slots).float()[None],
+            query_positions_AT=torch.arange(slots).float()[None],
+            lengths=(slots,),
+            vision_rows_M=torch.arange(images * BLOCK.length),
+            text_rows_R=integers(slots, texts),
+            text_targets_R=integers(20, texts),
+            block_rows_SN=integers(slots, blocks, BLOCK.length + 2),
+            block_codes_SL=integers(BLOCK.codes.size, blocks, BLOCK.length),
+            block_image_S=torch.arange(blocks) % max(images, 1),
+            depth_B1HW=torch.rand(images, 1, PIXELS, PIXELS, generator=random),
+            image_codes_BL=integers(BLOCK.codes.size, images, BLOCK.length),
+            prompt_rows_Ns=integers(slots, objects, 1),
+            mask_image_N=torch.arange(objects) % max(images, 1),
+            masks_NHW=(torch.rand(objects, PIXELS, PIXELS, generator=random) > 0.5).float(),
+        )
+
+    def output(self, seed: int = 1) -> tuple[PerceptionOutput, dict[str, Tensor]]:
+        """What a model might have computed, and the tensors in it that a loss may read, by name."""
+        random = seeded(seed)
+
+        def tensor(*shape: int) -> Tensor:
+            return torch.randn(shape, generator=random).requires_grad_()
+
+        leaves = {
+            "text_logits_RV": tensor(TEXTS, VOCABULARY),
+            "depth_logits_SNV": tensor(BLOCKS, BLOCK.length + 2, VOCABULARY),
+            "soft_depth_S1HW": tensor(BLOCKS, 1, PIXELS, PIXELS),
+            "masks": tensor(OBJECTS, PIXELS // 2, PIXELS // 2),
+            "vision": tensor(IMAGES * BLOCK.length, 6),
+        }
+        heads = {
+            name.removeprefix("heads."): tensor(IMAGES * BLOCK.length, BLOCK.codes.size)
+            for name in self.built().reads
+            if name.startswith("heads.")
+        }
+        h, w = self.grid
+        places_M2 = torch.cartesian_prod((torch.arange(h) + 0.5) / h, (torch.arange(w) + 0.5) / w).repeat(
+            IMAGES, 1
+        )
+        vision = VisionFeatures(
+            features_MD=leaves["vision"], places_M2=places_M2, counts=(BLOCK.length,) * IMAGES
+        )
+        made = PerceptionOutput(
+            text_logits_RV=leaves["text_logits_RV"],
+            depth_logits_SNV=leaves["depth_logits_SNV"],
+            soft_depth_S1HW=leaves["soft_depth_S1HW"],
+            masks=MaskPrediction(logits_Nhw=leaves["masks"]),
+            vision=vision,
+            heads=heads,
+        )
+        return made, leaves | {f"heads.{name}": value for name, value in heads.items()}
+
+    def value(self) -> tuple[LossValue, dict[str, Tensor]]:
+        """The loss of the made-up batch, and the leaves it was computed from."""
+        torch.manual_seed(0)
+        made, leaves = self.output()
+        return self.built()(made, self.batch()), leaves
+
+    def test_it_reads_fields_that_there_are(self) -> None:
+        """`reads` names fields of `PerceptionOutput`, or named heads; `needs` names parts."""
+        fields = {field.name for field in attrs.fields(PerceptionOutput)} - {"heads"}
+        loss = self.built()
+        assert loss.reads and all(name in fields or name.startswith("heads.") for name in loss.reads)
+        assert set(self.config.needs) <= {"depth", "segmentation"}
+
+    def test_its_count_is_known_beforehand(self) -> None:
+        """The count follows from the batch alone, agrees with the value's, and is 0 where there is nothing."""
+        loss = self.built()
+        value, _ = self.value()
+        assert value.count == loss.count(self.batch()) > 0
+        assert loss.count(self.batch(empty=True)) == 0
+
+    def test_it_is_a_finite_scalar_with_a_gradient_into_what_it_reads_alone(self) -> None:
+        """A sum over items; it must not reach what it did not ask for."""
+        value, leaves = self.value()
+        assert value.total.shape == () and bool(value.total.isfinite())
+        value.total.backward()
+        reads = set(self.built().reads)
+        for name, leaf in leaves.items():
+            reached = leaf.grad is not None and bool(leaf.grad.any())
+            assert reached or name in ("vision", "masks") or name not in reads, f"No gradient reaches {name}."
+            assert not reached or name in reads, (
+                f"A gradient reaches {name}, which the loss does not name in `reads`."
+            )
+
+    def test_metrics_are_detached_scalars(self) -> None:
+        """Metrics are sums over the same items, kept out of the graph."""
+        value, _ = self.value()
+        for name, metric in value.metrics.items():
+            assert metric.shape == () and not metric.requires_grad, name
+
+    def test_it_leaves_its_inputs_alone(self) -> None:
+        """A loss reads; it never changes what it reads."""
+        made, leaves = self.output()
+        before = {name: leaf.detach().clone() for name, leaf in leaves.items()}
+        batch = self.batch()
+        torch.manual_seed(0)
+        self.built()(made, batch)
+        assert all(torch.equal(leaf, before[name]) for name, leaf in leaves.items())
+        untouched = self.batch()
+        for field in attrs.fields(Batch):
+            held, fresh = getattr(batch, field.name), getattr(untouched, field.name)
+            if isinstance(held, Tensor):
+                assert torch.equal(held, fresh), field.name
+
+    def test_better_predictions_lose_less(self) -> None:
+        """Following the gradient a little way lowers the loss."""
+        value, leaves = self.value()
+        value.total.backward()
+        with torch.no_grad():
+            for leaf in leaves.values():
+                if leaf.grad is not None:
+                    leaf -= 1e-2 * leaf.grad
+        made, _ = self.output()
+        fields = {name: leaves[name] for name in ("text_logits_RV", "depth_logits_SNV", "soft_depth_S1HW")}
+        assert made.vision is not None
+        moved = attrs.evolve(
+            made,
+            **fields,
+            masks=MaskPrediction(logits_Nhw=leaves["masks"]),
+            vision=attrs.evolve(made.vision, features_MD=leaves["vision"]),
+            heads={name: leaves[f"heads.{name}"] for name in made.heads},
+        )
+        torch.manual_seed(0)
+        assert float(self.built()(moved, self.batch()).total) < float(value.total)

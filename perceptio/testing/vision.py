@@ -1,0 +1,56 @@
+"""What a vision encoder is held to."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from perceptio.interfaces import Kind, VisionEncoder, VisionEncoderConfig
+from perceptio.testing.component import ComponentConformance, assert_near, seeded
+
+
+class VisionEncoderConformance(ComponentConformance):
+    """Set `config`, at a small size."""
+
+    config: ClassVar[VisionEncoderConfig]
+    kind = Kind.VISION
+
+    def built(self) -> VisionEncoder:
+        """The encoder with random weights, in eval mode."""
+        torch.manual_seed(0)
+        return self.config.build().eval()
+
+    def images(self) -> list[Tensor]:
+        """Images of several sizes, dark and bright."""
+        height, width = self.config.spec.image_size
+        sizes = [(height, width), (height * 2, width), (height + 3, width * 3)]
+        scales = (1.0, 0.1, 0.5)
+        return [
+            torch.rand(3, *size, generator=seeded()) * scale
+            for size, scale in zip(sizes, scales, strict=True)
+        ]
+
+    def test_features_are_counted_and_placed_as_announced(self) -> None:
+        """`num_features` and `places` tell beforehand what `forward` gives."""
+        encoder, images = self.built(), self.images()
+        assert encoder.spec == self.config.spec
+        out = encoder(images)
+        assert out.counts == tuple(self.config.num_features(*image.shape[-2:]) for image in images)
+        assert out.features_MD.shape == (sum(out.counts), self.config.spec.feature_dim)
+        assert float(out.places_M2.min()) >= 0.0 and float(out.places_M2.max()) <= 1.0
+        expected = torch.cat([encoder.places(*image.shape[-2:]) for image in images])
+        assert_near(out.places_M2, expected, "places differ from those announced")
+
+    def test_every_image_is_its_own(self) -> None:
+        """Features do not depend on the rest of the batch."""
+        encoder, images = self.built(), self.images()
+        out = encoder(images)
+        for image, features in zip(images, out.features_MD.split(list(out.counts)), strict=True):
+            assert_near(encoder([image]).features_MD, features, "features depend on the batch")
+
+    def test_features_follow_the_image(self) -> None:
+        """Another image gives other features, and gradients arrive."""
+        encoder, images = self.built(), self.images()
+        assert not torch.allclose(encoder(images[:1]).features_MD, encoder([1 - images[0]]).features_MD)
+        encoder(images[:1]).features_MD.square().sum().backward()
+        assert any(p.grad is not None and bool(p.grad.any()) for p in encoder.parameters())

@@ -1,0 +1,228 @@
+"""The suite is itself tested: each planted bug must fail it, and the part without the bug must pass."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import pytest
+import torch
+from fakes import FakeDepthConfig, FakeMultiMapConfig
+from torch import nn
+
+from perceptio.backbones.language.decoder import DecoderConfig
+from perceptio.backbones.vision.conv import ConvVisionConfig
+from perceptio.heads.mlp import MLPHeadConfig
+from perceptio.interfaces import SequenceLayout
+from perceptio.losses.next_token import NextTokenConfig
+from perceptio.testing import (
+    DepthTokenizerConformance,
+    HeadConformance,
+    LanguageBackboneConformance,
+    LossConformance,
+    SegmentationTokenizerConformance,
+    VisionEncoderConformance,
+)
+from perceptio.tokenizers.depth.vqvae import VQVAEDepthConfig
+from perceptio.tokenizers.segmentation.pixel_features import PixelFeaturesConfig
+
+VQVAE = VQVAEDepthConfig(
+    codebook_size=10, grid=(3, 2), image_size=(12, 8), widths=(4, 8), residual_blocks=1, latent_dim=6
+)
+PIXELS = PixelFeaturesConfig(image_size=(16, 24), widths=(8, 8), feature_dim=8)
+CONV = ConvVisionConfig(image_size=(16, 24), widths=(4, 6))
+DECODER = DecoderConfig(words=("point",), hidden_dim=32, num_layers=2)
+
+
+def failures(suite: type, config: Any) -> list[str]:
+    """The names of the tests of a suite that a config fails; what a stand-in cannot do, JSON, is left out."""
+    tests = type("Tests", (suite,), {"config": config})()
+    failed = []
+    for name, test in inspect.getmembers(tests, callable):
+        if not name.startswith("test_") or name == "test_the_config_survives_json":
+            continue
+        arguments = (40,) if "extra" in inspect.signature(test).parameters else ()
+        try:
+            test(*arguments)
+        except pytest.skip.Exception:
+            continue
+        except (Exception, pytest.fail.Exception):
+            failed.append(name)
+    return failed
+
+
+def broken(config: Any, harm: Callable[[Any], None]) -> Any:
+    """The same config, whose built part is harmed."""
+
+    def build(self: Any, *arguments: Any, **named: Any) -> nn.Module:
+        part = type(config).build(self, *arguments, **named)
+        harm(part)
+        return part
+
+    mutant = type("Mutant", (type(config),), {"build": build})
+    return mutant(**{field.name: getattr(config, field.name) for field in attrs.fields(type(config))})
+
+
+def wrapped(name: str, change: Callable[..., Any]) -> Callable[[Any], None]:
+    """Harm: replace a method by one that gets the original first."""
+
+    def harm(part: Any) -> None:
+        original = getattr(part, name)
+        object.__setattr__(part, name, lambda *given, **named: change(part, original, *given, **named))
+
+    return harm
+
+
+def off_by_one(part, encode, depth):
+    return (encode(depth) + 1).clamp_max(part.spec.codebook_size - 1)
+
+
+def batch_scaled(part, encode, depth):
+    return encode(depth / depth.nan_to_num(0).amax().clamp_min(1e-6))
+
+
+def moving_buffer(part, encode, depth):
+    part.quantizer.vq.codebook = part.quantizer.vq.codebook + 1e-3
+    return encode(depth)
+
+
+def detached(part, soft_decode, probabilities):
+    return soft_decode(probabilities).detach()
+
+
+def sharpened(part, soft_decode, probabilities):
+    return soft_decode(0.9 * probabilities + 0.1 / probabilities.shape[-1])
+
+
+def unclipped(part, decode, codes):
+    return decode(codes) * 3 - 1
+
+
+def nan_kept(part, encode, depth):
+    if bool(depth.isnan().flatten(1).all(1).any()):
+        return encode(depth.nan_to_num(0.0))
+    return encode(depth)
+
+
+def first_image(part, decode, features, prompts, index):
+    return decode(features, prompts, torch.zeros_like(index))
+
+
+def company(part, decode, features, prompts, index):
+    return decode(features, prompts - prompts.mean(0), index)
+
+
+def needs_one(part, decode, features, prompts, index):
+    assert len(prompts), "no object"
+    return decode(features, prompts, index)
+
+
+def no_gradient(part, decode, features, prompts, index):
+    return decode(features, prompts.detach(), index)
+
+
+def future(part, forward, inputs, layout, cache=None):
+    return forward(inputs + 0.1 * inputs.flip(1), layout, cache)
+
+
+def leaking(part, forward, inputs, layout, cache=None):
+    if layout.lengths is not None:
+        layout = SequenceLayout(positions_ABT=layout.positions_ABT, lengths=(sum(layout.lengths),))
+    return forward(inputs, layout, cache)
+
+
+def late_cache(part, forward, inputs, layout, cache=None):
+    if cache is not None and inputs.shape[1] == 1:
+        layout = attrs.evolve(layout, positions_ABT=layout.positions_ABT + 1)
+    return forward(inputs, layout, cache)
+
+
+def no_positions(part, forward, inputs, layout, cache=None):
+    return forward(inputs, attrs.evolve(layout, positions_ABT=layout.positions_ABT * 0), cache)
+
+
+def alike(part, resize, size):
+    resize(size)
+    rows = part.embedding.weight.data
+    rows[part.spec.vocab_size :] = rows[: part.spec.vocab_size].mean(0)
+
+
+def touched(part, resize, size):
+    resize(size)
+    part.embedding.weight.data[0] += 1e-3
+
+
+def normalized_over_batch(part, forward, images):
+    out = forward(images)
+    return attrs.evolve(out, features_MD=out.features_MD - out.features_MD.mean(0))
+
+
+def misplaced(part, forward, images):
+    out = forward(images)
+    return attrs.evolve(out, places_M2=out.places_M2.flip(1))
+
+
+def mixed(part, forward, x):
+    return forward(x) + (x.mean() if x.numel() else 0.0)
+
+
+def averaged(part, forward, output, batch):
+    value = forward(output, batch)
+    return attrs.evolve(value, count=value.count + 1)
+
+
+def greedy_reader(part, forward, output, batch):
+    value = forward(output, batch)
+    return attrs.evolve(value, total=value.total + 0.1 * output.depth_logits_SNV.square().mean())
+
+
+def changing(part, forward, output, batch):
+    batch.text_targets_R.zero_()
+    return forward(output, batch)
+
+
+class FaithfulDepth(DepthTokenizerConformance):
+    """A tokenizer that needs no training promises how well maps come back."""
+
+    fidelity = 0.07
+
+
+MUTANTS = [
+    (FaithfulDepth, FakeDepthConfig(), "encode", off_by_one),
+    (DepthTokenizerConformance, FakeDepthConfig(), "encode", batch_scaled),
+    (DepthTokenizerConformance, VQVAE, "encode", moving_buffer),
+    (DepthTokenizerConformance, VQVAE, "encode", nan_kept),
+    (DepthTokenizerConformance, VQVAE, "soft_decode", detached),
+    (DepthTokenizerConformance, VQVAE, "soft_decode", sharpened),
+    (DepthTokenizerConformance, FakeDepthConfig(), "decode", unclipped),
+    (SegmentationTokenizerConformance, PIXELS, "decode", first_image),
+    (SegmentationTokenizerConformance, PIXELS, "decode", company),
+    (SegmentationTokenizerConformance, PIXELS, "decode", needs_one),
+    (SegmentationTokenizerConformance, FakeMultiMapConfig(), "decode", no_gradient),
+    (LanguageBackboneConformance, DECODER, "forward", future),
+    (LanguageBackboneConformance, DECODER, "forward", leaking),
+    (LanguageBackboneConformance, DECODER, "forward", late_cache),
+    (LanguageBackboneConformance, DECODER, "forward", no_positions),
+    (LanguageBackboneConformance, DECODER, "resize_vocabulary", alike),
+    (LanguageBackboneConformance, DECODER, "resize_vocabulary", touched),
+    (VisionEncoderConformance, CONV, "forward", normalized_over_batch),
+    (VisionEncoderConformance, CONV, "forward", misplaced),
+    (HeadConformance, MLPHeadConfig(), "forward", mixed),
+    (LossConformance, NextTokenConfig(), "forward", averaged),
+    (LossConformance, NextTokenConfig(), "forward", greedy_reader),
+    (LossConformance, NextTokenConfig(), "forward", changing),
+]
+
+
+@pytest.mark.parametrize(
+    ("suite", "config"), {config.name: (suite, config) for suite, config, *_ in MUTANTS}.values()
+)
+def test_the_part_without_a_bug_passes(suite, config):
+    assert failures(suite, config) == []
+
+
+@pytest.mark.parametrize(
+    ("suite", "config", "method", "change"), MUTANTS, ids=[f"{m[1].name}-{m[3].__name__}" for m in MUTANTS]
+)
+def test_a_planted_bug_fails_the_suite(suite, config, method, change):
+    assert failures(suite, broken(config, wrapped(method, change))) != []
