@@ -13,7 +13,7 @@ from torch import Tensor
 
 from perceptio.errors import DataError, InterfaceError
 from perceptio.evaluation.depth import MARGIN, DepthMeter, code_usage
-from perceptio.interfaces import DepthConvention, DepthMap, DepthTokenizer
+from perceptio.interfaces import DepthConvention, DepthMap, DepthTokenizer, device_of
 from perceptio.ops.depth_maps import from_map, resize_depth
 
 BATCH_SIZE = 64
@@ -40,7 +40,7 @@ def evaluate_depth_tokenizer(tokenizer: DepthTokenizer, depth_N1HW: Tensor) -> d
     """
     if not len(depth_N1HW):
         raise InterfaceError("No depth map was given to measure the depth tokenizer on.")
-    convention, device = tokenizer.spec.convention, next(tokenizer.parameters()).device
+    convention, device = tokenizer.spec.convention, device_of(tokenizer)
     tokenizer.eval()
     meter, codes, error = DepthMeter(), [], 0.0
     for depth_B1HW in depth_N1HW.float().split(BATCH_SIZE):
@@ -79,7 +79,7 @@ def round_trip(tokenizer: DepthTokenizer, given: DepthMap) -> DepthRoundTrip:
     Raises:
         DataError: No pixel is known, or the tokenizer's convention is metric and the map is not.
     """
-    spec, device = tokenizer.spec, next(tokenizer.parameters()).device
+    spec, device = tokenizer.spec, device_of(tokenizer)
     convention = spec.convention
     unit_11HW = from_map(given, convention)
     small_11HW = resize_depth(unit_11HW, spec.image_size)

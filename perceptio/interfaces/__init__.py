@@ -1,6 +1,12 @@
 """The ground of the library: what each kind of part promises. Nothing here has a choice in it."""
 
-from perceptio.interfaces.component import INTERFACE_VERSION, ComponentConfig, Kind, parameter_groups
+from perceptio.interfaces.component import (
+    INTERFACE_VERSION,
+    ComponentConfig,
+    Kind,
+    device_of,
+    parameter_groups,
+)
 from perceptio.interfaces.depth import (
     CodebookDepthTokenizer,
     DepthConvention,
@@ -82,6 +88,7 @@ __all__ = [
     "VisionFeatures",
     "VisionSpec",
     "clip_unit",
+    "device_of",
     "fill_unknown",
     "parameter_groups",
     "text_positions",

@@ -1,9 +1,11 @@
 """What every pluggable part has in common: a frozen config that says what it will be and builds it."""
 
 from enum import StrEnum
+from itertools import chain
 from typing import ClassVar
 
 import attrs
+import torch
 from torch import nn
 
 INTERFACE_VERSION = (1, 0)
@@ -52,3 +54,9 @@ def parameter_groups(module: nn.Module) -> dict[str, list[nn.Parameter]]:
     groups = {"": list(module.parameters())}
     publish = getattr(module, "parameter_groups", None)
     return groups | publish() if publish is not None else groups
+
+
+def device_of(part: nn.Module) -> torch.device:
+    """Where a part lies; a part may have buffers alone, or nothing at all, which is on the CPU."""
+    held = next(chain(part.parameters(), part.buffers()), None)
+    return torch.device("cpu") if held is None else held.device

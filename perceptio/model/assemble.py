@@ -8,7 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from perceptio.errors import RecipeError, UnknownNameError
-from perceptio.interfaces import ComponentConfig, DepthTokenizer, LanguageBackbone, TrainableDepthTokenizer
+from perceptio.interfaces import (
+    ComponentConfig,
+    DepthTokenizer,
+    LanguageBackbone,
+    TrainableDepthTokenizer,
+    device_of,
+)
 from perceptio.model.perception_model import PerceptionModel
 from perceptio.recipe import Recipe
 from perceptio.vocabulary import TokenPlan
@@ -112,7 +118,7 @@ def _initialize_new_rows(language: LanguageBackbone, plan: TokenPlan, depth: Dep
     """
     generator = torch.Generator().manual_seed(0)
     if depth is not None and plan.depth is not None:
-        device = next(depth.parameters()).device
+        device = device_of(depth)
         if device.type == "meta":
             return
         codes_K = torch.arange(plan.depth.codes.size, device=device)

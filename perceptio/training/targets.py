@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from perceptio.data.folder import FolderDataset
-from perceptio.interfaces import DepthTokenizer
+from perceptio.interfaces import DepthTokenizer, device_of
 from perceptio.ops.depth_maps import from_map, resize_depth
 
 BATCH_SIZE = 64
@@ -24,7 +24,7 @@ def encode_depth(
         progress: Called with how many images are done, and of how many.
     """
     spec = tokenizer.spec
-    device = next(tokenizer.parameters()).device
+    device = device_of(tokenizer)
     codes_nL = torch.full((len(dataset), spec.num_codes), -1)
     tokenizer.eval()
     for first in range(0, len(dataset), BATCH_SIZE):

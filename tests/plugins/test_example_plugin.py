@@ -1,0 +1,78 @@
+"""The example plugin, installed as a stranger would install it, in a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "plugin_bins"
+JOURNEY = """
+import sys
+from pathlib import Path
+import attrs, torch
+from perceptio import build_model, load, save
+from perceptio.interfaces import DepthConvention, Kind
+from perceptio.registry import Registry
+from perceptio_bins import BinsDepthConfig
+from small import small_recipe
+
+assert Registry.discover().provider(Kind.DEPTH, "bins/bins") == "perceptio-bins"
+depth = BinsDepthConfig(bins=16, grid=(4, 4), image_size=(16, 16), convention=DepthConvention(near_m=1.0, far_m=16.0))
+model = build_model(small_recipe(depth=depth))
+save(model, sys.argv[1])
+loaded = load(sys.argv[1])
+assert loaded.recipe.depth == depth
+answer = loaded.ask(torch.rand(3, 20, 20), "Which point is closest?", points=[(0.2, 0.2), (0.8, 0.8)])
+print(answer.tokens)
+"""
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """The plugin in a folder of its own, which the environment puts on the path."""
+    target = tmp_path_factory.mktemp("site")
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+    ]
+    subprocess.run([*pip, "--target", str(target), str(EXAMPLE)], check=True)
+    support = str(Path(__file__).parents[1] / "support")
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(target), support])}
+
+
+def test_it_is_found_composed_saved_and_loaded_by_name(installed, tmp_path):
+    subprocess.run([sys.executable, "-c", JOURNEY, str(tmp_path / "model")], env=installed, check=True)
+
+
+def test_it_passes_the_conformance_suite(installed):
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--rootdir",
+        str(EXAMPLE),
+        "tests",
+    ]
+    done = subprocess.run(command, cwd=EXAMPLE, env=installed, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "passed" in done.stdout and "failed" not in done.stdout
+
+
+def test_a_checkpoint_says_which_plugin_it_needs(installed, tmp_path):
+    subprocess.run([sys.executable, "-c", JOURNEY, str(tmp_path / "model")], env=installed, check=True)
+    from perceptio import load
+    from perceptio.errors import CheckpointError
+
+    with pytest.raises(CheckpointError, match="no depth component 'bins/bins'"):
+        load(tmp_path / "model")

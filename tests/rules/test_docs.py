@@ -1,0 +1,56 @@
+"""What the documents show is run, and what they link to is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from perceptio.hookspecs import HOOKS
+from perceptio.recipe import Recipe
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(page: str, language: str = "python") -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_plugin_page_is_a_plugin_that_passes_its_own_test():
+    plugin, test = blocks("docs/plugins.md")
+    names: dict = {}
+    exec(compile(plugin + test, "docs/plugins.md", "exec"), names)
+    assert names["register_depth_tokenizers"]() == [names["BinsConfig"]]
+    tests = names["TestBins"]()
+    ran = [
+        name for name in dir(tests) if name.startswith("test_") and name != "test_the_config_survives_json"
+    ]
+    assert len(ran) >= 8
+    for name in ran:
+        try:
+            getattr(tests, name)()
+        except pytest.skip.Exception:
+            continue
+
+
+def test_the_plugin_page_names_every_hook():
+    page = (ROOT / "docs/plugins.md").read_text(encoding="utf-8")
+    for hook, base in HOOKS.values():
+        assert hook in page and base.__name__ in page
+
+
+def test_the_recipe_page_is_a_recipe():
+    (text,) = blocks("docs/recipes.md")
+    names: dict = {}
+    exec(compile(text, "docs/recipes.md", "exec"), names)
+    recipe = names["recipe"]()
+    assert isinstance(recipe, Recipe) and recipe.depth.name == "fsq"
+    recipe.check()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+    for link in links:
+        assert (page.parent / link).exists(), f"{page.name} links to {link}"

@@ -1,0 +1,122 @@
+"""Who may import whom, read from the source itself."""
+
+import ast
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[2] / "perceptio"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+SIBLINGS = (
+    "tokenizers.depth",
+    "tokenizers.segmentation",
+    "backbones.vision",
+    "backbones.language",
+    "heads",
+    "losses",
+)
+GROUND = ("errors", "interfaces", "ops")
+COMPOSING = (*GROUND, "hookspecs", "registry", "vocabulary", "recipe", "serialize", "settings")
+ALLOWED = {
+    "errors": (),
+    "interfaces": ("errors", "interfaces"),
+    "ops": GROUND,
+    **{sibling: (*GROUND, "hookspecs", sibling) for sibling in SIBLINGS},
+    "hookspecs": ("interfaces",),
+    "registry": ("errors", "interfaces", "hookspecs"),
+    "vocabulary": ("errors", "interfaces"),
+    "recipe": ("errors", "interfaces", "vocabulary"),
+    "serialize": COMPOSING,
+    "settings": COMPOSING,
+    "model": (*COMPOSING, "model"),
+    "data": (*COMPOSING, "model", "data"),
+    "training": (*COMPOSING, "model", "data", "training"),
+    "evaluation": (*COMPOSING, "model", "data", "evaluation"),
+    "demo": (*COMPOSING, "model", "data", "training", "evaluation", "demo"),
+    "cli": (*COMPOSING, "model", "data", "training", "evaluation", "demo", "cli"),
+    "testing": ("errors", "interfaces", "registry", "serialize", "testing"),
+}
+HEAVY = {
+    "sam2",
+    "open_clip",
+    "xformers",
+    "vector_quantize_pytorch",
+    "transformers",
+    "peft",
+    "matplotlib",
+    "accelerate",
+}
+LIGHT_ROOMS = ("cli",)
+NOT_FOR_LIGHT_ROOMS = HEAVY | {"torch", "numpy", "PIL"}
+
+
+def imports_of(file: Path, *, top_only: bool) -> set[str]:
+    """Every module a file imports, `if TYPE_CHECKING:` apart."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    hidden: set[int] = set()
+    for node in ast.walk(tree):
+        checking = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        deferred = top_only and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        if checking or deferred:
+            hidden |= {id(inner) for inner in ast.walk(node)}
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if id(node) in hidden:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def room_of(module: str) -> str | None:
+    """The room of a module of ours; None for the package itself."""
+    path = module.removeprefix("perceptio").lstrip(".")
+    return next(
+        (room for room in sorted(ALLOWED, key=len, reverse=True) if (path + ".").startswith(room + ".")), None
+    )
+
+
+def module_of(file: Path) -> str:
+    return ".".join(("perceptio", *file.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+
+
+def test_each_room_imports_what_it_may():
+    seen = 0
+    for file in FILES:
+        room = room_of(module_of(file))
+        if room is None:
+            assert file.parent in (PACKAGE, PACKAGE / "tokenizers", PACKAGE / "backbones"), (
+                f"{file} is in no room"
+            )
+            continue
+        for module in imports_of(file, top_only=False):
+            target = room_of(module) if module.split(".")[0] == "perceptio" else None
+            if target is not None:
+                seen += 1
+                assert target in ALLOWED[room], f"{file.relative_to(PACKAGE)} imports {module}"
+    assert len(FILES) > 80 and seen > 200
+
+
+def test_heavy_packages_are_imported_where_they_are_used():
+    for file in FILES:
+        light = room_of(module_of(file)) in LIGHT_ROOMS
+        top = {module.split(".")[0] for module in imports_of(file, top_only=True)}
+        assert not top & (NOT_FOR_LIGHT_ROOMS if light else HEAVY), f"{file.relative_to(PACKAGE)}"
+
+
+def test_each_foreign_package_has_its_files():
+    """One file each where a package is ours to adapt; the quantizers' two are `vqvae` and `fsq`."""
+    users = {package: set() for package in ("xformers", "vector_quantize_pytorch")}
+    for file in FILES:
+        for module in imports_of(file, top_only=False):
+            users.get(module.split(".")[0], set()).add(file.name)
+    assert users == {"xformers": {"attention.py"}, "vector_quantize_pytorch": {"vqvae.py", "fsq.py"}}
+
+
+def test_nothing_prints_but_the_command_line():
+    for file in FILES:
+        if room_of(module_of(file)) == "cli":
+            continue
+        calls = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
+        assert not any(isinstance(call.func, ast.Name) and call.func.id == "print" for call in calls), file
