@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from perceptio.errors import RecipeError
 from perceptio.interfaces import (
     Kind,
     MaskPrediction,
@@ -19,12 +20,15 @@ from perceptio.interfaces import (
     SegmentationTokenizerConfig,
 )
 
+GROUPS = 8
+"""Groups of channels that are normalized together."""
+
 
 def conv_block(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
     """3x3 convolution, normalization within the image, GELU."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False),
-        nn.GroupNorm(8, out_channels),
+        nn.GroupNorm(GROUPS, out_channels),
         nn.GELU(),
     )
 
@@ -107,6 +111,18 @@ class PixelFeaturesConfig(SegmentationTokenizerConfig):
     image_size: tuple[int, int] = (80, 80)
     widths: tuple[int, ...] = (24, 48, 96)
     feature_dim: int = 32
+
+    def __attrs_post_init__(self) -> None:
+        channels = (*self.widths, self.feature_dim)
+        if not self.widths or min(channels) < GROUPS or any(width % GROUPS for width in channels):
+            raise RecipeError(
+                f"pixel_features: widths {self.widths} and feature_dim {self.feature_dim} must be multiples of {GROUPS}, "
+                "and one width or more."
+            )
+        if any(side < 2 or side % 2 for side in self.image_size):
+            raise RecipeError(
+                f"pixel_features: image_size {self.image_size} must be even, for masks are half as large."
+            )
 
     @property
     def spec(self) -> SegmentationSpec:

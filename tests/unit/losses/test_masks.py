@@ -1,0 +1,83 @@
+"""Mask losses by hand, and the points they are compared at."""
+
+import attrs
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from perceptio.errors import RecipeError
+from perceptio.interfaces import MaskPrediction, PerceptionOutput
+from perceptio.losses.masks import DiceConfig, MaskBCEConfig, PointSampling
+from perceptio.ops.point_sample import sample_points, uncertain_points
+from perceptio.testing.loss import LossConformance
+
+EVERYWHERE = PointSampling(num_points=None)
+BATCH = type("Made", (LossConformance,), {"config": DiceConfig(sampling=EVERYWHERE)})().batch()
+
+
+def value(config, logits, masks):
+    batch = attrs.evolve(BATCH, masks_NHW=torch.tensor(masks), mask_image_N=torch.zeros(len(masks)).long())
+    output = PerceptionOutput(masks=MaskPrediction(logits_Nhw=torch.tensor(logits)))
+    return config.build(None)(output, batch)
+
+
+def test_dice_by_hand():
+    loss = value(
+        DiceConfig(sampling=EVERYWHERE), [[[99.0, 99.0], [-99.0, -99.0]]], [[[1.0, 0.0], [1.0, 0.0]]]
+    )
+    assert loss.total.item() == pytest.approx(1 - (2 * 1 + 1) / (2 + 2 + 1))
+    assert loss.metrics["mask_iou"].item() == pytest.approx(1 / 3)
+
+
+def test_an_empty_mask_predicted_empty_costs_nothing_and_counts_as_right():
+    loss = value(DiceConfig(sampling=EVERYWHERE), [[[-99.0, -99.0]]], [[[0.0, 0.0]]])
+    assert loss.total.item() == pytest.approx(0.0, abs=1e-6)
+    assert loss.metrics["mask_iou"].item() == 1.0
+
+
+def test_bce_by_hand_and_averaged_per_mask():
+    loss = value(
+        MaskBCEConfig(sampling=EVERYWHERE), [[[0.0, 0.0]], [[99.0, -99.0]]], [[[1.0, 0.0]], [[1.0, 0.0]]]
+    )
+    assert loss.count == 2
+    assert loss.total.item() == pytest.approx(torch.log(torch.tensor(2.0)).item())
+
+
+def test_a_coarse_cell_compares_with_the_share_it_covers():
+    loss = value(MaskBCEConfig(sampling=EVERYWHERE), [[[0.0]]], [[[1.0, 0.0], [0.0, 0.0]]])
+    assert loss.total.item() == pytest.approx(torch.log(torch.tensor(2.0)).item())
+
+
+def test_mask_codes_have_no_logits_to_compare():
+    with pytest.raises(RecipeError, match="this model's segmentation tokenizer writes mask codes"):
+        DiceConfig().build(None)(PerceptionOutput(), BATCH)
+
+
+def test_point_settings_out_of_range_are_refused():
+    with pytest.raises(RecipeError, match="uncertain_share is 2.0"):
+        PointSampling(uncertain_share=2.0)
+
+
+def test_sampling_at_a_pixel_center_gives_the_pixel():
+    image = torch.arange(6.0).reshape(1, 2, 3)
+    centers = torch.tensor(
+        [[[(column + 0.5) / 3, (row + 0.5) / 2] for row in range(2) for column in range(3)]]
+    )
+    torch.testing.assert_close(sample_points(image, centers), image.flatten(1), atol=1e-5, rtol=1e-5)
+
+
+@settings(max_examples=20, deadline=None)
+@given(count=st.integers(1, 40), share=st.floats(0.0, 1.0), objects=st.integers(0, 3))
+def test_points_are_as_many_as_asked_and_inside(count, share, objects):
+    points = uncertain_points(torch.randn(objects, 8, 8), count, uncertain_share=share)
+    assert points.shape == (objects, count, 2)
+    assert ((points >= 0) & (points <= 1)).all()
+
+
+def test_most_points_lie_where_the_mask_is_undecided():
+    torch.manual_seed(0)
+    logits = torch.full((1, 16, 16), 9.0)
+    logits[:, :, 8:] = -9.0  # Undecided only at the seam.
+    points = uncertain_points(logits, 64, oversample=8.0, uncertain_share=0.75)
+    assert ((points[0, :, 0] - 0.5).abs() < 0.1).float().mean() > 0.6
