@@ -116,8 +116,8 @@ class PixelFeaturesConfig(SegmentationTokenizerConfig):
         channels = (*self.widths, self.feature_dim)
         if not self.widths or min(channels) < GROUPS or any(width % GROUPS for width in channels):
             raise RecipeError(
-                f"pixel_features: widths {self.widths} and feature_dim {self.feature_dim} must be multiples of {GROUPS}, "
-                "and one width or more."
+                f"pixel_features: widths {self.widths} and feature_dim {self.feature_dim} must be multiples of "
+                f"{GROUPS}, and one width or more."
             )
         if any(side < 2 or side % 2 for side in self.image_size):
             raise RecipeError(
