@@ -31,7 +31,7 @@ SHORTEST_TURN_S = 0.02
 """A variant's turn in a round repeats it until the slowest of its group takes so long (ours)."""
 
 
-class Disagreement(AssertionError):
+class DisagreementError(AssertionError):
     """Two variants that must compute the same do not; their times are not worth comparing."""
 
 
@@ -69,10 +69,10 @@ class Bench:
         """Note that two variants agree.
 
         Raises:
-            Disagreement: They differ by more than is allowed, or by NaN.
+            DisagreementError: They differ by more than is allowed, or by NaN.
         """
         if not difference <= allowed:
-            raise Disagreement(
+            raise DisagreementError(
                 f"{self.name}: {name} differs by {difference:.3g} and {allowed:.3g} is allowed. Until the variants "
                 "compute the same, their times mean nothing."
             )

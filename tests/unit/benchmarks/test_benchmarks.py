@@ -89,7 +89,9 @@ def test_a_disagreement_stops_the_benchmark(difference):
     support = importlib.import_module("support")
     bench = support.Bench(name="packing", device=torch.device("cpu"), quick=True)
     bench.check("demo.loss", 1e-3, 1e-3)
-    with pytest.raises(support.Disagreement, match="packing: demo.loss differs by .* and 0.001 is allowed"):
+    with pytest.raises(
+        support.DisagreementError, match="packing: demo.loss differs by .* and 0.001 is allowed"
+    ):
         bench.check("demo.loss", difference, 1e-3)
 
 
@@ -106,7 +108,7 @@ def test_padding_that_moves_a_sample_is_noticed(monkeypatch):
     monkeypatch.setattr(packing.Supervised, "filled", misplaced)
     bench = support.Bench(name="packing", device=torch.device("cpu"), quick=True)
     sequences = packing.Supervised.random((7, 3), model.plan.base_vocab)
-    with pytest.raises(support.Disagreement, match="filled"):
+    with pytest.raises(support.DisagreementError, match="filled"):
         packing.compare_steps(bench, "demo", model.language, sequences)
 
 
