@@ -10,7 +10,6 @@ from typing import Any
 
 import attrs
 import torch
-from torch import Tensor
 
 from perceptio.data.folder import FolderDataset, write_folder
 from perceptio.data.scenes import SceneSet, Split
@@ -19,12 +18,12 @@ from perceptio.demo.gallery import record_gallery
 from perceptio.evaluation.depth_tokenizers import evaluate_depth_tokenizer
 from perceptio.evaluation.shortcuts import shortcuts
 from perceptio.evaluation.suite import Evaluation
-from perceptio.interfaces import DepthSpec, DepthTokenizerConfig
+from perceptio.interfaces import DepthTokenizerConfig
 from perceptio.model.checkpoint import load, save
-from perceptio.ops.depth_maps import from_map, resize_depth
 from perceptio.recipe import DataFolder, Recipe
 from perceptio.registry import Registry
 from perceptio.serialize import from_json
+from perceptio.training.depth_maps import read_depth_maps
 from perceptio.training.depth_tokenizer import DepthTrainingRecord, train_depth_tokenizer
 from perceptio.training.trainer import Progress, train
 
@@ -120,17 +119,6 @@ WORK: Mapping[str, Callable[[Task], None]] = {
     "arm": train_arm,
     "evaluation": evaluate_arm,
 }
-
-
-def read_depth_maps(folder: Path, spec: DepthSpec) -> Tensor:
-    """The depth of every sample [N, 1, H, W] in a tokenizer's convention and size, in half precision."""
-    dataset = FolderDataset(folder)
-    maps = []
-    for number in range(len(dataset)):
-        depth = dataset.depth(number)
-        if depth is not None:
-            maps.append(resize_depth(from_map(depth, spec.convention), spec.image_size).half())
-    return torch.cat(maps)
 
 
 def _recipe(task: Task) -> Recipe:
