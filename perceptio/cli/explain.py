@@ -53,7 +53,7 @@ def run(
     model = build_model(explained, load_weights=False)
     console = Console()
     console.print(f"[bold]{explained.name}[/bold]  fingerprint {fingerprint(explained)}\n")
-    for table in (_parts(explained, model), _tokens(model), _losses(explained), _choices(explained)):
+    for table in (_parts(explained, model), _tokens(model), _losses(explained), _choices(explained, model)):
         console.print(table)
         console.print()
 
@@ -64,9 +64,11 @@ def _parts(recipe: "Recipe", model: "PerceptionModel") -> "Table":
     from perceptio.registry import Registry
 
     registry = Registry.discover()
-    table = Table("part", "component", "provider", "parameters", "trained", "groups", box=None, title="Parts")
-    for column in (3, 4):
-        table.columns[column].justify = "right"
+    table = Table(box=None, title="Parts")
+    for heading in ("part", "component", "provider"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("parameters", "trained"):
+        table.add_column(heading, justify="right", no_wrap=True)
     configs: dict[str, ComponentConfig | None] = {
         "vision": recipe.vision,
         "vision_head": recipe.vision_head,
@@ -76,27 +78,18 @@ def _parts(recipe: "Recipe", model: "PerceptionModel") -> "Table":
         "prompt_head": recipe.prompt_head,
     }
     configs |= {f"heads.{name}": config for name, config in recipe.heads.items()}
-    groups = model.parameter_groups()
     for part, config in configs.items():
         if config is None:
             continue
         name = registry.name_of(config)
         held = list(model.get_submodule(part).parameters())
-        finer = ", ".join(group.partition(".")[2] for group in groups if group.startswith(f"{part}."))
         trained = sum(p.numel() for p in held if p.requires_grad)
-        provider = registry.provider(config.kind, name)
-        table.add_row(
-            part,
-            f"{config.kind}:{name}",
-            provider,
-            f"{sum(p.numel() for p in held):,}",
-            f"{trained:,}",
-            finer,
-        )
+        counts = f"{sum(p.numel() for p in held):,}", f"{trained:,}"
+        table.add_row(part, f"{config.kind}:{name}", registry.provider(config.kind, name), *counts)
     everything = list(model.parameters())
     total, trained = sum(p.numel() for p in everything), sum(p.numel() for p in everything if p.requires_grad)
     table.add_section()
-    table.add_row("total", "", "", f"{total:,}", f"{trained:,}", f"{trained / total:.0%} trained")
+    table.add_row("total", "", "", f"{total:,}", f"{trained:,} ({trained / total:.0%})")
     return table
 
 
@@ -123,7 +116,7 @@ def _losses(recipe: "Recipe") -> "Table":
     return table
 
 
-def _choices(recipe: "Recipe") -> "Table":
+def _choices(recipe: "Recipe", model: "PerceptionModel") -> "Table":
     from rich.table import Table
 
     height, width = recipe.vision.spec.image_size
@@ -143,6 +136,7 @@ def _choices(recipe: "Recipe") -> "Table":
     table.add_row("answer format", recipe.answer_format)
     table.add_row("vision tokens", f"{recipe.vision.num_features(height, width)} for {height}x{width} pixels")
     table.add_row("trains", ", ".join(recipe.train.train))
+    table.add_row("parameter groups", ", ".join(sorted(model.parameter_groups())))
     steps = f"{recipe.train.steps} steps of {recipe.train.batch_size} conversations, {recipe.train.precision}"
     table.add_row("training", steps)
     return table
