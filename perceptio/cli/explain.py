@@ -64,7 +64,7 @@ def _parts(recipe: "Recipe", model: "PerceptionModel") -> "Table":
     from perceptio.registry import Registry
 
     registry = Registry.discover()
-    table = Table(box=None, title="Parts")
+    table = Table(box=None, title="Parts", padding=(0, 1), pad_edge=False)
     for heading in ("part", "component", "provider"):
         table.add_column(heading, no_wrap=True)
     for heading in ("parameters", "trained"):
@@ -89,7 +89,7 @@ def _parts(recipe: "Recipe", model: "PerceptionModel") -> "Table":
     everything = list(model.parameters())
     total, trained = sum(p.numel() for p in everything), sum(p.numel() for p in everything if p.requires_grad)
     table.add_section()
-    table.add_row("total", "", "", f"{total:,}", f"{trained:,} ({trained / total:.0%})")
+    table.add_row("total", "", "", f"{total:,}", f"{trained:,}")
     return table
 
 
