@@ -1,0 +1,96 @@
+"""From a recipe to a model: what trains, what new rows start as, and what does not fit."""
+
+import attrs
+import pytest
+import torch
+from fakes import FakeDepthConfig, tiny_recipe
+from small import small_recipe
+
+from perceptio.errors import RecipeError, UnknownNameError
+from perceptio.losses.depth_tokens import DepthTokenConfig
+from perceptio.model.assemble import build_model, select_trained
+from perceptio.recipe import Weighted
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return build_model(small_recipe())
+
+
+def trained(model):
+    return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def test_everything_trains_but_the_depth_tokenizer(model):
+    names = trained(model)
+    assert names and not any(name.startswith("depth.") for name in names)
+    assert {name.split(".")[0] for name in names} >= {"vision", "language", "segmentation", "prompt_head"}
+    model.train()
+    assert not model.depth.training
+
+
+def test_groups_are_chosen_by_name_and_pattern(model):
+    select_trained(model, ("language.vocabulary", "segmentation.*"))
+    names = trained(model)
+    assert "language.embedding.weight" in names
+    assert all(name.startswith(("language.embedding", "segmentation.")) for name in names)
+    select_trained(model, model.recipe.train.train)
+
+
+def test_an_unknown_group_names_those_there_are(model):
+    with pytest.raises(
+        UnknownNameError, match=r"'language.lora', which no part has; there are: .*language.trunk"
+    ):
+        select_trained(model, ("language.lora",))
+
+
+def test_the_depth_tokenizer_cannot_be_trained_along(model):
+    with pytest.raises(RecipeError, match="frozen: its codes are the model's targets"):
+        select_trained(model, ("depth",))
+
+
+def test_codes_of_like_depth_start_alike():
+    model = build_model(tiny_recipe(depth=FakeDepthConfig()))
+    block = model.plan.depth
+    rows = model.language.embed(torch.arange(block.codes.size) + block.codes.start).detach()
+    distance = torch.cdist(rows, rows)
+    last = block.codes.size - 1
+    assert distance[0, 1] < distance[0, last] and distance[last, last - 1] < distance[last, 0]
+    assert distance[0, 1] > 0.1
+
+
+def test_cells_start_by_where_they_lie():
+    model = build_model(tiny_recipe())
+    h, w = model.plan.grid
+    rows = model.language.embed(torch.arange(h * w) + model.plan.cells.start).detach()
+    neighbor, corner = (rows[0] - rows[1]).norm(), (rows[0] - rows[h * w - 1]).norm()
+    assert neighbor < corner
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"depth": None}, "order has 'depth', but no depth tokenizer"),
+        ({"segmentation": None}, "order has 'segmentation', but no segmentation tokenizer"),
+        ({"order": ("depth", "depth")}, "names a part twice"),
+        ({"codes_per_step": 3}, "3 codes per step do not divide the 16 codes of vqvae's"),
+        ({"prompt_head": None}, "is prompted by hidden states; give a prompt_head"),
+        ({"depth": None, "order": ("segmentation",)}, "the readout format speaks depth codes"),
+        (
+            {"depth": None, "order": (), "answer_format": "direct", "heads": {}},
+            "the loss depth_marker needs a depth tokenizer, and there is none",
+        ),
+        (
+            {"losses": (Weighted(loss=DepthTokenConfig()),) * 2},
+            "depth_token is given 2 times; once is enough",
+        ),
+        (
+            {"depth": None, "order": (), "answer_format": "direct", "losses": ()},
+            "auxiliary heads predict depth codes",
+        ),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(change, message):
+    with pytest.raises(RecipeError, match=message):
+        build_model(attrs.evolve(small_recipe(), **change))
