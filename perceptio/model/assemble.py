@@ -3,6 +3,7 @@
 import logging
 import math
 from fnmatch import fnmatch
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,21 +23,33 @@ from perceptio.vocabulary import TokenPlan
 logger = logging.getLogger(__name__)
 
 
-def build_model(recipe: Recipe, *, load_weights: bool = True) -> PerceptionModel:
+def build_model(
+    recipe: Recipe, *, load_weights: bool = True, device: Literal["cpu", "meta"] = "cpu"
+) -> PerceptionModel:
     """Build the model that a recipe describes.
 
     Args:
         recipe: The recipe; it is checked first.
         load_weights: Whether parts read the trained weights they name. False leaves every part at random values,
             for a checkpoint to fill.
+        device: Where the model is built. `"meta"` gives names, shapes and what trains, of the largest model in
+            seconds: no file is read, and there are no values.
 
     Returns:
-        The model on the CPU, with the parameters that `recipe.train.train` names requiring gradients.
+        The model, with the parameters that `recipe.train.train` names requiring gradients.
 
     Raises:
         RecipeError: Parts do not fit, or `train` names an unknown group.
     """
     recipe.check()
+    with torch.device(device):
+        model = _assembled(recipe, load_weights and device != "meta")
+    select_trained(model, recipe.train.train)
+    return model
+
+
+def _assembled(recipe: Recipe, load_weights: bool) -> PerceptionModel:
+    """The parts, built on the default device, filled, and put together."""
 
     def load(config: ComponentConfig, part: nn.Module) -> None:
         if load_weights and not config.load_weights(part):
@@ -68,8 +81,9 @@ def build_model(recipe: Recipe, *, load_weights: bool = True) -> PerceptionModel
 
     plan = recipe.plan
     language.resize_vocabulary(plan.size)
-    _initialize_new_rows(language, plan, depth)
-    model = PerceptionModel(
+    if device_of(language).type != "meta":
+        _initialize_new_rows(language, plan, depth)
+    return PerceptionModel(
         recipe,
         vision=vision,
         vision_head=vision_head,
@@ -79,8 +93,6 @@ def build_model(recipe: Recipe, *, load_weights: bool = True) -> PerceptionModel
         prompt_head=prompt_head,
         heads=heads,
     )
-    select_trained(model, recipe.train.train)
-    return model
 
 
 def select_trained(model: PerceptionModel, names: tuple[str, ...]) -> None:
@@ -119,8 +131,6 @@ def _initialize_new_rows(language: LanguageBackbone, plan: TokenPlan, depth: Dep
     generator = torch.Generator().manual_seed(0)
     if depth is not None and plan.depth is not None:
         device = device_of(depth)
-        if device.type == "meta":
-            return
         codes_K = torch.arange(plan.depth.codes.size, device=device)
         with torch.no_grad():
             decoded_K = depth.decode(codes_K[:, None].expand(-1, plan.depth.length)).flatten(1).mean(1)
