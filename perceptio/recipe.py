@@ -96,7 +96,10 @@ class TrainConfig:
             matrices that start from random values several times faster.
         warmup_steps: Linear warm-up before the cosine to zero.
         train: Parameter groups that train, such as `"language"` or `"segmentation.decoder"`; the rest is frozen.
-        precision: `"fp32"` or `"bf16"` autocast.
+        precision: `"fp32"` or `"bf16"` autocast, which computes the model in bfloat16 and leaves soft decoding, the
+            losses, the weights that train, their gradients and the optimizer's state in float32. Weights that train
+            in bfloat16 are refused: it keeps three digits, and a step smaller than that changes nothing. Frozen
+            parts may be bfloat16.
         clip: Largest norm of the gradient.
         save_every: Steps between checkpoints; the last is always saved.
     """

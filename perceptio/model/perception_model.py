@@ -90,7 +90,7 @@ class PerceptionModel(nn.Module):
     def encode_vision(self, images: Sequence[Tensor]) -> VisionFeatures:
         """Features of images, each RGB [3, H, W] in [0, 1], projected to the width of the language model."""
         features = self.vision(images)
-        return attrs.evolve(features, features_MD=self.vision_head(features.features_MD))
+        return attrs.evolve(features, features_MD=_through(self.vision_head, features.features_MD))
 
     def encode_segmentation(self, images: Sequence[Tensor]) -> Any:
         """The segmentation tokenizer's features of images, each RGB [3, H, W] in [0, 1]."""
@@ -100,7 +100,7 @@ class PerceptionModel(nn.Module):
     def decode_masks(self, features: Any, hidden_NsD: Tensor, image_index_N: Tensor) -> MaskPrediction:
         """Masks of N objects from the hidden states of their special tokens."""
         assert self.segmentation is not None and self.prompt_head is not None
-        return self.segmentation.decode(features, self.prompt_head(hidden_NsD), image_index_N)
+        return self.segmentation.decode(features, _through(self.prompt_head, hidden_NsD), image_index_N)
 
     def forward(self, batch: Batch, reads: Collection[str]) -> PerceptionOutput:
         """Run the parts over packed conversations, once each.
@@ -130,7 +130,7 @@ class PerceptionModel(nn.Module):
             fields["masks"] = self.decode_masks(features, hidden_TD[batch.prompt_rows_Ns], index_N)
         if vision is not None:
             fields["heads"] = {
-                name: head(vision.features_MD)
+                name: _through(head, vision.features_MD)
                 for name, head in self.heads.items()
                 if f"heads.{name}" in reads
             }
@@ -158,7 +158,8 @@ class PerceptionModel(nn.Module):
             if "soft_depth_S1HW" in reads:
                 assert self.depth is not None and self.plan.depth is not None
                 code_logits_SLK = logits_SNV[:, 1:-1, self.plan.depth.codes.slice]
-                fields["soft_depth_S1HW"] = self.depth.soft_decode(code_logits_SLK.float().softmax(-1))
+                with torch.autocast(hidden_TD.device.type, enabled=False):
+                    fields["soft_depth_S1HW"] = self.depth.soft_decode(code_logits_SLK.float().softmax(-1))
         return fields
 
     def ask(
@@ -195,3 +196,9 @@ class PerceptionModel(nn.Module):
         from perceptio.model.answer import ask_batch
 
         return ask_batch(self, questions, settings)
+
+
+def _through(head: Head, x: Tensor) -> Tensor:
+    """A head's output, in the precision of its own weights: parts may be of different ones."""
+    weight = next(head.parameters(), None)
+    return head(x if weight is None else x.to(weight.dtype))

@@ -37,7 +37,8 @@ def test_a_run_leaves_a_checkpoint_metrics_and_curves(folder, tmp_path):
     assert all(p.steps == 6 and p.seconds > 0 for p in seen)
     lines = [json.loads(line) for line in (tmp_path / "run" / METRICS).read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
-    assert {"next_token", "depth_token", "mask_bce", "cell_codes", "lr", "loss"} <= lines[-1].keys()
+    shown = {"next_token", "depth_token", "mask_bce", "cell_codes", "lr", "loss", "peak_resident_gib"}
+    assert shown <= lines[-1].keys()
     assert any((tmp_path / "run" / "tensorboard").iterdir())
     assert_same_weights(weights_of(load(tmp_path / "run")), weights_of(model))
 
