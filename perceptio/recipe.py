@@ -8,6 +8,7 @@ import attrs
 
 from perceptio.errors import RecipeError
 from perceptio.interfaces import (
+    ComponentConfig,
     DepthTokenizerConfig,
     HeadConfig,
     LanguageBackboneConfig,
@@ -178,6 +179,25 @@ class Recipe:
     depth_training: DepthTrainingConfig = DepthTrainingConfig()
 
     @property
+    def parts(self) -> dict[str, ComponentConfig]:
+        """The config of every part that is built, by its name in the model."""
+        named: dict[str, ComponentConfig | None] = {
+            "vision": self.vision,
+            "vision_head": self.vision_head,
+            "language": self.language,
+            "depth": self.depth,
+            "segmentation": self.segmentation,
+            "prompt_head": self.prompt_head if self.prompts_with_hidden_states else None,
+            **{f"heads.{name}": config for name, config in self.heads.items()},
+        }
+        return {name: config for name, config in named.items() if config is not None}
+
+    @property
+    def prompts_with_hidden_states(self) -> bool:
+        """Whether masks are decoded from hidden states, through `prompt_head`, and not from mask codes."""
+        return self.segmentation is not None and self.segmentation.spec.codes is None
+
+    @property
     def plan(self) -> TokenPlan:
         """The token ids that follow from the parts."""
         return TokenPlan.of(
@@ -207,8 +227,7 @@ class Recipe:
             )
         if self.answer_format == "readout" and self.depth is None:
             raise RecipeError(f"{self.name}: the readout format speaks depth codes; give a depth tokenizer.")
-        hidden_readout = self.segmentation is not None and self.segmentation.spec.codes is None
-        if hidden_readout and self.prompt_head is None:
+        if self.prompts_with_hidden_states and self.prompt_head is None:
             raise RecipeError(
                 f"{self.name}: {self.segmentation and self.segmentation.name} is prompted by hidden states; "
                 "give a prompt_head."

@@ -7,7 +7,6 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from perceptio.interfaces import ComponentConfig
     from perceptio.model.perception_model import PerceptionModel
     from perceptio.recipe import Recipe
 
@@ -78,18 +77,7 @@ def _parts(recipe: "Recipe", model: "PerceptionModel") -> "Table":
         table.add_column(heading, no_wrap=True)
     for heading in ("parameters", "trained"):
         table.add_column(heading, justify="right", no_wrap=True)
-    configs: dict[str, ComponentConfig | None] = {
-        "vision": recipe.vision,
-        "vision_head": recipe.vision_head,
-        "language": recipe.language,
-        "depth": recipe.depth,
-        "segmentation": recipe.segmentation,
-        "prompt_head": recipe.prompt_head,
-    }
-    configs |= {f"heads.{name}": config for name, config in recipe.heads.items()}
-    for part, config in configs.items():
-        if config is None:
-            continue
+    for part, config in recipe.parts.items():
         name = registry.name_of(config)
         held = list(model.get_submodule(part).parameters())
         trained = sum(p.numel() for p in held if p.requires_grad)

@@ -79,7 +79,7 @@ class ChatTemplate:
     """The strings around a conversation; the text tokenizer knows the special ones as single ids.
 
     A conversation is `start`, then per turn `user`, the image's features where the turn shows one, the question,
-    `assistant`, the answer, `end`. The loss covers the answer and `end`.
+    `assistant`, the answer, `end`. The loss covers the answer and the first token of `end`, which stops generation.
     """
 
     start: str = ""
@@ -158,6 +158,15 @@ class LanguageBackbone(nn.Module, ABC):
         """An empty cache for `max_length` keys per row, opaque to everyone else; `layout.past_B` is its cursor."""
 
 
+@runtime_checkable
+class MergeableAdapters(Protocol):
+    """A language backbone whose adapters can become part of the weights that they adapt."""
+
+    def merge(self) -> None:
+        """Fold the adapters in, in place; what is left is what the config `without_adapters` builds."""
+        ...
+
+
 @attrs.frozen(kw_only=True)
 class LanguageBackboneConfig(ComponentConfig, ABC):
     """Config of a language backbone."""
@@ -170,6 +179,21 @@ class LanguageBackboneConfig(ComponentConfig, ABC):
     @abstractmethod
     def build(self) -> LanguageBackbone:
         """The backbone with random weights and its own vocabulary, not yet resized."""
+
+    def with_text_tokenizer(self, folder: Path) -> Self:
+        """The same config, reading its text tokenizer from the files that `TextTokenizer.save` wrote.
+
+        The default needs no files.
+        """
+        return self
+
+    def without_adapters(self) -> Self:
+        """The config of a backbone whose adapters have been merged; see `MergeableAdapters`.
+
+        The default takes away what is in the field `lora`.
+        """
+        changes: dict[str, Any] = {"lora": None} if "lora" in attrs.fields_dict(type(self)) else {}
+        return attrs.evolve(self, **changes)
 
 
 def text_positions(start: float, length: int, axes: int) -> Tensor:

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from perceptio.errors import RecipeError, UnknownNameError
 from perceptio.interfaces import (
-    ComponentConfig,
     DepthTokenizer,
     LanguageBackbone,
     TrainableDepthTokenizer,
@@ -50,11 +49,6 @@ def build_model(
 
 def _assembled(recipe: Recipe, load_weights: bool) -> PerceptionModel:
     """The parts, built on the default device, filled, and put together."""
-
-    def load(config: ComponentConfig, part: nn.Module) -> None:
-        if load_weights and not config.load_weights(part):
-            logger.info("%s:%s starts from random values.", config.kind, config.name)
-
     vision = recipe.vision.build()
     language = recipe.language.build()
     width = recipe.language.spec.hidden_dim
@@ -62,27 +56,30 @@ def _assembled(recipe: Recipe, load_weights: bool) -> PerceptionModel:
     depth = recipe.depth.build() if recipe.depth else None
     segmentation = recipe.segmentation.build() if recipe.segmentation else None
     prompt_head = None
-    if (
-        recipe.segmentation is not None
-        and recipe.prompt_head is not None
-        and recipe.segmentation.spec.codes is None
-    ):
+    if recipe.segmentation and recipe.prompt_head and recipe.prompts_with_hidden_states:
         prompt_head = recipe.prompt_head.build(width, recipe.segmentation.spec.prompt_dim)
     codes = recipe.depth.spec.codebook_size if recipe.depth else 0
     heads = {name: config.build(width, codes) for name, config in recipe.heads.items()}
-    for config, part in ((recipe.vision, vision), (recipe.language, language), (recipe.depth, depth)):
-        if config is not None and part is not None:
-            load(config, part)
-    if recipe.segmentation is not None and segmentation is not None:
-        load(recipe.segmentation, segmentation)
+    parts: dict[str, nn.Module | None] = {
+        "vision": vision,
+        "vision_head": vision_head,
+        "language": language,
+        "depth": depth,
+        "segmentation": segmentation,
+        "prompt_head": prompt_head,
+    }
+    parts |= {f"heads.{name}": head for name, head in heads.items()}
+    for name, config in recipe.parts.items():
+        part = parts[name]
+        if load_weights and part is not None and not config.load_weights(part):
+            logger.info("%s (%s:%s) starts from random values.", name, config.kind, config.name)
 
     if isinstance(depth, TrainableDepthTokenizer):
         depth.freeze()
 
     plan = recipe.plan
     language.resize_vocabulary(plan.size)
-    if device_of(language).type != "meta":
-        _initialize_new_rows(language, plan, depth)
+    _initialize_new_rows(language, plan, depth)
     return PerceptionModel(
         recipe,
         vision=vision,
@@ -128,10 +125,12 @@ def _initialize_new_rows(language: LanguageBackbone, plan: TokenPlan, depth: Dep
     A code's row is a random projection of its codebook vector and of the depth it decodes to; a cell's of where it
     lies. Codes that mean nearly the same start nearly the same.
     """
+    device = device_of(language)
+    if device.type == "meta":
+        return
     generator = torch.Generator().manual_seed(0)
     if depth is not None and plan.depth is not None:
-        device = device_of(depth)
-        codes_K = torch.arange(plan.depth.codes.size, device=device)
+        codes_K = torch.arange(plan.depth.codes.size, device=device_of(depth))
         with torch.no_grad():
             decoded_K = depth.decode(codes_K[:, None].expand(-1, plan.depth.length)).flatten(1).mean(1)
         meaning = [_waves(decoded_K.cpu())]
@@ -139,11 +138,12 @@ def _initialize_new_rows(language: LanguageBackbone, plan: TokenPlan, depth: Dep
         if codebook is not None:
             meaning.append(_standardized(codebook.detach().float().cpu()))
         rows = _projected(torch.cat(meaning, 1), language.spec.hidden_dim, generator)
-        language.initialize_rows(codes_K + plan.depth.codes.start, rows.to(device))
+        language.initialize_rows(codes_K.to(device) + plan.depth.codes.start, rows.to(device))
     h, w = plan.grid
     cells = torch.arange(h * w)
     where = torch.cat([_waves((cells // w + 0.5) / h), _waves((cells % w + 0.5) / w)], 1)
-    language.initialize_rows(cells + plan.cells.start, _projected(where, language.spec.hidden_dim, generator))
+    rows = _projected(where, language.spec.hidden_dim, generator)
+    language.initialize_rows(cells.to(device) + plan.cells.start, rows.to(device))
 
 
 def _waves(values_N: Tensor, count: int = 4) -> Tensor:

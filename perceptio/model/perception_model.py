@@ -198,7 +198,7 @@ class PerceptionModel(nn.Module):
         return ask_batch(self, questions, settings)
 
 
-def _through(head: Head, x: Tensor) -> Tensor:
+def _through(head: nn.Module, x: Tensor) -> Tensor:
     """A head's output, in the precision of its own weights: parts may be of different ones."""
     weight = next(head.parameters(), None)
     return head(x if weight is None else x.to(weight.dtype))
