@@ -103,6 +103,8 @@ class TrainConfig:
             parts may be bfloat16.
         clip: Largest norm of the gradient.
         save_every: Steps between checkpoints; the last is always saved.
+        save_base: Whether checkpoints hold what is frozen from pretrained weights, too. Without, they are small, and
+            loading reads those weights again from where the recipe names them.
     """
 
     steps: int = attrs.field(default=1000, validator=_positive)
@@ -119,6 +121,7 @@ class TrainConfig:
     seed: int = 0
     train: tuple[str, ...] = ("vision", "vision_head", "language", "segmentation", "prompt_head", "heads")
     save_every: int = attrs.field(default=500, validator=_positive)
+    save_base: bool = True
     log_every: int = attrs.field(default=10, validator=_positive)
 
 

@@ -202,7 +202,8 @@ class Trainer:
             state = {"step": self.step, "steps": self.recipe.train.steps}
             (folder / "training.json").write_text(json.dumps(state), encoding="utf-8")
 
-        save(self.model, self.out / CHECKPOINT, add=add_state)
+        adapters_only = not self.recipe.train.save_base
+        save(self.model, self.out / CHECKPOINT, add=add_state, adapters_only=adapters_only)
 
     def _resumed(self) -> PerceptionModel:
         folder = self.out / CHECKPOINT
