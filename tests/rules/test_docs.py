@@ -48,6 +48,16 @@ def test_the_recipe_page_is_a_recipe():
     recipe.check()
 
 
+def test_the_checkpoint_page_saves_and_loads(tmp_path, monkeypatch):
+    shown = blocks("docs/checkpoints.md")
+    assert len(shown) == 2
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(compile("".join(shown), "docs/checkpoints.md", "exec"), names)
+    assert (tmp_path / "out" / "model.safetensors.index.json").exists()
+    assert names["same"].recipe == names["recipe"]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)

@@ -28,7 +28,9 @@ def test_a_file_and_a_folder_with_it_are_the_same(folder):
 
 
 def test_shards_count_by_their_index(folder):
-    index = {"weight_map": {"b": "model-2.safetensors", "a": "model-1.safetensors", "c": "model-1.safetensors"}}
+    index = {
+        "weight_map": {"b": "model-2.safetensors", "a": "model-1.safetensors", "c": "model-1.safetensors"}
+    }
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     (folder / "model-1.safetensors").write_bytes(b"one")
     (folder / "model-2.safetensors").write_bytes(b"two")
@@ -85,4 +87,16 @@ def test_tensors_differ_by_name_type_shape_or_value():
         {"a": torch.tensor(True)},
     ]
     assert len({hash_of_tensors(tensors) for tensors in different}) == len(different)
-    assert hash_of_tensors({"a": ones, "b": ones.T}) == hash_of_tensors({"b": ones.T.clone(), "a": ones.clone()})
+    assert hash_of_tensors({"a": ones, "b": ones.T}) == hash_of_tensors(
+        {"b": ones.T.clone(), "a": ones.clone()}
+    )
+
+
+def test_a_hub_id_counts_by_the_copy_in_the_cache(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    repository, commit = tmp_path / "models--acme--base", "c0" * 20
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    (repository / "snapshots" / commit).mkdir(parents=True)
+    (repository / "snapshots" / commit / "model.safetensors").write_bytes(b"values")
+    assert hash_of_files("acme/base") == sha(b"values")
