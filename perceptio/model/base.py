@@ -63,7 +63,8 @@ def base_tensors(model: PerceptionModel) -> dict[str, dict[str, Tensor]]:
             if id(value) not in own
             and not (value.requires_grad if isinstance(value, nn.Parameter) else trains)
         }
-    if not any(base.values()):
+    base = {part: tensors for part, tensors in base.items() if tensors}
+    if not base:
         raise CheckpointError(
             f"{model.recipe.name} holds nothing frozen from pretrained weights that could be left out: "
             "save it without adapters_only."

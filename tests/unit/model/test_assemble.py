@@ -3,7 +3,7 @@
 import attrs
 import pytest
 import torch
-from fakes import FakeDepthConfig, tiny_recipe
+from fakes import FakeDepthConfig, FakeMaskCodesConfig, tiny_recipe
 from small import small_recipe
 
 from perceptio.errors import RecipeError, UnknownNameError
@@ -67,6 +67,13 @@ def test_cells_start_by_where_they_lie():
     rows = model.language.embed(torch.arange(h * w) + model.plan.cells.start).detach()
     neighbor, corner = (rows[0] - rows[1]).norm(), (rows[0] - rows[h * w - 1]).norm()
     assert neighbor < corner
+
+
+def test_parts_are_those_that_are_built():
+    recipe = small_recipe()
+    children = {name for name, _ in build_model(recipe, device="meta").named_children()}
+    assert set(recipe.parts) == children - {"heads"} | {"heads.cell_codes"}
+    assert "prompt_head" not in attrs.evolve(recipe, segmentation=FakeMaskCodesConfig()).parts
 
 
 @pytest.mark.parametrize("quantizer", ["vqvae", "fsq"])

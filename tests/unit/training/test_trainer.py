@@ -13,7 +13,7 @@ from small import scenes_folder, small_recipe
 
 from perceptio.errors import CheckpointError, RecipeError, TrainingError, UnknownNameError
 from perceptio.model.checkpoint import load
-from perceptio.training.trainer import METRICS, Progress, train
+from perceptio.training.trainer import METRICS, Progress, Trainer, train
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +114,15 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_what_was_saved(folder, tmp_pa
     with pytest.raises(TrainingError, match="stopped being finite.*lower train.lr"):
         train(wild, tmp_path / "run")
     assert (tmp_path / "run" / "checkpoint" / "model.safetensors").read_bytes() == before
+
+
+def test_out_of_memory_says_what_to_lower(folder, tmp_path, monkeypatch):
+    def fail(self, train):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(Trainer, "_train_step", fail)
+    with pytest.raises(TrainingError, match=r"Tried to allocate 2.00 GiB\): lower train.batch_size \(2\)"):
+        train(small_recipe(folder), tmp_path / "run")
 
 
 def test_a_recipe_without_data_or_losses_is_refused(folder, tmp_path):
