@@ -13,8 +13,9 @@ from perceptio.testing.loss import BLOCK, LossConformance
 from perceptio.tokenizers.depth.vqvae import VQVAEDepthConfig
 
 BATCH = type("Made", (LossConformance,), {"config": DepthReconstructionConfig()})().batch()
+# Wide enough to have a living ReLU in every cell: of random decoders 4 channels wide, one in thirty is constant.
 TOKENIZER = VQVAEDepthConfig(
-    codebook_size=8, grid=(2, 2), image_size=(16, 16), widths=(4, 8, 8), residual_blocks=1, latent_dim=4
+    codebook_size=8, grid=(2, 2), image_size=(16, 16), widths=(16, 16, 16), residual_blocks=1, latent_dim=4
 )
 
 

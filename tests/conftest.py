@@ -1,0 +1,30 @@
+"""The same random numbers in every run: each fixture and each test starts from one seed, whatever ran before it.
+
+`pytest --seed 7` asks whether a test holds for other random numbers, too.
+"""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+
+def pytest_addoption(parser):
+    parser.addoption("--seed", type=int, default=0, help="Where random numbers of every test start.")
+
+
+def start_from(seed):
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup(request):
+    start_from(request.config.getoption("--seed"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item):
+    start_from(item.config.getoption("--seed"))
