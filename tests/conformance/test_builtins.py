@@ -5,6 +5,7 @@ from fakes import FakeDepthConfig, FakeMaskCodesConfig, FakeMultiMapConfig
 
 from perceptio.backbones.language.decoder import DecoderConfig
 from perceptio.backbones.vision.conv import ConvVisionConfig
+from perceptio.backbones.vision.internvit import InternViTConfig
 from perceptio.heads.linear import LinearHeadConfig
 from perceptio.heads.mlp import MLPHeadConfig
 from perceptio.heads.prompt_mlp import PromptMLPConfig
@@ -47,6 +48,12 @@ SUITES = {
         PixelFeaturesConfig(image_size=(16, 24), widths=(8, 8), feature_dim=8),
     ),
     "conv": (VisionEncoderConformance, ConvVisionConfig(image_size=(16, 24), widths=(4, 6))),
+    "internvit": (
+        VisionEncoderConformance,
+        InternViTConfig(
+            hidden_dim=8, num_layers=1, num_heads=2, feed_forward_dim=8, patch_size=4, tile_size=16
+        ),
+    ),
     "decoder": (LanguageBackboneConformance, DecoderConfig(words=("point",), hidden_dim=32, num_layers=2)),
     "linear": (HeadConformance, LinearHeadConfig()),
     "mlp": (HeadConformance, MLPHeadConfig()),
