@@ -57,11 +57,17 @@ def build_model(recipe: Recipe, *, load_weights: bool = True) -> PerceptionModel
         prompt_head = recipe.prompt_head.build(width, recipe.segmentation.spec.prompt_dim)
     codes = recipe.depth.spec.codebook_size if recipe.depth else 0
     heads = {name: config.build(width, codes) for name, config in recipe.heads.items()}
-    for config, part in ((recipe.vision, vision), (recipe.language, language), (recipe.depth, depth)):
-        if config is not None and part is not None:
-            load(config, part)
+    load(recipe.vision, vision)
+    load(recipe.vision_head, vision_head)
+    load(recipe.language, language)
+    if recipe.depth is not None and depth is not None:
+        load(recipe.depth, depth)
     if recipe.segmentation is not None and segmentation is not None:
         load(recipe.segmentation, segmentation)
+    if recipe.prompt_head is not None and prompt_head is not None:
+        load(recipe.prompt_head, prompt_head)
+    for name, head in heads.items():
+        load(recipe.heads[name], head)
 
     if isinstance(depth, TrainableDepthTokenizer):
         depth.freeze()

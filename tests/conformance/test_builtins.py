@@ -9,6 +9,7 @@ from tiny_hf import TEXT_VOCAB, model_json, tokenizer_folder
 from perceptio.backbones.language.decoder import DecoderConfig
 from perceptio.backbones.language.hf import HFLanguageConfig, LoRA
 from perceptio.backbones.vision.conv import ConvVisionConfig
+from perceptio.backbones.vision.internvit import InternViTConfig
 from perceptio.heads.linear import LinearHeadConfig
 from perceptio.heads.mlp import MLPHeadConfig
 from perceptio.heads.prompt_mlp import PromptMLPConfig
@@ -80,6 +81,12 @@ SUITES = {
         HFSAMSegmentationConfig(model=SMALL_HF_SAM2, image_size=32, multimask=False),
     ),
     "conv": (VisionEncoderConformance, ConvVisionConfig(image_size=(16, 24), widths=(4, 6))),
+    "internvit": (
+        VisionEncoderConformance,
+        InternViTConfig(
+            hidden_dim=8, num_layers=1, num_heads=2, feed_forward_dim=8, patch_size=4, tile_size=16
+        ),
+    ),
     "decoder": (LanguageBackboneConformance, DecoderConfig(words=("point",), hidden_dim=32, num_layers=2)),
     "hf": (
         LanguageBackboneConformance,
