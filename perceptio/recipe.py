@@ -8,6 +8,7 @@ import attrs
 
 from perceptio.errors import RecipeError
 from perceptio.interfaces import (
+    ComponentConfig,
     DepthTokenizerConfig,
     HeadConfig,
     LanguageBackboneConfig,
@@ -96,9 +97,14 @@ class TrainConfig:
             matrices that start from random values several times faster.
         warmup_steps: Linear warm-up before the cosine to zero.
         train: Parameter groups that train, such as `"language"` or `"segmentation.decoder"`; the rest is frozen.
-        precision: `"fp32"` or `"bf16"` autocast.
+        precision: `"fp32"` or `"bf16"` autocast, which computes the model in bfloat16 and leaves soft decoding, the
+            losses, the weights that train, their gradients and the optimizer's state in float32. Weights that train
+            in bfloat16 are refused: it keeps three digits, and a step smaller than that changes nothing. Frozen
+            parts may be bfloat16.
         clip: Largest norm of the gradient.
         save_every: Steps between checkpoints; the last is always saved.
+        save_base: Whether checkpoints hold what is frozen from pretrained weights, too. Without, they are small, and
+            loading reads those weights again from where the recipe names them.
     """
 
     steps: int = attrs.field(default=1000, validator=_positive)
@@ -115,6 +121,7 @@ class TrainConfig:
     seed: int = 0
     train: tuple[str, ...] = ("vision", "vision_head", "language", "segmentation", "prompt_head", "heads")
     save_every: int = attrs.field(default=500, validator=_positive)
+    save_base: bool = True
     log_every: int = attrs.field(default=10, validator=_positive)
 
 
@@ -175,6 +182,25 @@ class Recipe:
     depth_training: DepthTrainingConfig = DepthTrainingConfig()
 
     @property
+    def parts(self) -> dict[str, ComponentConfig]:
+        """The config of every part that is built, by its name in the model."""
+        named: dict[str, ComponentConfig | None] = {
+            "vision": self.vision,
+            "vision_head": self.vision_head,
+            "language": self.language,
+            "depth": self.depth,
+            "segmentation": self.segmentation,
+            "prompt_head": self.prompt_head if self.prompts_with_hidden_states else None,
+            **{f"heads.{name}": config for name, config in self.heads.items()},
+        }
+        return {name: config for name, config in named.items() if config is not None}
+
+    @property
+    def prompts_with_hidden_states(self) -> bool:
+        """Whether masks are decoded from hidden states, through `prompt_head`, and not from mask codes."""
+        return self.segmentation is not None and self.segmentation.spec.codes is None
+
+    @property
     def plan(self) -> TokenPlan:
         """The token ids that follow from the parts."""
         return TokenPlan.of(
@@ -204,8 +230,7 @@ class Recipe:
             )
         if self.answer_format == "readout" and self.depth is None:
             raise RecipeError(f"{self.name}: the readout format speaks depth codes; give a depth tokenizer.")
-        hidden_readout = self.segmentation is not None and self.segmentation.spec.codes is None
-        if hidden_readout and self.prompt_head is None:
+        if self.prompts_with_hidden_states and self.prompt_head is None:
             raise RecipeError(
                 f"{self.name}: {self.segmentation and self.segmentation.name} is prompted by hidden states; "
                 "give a prompt_head."

@@ -7,7 +7,6 @@ every other value is what its type says. Reading is strict: unknown keys and val
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -15,7 +14,7 @@ import attrs
 
 from perceptio.errors import PerceptioError, RecipeError, UnknownNameError, near_miss
 from perceptio.interfaces import ComponentConfig, Kind
-from perceptio.ops.weights import WEIGHTS
+from perceptio.ops.identity import hash_of_files
 from perceptio.recipe import Recipe
 from perceptio.registry import Registry
 
@@ -56,9 +55,7 @@ def fingerprint(value: Any, registry: Registry | None = None) -> str:
     def identity(field: "attrs.Attribute[Any]", held: Any) -> Any:
         if field.metadata.get("fingerprint") == "ignore":
             return None
-        return (
-            held if field.metadata.get("fingerprint", True) or held is None else _hash_of_weights(Path(held))
-        )
+        return held if field.metadata.get("fingerprint", True) or held is None else hash_of_files(held)
 
     document = _unstructured(value, registry or Registry.discover(), identity)
     canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -170,11 +167,3 @@ def _unstructured(
     if isinstance(value, tuple | list):
         return [_unstructured(held, registry, identity) for held in value]
     return value
-
-
-def _hash_of_weights(folder: Path) -> str:
-    file = folder / WEIGHTS
-    if not file.is_file():
-        return "absent"
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -7,7 +7,6 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from perceptio.interfaces import ComponentConfig
     from perceptio.model.perception_model import PerceptionModel
     from perceptio.recipe import Recipe
 
@@ -42,7 +41,7 @@ def run(
     ],
     set_: SetOption = None,
 ) -> None:
-    """Show what a recipe builds: parts, token ids, widths, parameters, losses, fingerprint."""
+    """Show what a recipe builds: parts, token ids, parameters, memory, losses, fingerprint. No weights are read."""
     from rich.console import Console
 
     from perceptio.model.assemble import build_model
@@ -50,12 +49,21 @@ def run(
     from perceptio.settings import load_recipe, with_settings
 
     explained = with_settings(load_recipe(recipe), settings_of(set_))
-    model = build_model(explained, load_weights=False)
+    model = build_model(explained, device="meta")
     console = Console()
-    console.print(f"[bold]{explained.name}[/bold]  fingerprint {fingerprint(explained)}\n")
-    for table in (_parts(explained, model), _tokens(model), _losses(explained), _choices(explained, model)):
+    console.print(f"[bold]{explained.name}[/bold]\n")
+    tables = (
+        _parts(explained, model),
+        _memory(explained, model),
+        _tokens(model),
+        _losses(explained),
+        _choices(explained, model),
+    )
+    for table in tables:
         console.print(table)
         console.print()
+    # Last, because weights on this machine count by their contents, which takes a while where they are large.
+    console.print(f"fingerprint {fingerprint(explained)}")
 
 
 def _parts(recipe: "Recipe", model: "PerceptionModel") -> "Table":
@@ -69,18 +77,7 @@ def _parts(recipe: "Recipe", model: "PerceptionModel") -> "Table":
         table.add_column(heading, no_wrap=True)
     for heading in ("parameters", "trained"):
         table.add_column(heading, justify="right", no_wrap=True)
-    configs: dict[str, ComponentConfig | None] = {
-        "vision": recipe.vision,
-        "vision_head": recipe.vision_head,
-        "language": recipe.language,
-        "depth": recipe.depth,
-        "segmentation": recipe.segmentation,
-        "prompt_head": recipe.prompt_head,
-    }
-    configs |= {f"heads.{name}": config for name, config in recipe.heads.items()}
-    for part, config in configs.items():
-        if config is None:
-            continue
+    for part, config in recipe.parts.items():
         name = registry.name_of(config)
         held = list(model.get_submodule(part).parameters())
         trained = sum(p.numel() for p in held if p.requires_grad)
@@ -90,6 +87,26 @@ def _parts(recipe: "Recipe", model: "PerceptionModel") -> "Table":
     total, trained = sum(p.numel() for p in everything), sum(p.numel() for p in everything if p.requires_grad)
     table.add_section()
     table.add_row("total", "", "", f"{total:,}", f"{trained:,}")
+    return table
+
+
+def _memory(recipe: "Recipe", model: "PerceptionModel") -> "Table":
+    from rich.table import Table
+
+    from perceptio.training.memory import GIB, MemoryPlan
+
+    plan = MemoryPlan.of(model, recipe.train)
+    table = Table(box=None, title="Memory, without activations and caches", padding=(0, 1), pad_edge=False)
+    table.add_column("to")
+    table.add_column("GiB", justify="right", no_wrap=True)
+    table.add_column("of")
+    table.add_row("serve", f"{plan.weights / GIB:.2f}", "weights")
+    parts = (("weights", plan.weights), ("gradients", plan.gradients), ("optimizer", plan.optimizer))
+    table.add_row(
+        "train",
+        f"{plan.training / GIB:.2f}",
+        ", ".join(f"{name} {size / GIB:.2f}" for name, size in parts),
+    )
     return table
 
 
@@ -134,7 +151,15 @@ def _choices(recipe: "Recipe", model: "PerceptionModel") -> "Table":
             f"{spec.num_codes} of {spec.codebook_size}, {recipe.codes_per_step} a step; {meaning}",
         )
     table.add_row("answer format", recipe.answer_format)
-    table.add_row("vision tokens", f"{recipe.vision.num_features(height, width)} for {height}x{width} pixels")
+    table.add_row(
+        "tokens per image", f"{recipe.vision.num_features(height, width)} for {height}x{width} pixels"
+    )
+    perceived = {
+        "segmentation": f"{len(model.plan.segmentation) + model.plan.mask_length} an object",
+        "depth": f"{recipe.depth.spec.num_codes + 2 if recipe.depth else 0} a depth map",
+    }
+    if recipe.order:
+        table.add_row("tokens of perception", ", ".join(perceived[part] for part in recipe.order))
     table.add_row("trains", ", ".join(recipe.train.train))
     table.add_row("parameter groups", ", ".join(sorted(model.parameter_groups())))
     steps = f"{recipe.train.steps} steps of {recipe.train.batch_size} conversations, {recipe.train.precision}"

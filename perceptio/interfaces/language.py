@@ -158,6 +158,15 @@ class LanguageBackbone(nn.Module, ABC):
         """An empty cache for `max_length` keys per row, opaque to everyone else; `layout.past_B` is its cursor."""
 
 
+@runtime_checkable
+class MergeableAdapters(Protocol):
+    """A language backbone whose adapters can become part of the weights that they adapt."""
+
+    def merge(self) -> None:
+        """Fold the adapters in, in place; what is left is what the config `without_adapters` builds."""
+        ...
+
+
 @attrs.frozen(kw_only=True)
 class LanguageBackboneConfig(ComponentConfig, ABC):
     """Config of a language backbone."""
@@ -177,6 +186,14 @@ class LanguageBackboneConfig(ComponentConfig, ABC):
         The default needs no files.
         """
         return self
+
+    def without_adapters(self) -> Self:
+        """The config of a backbone whose adapters have been merged; see `MergeableAdapters`.
+
+        The default takes away what is in the field `lora`.
+        """
+        changes: dict[str, Any] = {"lora": None} if "lora" in attrs.fields_dict(type(self)) else {}
+        return attrs.evolve(self, **changes)
 
 
 def text_positions(start: float, length: int, axes: int) -> Tensor:

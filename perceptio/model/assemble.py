@@ -3,13 +3,13 @@
 import logging
 import math
 from fnmatch import fnmatch
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from perceptio.errors import RecipeError, UnknownNameError
 from perceptio.interfaces import (
-    ComponentConfig,
     DepthTokenizer,
     LanguageBackbone,
     TrainableDepthTokenizer,
@@ -22,26 +22,33 @@ from perceptio.vocabulary import TokenPlan
 logger = logging.getLogger(__name__)
 
 
-def build_model(recipe: Recipe, *, load_weights: bool = True) -> PerceptionModel:
+def build_model(
+    recipe: Recipe, *, load_weights: bool = True, device: Literal["cpu", "meta"] = "cpu"
+) -> PerceptionModel:
     """Build the model that a recipe describes.
 
     Args:
         recipe: The recipe; it is checked first.
         load_weights: Whether parts read the trained weights they name. False leaves every part at random values,
             for a checkpoint to fill.
+        device: Where the model is built. `"meta"` gives names, shapes and what trains, of the largest model in
+            seconds: no file is read, and there are no values.
 
     Returns:
-        The model on the CPU, with the parameters that `recipe.train.train` names requiring gradients.
+        The model, with the parameters that `recipe.train.train` names requiring gradients.
 
     Raises:
         RecipeError: Parts do not fit, or `train` names an unknown group.
     """
     recipe.check()
+    with torch.device(device):
+        model = _assembled(recipe, load_weights and device != "meta")
+    select_trained(model, recipe.train.train)
+    return model
 
-    def load(config: ComponentConfig, part: nn.Module) -> None:
-        if load_weights and not config.load_weights(part):
-            logger.info("%s:%s starts from random values.", config.kind, config.name)
 
+def _assembled(recipe: Recipe, load_weights: bool) -> PerceptionModel:
+    """The parts, built on the default device, filled, and put together."""
     vision = recipe.vision.build()
     language = recipe.language.build()
     width = recipe.language.spec.hidden_dim
@@ -49,25 +56,23 @@ def build_model(recipe: Recipe, *, load_weights: bool = True) -> PerceptionModel
     depth = recipe.depth.build() if recipe.depth else None
     segmentation = recipe.segmentation.build() if recipe.segmentation else None
     prompt_head = None
-    if (
-        recipe.segmentation is not None
-        and recipe.prompt_head is not None
-        and recipe.segmentation.spec.codes is None
-    ):
+    if recipe.segmentation and recipe.prompt_head and recipe.prompts_with_hidden_states:
         prompt_head = recipe.prompt_head.build(width, recipe.segmentation.spec.prompt_dim)
     codes = recipe.depth.spec.codebook_size if recipe.depth else 0
     heads = {name: config.build(width, codes) for name, config in recipe.heads.items()}
-    load(recipe.vision, vision)
-    load(recipe.vision_head, vision_head)
-    load(recipe.language, language)
-    if recipe.depth is not None and depth is not None:
-        load(recipe.depth, depth)
-    if recipe.segmentation is not None and segmentation is not None:
-        load(recipe.segmentation, segmentation)
-    if recipe.prompt_head is not None and prompt_head is not None:
-        load(recipe.prompt_head, prompt_head)
-    for name, head in heads.items():
-        load(recipe.heads[name], head)
+    parts: dict[str, nn.Module | None] = {
+        "vision": vision,
+        "vision_head": vision_head,
+        "language": language,
+        "depth": depth,
+        "segmentation": segmentation,
+        "prompt_head": prompt_head,
+    }
+    parts |= {f"heads.{name}": head for name, head in heads.items()}
+    for name, config in recipe.parts.items():
+        part = parts[name]
+        if load_weights and part is not None and not config.load_weights(part):
+            logger.info("%s (%s:%s) starts from random values.", name, config.kind, config.name)
 
     if isinstance(depth, TrainableDepthTokenizer):
         depth.freeze()
@@ -75,7 +80,7 @@ def build_model(recipe: Recipe, *, load_weights: bool = True) -> PerceptionModel
     plan = recipe.plan
     language.resize_vocabulary(plan.size)
     _initialize_new_rows(language, plan, depth)
-    model = PerceptionModel(
+    return PerceptionModel(
         recipe,
         vision=vision,
         vision_head=vision_head,
@@ -85,8 +90,6 @@ def build_model(recipe: Recipe, *, load_weights: bool = True) -> PerceptionModel
         prompt_head=prompt_head,
         heads=heads,
     )
-    select_trained(model, recipe.train.train)
-    return model
 
 
 def select_trained(model: PerceptionModel, names: tuple[str, ...]) -> None:

@@ -5,6 +5,7 @@ N objects, s special tokens per object, P prompt width, L depth codes, K codeboo
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -26,9 +27,12 @@ from perceptio.interfaces import (
 )
 from perceptio.ops.images import stack_resized
 from perceptio.recipe import Recipe
+from perceptio.registry import Registry
 from perceptio.vocabulary import TokenPlan
 
 if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
     from perceptio.model.answer import Answer
     from perceptio.model.generation import GenerationSettings
 
@@ -90,7 +94,7 @@ class PerceptionModel(nn.Module):
     def encode_vision(self, images: Sequence[Tensor]) -> VisionFeatures:
         """Features of images, each RGB [3, H, W] in [0, 1], projected to the width of the language model."""
         features = self.vision(images)
-        return attrs.evolve(features, features_MD=self.vision_head(features.features_MD))
+        return attrs.evolve(features, features_MD=_through(self.vision_head, features.features_MD))
 
     def encode_segmentation(self, images: Sequence[Tensor]) -> Any:
         """The segmentation tokenizer's features of images, each RGB [3, H, W] in [0, 1]."""
@@ -100,7 +104,7 @@ class PerceptionModel(nn.Module):
     def decode_masks(self, features: Any, hidden_NsD: Tensor, image_index_N: Tensor) -> MaskPrediction:
         """Masks of N objects from the hidden states of their special tokens."""
         assert self.segmentation is not None and self.prompt_head is not None
-        return self.segmentation.decode(features, self.prompt_head(hidden_NsD), image_index_N)
+        return self.segmentation.decode(features, _through(self.prompt_head, hidden_NsD), image_index_N)
 
     def forward(self, batch: Batch, reads: Collection[str]) -> PerceptionOutput:
         """Run the parts over packed conversations, once each.
@@ -130,7 +134,7 @@ class PerceptionModel(nn.Module):
             fields["masks"] = self.decode_masks(features, hidden_TD[batch.prompt_rows_Ns], index_N)
         if vision is not None:
             fields["heads"] = {
-                name: head(vision.features_MD)
+                name: _through(head, vision.features_MD)
                 for name, head in self.heads.items()
                 if f"heads.{name}" in reads
             }
@@ -158,7 +162,8 @@ class PerceptionModel(nn.Module):
             if "soft_depth_S1HW" in reads:
                 assert self.depth is not None and self.plan.depth is not None
                 code_logits_SLK = logits_SNV[:, 1:-1, self.plan.depth.codes.slice]
-                fields["soft_depth_S1HW"] = self.depth.soft_decode(code_logits_SLK.float().softmax(-1))
+                with torch.autocast(hidden_TD.device.type, enabled=False):
+                    fields["soft_depth_S1HW"] = self.depth.soft_decode(code_logits_SLK.float().softmax(-1))
         return fields
 
     def ask(
@@ -195,3 +200,97 @@ class PerceptionModel(nn.Module):
         from perceptio.model.answer import ask_batch
 
         return ask_batch(self, questions, settings)
+
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        *,
+        max_shard_size: int | str = "5GB",
+        merge_adapters: bool = False,
+        adapters_only: bool = False,
+        results: "Mapping[str, Any] | Path | str | None" = None,
+        license: str | None = None,
+    ) -> None:
+        """Write a checkpoint with a model card, in place of whatever the folder held.
+
+        Args:
+            folder: Where; it is untouched when anything fails.
+            max_shard_size: Above which weights are written into several files.
+            merge_adapters: Fold the language backbone's adapters into its weights first. This model, too, has none
+                afterwards.
+            adapters_only: Leave out what parts read from the pretrained weights they name and do not train.
+            results: Figures for the card, by data set, or the `metrics.json` that `perceptio eval` wrote.
+            license: For the card; None: "apache-2.0", or "other" where parts come from pretrained weights.
+
+        Raises:
+            CheckpointError: The folder cannot be written, or there are no adapters to merge or nothing to leave out.
+        """
+        from perceptio.model.publish import save_pretrained
+
+        save_pretrained(
+            self,
+            folder,
+            max_shard_size=max_shard_size,
+            merge_adapters=merge_adapters,
+            adapters_only=adapters_only,
+            results=results,
+            license=license,
+        )
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        registry: Registry | None = None,
+        weights: Mapping[str, str] | None = None,
+    ) -> "PerceptionModel":
+        """The model in a folder or a repository of the Hugging Face hub, in eval mode on the CPU.
+
+        Args:
+            name: A folder, or a hub id, whose files are fetched once and kept.
+            registry: Where component names are looked up; None: built-ins and installed plugins.
+            weights: Where pretrained weights lie on this machine, by part; see `perceptio.load`.
+
+        Raises:
+            CheckpointError: It cannot be found, fetched or built, or is no whole model.
+        """
+        from perceptio.model.publish import from_pretrained
+
+        return from_pretrained(name, registry=registry, weights=weights)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        api: "HfApi | None" = None,
+        **saving: Any,
+    ) -> str:
+        """Upload a checkpoint with a model card to the Hugging Face hub.
+
+        Args:
+            repo_id: `owner/name`; it is created where there is none.
+            private: Whether a new repository is hidden from others.
+            token: Who writes; None: who is logged in.
+            api: How the hub is reached; None: `HfApi(token=token)`.
+            saving: Settings of `save_pretrained`.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            CheckpointError: The model cannot be saved so, or the hub cannot be reached or refuses.
+        """
+        from huggingface_hub import HfApi
+
+        from perceptio.model.publish import push_to_hub
+
+        return push_to_hub(self, repo_id, api=api or HfApi(token=token), private=private, **saving)
+
+
+def _through(head: nn.Module, x: Tensor) -> Tensor:
+    """A head's output, in the precision of its own weights: parts may be of different ones."""
+    weight = next(head.parameters(), None)
+    return head(x if weight is None else x.to(weight.dtype))

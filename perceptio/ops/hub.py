@@ -9,6 +9,22 @@ from perceptio.errors import CheckpointError
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
+def find(weights: str) -> Path | None:
+    """The folder or file that `weights` names, where it is on this machine; the hub is not asked."""
+    path = Path(weights).expanduser()
+    if path.exists():
+        return path
+    if not HUB_ID.fullmatch(weights):
+        return None
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(weights, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+
+
 def resolve(weights: str, patterns: Sequence[str]) -> Path:
     """The folder or file that `weights` names.
 

@@ -6,7 +6,7 @@ import os
 import pickle
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -51,17 +51,40 @@ def replacing(folder: Path) -> Iterator[Path]:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def write_weights(module: nn.Module, path: Path) -> None:
-    """Write a module's parameters and buffers.
+def tensors_of(module: nn.Module) -> dict[str, Tensor]:
+    """A module's parameters and buffers, by the names `load_state_dict` takes; tied ones once, by their first."""
+    held: dict[int, str] = {}
+    state = module.state_dict(keep_vars=True)
+    return {name: value for name, value in state.items() if held.setdefault(id(value), name) == name}
+
+
+def write_weights(tensors: Mapping[str, Tensor], folder: Path, *, max_shard_size: int | str = "5GB") -> None:
+    """Write tensors as safetensors: one file, or shards and their index. Never more than a shard is held twice.
+
+    Args:
+        tensors: What is written, by name.
+        folder: Where.
+        max_shard_size: Bytes, or a text such as `"5GB"`, above which another file is begun.
 
     Raises:
-        CheckpointError: The disk is full or the place cannot be written.
+        CheckpointError: The disk is full, the place cannot be written, or `max_shard_size` is no size.
     """
-    tensors = {name: value.detach().contiguous().cpu() for name, value in module.state_dict().items()}
+    from huggingface_hub import split_torch_state_dict_into_shards
+
+    values = {name: value.detach() for name, value in tensors.items()}
     try:
-        save_file(tensors, path)
+        split = split_torch_state_dict_into_shards(values, max_shard_size=max_shard_size)
+    except ValueError as error:
+        raise CheckpointError(f"max_shard_size is {max_shard_size!r}; write bytes, or say '5GB'.") from error
+    try:
+        for file, names in split.filename_to_tensors.items():
+            shard = {name: values[name].contiguous().cpu() for name in names}
+            save_file(shard, folder / file, metadata={"format": "pt"})
+        if split.is_sharded:
+            index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
+            (folder / INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
     except Exception as error:
-        raise CheckpointError(_why(error, path)) from error
+        raise CheckpointError(_why(error, folder)) from error
 
 
 def read_weights(module: nn.Module, path: Path) -> None:
@@ -92,6 +115,8 @@ def load_tensors(
     module: nn.Module,
     sources: Path | Sequence[Path] | Mapping[str, Tensor],
     rename: Rename | Mapping[str, str | None] | None = None,
+    *,
+    elsewhere: Collection[str] = (),
 ) -> None:
     """Fill a module with the tensors of files, each of them, or none.
 
@@ -103,6 +128,7 @@ def load_tensors(
         sources: Safetensors files, or folders that hold `model.safetensors` or its shards and their index; or the
             tensors themselves, for instance those of `read_pickled`.
         rename: From names in the files to names in the module; a mapping leaves the names it lacks as they are.
+        elsewhere: Names in the module that get their values from somewhere else and need not be there.
 
     Raises:
         CheckpointError: A file is missing or broken, or the tensors are not the module's: all are named.
@@ -125,7 +151,7 @@ def load_tensors(
                 elif problem := arrival.problem(header, wanted):
                     problems.append(problem)
                 arrivals[part.name] = arrival
-    problems += _missing(wanted, arrivals)
+    problems += _missing(wanted, {*arrivals, *elsewhere})
     problems = problems or _torn_ties(wanted, arrivals)
     if problems:
         where = ", ".join(shard.where for shard in shards)
@@ -264,12 +290,12 @@ def _place(value: Tensor) -> tuple[int, torch.Size]:
     return value.data_ptr(), value.shape
 
 
-def _missing(wanted: Mapping[str, Tensor], arrivals: Mapping[str, _Arrival]) -> list[str]:
-    filled = {_place(wanted[name]) for name in arrivals if name in wanted}
+def _missing(wanted: Mapping[str, Tensor], coming: Collection[str]) -> list[str]:
+    filled = {_place(wanted[name]) for name in coming if name in wanted}
     return [
         f"{name} is missing"
         for name, value in wanted.items()
-        if name not in arrivals and not (value.numel() and _place(value) in filled)
+        if name not in coming and not (value.numel() and _place(value) in filled)
     ]
 
 

@@ -36,6 +36,21 @@ class ComponentConformance:
         registry = Registry.discover()
         assert from_json(to_json(self.config, registry), registry) == self.config
 
+    def fresh(self) -> nn.Module:
+        """The part as its config builds it."""
+        return self.config.build()
+
+    def test_its_outline_can_be_built_on_the_meta_device(self) -> None:
+        """Names, shapes and types without values or files: what `perceptio explain` counts in the largest model."""
+        with torch.device("meta"):
+            outline = self.fresh()
+        outlined, held = (
+            {name: (value.shape, value.dtype) for name, value in part.state_dict().items()}
+            for part in (outline.train(), self.fresh())
+        )
+        assert outlined == held
+        assert all(parameter.is_meta for parameter in outline.parameters() if parameter.numel() > 10_000)
+
 
 def seeded(seed: int = 0) -> torch.Generator:
     """A generator of random numbers of its own."""

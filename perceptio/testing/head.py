@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import torch
 
-from perceptio.interfaces import HeadConfig, Kind
+from perceptio.interfaces import Head, HeadConfig, Kind
 from perceptio.testing.component import ComponentConformance, assert_near, seeded
 
 
@@ -14,10 +14,14 @@ class HeadConformance(ComponentConformance):
     config: ClassVar[HeadConfig]
     kind = Kind.HEAD
 
+    def fresh(self) -> Head:
+        """A head of 12 numbers to 5."""
+        return self.config.build(12, 5)
+
     def test_it_maps_vectors_of_any_arrangement(self) -> None:
         """(..., 12) -> (..., 5), each vector on its own; none at all is legal."""
         torch.manual_seed(0)
-        head = self.config.build(12, 5).eval()
+        head = self.fresh().eval()
         x = torch.randn(2, 3, 12, generator=seeded()) * torch.tensor([1.0, 50.0])[:, None, None]
         out = head(x)
         assert out.shape == (2, 3, 5)
@@ -27,7 +31,7 @@ class HeadConformance(ComponentConformance):
     def test_it_trains(self) -> None:
         """Gradients reach every parameter and the input."""
         torch.manual_seed(0)
-        head, x = self.config.build(12, 5), torch.randn(8, 12, generator=seeded()).requires_grad_()
+        head, x = self.fresh(), torch.randn(8, 12, generator=seeded()).requires_grad_()
         head(x).square().sum().backward()
         assert x.grad is not None and bool(x.grad.any())
         assert all(p.grad is not None for p in head.parameters())

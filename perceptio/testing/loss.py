@@ -54,7 +54,7 @@ class LossConformance(ComponentConformance):
     kind = Kind.LOSS
     grid: ClassVar[tuple[int, int]] = (2, 2)
 
-    def built(self) -> Loss:
+    def fresh(self) -> Loss:
         """The loss for a block of four codes out of eight."""
         return self.config.build(BLOCK)
 
@@ -85,12 +85,15 @@ class LossConformance(ComponentConformance):
             masks_NHW=(torch.rand(objects, PIXELS, PIXELS, generator=random) > 0.5).float(),
         )
 
-    def output(self, seed: int = 1) -> tuple[PerceptionOutput, dict[str, Tensor]]:
-        """What a model might have computed, and the tensors in it that a loss may read, by name."""
-        random = seeded(seed)
+    def output(self, dtype: torch.dtype = torch.float32) -> tuple[PerceptionOutput, dict[str, Tensor]]:
+        """What a model might have computed, and the tensors in it that a loss may read, by name.
+
+        The values are the same in every `dtype`: those that bfloat16 holds.
+        """
+        random = seeded(1)
 
         def tensor(*shape: int) -> Tensor:
-            return torch.randn(shape, generator=random).requires_grad_()
+            return torch.randn(shape, generator=random).bfloat16().to(dtype).requires_grad_()
 
         leaves = {
             "text_logits_RV": tensor(TEXTS, VOCABULARY),
@@ -102,7 +105,7 @@ class LossConformance(ComponentConformance):
         }
         heads = {
             name.removeprefix("heads."): tensor(IMAGES * BLOCK.length, BLOCK.codes.size)
-            for name in self.built().reads
+            for name in self.fresh().reads
             if name.startswith("heads.")
         }
         h, w = self.grid
@@ -122,22 +125,22 @@ class LossConformance(ComponentConformance):
         )
         return made, leaves | {f"heads.{name}": value for name, value in heads.items()}
 
-    def value(self) -> tuple[LossValue, dict[str, Tensor]]:
+    def value(self, dtype: torch.dtype = torch.float32) -> tuple[LossValue, dict[str, Tensor]]:
         """The loss of the made-up batch, and the leaves it was computed from."""
         torch.manual_seed(0)
-        made, leaves = self.output()
-        return self.built()(made, self.batch()), leaves
+        made, leaves = self.output(dtype)
+        return self.fresh()(made, self.batch()), leaves
 
     def test_it_reads_fields_that_there_are(self) -> None:
         """`reads` names fields of `PerceptionOutput`, or named heads; `needs` names parts."""
         fields = {field.name for field in attrs.fields(PerceptionOutput)} - {"heads"}
-        loss = self.built()
+        loss = self.fresh()
         assert loss.reads and all(name in fields or name.startswith("heads.") for name in loss.reads)
         assert set(self.config.needs) <= {"depth", "segmentation"}
 
     def test_its_count_is_known_beforehand(self) -> None:
         """The count follows from the batch alone, agrees with the value's, and is 0 where there is nothing."""
-        loss = self.built()
+        loss = self.fresh()
         value, _ = self.value()
         assert value.count == loss.count(self.batch()) > 0
         assert loss.count(self.batch(empty=True)) == 0
@@ -147,7 +150,7 @@ class LossConformance(ComponentConformance):
         value, leaves = self.value()
         assert value.total.shape == () and bool(value.total.isfinite())
         value.total.backward()
-        reads = set(self.built().reads)
+        reads = set(self.fresh().reads)
         for name, leaf in leaves.items():
             reached, field = leaf.grad is not None and bool(leaf.grad.any()), name.removesuffix(".quality")
             assert reached or field in ("vision", "masks") or field not in reads, (
@@ -156,6 +159,15 @@ class LossConformance(ComponentConformance):
             assert not reached or field in reads, (
                 f"A gradient reaches {name}, which the loss does not name in `reads`."
             )
+
+    def test_it_is_computed_in_float32_whatever_the_model_computes_in(self) -> None:
+        """The same predictions in bfloat16 lose the same, to the last digits, with finite gradients."""
+        value, _ = self.value()
+        low, leaves = self.value(torch.bfloat16)
+        assert low.total.dtype == torch.float32, f"It is a {low.total.dtype}: call .float() on what it reads."
+        torch.testing.assert_close(low.total, value.total, rtol=1e-6, atol=1e-6)
+        low.total.backward()
+        assert all(bool(leaf.grad.isfinite().all()) for leaf in leaves.values() if leaf.grad is not None)
 
     def test_metrics_are_detached_scalars(self) -> None:
         """Metrics are sums over the same items, kept out of the graph."""
@@ -169,7 +181,7 @@ class LossConformance(ComponentConformance):
         before = {name: leaf.detach().clone() for name, leaf in leaves.items()}
         batch = self.batch()
         torch.manual_seed(0)
-        self.built()(made, batch)
+        self.fresh()(made, batch)
         assert all(torch.equal(leaf, before[name]) for name, leaf in leaves.items())
         untouched = self.batch()
         for field in attrs.fields(Batch):
@@ -196,4 +208,4 @@ class LossConformance(ComponentConformance):
             heads={name: leaves[f"heads.{name}"] for name in made.heads},
         )
         torch.manual_seed(0)
-        assert float(self.built()(moved, self.batch()).total) < float(value.total)
+        assert float(self.fresh()(moved, self.batch()).total) < float(value.total)

@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from perceptio.errors import CheckpointError, UnknownNameError, near_miss
+from perceptio.errors import CheckpointError, RecipeError, UnknownNameError, near_miss
 from perceptio.model.perception_model import PerceptionModel
 from perceptio.recipe import TrainConfig
 
@@ -26,6 +26,7 @@ class Optimizers:
 
     Raises:
         UnknownNameError: `lr_scale` names a part, or `muon` a group, that the model has not.
+        RecipeError: A parameter that trains is not float32.
     """
 
     def __init__(self, model: PerceptionModel, config: TrainConfig) -> None:
@@ -35,16 +36,19 @@ class Optimizers:
         for name in config.lr_scale:
             if name not in parts:
                 raise UnknownNameError(f"lr_scale names the part {name!r}{near_miss(name, parts)}")
-        for name in config.muon:
-            if name not in groups:
-                raise UnknownNameError(f"muon names the parameter group {name!r}{near_miss(name, groups)}")
-        matrix_lr = {id(p): lr for name, lr in config.muon.items() for p in groups[name] if p.ndim == 2}
+        matrix_lr = muon_rates(model, config)
         exempt = {id(p) for name, ps in groups.items() if name.endswith("vocabulary") for p in ps}
         adamw: dict[tuple[float, float], list[nn.Parameter]] = {}
         muon: dict[float, list[nn.Parameter]] = {}
         for name, parameter in model.named_parameters():
             if not parameter.requires_grad:
                 continue
+            if parameter.dtype != torch.float32:
+                raise RecipeError(
+                    f"{name} is to train and its weights are {str(parameter.dtype).removeprefix('torch.')}, in which "
+                    'small steps are rounded away: build its part in float32 (train.precision="bf16" computes in '
+                    "bfloat16 all the same), or leave it out of train."
+                )
             if id(parameter) in matrix_lr:
                 muon.setdefault(matrix_lr[id(parameter)], []).append(parameter)
                 continue
@@ -110,6 +114,19 @@ class Optimizers:
             if name not in states:
                 raise CheckpointError(f"{path} has no state for {name}; train again without --resume.")
             owners[id(parameter)].state[parameter] = _on_device(states[name], parameter)
+
+
+def muon_rates(model: PerceptionModel, config: TrainConfig) -> dict[int, float]:
+    """Peak learning rate of every matrix that is Muon's, by its id.
+
+    Raises:
+        UnknownNameError: `muon` names a group that the model has not.
+    """
+    groups = model.parameter_groups()
+    for name in config.muon:
+        if name not in groups:
+            raise UnknownNameError(f"muon names the parameter group {name!r}{near_miss(name, groups)}")
+    return {id(p): lr for name, lr in config.muon.items() for p in groups[name] if p.ndim == 2}
 
 
 def learning_rate_at(step: int, config: TrainConfig) -> float:

@@ -23,6 +23,7 @@ from perceptio.model.perception_model import PerceptionModel
 from perceptio.ops.interrupts import interrupt_flag
 from perceptio.recipe import Recipe, TrainConfig
 from perceptio.serialize import fingerprint
+from perceptio.training.memory import advice_when_out_of_memory, peak_memory
 from perceptio.training.objective import Objective, Terms
 from perceptio.training.optimizer import Optimizers, learning_rate_at
 from perceptio.training.targets import encode_depth
@@ -139,7 +140,7 @@ class Trainer:
         for batch in micro:
             with self.accelerator.autocast():
                 output = self.wrapped(batch, self.objective.reads)
-                terms = self.objective(output, batch, counts)
+            terms = self.objective(output, batch, counts)  # In float32, whatever the model computes in.
             self.accelerator.backward(self._with_every_parameter(terms))
             self._accumulate(terms)
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), train.clip)
@@ -182,7 +183,8 @@ class Trainer:
                 "checkpoint is kept; lower train.lr, or look for broken targets with `perceptio data check`."
             )
         lr = learning_rate_at(self.step - 1, self.recipe.train) * self.recipe.train.lr
-        metrics = {**means, "lr": lr, "seconds_per_step": seconds}
+        memory = peak_memory(self.accelerator.device)
+        metrics = {**means, "lr": lr, "seconds_per_step": seconds, **memory}
         for name, value in metrics.items():
             board.add_scalar(name, value, self.step)
         with open(self.out / METRICS, "a", encoding="utf-8") as file:
@@ -200,7 +202,8 @@ class Trainer:
             state = {"step": self.step, "steps": self.recipe.train.steps}
             (folder / "training.json").write_text(json.dumps(state), encoding="utf-8")
 
-        save(self.model, self.out / CHECKPOINT, add=add_state)
+        adapters_only = not self.recipe.train.save_base
+        save(self.model, self.out / CHECKPOINT, add=add_state, adapters_only=adapters_only)
 
     def _resumed(self) -> PerceptionModel:
         folder = self.out / CHECKPOINT
@@ -224,8 +227,13 @@ def train(
     resume: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> PerceptionModel:
-    """Train what a recipe describes into a folder; see `Trainer`."""
-    return Trainer(recipe, Path(out), resume=resume, progress=progress).run()
+    """Train what a recipe describes into a folder; see `Trainer`.
+
+    Raises:
+        TrainingError: As `Trainer.run` does, or the device runs out of memory; the message says what to lower.
+    """
+    with advice_when_out_of_memory(recipe.train):
+        return Trainer(recipe, Path(out), resume=resume, progress=progress).run()
 
 
 def _added(old: tuple[Tensor, int] | None, new: tuple[Tensor, int]) -> tuple[Tensor, int]:

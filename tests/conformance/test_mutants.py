@@ -176,6 +176,11 @@ def greedy_reader(part, forward, output, batch):
     return attrs.evolve(value, total=value.total + 0.1 * output.depth_logits_SNV.square().mean())
 
 
+def low_precision(part, forward, output, batch):
+    value = forward(output, batch)
+    return attrs.evolve(value, total=value.total.to(output.text_logits_RV.dtype).float())
+
+
 def changing(part, forward, output, batch):
     batch.text_targets_R.zero_()
     return forward(output, batch)
@@ -210,6 +215,7 @@ MUTANTS = [
     (HeadConformance, MLPHeadConfig(), "forward", mixed),
     (LossConformance, NextTokenConfig(), "forward", averaged),
     (LossConformance, NextTokenConfig(), "forward", greedy_reader),
+    (LossConformance, NextTokenConfig(), "forward", low_precision),
     (LossConformance, NextTokenConfig(), "forward", changing),
 ]
 

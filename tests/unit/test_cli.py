@@ -95,6 +95,8 @@ def test_explain_shows_what_will_be_built(run):
         "<depth_start>",
         "depth_token",
         "5 a step",
+        "tokens per image",
+        "optimizer 0.01",
         "fingerprint",
     ):
         assert shown in out, shown

@@ -103,7 +103,8 @@ class AutoencoderDepthTokenizer(CodebookDepthTokenizer):
         self.encoder = encoder
         self.quantizer = quantizer
         self.decoder = decoder
-        self.register_buffer("frozen", torch.tensor(False))
+        # The host reads it, even of a tokenizer that is built on the meta device.
+        self.register_buffer("frozen", torch.tensor(False, device="cpu"))
         self.register_load_state_dict_post_hook(_stay_frozen)
 
     @property

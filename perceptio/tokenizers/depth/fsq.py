@@ -36,8 +36,10 @@ class FiniteScalarQuantizer(Quantizer):
 
         super().__init__()
         self.levels = levels
-        self.fsq = FSQ(levels=list(levels), dim=latent_dim)
-        self.register_buffer("started", torch.tensor(not self.fsq.has_projections))
+        # The library reads values while it builds, which the meta device has none of.
+        with torch.device("cpu"):
+            self.fsq = FSQ(levels=list(levels), dim=latent_dim)
+        self.register_buffer("started", torch.tensor(not self.fsq.has_projections, device="cpu"))
 
     @property
     def codebook_KC(self) -> Tensor:

@@ -10,6 +10,7 @@ from perceptio.errors import RecipeError, UnknownNameError
 from perceptio.losses.depth_tokens import DepthTokenConfig
 from perceptio.model.assemble import build_model, select_trained
 from perceptio.recipe import Weighted
+from perceptio.settings import load_recipe
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +67,20 @@ def test_cells_start_by_where_they_lie():
     rows = model.language.embed(torch.arange(h * w) + model.plan.cells.start).detach()
     neighbor, corner = (rows[0] - rows[1]).norm(), (rows[0] - rows[h * w - 1]).norm()
     assert neighbor < corner
+
+
+@pytest.mark.parametrize("quantizer", ["vqvae", "fsq"])
+def test_on_the_meta_device_a_model_has_names_shapes_and_what_trains_and_reads_nothing(quantizer):
+    recipe = load_recipe("perceptio_tiny" if quantizer == "vqvae" else "fsq_depth")
+    absent = attrs.evolve(recipe, depth=attrs.evolve(recipe.depth, weights="nowhere/at-all"))
+    outline, whole = build_model(absent, device="meta"), build_model(recipe)
+    assert all(parameter.is_meta for parameter in outline.parameters() if parameter.requires_grad)
+    shapes, real = (
+        {name: (value.shape, value.dtype) for name, value in model.state_dict().items()}
+        for model in (outline, whole)
+    )
+    assert shapes == real
+    assert trained(outline) == trained(whole)
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def edit(folder, change):
     [
         (truncate, "is not a whole safetensors file"),
         (foreign_weights, "other.weight is not a part of this model"),
-        (lambda folder: (folder / "model.safetensors").unlink(), "There are no weights at"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "There are no weights in"),
         (lambda folder: (folder / "recipe.json").unlink(), "holds no checkpoint"),
         (lambda folder: (folder / "recipe.json").write_text("{"), "is not a checkpoint of this library"),
         (lambda folder: edit(folder, lambda d: d.update(format=7)), "has format 7; this version reads 1"),

@@ -7,6 +7,8 @@ import signal
 import attrs
 import pytest
 import torch
+from pretrained import PLUGIN, PretrainedVisionConfig, write_base
+from safetensors import safe_open
 from small import scenes_folder, small_recipe
 
 from perceptio.errors import CheckpointError, RecipeError, TrainingError, UnknownNameError
@@ -37,7 +39,8 @@ def test_a_run_leaves_a_checkpoint_metrics_and_curves(folder, tmp_path):
     assert all(p.steps == 6 and p.seconds > 0 for p in seen)
     lines = [json.loads(line) for line in (tmp_path / "run" / METRICS).read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
-    assert {"next_token", "depth_token", "mask_bce", "cell_codes", "lr", "loss"} <= lines[-1].keys()
+    shown = {"next_token", "depth_token", "mask_bce", "cell_codes", "lr", "loss", "peak_resident_gib"}
+    assert shown <= lines[-1].keys()
     assert any((tmp_path / "run" / "tensorboard").iterdir())
     assert_same_weights(weights_of(load(tmp_path / "run")), weights_of(model))
 
@@ -71,6 +74,26 @@ def test_a_resumed_run_ends_bit_identical(folder, tmp_path):
     assert_same_weights(weights_of(whole), weights_of(resumed))
     steps = [json.loads(line)["step"] for line in (tmp_path / "cut" / METRICS).read_text().splitlines()]
     assert steps == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_run_without_the_base_in_its_checkpoints_goes_on_just_so(folder, tmp_path, monkeypatch):
+    (tmp_path / "acme.py").write_text(PLUGIN)
+    monkeypatch.setenv("PERCEPTIO_PLUGIN_FILES", str(tmp_path / "acme.py"))
+    vision = PretrainedVisionConfig(weights=write_base(tmp_path / "base")["vision"])
+    recipe = small_recipe(folder, vision=vision)
+    trained = tuple(name for name in recipe.train.train if name != "vision")
+    recipe = attrs.evolve(recipe, train=attrs.evolve(recipe.train, train=trained, save_base=False))
+    whole = train(recipe, tmp_path / "whole")
+
+    def stop_after_two(progress: Progress) -> None:
+        if progress.step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "cut", progress=stop_after_two)
+    with safe_open(tmp_path / "cut" / "checkpoint" / "model.safetensors", framework="pt") as file:
+        assert not any(name.startswith("vision.") for name in file.keys())  # noqa: SIM118
+    assert_same_weights(weights_of(whole), weights_of(train(recipe, tmp_path / "cut", resume=True)))
 
 
 def test_another_recipe_does_not_resume_the_checkpoint(folder, tmp_path):

@@ -1,0 +1,71 @@
+"""What a model has from pretrained weights that its recipe names, and what it has of its own."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+from torch import Tensor, nn
+
+from perceptio.errors import CheckpointError, near_miss
+from perceptio.model.perception_model import PerceptionModel
+from perceptio.ops.weights import tensors_of
+from perceptio.recipe import Recipe
+
+ADDED = ("lora", "vocabulary")
+"""Groups that no pretrained weights hold, frozen or not."""
+
+
+def pretrained(recipe: Recipe) -> dict[str, str]:
+    """The weights that parts of a recipe name, by part."""
+    named = {name: getattr(config, "weights", None) for name, config in recipe.parts.items()}
+    return {name: weights for name, weights in named.items() if weights is not None}
+
+
+def with_weights(recipe: Recipe, weights: Mapping[str, str | None]) -> Recipe:
+    """A recipe whose parts find their pretrained weights elsewhere, or read none.
+
+    Raises:
+        CheckpointError: A part is named that has none.
+    """
+    for part, place in weights.items():
+        if part not in pretrained(recipe):
+            raise CheckpointError(
+                f"weights names the part {part!r}, which has no pretrained weights"
+                f"{near_miss(part, pretrained(recipe))}"
+            )
+        config: Any = recipe.parts[part]
+        moved = attrs.evolve(config, weights=place if place is None else str(place))
+        name, _, head = part.partition(".")
+        changes: dict[str, Any] = {name: {**recipe.heads, head: moved} if head else moved}
+        recipe = attrs.evolve(recipe, **changes)
+    return recipe
+
+
+def base_tensors(model: PerceptionModel) -> dict[str, dict[str, Tensor]]:
+    """The tensors that come from pretrained weights and do not train: by part, then by their names in the model.
+
+    Buffers of a part that trains are its own. The depth tokenizer is never base: codes mean nothing without it.
+
+    Raises:
+        CheckpointError: There is nothing of this kind.
+    """
+    groups = model.parameter_groups()
+    own = {id(p) for name, ps in groups.items() if name.split(".")[-1] in ADDED for p in ps}
+    base = {}
+    for part in pretrained(model.recipe):
+        if part == "depth":
+            continue
+        module = model.get_submodule(part)
+        trains = any(parameter.requires_grad for parameter in module.parameters())
+        base[part] = {
+            f"{part}.{name}": value
+            for name, value in tensors_of(module).items()
+            if id(value) not in own
+            and not (value.requires_grad if isinstance(value, nn.Parameter) else trains)
+        }
+    if not any(base.values()):
+        raise CheckpointError(
+            f"{model.recipe.name} holds nothing frozen from pretrained weights that could be left out: "
+            "save it without adapters_only."
+        )
+    return base

@@ -1,0 +1,165 @@
+"""The model card: what a model is made of, how it was trained and what was measured, from its recipe and results."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from perceptio.model.base import pretrained
+from perceptio.model.perception_model import PerceptionModel
+from perceptio.ops.hub import HUB_ID
+from perceptio.recipe import Recipe
+from perceptio.registry import Registry
+from perceptio.serialize import fingerprint
+
+PAPER = "2603.18795"
+TAGS = ("vision-language", "perception-tokens", f"arxiv:{PAPER}")
+PART_TAGS = {"segmentation": "referring-segmentation", "depth": "depth-estimation"}
+WORDS = {"segmentation": "the masks of objects", "depth": "a depth map"}
+
+
+def write_card(
+    model: PerceptionModel,
+    *,
+    results: Mapping[str, Any] | None = None,
+    license: str | None = None,
+    adapters_only: bool = False,
+) -> str:
+    """A README.md as the Hugging Face hub shows it.
+
+    Args:
+        model: What is described.
+        results: Figures by data set, as `perceptio eval` writes them.
+        license: A license by the name that the hub has for it; None: "apache-2.0", or "other" where parts come from
+            pretrained weights, whose licenses hold.
+        adapters_only: Whether pretrained weights are left out of the checkpoint.
+    """
+    recipe = model.recipe
+    perceived = ", then ".join(WORDS[part] for part in recipe.order) or "nothing"
+    sections = {
+        "Use": _use(recipe, adapters_only),
+        "Parts": _parts(model),
+        "Tokens": _tokens(model),
+        "Training": _training(recipe),
+        "Results": _results(results or {}) or "None were given.",
+    }
+    return "\n\n".join(
+        [
+            f"---\n{_header(recipe, license)}\n---",
+            f"# {recipe.name}",
+            f"A vision-language model that perceives before it answers, after *Perceptio* (arXiv {PAPER}): it writes "
+            f"{perceived} as tokens, and then words. The fingerprint of its recipe is `{fingerprint(recipe)}`.",
+            *(f"## {title}\n\n{text}" for title, text in sections.items()),
+            "",
+        ]
+    )
+
+
+def _header(recipe: Recipe, license: str | None) -> str:
+    from huggingface_hub import ModelCardData
+
+    bases = set(pretrained(recipe).values())
+    data = ModelCardData(
+        library_name="perceptio",
+        license=license or ("other" if bases else "apache-2.0"),
+        pipeline_tag="image-text-to-text",
+        base_model=sorted(base for base in bases if HUB_ID.fullmatch(base) and not Path(base).exists())
+        or None,
+        tags=[*TAGS, *(PART_TAGS[part] for part in recipe.order)],
+    )
+    return data.to_yaml()
+
+
+def _use(recipe: Recipe, adapters_only: bool) -> str:
+    code = (
+        "```python\n"
+        "from perceptio import PerceptionModel\n\n"
+        'model = PerceptionModel.from_pretrained("this folder, or its id on the hub")\n'
+        'answer = model.ask("photo.jpg", "Which point is closest?", points=[(0.2, 0.3), (0.7, 0.6)])\n'
+        "answer.text, answer.depth, answer.masks\n"
+        "```"
+    )
+    if not adapters_only:
+        return code
+    bases = [f"`{weights}` ({part})" for part, weights in pretrained(recipe).items() if part != "depth"]
+    return (
+        f"{code}\n\nThese are adapters alone. The rest is read from {', '.join(bases)} and must be what they were "
+        "trained on; `from_pretrained(…, weights={part: folder})` says where it lies."
+    )
+
+
+def _parts(model: PerceptionModel) -> str:
+    registry, bases = Registry.discover(), pretrained(model.recipe)
+    rows = []
+    for part, config in model.recipe.parts.items():
+        name = registry.name_of(config)
+        held = list(model.get_submodule(part).parameters())
+        trained = sum(p.numel() for p in held if p.requires_grad)
+        rows.append(
+            (
+                part,
+                f"`{config.kind}:{name}`",
+                registry.provider(config.kind, name),
+                f"`{bases[part]}`" if part in bases else "",
+                f"{sum(p.numel() for p in held):,}",
+                f"{trained:,}",
+            )
+        )
+    return _table(("part", "component", "provider", "pretrained weights", "parameters", "trained"), rows)
+
+
+def _tokens(model: PerceptionModel) -> str:
+    plan = model.plan
+    rows = [(f"`{name}`", span.start, span.size) for name, span in plan.spans()]
+    table = _table(("tokens", "first id", "count"), [("the text tokenizer's own", 0, plan.base_vocab), *rows])
+    if plan.depth is None:
+        return table
+    return f"{table}\n\nA depth map is {plan.depth.length} codes, {plan.depth.per_step} predicted at a time."
+
+
+def _training(recipe: Recipe) -> str:
+    train, data = recipe.train, recipe.data
+    facts = [
+        ("steps", train.steps),
+        ("conversations a step", train.batch_size * train.accumulate),
+        ("learning rate", f"{train.lr:g}"),
+        ("precision", train.precision),
+        ("trained", ", ".join(f"`{name}`" for name in train.train)),
+        ("data", ", ".join(f"`{folder.path}` (weight {folder.weight:g})" for folder in data.folders)),
+        ("tasks", ", ".join(f"{task} (weight {weight:g})" for task, weight in data.mixture.items())),
+        ("perception and answers", f"`{data.perceive}`, `{recipe.answer_format}`"),
+    ]
+    losses = [(f"`{weighted.loss.name}`", f"{weighted.weight:g}") for weighted in recipe.losses]
+    return f"{_table(('setting', 'value'), facts)}\n\n{_table(('loss', 'weight'), losses)}"
+
+
+def _results(results: Mapping[str, Any]) -> str:
+    """A table per data set."""
+    tables = [
+        f"### {name}\n\n{_table(('figure', 'value', 'count'), _figures(figures))}"
+        for name, figures in results.items()
+        if isinstance(figures, Mapping)
+    ]
+    return "\n\n".join(tables)
+
+
+def _figures(figures: Mapping[str, Any], prefix: str = "", count: Any = "") -> Iterator[tuple[str, str, Any]]:
+    """Every figure with the number of questions, objects or maps it was taken over."""
+    count = figures.get("count", count)
+    for name, value in figures.items():
+        if isinstance(value, Mapping):
+            yield from _figures(value, f"{prefix}{name}.", count)
+        elif name != "count":
+            yield f"{prefix}{name}", _shown(value), count
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return " to ".join(map(_shown, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join(
+        "| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines
+    )

@@ -1,0 +1,94 @@
+"""Memory: what training will need before it starts, what a step needed at its peak, and what to do without enough."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import attrs
+import torch
+from torch import Tensor
+
+from perceptio.errors import TrainingError
+from perceptio.model.perception_model import PerceptionModel
+from perceptio.recipe import TrainConfig
+from perceptio.training.optimizer import muon_rates
+
+GIB = 2**30
+
+
+@attrs.frozen(kw_only=True)
+class MemoryPlan:
+    """Bytes that are held between steps, on one device.
+
+    Left out, because they depend on the batch and the kernels: activations, the copies that autocast makes, keys and
+    values of a cache, and the device's own context.
+
+    Attributes:
+        weights: Parameters and buffers of every part; serving needs no more.
+        gradients: One value for every parameter that trains.
+        optimizer: Two moments of AdamW, or the one of Muon, for every parameter that trains.
+    """
+
+    weights: int
+    gradients: int
+    optimizer: int
+
+    @classmethod
+    def of(cls, model: PerceptionModel, config: TrainConfig) -> "MemoryPlan":
+        """Of a model, which may lie on the meta device."""
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        muon = muon_rates(model, config)
+        return cls(
+            weights=_bytes(model.parameters()) + _bytes(model.buffers()),
+            gradients=_bytes(trained),
+            optimizer=2 * _bytes(trained) - _bytes(p for p in trained if id(p) in muon),
+        )
+
+    @property
+    def training(self) -> int:
+        """Everything together."""
+        return self.weights + self.gradients + self.optimizer
+
+
+def peak_memory(device: torch.device) -> dict[str, float]:
+    """The metric of the most memory held, in GiB: since the last call on CUDA, by the process so far elsewhere."""
+    if device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        return {"peak_cuda_gib": peak / GIB}
+    if sys.platform == "win32":
+        return {}
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {"peak_resident_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GIB}
+
+
+@contextmanager
+def advice_when_out_of_memory(config: TrainConfig) -> Iterator[None]:
+    """Turn the device's out-of-memory error into a sentence that says what to lower.
+
+    Raises:
+        TrainingError: The device has too little memory.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        advice = [
+            f"lower train.batch_size ({config.batch_size}) and raise train.accumulate ({config.accumulate})",
+            "set train.precision=bf16",
+            "turn on gradient checkpointing where a part offers it",
+            "train fewer groups (train.train)",
+        ]
+        if config.batch_size == 1:
+            del advice[0]
+        if config.precision == "bf16":
+            advice.remove("set train.precision=bf16")
+        reason = str(error).partition("\n")[0].rstrip(". ")
+        raise TrainingError(
+            f"The device ran out of memory ({reason}): {', or '.join(advice)}. What was saved before is kept."
+        ) from error
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -1,0 +1,88 @@
+"""What weights hold tells them apart; where they lie does not."""
+
+import hashlib
+import json
+
+import pytest
+import torch
+
+from perceptio.ops import identity
+from perceptio.ops.identity import hash_of_files, hash_of_tensors
+
+
+def sha(*held):
+    hashes = [hashlib.sha256(one).hexdigest() for one in held]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "weights").mkdir()
+    return tmp_path / "weights"
+
+
+def test_a_file_and_a_folder_with_it_are_the_same(folder):
+    (folder / "model.safetensors").write_bytes(b"values")
+    (folder / "optimizer.safetensors").write_bytes(b"of no interest")
+    assert hash_of_files(str(folder)) == hash_of_files(str(folder / "model.safetensors")) == sha(b"values")
+
+
+def test_shards_count_by_their_index(folder):
+    index = {"weight_map": {"b": "model-2.safetensors", "a": "model-1.safetensors", "c": "model-1.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "model-1.safetensors").write_bytes(b"one")
+    (folder / "model-2.safetensors").write_bytes(b"two")
+    (folder / "model-3.safetensors").write_bytes(b"left over")
+    assert hash_of_files(str(folder)) == sha(b"one", b"two")
+
+
+def test_other_folders_count_by_their_weights_or_by_everything(folder):
+    (folder / "tokenizer.json").write_bytes(b"words")
+    assert hash_of_files(str(folder)) == sha(b"words")
+    (folder / "sam2.pt").write_bytes(b"masks")
+    assert hash_of_files(str(folder)) == sha(b"masks")
+
+
+@pytest.mark.parametrize("weights", ["nowhere/at-all", "/nowhere/at/all", "not a name"])
+def test_what_is_not_here_is_absent(weights, monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert hash_of_files(weights) == "absent"
+
+
+def test_an_empty_folder_is_absent(folder):
+    assert hash_of_files(str(folder)) == "absent"
+
+
+def test_the_hubs_cache_has_said_the_hash_already(folder):
+    named = "ab" * 32
+    (folder / "blobs").mkdir()
+    (folder / "blobs" / named).write_bytes(b"gigabytes")
+    (folder / "snapshot").mkdir()
+    (folder / "snapshot" / "model.safetensors").symlink_to(folder / "blobs" / named)
+    assert hash_of_files(str(folder / "snapshot")) == named
+
+
+def test_a_file_is_read_once_until_it_changes(folder):
+    file = folder / "model.safetensors"
+    file.write_bytes(b"before")
+    misses = identity._hash.cache_info().misses
+    first = hash_of_files(str(folder))
+    assert hash_of_files(str(folder)) == hash_of_files(str(file)) == first
+    assert identity._hash.cache_info().misses == misses + 1
+    file.write_bytes(b"after it")
+    assert hash_of_files(str(folder)) == sha(b"after it") != first
+
+
+def test_tensors_differ_by_name_type_shape_or_value():
+    ones = torch.ones(2, 3)
+    different = [
+        {"a": ones},
+        {"b": ones},
+        {"a": ones.bfloat16()},
+        {"a": ones.T},
+        {"a": 2 * ones},
+        {"a": torch.tensor(1.0)},
+        {"a": torch.tensor(True)},
+    ]
+    assert len({hash_of_tensors(tensors) for tensors in different}) == len(different)
+    assert hash_of_tensors({"a": ones, "b": ones.T}) == hash_of_tensors({"b": ones.T.clone(), "a": ones.clone()})
