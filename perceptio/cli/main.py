@@ -15,7 +15,18 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from perceptio.cli import ask, components, data, demo, evaluate, explain, scenes, tokenize, train
+from perceptio.cli import (
+    ask,
+    components,
+    data,
+    demo,
+    depth_targets,
+    evaluate,
+    explain,
+    scenes,
+    tokenize,
+    train,
+)
 from perceptio.cli import train_depth_tokenizer as depth_tokenizer
 from perceptio.errors import PerceptioError
 
@@ -51,6 +62,7 @@ def settings(
 app.command("demo")(demo.run)
 app.command("explain")(explain.run)
 app.command("train")(train.run)
+app.command("depth-targets")(depth_targets.run)
 app.command("train-depth-tokenizer")(depth_tokenizer.run)
 app.command("eval")(evaluate.run)
 app.command("ask")(ask.run)
