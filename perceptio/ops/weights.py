@@ -1,12 +1,17 @@
-"""Weights as safetensors: written atomically, read strictly, never unpickled."""
+"""Weights: written atomically as safetensors, read strictly; a pickle never runs code."""
 
 import errno
+import json
 import os
+import pickle
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
+import attrs
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -15,6 +20,7 @@ from torch import Tensor, nn
 from perceptio.errors import CheckpointError
 
 WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
 
 
 @contextmanager
@@ -59,32 +65,226 @@ def write_weights(module: nn.Module, path: Path) -> None:
 
 
 def read_weights(module: nn.Module, path: Path) -> None:
-    """Fill a module with the tensors of a file, each of them, or none.
+    """Fill a module with the tensors of a file that `write_weights` wrote, each of them, or none.
 
     Raises:
         CheckpointError: The file is missing or broken, or its tensors are not the module's: all are named.
     """
-    if not path.exists():
-        raise CheckpointError(f"There are no weights at {path}.")
+    load_tensors(module, path)
+
+
+@attrs.frozen
+class Part:
+    """A tensor of a module that is one part of a tensor in a file, such as the keys of a fused `qkv`.
+
+    `take` gives the part as a view of the whole; it is tried on a tensor without values first.
+    """
+
+    name: str
+    take: Callable[[Tensor], Tensor]
+
+
+Rename = Callable[[str], str | Sequence[Part] | None]
+"""The name in a module of a tensor in a file; None for a tensor that is left out on purpose; or its parts."""
+
+
+def load_tensors(
+    module: nn.Module,
+    sources: Path | Sequence[Path] | Mapping[str, Tensor],
+    rename: Rename | Mapping[str, str | None] | None = None,
+) -> None:
+    """Fill a module with the tensors of files, each of them, or none.
+
+    All names and shapes are compared before the first value moves. Values then go file by file straight into place,
+    in the module's dtypes. Tied tensors may come once, or several times if they are equal.
+
+    Args:
+        module: Where the values go; on a real device.
+        sources: Safetensors files, or folders that hold `model.safetensors` or its shards and their index; or the
+            tensors themselves, for instance those of `read_pickled`.
+        rename: From names in the files to names in the module; a mapping leaves the names it lacks as they are.
+
+    Raises:
+        CheckpointError: A file is missing or broken, or the tensors are not the module's: all are named.
+    """
+    wanted: dict[str, Tensor] = dict(module.state_dict())
+    if any(value.is_meta for value in wanted.values()):
+        raise CheckpointError(
+            f"{type(module).__name__} lies on the meta device, which holds no values: build it on the CPU before "
+            "its weights are read."
+        )
+    shards = _shards_of(sources)
+    arrivals: dict[str, _Arrival] = {}
+    problems: list[str] = []
+    for shard in shards:
+        for source, header in shard.headers.items():
+            for part in _parts(source, rename):
+                arrival = _Arrival(shard, source, part)
+                if part.name in arrivals:
+                    problems.append(f"{arrival} comes twice, the first time as {arrivals[part.name]}")
+                elif problem := arrival.problem(header, wanted):
+                    problems.append(problem)
+                arrivals[part.name] = arrival
+    problems += _missing(wanted, arrivals)
+    problems = problems or _torn_ties(wanted, arrivals)
+    if problems:
+        where = ", ".join(shard.where for shard in shards)
+        raise CheckpointError(f"{where} does not fit {type(module).__name__}: {'; '.join(problems)}.")
+    for shard in shards:
+        with shard.opened() as read:
+            found = {name: one.read(read) for name, one in arrivals.items() if one.shard is shard}
+            module.load_state_dict(found, strict=False)
+
+
+def read_pickled(file: Path) -> Any:
+    """What a `.pt` or `.bin` file holds, mapped rather than read where its layout allows it.
+
+    Raises:
+        CheckpointError: The file is missing or broken, or its pickle asks to run code.
+    """
+    if not file.is_file():
+        raise CheckpointError(f"There are no weights at {file}.")
     try:
-        with safe_open(path, framework="pt") as file:
-            found = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+        return torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+    except Exception as error:
+        # Of torch's long advice, which recommends to run the code, only the line that says what was found.
+        reason = str(error).split("WeightsUnpickler error: ")[-1].strip().partition("\n")[0]
+        if isinstance(error, pickle.UnpicklingError) and "Unsupported operand" not in reason:
+            raise CheckpointError(
+                f"{file} holds more than tensors: its pickle asks to run code, which is never done ({reason}). Save "
+                "its state dict alone where it comes from."
+            ) from error
+        raise CheckpointError(
+            f"{file} is not a whole PyTorch file ({reason}); copy or download it again."
+        ) from error
+
+
+@attrs.frozen(eq=False)
+class _Shard:
+    """Tensors in one place: without values in `headers`, and with them while it is `opened`."""
+
+    where: str
+    headers: dict[str, Tensor]
+    opened: Callable[[], AbstractContextManager[Callable[[str], Tensor]]]
+
+
+@attrs.frozen(eq=False)
+class _Arrival:
+    """A tensor of the module on its way from a shard."""
+
+    shard: _Shard
+    source: str
+    part: Part
+
+    def __str__(self) -> str:
+        return self.source if self.source == self.part.name else f"{self.source} (here {self.part.name})"
+
+    def read(self, read: Callable[[str], Tensor]) -> Tensor:
+        return self.part.take(read(self.source))
+
+    def problem(self, header: Tensor, wanted: Mapping[str, Tensor]) -> str | None:
+        """Why it cannot go into its place, if it cannot."""
+        if self.part.name not in wanted:
+            return f"{self} is not a part of this model"
+        place = wanted[self.part.name]
+        if header.is_floating_point() != place.is_floating_point():
+            kinds = ("integers", "floating point numbers")
+            return f"{self} holds {kinds[header.is_floating_point()]} instead of {place.dtype}"
+        try:
+            shape = tuple(self.part.take(header).shape)
+        except RuntimeError:
+            return f"{self} has shape {tuple(header.shape)}, which cannot be divided as it should be"
+        return None if shape == place.shape else f"{self} has shape {shape} instead of {tuple(place.shape)}"
+
+
+def _parts(source: str, rename: Rename | Mapping[str, str | None] | None) -> Sequence[Part]:
+    target: str | Sequence[Part] | None
+    if rename is None:
+        target = source
+    elif isinstance(rename, Mapping):
+        target = rename.get(source, source)
+    else:
+        target = rename(source)
+    if target is None:
+        return ()
+    return (Part(target, lambda whole: whole),) if isinstance(target, str) else target
+
+
+def _shards_of(sources: Path | Sequence[Path] | Mapping[str, Tensor]) -> list[_Shard]:
+    if isinstance(sources, Mapping):
+        headers = {name: value.to("meta") for name, value in sources.items()}
+        return [_Shard("The given state dict", headers, lambda: nullcontext(sources.__getitem__))]
+    paths = [sources] if isinstance(sources, Path) else sources
+    return [_shard(file) for path in paths for file in _files_of(path)]
+
+
+def _files_of(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    index = path / INDEX
+    if not index.is_file():
+        if (path / WEIGHTS).is_file():
+            return [path / WEIGHTS]
+        raise CheckpointError(f"There are no weights in {path}: neither {WEIGHTS} nor {INDEX} is in it.")
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{index} is not an index of safetensors files ({error!r}).") from error
+    if absent := [name for name in names if not (path / name).is_file()]:
+        raise CheckpointError(f"{index} names files that are not there: {', '.join(absent)}.")
+    return [path / name for name in names]
+
+
+def _shard(file: Path) -> _Shard:
+    @contextmanager
+    def opened() -> Iterator[Callable[[str], Tensor]]:
+        with safe_open(file, framework="pt") as tensors:
+            yield tensors.get_tensor
+
+    if not file.is_file():
+        raise CheckpointError(f"There are no weights at {file}.")
+    try:
+        with safe_open(file, framework="pt") as tensors:
+            headers = {name: _header(tensors.get_slice(name)) for name in tensors.keys()}  # noqa: SIM118
     except Exception as error:
         raise CheckpointError(
-            f"{path} is not a whole safetensors file ({error}); copy or train it again."
+            f"{file} is not a whole safetensors file ({error}); copy or train it again."
         ) from error
-    wanted: dict[str, Tensor] = dict(module.state_dict())
-    problems = [f"{name} is missing" for name in wanted if name not in found]
-    problems += [f"{name} is not a part of this model" for name in found if name not in wanted]
-    problems += [
-        f"{name} has shape {tuple(found[name].shape)} instead of {tuple(value.shape)}"
+    return _Shard(str(file), headers, opened)
+
+
+def _header(lazy: Any) -> Tensor:
+    """A tensor without values; of its dtype, only whether it is a floating point number matters."""
+    floating = lazy.get_dtype().startswith(("F", "BF"))
+    return torch.empty(lazy.get_shape(), device="meta", dtype=torch.float32 if floating else torch.int64)
+
+
+def _place(value: Tensor) -> tuple[int, torch.Size]:
+    """Where a tensor lies: tied tensors lie in one place."""
+    return value.data_ptr(), value.shape
+
+
+def _missing(wanted: Mapping[str, Tensor], arrivals: Mapping[str, _Arrival]) -> list[str]:
+    filled = {_place(wanted[name]) for name in arrivals if name in wanted}
+    return [
+        f"{name} is missing"
         for name, value in wanted.items()
-        if name in found and found[name].shape != value.shape
+        if name not in arrivals and not (value.numel() and _place(value) in filled)
     ]
-    if problems:
-        raise CheckpointError(f"{path} does not fit {type(module).__name__}: {'; '.join(problems)}.")
-    with torch.no_grad():
-        module.load_state_dict(found, assign=False)
+
+
+def _torn_ties(wanted: Mapping[str, Tensor], arrivals: Mapping[str, _Arrival]) -> list[str]:
+    """Tensors that are one in the module and come with several values."""
+    first: dict[tuple[int, torch.Size], _Arrival] = {}
+    problems: list[str] = []
+    for name, arrival in arrivals.items():
+        other = first.setdefault(_place(wanted[name]), arrival)
+        if other is arrival or not wanted[name].numel():
+            continue
+        with arrival.shard.opened() as read, other.shard.opened() as read_other:
+            if not torch.equal(arrival.read(read), other.read(read_other)):
+                problems.append(f"{arrival} and {other} differ, and are one tensor here")
+    return problems
 
 
 def _why(error: Exception, path: Path) -> str:
