@@ -27,6 +27,7 @@ from perceptio.cli import (
     tokenize,
     train,
 )
+from perceptio.cli import import_ as imports
 from perceptio.cli import train_depth_tokenizer as depth_tokenizer
 from perceptio.errors import PerceptioError
 
@@ -72,6 +73,9 @@ app.command("scenes")(scenes.run)
 folders = typer.Typer(no_args_is_help=True, help="Work on folders of data.")
 folders.command("check")(data.check)
 app.add_typer(folders, name="data")
+foreign = typer.Typer(no_args_is_help=True, help="Read weights of other projects.")
+foreign.command("aurora-vqvae")(imports.aurora_vqvae)
+app.add_typer(foreign, name="import")
 
 
 def main() -> None:
