@@ -2,9 +2,12 @@
 
 import pytest
 from fakes import FakeDepthConfig, FakeMaskCodesConfig, FakeMultiMapConfig
+from tiny_hf import TEXT_VOCAB, model_json, tokenizer_folder
 
 from perceptio.backbones.language.decoder import DecoderConfig
+from perceptio.backbones.language.hf import HFLanguageConfig, LoRA
 from perceptio.backbones.vision.conv import ConvVisionConfig
+from perceptio.backbones.vision.internvit import InternViTConfig
 from perceptio.heads.linear import LinearHeadConfig
 from perceptio.heads.mlp import MLPHeadConfig
 from perceptio.heads.prompt_mlp import PromptMLPConfig
@@ -47,7 +50,22 @@ SUITES = {
         PixelFeaturesConfig(image_size=(16, 24), widths=(8, 8), feature_dim=8),
     ),
     "conv": (VisionEncoderConformance, ConvVisionConfig(image_size=(16, 24), widths=(4, 6))),
+    "internvit": (
+        VisionEncoderConformance,
+        InternViTConfig(
+            hidden_dim=8, num_layers=1, num_heads=2, feed_forward_dim=8, patch_size=4, tile_size=16
+        ),
+    ),
     "decoder": (LanguageBackboneConformance, DecoderConfig(words=("point",), hidden_dim=32, num_layers=2)),
+    "hf": (
+        LanguageBackboneConformance,
+        HFLanguageConfig(
+            model=model_json(),
+            text_vocab_size=TEXT_VOCAB,
+            text_tokenizer_files=str(tokenizer_folder()),
+            lora=LoRA(rank=2),
+        ),
+    ),
     "linear": (HeadConformance, LinearHeadConfig()),
     "mlp": (HeadConformance, MLPHeadConfig()),
     "prompt_mlp": (HeadConformance, PromptMLPConfig()),
