@@ -1,5 +1,7 @@
 """Every registered component goes through the suite that plugin authors get."""
 
+import json
+
 import pytest
 from fakes import FakeDepthConfig, FakeMaskCodesConfig, FakeMultiMapConfig
 from tiny_hf import TEXT_VOCAB, model_json, tokenizer_folder
@@ -19,6 +21,7 @@ from perceptio.losses.depth_tokens import (
     DepthTokenConfig,
     ExpectedCountConfig,
 )
+from perceptio.losses.mask_quality import MaskQualityConfig
 from perceptio.losses.masks import DiceConfig, MaskBCEConfig, PointSampling
 from perceptio.losses.next_token import NextTokenConfig
 from perceptio.registry import Registry
@@ -32,7 +35,9 @@ from perceptio.testing import (
 )
 from perceptio.tokenizers.depth.fsq import FSQDepthConfig
 from perceptio.tokenizers.depth.vqvae import VQVAEDepthConfig
+from perceptio.tokenizers.segmentation.hf_sam import HFSAMSegmentationConfig
 from perceptio.tokenizers.segmentation.pixel_features import PixelFeaturesConfig
+from perceptio.tokenizers.segmentation.sam2 import SAM2SegmentationConfig
 
 SMALL_DEPTH = {
     "grid": (3, 2),
@@ -41,6 +46,24 @@ SMALL_DEPTH = {
     "residual_blocks": 1,
     "latent_dim": 6,
 }
+SMALL_HF_SAM2 = json.dumps(
+    {
+        "vision_config": {
+            "backbone_config": {
+                "model_type": "sam2_hiera_det_model",
+                "hidden_size": 16,
+                "blocks_per_stage": [1, 1, 2, 1],
+                "embed_dim_per_stage": [16, 32, 64, 128],
+                "global_attention_blocks": [3],
+            },
+            "model_type": "sam2_vision_model",
+            "backbone_channel_list": [128, 64, 32, 16],
+            "fpn_hidden_size": 32,
+        },
+        "prompt_encoder_config": {"hidden_size": 32},
+        "mask_decoder_config": {"hidden_size": 32, "mlp_dim": 64, "iou_head_hidden_dim": 32},
+    }
+)
 UNIFORM = PointSampling(num_points=None)
 SUITES = {
     "vqvae": (DepthTokenizerConformance, VQVAEDepthConfig(codebook_size=10, **SMALL_DEPTH)),
@@ -48,6 +71,14 @@ SUITES = {
     "pixel_features": (
         SegmentationTokenizerConformance,
         PixelFeaturesConfig(image_size=(16, 24), widths=(8, 8), feature_dim=8),
+    ),
+    "sam2": (
+        SegmentationTokenizerConformance,
+        SAM2SegmentationConfig(size="tiny", image_size=32, objects_per_call=3),
+    ),
+    "hf_sam": (
+        SegmentationTokenizerConformance,
+        HFSAMSegmentationConfig(model=SMALL_HF_SAM2, image_size=32, multimask=False),
     ),
     "conv": (VisionEncoderConformance, ConvVisionConfig(image_size=(16, 24), widths=(4, 6))),
     "internvit": (
@@ -77,6 +108,7 @@ SUITES = {
     "depth_reconstruction": (LossConformance, DepthReconstructionConfig()),
     "mask_bce": (LossConformance, MaskBCEConfig(sampling=UNIFORM)),
     "dice": (LossConformance, DiceConfig(sampling=UNIFORM)),
+    "mask_quality": (LossConformance, MaskQualityConfig()),
     "cell_codes": (LossConformance, CellCodesConfig(grid=(2, 2))),
 }
 for _name, (_suite, _config) in SUITES.items():
