@@ -75,6 +75,7 @@ folders.command("check")(data.check)
 app.add_typer(folders, name="data")
 foreign = typer.Typer(no_args_is_help=True, help="Read weights of other projects.")
 foreign.command("aurora-vqvae")(imports.aurora_vqvae)
+foreign.command("sa2va")(imports.sa2va)
 app.add_typer(foreign, name="import")
 
 
