@@ -15,7 +15,19 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from perceptio.cli import ask, components, data, demo, evaluate, explain, scenes, tokenize, train
+from perceptio.cli import (
+    ask,
+    components,
+    data,
+    demo,
+    depth_targets,
+    evaluate,
+    explain,
+    scenes,
+    tokenize,
+    train,
+)
+from perceptio.cli import import_ as imports
 from perceptio.cli import train_depth_tokenizer as depth_tokenizer
 from perceptio.errors import PerceptioError
 
@@ -51,6 +63,7 @@ def settings(
 app.command("demo")(demo.run)
 app.command("explain")(explain.run)
 app.command("train")(train.run)
+app.command("depth-targets")(depth_targets.run)
 app.command("train-depth-tokenizer")(depth_tokenizer.run)
 app.command("eval")(evaluate.run)
 app.command("ask")(ask.run)
@@ -60,6 +73,10 @@ app.command("scenes")(scenes.run)
 folders = typer.Typer(no_args_is_help=True, help="Work on folders of data.")
 folders.command("check")(data.check)
 app.add_typer(folders, name="data")
+foreign = typer.Typer(no_args_is_help=True, help="Read weights of other projects.")
+foreign.command("aurora-vqvae")(imports.aurora_vqvae)
+foreign.command("sa2va")(imports.sa2va)
+app.add_typer(foreign, name="import")
 
 
 def main() -> None:

@@ -62,7 +62,7 @@ def run(
     from perceptio.evaluation.depth_tokenizers import round_trip
 
     depth = _read(depth_file, unit)
-    tokenizer = _tokenizer_of(folder)
+    tokenizer = tokenizer_of(folder)
     try:
         made = round_trip(tokenizer, depth)
     except DataError as error:
@@ -99,7 +99,12 @@ def _read(file: Path, unit: Unit | None) -> "DepthMap":
     return attrs.evolve(depth, values_HW=depth.values_HW * scale) if file.suffix == ".npy" else depth
 
 
-def _tokenizer_of(folder: Path) -> "DepthTokenizer":
+def tokenizer_of(folder: Path) -> "DepthTokenizer":
+    """The depth tokenizer that a folder holds, or that the model in it has.
+
+    Raises:
+        CheckpointError: There is none.
+    """
     from perceptio.errors import CheckpointError
     from perceptio.interfaces import DepthTokenizer
     from perceptio.model.checkpoint import load

@@ -19,6 +19,10 @@ def run(
         str, typer.Argument(help="A recipe file, or the name of one that comes with the library.")
     ],
     out: Annotated[Path, typer.Option(help="The tokenizer's folder: component.json, weights, metrics.json.")],
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="Data folder with depth maps, in place of the recipe's; may be repeated."),
+    ] = None,
     set_: SetOption = None,
 ) -> None:
     """Train a recipe's depth tokenizer on the depth maps of its data, and measure it on maps held out of training.
@@ -38,7 +42,10 @@ def run(
     from perceptio.training.depth_maps import read_training_maps
     from perceptio.training.depth_tokenizer import DepthTrainingRecord, train_depth_tokenizer
 
-    chosen = with_settings(load_recipe(recipe), settings_of(set_))
+    changes: dict[str, Any] = dict(settings_of(set_))
+    if data:
+        changes["data.folders"] = [{"path": str(folder)} for folder in data]
+    chosen = with_settings(load_recipe(recipe), changes)
     if chosen.depth is None:
         raise RecipeError(f"{chosen.name} has no depth tokenizer to train: give it one in depth.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

@@ -6,6 +6,9 @@ import attrs
 from torch import Tensor, nn
 
 from perceptio.interfaces import Head, HeadConfig, Kind
+from perceptio.ops.hub import resolve
+from perceptio.ops.internvl_layout import projector
+from perceptio.ops.weights import load_tensors
 
 
 class MLPHead(Head):
@@ -24,12 +27,30 @@ class MLPHead(Head):
 
 @attrs.frozen(kw_only=True)
 class MLPHeadConfig(HeadConfig):
-    """The projector with which InternVL brings vision features to the width of its language model."""
+    """The projector with which InternVL brings vision features to the width of its language model.
+
+    Attributes:
+        weights: A folder, file or hub id of an InternVL; None: random values.
+    """
 
     name: ClassVar[str] = "mlp"
     kind: ClassVar[Kind] = Kind.HEAD
     interface: ClassVar[tuple[int, int]] = (1, 0)
 
+    weights: str | None = attrs.field(default=None, metadata={"fingerprint": False})
+
     def build(self, in_dim: int, out_dim: int) -> MLPHead:
         """See `HeadConfig.build`."""
         return MLPHead(in_dim, out_dim)
+
+    def load_weights(self, module: nn.Module) -> bool:
+        """See `ComponentConfig.load_weights`; of an InternVL only the projector's tensors are read.
+
+        Raises:
+            CheckpointError: There is no checkpoint, or its tensors are not the head's: all are named.
+        """
+        if self.weights is None:
+            return False
+        assert isinstance(module, MLPHead)
+        load_tensors(module.layers, resolve(self.weights, ("*.safetensors*",)), projector)
+        return True

@@ -1,7 +1,7 @@
 """Segmentation tokenizers: what a language model emits <-> masks over an image.
 
 Shapes: B images, N objects in the batch, S special tokens per object, P prompt width, H W pixels, h w mask cells,
-M mask codes per object.
+M mask codes or candidate masks per object.
 """
 
 from abc import ABC, abstractmethod
@@ -47,12 +47,13 @@ class MaskPrediction:
     """Masks of N objects, each over its whole image: logits before thresholding at 0.
 
     `quality_N` is the tokenizer's own estimate of IoU in [0, 1], where it has one; `candidates_NMhw` the logits
-    among which the best was chosen, where it chose.
+    among which the best was chosen, where it chose, and `candidate_quality_NM` the estimates by which it did.
     """
 
     logits_Nhw: Tensor
     quality_N: Tensor | None = None
     candidates_NMhw: Tensor | None = None
+    candidate_quality_NM: Tensor | None = None
 
 
 class SegmentationTokenizer(nn.Module, ABC):

@@ -9,6 +9,7 @@ from perceptio.losses.depth_tokens import (
     DepthTokenConfig,
     ExpectedCountConfig,
 )
+from perceptio.losses.mask_quality import MaskQualityConfig
 from perceptio.losses.masks import DiceConfig, MaskBCEConfig
 from perceptio.losses.next_token import NextTokenConfig
 
@@ -25,5 +26,6 @@ def register_losses() -> list[type]:
         DepthReconstructionConfig,
         MaskBCEConfig,
         DiceConfig,
+        MaskQualityConfig,
         CellCodesConfig,
     ]

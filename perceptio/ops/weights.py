@@ -162,6 +162,15 @@ def load_tensors(
             module.load_state_dict(found, strict=False)
 
 
+def read_headers(sources: Path | Sequence[Path]) -> dict[str, Tensor]:
+    """The tensors of safetensors files, or of folders of them, by name and without values.
+
+    Raises:
+        CheckpointError: A file is missing or broken.
+    """
+    return {name: header for shard in _shards_of(sources) for name, header in shard.headers.items()}
+
+
 def read_pickled(file: Path) -> Any:
     """What a `.pt` or `.bin` file holds, mapped rather than read where its layout allows it.
 

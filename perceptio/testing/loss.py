@@ -1,9 +1,10 @@
 """What a loss is held to.
 
 Shapes: B images, S depth blocks, L depth codes, K codebook size, V vocabulary, N objects, R text targets, M vision
-features, H W pixels, h w mask cells.
+features, C candidate masks, H W pixels, h w mask cells.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import attrs
@@ -26,7 +27,18 @@ from perceptio.testing.component import ComponentConformance, seeded
 
 BLOCK = TokenBlock(opening=20, closing=21, codes=TokenSpan(start=22, size=8), length=4)
 VOCABULARY = 30
-OBJECTS, BLOCKS, TEXTS, IMAGES, PIXELS = 3, 2, 5, 2, 16
+OBJECTS, BLOCKS, TEXTS, IMAGES, PIXELS, CANDIDATES = 3, 2, 5, 2, 16, 3
+
+
+def masks_of(leaves: Mapping[str, Tensor]) -> MaskPrediction:
+    """The best of several candidates; the leaf `masks` holds their logits, `masks.quality` those of their quality."""
+    candidates_NChw, quality_NC = leaves["masks"], leaves["masks.quality"].sigmoid()
+    return MaskPrediction(
+        logits_Nhw=candidates_NChw[:, 0],
+        quality_N=quality_NC[:, 0],
+        candidates_NMhw=candidates_NChw,
+        candidate_quality_NM=quality_NC,
+    )
 
 
 class LossConformance(ComponentConformance):
@@ -87,8 +99,9 @@ class LossConformance(ComponentConformance):
             "text_logits_RV": tensor(TEXTS, VOCABULARY),
             "depth_logits_SNV": tensor(BLOCKS, BLOCK.length + 2, VOCABULARY),
             "soft_depth_S1HW": tensor(BLOCKS, 1, PIXELS, PIXELS),
-            "masks": tensor(OBJECTS, PIXELS // 2, PIXELS // 2),
+            "masks": tensor(OBJECTS, CANDIDATES, PIXELS // 2, PIXELS // 2),
             "vision": tensor(IMAGES * BLOCK.length, 6),
+            "masks.quality": tensor(OBJECTS, CANDIDATES),
         }
         heads = {
             name.removeprefix("heads."): tensor(IMAGES * BLOCK.length, BLOCK.codes.size)
@@ -106,7 +119,7 @@ class LossConformance(ComponentConformance):
             text_logits_RV=leaves["text_logits_RV"],
             depth_logits_SNV=leaves["depth_logits_SNV"],
             soft_depth_S1HW=leaves["soft_depth_S1HW"],
-            masks=MaskPrediction(logits_Nhw=leaves["masks"]),
+            masks=masks_of(leaves),
             vision=vision,
             heads=heads,
         )
@@ -139,9 +152,11 @@ class LossConformance(ComponentConformance):
         value.total.backward()
         reads = set(self.fresh().reads)
         for name, leaf in leaves.items():
-            reached = leaf.grad is not None and bool(leaf.grad.any())
-            assert reached or name in ("vision", "masks") or name not in reads, f"No gradient reaches {name}."
-            assert not reached or name in reads, (
+            reached, field = leaf.grad is not None and bool(leaf.grad.any()), name.removesuffix(".quality")
+            assert reached or field in ("vision", "masks") or field not in reads, (
+                f"No gradient reaches {name}."
+            )
+            assert not reached or field in reads, (
                 f"A gradient reaches {name}, which the loss does not name in `reads`."
             )
 
@@ -188,7 +203,7 @@ class LossConformance(ComponentConformance):
         moved = attrs.evolve(
             made,
             **fields,
-            masks=MaskPrediction(logits_Nhw=leaves["masks"]),
+            masks=masks_of(leaves),
             vision=attrs.evolve(made.vision, features_MD=leaves["vision"]),
             heads={name: leaves[f"heads.{name}"] for name in made.heads},
         )

@@ -1,15 +1,21 @@
-"""Depth codes of a data set's images, by the model's own frozen tokenizer: computed once, before training."""
+"""Depth codes of a data set's images, by a frozen tokenizer: computed once, before training, or written to disk."""
 
+import hashlib
+import json
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from perceptio.data.folder import FolderDataset
+from perceptio.errors import DataError
 from perceptio.interfaces import DepthTokenizer, device_of
 from perceptio.ops.depth_maps import from_map, resize_depth
 
 BATCH_SIZE = 64
+CODES_FILE, INDEX_FILE = "depth_codes.npy", "depth_codes.json"
 
 
 @torch.inference_mode()
@@ -39,3 +45,48 @@ def encode_depth(
         if progress is not None:
             progress(min(first + BATCH_SIZE, len(dataset)), len(dataset))
     return codes_nL.clone()
+
+
+def write_codes(
+    folder: Path, tokenizer: DepthTokenizer, progress: Callable[[int, int], None] | None = None
+) -> int:
+    """Write the codes of a data folder's depth maps into it: `depth_codes.npy`, and what they mean beside it.
+
+    The array is [n, L], uint8 where the codebook allows it, else uint16; `depth_codes.json` lists the samples' ids in
+    the order of its rows, without those that have no depth.
+
+    Returns:
+        How many maps have codes, n.
+
+    Raises:
+        DataError: A map cannot be used, or the folder cannot be written.
+    """
+    dataset = FolderDataset(folder)
+    codes_nL = encode_depth(tokenizer, dataset, progress)
+    spec = tokenizer.spec
+    rows = (codes_nL[:, 0] >= 0).nonzero().flatten().tolist()
+    index = {
+        "tokenizer": tokenizer_fingerprint(tokenizer),
+        "codebook_size": spec.codebook_size,
+        "grid": list(spec.grid),
+        "ids": [dataset.records[row].id for row in rows],
+    }
+    try:
+        np.save(
+            folder / CODES_FILE, codes_nL[rows].numpy().astype(np.min_scalar_type(spec.codebook_size - 1))
+        )
+        (folder / INDEX_FILE).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise DataError(
+            f"{folder} could not be written ({error}): make room, and run the same again."
+        ) from error
+    return len(rows)
+
+
+def tokenizer_fingerprint(tokenizer: DepthTokenizer) -> str:
+    """Sixteen hexadecimal digits of what a tokenizer is and holds, wherever it was read from."""
+    digest = hashlib.sha256(f"{type(tokenizer).__name__} {tokenizer.spec}".encode())
+    for name, value in sorted(tokenizer.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

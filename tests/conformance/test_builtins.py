@@ -1,10 +1,17 @@
 """Every registered component goes through the suite that plugin authors get."""
 
+import json
+
 import pytest
 from fakes import FakeDepthConfig, FakeMaskCodesConfig, FakeMultiMapConfig
+from small_clip import VIT, register
+from tiny_hf import TEXT_VOCAB, model_json, tokenizer_folder
 
 from perceptio.backbones.language.decoder import DecoderConfig
+from perceptio.backbones.language.hf import HFLanguageConfig, LoRA
 from perceptio.backbones.vision.conv import ConvVisionConfig
+from perceptio.backbones.vision.internvit import InternViTConfig
+from perceptio.backbones.vision.open_clip import OpenCLIPConfig
 from perceptio.heads.linear import LinearHeadConfig
 from perceptio.heads.mlp import MLPHeadConfig
 from perceptio.heads.prompt_mlp import PromptMLPConfig
@@ -16,6 +23,7 @@ from perceptio.losses.depth_tokens import (
     DepthTokenConfig,
     ExpectedCountConfig,
 )
+from perceptio.losses.mask_quality import MaskQualityConfig
 from perceptio.losses.masks import DiceConfig, MaskBCEConfig, PointSampling
 from perceptio.losses.next_token import NextTokenConfig
 from perceptio.registry import Registry
@@ -29,8 +37,11 @@ from perceptio.testing import (
 )
 from perceptio.tokenizers.depth.fsq import FSQDepthConfig
 from perceptio.tokenizers.depth.vqvae import VQVAEDepthConfig
+from perceptio.tokenizers.segmentation.hf_sam import HFSAMSegmentationConfig
 from perceptio.tokenizers.segmentation.pixel_features import PixelFeaturesConfig
+from perceptio.tokenizers.segmentation.sam2 import SAM2SegmentationConfig
 
+register()
 SMALL_DEPTH = {
     "grid": (3, 2),
     "image_size": (12, 8),
@@ -38,6 +49,24 @@ SMALL_DEPTH = {
     "residual_blocks": 1,
     "latent_dim": 6,
 }
+SMALL_HF_SAM2 = json.dumps(
+    {
+        "vision_config": {
+            "backbone_config": {
+                "model_type": "sam2_hiera_det_model",
+                "hidden_size": 16,
+                "blocks_per_stage": [1, 1, 2, 1],
+                "embed_dim_per_stage": [16, 32, 64, 128],
+                "global_attention_blocks": [3],
+            },
+            "model_type": "sam2_vision_model",
+            "backbone_channel_list": [128, 64, 32, 16],
+            "fpn_hidden_size": 32,
+        },
+        "prompt_encoder_config": {"hidden_size": 32},
+        "mask_decoder_config": {"hidden_size": 32, "mlp_dim": 64, "iou_head_hidden_dim": 32},
+    }
+)
 UNIFORM = PointSampling(num_points=None)
 SUITES = {
     "vqvae": (DepthTokenizerConformance, VQVAEDepthConfig(codebook_size=10, **SMALL_DEPTH)),
@@ -46,8 +75,32 @@ SUITES = {
         SegmentationTokenizerConformance,
         PixelFeaturesConfig(image_size=(16, 24), widths=(8, 8), feature_dim=8),
     ),
+    "sam2": (
+        SegmentationTokenizerConformance,
+        SAM2SegmentationConfig(size="tiny", image_size=32, objects_per_call=3),
+    ),
+    "hf_sam": (
+        SegmentationTokenizerConformance,
+        HFSAMSegmentationConfig(model=SMALL_HF_SAM2, image_size=32, multimask=False),
+    ),
     "conv": (VisionEncoderConformance, ConvVisionConfig(image_size=(16, 24), widths=(4, 6))),
+    "internvit": (
+        VisionEncoderConformance,
+        InternViTConfig(
+            hidden_dim=8, num_layers=1, num_heads=2, feed_forward_dim=8, patch_size=4, tile_size=16
+        ),
+    ),
+    "open_clip": (VisionEncoderConformance, OpenCLIPConfig(model=VIT)),
     "decoder": (LanguageBackboneConformance, DecoderConfig(words=("point",), hidden_dim=32, num_layers=2)),
+    "hf": (
+        LanguageBackboneConformance,
+        HFLanguageConfig(
+            model=model_json(),
+            text_vocab_size=TEXT_VOCAB,
+            text_tokenizer_files=str(tokenizer_folder()),
+            lora=LoRA(rank=2),
+        ),
+    ),
     "linear": (HeadConformance, LinearHeadConfig()),
     "mlp": (HeadConformance, MLPHeadConfig()),
     "prompt_mlp": (HeadConformance, PromptMLPConfig()),
@@ -59,6 +112,7 @@ SUITES = {
     "depth_reconstruction": (LossConformance, DepthReconstructionConfig()),
     "mask_bce": (LossConformance, MaskBCEConfig(sampling=UNIFORM)),
     "dice": (LossConformance, DiceConfig(sampling=UNIFORM)),
+    "mask_quality": (LossConformance, MaskQualityConfig()),
     "cell_codes": (LossConformance, CellCodesConfig(grid=(2, 2))),
 }
 for _name, (_suite, _config) in SUITES.items():

@@ -31,8 +31,9 @@ ALLOWED = {
     "data": (*COMPOSING, "model", "data"),
     "training": (*COMPOSING, "model", "data", "training"),
     "evaluation": (*COMPOSING, "model", "data", "evaluation"),
+    "importing": (*COMPOSING, "model", "importing"),
     "demo": (*COMPOSING, "model", "data", "training", "evaluation", "demo"),
-    "cli": (*COMPOSING, "model", "data", "training", "evaluation", "demo", "cli"),
+    "cli": (*COMPOSING, "model", "data", "training", "evaluation", "importing", "demo", "cli"),
     "testing": ("errors", "interfaces", "registry", "serialize", "testing"),
 }
 HEAVY = {

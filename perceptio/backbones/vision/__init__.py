@@ -1,10 +1,12 @@
 """Built-in vision encoders."""
 
 from perceptio.backbones.vision.conv import ConvVisionConfig
+from perceptio.backbones.vision.internvit import InternViTConfig
+from perceptio.backbones.vision.open_clip import OpenCLIPConfig
 from perceptio.hookspecs import hookimpl
 
 
 @hookimpl
 def register_vision_encoders() -> list[type]:
     """See `perceptio.hookspecs`."""
-    return [ConvVisionConfig]
+    return [ConvVisionConfig, InternViTConfig, OpenCLIPConfig]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from perceptio.errors import RecipeError
 from perceptio.interfaces import Kind, VisionEncoder, VisionEncoderConfig, VisionFeatures, VisionSpec
-from perceptio.ops.images import stack_resized
+from perceptio.ops.images import cell_centers, stack_resized
 
 MAX_GROUPS = 8
 
@@ -62,8 +62,7 @@ class ConvEncoder(VisionEncoder):
 
     def places(self, height: int, width: int) -> Tensor:
         """See `VisionEncoder.places`: cell centers, row by row, whatever the image's size."""
-        h, w = self.cells
-        return torch.cartesian_prod((torch.arange(h) + 0.5) / h, (torch.arange(w) + 0.5) / w)
+        return cell_centers(*self.cells)
 
 
 @attrs.frozen(kw_only=True)

@@ -1,0 +1,225 @@
+"""InternViT with InternVL's tiling: an image is cut into tiles of its shape, and seen whole once more.
+
+The network is transformers' `InternVLVisionModel`. Four neighboring patches become one feature (pixel shuffle), so
+that a tile of 448 pixels has 256.
+
+Shapes: B tiles, M features of all images, D feature width, H W pixels, h w features of a tile.
+"""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any, ClassVar, Literal
+
+import attrs
+import torch
+from torch import Tensor, nn
+
+from perceptio.errors import RecipeError
+from perceptio.interfaces import Kind, VisionEncoder, VisionEncoderConfig, VisionFeatures, VisionSpec
+from perceptio.ops.hub import resolve
+from perceptio.ops.images import cell_centers, resize
+from perceptio.ops.internvl_layout import vision as layout
+from perceptio.ops.weights import load_tensors
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+SHUFFLE = 2
+"""How many patches become one feature, along each side."""
+
+
+@attrs.frozen
+class Tiling:
+    """Into how many tiles images are cut.
+
+    Attributes:
+        size: Side of a tile in pixels.
+        max_tiles: At most so many, the thumbnail apart.
+        thumbnail: Whether an image of more than one tile is seen whole as well, as a last tile.
+    """
+
+    size: int
+    max_tiles: int
+    thumbnail: bool
+
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of tiles: of all grids the one whose shape is nearest to the image's.
+
+        Of equally near grids a larger one is taken if the image has more than half of its pixels.
+        """
+        grids = [
+            (rows, columns)
+            for columns in range(1, self.max_tiles + 1)
+            for rows in range(1, self.max_tiles // columns + 1)
+        ]
+        best, best_distance = (1, 1), float("inf")
+        for rows, columns in sorted(grids, key=lambda grid: grid[0] * grid[1]):
+            distance = abs(width / height - columns / rows)
+            large = 2 * height * width > self.size**2 * rows * columns
+            if distance < best_distance or (distance == best_distance and large):
+                best, best_distance = (rows, columns), distance
+        return best
+
+    def count(self, height: int, width: int) -> int:
+        """How many tiles an image has, the thumbnail included."""
+        rows, columns = self.grid(height, width)
+        return rows * columns + (self.thumbnail and rows * columns > 1)
+
+    def cut(self, image_CHW: Tensor) -> Tensor:
+        """The tiles of an image row by row, then the thumbnail: [B, C, size, size]."""
+        rows, columns = self.grid(*image_CHW.shape[-2:])
+        whole = resize(image_CHW, (rows * self.size, columns * self.size), "bicubic")
+        tiles = (
+            whole.unflatten(2, (columns, -1)).unflatten(1, (rows, -1)).permute(1, 3, 0, 2, 4).flatten(0, 1)
+        )
+        if self.thumbnail and rows * columns > 1:
+            tiles = torch.cat([tiles, resize(image_CHW, (self.size, self.size), "bicubic")[None]])
+        return tiles
+
+    def places(self, height: int, width: int, cells: int) -> Tensor:
+        """Where on the image the cells of its tiles lie, `cells` along each side of a tile: [M, 2]."""
+        rows, columns = self.grid(height, width)
+        corners = torch.cartesian_prod(torch.arange(rows, device="cpu"), torch.arange(columns, device="cpu"))
+        within = cell_centers(cells, cells)
+        places = (corners[:, None] + within) / torch.tensor((rows, columns), device="cpu")
+        if self.thumbnail and rows * columns > 1:
+            places = torch.cat([places, within[None]])
+        return places.flatten(0, 1)
+
+
+class InternViT(VisionEncoder):
+    """InternViT on tiles.
+
+    Args:
+        spec: Its facts.
+        model: An `InternVLVisionModel`.
+        tiling: How images are cut.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, spec: VisionSpec, model: Any, tiling: Tiling) -> None:
+        super().__init__()
+        self.spec = spec
+        self.model = model
+        self.tiling = tiling
+        self.cells = tiling.size // model.config.patch_size[0] // SHUFFLE
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+
+    def forward(self, images: Sequence[Tensor]) -> VisionFeatures:
+        """See `VisionEncoder.forward`; features are float32, whatever the precision of the weights."""
+        tiles_B3HW = torch.cat([self.tiling.cut(image) for image in images])
+        patches_BLD = self.model((tiles_B3HW - self.mean) / self.std).last_hidden_state[:, 1:]
+        features_BhwD = pixel_shuffle(patches_BLD.unflatten(1, (SHUFFLE * self.cells, SHUFFLE * self.cells)))
+        places = [self.places(*image.shape[-2:]) for image in images]
+        return VisionFeatures(
+            features_MD=features_BhwD.flatten(0, 2).float(),
+            places_M2=torch.cat(places).to(features_BhwD.device),
+            counts=tuple(len(one) for one in places),
+        )
+
+    def places(self, height: int, width: int) -> Tensor:
+        """See `VisionEncoder.places`; the thumbnail's features cover the whole image."""
+        return self.tiling.places(height, width, self.cells)
+
+
+def pixel_shuffle(patches_BhwD: Tensor) -> Tensor:
+    """Each square of four patches as one feature of four times the width, its rows first."""
+    split = patches_BhwD.unflatten(2, (-1, SHUFFLE)).unflatten(1, (-1, SHUFFLE))
+    return split.transpose(2, 3).flatten(3)
+
+
+@attrs.frozen(kw_only=True)
+class InternViTConfig(VisionEncoderConfig):
+    """InternViT; the defaults are InternViT-300M-448px, which every InternVL 2.5 and 3 up to 8B has.
+
+    Attributes:
+        hidden_dim: Width of the transformer; a feature is four times as wide.
+        num_layers: Its layers.
+        num_heads: Heads of its attention.
+        feed_forward_dim: Width inside its feed-forward layers.
+        patch_size: Side of a patch in pixels.
+        tile_size: Side of a tile in pixels, a multiple of twice the patch.
+        max_tiles: An image is cut into at most so many tiles.
+        thumbnail: Whether an image of several tiles is seen whole as well.
+        dtype: Precision of the weights.
+        weights: A folder, file or hub id of an InternVL or an InternViT; None: random values.
+    """
+
+    name: ClassVar[str] = "internvit"
+    kind: ClassVar[Kind] = Kind.VISION
+    interface: ClassVar[tuple[int, int]] = (1, 0)
+
+    hidden_dim: int = 1024
+    num_layers: int = 24
+    num_heads: int = 16
+    feed_forward_dim: int = 4096
+    patch_size: int = 14
+    tile_size: int = 448
+    max_tiles: int = 12
+    thumbnail: bool = True
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    weights: str | None = attrs.field(default=None, metadata={"fingerprint": False})
+
+    def __attrs_post_init__(self) -> None:
+        if self.tile_size < 1 or self.tile_size % (SHUFFLE * self.patch_size):
+            raise RecipeError(
+                f"internvit: tile_size {self.tile_size} must be a multiple of {SHUFFLE * self.patch_size}, twice "
+                f"the patch_size {self.patch_size}, for four patches become one feature."
+            )
+        if self.hidden_dim % self.num_heads:
+            raise RecipeError(
+                f"internvit: hidden_dim {self.hidden_dim} must be a multiple of num_heads {self.num_heads}."
+            )
+        if self.max_tiles < 1:
+            raise RecipeError(f"internvit: max_tiles is {self.max_tiles}; it must be at least 1.")
+
+    @property
+    def tiling(self) -> Tiling:
+        """How images are cut."""
+        return Tiling(self.tile_size, self.max_tiles, self.thumbnail)
+
+    @property
+    def spec(self) -> VisionSpec:
+        """See `VisionEncoderConfig.spec`; the size is a tile's."""
+        return VisionSpec(
+            feature_dim=SHUFFLE**2 * self.hidden_dim, image_size=(self.tile_size, self.tile_size)
+        )
+
+    def num_features(self, height: int, width: int) -> int:
+        """See `VisionEncoderConfig.num_features`."""
+        cells = self.tile_size // self.patch_size // SHUFFLE
+        return self.tiling.count(height, width) * cells**2
+
+    def build(self) -> InternViT:
+        """See `VisionEncoderConfig.build`; with `weights`, values are left open for `load_weights`."""
+        from transformers import AutoModel, InternVLVisionConfig
+        from transformers.initialization import no_init_weights
+
+        config = InternVLVisionConfig(
+            hidden_size=self.hidden_dim,
+            num_hidden_layers=self.num_layers,
+            num_attention_heads=self.num_heads,
+            intermediate_size=self.feed_forward_dim,
+            image_size=self.tile_size,
+            patch_size=self.patch_size,
+            attention_bias=True,
+        )
+        with no_init_weights() if self.weights is not None else nullcontext():
+            model = AutoModel.from_config(
+                config, dtype=getattr(torch, self.dtype), attn_implementation="sdpa"
+            )
+        return InternViT(self.spec, model, self.tiling)
+
+    def load_weights(self, module: nn.Module) -> bool:
+        """See `ComponentConfig.load_weights`; of an InternVL only the vision encoder's tensors are read.
+
+        Raises:
+            CheckpointError: There is no checkpoint, or its tensors are not the model's: all are named.
+        """
+        if self.weights is None:
+            return False
+        assert isinstance(module, InternViT)
+        load_tensors(module.model, resolve(self.weights, ("*.safetensors*",)), layout)
+        return True

@@ -1,0 +1,105 @@
+"""`perceptio depth-targets`: a teacher's depth for a folder of pictures."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from perceptio.data.targets import TargetsReport
+
+SHOWN = 20
+"""So many files are named before the rest is counted."""
+
+
+def run(
+    images: Annotated[Path, typer.Argument(help="A folder of pictures, or a data folder without depth.")],
+    teacher: Annotated[
+        str,
+        typer.Option(
+            help="depth-anything-v2-small, -base or -large; a folder with such a checkpoint; or a hub id."
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The data folder to write, or to go on with.", show_default="the data folder given as IMAGES"
+        ),
+    ] = None,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Write codes, too: a depth tokenizer's folder, or a run's."),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures through the teacher at once.")] = 8,
+    image_size: Annotated[
+        int, typer.Option(help="Shorter side that the teacher sees, a multiple of 14.")
+    ] = 518,
+    skip_broken: Annotated[
+        bool, typer.Option("--skip-broken", help="Broken pictures are listed, and are no failure.")
+    ] = False,
+) -> None:
+    """Write a teacher's depth maps, and with --tokenizer their codes, as a data folder that recipes train on.
+
+    Run again, it goes on where it was stopped. Targets of different teachers, preprocessings or tokenizers are never
+    mixed in one folder. Exit status 1 if a picture is broken.
+    """
+    import torch
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from perceptio.cli.tokenize import tokenizer_of
+    from perceptio.data.records import INFO_FILE
+    from perceptio.data.targets import write_depth_targets
+    from perceptio.data.teacher import load_teacher
+    from perceptio.errors import DataError
+    from perceptio.training.targets import tokenizer_fingerprint, write_codes
+
+    if out is None and not (images / INFO_FILE).is_file():
+        raise DataError(f"{images} is no data folder: say with --out where its depth is to be written.")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    held = None if tokenizer is None else tokenizer_of(tokenizer).to(device)
+    if held is not None and held.spec.convention.metric:
+        raise DataError(
+            f"{tokenizer} speaks of metres, and a teacher gives relative depth: take another tokenizer."
+        )
+    console = Console(highlight=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("loading the teacher", total=None)
+        loaded = load_teacher(teacher, image_size=image_size, device=device)
+        bar.update(task, description="depth maps")
+        try:
+            report = write_depth_targets(
+                images,
+                out or images,
+                loaded,
+                tokenizer=None if held is None else tokenizer_fingerprint(held),
+                batch_size=batch_size,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+        except KeyboardInterrupt:
+            console.print("Stopped. The same command goes on from here.")
+            raise
+        if held is not None:
+            coding = bar.add_task("codes", total=None)
+            write_codes(
+                report.folder, held, lambda done, total: bar.update(coding, completed=done, total=total)
+            )
+    _say(console.print, report)
+    if report.broken and not skip_broken:
+        raise typer.Exit(1)
+
+
+def _say(say: Callable[..., None], report: "TargetsReport") -> None:
+    for message in report.broken.values():
+        say(f"Broken: {message}", markup=False, soft_wrap=True)
+    if report.passed_over:
+        shown = ", ".join(report.passed_over[:SHOWN]) + (", …" if len(report.passed_over) > SHOWN else "")
+        say(
+            f"{len(report.passed_over)} file(s) are no pictures by their names: {shown}.",
+            markup=False,
+            soft_wrap=True,
+        )
+    counts = f"{report.made} depth maps made, {report.kept} kept, {len(report.broken)} picture(s) broken"
+    say(f"{counts}: {report.folder}", markup=False, soft_wrap=True)

@@ -1,0 +1,326 @@
+"""Depth targets: a teacher's depth for a folder of pictures, as a data folder that recipes train on.
+
+Depth is stored as 16-bit disparity, each map scaled to its own minimum and maximum, which is all that a relative
+depth convention keeps of it; a flat map is stored as one middle value.
+
+What made the targets stands beside them in `depth_targets.json`, and targets made otherwise are never mixed in.
+
+Shapes: B pictures, H W pixels of a picture, h w pixels that the teacher sees.
+"""
+
+import filecmp
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from perceptio.data.loading import DEPTH_LEVELS
+from perceptio.data.records import INFO_FILE, LINES_FILE, DatasetInfo, Problem, parse_info, parse_lines
+from perceptio.data.teacher import DepthTeacher
+from perceptio.errors import DataError, InputError
+from perceptio.ops.image_files import read_image
+
+RECORD_FILE = "depth_targets.json"
+INFO = DatasetInfo(depth_unit="disparity", depth_scale=1 / DEPTH_LEVELS)
+NORMALIZATION = f"each map from its own minimum and maximum to 1 and {DEPTH_LEVELS}, flat maps to the middle"
+FLAT = 1e-6
+"""A map whose values differ by less than this share of them is flat: the rest is rounding."""
+PICTURES = frozenset(
+    f".{ending}"
+    for ending in "avif bmp gif heic jfif jp2 jpeg jpg mpo pgm png ppm tif tiff webp".split()  # noqa: SIM905
+)
+"""Endings of pictures' names: such a file is either read or reported as broken."""
+PENDING = 8
+"""So many batches of pictures of different sizes wait for company before one goes alone."""
+
+
+@attrs.frozen(kw_only=True)
+class TargetsReport:
+    """What a pass has done.
+
+    Attributes:
+        folder: The data folder that holds the targets.
+        made: Maps made by this pass.
+        kept: Maps that were there before.
+        broken: Pictures that could not be read, and why; each reason names its picture.
+        passed_over: Files whose names are no pictures'.
+    """
+
+    folder: Path
+    made: int
+    kept: int
+    broken: Mapping[str, str]
+    passed_over: tuple[str, ...]
+
+
+@attrs.frozen(kw_only=True)
+class _Job:
+    """A picture, and where in the data folder its picture and its depth lie."""
+
+    picture: Path
+    folder: Path
+    image: str
+
+    @property
+    def copy(self) -> Path:
+        return self.folder / self.image
+
+    @property
+    def depth(self) -> str:
+        """With the ending of the picture's name, as `a.jpg` and `a.png` are two pictures."""
+        return f"depth/{self.image.removeprefix('images/')}.png"
+
+    @property
+    def done(self) -> bool:
+        copied = self.copy.is_file() and filecmp.cmp(self.picture, self.copy)
+        return copied and (self.folder / self.depth).is_file()
+
+
+@attrs.frozen(eq=False)
+class _Ready:
+    """A picture as the teacher sees it, and the size it has."""
+
+    job: _Job
+    size: tuple[int, int]
+    seen_3hw: Tensor
+
+
+def write_depth_targets(
+    pictures: Path,
+    out: Path,
+    teacher: DepthTeacher,
+    *,
+    tokenizer: str | None = None,
+    batch_size: int = 8,
+    progress: Callable[[int, int], None] | None = None,
+) -> TargetsReport:
+    """Write the teacher's depth of every picture of a folder.
+
+    A folder of pictures, looked through to its depths, becomes a data folder with copies of them; a data folder gets
+    depth of its own pictures. What is there from a former pass is kept. The folder can be trained on when the pass
+    has come to its end; broken pictures do not stop it.
+
+    Args:
+        pictures: A folder of pictures, or a data folder.
+        out: The data folder to write; for a data folder, itself.
+        teacher: Whose depth it is.
+        tokenizer: Fingerprint of the depth tokenizer whose codes will be written beside the targets.
+        batch_size: Pictures that go through the teacher at once; they have one size there.
+        progress: Called with how many pictures are dealt with, and of how many.
+
+    Raises:
+        DataError: There is no folder, or no picture in it; `out` holds something else, or targets that were made
+            otherwise, or cannot be written.
+        InputError: A batch does not fit into memory.
+    """
+    if not pictures.is_dir():
+        raise DataError(f"There is no folder {pictures}: name one with pictures in it.")
+    record = {
+        "teacher": {"name": teacher.name, "weights_sha256": teacher.weights_hash},
+        "preprocessing": teacher.preprocessing,
+        "normalization": NORMALIZATION,
+        "tokenizer": tokenizer,
+    }
+    is_data = (pictures / INFO_FILE).is_file() and (pictures / LINES_FILE).is_file()
+    if is_data and out.resolve() != pictures.resolve():
+        raise DataError(
+            f"{pictures} is a data folder, which gets its depth in place: leave --out out, or copy the folder first."
+        )
+    _check_record(out, record, is_data=is_data)
+    jobs, passed_over = (_data_jobs(pictures), ()) if is_data else _picture_jobs(pictures, out)
+    if not jobs:
+        raise DataError(f"There is no picture in {pictures}: a name ends with {', '.join(sorted(PICTURES))}.")
+    waiting = [job for job in jobs if not job.done]
+    kept = len(jobs) - len(waiting)
+    broken: dict[str, str] = {}
+    done = kept
+    with _disk_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+        _write_text(out / RECORD_FILE, _json(record))
+        for batch in _batches(waiting, teacher, batch_size, broken):
+            _write_batch(batch, teacher)
+            done += len(batch)
+            if progress is not None:
+                progress(done + len(broken), len(jobs))
+        if not done:
+            raise DataError(
+                f"No picture in {pictures} can be read; of the first: {next(iter(broken.values()))}"
+            )
+        lines = _lines(out, {job.image: job for job in jobs if str(job.picture) not in broken})
+        _write_text(out / INFO_FILE, _json(INFO.to_json()))
+        _write_text(out / LINES_FILE, lines)
+    return TargetsReport(folder=out, made=done - kept, kept=kept, broken=broken, passed_over=passed_over)
+
+
+def _check_record(out: Path, record: Mapping[str, Any], *, is_data: bool) -> None:
+    """Refuse a folder whose targets would be mixed with others."""
+    file = out / RECORD_FILE
+    if not file.is_file():
+        if is_data and parse_info(out).depth_unit is not None:
+            raise DataError(
+                f"{out} has depth of its own already: take it out of {INFO_FILE} and {LINES_FILE} first, or leave it."
+            )
+        if not is_data and out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise DataError(
+                f"{out} is not empty and holds no depth targets: choose another --out, or remove it."
+            )
+        return
+    try:
+        there, now = _facts(json.loads(file.read_text(encoding="utf-8"))), _facts(record)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{file} cannot be read ({error!r}): make the targets again in another folder."
+        ) from None
+    if there["tokenizer"] is None:
+        there["tokenizer"] = now["tokenizer"]  # Codes can be added to targets that have none.
+    differing = [
+        f"{key} (there {there.get(key)}, now {now.get(key)})"
+        for key in {**there, **now}
+        if there.get(key) != now.get(key)
+    ]
+    if differing:
+        raise DataError(
+            f"{out} holds depth targets that were made otherwise, and they are not mixed; what differs: "
+            f"{'; '.join(differing)}. Choose another --out, or make them as they were made."
+        )
+
+
+def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What has to agree, by name; a teacher is its weights, whatever it was called."""
+    preprocessing = {f"preprocessing.{key}": value for key, value in record["preprocessing"].items()}
+    return {
+        "teacher.weights_sha256": record["teacher"]["weights_sha256"],
+        **preprocessing,
+        "normalization": record["normalization"],
+        "tokenizer": record["tokenizer"],
+    }
+
+
+def _picture_jobs(pictures: Path, out: Path) -> tuple[list[_Job], tuple[str, ...]]:
+    """The pictures of a folder in the order of their names, and the names of what is none."""
+    jobs, passed_over = [], []
+    for file in sorted(pictures.rglob("*")):
+        name = file.relative_to(pictures).as_posix()
+        hidden = any(part.startswith(".") for part in name.split("/"))
+        if file.is_dir() or hidden or file.resolve().is_relative_to(out.resolve()):
+            continue
+        if file.suffix.lower() in PICTURES:
+            jobs.append(_Job(picture=file, folder=out, image=f"images/{name}"))
+        else:
+            passed_over.append(name)
+    return jobs, tuple(passed_over)
+
+
+def _data_jobs(folder: Path) -> list[_Job]:
+    """The pictures of a data folder, each once."""
+    jobs = {}
+    for parsed in parse_lines(folder):
+        if isinstance(parsed, Problem):
+            raise DataError(f"{folder}/{parsed}")
+        jobs[parsed.image] = _Job(picture=folder / parsed.image, folder=folder, image=parsed.image)
+    return list(jobs.values())
+
+
+def _batches(
+    jobs: Sequence[_Job], teacher: DepthTeacher, batch_size: int, broken: dict[str, str]
+) -> Iterator[list[_Ready]]:
+    """Pictures that the teacher sees at one size; what cannot be read goes to `broken`."""
+    waiting: dict[torch.Size, list[_Ready]] = {}
+    for job in jobs:
+        try:
+            image_3HW = read_image(job.picture)
+        except InputError as error:
+            broken[str(job.picture)] = str(error)
+            continue
+        height, width = image_3HW.shape[-2:]
+        ready = _Ready(job, (height, width), teacher.prepare(image_3HW))
+        alike = waiting.setdefault(ready.seen_3hw.shape, [])
+        alike.append(ready)
+        if len(alike) == batch_size:
+            yield waiting.pop(ready.seen_3hw.shape)
+        elif sum(map(len, waiting.values())) >= PENDING * batch_size:
+            yield waiting.pop(max(waiting, key=lambda size: len(waiting[size])))
+    yield from waiting.values()
+
+
+def _write_batch(batch: Sequence[_Ready], teacher: DepthTeacher) -> None:
+    """Depth of each picture, then, so that it counts as done, its picture."""
+    disparity_Bhw = teacher.disparity(torch.stack([ready.seen_3hw for ready in batch]))
+    for ready, disparity_hw in zip(batch, disparity_Bhw, strict=True):
+        if not bool(disparity_hw.isfinite().all()):
+            raise InputError(
+                f"The teacher gives {ready.job.picture} depth that is no number: its weights are damaged."
+            )
+        disparity_HW = F.interpolate(disparity_hw[None, None], ready.size, mode="bilinear")[0, 0]
+        with _new_file(ready.job.folder / ready.job.depth) as file:
+            Image.fromarray(to_levels(disparity_HW.numpy())).save(file, "PNG", compress_level=1)
+        if ready.job.copy != ready.job.picture:
+            with _new_file(ready.job.copy) as file:
+                shutil.copy2(ready.job.picture, file)
+
+
+def to_levels(disparity_HW: np.ndarray) -> np.ndarray:
+    """A map as it is stored, uint16: its minimum is 1 and its maximum 65535; a flat one is 32768."""
+    low, high = float(disparity_HW.min()), float(disparity_HW.max())
+    if high - low <= FLAT * max(abs(low), abs(high)):
+        return np.full(disparity_HW.shape, (1 + DEPTH_LEVELS) // 2, dtype=np.uint16)
+    unit_HW = (disparity_HW.astype(np.float64) - low) / (high - low)
+    return np.rint(1 + unit_HW * (DEPTH_LEVELS - 1)).astype(np.uint16)
+
+
+def _lines(out: Path, made: Mapping[str, _Job]) -> str:
+    """The lines that are there, each with its depth, and one for each picture that has none."""
+    file = out / LINES_FILE
+    texts = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    lines = [json.loads(text) for text in texts if text.strip()]
+    listed = {line["image"] for line in lines}
+    lines += [
+        {"id": image.removeprefix("images/"), "image": image, "turns": []}
+        for image in made
+        if image not in listed
+    ]
+    for line in lines:
+        if line["image"] in made:
+            line["depth"] = made[line["image"]].depth
+    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2) + "\n"
+
+
+def _write_text(file: Path, text: str) -> None:
+    with _new_file(file) as new:
+        new.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def _new_file(file: Path) -> Iterator[Path]:
+    """A hidden name beside a file, whose place it takes when it is complete."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    new = file.with_name(f".{file.name}.new")
+    try:
+        yield new
+        os.replace(new, file)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+@contextmanager
+def _disk_errors(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{out} could not be written ({error}): make room, and run the same command again to go on."
+        ) from error

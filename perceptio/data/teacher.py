@@ -1,0 +1,194 @@
+"""The depth teacher: Depth Anything V2 (arXiv 2406.09414), frozen, through transformers.
+
+Its depth is relative: inverse depth of an unknown scale and shift, near is large.
+
+Shapes: B pictures, H W pixels of a picture, h w pixels that the teacher sees.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from perceptio.errors import CheckpointError, InputError, near_miss
+from perceptio.ops.hub import resolve
+
+PUBLISHED = {
+    f"depth-anything-v2-{size.lower()}": f"depth-anything/Depth-Anything-V2-{size}-hf"
+    for size in ("Small", "Base", "Large")
+}
+"""Short names of the published teachers, and where the hub has them."""
+IMAGE_SIZE = 518
+PATCH = 14
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of ImageNet, as the teacher was trained with."""
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class DepthTeacher:
+    """A teacher and the way pictures come to it.
+
+    A picture is resized so that its shorter side is `image_size` and both are multiples of the patch, as in the
+    authors' own preprocessing; the interpolation is torch's (bicubic, antialiased, clipped to [0, 1]) and not theirs,
+    so that depth differs in the last digits.
+
+    Attributes:
+        model: A `DepthAnythingForDepthEstimation` in eval mode.
+        name: What it was asked for as.
+        weights_hash: sha256 of its weights' files.
+        image_size: Shorter side that the teacher sees, in pixels.
+    """
+
+    model: nn.Module
+    name: str
+    weights_hash: str
+    image_size: int = IMAGE_SIZE
+
+    def __attrs_post_init__(self) -> None:
+        if self.image_size < PATCH or self.image_size % PATCH:
+            near = max(1, round(self.image_size / PATCH)) * PATCH
+            raise InputError(
+                f"The teacher sees pictures in patches of {PATCH} pixels, and {self.image_size} is no multiple of "
+                f"that: choose an image size such as {near}."
+            )
+
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """What is done to a picture on the way in, and to its depth on the way out, as plain JSON values."""
+        return {
+            "shorter_side": self.image_size,
+            "multiple_of": PATCH,
+            "resize": "torch bicubic, antialiased, clipped to [0, 1]",
+            "mean": list(MEAN),
+            "std": list(STD),
+            "depth_resize": "torch bilinear, to the size of the picture",
+        }
+
+    def seen_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width [h, w] at which the teacher sees a picture of a given height and width."""
+        scale = self.image_size / min(height, width)
+        return max(1, round(height * scale / PATCH)) * PATCH, max(1, round(width * scale / PATCH)) * PATCH
+
+    def prepare(self, image_3HW: Tensor) -> Tensor:
+        """RGB in [0, 1] at the size that the teacher sees, normalized [3, h, w]."""
+        size = self.seen_size(*image_3HW.shape[-2:])
+        seen_13hw = F.interpolate(image_3HW[None], size, mode="bicubic", antialias=True).clamp(0, 1)
+        mean_311, std_311 = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
+        return (seen_13hw[0] - mean_311) / std_311
+
+    @torch.inference_mode()
+    def disparity(self, seen_B3hw: Tensor) -> Tensor:
+        """Relative inverse depth [B, h, w], near is large, of prepared pictures of one size.
+
+        Raises:
+            InputError: They do not fit into the memory of the device.
+        """
+        device = next(self.model.parameters()).device
+        try:
+            return self.model(pixel_values=seen_B3hw.to(device)).predicted_depth.float().cpu()
+        except torch.OutOfMemoryError:
+            count, _, height, width = seen_B3hw.shape
+            raise InputError(
+                f"{count} pictures of {width}x{height} pixels do not fit into the memory of {device}: lower the "
+                "batch size (--batch-size), or else the image size (--image-size)."
+            ) from None
+
+
+def load_teacher(
+    name: str, *, image_size: int = IMAGE_SIZE, device: torch.device | str = "cpu"
+) -> DepthTeacher:
+    """The teacher with its weights.
+
+    Args:
+        name: One of `PUBLISHED`, a folder with the files of such a checkpoint, or a hub id.
+        image_size: Shorter side that the teacher sees, a multiple of 14.
+        device: Where it is to compute.
+
+    Raises:
+        CheckpointError: There is no such checkpoint, it is no Depth Anything of relative depth, or tensors are
+            missing, unexpected or misshapen: all are named.
+        InputError: The image size is no multiple of the patch.
+    """
+    if name not in PUBLISHED and "/" not in name and not Path(name).exists():
+        raise CheckpointError(
+            f"There is no teacher {name!r}{near_miss(name, PUBLISHED)} Or name a folder, or a hub id, owner/name."
+        )
+    folder = resolve(PUBLISHED.get(name, name), ("config.json", "*.safetensors"))
+    _check_config(folder)
+    teacher = DepthTeacher(
+        model=_read_model(folder).eval().requires_grad_(False).to(device),
+        name=name,
+        weights_hash=_hash_of(sorted(folder.glob("*.safetensors"))),
+        image_size=image_size,
+    )
+    return teacher
+
+
+def _check_config(folder: Path) -> None:
+    file = folder / "config.json"
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+        kind = config["model_type"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{folder} is no teacher's folder: its config.json cannot be read ({error!r})."
+        ) from None
+    if kind != "depth_anything":
+        raise CheckpointError(
+            f"{folder} holds a model of the type {kind!r}; a teacher is a 'depth_anything' model, as transformers "
+            "saves DepthAnythingForDepthEstimation."
+        )
+    if config.get("depth_estimation_type", "relative") != "relative":
+        raise CheckpointError(
+            f"{folder} is a Depth Anything of {config['depth_estimation_type']} depth, and targets are "
+            "relative: take a checkpoint without 'Metric' in its name."
+        )
+    if not any(folder.glob("*.safetensors")):
+        raise CheckpointError(
+            f"{folder} has a config.json and no weights: copy its *.safetensors there, too."
+        )
+
+
+def _read_model(folder: Path) -> nn.Module:
+    try:
+        from transformers import DepthAnythingForDepthEstimation
+    except ImportError as error:
+        raise CheckpointError(
+            "Depth Anything needs transformers, which is not installed: pip install 'perceptio[hf]'."
+        ) from error
+    try:
+        # Their own loader knows the names of older versions of their files.
+        read: Any = DepthAnythingForDepthEstimation.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            local_files_only=True,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    except Exception as error:
+        raise CheckpointError(f"{folder} cannot be read as a Depth Anything model ({error}).") from error
+    model, report = read
+    problems = [f"{key} is missing" for key in sorted(report["missing_keys"])]
+    problems += [f"{key} is not a part of this model" for key in sorted(report["unexpected_keys"])]
+    problems += [
+        f"{key} has shape {tuple(found)} instead of {tuple(wanted)}"
+        for key, found, wanted in sorted(report["mismatched_keys"])
+    ]
+    if problems:
+        raise CheckpointError(f"{folder} does not fit its own config.json: {'; '.join(problems)}.")
+    return model
+
+
+def _hash_of(files: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 24):
+                digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Weights of other projects, read once into checkpoints of this library."""

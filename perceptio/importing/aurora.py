@@ -1,0 +1,105 @@
+"""The VQ-VAE of AiT (arXiv 2301.02229) that AURORA (arXiv 2412.03548) trained on relative depth -> the part `vqvae`.
+
+Its network is the one that `vqvae` has, layer by layer and name by name, and reads depth in [-1, 1] as that does
+inside; only the quantizer's buffers are named otherwise. Sizes are read from the tensors; where the two differ, the
+settings are AURORA's.
+
+AiT's own weights for NYU depth have the same tensors and mean something else: metres at 480 pixels. Nothing in a
+file tells them apart.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from perceptio.errors import CheckpointError
+from perceptio.interfaces import DepthTokenizerConfig
+from perceptio.model.checkpoint import save
+from perceptio.ops.weights import Part, load_tensors, read_pickled
+from perceptio.registry import Registry
+from perceptio.serialize import from_json
+
+GRID = 10
+"""Rows, and columns, of AURORA's codes."""
+CODEBOOK = "_vq_vae._embedding"
+CLUSTER_SIZE, CLUSTER_SUM = "_vq_vae._ema_cluster_size", "_vq_vae._ema_w"
+RENAMED = {
+    CODEBOOK: "quantizer.vq._codebook.embed",
+    CLUSTER_SIZE: "quantizer.vq._codebook.cluster_size",
+    CLUSTER_SUM: "quantizer.vq._codebook.embed_avg",
+}
+
+
+def import_aurora_vqvae(file: Path, out: Path, *, registry: Registry | None = None) -> DepthTokenizerConfig:
+    """Write the VQ-VAE of a `.pt` file as a depth tokenizer's folder, for `perceptio.load` and `depth.weights`.
+
+    Args:
+        file: A state dict, bare or under `weights`, with or without `module.` before its names.
+        out: The tokenizer's folder; it is replaced.
+        registry: Where `vqvae` is looked up; None: built-ins and installed plugins.
+
+    Returns:
+        The config of the tokenizer.
+
+    Raises:
+        CheckpointError: The file is missing, broken, asks to run code or holds something else, in which case all
+            tensors that do not fit are named; or `out` cannot be written.
+    """
+    theirs = _state_dict(file)
+    config = from_json(_document(file, theirs), registry or Registry.discover())
+    assert isinstance(config, DepthTokenizerConfig)
+    tokenizer = config.build()
+    # A tokenizer of ours knows besides that its codebook has its start, and that its training is over.
+    ours = {"quantizer.vq._codebook.initted": torch.tensor(True), "frozen": torch.tensor(True)}
+    try:
+        load_tensors(tokenizer, {**theirs, **ours}, rename=_renamed)
+    except CheckpointError as error:
+        raise CheckpointError(f"{file} is not AURORA's VQ-VAE: {error}") from error
+    save(tokenizer, out, config=config)
+    return config
+
+
+def _state_dict(file: Path) -> dict[str, Tensor]:
+    held = read_pickled(file)
+    held = held.get("weights", held) if isinstance(held, Mapping) else held
+    if not isinstance(held, Mapping) or not all(isinstance(value, Tensor) for value in held.values()):
+        raise CheckpointError(f"{file} holds no state dict, neither at its top nor under 'weights'.")
+    tensors = {name.removeprefix("module."): value for name, value in held.items()}
+    if CODEBOOK in tensors and CLUSTER_SIZE not in tensors and CLUSTER_SUM not in tensors:
+        # The sums behind the averages matter to training alone; a file made for use may lack them.
+        tensors[CLUSTER_SIZE] = torch.ones(len(tensors[CODEBOOK]))
+        tensors[CLUSTER_SUM] = tensors[CODEBOOK]
+    return tensors
+
+
+def _document(file: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The config that the shapes of the tensors tell."""
+    widths: list[int] = []
+    while (weight := tensors.get(f"encoder.{2 * len(widths)}.weight")) is not None and weight.shape[-1] == 4:
+        widths.append(len(weight))
+    codebook = tensors.get(CODEBOOK)
+    if codebook is None or codebook.ndim != 2 or not widths:
+        raise CheckpointError(
+            f"{file} is not AURORA's VQ-VAE: it lacks {CODEBOOK} or encoder.0.weight; it holds "
+            f"{', '.join(list(tensors)[:8]) or 'nothing'}{', …' if len(tensors) > 8 else ''}."
+        )
+    side = GRID * 2 ** len(widths)
+    return {
+        "component": "depth:vqvae",
+        "codebook_size": codebook.shape[0],
+        "latent_dim": codebook.shape[1],
+        "widths": widths,
+        "residual_blocks": sum(bool(re.fullmatch(r"encoder\.\d+\.net\.0\.weight", name)) for name in tensors),
+        "grid": [GRID, GRID],
+        "image_size": [side, side],
+        "dead_code_threshold": 0.0,
+    }
+
+
+def _renamed(name: str) -> str | Sequence[Part]:
+    # The library's quantizer can have several heads, and its buffers one axis more for them.
+    return (Part(RENAMED[name], lambda whole: whole[None]),) if name in RENAMED else name

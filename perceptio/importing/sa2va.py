@@ -1,0 +1,232 @@
+"""Sa2VA (arXiv 2501.04001), the Hugging Face export of its InternVL models -> the model of a recipe.
+
+Of the export are read, where the recipe has the same part: the vision encoder and its projector (`internvit`, `mlp`),
+the language model (`hf`) with the row of `[SEG]`, the projector of prompts (`prompt_mlp`), and SAM 2 without memory
+(`sam2`). Tensors without a place, and places without a tensor, are named.
+
+The rows of the text tokenizer's own ids are taken as they stand: the recipe's language model must be the one that the
+export was trained from.
+"""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor, nn
+
+from perceptio.errors import CheckpointError
+from perceptio.model.assemble import build_model
+from perceptio.model.checkpoint import save
+from perceptio.model.perception_model import PerceptionModel
+from perceptio.ops import internvl_layout
+from perceptio.ops.weights import Part, load_tensors, read_headers
+from perceptio.recipe import Recipe
+
+REPORT_FILE = "import_report.txt"
+SEG = "[SEG]"
+SAM2 = "grounding_encoder.sam2_model."
+PROMPT = "text_hidden_fcs."
+INPUT_ROWS, OUTPUT_ROWS = "language.trunk.embed_tokens.weight", "language.head.weight"
+NEW_ROWS = {INPUT_ROWS: "language.new_inputs", OUTPUT_ROWS: "language.new_outputs"}
+"""The tables of rows for the text tokenizer's ids, and those for the ids that the library adds."""
+
+
+@attrs.frozen(kw_only=True)
+class ImportReport:
+    """What became of each tensor.
+
+    Attributes:
+        loaded: Tensors of the export, and where they went.
+        not_in_recipe: Tensors of the export that have no place in the model, and why.
+        not_in_checkpoint: Tensors of the model that the export lacks; they are as the recipe made them.
+    """
+
+    loaded: Mapping[str, tuple[str, ...]]
+    not_in_recipe: Mapping[str, str]
+    not_in_checkpoint: tuple[str, ...]
+
+    def __str__(self) -> str:
+        lines = [f"loaded: {theirs} -> {', '.join(ours)}" for theirs, ours in self.loaded.items()]
+        lines += [f"not in this recipe: {theirs} ({why})" for theirs, why in self.not_in_recipe.items()]
+        lines += [f"not in the checkpoint: {ours}" for ours in self.not_in_checkpoint]
+        return "\n".join(lines) + "\n"
+
+
+def import_sa2va(folder: Path, recipe: Recipe, out: Path) -> ImportReport:
+    """Write a checkpoint of the recipe's model with the weights of an export, and `import_report.txt` in it.
+
+    Args:
+        folder: The export: `config.json`, the text tokenizer's files, safetensors.
+        recipe: Parts that name weights of their own read them first.
+        out: The checkpoint's folder; it is replaced.
+
+    Raises:
+        CheckpointError: The folder is no such export, is broken, or has nothing for this recipe; or `out` cannot be
+            written.
+    """
+    export = _Export.read(folder)
+    model = build_model(recipe)
+    places = _places(model)
+    plan: dict[str, Sequence[Part]] = {}
+    homeless: dict[str, str] = {}
+    for name, header in read_headers(folder).items():
+        parts = export.parts(name, recipe.language.spec.vocab_size, places)
+        why = _misfit(parts, header, places)
+        if why is None:
+            plan[name] = parts
+        else:
+            homeless[name] = why
+    if not plan:
+        name, why = next(iter(homeless.items()), ("it", "it has no tensors"))
+        raise CheckpointError(
+            f"{folder} has no tensor for a part of {recipe.name}; of the first, {name}: {why}."
+        )
+    filled = {part.name for parts in plan.values() for part in parts}
+    load_tensors(_Places(places, filled), folder, rename=plan.get)
+    report = ImportReport(
+        loaded={name: tuple(part.name for part in parts) for name, parts in plan.items()},
+        not_in_recipe=homeless,
+        not_in_checkpoint=tuple(name for name in places if name not in filled),
+    )
+    save(model, out, add=lambda new: _write_report(new, report))
+    return report
+
+
+def _write_report(folder: Path, report: ImportReport) -> None:
+    (folder / REPORT_FILE).write_text(str(report), encoding="utf-8")
+
+
+@attrs.frozen(kw_only=True)
+class _Export:
+    """What the files beside the tensors say: heads of attention, for fused keys and queries, and `[SEG]`'s id."""
+
+    num_heads: int
+    num_kv_heads: int
+    seg: int
+
+    @classmethod
+    def read(cls, folder: Path) -> "_Export":
+        try:
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            language = config["llm_config"]
+            heads = language["num_attention_heads"]
+            return cls(
+                num_heads=heads,
+                num_kv_heads=language.get("num_key_value_heads") or heads,
+                seg=_added_ids(folder)[SEG],
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(
+                f"{folder} is no Sa2VA export of an InternVL model: its config.json must have an llm_config, and its "
+                f"text tokenizer's files the token {SEG} ({error!r})."
+            ) from error
+
+    def parts(self, name: str, text_vocab: int, places: Mapping[str, Tensor]) -> Sequence[Part]:
+        """Where a tensor goes, by the names of `_places`; empty: it belongs to nothing that is read."""
+        if name.startswith(PROMPT):
+            return [_whole(f"prompt_head.layers.{name.removeprefix(PROMPT)}")]
+        if name.startswith(SAM2):
+            return [_whole(f"segmentation.network.{name.removeprefix(SAM2)}")]
+        if internvl_layout.PROJECTOR.match(name):
+            found: str | Sequence[Part] | None = internvl_layout.projector(name)
+            return _under("vision_head.layers.", found)
+        if internvl_layout.VISION.match(name):
+            return _under("vision.model.", internvl_layout.vision(name))
+        if not internvl_layout.LANGUAGE.match(name):
+            return []
+        found = internvl_layout.language(name, self.num_heads, self.num_kv_heads)
+        if found == "lm_head.weight":
+            return self._rows(OUTPUT_ROWS, text_vocab, places)
+        if found == "model.embed_tokens.weight":
+            return self._rows(INPUT_ROWS, text_vocab, places)
+        return [
+            attrs.evolve(part, name=part.name.replace("model.", "language.trunk.", 1))
+            for part in _under("", found)
+        ]
+
+    def _rows(self, table: str, text_vocab: int, places: Mapping[str, Tensor]) -> Sequence[Part]:
+        """The rows of the text tokenizer's own ids, and that of `[SEG]`, which is an id of the library's here."""
+        own = Part(table, lambda whole: whole[:text_vocab])
+        new = _seg_row(table)
+        return [own, Part(new, lambda whole: whole[self.seg : self.seg + 1])] if new in places else [own]
+
+
+class _Places(nn.Module):
+    """The places as a module, which is what `load_tensors` fills."""
+
+    def __init__(self, places: Mapping[str, Tensor], names: Collection[str]) -> None:
+        super().__init__()
+        self.places = {name: places[name] for name in names}
+
+    def state_dict(self, *_: Any, **__: Any) -> Any:
+        return dict(self.places)
+
+    @torch.no_grad()
+    def load_state_dict(self, state_dict: Mapping[str, Any], *_: Any, **__: Any) -> Any:
+        for name, value in state_dict.items():
+            self.places[name].copy_(value)
+
+
+def _places(model: PerceptionModel) -> dict[str, Tensor]:
+    """The model's tensors by name, adapted layers by their plain names, and of tables the rows that matter."""
+    places = {name.replace(".base_layer.", "."): value for name, value in model.state_dict().items()}
+    plan = model.plan
+    for table, new in NEW_ROWS.items():
+        if table in places:
+            places[table] = places[table][: plan.base_vocab]
+        if new in places and SEG in plan.segmentation_names:
+            row = plan.segmentation[plan.segmentation_names.index(SEG)] - plan.base_vocab
+            places[_seg_row(table)] = places[new][row : row + 1]
+    return places
+
+
+def _seg_row(table: str) -> str:
+    return f"{NEW_ROWS[table]}, the row of {SEG}"
+
+
+def _misfit(parts: Sequence[Part], header: Tensor, places: Mapping[str, Tensor]) -> str | None:
+    """Why a tensor cannot be taken, if it cannot."""
+    if not parts:
+        return "nothing reads it"
+    for part in parts:
+        if part.name not in places:
+            return f"there is no {part.name}"
+        try:
+            shape = tuple(part.take(header).shape)
+        except RuntimeError:
+            return f"its shape {tuple(header.shape)} cannot be divided for {part.name}"
+        if shape != places[part.name].shape:
+            return f"its shape is {shape}, and that of {part.name} {tuple(places[part.name].shape)}"
+    return None
+
+
+def _whole(name: str) -> Part:
+    return Part(name, lambda whole: whole)
+
+
+def _under(prefix: str, found: str | Sequence[Part] | None) -> list[Part]:
+    if found is None:
+        return []
+    parts = [_whole(found)] if isinstance(found, str) else found
+    return [attrs.evolve(part, name=prefix + part.name) for part in parts]
+
+
+def _added_ids(folder: Path) -> dict[str, int]:
+    """The ids of tokens that were added to a text tokenizer, from whichever of its files lists them."""
+    ids: dict[str, int] = {}
+    for file, listed in (
+        ("tokenizer.json", lambda held: {one["content"]: one["id"] for one in held["added_tokens"]}),
+        (
+            "tokenizer_config.json",
+            lambda held: {
+                one["content"]: int(key) for key, one in held.get("added_tokens_decoder", {}).items()
+            },
+        ),
+        ("added_tokens.json", dict),
+    ):
+        if (folder / file).is_file():
+            ids |= listed(json.loads((folder / file).read_text(encoding="utf-8")))
+    return ids

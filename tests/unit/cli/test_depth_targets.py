@@ -1,0 +1,165 @@
+"""From photographs and a teacher's checkpoint to a codebook, as a user does it."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from teachers import official_teacher
+
+from perceptio.cli import main as command
+from perceptio.data.folder import FolderDataset
+from perceptio.data.records import DatasetInfo
+from perceptio.model.checkpoint import load
+from perceptio.training.targets import encode_depth, tokenizer_fingerprint
+
+RECIPE = """
+import attrs
+from perceptio.recipe import DataConfig, DepthTrainingConfig
+from perceptio.tokenizers.depth.vqvae import VQVAEDepthConfig
+from small import small_recipe
+
+
+def recipe():
+    depth = VQVAEDepthConfig(
+        codebook_size=8, grid=(4, 4), image_size=(16, 16), widths=(4, 8), residual_blocks=1, latent_dim=4
+    )
+    return small_recipe(
+        depth=depth,
+        data=DataConfig(mixture={"depth_map": 1.0}, turns=1),
+        depth_training=DepthTrainingConfig(steps=4, batch_size=2),
+    )
+"""
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Run a verb in this process: its exit status, and what it printed."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["perceptio", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit) as stopped:
+            command.main()
+        printed = capsys.readouterr()
+        return stopped.value.code or 0, printed.out + printed.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Photographs, a teacher and a recipe."""
+    place = tmp_path_factory.mktemp("place")
+    official_teacher(place / "teacher")
+    (place / "photos").mkdir()
+    random = np.random.default_rng(0)
+    for number in range(4):
+        coarse = random.integers(0, 256, (3, 4, 3), dtype=np.uint8)
+        Image.fromarray(coarse).resize((40, 30)).save(place / "photos" / f"{number}.jpg")
+    (place / "recipe.py").write_text(RECIPE)
+    return place
+
+
+def test_photographs_and_a_teacher_become_a_codebook_with_three_commands(place, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked = ("depth-targets", place / "photos", "--teacher", place / "teacher", "--image-size", 28)
+    status, printed = run(*asked, "--out", "targets")
+    assert status == 0 and "4 depth maps made, 0 kept, 0 picture(s) broken: targets" in printed
+    status, printed = run(
+        "train-depth-tokenizer", place / "recipe.py", "--data", "targets", "--out", "codebook"
+    )
+    assert status == 0 and "1 held-out maps" in printed
+    status, printed = run("tokenize", "codebook", "targets/depth/0.jpg.png", "--out", "tokens")
+    assert status == 0
+    assert json.loads((tmp_path / "tokens" / "codes.json").read_text())["codebook_size"] == 8
+
+    status, printed = run(*asked, "--out", "targets", "--tokenizer", "codebook")
+    assert status == 0 and "0 depth maps made, 4 kept" in printed
+    codes_nL = np.load("targets/depth_codes.npy")
+    index = json.loads((tmp_path / "targets" / "depth_codes.json").read_text())
+    dataset, tokenizer = FolderDataset("targets"), load("codebook")
+    assert codes_nL.dtype == np.uint8 and codes_nL.shape == (4, 16)
+    np.testing.assert_array_equal(codes_nL, encode_depth(tokenizer, dataset).numpy())
+    assert index["ids"] == [record.id for record in dataset.records] and index["grid"] == [4, 4]
+    record = json.loads((tmp_path / "targets" / "depth_targets.json").read_text())
+    assert index["tokenizer"] == record["tokenizer"] == tokenizer_fingerprint(tokenizer)
+
+    settings = ("--set", "depth.weights=codebook", "--set", 'data.folders=[{"path": "targets"}]')
+    status, printed = run("train", place / "recipe.py", "--out", "run", "--set", "train.steps=2", *settings)
+    assert status == 0
+    assert tokenizer_fingerprint(load("run").depth) == record["tokenizer"]
+
+
+def test_the_teacher_s_depth_is_what_the_folder_holds(place, run, tmp_path):
+    from perceptio.data.loading import read_depth
+    from perceptio.data.teacher import load_teacher
+    from perceptio.ops.image_files import read_image
+
+    run(
+        "depth-targets",
+        place / "photos",
+        "--teacher",
+        place / "teacher",
+        "--image-size",
+        28,
+        "--out",
+        tmp_path,
+    )
+    teacher = load_teacher(str(place / "teacher"), image_size=28)
+    seen_13hw = teacher.prepare(read_image(place / "photos" / "2.jpg"))[None]
+    expected = torch.nn.functional.interpolate(teacher.disparity(seen_13hw)[None], (30, 40), mode="bilinear")[
+        0, 0
+    ]
+    expected = (expected - expected.min()) / (expected.max() - expected.min())
+    info = DatasetInfo(depth_unit="disparity", depth_scale=1 / 65535)
+    found = read_depth(tmp_path / "depth" / "2.jpg.png", info).values_HW
+    np.testing.assert_allclose(found, expected.numpy(), atol=2e-4)
+
+
+def test_broken_pictures_are_listed_and_fail_unless_they_are_skipped(place, run, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    Image.open(place / "photos" / "0.jpg").save(photos / "good.png")
+    (photos / "bad.png").write_text("no picture")
+    (photos / "notes.txt").write_text("lunch")
+    asked = (
+        "depth-targets",
+        photos,
+        "--teacher",
+        place / "teacher",
+        "--image-size",
+        28,
+        "--out",
+        tmp_path / "out",
+    )
+    status, printed = run(*asked)
+    assert status == 1 and f"Broken: {photos}/bad.png is no image that can be read" in printed
+    assert "1 depth maps made, 0 kept, 1 picture(s) broken" in printed
+    assert "1 file(s) are no pictures by their names: notes.txt." in printed
+    status, printed = run(*asked, "--skip-broken")
+    assert status == 0 and "0 depth maps made, 1 kept, 1 picture(s) broken" in printed
+
+
+def test_what_is_refused_in_one_sentence(place, run, tmp_path):
+    status, printed = run("depth-targets", place / "photos", "--teacher", place / "teacher")
+    assert status == 2 and "say with --out where its depth is to be written" in printed
+    status, printed = run("depth-targets", place / "photos", "--teacher", "depth-anything", "--out", tmp_path)
+    assert status == 2 and "There is no teacher 'depth-anything'" in printed
+
+
+def test_a_tokenizer_of_metres_is_refused_before_any_work(place, run, tmp_path):
+    from small import small_recipe
+
+    from perceptio.model.checkpoint import save
+
+    config = small_recipe().depth
+    save(config.build(), tmp_path / "metric", config=config)
+    status, printed = run(
+        *("depth-targets", place / "photos", "--teacher", place / "teacher", "--out", tmp_path / "out"),
+        *("--tokenizer", tmp_path / "metric"),
+    )
+    assert status == 2 and "speaks of metres, and a teacher gives relative depth" in printed
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,289 @@
+"""Depth targets: what becomes of every kind of file, resumption, and targets that are not mixed."""
+
+import json
+
+import attrs
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from small import scenes_folder
+from torch import nn
+
+from perceptio.data.check import check_folder
+from perceptio.data.folder import FolderDataset
+from perceptio.data.targets import PENDING, RECORD_FILE, to_levels, write_depth_targets
+from perceptio.data.teacher import DepthTeacher
+from perceptio.errors import DataError, InputError
+from perceptio.interfaces import DepthConvention
+from perceptio.ops.depth_maps import from_map
+
+
+class Brightness(nn.Module):
+    """A teacher that takes bright for near, and counts its batches."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+        self.batches = []
+
+    def forward(self, pixel_values):
+        self.batches.append(tuple(pixel_values.shape))
+        return Counted(self.scale * pixel_values.mean(1))
+
+
+@attrs.frozen
+class Counted:
+    predicted_depth: torch.Tensor
+
+
+def teacher(**changes):
+    settings = {"name": "bright", "weights_hash": "0123", "image_size": 28} | changes
+    return DepthTeacher(model=Brightness(), **settings)
+
+
+def ramp(height=32, width=40):
+    gray = np.linspace(0, 255, width).astype(np.uint8)
+    return Image.fromarray(np.repeat(np.tile(gray, (height, 1))[..., None], 3, axis=2))
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("a.png", "b.png", "c.png"):
+        ramp().save(folder / name)
+    return folder
+
+
+def test_a_folder_of_pictures_becomes_a_data_folder(photos, tmp_path):
+    (photos / "more").mkdir()
+    ramp(40, 32).save(photos / "more" / "a.png")
+    (photos / "notes.txt").write_text("lunch")
+    report = write_depth_targets(photos, tmp_path / "out", teacher())
+    assert (report.made, report.kept, report.broken, report.passed_over) == (4, 0, {}, ("notes.txt",))
+    assert not check_folder(tmp_path / "out").problems
+    dataset = FolderDataset(tmp_path / "out")
+    assert [record.id for record in dataset.records] == ["a.png", "b.png", "c.png", "more/a.png"]
+    unit_11HW = from_map(dataset[0].depth, DepthConvention())
+    assert unit_11HW.shape == (1, 1, 32, 40)
+    expected_HW = torch.from_numpy(np.asarray(ramp())[..., 0].copy()).float() / 255
+    torch.testing.assert_close(unit_11HW[0, 0], expected_HW, atol=0.05, rtol=0)
+
+
+def test_levels_reach_from_end_to_end_and_a_flat_map_is_the_middle():
+    levels = to_levels(np.array([[2.0, 4.0, 6.0]]))
+    assert levels.dtype == np.uint16 and levels.tolist() == [[1, 32768, 65535]]
+    assert to_levels(np.full((2, 2), 7.0)).tolist() == [[32768, 32768]] * 2
+    assert to_levels(np.array([[7.0, 7.0 + 1e-9]])).tolist() == [[32768, 32768]]
+    assert to_levels(np.zeros((1, 2))).tolist() == [[32768, 32768]]
+
+
+def test_a_flat_picture_is_one_half_everywhere(tmp_path):
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (32, 32), (9, 9, 9)).save(tmp_path / "photos" / "a.png")
+    write_depth_targets(tmp_path / "photos", tmp_path / "out", teacher())
+    unit_11HW = from_map(FolderDataset(tmp_path / "out").depth(0), DepthConvention())
+    assert torch.equal(unit_11HW, torch.full((1, 1, 32, 32), 0.5))
+
+
+def save_gray16(path):
+    Image.fromarray(np.tile(np.linspace(0, 65535, 40).astype(np.uint16), (32, 1))).save(path)
+
+
+def save_rotated(path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    ramp().save(path, exif=exif)
+
+
+def save_animated(path):
+    ramp().save(path, save_all=True, append_images=[ramp().rotate(180)])
+
+
+def save_cut(path):
+    ramp().save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+
+
+@pytest.mark.parametrize(
+    ("name", "save", "shape"),
+    [
+        ("gray16.png", save_gray16, (32, 40)),
+        ("gray.png", lambda path: ramp().convert("L").save(path), (32, 40)),
+        ("palette.png", lambda path: ramp().convert("P").save(path), (32, 40)),
+        ("alpha.png", lambda path: ramp().convert("RGBA").save(path), (32, 40)),
+        ("rotated.jpg", save_rotated, (40, 32)),
+    ],
+)
+def test_every_kind_of_picture_gets_depth_of_the_size_it_shows(tmp_path, name, save, shape):
+    (tmp_path / "photos").mkdir()
+    save(tmp_path / "photos" / name)
+    write_depth_targets(tmp_path / "photos", tmp_path / "out", teacher())
+    assert not check_folder(tmp_path / "out").problems
+    sample = FolderDataset(tmp_path / "out")[0]
+    assert sample.depth.values_HW.shape == shape and np.ptp(sample.depth.values_HW) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("name", "save", "reason"),
+    [
+        ("empty.png", lambda path: path.touch(), "is empty"),
+        ("text.jpg", lambda path: path.write_text("no picture"), "no image that can be read"),
+        ("cut.png", save_cut, "cannot be read to its end"),
+        ("moving.gif", save_animated, "holds 2 pictures"),
+        ("speck.png", lambda path: ramp(4, 4).save(path), "needs at least 8 pixels"),
+    ],
+)
+def test_a_picture_that_cannot_be_read_is_named_and_does_not_stop_the_others(
+    photos, tmp_path, name, save, reason
+):
+    save(photos / name)
+    report = write_depth_targets(photos, tmp_path / "out", teacher())
+    ((file, message),) = report.broken.items()
+    assert file == str(photos / name) and str(photos / name) in message and reason in message
+    assert report.made == 3 and len(FolderDataset(tmp_path / "out")) == 3
+
+
+def test_pictures_go_through_the_teacher_in_batches_of_one_size(photos, tmp_path):
+    for number in range(2):
+        ramp(60, 32).save(photos / f"b{number}.png")
+    bright = teacher()
+    seen = []
+    write_depth_targets(photos, tmp_path / "out", bright, batch_size=2, progress=lambda *at: seen.append(at))
+    wide, tall = bright.seen_size(32, 40), bright.seen_size(60, 32)
+    assert wide != tall
+    assert sorted(bright.model.batches) == sorted([(2, 3, *wide), (1, 3, *wide), (2, 3, *tall)])
+    assert seen == [(2, 5), (4, 5), (5, 5)]
+
+
+def test_pictures_of_many_sizes_do_not_pile_up(tmp_path):
+    (tmp_path / "photos").mkdir()
+    for number in range(PENDING + 2):
+        ramp(32, 40 + 20 * number).save(tmp_path / "photos" / f"{number:02}.png")
+    bright = teacher()
+    write_depth_targets(tmp_path / "photos", tmp_path / "out", bright, batch_size=1)
+    assert len(bright.model.batches) == PENDING + 2
+
+
+def test_a_pass_goes_on_where_it_was_stopped(photos, tmp_path):
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_depth_targets(photos, tmp_path / "out", teacher(), batch_size=1, progress=stop)
+    with pytest.raises(DataError, match="no dataset.json"):
+        FolderDataset(tmp_path / "out")
+    bright = teacher()
+    report = write_depth_targets(photos, tmp_path / "out", bright)
+    assert (report.made, report.kept) == (2, 1) and len(FolderDataset(tmp_path / "out")) == 3
+    assert not list((tmp_path / "out").rglob(".*.new"))
+    again = write_depth_targets(photos, tmp_path / "out", teacher())
+    assert (again.made, again.kept) == (0, 3)
+
+
+def test_a_picture_that_changed_is_done_again_and_others_join(photos, tmp_path):
+    out = tmp_path / "out"
+    write_depth_targets(photos, out, teacher())
+    ramp(40, 32).save(photos / "b.png")
+    ramp().save(photos / "d.png")
+    report = write_depth_targets(photos, out, teacher())
+    assert (report.made, report.kept) == (2, 2) and not check_folder(out).problems
+    other = tmp_path / "others"
+    other.mkdir()
+    ramp().save(other / "z.png")
+    write_depth_targets(other, out, teacher())
+    assert [record.id for record in FolderDataset(out).records] == [
+        "a.png",
+        "b.png",
+        "c.png",
+        "d.png",
+        "z.png",
+    ]
+
+
+def test_the_record_says_what_made_the_targets(photos, tmp_path):
+    write_depth_targets(photos, tmp_path / "out", teacher(), tokenizer="feed")
+    record = json.loads((tmp_path / "out" / RECORD_FILE).read_text())
+    assert record["teacher"] == {"name": "bright", "weights_sha256": "0123"}
+    assert record["preprocessing"]["shorter_side"] == 28 and record["tokenizer"] == "feed"
+    assert "minimum and maximum" in record["normalization"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "tokenizer", "named"),
+    [
+        ({"weights_hash": "4567"}, "feed", "teacher.weights_sha256 (there 0123, now 4567)"),
+        ({"image_size": 42}, "feed", "preprocessing.shorter_side (there 28, now 42)"),
+        ({}, "beef", "tokenizer (there feed, now beef)"),
+        ({}, None, "tokenizer (there feed, now None)"),
+    ],
+)
+def test_targets_made_otherwise_are_not_mixed(photos, tmp_path, changes, tokenizer, named):
+    write_depth_targets(photos, tmp_path / "out", teacher(), tokenizer="feed")
+    before = (tmp_path / "out" / RECORD_FILE).read_text()
+    with pytest.raises(DataError) as raised:
+        write_depth_targets(photos, tmp_path / "out", teacher(**changes), tokenizer=tokenizer)
+    assert f"what differs: {named}." in str(raised.value)
+    assert (tmp_path / "out" / RECORD_FILE).read_text() == before
+
+
+def test_a_teacher_s_name_is_not_what_it_is_and_codes_can_be_added(photos, tmp_path):
+    write_depth_targets(photos, tmp_path / "out", teacher())
+    report = write_depth_targets(photos, tmp_path / "out", teacher(name="./copy"), tokenizer="feed")
+    assert report.kept == 3
+    assert json.loads((tmp_path / "out" / RECORD_FILE).read_text())["tokenizer"] == "feed"
+
+
+def test_a_data_folder_gets_depth_in_place(tmp_path):
+    folder = scenes_folder(tmp_path / "data", count=3)
+    with pytest.raises(DataError, match="has depth of its own already: take it out of dataset.json"):
+        write_depth_targets(folder, folder, teacher())
+    (folder / "dataset.json").write_text('{"format": "perceptio-data", "version": 1}')
+    lines = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+    for line in lines:
+        (folder / line.pop("depth")).unlink()
+    (folder / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(DataError, match="a data folder, which gets its depth in place: leave --out out"):
+        write_depth_targets(folder, tmp_path / "out", teacher())
+    assert write_depth_targets(folder, folder, teacher()).made == 3
+    assert not check_folder(folder).problems
+    dataset = FolderDataset(folder)
+    assert dataset.info.depth_unit == "disparity" and dataset[0].turns and dataset[2].depth is not None
+    assert write_depth_targets(folder, folder, teacher()).kept == 3
+
+
+def test_what_cannot_be_worked_on(photos, tmp_path):
+    with pytest.raises(DataError, match="There is no folder"):
+        write_depth_targets(tmp_path / "none", tmp_path / "out", teacher())
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="There is no picture in .*: a name ends with .avif"):
+        write_depth_targets(tmp_path / "empty", tmp_path / "out", teacher())
+    with pytest.raises(DataError, match="is not empty and holds no depth targets"):
+        write_depth_targets(photos, photos, teacher())
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="could not be written"):
+        write_depth_targets(photos, tmp_path / "file" / "out", teacher())
+
+
+def test_nothing_but_broken_pictures(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").touch()
+    with pytest.raises(DataError, match="No picture in .* can be read; of the first: .*a.png is empty"):
+        write_depth_targets(tmp_path / "photos", tmp_path / "out", teacher())
+
+
+def test_a_teacher_that_gives_no_numbers(photos, tmp_path):
+    damaged = teacher()
+    with torch.no_grad():
+        damaged.model.scale.fill_(float("nan"))
+    with pytest.raises(InputError, match="depth that is no number: its weights are damaged"):
+        write_depth_targets(photos, tmp_path / "out", damaged)
+
+
+def test_a_damaged_record(photos, tmp_path):
+    write_depth_targets(photos, tmp_path / "out", teacher())
+    (tmp_path / "out" / RECORD_FILE).write_text("{}")
+    with pytest.raises(DataError, match="cannot be read .*: make the targets again in another folder"):
+        write_depth_targets(photos, tmp_path / "out", teacher())
