@@ -9,13 +9,11 @@ export was trained from.
 """
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import attrs
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from perceptio.errors import CheckpointError
 from perceptio.model.assemble import build_model
@@ -85,7 +83,7 @@ def import_sa2va(folder: Path, recipe: Recipe, out: Path) -> ImportReport:
             f"{folder} has no tensor for a part of {recipe.name}; of the first, {name}: {why}."
         )
     filled = {part.name for parts in plan.values() for part in parts}
-    load_tensors(_Places(places, filled), folder, rename=plan.get)
+    load_tensors({name: places[name] for name in filled}, folder, rename=plan.get)
     report = ImportReport(
         loaded={name: tuple(part.name for part in parts) for name, parts in plan.items()},
         not_in_recipe=homeless,
@@ -152,22 +150,6 @@ class _Export:
         own = Part(table, lambda whole: whole[:text_vocab])
         new = _seg_row(table)
         return [own, Part(new, lambda whole: whole[self.seg : self.seg + 1])] if new in places else [own]
-
-
-class _Places(nn.Module):
-    """The places as a module, which is what `load_tensors` fills."""
-
-    def __init__(self, places: Mapping[str, Tensor], names: Collection[str]) -> None:
-        super().__init__()
-        self.places = {name: places[name] for name in names}
-
-    def state_dict(self, *_: Any, **__: Any) -> Any:
-        return dict(self.places)
-
-    @torch.no_grad()
-    def load_state_dict(self, state_dict: Mapping[str, Any], *_: Any, **__: Any) -> Any:
-        for name, value in state_dict.items():
-            self.places[name].copy_(value)
 
 
 def _places(model: PerceptionModel) -> dict[str, Tensor]:

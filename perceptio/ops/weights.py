@@ -112,7 +112,7 @@ Rename = Callable[[str], str | Sequence[Part] | None]
 
 
 def load_tensors(
-    module: nn.Module,
+    module: nn.Module | Mapping[str, Tensor],
     sources: Path | Sequence[Path] | Mapping[str, Tensor],
     rename: Rename | Mapping[str, str | None] | None = None,
     *,
@@ -124,7 +124,7 @@ def load_tensors(
     in the module's dtypes. Tied tensors may come once, or several times if they are equal.
 
     Args:
-        module: Where the values go; on a real device.
+        module: Where the values go; on a real device. Or its tensors by other names, such as those of the files.
         sources: Safetensors files, or folders that hold `model.safetensors` or its shards and their index; or the
             tensors themselves, for instance those of `read_pickled`.
         rename: From names in the files to names in the module; a mapping leaves the names it lacks as they are.
@@ -133,11 +133,11 @@ def load_tensors(
     Raises:
         CheckpointError: A file is missing or broken, or the tensors are not the module's: all are named.
     """
-    wanted: dict[str, Tensor] = dict(module.state_dict())
+    name = type(module).__name__ if isinstance(module, nn.Module) else "the model"
+    wanted: dict[str, Tensor] = dict(module.state_dict() if isinstance(module, nn.Module) else module)
     if any(value.is_meta for value in wanted.values()):
         raise CheckpointError(
-            f"{type(module).__name__} lies on the meta device, which holds no values: build it on the CPU before "
-            "its weights are read."
+            f"{name} lies on the meta device, which holds no values: build it on the CPU before its weights are read."
         )
     shards = _shards_of(sources)
     arrivals: dict[str, _Arrival] = {}
@@ -155,11 +155,12 @@ def load_tensors(
     problems = problems or _torn_ties(wanted, arrivals)
     if problems:
         where = ", ".join(shard.where for shard in shards)
-        raise CheckpointError(f"{where} does not fit {type(module).__name__}: {'; '.join(problems)}.")
+        raise CheckpointError(f"{where} does not fit {name}: {'; '.join(problems)}.")
     for shard in shards:
-        with shard.opened() as read:
-            found = {name: one.read(read) for name, one in arrivals.items() if one.shard is shard}
-            module.load_state_dict(found, strict=False)
+        with shard.opened() as read, torch.no_grad():
+            for target, arrival in arrivals.items():
+                if arrival.shard is shard:
+                    wanted[target].copy_(arrival.read(read))
 
 
 def read_headers(sources: Path | Sequence[Path]) -> dict[str, Tensor]:
