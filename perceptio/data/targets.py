@@ -231,8 +231,8 @@ def _data_jobs(folder: Path) -> list[_Job]:
         job = _Job(picture=folder / parsed.image, folder=folder, image=parsed.image)
         if taken.setdefault(job.depth, job.image) != job.image:
             raise DataError(
-                f"{folder} has the pictures {taken[job.depth]} and {job.image}, whose depth would both be {job.depth}: "
-                "rename one."
+                f"{folder} has the pictures {taken[job.depth]} and {job.image}, whose depth would both be "
+                f"{job.depth}: rename one."
             )
         jobs[job.image] = job
     return list(jobs.values())
