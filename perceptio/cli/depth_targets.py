@@ -64,11 +64,10 @@ def run(
             f"{tokenizer} speaks of metres, and a teacher gives relative depth: take another tokenizer."
         )
     console = Console(highlight=False)
+    loaded = load_teacher(teacher, image_size=image_size, device=device)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task("loading the teacher", total=None)
-        loaded = load_teacher(teacher, image_size=image_size, device=device)
-        bar.update(task, description="depth maps")
+        task = bar.add_task("depth maps", total=None)
         try:
             report = write_depth_targets(
                 images,

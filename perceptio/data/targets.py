@@ -223,11 +223,18 @@ def _picture_jobs(pictures: Path, out: Path) -> tuple[list[_Job], tuple[str, ...
 
 def _data_jobs(folder: Path) -> list[_Job]:
     """The pictures of a data folder, each once."""
-    jobs = {}
+    jobs: dict[str, _Job] = {}
+    taken: dict[str, str] = {}
     for parsed in parse_lines(folder):
         if isinstance(parsed, Problem):
             raise DataError(f"{folder}/{parsed}")
-        jobs[parsed.image] = _Job(picture=folder / parsed.image, folder=folder, image=parsed.image)
+        job = _Job(picture=folder / parsed.image, folder=folder, image=parsed.image)
+        if taken.setdefault(job.depth, job.image) != job.image:
+            raise DataError(
+                f"{folder} has the pictures {taken[job.depth]} and {job.image}, whose depth would both be "
+                f"{job.depth}: rename one."
+            )
+        jobs[job.image] = job
     return list(jobs.values())
 
 

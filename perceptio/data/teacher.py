@@ -120,13 +120,12 @@ def load_teacher(
         )
     folder = resolve(PUBLISHED.get(name, name), ("config.json", "*.safetensors"))
     _check_config(folder)
-    teacher = DepthTeacher(
+    return DepthTeacher(
         model=_read_model(folder).eval().requires_grad_(False).to(device),
         name=name,
         weights_hash=_hash_of(sorted(folder.glob("*.safetensors"))),
         image_size=image_size,
     )
-    return teacher
 
 
 def _check_config(folder: Path) -> None:

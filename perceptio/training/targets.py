@@ -88,5 +88,5 @@ def tokenizer_fingerprint(tokenizer: DepthTokenizer) -> str:
     digest = hashlib.sha256(f"{type(tokenizer).__name__} {tokenizer.spec}".encode())
     for name, value in sorted(tokenizer.state_dict().items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(value.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]

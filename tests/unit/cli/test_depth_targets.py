@@ -93,6 +93,33 @@ def test_photographs_and_a_teacher_become_a_codebook_with_three_commands(place, 
     assert tokenizer_fingerprint(load("run").depth) == record["tokenizer"]
 
 
+def test_the_recipe_of_the_paper_s_codebook_trains_on_targets(place, run, tmp_path):
+    run(
+        "depth-targets",
+        place / "photos",
+        "--teacher",
+        place / "teacher",
+        "--image-size",
+        28,
+        "--out",
+        tmp_path / "t",
+    )
+    quick = ("--set", "depth_training.steps=1", "--set", "depth_training.batch_size=1")
+    asked = (
+        "train-depth-tokenizer",
+        "depth_tokenizer_320",
+        "--data",
+        tmp_path / "t",
+        "--out",
+        tmp_path / "book",
+    )
+    status, printed = run(*asked, *quick)
+    assert status == 0, printed
+    spec = load(tmp_path / "book").spec
+    assert (spec.codebook_size, spec.grid, spec.image_size) == (128, (10, 10), (320, 320))
+    assert not spec.convention.metric
+
+
 def test_the_teacher_s_depth_is_what_the_folder_holds(place, run, tmp_path):
     from perceptio.data.loading import read_depth
     from perceptio.data.teacher import load_teacher

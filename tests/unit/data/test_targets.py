@@ -254,6 +254,14 @@ def test_a_data_folder_gets_depth_in_place(tmp_path):
     assert write_depth_targets(folder, folder, teacher()).kept == 3
 
 
+def test_two_pictures_of_a_data_folder_never_share_their_depth(tmp_path):
+    (tmp_path / "dataset.json").write_text('{"format": "perceptio-data", "version": 1}')
+    lines = ({"id": image, "image": image, "turns": []} for image in ("a.png", "images/a.png"))
+    (tmp_path / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(DataError, match="a.png and images/a.png, whose depth would both be depth/a.png.png"):
+        write_depth_targets(tmp_path, tmp_path, teacher())
+
+
 def test_what_cannot_be_worked_on(photos, tmp_path):
     with pytest.raises(DataError, match="There is no folder"):
         write_depth_targets(tmp_path / "none", tmp_path / "out", teacher())
