@@ -1,0 +1,300 @@
+"""The towers of open_clip: the feature map of one layer, one feature per patch or place of the map.
+
+Shapes: B images, M features of all images, D feature width, H W pixels, h w features of an image.
+"""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import attrs
+import torch
+from torch import Tensor, nn
+
+from perceptio.errors import CheckpointError, RecipeError, UnknownNameError, near_miss
+from perceptio.interfaces import Kind, VisionEncoder, VisionEncoderConfig, VisionFeatures, VisionSpec
+from perceptio.ops.hub import resolve
+from perceptio.ops.images import cell_centers, stack_resized
+from perceptio.ops.weights import Part, load_tensors, read_pickled
+
+FILES = ("open_clip_model.safetensors", "model.safetensors", "open_clip_pytorch_model.bin")
+"""Where weights lie in a folder or a hub repository of open_clip, the best first."""
+
+POSITIONS = "positional_embedding"
+NO_TEXT = {"context_length": 1, "vocab_size": 2, "width": 8, "heads": 1, "layers": 1}
+"""A text tower of no size: open_clip builds both towers, and the other one is dropped."""
+
+
+@attrs.frozen
+class Facts:
+    """What a tower gives at one size.
+
+    Attributes:
+        feature_dim: Width of its features.
+        image_size: Height and width that it sees.
+        cells: Rows and columns of its features.
+    """
+
+    feature_dim: int
+    image_size: tuple[int, int]
+    cells: tuple[int, int]
+
+    @property
+    def stride(self) -> tuple[int, int]:
+        """Height and width of a patch, or of what one place of a feature map stands for."""
+        return self.image_size[0] // self.cells[0], self.image_size[1] // self.cells[1]
+
+
+class OpenCLIP(VisionEncoder):
+    """A tower of open_clip.
+
+    Args:
+        spec: Its facts.
+        tower: What open_clip calls `visual`.
+        facts: What it gives.
+        layer: Whose features are taken.
+        normalization: Mean and standard deviation of a channel, and the name of the interpolation.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, spec: VisionSpec, tower: Any, facts: Facts, layer: int, normalization: dict[str, Any]
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.tower = tower
+        self.facts = facts
+        self.layer = layer
+        self.interpolation = normalization["interpolation"]
+        for name in ("mean", "std"):
+            self.register_buffer(name, torch.tensor(normalization[name]).view(3, 1, 1), persistent=False)
+
+    def forward(self, images: Sequence[Tensor]) -> VisionFeatures:
+        """See `VisionEncoder.forward`; images are stretched to `spec.image_size`, features are float32."""
+        pixels_B3HW = stack_resized(images, self.spec.image_size, self.interpolation)
+        normal_B3HW = ((pixels_B3HW - self.mean) / self.std).to(next(self.tower.parameters()).dtype)
+        features_BDhw = feature_map(self.tower, normal_B3HW, self.layer)
+        places_M2 = self.places(*self.spec.image_size).to(features_BDhw.device)
+        return VisionFeatures(
+            features_MD=features_BDhw.flatten(2).mT.flatten(0, 1).float(),
+            places_M2=places_M2.repeat(len(images), 1),
+            counts=(len(places_M2),) * len(images),
+        )
+
+    def places(self, height: int, width: int) -> Tensor:
+        """See `VisionEncoder.places`: centers of patches, row by row, whatever the image's size."""
+        # A size that is no multiple of the patch leaves a margin at the end that nothing sees.
+        seen = torch.tensor(
+            [
+                cells * stride / side
+                for cells, stride, side in zip(
+                    self.facts.cells, self.facts.stride, self.facts.image_size, strict=True
+                )
+            ],
+            device="cpu",
+        )
+        return cell_centers(*self.facts.cells) * seen
+
+
+def feature_map(tower: Any, normal_B3HW: Tensor, layer: int) -> Tensor:
+    """The features [B, D, h, w] of one layer of a tower."""
+    (features_BDhw,) = tower.forward_intermediates(
+        normal_B3HW, indices=[layer], stop_early=True, intermediates_only=True, output_fmt="NCHW"
+    )["image_intermediates"]
+    return features_BDhw
+
+
+@attrs.frozen(kw_only=True)
+class OpenCLIPConfig(VisionEncoderConfig):
+    """A tower of open_clip, pretrained or not; its own or one that `open_clip.add_model_config` has made known.
+
+    Attributes:
+        model: Its name, one of `open_clip.list_models()`.
+        tag: Which of open_clip's pretrained weights, one of `open_clip.list_pretrained_tags_by_model(model)`. It
+            brings its normalization and activation, and is fetched where `weights` is None. None: no pretrained ones.
+        weights: A file, folder or hub id with the tower's weights.
+        layer: Whose features are taken; -1 is the last, -2 the one before it, as LLaVA takes.
+        image_size: Height and width that images are stretched to, multiples of the patch; None: the tower's own.
+            Position embeddings are resized for others.
+        dtype: Precision of the weights.
+    """
+
+    name: ClassVar[str] = "open_clip"
+    kind: ClassVar[Kind] = Kind.VISION
+    interface: ClassVar[tuple[int, int]] = (1, 0)
+
+    model: str = "ViT-B-16"
+    tag: str | None = None
+    weights: str | None = attrs.field(default=None, metadata={"fingerprint": False})
+    layer: int = -1
+    image_size: tuple[int, int] | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+    @property
+    def facts(self) -> Facts:
+        """What the tower gives.
+
+        Raises:
+            UnknownNameError: open_clip has no such model or tag.
+            RecipeError: The tower has no such layer, gives no features per patch, or cannot see this size.
+        """
+        return _facts(self.model, self.tag, self.layer, self.image_size)
+
+    @property
+    def spec(self) -> VisionSpec:
+        """See `VisionEncoderConfig.spec`."""
+        return VisionSpec(feature_dim=self.facts.feature_dim, image_size=self.facts.image_size)
+
+    def num_features(self, height: int, width: int) -> int:
+        """See `VisionEncoderConfig.num_features`: the same for every image."""
+        rows, columns = self.facts.cells
+        return rows * columns
+
+    def build(self) -> OpenCLIP:
+        """See `VisionEncoderConfig.build`."""
+        facts = self.facts
+        tower = _tower(self.model, self.tag, self.image_size, getattr(torch, self.dtype))
+        return OpenCLIP(self.spec, tower, facts, self.layer, _pretrained(self.model, self.tag))
+
+    def load_weights(self, module: nn.Module) -> bool:
+        """See `ComponentConfig.load_weights`; of a whole CLIP only the image tower's tensors are read.
+
+        Raises:
+            CheckpointError: There are no weights, or their tensors are not the tower's: all are named.
+        """
+        if self.weights is None and self.tag is None:
+            return False
+        assert isinstance(module, OpenCLIP)
+        file = self._file()
+        source = file if file.suffix == ".safetensors" else _state_dict(read_pickled(file))
+        tower = module.tower
+        resized = self.image_size is not None and hasattr(tower, "set_input_size")
+        if resized:
+            # A tower of timm resizes its own position embeddings, once it has them.
+            tower = _tower(self.model, self.tag, None, getattr(torch, self.dtype))
+        load_tensors(tower, source, functools.partial(_place, tower))
+        if resized:
+            tower.set_input_size(self.image_size)
+            module.tower.load_state_dict(tower.state_dict())
+        return True
+
+    def _file(self) -> Path:
+        if self.weights is not None:
+            path = resolve(self.weights, FILES)
+            if path.is_dir():
+                found = [path / name for name in FILES if (path / name).is_file()]
+                if not found:
+                    raise CheckpointError(
+                        f"There are no weights of open_clip in {path}: none of {', '.join(FILES)} is in it."
+                    )
+                path = found[0]
+            return path
+        import open_clip
+
+        try:
+            return Path(open_clip.download_pretrained(_pretrained(self.model, self.tag)))
+        except Exception as error:
+            raise CheckpointError(
+                f"The weights {self.tag} of open_clip's {self.model} could not be fetched ({error}). Without a "
+                "network, set weights to a file that holds them."
+            ) from error
+
+
+def _pretrained(model: str, tag: str | None) -> dict[str, Any]:
+    """What open_clip says of pretrained weights; without a tag, the normalization of OpenAI's."""
+    import open_clip
+
+    plain = {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}
+    found = {} if tag is None else open_clip.get_pretrained_cfg(model, tag)
+    if tag is not None and not found:
+        tags = open_clip.list_pretrained_tags_by_model(model)
+        raise UnknownNameError(f"open_clip has no weights {tag!r} for {model}{near_miss(tag, tags)}")
+    return plain | {"interpolation": "bicubic"} | {key: held for key, held in found.items() if held is not None}
+
+
+def _tower(model: str, tag: str | None, image_size: tuple[int, int] | None, dtype: torch.dtype) -> Any:
+    """The image tower with random weights, at a size of its own or another."""
+    import open_clip
+
+    settings = open_clip.get_model_config(model)
+    if settings is None:
+        raise UnknownNameError(f"open_clip has no model {model!r}{near_miss(model, open_clip.list_models())}")
+    # Dropping patches is a way to train CLIP; here every place has its feature.
+    vision = settings["vision_cfg"] | {"timm_model_pretrained": False, "patch_dropout": 0.0}
+    if image_size is not None:
+        vision["image_size"] = image_size
+    quick_gelu = _pretrained(model, tag).get("quick_gelu", settings.get("quick_gelu", False))
+    both = open_clip.CLIP(
+        settings["embed_dim"], vision, NO_TEXT, quick_gelu=quick_gelu, cast_dtype=dtype
+    )
+    tower = both.visual
+    if image_size is not None and hasattr(tower, "set_input_size"):
+        tower.set_input_size(image_size)
+    return tower.to(dtype)
+
+
+@functools.cache
+def _facts(model: str, tag: str | None, layer: int, image_size: tuple[int, int] | None) -> Facts:
+    """What a tower gives, found out on one without values."""
+    if image_size is not None:
+        own = _facts(model, tag, layer, None)
+        for name, side, stride in zip(("height", "width"), image_size, own.stride, strict=True):
+            if side < stride or side % stride:
+                raise RecipeError(
+                    f"open_clip: the {name} of image_size {image_size} is {side}, which is no multiple of {stride}, "
+                    f"the patch of {model}."
+                )
+    with torch.device("meta"), torch.no_grad():
+        tower = _tower(model, tag, image_size, torch.float32).eval()
+        height, width = image_size or _pair(tower.image_size)
+        if not hasattr(getattr(tower, "trunk", tower), "forward_intermediates"):
+            raise RecipeError(
+                f"open_clip: the tower of {model} gives one vector for an image and no features per patch; choose "
+                "another, such as ViT-B-16 or convnext_base."
+            )
+        try:
+            features = feature_map(tower, torch.empty(1, 3, height, width), layer)
+        except Exception as error:
+            raise RecipeError(
+                f"open_clip: the tower of {model} gives no features of layer {layer} at {height}x{width} pixels "
+                f"({error})."
+            ) from error
+    return Facts(features.shape[1], (height, width), (features.shape[2], features.shape[3]))
+
+
+def _pair(size: int | Sequence[int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def _state_dict(held: Any) -> dict[str, Tensor]:
+    """The tensors of a file, which may be a checkpoint of open_clip's training."""
+    return held.get("state_dict", held)
+
+
+def _place(tower: Any, name: str) -> str | Sequence[Part] | None:
+    """Where a tensor of a CLIP goes in its image tower, position embeddings resized on the way."""
+    import open_clip.model
+
+    name = name.removeprefix("module.")
+    if not name.startswith("visual."):
+        return None
+    inner = name.removeprefix("visual.")
+    if inner != POSITIONS:
+        return inner
+
+    def resized(positions: Tensor) -> Tensor:
+        tensors = {name: positions}
+        open_clip.model.resize_pos_embed(tensors, _CLIP(tower))
+        return tensors[name]
+
+    return [Part(inner, resized)]
+
+
+@attrs.frozen
+class _CLIP:
+    """As much of a CLIP as `resize_pos_embed` looks at."""
+
+    visual: Any
