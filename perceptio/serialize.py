@@ -50,10 +50,12 @@ def fingerprint(value: Any, registry: Registry | None = None) -> str:
     """Sixteen hexadecimal digits that tell two recipes apart, whatever the machine.
 
     A setting that names trained weights (field metadata `{"fingerprint": False}`) counts by a hash of what it names,
-    never by its path.
+    never by its path; one that only says where files lie (`{"fingerprint": "ignore"}`) does not count.
     """
 
     def identity(field: "attrs.Attribute[Any]", held: Any) -> Any:
+        if field.metadata.get("fingerprint") == "ignore":
+            return None
         return (
             held if field.metadata.get("fingerprint", True) or held is None else _hash_of_weights(Path(held))
         )

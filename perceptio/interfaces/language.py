@@ -79,7 +79,7 @@ class ChatTemplate:
     """The strings around a conversation; the text tokenizer knows the special ones as single ids.
 
     A conversation is `start`, then per turn `user`, the image's features where the turn shows one, the question,
-    `assistant`, the answer, `end`. The loss covers the answer and `end`.
+    `assistant`, the answer, `end`. The loss covers the answer and the first token of `end`, which stops generation.
     """
 
     start: str = ""
@@ -170,6 +170,13 @@ class LanguageBackboneConfig(ComponentConfig, ABC):
     @abstractmethod
     def build(self) -> LanguageBackbone:
         """The backbone with random weights and its own vocabulary, not yet resized."""
+
+    def with_text_tokenizer(self, folder: Path) -> Self:
+        """The same config, reading its text tokenizer from the files that `TextTokenizer.save` wrote.
+
+        The default needs no files.
+        """
+        return self
 
 
 def text_positions(start: float, length: int, axes: int) -> Tensor:

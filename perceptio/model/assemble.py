@@ -122,12 +122,12 @@ def _initialize_new_rows(language: LanguageBackbone, plan: TokenPlan, depth: Dep
     A code's row is a random projection of its codebook vector and of the depth it decodes to; a cell's of where it
     lies. Codes that mean nearly the same start nearly the same.
     """
+    device = device_of(language)
+    if device.type == "meta":
+        return
     generator = torch.Generator().manual_seed(0)
     if depth is not None and plan.depth is not None:
-        device = device_of(depth)
-        if device.type == "meta":
-            return
-        codes_K = torch.arange(plan.depth.codes.size, device=device)
+        codes_K = torch.arange(plan.depth.codes.size, device=device_of(depth))
         with torch.no_grad():
             decoded_K = depth.decode(codes_K[:, None].expand(-1, plan.depth.length)).flatten(1).mean(1)
         meaning = [_waves(decoded_K.cpu())]
@@ -135,11 +135,12 @@ def _initialize_new_rows(language: LanguageBackbone, plan: TokenPlan, depth: Dep
         if codebook is not None:
             meaning.append(_standardized(codebook.detach().float().cpu()))
         rows = _projected(torch.cat(meaning, 1), language.spec.hidden_dim, generator)
-        language.initialize_rows(codes_K + plan.depth.codes.start, rows.to(device))
+        language.initialize_rows(codes_K.to(device) + plan.depth.codes.start, rows.to(device))
     h, w = plan.grid
     cells = torch.arange(h * w)
     where = torch.cat([_waves((cells // w + 0.5) / h), _waves((cells % w + 0.5) / w)], 1)
-    language.initialize_rows(cells + plan.cells.start, _projected(where, language.spec.hidden_dim, generator))
+    rows = _projected(where, language.spec.hidden_dim, generator)
+    language.initialize_rows(cells.to(device) + plan.cells.start, rows.to(device))
 
 
 def _waves(values_N: Tensor, count: int = 4) -> Tensor:

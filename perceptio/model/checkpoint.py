@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import attrs
 from torch import nn
 
 from perceptio.errors import CheckpointError, RecipeError
@@ -27,6 +28,7 @@ from perceptio.serialize import fingerprint, from_json, to_json
 FORMAT = 1
 RECIPE = "recipe.json"
 COMPONENT = "component.json"
+TEXT_TOKENIZER = "text_tokenizer"
 
 
 def save(
@@ -50,7 +52,7 @@ def save(
     with replacing(Path(folder)) as new:
         if isinstance(part, PerceptionModel):
             _write_json(new / RECIPE, recipe=part.recipe)
-            part.language.text_tokenizer.save(new / "text_tokenizer")
+            part.language.text_tokenizer.save(new / TEXT_TOKENIZER)
         elif config is not None:
             _write_json(new / COMPONENT, component=config)
         else:
@@ -77,7 +79,8 @@ def load(folder: str | Path, *, registry: Registry | None = None) -> Any:
         folder = folder / "checkpoint"
     value = _read_json(folder, registry or Registry.discover())
     if isinstance(value, Recipe):
-        part: nn.Module = build_model(value, load_weights=False)
+        language = value.language.with_text_tokenizer(folder / TEXT_TOKENIZER)
+        part: nn.Module = build_model(attrs.evolve(value, language=language), load_weights=False)
     else:
         part = value.build()
     read_weights(part, folder / WEIGHTS)

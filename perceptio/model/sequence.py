@@ -170,6 +170,8 @@ class SequenceWriter:
                 code = _required(codes, turn)[self.plan.cell_of(*point)]
                 self.write_reading(letter, point, code, supervised=image)
         self.supervise([*self.text.encode(turn.answer), self.text.end_id])
+        # What a template has after the token that ends an answer is never generated.
+        self.write([Slot(token) for token in self.text.encode_template(self.text.template.end)[1:]])
 
     def write_objects(
         self, count: int, mask_codes: Sequence[Sequence[int]] = (), prompt_state: str = "at"

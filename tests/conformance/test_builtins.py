@@ -2,8 +2,10 @@
 
 import pytest
 from fakes import FakeDepthConfig, FakeMaskCodesConfig, FakeMultiMapConfig
+from tiny_hf import TEXT_VOCAB, model_json, tokenizer_folder
 
 from perceptio.backbones.language.decoder import DecoderConfig
+from perceptio.backbones.language.hf import HFLanguageConfig, LoRA
 from perceptio.backbones.vision.conv import ConvVisionConfig
 from perceptio.backbones.vision.internvit import InternViTConfig
 from perceptio.heads.linear import LinearHeadConfig
@@ -55,6 +57,15 @@ SUITES = {
         ),
     ),
     "decoder": (LanguageBackboneConformance, DecoderConfig(words=("point",), hidden_dim=32, num_layers=2)),
+    "hf": (
+        LanguageBackboneConformance,
+        HFLanguageConfig(
+            model=model_json(),
+            text_vocab_size=TEXT_VOCAB,
+            text_tokenizer_files=str(tokenizer_folder()),
+            lora=LoRA(rank=2),
+        ),
+    ),
     "linear": (HeadConformance, LinearHeadConfig()),
     "mlp": (HeadConformance, MLPHeadConfig()),
     "prompt_mlp": (HeadConformance, PromptMLPConfig()),

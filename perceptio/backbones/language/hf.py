@@ -1,0 +1,440 @@
+"""Pretrained language models from transformers, on our attention, with new vocabulary rows of their own and LoRA.
+
+The model is the official class; of it the trunk and the head are kept. Outside of it everything is float32,
+whatever the precision of its weights. New rows and adapters stay float32, too.
+
+Shapes: B rows, T slots, D hidden width, V ids of the text tokenizer, N new rows.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import attrs
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from perceptio.backbones.language.hf_settings import canonical, longest_served, refuse
+from perceptio.backbones.language.hf_text import (
+    CHATML,
+    HFTextTokenizer,
+    derive_template,
+    read_tokenizer,
+    vocabulary_size,
+)
+from perceptio.errors import CheckpointError, InputError, RecipeError, UnknownNameError, near_miss
+from perceptio.interfaces import (
+    ChatTemplate,
+    Kind,
+    LanguageBackbone,
+    LanguageBackboneConfig,
+    LanguageSpec,
+    SequenceLayout,
+)
+from perceptio.ops import hf_attention
+from perceptio.ops.hub import resolve
+from perceptio.ops.weights import load_tensors, replacing
+
+SETTINGS_FILES = ("*.json", "*.jinja", "*.txt", "*.model")
+HEAD_ROWS = "lm_head.weight"
+
+
+@attrs.frozen(kw_only=True)
+class LoRA:
+    """Low-rank adapters (arXiv 2106.09685) beside linear layers, on peft; the numbers are Sa2VA's.
+
+    Attributes:
+        alpha: The adapters' sum is multiplied by `alpha / rank`.
+        targets: Names of linear layers of the trunk, or the ends of names, such as `"q_proj"`; empty: all of them.
+    """
+
+    rank: int = 128
+    alpha: int = 256
+    dropout: float = 0.05
+    targets: tuple[str, ...] = ()
+
+    def __attrs_post_init__(self) -> None:
+        if self.rank < 1 or self.alpha <= 0 or not 0 <= self.dropout < 1:
+            raise RecipeError(
+                f"lora: rank ({self.rank}) must be at least 1, alpha ({self.alpha}) above 0 and dropout "
+                f"({self.dropout}) at least 0 and below 1."
+            )
+
+
+@attrs.frozen
+class LogitScaling:
+    """What a model does to its logits: a factor, then `cap * tanh(logits / cap)`."""
+
+    factor: float = 1.0
+    cap: float | None = None
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """Logits as the model means them."""
+        logits = logits * self.factor if self.factor != 1 else logits
+        return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)
+
+
+class HFLanguage(LanguageBackbone):
+    """A causal language model of transformers.
+
+    Args:
+        spec: Its facts; the text tokenizer's ids are the first `spec.vocab_size` rows of its vocabulary.
+        model: The official model, on `hf_attention`; what it holds beside its trunk and its head is dropped.
+        scaling: What it does to its logits.
+        max_length: Longest sequence in which it is what its configuration says.
+        make_text_tokenizer: Reads the text tokenizer, when it is first asked for.
+    """
+
+    def __init__(
+        self,
+        spec: LanguageSpec,
+        model: Any,
+        scaling: LogitScaling,
+        max_length: int,
+        make_text_tokenizer: Callable[[], HFTextTokenizer],
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.scaling = scaling
+        self.max_length = max_length
+        self.trunk = model.base_model
+        self.prefix: str = model.base_model_prefix
+        tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
+        self.head = None if tied else model.get_output_embeddings()
+        none_ND = torch.empty(0, spec.hidden_dim, dtype=torch.float32)
+        self.new_inputs = nn.Parameter(none_ND)
+        self.new_outputs = None if tied else nn.Parameter(none_ND.clone())
+        self._make_text_tokenizer = make_text_tokenizer
+        self._text_tokenizer: HFTextTokenizer | None = None
+
+    @property
+    def text_tokenizer(self) -> HFTextTokenizer:
+        """See `LanguageBackbone.text_tokenizer`.
+
+        Raises:
+            CheckpointError: Its files are not named, or cannot be read.
+        """
+        if self._text_tokenizer is None:
+            self._text_tokenizer = self._make_text_tokenizer()
+        return self._text_tokenizer
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """See `LanguageBackbone.embed`; a factor that the model's own embedding applies is in all rows."""
+        table = self.trunk.get_input_embeddings()
+        is_new = ids >= self.spec.vocab_size
+        rows = table(ids.masked_fill(is_new, 0)).to(self.new_inputs.dtype)
+        if not len(self.new_inputs):
+            return rows
+        new_rows = F.embedding((ids - self.spec.vocab_size).clamp_min(0), self.new_inputs)
+        return torch.where(is_new[..., None], new_rows * getattr(table, "scalar_embed_scale", 1.0), rows)
+
+    def forward(
+        self, inputs_BTD: Tensor, layout: SequenceLayout, cache: hf_attention.KeptKeys | None = None
+    ) -> Tensor:
+        """See `LanguageBackbone.forward`.
+
+        Raises:
+            InputError: The sequence is longer than `max_length`.
+        """
+        extent = hf_attention.visible_extent(layout)
+        if extent > self.max_length:
+            raise InputError(
+                f"A sequence takes {extent} slots, and language:hf serves at most {self.max_length}: use fewer image "
+                "tiles or turns, or a larger max_length where the model allows it."
+            )
+        output = self.trunk(
+            inputs_embeds=inputs_BTD.to(self.output_rows.dtype),
+            position_ids=layout.positions_ABT[0].long(),
+            use_cache=False,
+            layout=layout,
+            kept=cache,
+        )
+        return output.last_hidden_state.to(self.new_inputs.dtype)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """See `LanguageBackbone.logits`."""
+        rows_VD = self.output_rows[: self.spec.vocab_size]
+        old = F.linear(hidden.to(rows_VD.dtype), rows_VD).to(hidden.dtype)
+        new_ND = self.new_inputs if self.new_outputs is None else self.new_outputs
+        return self.scaling(torch.cat([old, F.linear(hidden, new_ND).to(hidden.dtype)], -1))
+
+    def resize_vocabulary(self, size: int) -> None:
+        """See `LanguageBackbone.resize_vocabulary`; new rows lie in a table of their own."""
+        extra = size - self.spec.vocab_size - len(self.new_inputs)
+        for name, _, old_VD in self._tables():
+            held_ND = getattr(self, name)
+            std_D, mean_D = torch.std_mean(old_VD, 0)
+            drawn_ND = torch.randn_like(held_ND[:1].new_empty(extra, held_ND.shape[1]))
+            setattr(self, name, nn.Parameter(torch.cat([held_ND.data, drawn_ND * std_D + mean_D])))
+
+    def initialize_rows(self, ids: Tensor, rows_ND: Tensor) -> None:
+        """See `LanguageBackbone.initialize_rows`."""
+        for name, _, old_VD in self._tables():
+            table = getattr(self, name).data
+            table[ids - self.spec.vocab_size] = rows_ND.to(table) * old_VD.std(0).mean().to(table)
+
+    def new_cache(self, batch_size: int, max_length: int) -> hf_attention.KeptKeys:
+        """See `LanguageBackbone.new_cache`."""
+        return hf_attention.KeptKeys(batch_size, max_length)
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """`trunk`: what the checkpoint holds; `vocabulary`: the new rows; `lora`: the adapters, if there are any."""
+        groups: dict[str, list[nn.Parameter]] = {"trunk": [], "vocabulary": []}
+        for name, parameter in self.named_parameters():
+            if name in ("new_inputs", "new_outputs"):
+                groups["vocabulary"].append(parameter)
+            else:
+                groups.setdefault("lora" if ".lora_" in name else "trunk", []).append(parameter)
+        return groups
+
+    def adapt(self, lora: LoRA) -> None:
+        """Put adapters beside linear layers of the trunk; at first they change nothing.
+
+        Raises:
+            UnknownNameError: A target is no linear layer of the trunk.
+        """
+        from peft import LoraConfig, inject_adapter_in_model
+
+        linear = [name for name, layer in self.trunk.named_modules() if isinstance(layer, nn.Linear)]
+        for target in lora.targets:
+            if not any(f".{name}".endswith(f".{target}") for name in linear):
+                ends = {name.rpartition(".")[2] for name in linear}
+                raise UnknownNameError(f"lora.targets names the layer {target!r}{near_miss(target, ends)}")
+        settings = LoraConfig(
+            r=lora.rank,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules=list(lora.targets or linear),
+        )
+        inject_adapter_in_model(settings, self.trunk)
+        for name, parameter in self.trunk.named_parameters():
+            if ".lora_" in name:
+                parameter.data = parameter.data.float()
+
+    def merge(self) -> None:
+        """Fold the adapters into the weights beside them; what is left is a backbone without `lora`."""
+        for name, layer in list(self._adapted()):
+            layer.merge()
+            self.trunk.set_submodule(name, layer.get_base_layer())
+
+    def export(self, folder: str | Path, added: Sequence[str]) -> None:
+        """Write a plain transformers checkpoint, adapters merged and new rows in place, with its text tokenizer.
+
+        Adapted layers are held twice while they are written; `merge` first where memory is short.
+
+        Args:
+            folder: Where; it is replaced in one rename.
+            added: The names of the new ids, in order (`TokenPlan.name_of` gives them).
+
+        Raises:
+            CheckpointError: The names are not as many as the new rows, or the folder cannot be written.
+        """
+        from transformers import AutoModelForCausalLM
+
+        size = self.spec.vocab_size + len(self.new_inputs)
+        if len(added) != len(self.new_inputs):
+            raise CheckpointError(
+                f"{len(self.new_inputs)} new rows are to be exported, and {len(added)} names were given for them."
+            )
+        tensors = self.official_tensors()
+        for name, layer in self._adapted():
+            weight = layer.get_base_layer().weight.detach()
+            tensors[f"{self.prefix}.{name}.weight"] = weight + layer.get_delta_weight("default").to(weight)
+        for name, official, old_VD in self._tables():
+            tensors[official] = torch.cat([old_VD, getattr(self, name).detach().to(old_VD)])
+        config = type(self.trunk.config).from_dict(self.trunk.config.to_dict() | {"vocab_size": size})
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, dtype=self.output_rows.dtype)
+        with replacing(Path(folder)) as new:
+            model.save_pretrained(new, state_dict=tensors)
+            self.text_tokenizer.save_with(new, added, first_id=self.spec.vocab_size)
+
+    def official_tensors(self) -> dict[str, Tensor]:
+        """The tensors of the checkpoint, without adapters and new rows, by their official names."""
+        tensors = {
+            f"{self.prefix}.{name.replace('.base_layer.', '.')}": tensor
+            for name, tensor in self.trunk.state_dict().items()
+            if ".lora_" not in name
+        }
+        if self.head is not None:
+            tensors[HEAD_ROWS] = self.head.weight.detach()
+        return tensors
+
+    @property
+    def output_rows(self) -> Tensor:
+        """The checkpoint's rows of the head, which are those of the embedding where the two are tied."""
+        return (self.trunk.get_input_embeddings() if self.head is None else self.head).weight
+
+    def _tables(self) -> Iterator[tuple[str, str, Tensor]]:
+        """The tables of new rows by name, and the official name and values of the old rows before them."""
+        inputs = self.trunk.get_input_embeddings().weight
+        official = next(name for name, p in self.trunk.named_parameters() if p is inputs)
+        yield "new_inputs", f"{self.prefix}.{official}", inputs.detach()[: self.spec.vocab_size]
+        if self.head is not None:
+            yield "new_outputs", HEAD_ROWS, self.head.weight.detach()[: self.spec.vocab_size]
+
+    def _adapted(self) -> Iterator[tuple[str, Any]]:
+        for name, layer in self.trunk.named_modules():
+            if hasattr(layer, "lora_A"):
+                yield name, layer
+
+
+class _Official(nn.Module):
+    """A backbone under its official names, as `load_tensors` wants to see it."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.tensors = tensors
+
+    def state_dict(self, *_: Any, **__: Any) -> Any:
+        return dict(self.tensors)
+
+    @torch.no_grad()
+    def load_state_dict(self, state_dict: Mapping[str, Any], *_: Any, **__: Any) -> Any:
+        for name, value in state_dict.items():
+            self.tensors[name].copy_(value)
+
+
+@attrs.frozen(kw_only=True)
+class HFLanguageConfig(LanguageBackboneConfig):
+    """A causal language model of transformers; see `hf_settings.MODEL_TYPES` for which.
+
+    `HFLanguageConfig.from_pretrained(folder_or_id)` reads everything from a checkpoint, once. Example:
+
+        HFLanguageConfig.from_pretrained("Qwen/Qwen2.5-0.5B-Instruct", lora=LoRA(rank=64, alpha=128))
+
+    Attributes:
+        model: The model's whole configuration, as JSON.
+        text_vocab_size: How many ids the text tokenizer uses. New ids follow, taking the place of rows with which a
+            checkpoint pads its vocabulary.
+        template: The strings around a conversation.
+        text_tokenizer_files: The folder of the text tokenizer's files; a checkpoint carries its own.
+        weights: A folder or hub id; None: random values. With it `build` leaves the values open, for `load_weights`.
+        dtype: Precision of the checkpoint's weights.
+        lora: Adapters; None: none.
+        gradient_checkpointing: Compute each layer's activations again in the backward pass, to save their memory.
+        max_length: Longest sequence; None: the model's. Sliding windows and rotary positions that begin to act
+            beyond it do not matter.
+    """
+
+    name: ClassVar[str] = "hf"
+    kind: ClassVar[Kind] = Kind.LANGUAGE
+    interface: ClassVar[tuple[int, int]] = (1, 0)
+
+    model: str
+    text_vocab_size: int
+    template: ChatTemplate = CHATML
+    text_tokenizer_files: str | None = attrs.field(default=None, metadata={"fingerprint": "ignore"})
+    weights: str | None = attrs.field(default=None, metadata={"fingerprint": False})
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    lora: LoRA | None = None
+    gradient_checkpointing: bool = False
+    max_length: int | None = None
+
+    def __attrs_post_init__(self) -> None:
+        settings = self._settings
+        refuse(settings, self.max_length)
+        if not 0 < self.text_vocab_size <= settings["vocab_size"]:
+            raise RecipeError(
+                f"language:hf: the text tokenizer has {self.text_vocab_size} ids and the model "
+                f"{settings['vocab_size']} rows; the two do not belong together."
+            )
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, **settings: Any) -> Self:
+        """The config of a checkpoint, read from its files once.
+
+        Args:
+            source: A local folder, or a hub id.
+            **settings: Fields to set otherwise, such as `lora`, or `weights=None` for random values.
+
+        Raises:
+            CheckpointError: The files are not there or cannot be read.
+            RecipeError: The model asks for something that is not done here.
+        """
+        from transformers import AutoConfig
+
+        folder = resolve(str(source), SETTINGS_FILES)
+        try:
+            config = AutoConfig.from_pretrained(folder)
+        except Exception as error:
+            raise CheckpointError(
+                f"{source} holds no configuration that transformers reads ({error})."
+            ) from error
+        tokenizer = read_tokenizer(folder)
+        found: dict[str, Any] = {
+            "model": canonical(config),
+            "text_vocab_size": vocabulary_size(tokenizer),
+            "text_tokenizer_files": str(folder),
+            "weights": str(source),
+            "dtype": "float32" if config.dtype in (None, torch.float32) else "bfloat16",
+        }
+        if "template" not in settings:
+            found["template"] = derive_template(tokenizer)
+        return cls(**(found | settings))
+
+    @property
+    def spec(self) -> LanguageSpec:
+        """See `LanguageBackboneConfig.spec`."""
+        hidden_dim = self._settings["hidden_size"]
+        return LanguageSpec(vocab_size=self.text_vocab_size, hidden_dim=hidden_dim, position_axes=1)
+
+    def with_text_tokenizer(self, folder: Path) -> Self:
+        """See `LanguageBackboneConfig.with_text_tokenizer`."""
+        return attrs.evolve(self, text_tokenizer_files=str(folder))
+
+    def build(self) -> HFLanguage:
+        """See `LanguageBackboneConfig.build`."""
+        from transformers import AutoConfig, AutoModelForCausalLM
+        from transformers.initialization import no_init_weights
+
+        config = AutoConfig.for_model(**self._settings)
+        refuse(config.to_dict(), self.max_length)
+        # Values that load_weights is going to replace need not be drawn.
+        with no_init_weights() if self.weights is not None else nullcontext():
+            model = AutoModelForCausalLM.from_config(
+                config, dtype=getattr(torch, self.dtype), attn_implementation=hf_attention.register()
+            )
+        model.tie_weights()
+        if self.gradient_checkpointing:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        scaling = LogitScaling(
+            factor=getattr(config, "logit_scale", 1.0) / getattr(config, "logits_scaling", 1.0),
+            cap=getattr(config, "final_logit_softcapping", None),
+        )
+        max_length = self.max_length or longest_served(config.to_dict())
+        backbone = HFLanguage(self.spec, model, scaling, max_length, self._read_text_tokenizer)
+        if self.lora is not None:
+            backbone.adapt(self.lora)
+        return backbone
+
+    def load_weights(self, module: nn.Module) -> bool:
+        """See `ComponentConfig.load_weights`.
+
+        Raises:
+            CheckpointError: There is no checkpoint, or its tensors are not the model's: all are named.
+        """
+        if self.weights is None:
+            return False
+        assert isinstance(module, HFLanguage)
+        folder = resolve(self.weights, (*SETTINGS_FILES, "*.safetensors"))
+        tensors = {HEAD_ROWS: module.output_rows.detach(), **module.official_tensors()}
+        # Old checkpoints carry the rotary frequencies, which are computed.
+        load_tensors(
+            _Official(tensors), folder, lambda name: None if name.endswith("rotary_emb.inv_freq") else name
+        )
+        return True
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return json.loads(self.model)
+
+    def _read_text_tokenizer(self) -> HFTextTokenizer:
+        if self.text_tokenizer_files is None:
+            raise CheckpointError(
+                "language:hf has no text tokenizer: set text_tokenizer_files to the folder that holds its files."
+            )
+        return HFTextTokenizer(Path(self.text_tokenizer_files), self.template)

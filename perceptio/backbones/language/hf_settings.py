@@ -1,0 +1,81 @@
+"""What transformers' models ask for, read from their configurations, and what of it is not done here."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from perceptio.errors import RecipeError
+
+MODEL_TYPES = (
+    "cohere",
+    "gemma",
+    "gemma2",
+    "gemma3_text",
+    "granite",
+    "llama",
+    "mistral",
+    "olmo2",
+    "phi3",
+    "qwen2",
+    "qwen3",
+    "smollm3",
+)
+"""Types whose hidden states and logits a test compares with the official model's."""
+
+CHANGING_ROPE = ("dynamic", "longrope")
+"""Rotary positions that change for all slots when one sequence of a pass grows beyond a length."""
+
+VOLATILE = ("transformers_version", "_name_or_path", "architectures", "dtype", "torch_dtype")
+
+
+def canonical(config: Any) -> str:
+    """A transformers configuration as JSON, without what changes with versions and places."""
+    settings = {key: value for key, value in config.to_dict().items() if key not in VOLATILE}
+    return json.dumps(settings, sort_keys=True)
+
+
+def longest_served(settings: Mapping[str, Any]) -> int:
+    """The longest sequence that a model is made for."""
+    return settings["max_position_embeddings"]
+
+
+def refuse(settings: Mapping[str, Any], max_length: int | None) -> None:
+    """Refuse a model that asks for something that is not done here.
+
+    Args:
+        settings: Its configuration.
+        max_length: The longest sequence it will meet; None: the longest it is made for.
+
+    Raises:
+        RecipeError: It does; the model's type and the setting are named.
+    """
+    kind = settings.get("model_type")
+    if kind not in MODEL_TYPES:
+        raise RecipeError(
+            f"language:hf does not serve models of type {kind!r}, which no test has compared with the official one; "
+            f"it serves {', '.join(MODEL_TYPES)}."
+        )
+    longest = max_length or longest_served(settings)
+    for name in ("attn_logit_softcapping", "use_bidirectional_attention", "attention_dropout"):
+        if settings.get(name):
+            raise RecipeError(f"{kind}: {name} is {settings[name]!r}, which attention does not do here.")
+    for name, limit in _limits(settings):
+        if longest > limit:
+            raise RecipeError(
+                f"{kind}: {name} begins to act beyond {limit} slots, which is not done here, and sequences may take "
+                f"{longest}; set max_length to at most {limit}, within which the model is the same without it."
+            )
+
+
+def _limits(settings: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    """Settings that matter only to sequences longer than a number of slots."""
+    window, layers = settings.get("sliding_window"), settings.get("layer_types") or ("sliding_attention",)
+    if window is not None and "sliding_attention" in layers and settings.get("use_sliding_window", True):
+        yield f"sliding_window ({window})", window
+    rope = settings.get("rope_parameters") or {}
+    for one in (rope, *(value for value in rope.values() if isinstance(value, dict))):
+        if one.get("rope_type") in CHANGING_ROPE:
+            original = one.get("original_max_position_embeddings") or settings.get(
+                "original_max_position_embeddings", longest_served(settings)
+            )
+            yield f"rope_type ({one['rope_type']})", original

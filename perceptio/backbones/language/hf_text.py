@@ -1,0 +1,133 @@
+"""The text tokenizer of a transformers checkpoint, and the strings of its chat template."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken, Tokenizer
+
+from perceptio.errors import CheckpointError, RecipeError
+from perceptio.interfaces import ChatTemplate
+
+logger = logging.getLogger(__name__)
+
+CHATML = ChatTemplate(
+    user="<|im_start|>user\n", assistant="<|im_end|>\n<|im_start|>assistant\n", end="<|im_end|>\n"
+)
+"""The format of Qwen and InternLM2.5, without a system prompt (as Sa2VA)."""
+
+
+class HFTextTokenizer:
+    """A text tokenizer read by transformers; what a user types never becomes a special token.
+
+    Args:
+        folder: Its files, such as `tokenizer.json` and `tokenizer_config.json`.
+        template: The strings around a conversation.
+
+    Raises:
+        CheckpointError: The files cannot be read, or the template's `end` does not begin with a special token.
+    """
+
+    def __init__(self, folder: Path, template: ChatTemplate) -> None:
+        self._tokenizer = read_tokenizer(folder)
+        self._templates: Tokenizer = self._tokenizer.backend_tokenizer
+        self._texts = Tokenizer.from_str(self._templates.to_str())
+        self._texts.encode_special_tokens = True
+        self.template = template
+        end = self.encode_template(template.end)
+        if not end or self.decode(end[:1]):
+            raise CheckpointError(
+                f"The template's end {template.end!r} does not begin with a special token of the text tokenizer in "
+                f"{folder}; set template to the strings of this checkpoint."
+            )
+        self.end_id = end[0]
+
+    def encode(self, text: str) -> list[int]:
+        """See `TextTokenizer.encode`."""
+        return self._texts.encode(text, add_special_tokens=False).ids
+
+    def encode_template(self, text: str) -> list[int]:
+        """See `TextTokenizer.encode_template`."""
+        return self._templates.encode(text, add_special_tokens=False).ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """See `TextTokenizer.decode`."""
+        return self._templates.decode(list(ids), skip_special_tokens=True)
+
+    def save(self, folder: Path) -> None:
+        """Write the files from which `HFTextTokenizer` and transformers read it."""
+        self._tokenizer.save_pretrained(folder)
+
+    def save_with(self, folder: Path, added: Sequence[str], first_id: int) -> None:
+        """Write the files of a copy that knows further special tokens, with ids from `first_id` on.
+
+        Raises:
+            CheckpointError: The tokenizer would give them other ids.
+        """
+        self.save(folder)
+        tokenizer = read_tokenizer(folder)
+        tokenizer.add_tokens([AddedToken(name, special=True, normalized=False) for name in added])
+        found = tokenizer.convert_tokens_to_ids(list(added))
+        if found != list(range(first_id, first_id + len(added))):
+            raise CheckpointError(
+                f"The text tokenizer gives the added tokens the ids {found[:3]}…, and the model's begin at "
+                f"{first_id}: a name is taken, given twice, or text_vocab_size is not the number of its ids."
+            )
+        tokenizer.save_pretrained(folder)
+
+
+def read_tokenizer(folder: Path) -> Any:
+    """The transformers tokenizer of a folder.
+
+    Raises:
+        CheckpointError: It has none, or one without the `tokenizers` library behind it.
+    """
+    from transformers import AutoTokenizer
+
+    if not folder.is_dir():
+        raise CheckpointError(f"There is no folder {folder} with the files of a text tokenizer.")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except Exception as error:
+        raise CheckpointError(f"The text tokenizer in {folder} cannot be read ({error}).") from error
+    if not getattr(tokenizer, "is_fast", False):
+        raise CheckpointError(f"The text tokenizer in {folder} has no tokenizer.json; convert it to one.")
+    return tokenizer
+
+
+def vocabulary_size(tokenizer: Any) -> int:
+    """How many ids a transformers tokenizer uses, gaps included."""
+    return 1 + max(tokenizer.get_vocab().values())
+
+
+def derive_template(tokenizer: Any) -> ChatTemplate:
+    """The strings of a transformers tokenizer's chat template; ChatML's where it knows those tokens and has no own.
+
+    Two rendered turns show what stands before a question, before an answer and after it. A template that renders
+    the last turn unlike the others, or adds anything else, cannot be written as a `ChatTemplate`.
+
+    Raises:
+        RecipeError: Neither is possible.
+    """
+    marks = ("«question»", "«answer»", "«question again»", "«answer again»")
+    roles = ("user", "assistant") * 2
+    turns = [{"role": role, "content": mark} for role, mark in zip(roles, marks, strict=True)]
+    try:
+        rest = tokenizer.apply_chat_template(turns, tokenize=False)
+        pieces = []
+        for mark in marks:
+            piece, _, rest = rest.partition(mark)
+            pieces.append(piece)
+    except Exception as error:
+        logger.info("The chat template cannot render two turns (%s).", error)
+        pieces, rest = ["", "", "", "-"], ""
+    before, assistant, between, assistant_again = pieces
+    end, user = rest, between.removeprefix(rest)
+    if assistant == assistant_again and end and between == end + user and before.endswith(user):
+        return ChatTemplate(start=before.removesuffix(user), user=user, assistant=assistant, end=end)
+    if {"<|im_start|>", "<|im_end|>"} <= tokenizer.get_vocab().keys():
+        return CHATML
+    raise RecipeError(
+        "The checkpoint's chat template cannot be written as start, user, assistant and end; give them: template=…."
+    )

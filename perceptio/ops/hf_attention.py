@@ -1,0 +1,100 @@
+"""Our attention inside transformers models, through their `AttentionInterface`.
+
+A model is built with `attn_implementation=register()` and called with `layout=` and, where keys are kept,
+`kept=`: extra keyword arguments reach the attention of every layer. transformers makes no mask for an implementation
+whose masks it does not know, and its own caches stay out of it (`use_cache=False`).
+
+Shapes: B rows, T new slots, S kept keys, Q heads, G heads of keys and values, E head width.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from perceptio.errors import RecipeError
+from perceptio.interfaces import SequenceLayout
+from perceptio.ops.attention import attention
+
+NAME = "perceptio"
+
+
+def register() -> str:
+    """Make `attention` known to transformers.
+
+    Returns:
+        The name to give as `attn_implementation`.
+    """
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(NAME, _attend)
+    return NAME
+
+
+class KeptKeys:
+    """Keys and values of every layer, [B, S, G, E] each; a layer's are made when it first writes."""
+
+    def __init__(self, batch_size: int, max_length: int) -> None:
+        self._size = (batch_size, max_length)
+        self._held: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def write(
+        self, layer: int, k_BTGE: Tensor, v_BTGE: Tensor, layout: SequenceLayout
+    ) -> tuple[Tensor, Tensor]:
+        """Write new slots after what each row holds, without asking the device where.
+
+        Returns:
+            All keys and values of the layer.
+        """
+        assert layout.past_B is not None
+        if layer not in self._held:
+            k_BSGE, v_BSGE = (x.new_zeros(*self._size, *x.shape[2:]) for x in (k_BTGE, v_BTGE))
+            self._held[layer] = (k_BSGE, v_BSGE)
+        rows_B1 = torch.arange(k_BTGE.shape[0], device=k_BTGE.device)[:, None]
+        slots_BT = layout.past_B[:, None] + torch.arange(k_BTGE.shape[1], device=k_BTGE.device)
+        for held_BSGE, new_BTGE in zip(self._held[layer], (k_BTGE, v_BTGE), strict=True):
+            held_BSGE[rows_B1, slots_BT] = new_BTGE.to(held_BSGE.dtype)
+        return self._held[layer]
+
+
+def visible_extent(layout: SequenceLayout) -> int:
+    """Most keys that any slot can see, as the host knows it."""
+    return max(layout.lengths) if layout.lengths else layout.max_keys
+
+
+def _attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    layout: SequenceLayout | None = None,
+    kept: KeptKeys | None = None,
+    **asked: Any,
+) -> tuple[Tensor, None]:
+    """What transformers calls in each layer, with heads before slots; the heads come back after them."""
+    if layout is None:
+        raise RecipeError(f"{type(module).__name__} runs on attention:{NAME} without a layout; pass layout=.")
+    unmet = [name for name in ("softcap", "s_aux", "position_bias") if asked.get(name) is not None]
+    unmet += ["attention_mask"] * (attention_mask is not None) + ["dropout"] * (dropout > 0)
+    unmet += ["is_causal=False"] * (asked.get("is_causal", getattr(module, "is_causal", True)) is False)
+    if sliding_window is not None and visible_extent(layout) > sliding_window:
+        unmet.append(f"sliding_window={sliding_window} over {visible_extent(layout)} slots")
+    if unmet:
+        raise RecipeError(
+            f"{type(module).__name__} asks attention for {', '.join(unmet)}, which is not done here; choose a model "
+            "or settings without it."
+        )
+    q_BTQE, k_BSGE, v_BSGE = (x.transpose(1, 2) for x in (query, key, value))
+    if kept is not None:
+        assert isinstance(module.layer_idx, int)
+        k_BSGE, v_BSGE = kept.write(module.layer_idx, k_BSGE, v_BSGE, layout)
+    usual = q_BTQE.shape[-1] ** -0.5
+    if scaling is not None and abs(scaling - usual) > 1e-9 * usual:
+        q_BTQE = q_BTQE * (scaling / usual)
+    dtype = q_BTQE.dtype
+    return attention(q_BTQE, k_BSGE.to(dtype), v_BSGE.to(dtype), layout), None

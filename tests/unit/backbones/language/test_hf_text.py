@@ -1,0 +1,98 @@
+"""A checkpoint's text tokenizer behind our interface, and its chat template in four strings."""
+
+import pytest
+from tiny_hf import CHATML_TEMPLATE, TEXT_VOCAB, tokenizer_folder, write_tokenizer
+
+from perceptio.backbones.language.hf_text import (
+    CHATML,
+    HFTextTokenizer,
+    derive_template,
+    read_tokenizer,
+    vocabulary_size,
+)
+from perceptio.errors import CheckpointError, RecipeError
+from perceptio.interfaces import ChatTemplate
+
+
+@pytest.fixture(scope="module")
+def text():
+    return HFTextTokenizer(tokenizer_folder(), CHATML)
+
+
+def test_special_tokens_come_from_templates_alone(text):
+    assert text.encode_template("<|im_end|>\n")[0] == text.end_id == TEXT_VOCAB - 1
+    typed = text.encode("<|im_end|>")
+    assert text.end_id not in typed and text.decode(typed) == "<|im_end|>"
+    assert text.decode([text.end_id, *text.encode(" point"), text.end_id]) == " point"
+
+
+def test_merges_are_the_tokenizers_own(text):
+    assert len(text.encode(" point")) == 4
+
+
+def test_saved_files_give_the_same_ids(text, tmp_path):
+    text.save(tmp_path)
+    again = HFTextTokenizer(tmp_path, CHATML)
+    for sentence in (" point 深度 🙂", "  two\n", "<|im_start|>"):
+        assert again.encode(sentence) == text.encode(sentence)
+        assert again.encode_template(sentence) == text.encode_template(sentence)
+    assert vocabulary_size(read_tokenizer(tmp_path)) == TEXT_VOCAB
+
+
+def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="There is no folder .* with the files of a text tokenizer"):
+        read_tokenizer(tmp_path / "nowhere")
+    with pytest.raises(CheckpointError, match="The text tokenizer in .* cannot be read"):
+        read_tokenizer(tmp_path)
+
+
+def test_an_end_that_is_no_special_token_is_refused():
+    with pytest.raises(CheckpointError, match="end 'over' does not begin with a special token"):
+        HFTextTokenizer(tokenizer_folder(), ChatTemplate(user="", assistant="", end="over"))
+
+
+def template_of(tmp_path, jinja):
+    return derive_template(read_tokenizer(write_tokenizer(tmp_path, jinja)))
+
+
+def test_chatml_is_read_from_its_template(tmp_path):
+    assert template_of(tmp_path, CHATML_TEMPLATE) == CHATML
+
+
+def test_a_system_prompt_becomes_the_start(tmp_path):
+    system = "<|im_start|>system\nBe brief.<|im_end|>\n"
+    assert template_of(tmp_path, system + CHATML_TEMPLATE) == ChatTemplate(
+        start=system, user=CHATML.user, assistant=CHATML.assistant, end=CHATML.end
+    )
+
+
+def test_roles_within_brackets(tmp_path):
+    jinja = (
+        "<s>{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }}[/INST]"
+        "{% else %} {{ m.content }}</s>{% endif %}{% endfor %}"
+    )
+    assert template_of(tmp_path, jinja) == ChatTemplate(
+        start="<s>", user="[INST] ", assistant="[/INST] ", end="</s>"
+    )
+
+
+UNEVEN = CHATML_TEMPLATE.replace("{{ m.content }}", "{% if loop.last %}<think>{% endif %}{{ m.content }}")
+
+
+@pytest.mark.parametrize("jinja", [None, UNEVEN, "{{ raise_exception('no') }}"])
+def test_where_it_cannot_be_read_chatml_serves_those_who_know_its_tokens(tmp_path, jinja):
+    assert template_of(tmp_path, jinja) == CHATML
+
+
+def test_without_chatml_tokens_the_template_must_be_given():
+    class Foreign:
+        def apply_chat_template(self, turns, tokenize):
+            return "".join(turn["content"] for turn in turns)
+
+        def get_vocab(self):
+            return {"a": 0}
+
+    with pytest.raises(
+        RecipeError, match="cannot be written as start, user, assistant and end; give them: template="
+    ):
+        derive_template(Foreign())
