@@ -2,12 +2,14 @@
 
 import pytest
 from fakes import FakeDepthConfig, FakeMaskCodesConfig, FakeMultiMapConfig
+from small_clip import VIT, register
 from tiny_hf import TEXT_VOCAB, model_json, tokenizer_folder
 
 from perceptio.backbones.language.decoder import DecoderConfig
 from perceptio.backbones.language.hf import HFLanguageConfig, LoRA
 from perceptio.backbones.vision.conv import ConvVisionConfig
 from perceptio.backbones.vision.internvit import InternViTConfig
+from perceptio.backbones.vision.open_clip import OpenCLIPConfig
 from perceptio.heads.linear import LinearHeadConfig
 from perceptio.heads.mlp import MLPHeadConfig
 from perceptio.heads.prompt_mlp import PromptMLPConfig
@@ -34,6 +36,7 @@ from perceptio.tokenizers.depth.fsq import FSQDepthConfig
 from perceptio.tokenizers.depth.vqvae import VQVAEDepthConfig
 from perceptio.tokenizers.segmentation.pixel_features import PixelFeaturesConfig
 
+register()
 SMALL_DEPTH = {
     "grid": (3, 2),
     "image_size": (12, 8),
@@ -56,6 +59,7 @@ SUITES = {
             hidden_dim=8, num_layers=1, num_heads=2, feed_forward_dim=8, patch_size=4, tile_size=16
         ),
     ),
+    "open_clip": (VisionEncoderConformance, OpenCLIPConfig(model=VIT)),
     "decoder": (LanguageBackboneConformance, DecoderConfig(words=("point",), hidden_dim=32, num_layers=2)),
     "hf": (
         LanguageBackboneConformance,

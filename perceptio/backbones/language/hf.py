@@ -9,6 +9,7 @@ Shapes: B rows, T slots, D hidden width, V ids of the text tokenizer, N new rows
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -34,7 +35,7 @@ from perceptio.interfaces import (
     LanguageSpec,
     SequenceLayout,
 )
-from perceptio.ops import hf_attention
+from perceptio.ops import hf_attention, internvl_layout
 from perceptio.ops.hub import resolve
 from perceptio.ops.weights import load_tensors, replacing
 
@@ -311,7 +312,7 @@ class HFLanguageConfig(LanguageBackboneConfig):
         text_vocab_size: How many ids the text tokenizer uses. New ids follow, taking the place of rows with which a
             checkpoint pads its vocabulary.
         template: The strings around a conversation.
-        text_tokenizer_files: The folder of the text tokenizer's files; a checkpoint carries its own.
+        text_tokenizer_files: The folder or hub id of the text tokenizer's files; a checkpoint carries its own.
         weights: A folder or hub id; None: random values. With it `build` leaves the values open, for `load_weights`.
         dtype: Precision of the checkpoint's weights.
         lora: Adapters; None: none.
@@ -412,7 +413,7 @@ class HFLanguageConfig(LanguageBackboneConfig):
         return backbone
 
     def load_weights(self, module: nn.Module) -> bool:
-        """See `ComponentConfig.load_weights`.
+        """See `ComponentConfig.load_weights`; of an InternVL only the language model's tensors are read.
 
         Raises:
             CheckpointError: There is no checkpoint, or its tensors are not the model's: all are named.
@@ -422,10 +423,13 @@ class HFLanguageConfig(LanguageBackboneConfig):
         assert isinstance(module, HFLanguage)
         folder = resolve(self.weights, (*SETTINGS_FILES, "*.safetensors"))
         tensors = {HEAD_ROWS: module.output_rows.detach(), **module.official_tensors()}
-        # Old checkpoints carry the rotary frequencies, which are computed.
-        load_tensors(
-            _Official(tensors), folder, lambda name: None if name.endswith("rotary_emb.inv_freq") else name
+        heads = self._settings["num_attention_heads"]
+        places = partial(
+            internvl_layout.language,
+            num_heads=heads,
+            num_kv_heads=self._settings.get("num_key_value_heads") or heads,
         )
+        load_tensors(_Official(tensors), folder, places)
         return True
 
     @property
@@ -437,4 +441,4 @@ class HFLanguageConfig(LanguageBackboneConfig):
             raise CheckpointError(
                 "language:hf has no text tokenizer: set text_tokenizer_files to the folder that holds its files."
             )
-        return HFTextTokenizer(Path(self.text_tokenizer_files), self.template)
+        return HFTextTokenizer(resolve(self.text_tokenizer_files, SETTINGS_FILES), self.template)

@@ -212,7 +212,9 @@ def _pretrained(model: str, tag: str | None) -> dict[str, Any]:
     if tag is not None and not found:
         tags = open_clip.list_pretrained_tags_by_model(model)
         raise UnknownNameError(f"open_clip has no weights {tag!r} for {model}{near_miss(tag, tags)}")
-    return plain | {"interpolation": "bicubic"} | {key: held for key, held in found.items() if held is not None}
+    return (
+        plain | {"interpolation": "bicubic"} | {key: held for key, held in found.items() if held is not None}
+    )
 
 
 def _tower(model: str, tag: str | None, image_size: tuple[int, int] | None, dtype: torch.dtype) -> Any:
@@ -227,9 +229,7 @@ def _tower(model: str, tag: str | None, image_size: tuple[int, int] | None, dtyp
     if image_size is not None:
         vision["image_size"] = image_size
     quick_gelu = _pretrained(model, tag).get("quick_gelu", settings.get("quick_gelu", False))
-    both = open_clip.CLIP(
-        settings["embed_dim"], vision, NO_TEXT, quick_gelu=quick_gelu, cast_dtype=dtype
-    )
+    both = open_clip.CLIP(settings["embed_dim"], vision, NO_TEXT, quick_gelu=quick_gelu)
     tower = both.visual
     if image_size is not None and hasattr(tower, "set_input_size"):
         tower.set_input_size(image_size)
