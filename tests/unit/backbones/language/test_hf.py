@@ -1,5 +1,8 @@
 """transformers models through our loading path and our attention are what the official classes compute."""
 
+import re
+from pathlib import Path
+
 import attrs
 import pytest
 import torch
@@ -234,6 +237,16 @@ def test_it_builds_on_the_meta_device():
         backbone.resize_vocabulary(TEXT_VOCAB + 3)
         backbone.initialize_rows(torch.tensor([TEXT_VOCAB]), torch.randn(1, 32))
     assert all(value.is_meta for value in backbone.state_dict().values())
+
+
+def test_the_page_of_this_adapter_shows_what_runs_and_names_every_type(tmp_path):
+    page = (Path(__file__).parents[4] / "docs/adapters/language.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    folder = write_checkpoint(tmp_path, official_model("qwen2"))
+    names: dict = {}
+    exec(block.replace("Qwen/Qwen2.5-0.5B-Instruct", str(folder)), names)
+    assert names["language"].lora.rank == 128
+    assert all(f"`{model_type}`" in page for model_type in MODEL_TYPES)
 
 
 class TestLoRA:

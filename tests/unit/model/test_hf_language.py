@@ -1,0 +1,79 @@
+"""A transformers language model in a whole recipe: it is built, trained, asked, saved, loaded and exported."""
+
+import shutil
+
+import attrs
+import pytest
+import torch
+from fakes import FakeDepthConfig
+from small import scenes_folder, small_recipe
+from tiny_hf import TEXT_VOCAB, official_model, write_checkpoint
+
+from perceptio.backbones.language.hf import HFLanguageConfig, LoRA
+from perceptio.model.assemble import build_model
+from perceptio.model.checkpoint import load
+from perceptio.serialize import fingerprint
+from perceptio.training.trainer import train
+
+TRAINED = ("language.lora", "language.vocabulary", "vision_head", "prompt_head")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("hf")
+    return scenes_folder(root / "scenes"), write_checkpoint(root / "qwen", official_model("qwen2"))
+
+
+def recipe_of(folders, **settings):
+    scenes, checkpoint = folders
+    recipe = small_recipe(scenes)
+    return attrs.evolve(
+        recipe,
+        language=HFLanguageConfig.from_pretrained(checkpoint, lora=LoRA(rank=2), max_length=2048, **settings),
+        train=attrs.evolve(recipe.train, steps=2, train=TRAINED),
+    )
+
+
+def test_it_trains_answers_and_comes_back_without_the_folder_it_came_from(folders, tmp_path):
+    recipe = recipe_of(folders, gradient_checkpointing=True)
+    before = {name: value.clone() for name, value in build_model(recipe).language.official_tensors().items()}
+    model = train(recipe, tmp_path / "run")
+    for name, value in model.language.official_tensors().items():
+        assert torch.equal(value, before[name]), f"{name} of the frozen checkpoint moved"
+    assert all(bool(p.ne(0).any()) for p in model.language.parameter_groups()["lora"])
+
+    image = torch.rand(3, 20, 30, generator=torch.Generator().manual_seed(0))
+    question = (image, "Which point is closest?", [(0.2, 0.3), (0.8, 0.5)])
+    answer = model.ask_batch([question, (image, "Segment the sphere.", [])])[0]
+    shutil.move(folders[1], tmp_path / "gone")
+    loaded = load(tmp_path / "run")
+    shutil.move(tmp_path / "gone", folders[1])
+    assert loaded.ask_batch([question])[0].tokens == answer.tokens
+    assert fingerprint(loaded.recipe) != fingerprint(recipe_of(folders, dtype="bfloat16"))
+
+    names = [model.plan.name_of(token) for token in range(TEXT_VOCAB, model.plan.size)]
+    model.language.export(tmp_path / "plain", names)
+    plain = HFLanguageConfig.from_pretrained(tmp_path / "plain")
+    assert plain.text_vocab_size == model.plan.size
+
+
+def test_it_resumes(folders, tmp_path):
+    recipe = recipe_of(folders)
+    train(recipe, tmp_path / "run")
+    train(recipe, tmp_path / "run", resume=True)
+
+
+def test_new_rows_start_by_their_meaning(folders):
+    model = build_model(recipe_of(folders))
+    h, w = model.plan.grid
+    rows = model.language.embed(torch.arange(h * w) + model.plan.cells.start).detach()
+    assert (rows[0] - rows[1]).norm() < (rows[0] - rows[h * w - 1]).norm()
+
+
+def test_the_whole_model_builds_on_the_meta_device(folders):
+    recipe = recipe_of(folders)
+    plain = {"depth": None, "order": ("segmentation",), "answer_format": "direct", "heads": {}, "losses": ()}
+    for changes in ({"depth": FakeDepthConfig()}, plain):
+        with torch.device("meta"):
+            model = build_model(attrs.evolve(recipe, **changes), load_weights=False)
+        assert model.language.new_inputs.is_meta
