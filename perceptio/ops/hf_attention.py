@@ -96,5 +96,6 @@ def _attend(
     usual = q_BTQE.shape[-1] ** -0.5
     if scaling is not None and abs(scaling - usual) > 1e-9 * usual:
         q_BTQE = q_BTQE * (scaling / usual)
-    dtype = q_BTQE.dtype
-    return attention(q_BTQE, k_BSGE.to(dtype), v_BSGE.to(dtype), layout), None
+    # Under autocast rotated queries and keys are float32 again; values keep the precision that was asked for.
+    dtype = value.dtype
+    return attention(q_BTQE.to(dtype), k_BSGE.to(dtype), v_BSGE.to(dtype), layout), None

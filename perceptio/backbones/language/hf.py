@@ -6,7 +6,6 @@ whatever the precision of its weights. New rows and adapters stay float32, too.
 Shapes: B rows, T slots, D hidden width, V ids of the text tokenizer, N new rows.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from perceptio.backbones.language.hf_settings import canonical, longest_served, refuse
+from perceptio.backbones.language.hf_settings import canonical, longest_served, parse, refuse
 from perceptio.backbones.language.hf_text import (
     CHATML,
     HFTextTokenizer,
@@ -283,18 +282,20 @@ class HFLanguage(LanguageBackbone):
                 yield name, layer
 
 
-class _Official(nn.Module):
-    """A backbone under its official names, as `load_tensors` wants to see it."""
+class HFLanguageWeights(nn.Module):
+    """The tensors of a backbone under their official names, as `load_tensors` wants to see a module."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.tensors = tensors
 
     def state_dict(self, *_: Any, **__: Any) -> Any:
+        """The tensors by name."""
         return dict(self.tensors)
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: Mapping[str, Any], *_: Any, **__: Any) -> Any:
+        """Copy values into place."""
         for name, value in state_dict.items():
             self.tensors[name].copy_(value)
 
@@ -406,7 +407,7 @@ class HFLanguageConfig(LanguageBackboneConfig):
             factor=getattr(config, "logit_scale", 1.0) / getattr(config, "logits_scaling", 1.0),
             cap=getattr(config, "final_logit_softcapping", None),
         )
-        max_length = self.max_length or longest_served(config.to_dict())
+        max_length = longest_served(self._settings) if self.max_length is None else self.max_length
         backbone = HFLanguage(self.spec, model, scaling, max_length, self._read_text_tokenizer)
         if self.lora is not None:
             backbone.adapt(self.lora)
@@ -429,12 +430,12 @@ class HFLanguageConfig(LanguageBackboneConfig):
             num_heads=heads,
             num_kv_heads=self._settings.get("num_key_value_heads") or heads,
         )
-        load_tensors(_Official(tensors), folder, places)
+        load_tensors(HFLanguageWeights(tensors), folder, places)
         return True
 
     @property
     def _settings(self) -> dict[str, Any]:
-        return json.loads(self.model)
+        return parse(self.model)
 
     def _read_text_tokenizer(self) -> HFTextTokenizer:
         if self.text_tokenizer_files is None:

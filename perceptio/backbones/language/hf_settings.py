@@ -25,6 +25,7 @@ MODEL_TYPES = (
 CHANGING_ROPE = ("dynamic", "longrope")
 """Rotary positions that change for all slots when one sequence of a pass grows beyond a length."""
 
+NEEDED = ("model_type", "vocab_size", "hidden_size", "max_position_embeddings")
 VOLATILE = ("transformers_version", "_name_or_path", "architectures", "dtype", "torch_dtype")
 
 
@@ -32,6 +33,25 @@ def canonical(config: Any) -> str:
     """A transformers configuration as JSON, without what changes with versions and places."""
     settings = {key: value for key, value in config.to_dict().items() if key not in VOLATILE}
     return json.dumps(settings, sort_keys=True)
+
+
+def parse(model: str) -> dict[str, Any]:
+    """A configuration from its JSON.
+
+    Raises:
+        RecipeError: It is none.
+    """
+    try:
+        settings = json.loads(model)
+        absent = [name for name in NEEDED if name not in settings]
+    except (ValueError, TypeError) as error:
+        raise RecipeError(
+            f"language:hf: model is {model[:40]!r}, which is not a transformers configuration as JSON; "
+            "HFLanguageConfig.from_pretrained writes one."
+        ) from error
+    if absent:
+        raise RecipeError(f"language:hf: the configuration in model lacks {', '.join(absent)}.")
+    return settings
 
 
 def longest_served(settings: Mapping[str, Any]) -> int:
@@ -49,13 +69,13 @@ def refuse(settings: Mapping[str, Any], max_length: int | None) -> None:
     Raises:
         RecipeError: It does; the model's type and the setting are named.
     """
-    kind = settings.get("model_type")
+    kind = settings["model_type"]
     if kind not in MODEL_TYPES:
         raise RecipeError(
             f"language:hf does not serve models of type {kind!r}, which no test has compared with the official one; "
             f"it serves {', '.join(MODEL_TYPES)}."
         )
-    longest = max_length or longest_served(settings)
+    longest = longest_served(settings) if max_length is None else max_length
     for name in ("attn_logit_softcapping", "use_bidirectional_attention", "attention_dropout"):
         if settings.get(name):
             raise RecipeError(f"{kind}: {name} is {settings[name]!r}, which attention does not do here.")

@@ -35,6 +35,12 @@ def test_heads_change_places_and_the_scale_is_the_models(scaling):
     torch.testing.assert_close(out, expected)
 
 
+def test_the_precision_is_that_of_the_values():
+    q, k, v = tensors()
+    out, _ = _attend(nn.Identity(), q, k, v.bfloat16(), None, layout=layout(5))
+    assert out.dtype == torch.bfloat16
+
+
 def test_kept_keys_follow_each_rows_own():
     kept, (_, k, v) = KeptKeys(2, 6), tensors(2)
     k, v = (x.transpose(1, 2).expand(2, -1, -1, -1) for x in (k, v))

@@ -5,7 +5,7 @@ import json
 import pytest
 from tiny_hf import model_json
 
-from perceptio.backbones.language.hf_settings import canonical, refuse
+from perceptio.backbones.language.hf_settings import canonical, parse, refuse
 from perceptio.errors import RecipeError
 
 
@@ -71,6 +71,19 @@ def test_what_attention_does_not_do_is_refused(settings, max_length, message):
 )
 def test_what_does_not_act_passes(settings, max_length):
     refuse(json.loads(model_json(**settings)), max_length)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("gpt", "model is 'gpt', which is not a transformers configuration as JSON"),
+        ("3", "model is '3', which is not a transformers configuration"),
+        ('{"model_type": "llama", "hidden_size": 8}', "in model lacks vocab_size, max_position_embeddings"),
+    ],
+)
+def test_what_is_no_configuration_is_refused(model, message):
+    with pytest.raises(RecipeError, match=message):
+        parse(model)
 
 
 def test_a_configuration_is_the_same_text_wherever_it_was_read():
