@@ -145,6 +145,7 @@ def language(which: str, **settings: Any) -> HFLanguageConfig:
             tokenizer cannot be read.
         RecipeError: The language model asks for something that is not done here.
     """
+    found: dict[str, Any]
     if which in SIZES:
         repository, model = SIZES[which]
         family = model["model_type"]
@@ -183,11 +184,11 @@ def _read(which: str) -> dict[str, Any]:
             f"{path} is the configuration of a model of type {kind!r}, and none of an InternVL (internvl or "
             f"internvl_chat); the sizes known by name are {', '.join(SIZES)}."
         )
-    if document.get("downsample_ratio", 0.5) != 0.5:
-        raise RecipeError(
-            f"{path} has downsample_ratio {document['downsample_ratio']}; vision:internvit makes one feature of four "
-            "patches, which is 0.5."
-        )
+    for name, value in {"downsample_ratio": 0.5, "select_layer": -1, "vision_feature_layer": -1}.items():
+        if document.get(name, value) != value:
+            raise RecipeError(
+                f"{path} has {name} {document[name]}, and vision:internvit does what {value} means."
+            )
     return document
 
 

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from perceptio.hookspecs import HOOKS
+from perceptio.interfaces import ComponentConfig
 from perceptio.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def blocks(page: str, language: str = "python") -> list[str]:
@@ -48,14 +49,15 @@ def test_the_recipe_page_is_a_recipe():
     recipe.check()
 
 
-def test_the_checkpoint_page_saves_and_loads(tmp_path, monkeypatch):
-    shown = blocks("docs/checkpoints.md")
-    assert len(shown) == 2
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.parametrize("page", ["docs/adapters/internvl.md", "docs/adapters/open_clip.md"])
+def test_an_adapters_page_builds_its_parts(page, capsys):
+    (text,) = blocks(page)
     names: dict = {}
-    exec(compile("".join(shown), "docs/checkpoints.md", "exec"), names)
-    assert (tmp_path / "out" / "model.safetensors.index.json").exists()
-    assert names["same"].recipe == names["recipe"]
+    exec(compile(text, page, "exec"), names)
+    configs = [value for value in names.values() if isinstance(value, ComponentConfig)]
+    assert len(configs) >= 2
+    stated = re.search(r"print\(.*#(.*)", text)
+    assert stated is None or capsys.readouterr().out.strip() == stated[1].strip()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -343,7 +343,7 @@ class HFLanguageConfig(LanguageBackboneConfig):
 
         folder = resolve(str(source), SETTINGS_FILES)
         try:
-            config = AutoConfig.from_pretrained(folder)
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         except Exception as error:
             raise CheckpointError(
                 f"{source} holds no configuration that transformers reads ({error})."

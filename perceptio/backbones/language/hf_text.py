@@ -88,7 +88,7 @@ def read_tokenizer(folder: Path) -> Any:
     if not folder.is_dir():
         raise CheckpointError(f"There is no folder {folder} with the files of a text tokenizer.")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:
         raise CheckpointError(f"The text tokenizer in {folder} cannot be read ({error}).") from error
     if not getattr(tokenizer, "is_fast", False):

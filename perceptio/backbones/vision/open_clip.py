@@ -169,7 +169,7 @@ class OpenCLIPConfig(VisionEncoderConfig):
             return False
         assert isinstance(module, OpenCLIP)
         file = self._file()
-        source = file if file.suffix == ".safetensors" else _state_dict(read_pickled(file))
+        source = file if file.suffix == ".safetensors" else _state_dict(file)
         tower = module.tower
         resized = self.image_size is not None and hasattr(tower, "set_input_size")
         if resized:
@@ -269,9 +269,13 @@ def _pair(size: int | Sequence[int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
-def _state_dict(held: Any) -> dict[str, Tensor]:
-    """The tensors of a file, which may be a checkpoint of open_clip's training."""
-    return held.get("state_dict", held)
+def _state_dict(file: Path) -> dict[str, Tensor]:
+    """The tensors of a PyTorch file, which may be a checkpoint of open_clip's training."""
+    held = read_pickled(file)
+    tensors = held.get("state_dict", held) if isinstance(held, dict) else None
+    if tensors is None or not all(isinstance(one, Tensor) for one in tensors.values()):
+        raise CheckpointError(f"{file} holds no state dict: name a file with the tensors of a CLIP.")
+    return tensors
 
 
 def _place(tower: Any, name: str) -> str | Sequence[Part] | None:

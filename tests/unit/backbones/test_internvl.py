@@ -201,6 +201,8 @@ PUBLISHED = {
     "2.5-4b": 3_712_637_952,
     "2.5-8b": 8_075_365_376,
     "3-1b": 938_193_024,
+    "3-2b": 2_088_957_440,
+    "3-8b": 7_944_373_760,
 }
 """Parameters of the checkpoints on the hub."""
 
@@ -218,7 +220,7 @@ def test_a_size_needs_no_files_and_has_as_many_parameters_as_published(which, mo
             language.build(),
         )
     count = sum(parameter.numel() for part in parts for parameter in part.parameters())
-    assert count == PUBLISHED.get(which, count)
+    assert count == PUBLISHED[which]
     assert parts[2].output_rows.dtype == torch.bfloat16
     assert vision.weights == language.weights == internvl.SIZES[which][0]
 
@@ -252,7 +254,12 @@ def edit(**changes):
     ("change", "error", "message"),
     [
         (edit(model_type="llava"), CheckpointError, "of type 'llava', and none of an InternVL"),
-        (edit(downsample_ratio=0.25), RecipeError, "has downsample_ratio 0.25"),
+        (
+            edit(downsample_ratio=0.25),
+            RecipeError,
+            "has downsample_ratio 0.25, and vision:internvit does what 0.5",
+        ),
+        (edit(select_layer=-4), RecipeError, "has select_layer -4"),
         (
             lambda document: document["vision_config"].update(qk_normalization=True),
             RecipeError,

@@ -117,6 +117,13 @@ def test_a_tag_without_network_says_what_to_do(monkeypatch):
         config.load_weights(config.build())
 
 
+def test_a_file_without_a_state_dict_is_refused(tmp_path):
+    torch.save({"epoch": 3}, tmp_path / "clip.pt")
+    config = OpenCLIPConfig(model=VIT, weights=str(tmp_path / "clip.pt"))
+    with pytest.raises(CheckpointError, match="clip.pt holds no state dict"):
+        config.load_weights(config.build())
+
+
 def test_missing_and_misshapen_tensors_are_all_named_and_nothing_moves(tmp_path):
     tensors = official(VIT).state_dict()
     tensors["visual.ln_pre.weight"] = torch.zeros(3)
