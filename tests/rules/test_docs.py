@@ -4,12 +4,13 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from perceptio.hookspecs import HOOKS
 from perceptio.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def blocks(page: str, language: str = "python") -> list[str]:
@@ -46,6 +47,20 @@ def test_the_recipe_page_is_a_recipe():
     recipe = names["recipe"]()
     assert isinstance(recipe, Recipe) and recipe.depth.name == "fsq"
     recipe.check()
+
+
+def test_the_sam2_page_is_a_recipe():
+    (text,) = blocks("docs/adapters/sam2.md")
+    names: dict = {}
+    exec(compile(text, "docs/adapters/sam2.md", "exec"), names)
+    recipe = names["recipe"]()
+    recipe.check()
+    with torch.device("meta"):
+        segmentation = recipe.segmentation.build()
+    groups = [f"segmentation.{name}" for name in segmentation.parameter_groups()]
+    page = (ROOT / "docs/adapters/sam2.md").read_text(encoding="utf-8")
+    assert len(groups) == 3 and all(f"`{group}`" in page for group in groups)
+    assert "segmentation.mask_decoder" in recipe.train.train and "segmentation" not in recipe.train.train
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
