@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from perceptio.hookspecs import HOOKS
 from perceptio.interfaces import ComponentConfig
@@ -49,6 +50,16 @@ def test_the_recipe_page_is_a_recipe():
     recipe.check()
 
 
+def test_the_checkpoint_page_saves_and_loads(tmp_path, monkeypatch):
+    shown = blocks("docs/checkpoints.md")
+    assert len(shown) == 2
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(compile("".join(shown), "docs/checkpoints.md", "exec"), names)
+    assert (tmp_path / "out" / "model.safetensors.index.json").exists()
+    assert names["same"].recipe == names["recipe"]
+
+
 @pytest.mark.parametrize("page", ["docs/adapters/internvl.md", "docs/adapters/open_clip.md"])
 def test_an_adapters_page_builds_its_parts(page, capsys):
     (text,) = blocks(page)
@@ -58,6 +69,20 @@ def test_an_adapters_page_builds_its_parts(page, capsys):
     assert len(configs) >= 2
     stated = re.search(r"print\(.*#(.*)", text)
     assert stated is None or capsys.readouterr().out.strip() == stated[1].strip()
+
+
+def test_the_sam2_page_is_a_recipe():
+    (text,) = blocks("docs/adapters/sam2.md")
+    names: dict = {}
+    exec(compile(text, "docs/adapters/sam2.md", "exec"), names)
+    recipe = names["recipe"]()
+    recipe.check()
+    with torch.device("meta"):
+        segmentation = recipe.segmentation.build()
+    groups = [f"segmentation.{name}" for name in segmentation.parameter_groups()]
+    page = (ROOT / "docs/adapters/sam2.md").read_text(encoding="utf-8")
+    assert len(groups) == 3 and all(f"`{group}`" in page for group in groups)
+    assert "segmentation.mask_decoder" in recipe.train.train and "segmentation" not in recipe.train.train
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
