@@ -36,7 +36,11 @@ def run(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Write answer.json, masks.png and depth.png into this folder.")
+        Path | None,
+        typer.Option(
+            help="Write answer.json, masks.png (the picture with masks and points) and depth.png (near is bright), "
+            "all of the picture's size, into this folder."
+        ),
     ] = None,
 ) -> None:
     """Ask a trained model a question about an image."""
@@ -46,6 +50,7 @@ def run(
 
     from perceptio.errors import InputError
     from perceptio.model.checkpoint import load
+    from perceptio.model.marks import draw_marks
     from perceptio.model.perception_model import PerceptionModel
     from perceptio.ops.image_files import read_image
 
@@ -66,7 +71,8 @@ def run(
         asked = {"image": str(image), "question": question, "points": points}
         seconds = {"load": round(loaded - started, 4), "answer": round(answer.seconds, 4)}
         with writing(out):
-            written = _write(out, answer, pixels_3HW.permute(1, 2, 0).numpy(), asked | {"seconds": seconds})
+            shown_3HW = draw_marks(pixels_3HW, points)
+            written = _write(out, answer, shown_3HW.permute(1, 2, 0).numpy(), asked | {"seconds": seconds})
         console.print(f"Written to {out}: {', '.join(written)}", style="dim", soft_wrap=True)
 
 
@@ -112,7 +118,8 @@ def _write(out: Path, answer: "Answer", pixels_HW3: "np.ndarray", asked: dict[st
     (out / "depth.png").unlink(missing_ok=True)
     if answer.depth is None:
         return ["answer.json", "masks.png"]
-    Image.fromarray(_colored(answer.depth)).save(out / "depth.png")
+    size = (pixels_HW3.shape[1], pixels_HW3.shape[0])
+    Image.fromarray(_colored(answer.depth)).resize(size, Image.Resampling.BILINEAR).save(out / "depth.png")
     return ["answer.json", "masks.png", "depth.png"]
 
 

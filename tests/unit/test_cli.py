@@ -144,6 +144,7 @@ def test_train_eval_ask(run, place, tmp_path):
     assert status == 0 and "answer.json, masks.png, depth.png" in out
     answer = json.loads((tmp_path / "answer" / "answer.json").read_text())
     assert answer["tokens"][0] == "<depth_start>" and len(answer["depth_codes"]) == 16 and answer["masks"]
+    assert Image.open(tmp_path / "answer" / "depth.png").size == (60, 40)
     status, out, _ = ask("--perceive", "none")
     assert status == 0 and not (tmp_path / "answer" / "depth.png").exists()
     status, _, err = ask("--perceive", "depht")
