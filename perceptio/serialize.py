@@ -13,6 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import attrs
 
 from perceptio.errors import PerceptioError, RecipeError, UnknownNameError, near_miss
+from perceptio.hookspecs import HOOKS
 from perceptio.interfaces import ComponentConfig, Kind
 from perceptio.ops.identity import hash_of_files
 from perceptio.recipe import Recipe
@@ -102,6 +103,8 @@ def structure(document: Any, target: Any, registry: Registry, where: str = "") -
 
 
 def _config(document: Any, target: type[attrs.AttrsInstance], registry: Registry, where: str) -> Any:
+    if isinstance(document, str) and issubclass(target, ComponentConfig):
+        document = {COMPONENT: document if ":" in document else f"{_kind_of(target)}:{document}"}
     if not isinstance(document, Mapping):
         raise RecipeError(f"{where or 'The document'} is {document!r}; it must be a {target.__name__}.")
     settings = dict(document)
@@ -135,6 +138,10 @@ def _config(document: Any, target: type[attrs.AttrsInstance], registry: Registry
         if isinstance(error, PerceptioError):
             raise
         raise RecipeError(f"{where or target.__name__}: {error}") from error
+
+
+def _kind_of(base: type[ComponentConfig]) -> Kind:
+    return next(kind for kind, (_, known) in HOOKS.items() if known is base)
 
 
 def _tuple(document: Any, arguments: tuple[Any, ...], registry: Registry, where: str) -> tuple[Any, ...]:

@@ -1,15 +1,18 @@
 """`perceptio ask`: one question about one image, and what was perceived on the way to the answer."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from perceptio.cli.files import open_folder, writing
 
 if TYPE_CHECKING:
     import numpy as np
 
     from perceptio.interfaces import DepthMap
     from perceptio.model.answer import Answer
+    from perceptio.model.generation import GenerationSettings
 
 COLORS = ((230, 57, 70), (69, 123, 214), (42, 157, 143), (244, 162, 37), (155, 93, 229))
 
@@ -24,31 +27,53 @@ def run(
             metavar="X,Y", help="A marked point in [0, 1] from the upper left; repeated: A, B, C, …"
         ),
     ] = None,
+    perceive: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PARTS",
+            help="Perceive just these, in this order: depth, segmentation, both with a comma, or none.",
+            show_default="what the recipe orders and the model then decides",
+        ),
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Write answer.json, masks.png and depth.png into this folder.")
+        Path | None,
+        typer.Option(
+            help="Write answer.json, masks.png (the picture with masks and points) and depth.png (near is bright), "
+            "all of the picture's size, into this folder."
+        ),
     ] = None,
 ) -> None:
     """Ask a trained model a question about an image."""
+    import time
+
     from rich.console import Console
 
     from perceptio.errors import InputError
     from perceptio.model.checkpoint import load
+    from perceptio.model.marks import draw_marks
     from perceptio.model.perception_model import PerceptionModel
     from perceptio.ops.image_files import read_image
 
     points = [_point(text) for text in point or ()]
+    settings = None if perceive is None else _settings(perceive)
     pixels_3HW = read_image(image)
+    started = time.perf_counter()
     model = load(folder)
+    loaded = time.perf_counter()
     if not isinstance(model, PerceptionModel):
-        raise InputError(f"{folder} holds a {type(model).__name__}; ask needs a model.")
-    answer = model.ask(pixels_3HW, question, points=points)
+        raise InputError(f"{folder} holds no model but a part, {type(model).__name__}; ask needs a model.")
+    if out is not None:
+        open_folder(out)
+    answer = model.ask(pixels_3HW, question, points=points, settings=settings)
     console = Console(highlight=False)
     console.print(answer.text or "(no words)", markup=False)
     if out is not None:
-        _write(out, answer, pixels_3HW.permute(1, 2, 0).numpy(), str(image), question, points)
-        console.print(
-            f"[dim]Written to {out}: {', '.join(sorted(path.name for path in out.iterdir()))}[/dim]"
-        )
+        asked = {"image": str(image), "question": question, "points": points}
+        seconds = {"load": round(loaded - started, 4), "answer": round(answer.seconds, 4)}
+        with writing(out):
+            shown_3HW = draw_marks(pixels_3HW, points)
+            written = _write(out, answer, shown_3HW.permute(1, 2, 0).numpy(), asked | {"seconds": seconds})
+        console.print(f"Written to {out}: {', '.join(written)}", style="dim", soft_wrap=True)
 
 
 def _point(text: str) -> tuple[float, float]:
@@ -61,34 +86,41 @@ def _point(text: str) -> tuple[float, float]:
     return x, y
 
 
-def _write(
-    out: Path,
-    answer: "Answer",
-    pixels_HW3: "np.ndarray",
-    image: str,
-    question: str,
-    points: list[tuple[float, float]],
-) -> None:
+def _settings(perceive: str) -> "GenerationSettings":
+    from typing import get_args
+
+    from perceptio.errors import InputError, near_miss
+    from perceptio.interfaces import Part
+    from perceptio.model.generation import GenerationSettings
+
+    parts = () if perceive == "none" else tuple(part.strip() for part in perceive.split(","))
+    for part in parts:
+        if part not in get_args(Part):
+            raise InputError(f"--perceive names {part!r}{near_miss(part, (*get_args(Part), 'none'))}")
+    return GenerationSettings(order=parts, force=parts)
+
+
+def _write(out: Path, answer: "Answer", pixels_HW3: "np.ndarray", asked: dict[str, Any]) -> list[str]:
+    """The names of the files written; of an earlier answer nothing is left."""
     import json
 
     from PIL import Image
 
-    out.mkdir(parents=True, exist_ok=True)
-    document = {
-        "image": image,
-        "question": question,
-        "points": points,
+    document = asked | {
         "answer": answer.text,
         "tokens": list(answer.tokens),
         "depth_codes": list(answer.codes),
         "readout": list(answer.readout),
         "masks": [int(mask.sum()) for mask in answer.masks],
-        "seconds": round(answer.seconds, 4),
     }
     (out / "answer.json").write_text(json.dumps(document, indent=1, ensure_ascii=False), encoding="utf-8")
     Image.fromarray(_overlaid(pixels_HW3, answer.masks)).save(out / "masks.png")
-    if answer.depth is not None:
-        Image.fromarray(_colored(answer.depth)).save(out / "depth.png")
+    (out / "depth.png").unlink(missing_ok=True)
+    if answer.depth is None:
+        return ["answer.json", "masks.png"]
+    size = (pixels_HW3.shape[1], pixels_HW3.shape[0])
+    Image.fromarray(_colored(answer.depth)).resize(size, Image.Resampling.BILINEAR).save(out / "depth.png")
+    return ["answer.json", "masks.png", "depth.png"]
 
 
 def _overlaid(pixels_HW3: "np.ndarray", masks_NHW: "np.ndarray") -> "np.ndarray":

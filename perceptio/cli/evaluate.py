@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from perceptio.cli.files import open_folder, writing
+
 
 def run(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder or a checkpoint.")],
@@ -34,10 +36,11 @@ def run(
 
     model = load(folder)
     if not isinstance(model, PerceptionModel):
-        raise InputError(f"{folder} holds a {type(model).__name__}; eval needs a model.")
+        raise InputError(f"{folder} holds no model but a part, {type(model).__name__}; eval needs a model.")
     paths = data or [Path(one.path) for one in model.recipe.data.folders]
     if not paths:
         raise DataError("The recipe names no data; name a folder with --data.")
+    open_folder(out or folder)
     console, results = Console(), {}
     for path in paths:
         with Progress(console=console, transient=True) as bar:
@@ -52,8 +55,8 @@ def run(
             table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
         console.print(table)
     target = (out or folder) / "metrics.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(results, indent=1), encoding="utf-8")
+    with writing(out or folder):
+        target.write_text(json.dumps(results, indent=1), encoding="utf-8")
     console.print(f"Written to {target}.")
 
 

@@ -86,6 +86,8 @@ def main() -> None:
     except PerceptioError as error:
         Console(stderr=True, highlight=False, soft_wrap=True).print("[red]Error:[/red]", escape(str(error)))
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from perceptio.cli.files import writing
 from perceptio.cli.train_depth_tokenizer import figures_table
 
 if TYPE_CHECKING:
@@ -68,15 +69,12 @@ def run(
     except DataError as error:
         raise DataError(f"{depth_file}: {error}") from error
     out = out or Path(f"{depth_file.stem}-tokens")
-    try:
+    with writing(out):
         _write(out, made, tokenizer, {"tokenizer": str(folder), "depth_file": str(depth_file)})
-    except OSError as error:
-        raise DataError(
-            f"{out} could not be written ({error}): make room, or choose another --out."
-        ) from error
     height, width = depth.values_HW.shape
     console = Console()
-    console.print(figures_table(made.figures, f"{depth_file.name}, {height}x{width}, {made.depth.unit}"))
+    console.print(f"{depth_file.name}, {height}x{width}, {made.depth.unit}", soft_wrap=True)
+    console.print(figures_table(made.figures))
     written = ", ".join(sorted(path.name for path in out.iterdir()))
     console.print(f"Written to {out}: {written}", soft_wrap=True)
 

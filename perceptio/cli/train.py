@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from perceptio.cli.explain import SetOption, settings_of
+from perceptio.cli.files import open_folder, writing
 
 
 def run(
@@ -29,6 +30,7 @@ def run(
         raise CheckpointError(
             f"{out} holds a checkpoint already; give --resume to go on, or choose another --out."
         )
+    open_folder(out)
     console = Console()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, TextColumn("{task.fields[shown]}"), console=console) as bar:
@@ -46,10 +48,12 @@ def run(
                 bar.update(task, shown="  ".join(values))
 
         try:
-            trainer.train(chosen, out, resume=resume, progress=show)
+            with writing(out):
+                trainer.train(chosen, out, resume=resume, progress=show)
         except KeyboardInterrupt:
             console.print(
                 f"Stopped. To go on: perceptio train {recipe} --out {out} --resume (with the same --set)."
             )
             raise
+        bar.update(task, completed=chosen.train.steps)
     console.print(f"Trained. Try: perceptio eval {out} --data FOLDER, or perceptio ask {out} IMAGE QUESTION.")

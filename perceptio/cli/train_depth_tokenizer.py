@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from perceptio.cli.explain import SetOption, settings_of
+from perceptio.cli.files import open_folder
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -50,6 +51,7 @@ def run(
         raise RecipeError(f"{chosen.name} has no depth tokenizer to train: give it one in depth.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CheckpointError(f"{out} is there already and is not empty: choose another --out, or remove it.")
+    open_folder(out.parent)
 
     console, settings = Console(), chosen.depth_training
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -82,15 +84,16 @@ def run(
         (folder / METRICS).write_text(json.dumps(figures, indent=1), encoding="utf-8")
 
     save(tokenizer, out, config=chosen.depth, add=write_figures)
-    console.print(figures_table(figures, f"{figures['count']} held-out maps"))
+    console.print(f"{figures['count']} held-out maps")
+    console.print(figures_table(figures))
     console.print(f"Written to {out}. Use it: --set depth.weights={out}", soft_wrap=True)
 
 
-def figures_table(figures: Mapping[str, Any], title: str) -> "Table":
+def figures_table(figures: Mapping[str, Any]) -> "Table":
     """Figures of a depth tokenizer, one a row."""
     from rich.table import Table
 
-    table = Table("figure", "value", box=None, title=title, title_justify="left")
+    table = Table("figure", "value", box=None)
     for name, value in figures.items():
         table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
     return table

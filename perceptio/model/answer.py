@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from perceptio.errors import InputError
-from perceptio.interfaces import DepthMap, MaskPrediction, Turn
+from perceptio.interfaces import DepthMap, MaskPrediction, Part, Turn
 from perceptio.model.generation import Generated, GenerationSettings, generate
 from perceptio.model.marks import draw_marks
 from perceptio.model.perception_model import PerceptionModel
@@ -69,11 +69,12 @@ def ask_batch(
         model.train(was_training)
     depths = decode_depth(model, generated)
     rows_N = generated.objects.row_N.tolist()
+    order = model.recipe.order if settings is None or settings.order is None else settings.order
     seconds = time.perf_counter() - start
     answers = []
     for row in range(len(turns)):
         mine = [mask for mask, owner in zip(masks, rows_N, strict=True) if owner == row]
-        answers.append(_answer(model, generated, row, mine, images[index[row]], depths[row], seconds))
+        answers.append(_answer(model, generated, row, order, mine, images[index[row]], depths[row], seconds))
     return answers
 
 
@@ -151,6 +152,7 @@ def _answer(
     model: PerceptionModel,
     generated: Generated,
     row: int,
+    order: Sequence[Part],
     logits: list[Tensor],
     image_3HW: Tensor,
     depth: DepthMap | None,
@@ -168,7 +170,7 @@ def _answer(
         "segmentation": [*model.plan.segmentation_names] * len(masks),
         "depth": [DEPTH_START, *(f"<depth_{code}>" for code in codes), DEPTH_END] if codes else [],
     }
-    tokens = [token for part in model.recipe.order for token in blocks[part]]
+    tokens = [token for part in order for token in blocks[part]]
     tokens += [f"<depth_{code}>" for code in readout]
     tokens += [model.plan.name_of(token) or text.decode([token]) for token in ids]
     return Answer(

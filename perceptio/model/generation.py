@@ -114,7 +114,7 @@ class Generator:
         given_codes_BL: Depth codes to write instead of the model's own, or None.
 
     Raises:
-        InputError: A part is forced that is not in the order.
+        InputError: A part is forced that is not in the order, or the model lacks a tokenizer that it needs.
     """
 
     def __init__(
@@ -132,8 +132,15 @@ class Generator:
         for part in settings.force:
             if part not in self.order:
                 raise InputError(f"{part} is forced but not in the order {self.order}; add it there.")
+        for part in self.order:
+            if not getattr(self.plan, part):
+                raise InputError(
+                    f"{part} is in the order {self.order}, and the model has no {part} tokenizer."
+                )
         readout = model.recipe.answer_format == "readout"
         self.readout = readout if settings.readout is None else settings.readout
+        if self.readout and self.plan.depth is None:
+            raise InputError("A read-out speaks depth codes, and the model has no depth tokenizer.")
         self.text = model.language.text_tokenizer
         self.random = torch.Generator(model.device).manual_seed(settings.seed)
         places = vision.places_M2.split(vision.counts)

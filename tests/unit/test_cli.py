@@ -134,9 +134,25 @@ def test_train_eval_ask(run, place, tmp_path):
     )
     assert status == 0
     answer = json.loads((tmp_path / "answer" / "answer.json").read_text())
-    assert answer["points"] == [[0.2, 0.5], [0.8, 0.5]] and answer["tokens"] and answer["seconds"] > 0
+    assert answer["points"] == [[0.2, 0.5], [0.8, 0.5]] and answer["tokens"]
+    assert answer["seconds"].keys() == {"load", "answer"} and min(answer["seconds"].values()) > 0
     assert len(answer["depth_codes"]) in (0, 16)
     assert Image.open(tmp_path / "answer" / "masks.png").size == (60, 40)
+
+    def ask(*more, out="answer"):
+        return run("ask", tmp_path / "run", picture, "What is it?", "--out", tmp_path / out, *more)
+
+    status, out, _ = ask("--perceive", "depth,segmentation")
+    assert status == 0 and "answer.json, masks.png, depth.png" in out
+    answer = json.loads((tmp_path / "answer" / "answer.json").read_text())
+    assert answer["tokens"][0] == "<depth_start>" and len(answer["depth_codes"]) == 16 and answer["masks"]
+    assert Image.open(tmp_path / "answer" / "depth.png").size == (60, 40)
+    status, out, _ = ask("--perceive", "none")
+    assert status == 0 and not (tmp_path / "answer" / "depth.png").exists()
+    status, _, err = ask("--perceive", "depht")
+    assert status == 2 and "--perceive names 'depht'; did you mean 'depth'" in err
+    status, out, err = ask(out="picture.png")
+    assert status == 2 and "picture.png could not be written" in err and not out
 
 
 @pytest.mark.parametrize(
@@ -154,6 +170,21 @@ def test_what_a_user_did_wrong_is_one_sentence(run, arguments, message):
     status, _, err = run(*arguments)
     assert status == 2
     assert message in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize("verb", ["train", "train-depth-tokenizer"], ids=["train", "train-depth-tokenizer"])
+def test_a_place_that_cannot_be_written_is_said_before_the_work(run, place, verb):
+    out = place / "recipe.py" / "run" / "one"
+    status, _, err = run(verb, place / "recipe.py", "--out", out)
+    assert status == 2 and "could not be written" in err and "choose another --out" in err
+
+
+def test_ctrl_c_while_nothing_runs_yet_is_status_130(run, monkeypatch):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "app", interrupted)
+    assert run("components") == (130, "", "")
 
 
 def test_a_bad_point_is_one_sentence(run, tmp_path):

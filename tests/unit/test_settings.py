@@ -82,8 +82,20 @@ def test_settings_reach_fields_losses_and_entries_and_leave_the_rest():
         ("train.steps", "0", RecipeError, "must be above 0"),
         ("order.0", '"depht"', RecipeError, "must be 'segmentation' or 'depth'"),
         ("codes_per_step", 3, RecipeError, "3 codes per step do not divide"),
+        ("depth", "fsqq", UnknownNameError, "There is no depth component 'fsqq'; did you mean 'fsq'"),
+        (
+            "depth",
+            "vision:conv",
+            RecipeError,
+            "depth is the component vision:conv; it must be a DepthTokenizer",
+        ),
     ],
 )
 def test_a_setting_that_does_not_fit_is_refused(path, value, error, message):
     with pytest.raises(error, match=message):
         with_settings(small_recipe(), {path: value})
+
+
+def test_a_component_is_exchanged_by_its_name():
+    changed = with_settings(small_recipe(), {"depth": "fsq", "codes_per_step": "10"})
+    assert (changed.depth.name, changed.depth.levels) == ("fsq", (8, 4, 4))

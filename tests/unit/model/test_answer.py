@@ -37,6 +37,14 @@ def test_an_answer_carries_what_was_perceived(model):
     assert answer.seconds > 0
 
 
+def test_the_order_of_the_call_is_the_order_of_the_tokens(model):
+    settings = GenerationSettings(
+        order=("depth", "segmentation"), force=("depth", "segmentation"), max_objects=1
+    )
+    tokens = model.ask(image(), "What color is it?", settings=settings).tokens
+    assert tokens[0] == "<depth_start>" and tokens[17:19] == ("<depth_end>", "[SEG]")
+
+
 def test_without_perception_there_is_none(model):
     answer = model.ask(image(), "What color is it?", settings=GenerationSettings(order=(), max_new_tokens=3))
     assert answer.masks.shape == (0, 20, 30)

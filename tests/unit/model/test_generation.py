@@ -175,3 +175,13 @@ def test_unforced_parts_are_the_model_s_choice() -> None:
 def test_forcing_what_is_not_in_the_order_is_refused() -> None:
     with pytest.raises(InputError, match="depth is forced but not in the order"):
         run(model_of(), TURNS, GenerationSettings(order=("segmentation",), force=("depth",)))
+
+
+def test_what_the_model_has_no_tokenizer_for_is_refused():
+    model = model_of(depth=None, heads={}, order=("segmentation",), answer_format="direct", losses=())
+    with pytest.raises(InputError, match="depth is in the order.*and the model has no depth tokenizer"):
+        run(model, TURNS, GenerationSettings(order=("depth",)))
+    with pytest.raises(
+        InputError, match="A read-out speaks depth codes, and the model has no depth tokenizer"
+    ):
+        run(model, TURNS, GenerationSettings(readout=True))

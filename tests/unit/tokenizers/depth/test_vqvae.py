@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from ranks import train_quantizer
 from torch import distributed
 
 from perceptio.errors import RecipeError, TrainingError
@@ -99,6 +100,15 @@ def test_a_group_of_one_needs_no_synchronizing(tmp_path):
         assert not quantizer().synchronized
     finally:
         distributed.destroy_process_group()
+
+
+@pytest.mark.skipif(not distributed.is_available(), reason="torch was built without torch.distributed")
+def test_two_ranks_keep_one_codebook_that_knows_the_data_of_both(tmp_path):
+    halves = [clusters(CORNERS[:2]), clusters(CORNERS[2:])]
+    torch.multiprocessing.spawn(train_quantizer, (halves, str(tmp_path)), nprocs=2)
+    one, other = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    assert torch.equal(one, other)
+    assert torch.cdist(torch.tensor(CORNERS), one).amin(1).max() < 0.5
 
 
 @pytest.mark.parametrize(
