@@ -12,6 +12,7 @@ from torch import nn
 from perceptio.errors import CheckpointError, UnknownNameError, near_miss
 from perceptio.model.perception_model import PerceptionModel
 from perceptio.recipe import TrainConfig
+from perceptio.training.muon import Muon
 
 
 class Optimizers:
@@ -38,7 +39,7 @@ class Optimizers:
         for name in config.muon:
             if name not in groups:
                 raise UnknownNameError(f"muon names the parameter group {name!r}{near_miss(name, groups)}")
-        matrix_lr = {id(p): lr for name, lr in config.muon.items() for p in groups[name] if p.ndim == 2}
+        matrix_lr = {id(p): lr for name, lr in config.muon.items() for p in groups[name] if p.ndim >= 2}
         exempt = {id(p) for name, ps in groups.items() if name.endswith("vocabulary") for p in ps}
         adamw: dict[tuple[float, float], list[nn.Parameter]] = {}
         muon: dict[float, list[nn.Parameter]] = {}
@@ -60,7 +61,7 @@ class Optimizers:
             self._all.append(torch.optim.AdamW(settings, lr=config.lr, betas=config.betas, fused=True))
         if muon:
             settings = [{"params": parameters, "peak_lr": lr} for lr, parameters in muon.items()]
-            self._all.append(torch.optim.Muon(settings, weight_decay=config.weight_decay))
+            self._all.append(Muon(settings, weight_decay=config.weight_decay))
 
     def set_learning_rates(self, share: float) -> None:
         """Give every group this share of its peak learning rate."""
