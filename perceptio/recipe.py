@@ -63,14 +63,15 @@ class DataConfig:
 
     Attributes:
         folders: Where samples come from.
-        perceive: `"before"`: the depth block precedes the first answer that wants it (Perceptio). `"apart"`: it is
+        perceive: `"before"`: a depth block precedes the first answer that reads it, or else the last that may have it
+            (Perceptio); later turns see it. `"apart"`: it is
             a task of its own, the last turn, which no answer sees (the *direct* control). `"never"`: neither depth
             nor masks are supervised (the *answers only* control).
         mixture: Weight of each task as the one a conversation is drawn for.
         turns: Most turns of one conversation; the others are drawn from the same image's.
         max_questions: Use the marked-point questions of only so many images; None: all of them.
         permute_marks: Shuffle the letters of marked points on every visit.
-        rehearsals: Text-only read-outs per image conversation, each drawn from the depth codes of some image.
+        rehearsals: Text-only read-outs per image conversation, each of the given depth block of some image.
     """
 
     folders: tuple[DataFolder, ...] = ()

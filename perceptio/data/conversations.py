@@ -14,7 +14,9 @@ from perceptio.recipe import Recipe
 
 MARKED = "relative_depth"
 DEPTH_TASKS = frozenset({MARKED, "referring", "depth_map"})
-"""Tasks whose answer is preceded by a depth block; a plain question is answered at once."""
+"""Tasks whose answer may be preceded by a depth block; a plain question is answered at once."""
+_READS_BLOCK = {"depth_map": 1, MARKED: 2}
+"""Tasks whose answer is nothing without the block, and their place in a conversation: after all others."""
 DEPTH_MAP_QUESTION = "What is the depth map of this image?"
 DEPTH_MAP_ANSWER = "Done."
 
@@ -78,6 +80,8 @@ class ConversationSampler:
         picked = random.permutation(len(others))[: self.data.turns - 1]
         chosen = [lead, *(others[i] for i in picked)]
         chosen = [chosen[i] for i in random.permutation(len(chosen))]
+        # Objects are found sooner, in training, by who need not look past a depth block.
+        chosen.sort(key=lambda turn: _READS_BLOCK.get(turn.task, 0))
         codes = None if self.codes is None else self.codes[folder][number]
         if codes is not None and int(codes[0]) < 0:
             codes = None
@@ -88,14 +92,14 @@ class ConversationSampler:
     def _perceived(self, turns: list[Turn], has_depth: bool, random: np.random.Generator) -> list[Turn]:
         """The turns with what is perceived before each answer, and marks shuffled."""
         mode, order = self.data.perceive, self.recipe.order
-        result, written = [], False
-        for turn in turns:
+        block = _turn_with_block(turns) if mode == "before" and has_depth else None
+        result = []
+        for number, turn in enumerate(turns):
             if turn.task == "depth_map" and mode == "apart":
                 continue
             parts = ["segmentation"] if turn.task == "referring" and turn.masks and mode != "never" else []
-            if mode == "before" and has_depth and not written and turn.task in DEPTH_TASKS:
+            if number == block:
                 parts.append("depth")
-                written = True
             turn = _shuffled_marks(turn, random) if self.data.permute_marks else turn
             readout = self.recipe.answer_format == "readout" and turn.task == MARKED and has_depth
             result.append(
@@ -113,12 +117,14 @@ class ConversationSampler:
         return result
 
     def _rehearsal(self, random: np.random.Generator) -> Sample:
-        """A read-out as text alone: a labelled question with the codes of its image, which is not shown."""
+        """A read-out as text alone: a labelled question with its image's depth block, given; no image is shown."""
         folder, number = self._image_for(MARKED, random)
         turns = [turn for turn in self.datasets[folder].turns(number) if turn.task == MARKED]
         turn = _shuffled_marks(turns[random.integers(len(turns))], random)
         assert self.codes is not None
-        return Sample(turns=(attrs.evolve(turn, readout=True),), depth_codes_L=self.codes[folder][number])
+        perceive = tuple(part for part in self.recipe.order if part == "depth")
+        turn = attrs.evolve(turn, perceive=perceive, readout=True)
+        return Sample(turns=(turn,), depth_codes_L=self.codes[folder][number])
 
     def _usable(self, turns: Sequence[Turn], folder: int, number: int) -> list[Turn]:
         labelled = number in self._labelled[folder]
@@ -164,6 +170,13 @@ class ConversationSampler:
         return ", ".join(
             sorted({task for dataset in self.datasets for tasks in dataset.tasks for task in tasks})
         )
+
+
+def _turn_with_block(turns: Sequence[Turn]) -> int | None:
+    """Which turn has the depth block: the first that reads it, or else the last that may have it."""
+    reading = [number for number, turn in enumerate(turns) if turn.task in _READS_BLOCK]
+    possible = [number for number, turn in enumerate(turns) if turn.task in DEPTH_TASKS]
+    return reading[0] if reading else possible[-1] if possible else None
 
 
 def _shuffled_marks(turn: Turn, random: np.random.Generator) -> Turn:
