@@ -93,12 +93,12 @@ class TrainConfig:
         steps: Optimizer steps.
         batch_size: Conversations per step, packed into one row.
         lr: Peak learning rate of AdamW; `lr_scale` multiplies it per parameter group.
-        muon: Peak learning rate of Muon by parameter group, for the matrices and convolution kernels in it; the rest is
-            AdamW's. It teaches what starts from random values several times faster.
+        muon: Peak learning rate of Muon by parameter group, for the matrices and convolution kernels in it; the rest
+            is AdamW's. It teaches what starts from random values several times faster.
         warmup_steps: Linear warm-up before the cosine to zero.
         train: Parameter groups that train, such as `"language"` or `"segmentation.decoder"`; the rest is frozen.
-        precision: `"fp32"`, `"bf16"` autocast, or `"auto"`: bf16 where the device computes it natively. Without such
-            instructions a CPU takes several times as long in bf16 as in fp32.
+        precision: `"fp32"`, `"bf16"` autocast, or `"auto"`: bf16 where the device computes it natively. A CPU without
+            such instructions takes several times as long in bf16 as in fp32.
         clip: Largest norm of the gradient.
         save_every: Steps between checkpoints; the last is always saved.
     """

@@ -6,8 +6,8 @@ import torch
 def computes_bfloat16(device: torch.device) -> bool:
     """Whether matrix products in bfloat16 are at least as fast on a device as in float32.
 
-    On a CPU this asks for instructions made for it (AVX512-BF16 or AMX on x86), without which PyTorch computes slowly;
-    a PyTorch that cannot tell counts as having none.
+    On a CPU this asks for instructions made for it (AVX512-BF16 or AMX on x86), without which PyTorch computes
+    slowly; a PyTorch that cannot tell counts as having none.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
