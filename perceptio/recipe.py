@@ -71,7 +71,9 @@ class DataConfig:
         turns: Most turns of one conversation; the others are drawn from the same image's.
         max_questions: Use the marked-point questions of only so many images; None: all of them.
         permute_marks: Shuffle the letters of marked points on every visit.
-        rehearsals: Text-only read-outs per image conversation, each of the given depth block of some image.
+        rehearsals: Text-only read-outs per image conversation, each drawn from the depth codes of some image.
+        pictures: Pictures per conversation of which nothing is said. They cost a pass of the vision encoder each, and
+            teach it through losses on its own features, such as `cell_codes`.
     """
 
     folders: tuple[DataFolder, ...] = ()
@@ -83,6 +85,7 @@ class DataConfig:
     max_questions: int | None = None
     permute_marks: bool = True
     rehearsals: float = attrs.field(default=0.0, validator=_not_negative)
+    pictures: float = attrs.field(default=0.0, validator=_not_negative)
 
 
 @attrs.frozen(kw_only=True)

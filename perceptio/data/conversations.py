@@ -53,18 +53,26 @@ class ConversationSampler:
                 raise DataError(
                     f"The mixture asks for {task!r} and no folder has such a turn: {self._known()}."
                 )
+        if self.data.pictures and "depth_map" not in self._pools:
+            self._pools["depth_map"] = [
+                self._images_with("depth_map", d, labelled[d]) for d in range(len(datasets))
+            ]
+            if not any(len(pool) for pool in self._pools["depth_map"]):
+                raise DataError(
+                    "pictures are taught by their depth codes, and no folder has an image with depth."
+                )
         self.tasks = list(tasks)
         self.task_weights = np.array([tasks[task] for task in self.tasks]) / sum(tasks.values())
         self._labelled = [set(pool.tolist()) for pool in labelled]
 
     def draw(self, step: int, count: int) -> list[Sample]:
-        """The conversations of one step, followed by its text-only read-outs."""
+        """The conversations of one step, followed by its text-only read-outs and its pictures without words."""
         random = np.random.default_rng((self.recipe.train.seed, step))
         samples = [self._conversation(random) for _ in range(count)]
         rehearsals = int(self.data.rehearsals * count)
         if self.recipe.answer_format == "readout" and MARKED in self.tasks:
             samples += [self._rehearsal(random) for _ in range(rehearsals)]
-        return samples
+        return samples + [self._picture(random) for _ in range(int(self.data.pictures * count))]
 
     def _conversation(self, random: np.random.Generator) -> Sample:
         task = self.tasks[random.choice(len(self.tasks), p=self.task_weights)]
@@ -117,14 +125,20 @@ class ConversationSampler:
         return result
 
     def _rehearsal(self, random: np.random.Generator) -> Sample:
-        """A read-out as text alone: a labelled question with its image's depth block, given; no image is shown."""
+        """A read-out as text alone: a labelled question with the codes of its image, which is not shown."""
         folder, number = self._image_for(MARKED, random)
         turns = [turn for turn in self.datasets[folder].turns(number) if turn.task == MARKED]
         turn = _shuffled_marks(turns[random.integers(len(turns))], random)
         assert self.codes is not None
-        perceive = tuple(part for part in self.recipe.order if part == "depth")
-        turn = attrs.evolve(turn, perceive=perceive, readout=True)
-        return Sample(turns=(turn,), depth_codes_L=self.codes[folder][number])
+        return Sample(turns=(attrs.evolve(turn, readout=True),), depth_codes_L=self.codes[folder][number])
+
+    def _picture(self, random: np.random.Generator) -> Sample:
+        """A picture of which nothing is said, with its depth codes."""
+        folder, number = self._image_for("depth_map", random)
+        assert self.codes is not None
+        return Sample(
+            turns=(), image_3HW=self.datasets[folder].image(number), depth_codes_L=self.codes[folder][number]
+        )
 
     def _usable(self, turns: Sequence[Turn], folder: int, number: int) -> list[Turn]:
         labelled = number in self._labelled[folder]

@@ -155,7 +155,7 @@ class SequenceWriter:
             codes: Depth codes of the image, row-major, 0 <= code < K; None where it has no depth.
             mask_codes: Codes of each object, for a segmentation tokenizer that writes them.
             prompt_state: Which hidden state prompts a mask, `"at"` the special token or `"before"` it.
-            image: Whether the conversation shows an image; without one a depth block is given, not learned.
+            image: Whether the turn shows an image; without one, codes that are read out are given, not learned.
 
         Raises:
             DataError: The turn wants depth and the image has none.
@@ -164,11 +164,11 @@ class SequenceWriter:
             if part == "segmentation":
                 self.write_objects(len(turn.masks), mask_codes, prompt_state)
             else:
-                self.write_block(_required(codes, turn), supervised=image)
+                self.write_block(_required(codes, turn))
         if turn.readout:
             for letter, point in zip(self.letters(len(turn.points)), turn.points, strict=True):
                 code = _required(codes, turn)[self.plan.cell_of(*point)]
-                self.write_reading(letter, point, code)
+                self.write_reading(letter, point, code, supervised=image)
         self.supervise([*self.text.encode(turn.answer), self.text.end_id])
 
     def write_objects(
@@ -183,8 +183,8 @@ class SequenceWriter:
             if self.plan.mask_codes is not None:
                 self.supervise([self.plan.mask_codes.start + code for code in mask_codes[index]])
 
-    def write_block(self, codes: Sequence[int], supervised: bool = True) -> None:
-        """Append a depth block; where it is supervised, its predictor rows are kept apart from those of text."""
+    def write_block(self, codes: Sequence[int]) -> None:
+        """Append a depth block, whose predictor rows are kept apart from those of text."""
         block = self.plan.depth
         assert block is not None
         if len(codes) != block.length:
@@ -193,17 +193,20 @@ class SequenceWriter:
         first = len(self.ids)
         self.write(opening_slots(self.plan))
         self.write(code_slots(self.plan, codes))
-        if supervised:
-            self.block_rows.append([opening_row, *range(first, first + block.length), len(self.ids) - 1])
-            self.block_codes.append(list(codes))
+        self.block_rows.append([opening_row, *range(first, first + block.length), len(self.ids) - 1])
+        self.block_codes.append(list(codes))
         self.write([Slot(block.closing)])
 
-    def write_reading(self, letter: int, point: tuple[float, float], code: int) -> None:
-        """Append what is read out of one marked point: its letter and cell, given, and its depth code, supervised."""
+    def write_reading(self, letter: int, point: tuple[float, float], code: int, supervised: bool) -> None:
+        """Append what is read out of one marked point: its letter and cell, given, and its depth code."""
         block = self.plan.depth
         assert block is not None
         self.write(point_slots(self.plan, letter, point))
-        self.supervise([block.codes.start + code])
+        token = block.codes.start + code
+        if supervised:
+            self.supervise([token])
+        else:
+            self.write([Slot(token)])
 
     def letters(self, count: int) -> list[int]:
         """The ids of the first letters, with which marked points are named.

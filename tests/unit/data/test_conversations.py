@@ -40,6 +40,9 @@ class Images:
             turns=self._turns[number], image_3HW=torch.full((3, 16, 16), number / 4), depth=self.depth(number)
         )
 
+    def image(self, number: int) -> torch.Tensor:
+        return torch.full((3, 16, 16), number / 4)
+
     def turns(self, number: int) -> tuple[Turn, ...]:
         return self._turns[number]
 
@@ -133,9 +136,7 @@ def test_rehearsals_are_read_outs_without_an_image() -> None:
 
     rehearsals = [sample for sample in samples if sample.image_3HW is None]
     assert len(rehearsals) == 10
-    for sample in rehearsals:
-        (turn,) = sample.turns
-        assert turn.readout and turn.perceive == ("depth",) and sample.depth_codes_L is not None
+    assert all(sample.turns[0].readout and sample.depth_codes_L is not None for sample in rehearsals)
 
 
 def test_a_task_nobody_has_is_refused() -> None:
@@ -143,3 +144,18 @@ def test_a_task_nobody_has_is_refused() -> None:
         DataError, match="asks for 'captions' and no folder has such a turn: attribute, referring"
     ):
         drawn(recipe_with(mixture={"captions": 1.0}))
+
+
+def test_pictures_have_no_words_but_their_codes() -> None:
+    samples = drawn(recipe_with(pictures=0.5), count=20)
+
+    pictures = [sample for sample in samples if not sample.turns]
+    assert len(pictures) == 10
+    assert all(sample.depth_codes_L[0] > 0 and sample.image_3HW is not None for sample in pictures)
+
+
+def test_pictures_without_depth_are_refused() -> None:
+    with pytest.raises(
+        DataError, match="pictures are taught by their depth codes, and no folder has an image"
+    ):
+        drawn(recipe_with(pictures=1.0), codes=(torch.full((3, 16), -1),))

@@ -57,7 +57,7 @@ def replayed_logits(
     writer.write_block(written.depth.codes_BL[row].tolist())
     readings = zip(turn.points, written.readout_BP[row].tolist(), strict=False)
     for letter, (point, code) in zip(writer.letters(len(turn.points)), readings, strict=False):
-        writer.write_reading(letter, point, code)
+        writer.write_reading(letter, point, code, supervised=True)
     writer.supervise(answer)
     inputs = model.language.embed(torch.tensor(writer.ids))
     inputs[writer.vision_rows] = vision.features_MD
@@ -175,3 +175,20 @@ def test_unforced_parts_are_the_model_s_choice() -> None:
 def test_forcing_what_is_not_in_the_order_is_refused() -> None:
     with pytest.raises(InputError, match="depth is forced but not in the order"):
         run(model_of(), TURNS, GenerationSettings(order=("segmentation",), force=("depth",)))
+
+
+def test_a_marker_of_a_part_left_out_is_never_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row that would open a depth block first and an object second opens the object where depth is left out."""
+    model = model_of(codes_per_step=2)
+    assert model.plan.depth is not None
+    wishes = torch.zeros(model.plan.size)
+    wishes[model.plan.depth.opening], wishes[model.plan.segmentation[0]] = 1000.0, 500.0
+    logits = model.language.logits
+    monkeypatch.setattr(model.language, "logits", lambda hidden: logits(hidden) + wishes)
+
+    both = run(model, TURNS, GenerationSettings(max_objects=1))
+    masks_alone = run(model, TURNS, GenerationSettings(order=("segmentation",), max_objects=1))
+
+    assert both.objects.row_N.tolist() == []
+    assert both.depth.opened_B.all()
+    assert masks_alone.objects.row_N.tolist() == [0, 1, 2]

@@ -135,22 +135,13 @@ def test_text_after_an_image_runs_on_past_its_frame() -> None:
     assert times[3] == times[1] + 2 + 1
 
 
-def test_without_an_image_the_block_is_given_and_what_is_read_out_of_it_learned() -> None:
-    turn = Turn(
-        question="q",
-        answer="(A)",
-        task="relative_depth",
-        points=((0.1, 0.1),),
-        perceive=("depth",),
-        readout=True,
-    )
+def test_a_read_out_without_an_image_is_given_not_learned() -> None:
+    turn = Turn(question="q", answer="(A)", task="relative_depth", points=((0.1, 0.1),), readout=True)
     writer = SequenceWriter(plan(), Characters()).write_question(turn)
 
     writer.write_answer(turn, [5, 6, 7, 4], image=False)
 
-    assert writer.block_rows == writer.block_codes == []
-    assert plan().depth.closing in writer.ids
-    assert writer.text_targets == [plan().depth.codes.start + 5, ord("("), ord("A"), ord(")"), 3]
+    assert writer.text_targets == [ord("("), ord("A"), ord(")"), 3]
 
 
 def test_depth_that_is_not_there_is_refused() -> None:
