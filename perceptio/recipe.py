@@ -64,7 +64,8 @@ class DataConfig:
 
     Attributes:
         folders: Where samples come from.
-        perceive: `"before"`: the depth block precedes the first answer that wants it (Perceptio). `"apart"`: it is
+        perceive: `"before"`: a depth block precedes the first answer that reads it, or else the last that may have it
+            (Perceptio); later turns see it. `"apart"`: it is
             a task of its own, the last turn, which no answer sees (the *direct* control). `"never"`: neither depth
             nor masks are supervised (the *answers only* control).
         mixture: Weight of each task as the one a conversation is drawn for.
@@ -72,6 +73,8 @@ class DataConfig:
         max_questions: Use the marked-point questions of only so many images; None: all of them.
         permute_marks: Shuffle the letters of marked points on every visit.
         rehearsals: Text-only read-outs per image conversation, each drawn from the depth codes of some image.
+        pictures: Pictures per conversation of which nothing is said. They cost a pass of the vision encoder each, and
+            teach it through losses on its own features, such as `cell_codes`.
     """
 
     folders: tuple[DataFolder, ...] = ()
@@ -83,6 +86,7 @@ class DataConfig:
     max_questions: int | None = None
     permute_marks: bool = True
     rehearsals: float = attrs.field(default=0.0, validator=_not_negative)
+    pictures: float = attrs.field(default=0.0, validator=_not_negative)
 
 
 @attrs.frozen(kw_only=True)
@@ -93,14 +97,15 @@ class TrainConfig:
         steps: Optimizer steps.
         batch_size: Conversations per step, packed into one row.
         lr: Peak learning rate of AdamW; `lr_scale` multiplies it per parameter group.
-        muon: Peak learning rate of Muon by parameter group, for the matrices in it; the rest is AdamW's. It teaches
-            matrices that start from random values several times faster.
+        muon: Peak learning rate of Muon by parameter group, for the matrices and convolution kernels in it; the rest
+            is AdamW's. It teaches what starts from random values several times faster.
         warmup_steps: Linear warm-up before the cosine to zero.
         train: Parameter groups that train, such as `"language"` or `"segmentation.decoder"`; the rest is frozen.
-        precision: `"fp32"` or `"bf16"` autocast, which computes the model in bfloat16 and leaves soft decoding, the
-            losses, the weights that train, their gradients and the optimizer's state in float32. Weights that train
-            in bfloat16 are refused: it keeps three digits, and a step smaller than that changes nothing. Frozen
-            parts may be bfloat16.
+        precision: `"fp32"`; `"bf16"` autocast, which computes the model in bfloat16 and leaves soft decoding, the
+            losses, the weights that train, their gradients and the optimizer's state in float32; or `"auto"`: bf16
+            where the device computes it natively (a CPU without such instructions takes several times as long in it).
+            Weights that train in bfloat16 are refused: it keeps three digits, and a step smaller than that changes
+            nothing. Frozen parts may be bfloat16.
         clip: Largest norm of the gradient.
         save_every: Steps between checkpoints; the last is always saved.
         save_base: Whether checkpoints hold what is frozen from pretrained weights, too. Without, they are small, and
@@ -117,7 +122,7 @@ class TrainConfig:
     weight_decay: float = attrs.field(default=0.05, validator=_not_negative)
     betas: tuple[float, float] = (0.9, 0.999)
     clip: float = attrs.field(default=1.0, validator=_positive)
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "auto"] = "fp32"
     seed: int = 0
     train: tuple[str, ...] = ("vision", "vision_head", "language", "segmentation", "prompt_head", "heads")
     save_every: int = attrs.field(default=500, validator=_positive)

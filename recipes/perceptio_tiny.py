@@ -26,15 +26,19 @@ from perceptio.tokenizers.segmentation.pixel_features import PixelFeaturesConfig
 GRID = (10, 10)
 IMAGE = (80, 80)
 EVERY_CELL = PointSampling(num_points=None)
+MUON = ("vision", "vision_head", "language.trunk", "segmentation", "prompt_head", "heads")
+"""Everything with matrices but the vocabulary."""
 
 
 def recipe() -> Recipe:
     """The small Perceptio."""
     return Recipe(
         name="perceptio-tiny",
-        vision=ConvVisionConfig(image_size=IMAGE),
+        vision=ConvVisionConfig(image_size=IMAGE, widths=(32, 64, 128)),
         vision_head=MLPHeadConfig(),
-        language=DecoderConfig(words=words(), hidden_dim=128, num_layers=4, num_heads=4),
+        language=DecoderConfig(
+            words=words(), hidden_dim=128, num_layers=4, num_heads=4, feed_forward_dim=256
+        ),
         segmentation=PixelFeaturesConfig(image_size=IMAGE),
         prompt_head=PromptMLPConfig(),
         depth=VQVAEDepthConfig(
@@ -54,24 +58,25 @@ def recipe() -> Recipe:
             Weighted(loss=DepthMarkerConfig(), weight=0.2),
             Weighted(loss=DepthTokenConfig(), weight=1.0),
             Weighted(loss=DepthCountConfig(), weight=0.2),
-            Weighted(loss=DepthReconstructionConfig(), weight=1.0),
+            Weighted(loss=DepthReconstructionConfig(), weight=8.0),
             Weighted(loss=CellCodesConfig(grid=GRID), weight=0.5),
             Weighted(loss=MaskBCEConfig(sampling=EVERY_CELL), weight=8.0),
             Weighted(loss=DiceConfig(sampling=EVERY_CELL), weight=3.0),
         ),
         data=DataConfig(
             folders=(DataFolder(path="runs/demo/scenes/train"),),
-            mixture={"relative_depth": 1.0, "referring": 1.0},
-            turns=5,
+            mixture={"relative_depth": 2.0, "referring": 1.0},
+            turns=6,
             max_questions=1000,
-            rehearsals=1.0,
+            rehearsals=3.0,
+            pictures=1.0,
         ),
         train=TrainConfig(
-            steps=700,
-            batch_size=16,
+            steps=600,
+            batch_size=8,
             lr=2e-3,
-            muon={"language.trunk": 0.02},
+            muon=dict.fromkeys(MUON, 0.02),
             warmup_steps=50,
-            precision="bf16",
+            precision="auto",
         ),
     )

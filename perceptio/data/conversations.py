@@ -14,7 +14,9 @@ from perceptio.recipe import Recipe
 
 MARKED = "relative_depth"
 DEPTH_TASKS = frozenset({MARKED, "referring", "depth_map"})
-"""Tasks whose answer is preceded by a depth block; a plain question is answered at once."""
+"""Tasks whose answer may be preceded by a depth block; a plain question is answered at once."""
+_READS_BLOCK = {"depth_map": 1, MARKED: 2}
+"""Tasks whose answer is nothing without the block, and their place in a conversation: after all others."""
 DEPTH_MAP_QUESTION = "What is the depth map of this image?"
 DEPTH_MAP_ANSWER = "Done."
 
@@ -51,18 +53,26 @@ class ConversationSampler:
                 raise DataError(
                     f"The mixture asks for {task!r} and no folder has such a turn: {self._known()}."
                 )
+        if self.data.pictures and "depth_map" not in self._pools:
+            self._pools["depth_map"] = [
+                self._images_with("depth_map", d, labelled[d]) for d in range(len(datasets))
+            ]
+            if not any(len(pool) for pool in self._pools["depth_map"]):
+                raise DataError(
+                    "pictures are taught by their depth codes, and no folder has an image with depth."
+                )
         self.tasks = list(tasks)
         self.task_weights = np.array([tasks[task] for task in self.tasks]) / sum(tasks.values())
         self._labelled = [set(pool.tolist()) for pool in labelled]
 
     def draw(self, step: int, count: int) -> list[Sample]:
-        """The conversations of one step, followed by its text-only read-outs."""
+        """The conversations of one step, followed by its text-only read-outs and its pictures without words."""
         random = np.random.default_rng((self.recipe.train.seed, step))
         samples = [self._conversation(random) for _ in range(count)]
         rehearsals = int(self.data.rehearsals * count)
         if self.recipe.answer_format == "readout" and MARKED in self.tasks:
             samples += [self._rehearsal(random) for _ in range(rehearsals)]
-        return samples
+        return samples + [self._picture(random) for _ in range(int(self.data.pictures * count))]
 
     def _conversation(self, random: np.random.Generator) -> Sample:
         task = self.tasks[random.choice(len(self.tasks), p=self.task_weights)]
@@ -78,6 +88,8 @@ class ConversationSampler:
         picked = random.permutation(len(others))[: self.data.turns - 1]
         chosen = [lead, *(others[i] for i in picked)]
         chosen = [chosen[i] for i in random.permutation(len(chosen))]
+        # Objects are found sooner, in training, by who need not look past a depth block.
+        chosen.sort(key=lambda turn: _READS_BLOCK.get(turn.task, 0))
         codes = None if self.codes is None else self.codes[folder][number]
         if codes is not None and int(codes[0]) < 0:
             codes = None
@@ -88,14 +100,14 @@ class ConversationSampler:
     def _perceived(self, turns: list[Turn], has_depth: bool, random: np.random.Generator) -> list[Turn]:
         """The turns with what is perceived before each answer, and marks shuffled."""
         mode, order = self.data.perceive, self.recipe.order
-        result, written = [], False
-        for turn in turns:
+        block = _turn_with_block(turns) if mode == "before" and has_depth else None
+        result = []
+        for number, turn in enumerate(turns):
             if turn.task == "depth_map" and mode == "apart":
                 continue
             parts = ["segmentation"] if turn.task == "referring" and turn.masks and mode != "never" else []
-            if mode == "before" and has_depth and not written and turn.task in DEPTH_TASKS:
+            if number == block:
                 parts.append("depth")
-                written = True
             turn = _shuffled_marks(turn, random) if self.data.permute_marks else turn
             readout = self.recipe.answer_format == "readout" and turn.task == MARKED and has_depth
             result.append(
@@ -119,6 +131,14 @@ class ConversationSampler:
         turn = _shuffled_marks(turns[random.integers(len(turns))], random)
         assert self.codes is not None
         return Sample(turns=(attrs.evolve(turn, readout=True),), depth_codes_L=self.codes[folder][number])
+
+    def _picture(self, random: np.random.Generator) -> Sample:
+        """A picture of which nothing is said, with its depth codes."""
+        folder, number = self._image_for("depth_map", random)
+        assert self.codes is not None
+        return Sample(
+            turns=(), image_3HW=self.datasets[folder].image(number), depth_codes_L=self.codes[folder][number]
+        )
 
     def _usable(self, turns: Sequence[Turn], folder: int, number: int) -> list[Turn]:
         labelled = number in self._labelled[folder]
@@ -164,6 +184,13 @@ class ConversationSampler:
         return ", ".join(
             sorted({task for dataset in self.datasets for tasks in dataset.tasks for task in tasks})
         )
+
+
+def _turn_with_block(turns: Sequence[Turn]) -> int | None:
+    """Which turn has the depth block: the first that reads it, or else the last that may have it."""
+    reading = [number for number, turn in enumerate(turns) if turn.task in _READS_BLOCK]
+    possible = [number for number, turn in enumerate(turns) if turn.task in DEPTH_TASKS]
+    return reading[0] if reading else possible[-1] if possible else None
 
 
 def _shuffled_marks(turn: Turn, random: np.random.Generator) -> Turn:

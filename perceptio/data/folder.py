@@ -43,12 +43,14 @@ from pathlib import Path
 
 import attrs
 import numpy as np
+from torch import Tensor
 
 from perceptio.data.loading import LoadedFiles, load_files, read_depth
 from perceptio.data.records import LINES_FILE, DatasetInfo, Problem, SampleRecord, parse_info, parse_lines
 from perceptio.data.writer import Entry, write_folder
-from perceptio.errors import DataError
+from perceptio.errors import DataError, InputError
 from perceptio.interfaces import DepthMap, Sample, Turn
+from perceptio.ops.image_files import read_image
 
 __all__ = ["DatasetInfo", "Entry", "FolderDataset", "write_folder"]
 
@@ -107,6 +109,18 @@ class FolderDataset(Sequence[Sample]):
         """
         record = self.records[number]
         return None if record.depth is None else read_depth(self.root / record.depth, self.info)
+
+    def image(self, number: int) -> Tensor:
+        """The picture of sample `number`, RGB [3, H, W] in [0, 1]; its depth and masks are not read.
+
+        Raises:
+            DataError: Its file is missing or broken.
+        """
+        record = self.records[number]
+        try:
+            return read_image(self.root / record.image)
+        except InputError as error:
+            raise DataError(str(error)) from error
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[number] for number in range(len(self)))

@@ -29,12 +29,13 @@ class Packer:
         self._places: dict[tuple[int, int], Tensor] = {}
 
     def pack(self, samples: Sequence[Sample]) -> Batch:
-        """One batch, on the CPU.
+        """One batch, on the CPU; pictures without words come after those that are spoken of.
 
         Raises:
             DataError: A turn wants depth that its sample has not.
         """
-        writers = [self._write(sample) for sample in samples]
+        samples = sorted(samples, key=lambda sample: not sample.turns)
+        writers = [self._write(sample) for sample in samples if sample.turns]
         lengths = [len(writer.ids) for writer in writers]
         starts = np.cumsum([0, *lengths[:-1]]).tolist()
         with_image = [i for i, sample in enumerate(samples) if sample.image_3HW is not None]
@@ -72,7 +73,9 @@ class Packer:
             block_codes_SL=integers(
                 [codes for writer in writers for codes in writer.block_codes], block.length if block else 0
             ),
-            block_image_S=integers([n for n, i in enumerate(with_image) for _ in writers[i].block_rows]),
+            block_image_S=integers(
+                [n for n, i in enumerate(with_image) if samples[i].turns for _ in writers[i].block_rows]
+            ),
             depth_B1HW=self._depth_targets([samples[i] for i in with_image]),
             image_codes_BL=self._image_codes([samples[i] for i in with_image]),
             prompt_rows_Ns=integers(rows("prompt_rows"), max(len(self.plan.segmentation), 1)),

@@ -92,7 +92,7 @@ class Turn:
 
 @attrs.frozen(kw_only=True, eq=False)
 class Sample:
-    """A conversation about one image, or about none."""
+    """A conversation about one image, or about none; without turns, an image of which nothing is said."""
 
     turns: tuple[Turn, ...]
     image_3HW: Tensor | None = None
@@ -108,12 +108,12 @@ class Batch:
     zero first dimension, never None.
 
     Attributes:
-        images: RGB [3, H, W] in [0, 1], each at its own size.
+        images: RGB [3, H, W] in [0, 1], each at its own size; those of which nothing is said come last.
         ids_T: Input ids; rows of vision features hold 0 and are replaced.
         positions_AT: Coordinates of every slot.
         query_positions_AT: Coordinates of what every slot predicts.
         lengths: Length of each packed conversation.
-        vision_rows_M: Where the vision features of all images go, in order.
+        vision_rows_M: Where the vision features of the images that are spoken of go, in order.
         text_rows_R: Predictor rows outside depth blocks, `[SEG]` and end tokens included.
         text_targets_R: The ids they predict.
         block_rows_SN: The L + 2 predictor rows of each depth block: opening marker, codes, closing marker.

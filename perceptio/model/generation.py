@@ -143,6 +143,7 @@ class Generator:
             raise InputError("A read-out speaks depth codes, and the model has no depth tokenizer.")
         self.text = model.language.text_tokenizer
         self.random = torch.Generator(model.device).manual_seed(settings.seed)
+        self.left_out = torch.tensor(self._markers_left_out(), dtype=torch.long, device=model.device)
         places = vision.places_M2.split(vision.counts)
         features = vision.features_MD.split(vision.counts)
         tokens = model.recipe.points == "tokens"
@@ -254,6 +255,8 @@ class Generator:
         if forced:
             return self.rows.all_rows
         logits_BV = self.model.language.logits(self.rows.flush_last(1)[:, 0])
+        if self.settings.grammar:
+            logits_BV = logits_BV.index_fill(-1, self.left_out, -torch.inf)
         return self._choose(logits_BV, slice(0, self.plan.size)) == marker
 
     def _choose(self, logits: Tensor, allowed: slice) -> Tensor:
@@ -266,6 +269,13 @@ class Generator:
         probabilities = (logits / self.settings.temperature).softmax(-1).flatten(0, -2)
         drawn = torch.multinomial(probabilities, 1, generator=self.random)
         return drawn.view(logits.shape[:-1]) + allowed.start
+
+    def _markers_left_out(self) -> list[int]:
+        """The ids that would open a part which is not in the order."""
+        openings = {"segmentation": self.plan.segmentation[:1]}
+        if self.plan.depth is not None:
+            openings["depth"] = (self.plan.depth.opening,)
+        return [marker for part, ids in openings.items() if part not in self.order for marker in ids]
 
     def _write_mask_codes(self, active_B: Tensor) -> Tensor:
         """The codes [B, M] of one object, for a segmentation tokenizer that reads codes."""

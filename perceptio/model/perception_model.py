@@ -120,8 +120,8 @@ class PerceptionModel(nn.Module):
         inputs_TD = self.language.embed(batch.ids_T)
         vision = self.encode_vision(batch.images) if batch.images else None
         if vision is not None:
-            features_MD = vision.features_MD.to(inputs_TD.dtype)
-            inputs_TD = inputs_TD.index_copy(0, batch.vision_rows_M, features_MD)
+            spoken_of_MD = vision.features_MD[: len(batch.vision_rows_M)].to(inputs_TD.dtype)
+            inputs_TD = inputs_TD.index_copy(0, batch.vision_rows_M, spoken_of_MD)
         layout = SequenceLayout.packed(batch.positions_AT, batch.lengths, batch.query_positions_AT)
         hidden_TD = self.language(inputs_TD[None], layout)[0]
 

@@ -12,6 +12,7 @@ from torch import nn
 from perceptio.errors import CheckpointError, RecipeError, UnknownNameError, near_miss
 from perceptio.model.perception_model import PerceptionModel
 from perceptio.recipe import TrainConfig
+from perceptio.training.muon import Muon
 
 
 class Optimizers:
@@ -64,7 +65,7 @@ class Optimizers:
             self._all.append(torch.optim.AdamW(settings, lr=config.lr, betas=config.betas, fused=True))
         if muon:
             settings = [{"params": parameters, "peak_lr": lr} for lr, parameters in muon.items()]
-            self._all.append(torch.optim.Muon(settings, weight_decay=config.weight_decay))
+            self._all.append(Muon(settings, weight_decay=config.weight_decay))
 
     def set_learning_rates(self, share: float) -> None:
         """Give every group this share of its peak learning rate."""
@@ -126,7 +127,7 @@ def muon_rates(model: PerceptionModel, config: TrainConfig) -> dict[int, float]:
     for name in config.muon:
         if name not in groups:
             raise UnknownNameError(f"muon names the parameter group {name!r}{near_miss(name, groups)}")
-    return {id(p): lr for name, lr in config.muon.items() for p in groups[name] if p.ndim == 2}
+    return {id(p): lr for name, lr in config.muon.items() for p in groups[name] if p.ndim >= 2}
 
 
 def learning_rate_at(step: int, config: TrainConfig) -> float:

@@ -21,6 +21,7 @@ from perceptio.model.assemble import build_model
 from perceptio.model.checkpoint import load, save
 from perceptio.model.perception_model import PerceptionModel
 from perceptio.ops.interrupts import interrupt_flag
+from perceptio.ops.precision import computes_bfloat16
 from perceptio.recipe import Recipe, TrainConfig
 from perceptio.serialize import fingerprint
 from perceptio.training.memory import advice_when_out_of_memory, peak_memory
@@ -70,14 +71,16 @@ class Trainer:
         resume: bool = False,
         progress: Callable[[Progress], None] | None = None,
     ) -> None:
-        from accelerate import Accelerator
+        from accelerate import Accelerator, PartialState
 
         if not recipe.data.folders:
             raise RecipeError(f"{recipe.name} names no data; set data.folders to one or more folders.")
         if not recipe.losses:
             raise RecipeError(f"{recipe.name} has no losses; there is nothing to train.")
         self.recipe, self.out, self.progress = recipe, Path(out), progress
-        self.accelerator = Accelerator(mixed_precision="bf16" if recipe.train.precision == "bf16" else "no")
+        native = recipe.train.precision == "auto" and computes_bfloat16(PartialState().device)
+        bf16 = native or recipe.train.precision == "bf16"
+        self.accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no")
         torch.manual_seed(recipe.train.seed)
         self.step = 0
         model = self._resumed() if resume and (self.out / CHECKPOINT).exists() else build_model(recipe)

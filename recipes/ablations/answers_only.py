@@ -9,6 +9,8 @@ import attrs
 from perceptio.recipe import Recipe
 from perceptio.settings import load_recipe
 
+BACKBONES = ("vision", "vision_head", "language")
+
 
 def recipe() -> Recipe:
     """The small Perceptio's backbones, trained on answers alone."""
@@ -24,5 +26,9 @@ def recipe() -> Recipe:
         codes_per_step=1,
         answer_format="direct",
         losses=tuple(weighted for weighted in base.losses if not weighted.loss.needs),
-        data=attrs.evolve(base.data, perceive="never", rehearsals=0.0),
+        data=attrs.evolve(base.data, perceive="never", rehearsals=0.0, pictures=0.0),
+        train=attrs.evolve(
+            base.train,
+            muon={group: lr for group, lr in base.train.muon.items() if group.split(".")[0] in BACKBONES},
+        ),
     )

@@ -40,6 +40,9 @@ class Images:
             turns=self._turns[number], image_3HW=torch.full((3, 16, 16), number / 4), depth=self.depth(number)
         )
 
+    def image(self, number: int) -> torch.Tensor:
+        return torch.full((3, 16, 16), number / 4)
+
     def turns(self, number: int) -> tuple[Turn, ...]:
         return self._turns[number]
 
@@ -63,17 +66,25 @@ def drawn(recipe: Recipe, count: int = 60, codes: Sequence[torch.Tensor] | None 
     return ConversationSampler(recipe, [Images()], codes).draw(0, count)
 
 
-def test_the_depth_block_precedes_the_first_answer_that_wants_it_and_no_other() -> None:
-    seen = 0
-    for sample in drawn(recipe_with(perceive="before")):
-        wants = [turn.task in ("relative_depth", "referring") for turn in sample.turns]
-        blocks = ["depth" in turn.perceive for turn in sample.turns]
-        assert blocks == [want and not any(wants[:i]) for i, want in enumerate(wants)]
+def test_what_reads_the_depth_block_comes_last_and_the_block_before_it() -> None:
+    with_block = set()
+    for sample in drawn(recipe_with(perceive="before", turns=2)):
+        tasks = [turn.task for turn in sample.turns]
+        assert "relative_depth" not in tasks[:-1]
+        expected = [task in ("relative_depth", "referring") for task in tasks].index(True)
+        expected = tasks.index("relative_depth") if "relative_depth" in tasks else expected
+        assert [number for number, turn in enumerate(sample.turns) if "depth" in turn.perceive] == [expected]
         for turn in sample.turns:
             assert ("segmentation" in turn.perceive) == (turn.task == "referring")
-            assert turn.perceive in ((), ("segmentation",), ("depth",), ("segmentation", "depth"))
-        seen += any(blocks)
-    assert seen == 60
+        with_block.add((tasks[expected], sample.turns[expected].perceive))
+    assert with_block == {("relative_depth", ("depth",)), ("referring", ("segmentation", "depth"))}
+
+
+def test_a_depth_map_that_is_asked_for_holds_the_block() -> None:
+    for sample in drawn(recipe_with(mixture={"depth_map": 1.0})):
+        (asked,) = (turn for turn in sample.turns if turn.task == "depth_map")
+        assert asked.perceive == ("depth",)
+        assert sum("depth" in turn.perceive for turn in sample.turns) == 1
 
 
 def test_apart_the_block_is_the_last_turn_that_no_answer_sees() -> None:
@@ -133,3 +144,18 @@ def test_a_task_nobody_has_is_refused() -> None:
         DataError, match="asks for 'captions' and no folder has such a turn: attribute, referring"
     ):
         drawn(recipe_with(mixture={"captions": 1.0}))
+
+
+def test_pictures_have_no_words_but_their_codes() -> None:
+    samples = drawn(recipe_with(pictures=0.5), count=20)
+
+    pictures = [sample for sample in samples if not sample.turns]
+    assert len(pictures) == 10
+    assert all(sample.depth_codes_L[0] > 0 and sample.image_3HW is not None for sample in pictures)
+
+
+def test_pictures_without_depth_are_refused() -> None:
+    with pytest.raises(
+        DataError, match="pictures are taught by their depth codes, and no folder has an image"
+    ):
+        drawn(recipe_with(pictures=1.0), codes=(torch.full((3, 16), -1),))

@@ -185,3 +185,20 @@ def test_what_the_model_has_no_tokenizer_for_is_refused():
         InputError, match="A read-out speaks depth codes, and the model has no depth tokenizer"
     ):
         run(model, TURNS, GenerationSettings(readout=True))
+
+
+def test_a_marker_of_a_part_left_out_is_never_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row that would open a depth block first and an object second opens the object where depth is left out."""
+    model = model_of(codes_per_step=2)
+    assert model.plan.depth is not None
+    wishes = torch.zeros(model.plan.size)
+    wishes[model.plan.depth.opening], wishes[model.plan.segmentation[0]] = 1000.0, 500.0
+    logits = model.language.logits
+    monkeypatch.setattr(model.language, "logits", lambda hidden: logits(hidden) + wishes)
+
+    both = run(model, TURNS, GenerationSettings(max_objects=1))
+    masks_alone = run(model, TURNS, GenerationSettings(order=("segmentation",), max_objects=1))
+
+    assert both.objects.row_N.tolist() == []
+    assert both.depth.opened_B.all()
+    assert masks_alone.objects.row_N.tolist() == [0, 1, 2]
