@@ -93,10 +93,12 @@ def _settings(perceive: str) -> "GenerationSettings":
     from perceptio.interfaces import Part
     from perceptio.model.generation import GenerationSettings
 
-    parts = () if perceive == "none" else tuple(part.strip() for part in perceive.split(","))
-    for part in parts:
-        if part not in get_args(Part):
-            raise InputError(f"--perceive names {part!r}{near_miss(part, (*get_args(Part), 'none'))}")
+    known: dict[str, Part] = {part: part for part in get_args(Part)}
+    names = [] if perceive == "none" else [name.strip() for name in perceive.split(",")]
+    for name in names:
+        if name not in known:
+            raise InputError(f"--perceive names {name!r}{near_miss(name, (*known, 'none'))}")
+    parts = tuple(known[name] for name in names)
     return GenerationSettings(order=parts, force=parts)
 
 
