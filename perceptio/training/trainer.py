@@ -71,16 +71,17 @@ class Trainer:
         resume: bool = False,
         progress: Callable[[Progress], None] | None = None,
     ) -> None:
-        from accelerate import Accelerator, PartialState
+        from accelerate import Accelerator
 
         if not recipe.data.folders:
             raise RecipeError(f"{recipe.name} names no data; set data.folders to one or more folders.")
         if not recipe.losses:
             raise RecipeError(f"{recipe.name} has no losses; there is nothing to train.")
         self.recipe, self.out, self.progress = recipe, Path(out), progress
-        native = recipe.train.precision == "auto" and computes_bfloat16(PartialState().device)
-        bf16 = native or recipe.train.precision == "bf16"
-        self.accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no")
+        # Autocast is PyTorch's own: accelerate fixes the precision for the whole process at its first use.
+        self.accelerator = Accelerator(mixed_precision="no")
+        native = recipe.train.precision == "auto" and computes_bfloat16(self.accelerator.device)
+        self.bf16 = native or recipe.train.precision == "bf16"
         torch.manual_seed(recipe.train.seed)
         self.step = 0
         model = self._resumed() if resume and (self.out / CHECKPOINT).exists() else build_model(recipe)
@@ -141,7 +142,7 @@ class Trainer:
         counts = self._global_counts(micro)
         self.optimizers.set_learning_rates(learning_rate_at(self.step, train))
         for batch in micro:
-            with self.accelerator.autocast():
+            with torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.bf16):
                 output = self.wrapped(batch, self.objective.reads)
             terms = self.objective(output, batch, counts)  # In float32, whatever the model computes in.
             self.accelerator.backward(self._with_every_parameter(terms))

@@ -19,7 +19,6 @@ SMALL = {
     "train.steps": 2,
     "train.batch_size": 2,
     "train.log_every": 1,
-    "train.precision": "fp32",
     "data.turns": 2,
 }
 """What makes a recipe of our own decoder train within a second."""

@@ -5,11 +5,12 @@ import pytest
 import torch
 from fakes import FakeMaskCodesConfig, FakeMultiMapConfig, tiny_recipe
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from perceptio.errors import InputError
 from perceptio.interfaces import SequenceLayout, Turn
 from perceptio.model.assemble import build_model
-from perceptio.model.generation import Generated, GenerationSettings, generate
+from perceptio.model.generation import STOP_CHECK, Generated, GenerationSettings, generate
 from perceptio.model.perception_model import PerceptionModel
 from perceptio.model.sequence import SequenceWriter, stacked_coordinates
 
@@ -202,3 +203,28 @@ def test_a_marker_of_a_part_left_out_is_never_chosen(monkeypatch: pytest.MonkeyP
     assert both.objects.row_N.tolist() == []
     assert both.depth.opened_B.all()
     assert masks_alone.objects.row_N.tolist() == [0, 1, 2]
+
+
+class HostWaits(TorchDispatchMode):
+    """Counts the operations for which the host waits until the device has a value."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        waits = ("is_nonzero", "_local_scalar_dense", "nonzero")
+        self.count += operation.overloadpacket.__name__ in waits
+        return operation(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("codes_per_step", [1, 4])
+def test_the_host_never_waits_per_token(codes_per_step):
+    """A block of 16 codes costs no wait at all, text one in `STOP_CHECK` tokens."""
+    model, waits = model_of(codes_per_step=codes_per_step), []
+    for tokens in (STOP_CHECK, 4 * STOP_CHECK):
+        settings = GenerationSettings(order=("depth",), force=("depth",), max_new_tokens=tokens)
+        with HostWaits() as counted:
+            run(model, TURNS, settings)
+        waits.append(counted.count)
+    assert waits[0] <= 2 and waits[1] - waits[0] <= 3

@@ -13,6 +13,7 @@ from small import scenes_folder, small_recipe
 
 from perceptio.errors import CheckpointError, RecipeError, TrainingError, UnknownNameError
 from perceptio.model.checkpoint import load
+from perceptio.ops.precision import computes_bfloat16
 from perceptio.training.trainer import METRICS, Progress, Trainer, train
 
 
@@ -143,3 +144,18 @@ def test_an_unknown_part_of_the_optimizers_is_refused(folder, tmp_path, settings
     recipe = small_recipe(folder)
     with pytest.raises(UnknownNameError, match=message):
         train(attrs.evolve(recipe, train=attrs.evolve(recipe.train, **settings)), tmp_path / "run")
+
+
+def test_runs_of_either_precision_follow_each_other(folder, tmp_path):
+    """Autocast leaves the weights in float32; "auto" is one of the two."""
+    ends = {}
+    for precision in ("fp32", "bf16", "auto"):
+        recipe = small_recipe(folder)
+        recipe = attrs.evolve(recipe, train=attrs.evolve(recipe.train, precision=precision, steps=2))
+        ends[precision] = weights_of(train(recipe, tmp_path / precision))
+    assert all(value.dtype == torch.float32 for value in ends["bf16"].values() if value.is_floating_point())
+    differing = [not torch.equal(ends["fp32"][name], ends["bf16"][name]) for name in ends["fp32"]]
+    assert any(differing)
+    auto = ends["bf16"] if computes_bfloat16(torch.device("cpu")) else ends["fp32"]
+    if not torch.cuda.is_available():
+        assert_same_weights(ends["auto"], auto)
