@@ -293,6 +293,16 @@ def test_sizes_that_cannot_be_are_refused(side, near):
         SAM2SegmentationConfig(image_size=side)
 
 
+def test_a_call_is_as_large_as_the_device_is_fast_with():
+    with torch.device("meta"):
+        tokenizers = [attrs.evolve(CONFIG, image_size=side).build() for side in (1024, 512, 256)]
+        few = attrs.evolve(CONFIG, objects_per_call=3).build()
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert [one._objects_per_call(cpu) for one in tokenizers] == [2, 4, 16]
+    assert [one._objects_per_call(gpu) for one in tokenizers] == [32, 32, 32]
+    assert few._objects_per_call(cpu) == few._objects_per_call(gpu) == 3
+
+
 def test_no_object_per_call_is_refused():
     with pytest.raises(RecipeError, match="objects_per_call is 0; it must be at least 1"):
         SAM2SegmentationConfig(objects_per_call=0)
