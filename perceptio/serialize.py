@@ -170,8 +170,8 @@ def _unstructured(
     return value
 
 
-def _hash_of_weights(folder: Path) -> str:
-    file = folder / WEIGHTS
+def _hash_of_weights(path: Path) -> str:
+    file = path if path.is_file() else path / WEIGHTS
     if not file.is_file():
         return "absent"
     with file.open("rb") as stream:
