@@ -108,11 +108,15 @@ def test_heavy_packages_are_imported_where_they_are_used():
 
 def test_each_foreign_package_has_its_files():
     """One file each where a package is ours to adapt; the quantizers' two are `vqvae` and `fsq`."""
-    users = {package: set() for package in ("xformers", "vector_quantize_pytorch")}
+    users = {package: set() for package in ("xformers", "vector_quantize_pytorch", "sam2")}
     for file in FILES:
         for module in imports_of(file, top_only=False):
             users.get(module.split(".")[0], set()).add(file.name)
-    assert users == {"xformers": {"attention.py"}, "vector_quantize_pytorch": {"vqvae.py", "fsq.py"}}
+    assert users == {
+        "xformers": {"attention.py"},
+        "vector_quantize_pytorch": {"vqvae.py", "fsq.py"},
+        "sam2": {"sam2.py"},
+    }
 
 
 def test_nothing_prints_but_the_command_line():

@@ -41,7 +41,7 @@ def test_weights_count_by_what_they_hold_and_not_by_where_they_lie(tmp_path):
     one, two, three, absent = (
         fingerprint(FSQDepthConfig(weights=str(tmp_path / name))) for name in ("one", "two", "three", "four")
     )
-    assert one == two
+    assert one == two == fingerprint(FSQDepthConfig(weights=str(tmp_path / "one" / "model.safetensors")))
     assert len({one, three, absent, fingerprint(FSQDepthConfig())}) == 4
 
 

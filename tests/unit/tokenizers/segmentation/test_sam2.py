@@ -140,13 +140,16 @@ def test_other_sizes_of_image_take_the_same_weights(checkpoint):
         assert prediction.logits_Nhw.isfinite().all()
 
 
-def test_the_best_of_three_is_that_of_the_highest_estimate(checkpoint, pixels, prompts):
+@pytest.mark.parametrize("winner", [0, 1, 2])
+def test_the_best_of_three_is_that_of_the_highest_estimate(checkpoint, pixels, prompts, winner):
     tokenizer = loaded(checkpoint)
+    with torch.no_grad():
+        # The estimates are those of the single mask and of the three.
+        tokenizer.network.sam_mask_decoder.iou_prediction_head.layers[-1].bias[1 + winner] += 5
     prediction = tokenizer.decode(tokenizer.encode_image(pixels), prompts, torch.tensor(OWNERS))
-    best = prediction.candidate_quality_NM.argmax(1)
-    for n in range(3):
-        assert torch.equal(prediction.logits_Nhw[n], prediction.candidates_NMhw[n, best[n]])
-    assert torch.equal(prediction.quality_N, prediction.candidate_quality_NM.amax(1))
+    assert torch.equal(prediction.candidate_quality_NM.argmax(1), torch.full((3,), winner))
+    assert torch.equal(prediction.logits_Nhw, prediction.candidates_NMhw[:, winner])
+    assert torch.equal(prediction.quality_N, prediction.candidate_quality_NM[:, winner])
 
 
 def test_no_object_has_masks_of_the_right_shape_all_the_same(checkpoint, pixels):
@@ -291,6 +294,16 @@ def test_a_folder_without_the_file_is_refused(tmp_path):
 def test_sizes_that_cannot_be_are_refused(side, near):
     with pytest.raises(RecipeError, match=f"sam2: image_size is {side}, .* give a multiple, such as {near}"):
         SAM2SegmentationConfig(image_size=side)
+
+
+def test_a_call_is_as_large_as_the_device_is_fast_with():
+    with torch.device("meta"):
+        tokenizers = [attrs.evolve(CONFIG, image_size=side).build() for side in (1024, 512, 256)]
+        few = attrs.evolve(CONFIG, objects_per_call=3).build()
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert [one._objects_per_call(cpu) for one in tokenizers] == [2, 4, 16]
+    assert [one._objects_per_call(gpu) for one in tokenizers] == [32, 32, 32]
+    assert few._objects_per_call(cpu) == few._objects_per_call(gpu) == 3
 
 
 def test_no_object_per_call_is_refused():
