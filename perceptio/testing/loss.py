@@ -32,7 +32,7 @@ OBJECTS, BLOCKS, TEXTS, IMAGES, PIXELS, CANDIDATES = 3, 2, 5, 2, 16, 3
 
 def masks_of(leaves: Mapping[str, Tensor]) -> MaskPrediction:
     """The best of several candidates; the leaf `masks` holds their logits, `masks.quality` those of their quality."""
-    candidates_NChw, quality_NC = leaves["masks"], leaves["masks.quality"].sigmoid()
+    candidates_NChw, quality_NC = leaves["masks"], leaves["masks.quality"].float().sigmoid()
     return MaskPrediction(
         logits_Nhw=candidates_NChw[:, 0],
         quality_N=quality_NC[:, 0],
@@ -208,4 +208,4 @@ class LossConformance(ComponentConformance):
             heads={name: leaves[f"heads.{name}"] for name in made.heads},
         )
         torch.manual_seed(0)
-        assert float(self.fresh()(moved, self.batch()).total) < float(value.total)
+        assert self.fresh()(moved, self.batch()).total.item() < value.total.item()

@@ -74,5 +74,8 @@ def test_a_checkpoint_says_which_plugin_it_needs(installed, tmp_path):
     from perceptio import load
     from perceptio.errors import CheckpointError
 
-    with pytest.raises(CheckpointError, match="no depth component 'bins/bins'"):
+    with pytest.raises(
+        CheckpointError,
+        match="depth:bins/bins of the plugin perceptio-bins, which is not installed",
+    ):
         load(tmp_path / "model")

@@ -19,7 +19,7 @@ SMALL = {
     "train.steps": 2,
     "train.batch_size": 2,
     "train.log_every": 1,
-    "data.turns": 2,
+    "data.turns": 6,
 }
 """What makes a recipe of our own decoder train within a second."""
 

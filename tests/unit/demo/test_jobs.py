@@ -52,8 +52,10 @@ def test_controls_differ_from_perceptio_only_in_what_makes_them_controls() -> No
 
     assert changed("direct") == {"name", "answer_format", "data.perceive", "data.rehearsals"}
     assert changed("readout_without_block") == {"name", "data.perceive"}
-    kept = {"vision", "vision_head", "language", "train"}
-    assert not kept & changed("answers_only")
+    assert not {"vision", "vision_head", "language"} & changed("answers_only")
+    trains, whole_trains = jobs["answers_only"].settings["recipe"]["train"], whole["train"]
+    assert {key for key in trains if trains[key] != whole_trains[key]} == {"muon"}
+    assert trains["muon"].items() < whole_trains["muon"].items()
     losses = jobs["answers_only"].settings["recipe"]["losses"]
     assert [weighted["loss"]["component"] for weighted in losses] == ["loss:next_token"]
 

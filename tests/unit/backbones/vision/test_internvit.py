@@ -169,7 +169,8 @@ def test_a_checkpoint_of_another_size_is_refused_and_nothing_moves(tmp_path):
     caught.match(r"cls_token has shape \(1, 1, 9\) instead of \(1, 1, 8\)")
     caught.match("encoder.layer.1.mlp.fc1.bias is missing")
     caught.match("encoder.layer.2.lambda_1 is not a part of this model")
-    assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
+    # What weights are to fill is not drawn, and may be anything, NaN included.
+    torch.testing.assert_close(dict(encoder.state_dict()), before, rtol=0, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize(
