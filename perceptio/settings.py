@@ -27,29 +27,33 @@ SHIPPED = (
 """The recipes that come with the library: in the repository, or where a wheel puts them."""
 
 
-def load_recipe(path: str | Path, *, beside: str | Path | None = None) -> Recipe:
+def load_recipe(path: str | Path, *, beside: str | Path | None = None, **arguments: Any) -> Recipe:
     """The recipe of a Python file: what its `recipe()` returns, checked.
 
     Args:
         path: The file; `.py` may be left out. A relative path is looked up in the working folder, or beside the file
-            `beside` if that is given, and then among the recipes that come with the library.
+            `beside` if that is given, and then among the recipes that come with the library. A colon and a name
+            ask for another function of the file: `perceptio_8b.py:tiny`.
         beside: A recipe's own `__file__`, so that it finds its neighbors from anywhere.
+        **arguments: What the function is called with.
 
     Raises:
-        RecipeError: There is no such file, it has no `recipe()`, or its parts do not fit. An error inside the file is
-            raised as it is.
+        RecipeError: There is no such file, it has no such function, or its parts do not fit. An error inside the file
+            is raised as it is.
     """
+    path, function = _function_of(str(path))
     file = _find(Path(path), Path(beside).parent if beside else Path())
     spec = importlib.util.spec_from_file_location(f"perceptio_recipe_{file.stem}", file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    if not callable(getattr(module, "recipe", None)):
-        raise RecipeError(f"{file} has no function recipe(); write one that returns a perceptio.Recipe.")
-    recipe = module.recipe()
+    make = getattr(module, function, None)
+    if not callable(make):
+        raise RecipeError(f"{file} has no function {function}(); write one that returns a perceptio.Recipe.")
+    recipe = make(**arguments)
     if not isinstance(recipe, Recipe):
         raise RecipeError(
-            f"recipe() of {file} returned a {type(recipe).__name__}; it must return a perceptio.Recipe."
+            f"{function}() of {file} returned a {type(recipe).__name__}; it must return a perceptio.Recipe."
         )
     recipe.check()
     return recipe
@@ -73,6 +77,12 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Any], registry: Registr
         recipe = _changed(recipe, path.split("."), value, Recipe, registry, "")
     recipe.check()
     return recipe
+
+
+def _function_of(path: str) -> tuple[str, str]:
+    """A path without the name of a function after it, and that name."""
+    file, _, function = path.rpartition(":")
+    return (file, function) if file and function.isidentifier() else (path, "recipe")
 
 
 def _find(path: Path, folder: Path) -> Path:

@@ -10,6 +10,12 @@ if TYPE_CHECKING:
     from perceptio.model.perception_model import PerceptionModel
     from perceptio.recipe import Recipe
 
+RecipeArgument = Annotated[
+    str,
+    typer.Argument(
+        help="A recipe file, or the name of one that comes with the library; NAME:tiny is its function tiny()."
+    ),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -36,9 +42,7 @@ def settings_of(pairs: list[str] | None) -> dict[str, str]:
 
 
 def run(
-    recipe: Annotated[
-        str, typer.Argument(help="A recipe file, or the name of one that comes with the library.")
-    ],
+    recipe: RecipeArgument,
     set_: SetOption = None,
 ) -> None:
     """Show what a recipe builds: parts, token ids, parameters, memory, losses, fingerprint. No weights are read."""

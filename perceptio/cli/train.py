@@ -5,14 +5,12 @@ from typing import Annotated
 
 import typer
 
-from perceptio.cli.explain import SetOption, settings_of
+from perceptio.cli.explain import RecipeArgument, SetOption, settings_of
 from perceptio.cli.files import open_folder, writing
 
 
 def run(
-    recipe: Annotated[
-        str, typer.Argument(help="A recipe file, or the name of one that comes with the library.")
-    ],
+    recipe: RecipeArgument,
     out: Annotated[Path, typer.Option(help="The run's folder: checkpoint/, metrics.jsonl, tensorboard/.")],
     set_: SetOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the folder's checkpoint.")] = False,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from perceptio.cli.explain import SetOption, settings_of
+from perceptio.cli.explain import RecipeArgument, SetOption, settings_of
 from perceptio.cli.files import open_folder
 
 if TYPE_CHECKING:
@@ -16,9 +16,7 @@ METRICS = "metrics.json"
 
 
 def run(
-    recipe: Annotated[
-        str, typer.Argument(help="A recipe file, or the name of one that comes with the library.")
-    ],
+    recipe: RecipeArgument,
     out: Annotated[Path, typer.Option(help="The tokenizer's folder: component.json, weights, metrics.json.")],
     data: Annotated[
         list[Path] | None,

@@ -1,18 +1,28 @@
-"""Every recipe that comes with the library loads, can be explained, and trains."""
+"""The recipes that come with the library: each loads, is explained and trains, the large ones as their tiny twins."""
 
 import json
 from pathlib import Path
 
+import attrs
 import pytest
+import torch
 from small import scenes_folder
 
+import perceptio
 from perceptio.cli.explain import run as explain
+from perceptio.data.folder import FolderDataset
+from perceptio.model.base import pretrained
+from perceptio.model.generation import GenerationSettings
+from perceptio.recipe import DataFolder, Recipe
 from perceptio.serialize import fingerprint, from_json, to_json
 from perceptio.settings import SHIPPED, load_recipe, with_settings
 from perceptio.training.trainer import METRICS, train
 
-FILES = sorted(SHIPPED.rglob("*.py"))
-NAMES = [str(file.relative_to(SHIPPED).with_suffix("")) for file in FILES]
+NAMES = sorted(str(file.relative_to(SHIPPED).with_suffix("")) for file in SHIPPED.rglob("*.py"))
+LARGE = ["other_masks", "perceptio_1b", "perceptio_4b", "perceptio_8b", "qwen_openclip"]
+"""Those that are no size for a CPU: they have a `tiny()`."""
+
+FOR_A_CPU = sorted(set(NAMES) - set(LARGE))
 SMALL = {
     "language.hidden_dim": 32,
     "language.num_layers": 1,
@@ -29,8 +39,16 @@ def scenes(tmp_path_factory):
     return scenes_folder(tmp_path_factory.mktemp("data") / "scenes")
 
 
+def components(recipe: Recipe) -> list[type]:
+    losses = [weighted.loss for weighted in recipe.losses]
+    return [type(part) for part in (*recipe.parts.values(), *losses)]
+
+
 def test_all_of_them_are_looked_at():
-    assert {"perceptio_tiny", "fsq_depth", "ablations/direct", "ablations/answers_only"} <= set(NAMES)
+    assert {"perceptio_tiny", "fsq_depth", "ablations/direct", "ablations/answers_only"} <= set(FOR_A_CPU)
+    assert set(LARGE) < set(NAMES) and len(NAMES) == 11
+    for name in FOR_A_CPU:
+        assert not pretrained(load_recipe(name))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -40,20 +58,58 @@ def test_a_recipe_loads_by_its_name_and_survives_json(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_recipe_can_be_explained(name, capsys):
+def test_a_recipe_can_be_explained_without_weights_or_files(name, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     recipe = load_recipe(name)
     explain(name)
     printed = capsys.readouterr().out
     assert recipe.name in printed and fingerprint(recipe) in printed
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FOR_A_CPU)
 def test_a_recipe_trains(name, scenes, tmp_path):
     recipe = load_recipe(name)
-    if recipe.language.name != "decoder":
-        pytest.skip("Its language model is not ours, and not small.")
     folders = json.dumps([{"path": str(scenes)}])
     train(with_settings(recipe, {**SMALL, "data.folders": folders}), tmp_path)
     steps = [json.loads(line) for line in Path(tmp_path / METRICS).read_text().splitlines()]
     assert [step["step"] for step in steps] == [1, 2]
     assert {weighted.loss.name for weighted in recipe.losses} <= steps[-1].keys()
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_a_tiny_twin_has_the_same_parts(name):
+    full, small = load_recipe(name), load_recipe(f"{name}:tiny")
+    assert components(full) == components(small)
+    assert full.train.train == small.train.train and full.order == small.order
+    assert [one.weight for one in full.losses] == [one.weight for one in small.losses]
+    assert pretrained(full) and not pretrained(small)
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_a_tiny_twin_trains_answers_saves_and_loads(name, scenes, tmp_path):
+    recipe = load_recipe(f"{name}:tiny")
+    recipe = attrs.evolve(recipe, data=attrs.evolve(recipe.data, folders=(DataFolder(path=str(scenes)),)))
+    torch.manual_seed(recipe.train.seed)
+    start = perceptio.build_model(recipe).state_dict()
+    logged: list[dict[str, float]] = []
+    model = train(recipe, tmp_path / "run", progress=lambda step: logged.append(dict(step.metrics)))
+    assert len(logged) == 2 and {one.loss.name for one in recipe.losses} <= logged[1].keys()
+    moved = {name for name, value in model.state_dict().items() if not value.equal(start[name])}
+    assert moved <= {name for name, p in model.named_parameters() if p.requires_grad}
+    assert {part.split(".")[0] for part in recipe.train.train} == {name.split(".")[0] for name in moved}
+
+    image = FolderDataset(scenes)[0].image_3HW
+    questions = [
+        (image, "Which point is closest to the camera?", ((0.2, 0.3), (0.7, 0.6), (0.5, 0.9))),
+        (image, "Please segment the red sphere in this image.", ()),
+    ]
+    settings = GenerationSettings(force=recipe.order, max_new_tokens=4)
+    answers = model.ask_batch(questions, settings=settings)
+    for answer in answers:
+        assert answer.depth is not None and len(answer.codes) == recipe.depth.spec.num_codes
+        assert len(answer.masks) >= 1
+
+    model.save_pretrained(tmp_path / "saved")
+    again = perceptio.load(tmp_path / "saved").ask_batch(questions, settings=settings)
+    assert [answer.tokens for answer in again] == [answer.tokens for answer in answers]
+    assert all((one.masks == other.masks).all() for one, other in zip(again, answers, strict=True))

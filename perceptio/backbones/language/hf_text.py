@@ -17,6 +17,12 @@ CHATML = ChatTemplate(
 )
 """The format of Qwen and InternLM2.5, without a system prompt (as Sa2VA)."""
 
+BYTES = Path(__file__).parent / "bytes"
+"""The files of a text tokenizer of single bytes that comes with the library, for models too small for words."""
+
+NUM_BYTES = 259
+"""Its ids: the bytes, and the special tokens of `CHATML`."""
+
 
 class HFTextTokenizer:
     """A text tokenizer read by transformers; what a user types never becomes a special token.

@@ -1,0 +1,162 @@
+"""Perceptio on InternVL2.5-8B: the paper's composition (arXiv 2603.18795), with the numbers of its predecessors.
+
+    perceptio explain perceptio_8b
+    perceptio train perceptio_8b --out runs/8b
+    perceptio train perceptio_8b:tiny --set 'data.folders=[{"path": "data/scenes"}]' --out runs/tiny
+
+From the paper are the parts, the order of the block, the kinds of losses, and the teachers. What it does not state
+is from Sa2VA (arXiv 2501.04001): LoRA, the losses of masks, optimizer, batch, repeats of the data, and what trains;
+from AURORA (arXiv 2412.03548): the sizes of the codebook; and ours: the weights of the depth losses, the share of depth
+data, and SAM 2.1 where Sa2VA has SAM 2.
+
+Pretrained weights are named by their hub ids, and are read from folders instead with, say,
+`--set segmentation.weights=checkpoints/sam2.1_hiera_large.pt`. The depth tokenizer's must be made first
+(docs/from_checkpoints.md), and so must the data: folders in the format of `perceptio.data.folder`, whose depth maps
+come from `perceptio depth-targets`. Nothing converts RefCOCO and LLaVA's mixture into such folders yet.
+"""
+
+import json
+
+import attrs
+
+from perceptio.backbones import internvl
+from perceptio.backbones.language.hf import LoRA
+from perceptio.backbones.language.hf_text import BYTES, NUM_BYTES
+from perceptio.heads.prompt_mlp import PromptMLPConfig
+from perceptio.losses.depth_reconstruction import DepthReconstructionConfig
+from perceptio.losses.depth_tokens import (
+    DepthCountConfig,
+    DepthMarkerConfig,
+    DepthTokenConfig,
+    ExpectedCountConfig,
+)
+from perceptio.losses.masks import DiceConfig, MaskBCEConfig
+from perceptio.losses.next_token import NextTokenConfig
+from perceptio.recipe import DataConfig, DataFolder, Recipe, TrainConfig, Weighted
+from perceptio.tokenizers.depth.vqvae import VQVAEDepthConfig
+from perceptio.tokenizers.segmentation.sam2 import SAM2SegmentationConfig
+
+FOLDERS = {
+    "data/refcoco": 85_000,
+    "data/refcoco_plus": 85_000,
+    "data/refcocog": 88_000,
+    "data/llava": 665_000,
+    "data/ade20k": 20_000,
+}
+"""Conversations an epoch: Sa2VA's images times repeats, LLaVA's mixture once, AURORA's depth images once (ours)."""
+
+TASKS = {"referring": 258_000, "chat": 665_000, "depth_map": 20_000, "relative_depth": 20_000}
+"""The same by task; of the images of ADE20K the maps are drawn, and marked points asked for."""
+
+BATCH = 256
+STEPS = sum(TASKS.values()) // BATCH
+TINY_LANGUAGE = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": NUM_BYTES,
+}
+
+
+def recipe(size: str = "8b") -> Recipe:
+    """The paper's composition.
+
+    Args:
+        size: Of InternVL2.5: "1b", "2b", "4b" or "8b".
+    """
+    which = f"2.5-{size}"
+    return Recipe(
+        name=f"perceptio-{size}",
+        vision=internvl.vision(which),
+        vision_head=internvl.projector(which),
+        language=internvl.language(which, lora=LoRA(rank=128, alpha=256), gradient_checkpointing=True),
+        segmentation=SAM2SegmentationConfig(size="large", weights="facebook/sam2.1-hiera-large"),
+        prompt_head=PromptMLPConfig(),
+        depth=VQVAEDepthConfig(
+            codebook_size=128, grid=(10, 10), image_size=(320, 320), weights="runs/codebook"
+        ),
+        order=("segmentation", "depth"),
+        points="drawn",
+        losses=(
+            Weighted(loss=NextTokenConfig(), weight=1.0),
+            Weighted(loss=DepthMarkerConfig(), weight=1.0),
+            Weighted(loss=DepthTokenConfig(), weight=1.0),
+            Weighted(loss=DepthCountConfig(), weight=1.0),
+            Weighted(loss=ExpectedCountConfig(), weight=0.1),
+            Weighted(loss=DepthReconstructionConfig(), weight=1.0),
+            Weighted(loss=MaskBCEConfig(), weight=2.0),
+            Weighted(loss=DiceConfig(), weight=0.5),
+        ),
+        data=DataConfig(
+            folders=tuple(DataFolder(path=path, weight=weight) for path, weight in FOLDERS.items()),
+            mixture=TASKS,
+            turns=5,
+        ),
+        train=TrainConfig(
+            steps=STEPS,
+            batch_size=2,
+            # On one GPU; divided by the number of GPUs the batch stays what it is.
+            accumulate=BATCH // 2,
+            lr=4e-5,
+            weight_decay=0.05,
+            clip=1.0,
+            warmup_steps=round(0.05 * STEPS),
+            precision="bf16",
+            train=(
+                "vision_head",
+                "prompt_head",
+                "language.lora",
+                "language.vocabulary",
+                "segmentation.mask_decoder",
+            ),
+            save_base=False,
+        ),
+    )
+
+
+def tiny(size: str = "8b") -> Recipe:
+    """The same parts and settings at sizes for a CPU, with random weights: it shows that they work together.
+
+    Args:
+        size: Of the InternVL2.5 whose kind of language model is taken.
+    """
+    paper = recipe(size)
+    return attrs.evolve(
+        paper,
+        name=f"{paper.name}-tiny",
+        vision=attrs.evolve(
+            paper.vision,
+            hidden_dim=16,
+            num_layers=2,
+            num_heads=2,
+            feed_forward_dim=32,
+            patch_size=4,
+            tile_size=16,
+            weights=None,
+        ),
+        vision_head=attrs.evolve(paper.vision_head, weights=None),
+        language=attrs.evolve(
+            paper.language,
+            model=json.dumps(json.loads(paper.language.model) | TINY_LANGUAGE, sort_keys=True),
+            text_vocab_size=NUM_BYTES,
+            text_tokenizer_files=str(BYTES),
+            lora=LoRA(rank=4, alpha=8),
+            weights=None,
+        ),
+        segmentation=attrs.evolve(paper.segmentation, size="tiny", image_size=64, weights=None),
+        depth=attrs.evolve(
+            paper.depth,
+            codebook_size=16,
+            grid=(4, 4),
+            image_size=(16, 16),
+            widths=(4, 8),
+            latent_dim=4,
+            weights=None,
+        ),
+        data=attrs.evolve(paper.data, folders=(), mixture={"referring": 1.0, "relative_depth": 1.0}),
+        train=attrs.evolve(
+            paper.train, steps=2, batch_size=2, accumulate=1, warmup_steps=1, log_every=1, save_base=True
+        ),
+    )
