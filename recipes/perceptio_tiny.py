@@ -72,7 +72,7 @@ def recipe() -> Recipe:
             pictures=1.0,
         ),
         train=TrainConfig(
-            steps=600,
+            steps=500,
             batch_size=8,
             lr=2e-3,
             muon=dict.fromkeys(MUON, 0.02),
