@@ -6,8 +6,8 @@
 
 From the paper are the parts, the order of the block, the kinds of losses, and the teachers. What it does not state
 is from Sa2VA (arXiv 2501.04001): LoRA, the losses of masks, optimizer, batch, repeats of the data, and what trains;
-from AURORA (arXiv 2412.03548): the sizes of the codebook; and ours: the weights of the depth losses, the share of depth
-data, and SAM 2.1 where Sa2VA has SAM 2.
+from AURORA (arXiv 2412.03548): the sizes of the codebook; and ours: the weights of the depth losses, the share of
+depth data, and SAM 2.1 where Sa2VA has SAM 2.
 
 Pretrained weights are named by their hub ids, and are read from folders instead with, say,
 `--set segmentation.weights=checkpoints/sam2.1_hiera_large.pt`. The depth tokenizer's must be made first

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from perceptio.model.perception_model import PerceptionModel
     from perceptio.recipe import Recipe
 
+PHOTO = (480, 640)
+"""Height and width of a usual picture: encoders that tile give larger ones more tokens."""
+
 RecipeArgument = Annotated[
     str,
     typer.Argument(
@@ -140,7 +143,6 @@ def _losses(recipe: "Recipe") -> "Table":
 def _choices(recipe: "Recipe", model: "PerceptionModel") -> "Table":
     from rich.table import Table
 
-    height, width = recipe.vision.spec.image_size
     table = Table("choice", "value", box=None, title="Choices")
     table.add_row("perceives", " → ".join((*recipe.order, "text")))
     if recipe.depth is not None:
@@ -155,9 +157,10 @@ def _choices(recipe: "Recipe", model: "PerceptionModel") -> "Table":
             f"{spec.num_codes} of {spec.codebook_size}, {recipe.codes_per_step} a step; {meaning}",
         )
     table.add_row("answer format", recipe.answer_format)
-    table.add_row(
-        "tokens per image", f"{recipe.vision.num_features(height, width)} for {height}x{width} pixels"
-    )
+    counts = {size: recipe.vision.num_features(*size) for size in (recipe.vision.spec.image_size, PHOTO)}
+    said = [f"{count:,} for {height}x{width} pixels" for (height, width), count in counts.items()]
+    alike = len(set(counts.values())) == 1
+    table.add_row("tokens per image", said[0].partition(" for")[0] if alike else ", ".join(said))
     perceived = {
         "segmentation": f"{len(model.plan.segmentation) + model.plan.mask_length} an object",
         "depth": f"{recipe.depth.spec.num_codes + 2 if recipe.depth else 0} a depth map",

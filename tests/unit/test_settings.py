@@ -24,6 +24,17 @@ def test_a_recipe_finds_its_neighbors_from_anywhere(tmp_path):
     assert load_recipe(tmp_path / "variant").name == "variant"
 
 
+def test_another_function_of_the_file_is_named_after_a_colon_and_may_take_arguments(tmp_path):
+    (tmp_path / "base.py").write_text(
+        "import attrs\nfrom small import small_recipe as recipe\n\n\n"
+        "def named(name='none'):\n    return attrs.evolve(recipe(), name=name)\n"
+    )
+    assert load_recipe(tmp_path / "base.py:named").name == "none"
+    assert load_recipe(f"{tmp_path}/base:named", name="mine").name == "mine"
+    with pytest.raises(RecipeError, match=r"base.py has no function tiny\(\); write one that returns"):
+        load_recipe(tmp_path / "base.py:tiny")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -4,7 +4,9 @@ import pytest
 from tiny_hf import CHATML_TEMPLATE, TEXT_VOCAB, tokenizer_folder, write_tokenizer
 
 from perceptio.backbones.language.hf_text import (
+    BYTES,
     CHATML,
+    NUM_BYTES,
     HFTextTokenizer,
     derive_template,
     read_tokenizer,
@@ -96,3 +98,13 @@ def test_without_chatml_tokens_the_template_must_be_given():
         RecipeError, match="cannot be written as start, user, assistant and end; give them: template="
     ):
         derive_template(Foreign())
+
+
+def test_the_tokenizer_of_bytes_writes_every_text():
+    text = HFTextTokenizer(BYTES, CHATML)
+    assert vocabulary_size(read_tokenizer(BYTES)) == NUM_BYTES
+    for words in ("Which point?", "  é ☃\n", "<|im_end|>"):
+        ids = text.encode(words)
+        assert len(ids) == len(words.encode()) and text.end_id not in ids
+        assert text.decode(ids) == words
+    assert text.encode_template("<|im_end|>") == [text.end_id]
