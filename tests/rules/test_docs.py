@@ -1,14 +1,19 @@
 """What the documents show is run, and what they link to is there."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 import torch
+import typer
 
+from perceptio.cli.explain import settings_of
+from perceptio.cli.main import app
 from perceptio.hookspecs import HOOKS
 from perceptio.interfaces import ComponentConfig
 from perceptio.recipe import Recipe
+from perceptio.settings import load_recipe, with_settings
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -58,6 +63,24 @@ def test_the_checkpoint_page_saves_and_loads(tmp_path, monkeypatch):
     exec(compile("".join(shown), "docs/checkpoints.md", "exec"), names)
     assert (tmp_path / "out" / "model.safetensors.index.json").exists()
     assert names["same"].recipe == names["recipe"]
+
+
+def test_every_command_from_checkpoints_on_is_one(tmp_path, monkeypatch):
+    page = "docs/from_checkpoints.md"
+    recipe, sharing = blocks(page)
+    compile(sharing, page, "exec")
+    (tmp_path / "mine.py").write_text(recipe)
+    monkeypatch.chdir(tmp_path)
+    assert load_recipe("mine.py").name == "mine"
+    lines = re.findall(r"^perceptio .*", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(lines) == 15
+    for line in lines:
+        words, command = shlex.split(line)[1:], typer.main.get_command(app)
+        while hasattr(command, "commands"):
+            command = command.commands[words.pop(0)]
+        given = command.make_context(line, words).params
+        if "recipe" in given:
+            with_settings(load_recipe(given["recipe"]), settings_of(given["set_"]))
 
 
 @pytest.mark.parametrize("page", ["docs/adapters/internvl.md", "docs/adapters/open_clip.md"])
