@@ -73,6 +73,8 @@ class DataConfig:
         max_questions: Use the marked-point questions of only so many images; None: all of them.
         permute_marks: Shuffle the letters of marked points on every visit.
         rehearsals: Text-only read-outs per image conversation, each drawn from the depth codes of some image.
+        borrowed: Share of the marked-point questions that come from another image, together with its depth block,
+            which is given: what is read out of a block must be read there, and not from the image (ours).
         pictures: Pictures per conversation of which nothing is said. They cost a pass of the vision encoder each, and
             teach it through losses on its own features, such as `cell_codes`.
     """
@@ -86,6 +88,7 @@ class DataConfig:
     max_questions: int | None = None
     permute_marks: bool = True
     rehearsals: float = attrs.field(default=0.0, validator=_not_negative)
+    borrowed: float = attrs.field(default=0.0, validator=_share)
     pictures: float = attrs.field(default=0.0, validator=_not_negative)
 
 

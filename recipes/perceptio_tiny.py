@@ -69,6 +69,7 @@ def recipe() -> Recipe:
             turns=6,
             max_questions=1000,
             rehearsals=3.0,
+            borrowed=0.4,
             pictures=1.0,
         ),
         train=TrainConfig(

@@ -93,9 +93,15 @@ class ConversationSampler:
         codes = None if self.codes is None else self.codes[folder][number]
         if codes is not None and int(codes[0]) < 0:
             codes = None
-        return attrs.evolve(
-            sample, turns=tuple(self._perceived(chosen, codes is not None, random)), depth_codes_L=codes
-        )
+        given = None
+        if (
+            self.data.perceive == "before"
+            and random.random() < self.data.borrowed
+            and chosen[-1].task == MARKED
+        ):
+            chosen[-1], given = self._marked(random)
+        turns = tuple(self._perceived(chosen, codes is not None or given is not None, random))
+        return attrs.evolve(sample, turns=turns, depth_codes_L=codes, given_codes_L=given)
 
     def _perceived(self, turns: list[Turn], has_depth: bool, random: np.random.Generator) -> list[Turn]:
         """The turns with what is perceived before each answer, and marks shuffled."""
@@ -126,11 +132,17 @@ class ConversationSampler:
 
     def _rehearsal(self, random: np.random.Generator) -> Sample:
         """A read-out as text alone: a labelled question with the codes of its image, which is not shown."""
+        turn, codes_L = self._marked(random)
+        return Sample(
+            turns=(attrs.evolve(_shuffled_marks(turn, random), readout=True),), depth_codes_L=codes_L
+        )
+
+    def _marked(self, random: np.random.Generator) -> tuple[Turn, Tensor]:
+        """A labelled marked-point question, and the depth codes of its image."""
         folder, number = self._image_for(MARKED, random)
         turns = [turn for turn in self.datasets[folder].turns(number) if turn.task == MARKED]
-        turn = _shuffled_marks(turns[random.integers(len(turns))], random)
         assert self.codes is not None
-        return Sample(turns=(attrs.evolve(turn, readout=True),), depth_codes_L=self.codes[folder][number])
+        return turns[random.integers(len(turns))], self.codes[folder][number]
 
     def _picture(self, random: np.random.Generator) -> Sample:
         """A picture of which nothing is said, with its depth codes."""

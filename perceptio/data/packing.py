@@ -85,13 +85,20 @@ class Packer:
 
     def _write(self, sample: Sample) -> SequenceWriter:
         writer = SequenceWriter(self.plan, self.text)
-        codes = None if sample.depth_codes_L is None else sample.depth_codes_L.tolist()
+        given = sample.given_codes_L is not None
+        codes_L = sample.given_codes_L if given else sample.depth_codes_L
+        codes = None if codes_L is None else codes_L.tolist()
         image = sample.image_3HW
         places = None if image is None else self._places_of(image.shape[-2], image.shape[-1])
         for number, turn in enumerate(sample.turns):
             writer.write_question(turn, places if number == 0 else None, self.recipe.points == "tokens")
             writer.write_answer(
-                turn, codes, self._mask_codes(turn.masks), self.recipe.prompt_state, image=image is not None
+                turn,
+                codes,
+                self._mask_codes(turn.masks),
+                self.recipe.prompt_state,
+                image=image is not None,
+                given=given,
             )
         return writer
 

@@ -147,6 +147,7 @@ class SequenceWriter:
         mask_codes: Sequence[Sequence[int]] = (),
         prompt_state: str = "at",
         image: bool = True,
+        given: bool = False,
     ) -> None:
         """Append the assistant's side of a turn, supervised: what it perceives, reads out and says.
 
@@ -156,6 +157,7 @@ class SequenceWriter:
             mask_codes: Codes of each object, for a segmentation tokenizer that writes them.
             prompt_state: Which hidden state prompts a mask, `"at"` the special token or `"before"` it.
             image: Whether the turn shows an image; without one, codes that are read out are given, not learned.
+            given: Whether the depth block is given, not learned.
 
         Raises:
             DataError: The turn wants depth and the image has none.
@@ -164,7 +166,7 @@ class SequenceWriter:
             if part == "segmentation":
                 self.write_objects(len(turn.masks), mask_codes, prompt_state)
             else:
-                self.write_block(_required(codes, turn))
+                self.write_block(_required(codes, turn), supervised=not given)
         if turn.readout:
             for letter, point in zip(self.letters(len(turn.points)), turn.points, strict=True):
                 code = _required(codes, turn)[self.plan.cell_of(*point)]
@@ -185,8 +187,8 @@ class SequenceWriter:
             if self.plan.mask_codes is not None:
                 self.supervise([self.plan.mask_codes.start + code for code in mask_codes[index]])
 
-    def write_block(self, codes: Sequence[int]) -> None:
-        """Append a depth block, whose predictor rows are kept apart from those of text."""
+    def write_block(self, codes: Sequence[int], supervised: bool = True) -> None:
+        """Append a depth block; where it is supervised, its predictor rows are kept apart from those of text."""
         block = self.plan.depth
         assert block is not None
         if len(codes) != block.length:
@@ -195,8 +197,9 @@ class SequenceWriter:
         first = len(self.ids)
         self.write(opening_slots(self.plan))
         self.write(code_slots(self.plan, codes))
-        self.block_rows.append([opening_row, *range(first, first + block.length), len(self.ids) - 1])
-        self.block_codes.append(list(codes))
+        if supervised:
+            self.block_rows.append([opening_row, *range(first, first + block.length), len(self.ids) - 1])
+            self.block_codes.append(list(codes))
         self.write([Slot(block.closing)])
 
     def write_reading(self, letter: int, point: tuple[float, float], code: int, supervised: bool) -> None:

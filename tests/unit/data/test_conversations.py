@@ -159,3 +159,23 @@ def test_pictures_without_depth_are_refused() -> None:
         DataError, match="pictures are taught by their depth codes, and no folder has an image"
     ):
         drawn(recipe_with(pictures=1.0), codes=(torch.full((3, 16), -1),))
+
+
+def test_a_borrowed_question_brings_its_depth_block_along() -> None:
+    borrowed = own = 0
+    for sample in drawn(recipe_with(borrowed=0.5, turns=2), count=200):
+        image = int(sample.image_3HW[0, 0, 0] * 4)
+        assert torch.equal(sample.depth_codes_L, CODES[image])
+        own += sample.given_codes_L is None
+        if sample.given_codes_L is not None:
+            borrowed += 1
+            last = sample.turns[-1]
+            assert last.task == "relative_depth" and last.readout and last.perceive == ("depth",)
+            assert not any("depth" in turn.perceive for turn in sample.turns[:-1])
+    assert borrowed > 40 and own > 40
+
+
+@pytest.mark.parametrize("perceive", ["apart", "never"])
+def test_nothing_is_borrowed_where_no_answer_reads_a_block(perceive: str) -> None:
+    samples = drawn(recipe_with(borrowed=0.9, perceive=perceive))
+    assert all(sample.given_codes_L is None for sample in samples)

@@ -90,3 +90,27 @@ def test_mask_codes_are_written_after_their_special_token() -> None:
     first = batch.ids_T.tolist().index(seg)
     # Quadrants row by row: the left half covers the first and the third.
     assert (batch.ids_T[first + 1 : first + 5] - codes.start).tolist() == [1, 0, 1, 0]
+
+
+def test_pictures_without_words_come_last_and_take_no_rows() -> None:
+    packer = Packer(build_model(tiny_recipe()))
+
+    batch = packer.pack([sample(), sample(SEGMENTS)])
+    alone = packer.pack([sample(SEGMENTS)])
+
+    assert len(batch.images) == 2 and batch.image_codes_BL.shape == (2, 16)
+    assert torch.equal(batch.ids_T, alone.ids_T)
+    assert torch.equal(batch.vision_rows_M, alone.vision_rows_M)
+    assert batch.block_image_S.tolist() == [0]
+
+
+def test_a_given_block_is_no_target_and_leaves_the_image_its_own_codes() -> None:
+    asked = attrs.evolve(MARKED, perceive=("depth",))
+    given = attrs.evolve(sample(asked), given_codes_L=torch.full((16,), 3))
+    model = build_model(tiny_recipe())
+
+    batch = Packer(model).pack([given])
+
+    assert batch.block_rows_SN.shape[0] == 0
+    assert int((batch.ids_T == model.plan.depth.codes.start + 3).sum()) == 16 + 2
+    assert (batch.image_codes_BL == torch.arange(16) % 8).all()

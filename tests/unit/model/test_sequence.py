@@ -144,6 +144,24 @@ def test_a_read_out_without_an_image_is_given_not_learned() -> None:
     assert writer.text_targets == [ord("("), ord("A"), ord(")"), 3]
 
 
+def test_a_given_block_is_not_learned_and_what_is_read_out_of_it_is() -> None:
+    turn = Turn(
+        question="q",
+        answer="(A)",
+        task="relative_depth",
+        points=((0.1, 0.1),),
+        perceive=("depth",),
+        readout=True,
+    )
+    writer = SequenceWriter(plan(), Characters()).write_question(turn)
+
+    writer.write_answer(turn, [5, 6, 7, 4], given=True)
+
+    assert writer.block_rows == writer.block_codes == []
+    assert plan().depth.closing in writer.ids
+    assert writer.text_targets == [plan().depth.codes.start + 5, ord("("), ord("A"), ord(")"), 3]
+
+
 def test_depth_that_is_not_there_is_refused() -> None:
     turn = Turn(question="how far?", answer="x", task="relative_depth", perceive=("depth",))
     writer = SequenceWriter(plan(), Characters()).write_question(turn)
