@@ -206,6 +206,9 @@ def _language_model(document: Mapping[str, Any]) -> str:
         kind = "llama"
     known = AutoConfig.for_model(kind).to_dict().keys() | {"rope_theta", "rope_scaling"}
     settings = {name: value for name, value in held.items() if name in known - {"model_type"}}
+    if document["model_type"] == "internvl" and "tie_word_embeddings" in document:
+        # transformers ties the whole model's head as the whole model's configuration says.
+        settings["tie_word_embeddings"] = document["tie_word_embeddings"]
     return canonical(AutoConfig.for_model(kind, **settings))
 
 

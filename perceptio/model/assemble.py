@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Collection
 from fnmatch import fnmatch
 from typing import Literal
 
@@ -23,14 +24,17 @@ logger = logging.getLogger(__name__)
 
 
 def build_model(
-    recipe: Recipe, *, load_weights: bool = True, device: Literal["cpu", "meta"] = "cpu"
+    recipe: Recipe,
+    *,
+    load_weights: bool | Collection[str] = True,
+    device: Literal["cpu", "meta"] = "cpu",
 ) -> PerceptionModel:
     """Build the model that a recipe describes.
 
     Args:
         recipe: The recipe; it is checked first.
-        load_weights: Whether parts read the trained weights they name. False leaves every part at random values,
-            for a checkpoint to fill.
+        load_weights: Whether parts read the trained weights they name, or which of them, such as `("language",)`.
+            The others are for a checkpoint to fill.
         device: Where the model is built. `"meta"` gives names, shapes and what trains, of the largest model in
             seconds: no file is read, and there are no values.
 
@@ -41,14 +45,17 @@ def build_model(
         RecipeError: Parts do not fit, or `train` names an unknown group.
     """
     recipe.check()
+    reading: Collection[str] = recipe.parts if load_weights is True else load_weights or ()
+    if device == "meta":
+        reading = ()
     with torch.device(device):
-        model = _assembled(recipe, load_weights and device != "meta")
+        model = _assembled(recipe, reading)
     select_trained(model, recipe.train.train)
     return model
 
 
-def _assembled(recipe: Recipe, load_weights: bool) -> PerceptionModel:
-    """The parts, built on the default device, filled, and put together."""
+def _assembled(recipe: Recipe, reading: Collection[str]) -> PerceptionModel:
+    """The parts, built on the default device, filled where they are to read weights, and put together."""
     vision = recipe.vision.build()
     language = recipe.language.build()
     width = recipe.language.spec.hidden_dim
@@ -71,7 +78,7 @@ def _assembled(recipe: Recipe, load_weights: bool) -> PerceptionModel:
     parts |= {f"heads.{name}": head for name, head in heads.items()}
     for name, config in recipe.parts.items():
         part = parts[name]
-        if load_weights and part is not None and not config.load_weights(part):
+        if name in reading and part is not None and not config.load_weights(part):
             logger.info("%s (%s:%s) starts from random values.", name, config.kind, config.name)
 
     if isinstance(depth, TrainableDepthTokenizer):

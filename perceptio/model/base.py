@@ -21,8 +21,8 @@ def pretrained(recipe: Recipe) -> dict[str, str]:
     return {name: weights for name, weights in named.items() if weights is not None}
 
 
-def with_weights(recipe: Recipe, weights: Mapping[str, str | None]) -> Recipe:
-    """A recipe whose parts find their pretrained weights elsewhere, or read none.
+def with_weights(recipe: Recipe, weights: Mapping[str, str]) -> Recipe:
+    """A recipe whose parts find their pretrained weights elsewhere.
 
     Raises:
         CheckpointError: A part is named that has none.
@@ -34,7 +34,7 @@ def with_weights(recipe: Recipe, weights: Mapping[str, str | None]) -> Recipe:
                 f"{near_miss(part, pretrained(recipe))}"
             )
         config: Any = recipe.parts[part]
-        moved = attrs.evolve(config, weights=place if place is None else str(place))
+        moved = attrs.evolve(config, weights=str(place))
         name, _, head = part.partition(".")
         changes: dict[str, Any] = {name: {**recipe.heads, head: moved} if head else moved}
         recipe = attrs.evolve(recipe, **changes)

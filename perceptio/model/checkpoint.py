@@ -117,8 +117,7 @@ def _read_model(folder: Path, recipe: Recipe, base: Mapping[str, str] | None) ->
         model = build_model(recipe, load_weights=False)
         load_tensors(model, folder)
         return model
-    model = build_model(with_weights(recipe, dict.fromkeys(pretrained(recipe).keys() - base.keys())))
-    model.recipe = recipe
+    model = build_model(recipe, load_weights=base)
     held = base_tensors(model)
     load_tensors(model, folder, elsewhere={name for tensors in held.values() for name in tensors})
     for part, tensors in held.items():

@@ -384,7 +384,9 @@ class HFLanguageConfig(LanguageBackboneConfig):
             )
         model.tie_weights()
         if self.gradient_checkpointing:
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            # Its name since transformers 5.24, and the one before.
+            enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
+            enable({"use_reentrant": False})
         scaling = LogitScaling(
             factor=getattr(config, "logit_scale", 1.0) / getattr(config, "logits_scaling", 1.0),
             cap=getattr(config, "final_logit_softcapping", None),

@@ -38,7 +38,7 @@ DTYPE = {"dtype": "float32"}
 
 
 @functools.cache
-def official(family):
+def official(family, tied=False):
     """A whole InternVL in which no tensor is at its start, and all of them matter."""
     from transformers import InternVLConfig, InternVLForConditionalGeneration
 
@@ -47,7 +47,7 @@ def official(family):
         text_config={"model_type": family} | TEXT,
         image_token_id=IMAGE_TOKEN,
         image_seq_length=4,
-        tie_word_embeddings=False,
+        tie_word_embeddings=tied,
     )
     torch.manual_seed(0)
     model = InternVLForConditionalGeneration(config).eval()
@@ -174,6 +174,14 @@ def test_three_parts_equal_the_whole(tmp_path, family, layout):
     assert len(tiles) == 7 and seen.counts == (28,)
     torch.testing.assert_close(hidden, whole, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(logits, whole_logits, rtol=1e-5, atol=1e-5)
+
+
+def test_a_head_is_tied_as_the_whole_models_configuration_says(tmp_path):
+    model = official("qwen2", tied=True)
+    model.save_pretrained(write_tokenizer(tmp_path))
+    language = loaded(internvl.language(str(tmp_path), **DTYPE))
+    assert language.head is None
+    torch.testing.assert_close(language.output_rows, model.lm_head.weight, rtol=0, atol=0)
 
 
 def test_no_tensor_of_any_part_may_be_left_out(tmp_path):

@@ -90,6 +90,14 @@ def test_new_rows_and_adapters_are_kept_where_they_do_not_train(recipe, tmp_path
     assert_same(load(tmp_path / "out"), model)
 
 
+def test_parts_that_a_checkpoint_holds_read_no_weights(recipe, tmp_path, monkeypatch):
+    train = attrs.evolve(recipe.train, train=("vision", "language.lora"))
+    model = build_model(attrs.evolve(recipe, train=train))
+    save(model, tmp_path / "out", adapters_only=True)
+    monkeypatch.setattr(PretrainedVisionConfig, "load_weights", lambda *_: pytest.fail("weights were read"))
+    assert_same(load(tmp_path / "out"), model)
+
+
 def test_adapters_refuse_another_base_and_find_it_elsewhere(model, base, tmp_path):
     model.save_pretrained(tmp_path / "out", adapters_only=True)
     other = write_base(tmp_path / "other", seed=1)
