@@ -1,7 +1,8 @@
 """The small Perceptio of `make demo`: the whole method at a size that trains on two CPU cores in minutes.
 
-Sizes and steps are ours, chosen on validation scenes. It departs from the paper in two named ways: ten depth codes
-are predicted per step (the paper: one), and marked points are read out before the answer (the paper: no read-out).
+Sizes and steps are ours, chosen on validation scenes. It departs from the paper in three named ways: ten depth codes
+are predicted per step (the paper: one), marked points are read out before the answer (the paper: no read-out), and
+some of these questions come with the depth block of another image, so that the block is read and not passed by.
 """
 
 from perceptio.backbones.language.decoder import DecoderConfig
