@@ -147,6 +147,8 @@ def write_depth_targets(
     with _disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         _write_text(out / RECORD_FILE, _json(record))
+        if progress is not None:
+            progress(done, len(jobs))
         for batch in _batches(waiting, teacher, batch_size, broken):
             _write_batch(batch, teacher)
             done += len(batch)
@@ -315,7 +317,7 @@ def _write_text(file: Path, text: str) -> None:
 def _new_file(file: Path) -> Iterator[Path]:
     """A hidden name beside a file, whose place it takes when it is complete."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    new = file.with_name(f".{file.name}.new")
+    new = file.with_name(f".{file.name}.new-{os.getpid()}")  # Two passes may be at the same picture.
     try:
         yield new
         os.replace(new, file)

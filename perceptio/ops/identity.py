@@ -20,8 +20,8 @@ SUFFIXES = {".safetensors", ".pt", ".pth", ".bin"}
 def hash_of_files(weights: str) -> str:
     """A SHA-256 of what a file, a folder or a hub id holds; "absent" where nothing of it is on this machine.
 
-    A folder counts by `model.safetensors`, or else by the shards of its index, or else by every file that looks like
-    weights, or else by every file. Each file is read once in a process, unless it changes.
+    A folder counts by the shards of its index, or else by `model.safetensors`, as `load_tensors` reads it, or else by
+    every file that looks like weights, or else by every file. Each file is read once in a process, unless it changes.
     """
     path = find(weights)
     hashes = [] if path is None else [_hash_of_file(file) for file in _files(path)]
@@ -42,11 +42,11 @@ def hash_of_tensors(tensors: Mapping[str, Tensor]) -> str:
 def _files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
-    if (path / WEIGHTS).is_file():
-        return [path / WEIGHTS]
     if (path / INDEX).is_file():
         shards = set(json.loads((path / INDEX).read_text(encoding="utf-8"))["weight_map"].values())
         return [path / name for name in sorted(shards) if (path / name).is_file()]
+    if (path / WEIGHTS).is_file():
+        return [path / WEIGHTS]
     files = sorted(file for file in path.iterdir() if file.is_file())
     return [file for file in files if file.suffix in SUFFIXES] or files
 

@@ -1,5 +1,6 @@
 """What moves the parameters: AdamW, Muon for chosen matrices, their schedule, and their state as safetensors."""
 
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,9 @@ from perceptio.errors import CheckpointError, RecipeError, UnknownNameError, nea
 from perceptio.model.perception_model import PerceptionModel
 from perceptio.recipe import TrainConfig
 from perceptio.training.muon import Muon
+
+UNREACHED = "unreached"
+"""In the file's metadata, a list in JSON."""
 
 
 class Optimizers:
@@ -80,14 +84,21 @@ class Optimizers:
             optimizer.zero_grad(set_to_none=True)
 
     def save(self, path: Path) -> None:
-        """Write the moments and step counts of every trained parameter by its name."""
+        """Write the moments and step counts of every trained parameter by its name.
+
+        One that no loss has reached so far has none: such names are listed in the file's metadata.
+        """
         tensors = {
             f"{name}/{key}": value.contiguous()
             for optimizer in self._all
             for name, parameter in self.model.named_parameters()
             for key, value in optimizer.state.get(parameter, {}).items()
         }
-        save_file(tensors, path)
+        reached = {key.rpartition("/")[0] for key in tensors}
+        unreached = [
+            name for name, p in self.model.named_parameters() if p.requires_grad and name not in reached
+        ]
+        save_file(tensors, path, metadata={UNREACHED: json.dumps(unreached)})
 
     def load(self, path: Path) -> None:
         """Read back what `save` wrote.
@@ -98,6 +109,7 @@ class Optimizers:
         try:
             with safe_open(path, framework="pt") as file:
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+                unreached = json.loads((file.metadata() or {}).get(UNREACHED, "[]"))
         except Exception as error:
             raise CheckpointError(
                 f"{path} cannot be read ({error}); train again without --resume."
@@ -110,7 +122,7 @@ class Optimizers:
             id(p): optimizer for optimizer in self._all for g in optimizer.param_groups for p in g["params"]
         }
         for name, parameter in self.model.named_parameters():
-            if not parameter.requires_grad:
+            if not parameter.requires_grad or name in unreached:
                 continue
             if name not in states:
                 raise CheckpointError(f"{path} has no state for {name}; train again without --resume.")

@@ -35,6 +35,7 @@ def test_shards_count_by_their_index(folder):
     (folder / "model-1.safetensors").write_bytes(b"one")
     (folder / "model-2.safetensors").write_bytes(b"two")
     (folder / "model-3.safetensors").write_bytes(b"left over")
+    (folder / "model.safetensors").write_bytes(b"not read where there is an index")
     assert hash_of_files(str(folder)) == sha(b"one", b"two")
 
 

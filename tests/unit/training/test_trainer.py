@@ -32,6 +32,12 @@ def assert_same_weights(one, other):
         assert torch.equal(value, other[name]), name
 
 
+def stop_after_two(progress: Progress) -> None:
+    """What Ctrl-C does at the second step."""
+    if progress.step == 2:
+        os.kill(os.getpid(), signal.SIGINT)
+
+
 def test_a_run_leaves_a_checkpoint_metrics_and_curves(folder, tmp_path):
     seen: list[Progress] = []
     model = train(small_recipe(folder), tmp_path / "run", progress=seen.append)
@@ -63,10 +69,6 @@ def test_a_resumed_run_ends_bit_identical(folder, tmp_path):
     recipe = attrs.evolve(recipe, train=attrs.evolve(recipe.train, muon={"language.trunk": 0.02}))
     whole = train(recipe, tmp_path / "whole")
 
-    def stop_after_two(progress: Progress) -> None:
-        if progress.step == 2:
-            os.kill(os.getpid(), signal.SIGINT)
-
     with pytest.raises(KeyboardInterrupt):
         train(recipe, tmp_path / "cut", progress=stop_after_two)
     assert json.loads((tmp_path / "cut" / "checkpoint" / "training.json").read_text())["step"] == 2
@@ -86,15 +88,23 @@ def test_a_run_without_the_base_in_its_checkpoints_goes_on_just_so(folder, tmp_p
     recipe = attrs.evolve(recipe, train=attrs.evolve(recipe.train, train=trained, save_base=False))
     whole = train(recipe, tmp_path / "whole")
 
-    def stop_after_two(progress: Progress) -> None:
-        if progress.step == 2:
-            os.kill(os.getpid(), signal.SIGINT)
-
     with pytest.raises(KeyboardInterrupt):
         train(recipe, tmp_path / "cut", progress=stop_after_two)
     with safe_open(tmp_path / "cut" / "checkpoint" / "model.safetensors", framework="pt") as file:
         assert not any(name.startswith("vision.") for name in file.keys())  # noqa: SIM118
     assert_same_weights(weights_of(whole), weights_of(train(recipe, tmp_path / "cut", resume=True)))
+
+
+def test_a_parameter_that_no_loss_reaches_does_not_stop_a_resumption(folder, tmp_path):
+    recipe = small_recipe(folder)
+    losses = tuple(weighted for weighted in recipe.losses if weighted.loss.name == "next_token")
+    recipe = attrs.evolve(recipe, losses=losses)
+    assert any(name.startswith("segmentation") for name in recipe.train.train)
+    whole = train(recipe, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "cut", progress=stop_after_two)
+    resumed = train(recipe, tmp_path / "cut", resume=True)
+    assert_same_weights(weights_of(whole), weights_of(resumed))
 
 
 def test_another_recipe_does_not_resume_the_checkpoint(folder, tmp_path):
