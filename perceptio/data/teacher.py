@@ -5,7 +5,6 @@ Its depth is relative: inverse depth of an unknown scale and shift, near is larg
 Shapes: B pictures, H W pixels of a picture, h w pixels that the teacher sees.
 """
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from torch.nn import functional as F
 
 from perceptio.errors import CheckpointError, InputError, near_miss
 from perceptio.ops.hub import resolve
+from perceptio.ops.identity import hash_of_files
 
 PUBLISHED = {
     f"depth-anything-v2-{size.lower()}": f"depth-anything/Depth-Anything-V2-{size}-hf"
@@ -123,7 +123,7 @@ def load_teacher(
     return DepthTeacher(
         model=_read_model(folder).eval().requires_grad_(False).to(device),
         name=name,
-        weights_hash=_hash_of(sorted(folder.glob("*.safetensors"))),
+        weights_hash=hash_of_files(str(folder)),
         image_size=image_size,
     )
 
@@ -182,12 +182,3 @@ def _read_model(folder: Path) -> nn.Module:
     if problems:
         raise CheckpointError(f"{folder} does not fit its own config.json: {'; '.join(problems)}.")
     return model
-
-
-def _hash_of(files: list[Path]) -> str:
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 24):
-                digest.update(block)
-    return digest.hexdigest()

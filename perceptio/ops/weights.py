@@ -228,7 +228,7 @@ class _Arrival:
             return f"{self} holds {kinds[header.is_floating_point()]} instead of {place.dtype}"
         try:
             shape = tuple(self.part.take(header).shape)
-        except RuntimeError:
+        except (RuntimeError, IndexError):
             return f"{self} has shape {tuple(header.shape)}, which cannot be divided as it should be"
         return None if shape == place.shape else f"{self} has shape {shape} instead of {tuple(place.shape)}"
 

@@ -114,8 +114,13 @@ def derive_template(tokenizer: Any) -> ChatTemplate:
     the last turn unlike the others, or adds anything else, cannot be written as a `ChatTemplate`.
 
     Raises:
-        RecipeError: Neither is possible.
+        RecipeError: Neither is possible, or the template changes with the date.
     """
+    if "strftime_now" in str(getattr(tokenizer, "chat_template", None)):
+        raise RecipeError(
+            "The checkpoint's chat template writes the date of the day, so that no two days would train or ask "
+            "alike; give its strings with a date of your choice: template=…."
+        )
     marks = ("«question»", "«answer»", "«question again»", "«answer again»")
     roles = ("user", "assistant") * 2
     turns = [{"role": role, "content": mark} for role, mark in zip(roles, marks, strict=True)]

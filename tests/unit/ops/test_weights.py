@@ -128,6 +128,11 @@ def indivisible(whole):
             lambda name: "weight" if name == "weight" else [Part("bias", indivisible)],
             [r"b \(here bias\) has shape \(3,\), which cannot be divided as it should be"],
         ),
+        (
+            {"weight": torch.zeros(2, 3), "b": torch.zeros(2)},
+            lambda name: "weight" if name == "weight" else [Part("bias", lambda whole: whole[:, 0])],
+            [r"b \(here bias\) has shape \(2,\), which cannot be divided as it should be"],
+        ),
     ],
 )
 def test_all_that_does_not_fit_is_named_and_nothing_moves(tensors, rename, messages):

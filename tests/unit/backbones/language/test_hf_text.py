@@ -108,3 +108,11 @@ def test_the_tokenizer_of_bytes_writes_every_text():
         assert len(ids) == len(words.encode()) and text.end_id not in ids
         assert text.decode(ids) == words
     assert text.encode_template("<|im_end|>") == [text.end_id]
+
+
+def test_a_template_that_writes_the_date_is_refused():
+    class Dated:
+        chat_template = "{{ strftime_now('%d %b %Y') }}{% for message in messages %}…"
+
+    with pytest.raises(RecipeError, match="chat template writes the date of the day"):
+        derive_template(Dated())
