@@ -100,8 +100,8 @@ class ConversationSampler:
             and chosen[-1].task == MARKED
         ):
             chosen[-1], given = self._marked(random)
-        turns = tuple(self._perceived(chosen, codes is not None or given is not None, random))
-        return attrs.evolve(sample, turns=turns, depth_codes_L=codes, given_codes_L=given)
+        perceived = self._perceived(chosen, codes is not None or given is not None, random)
+        return attrs.evolve(sample, turns=tuple(perceived), depth_codes_L=codes, given_codes_L=given)
 
     def _perceived(self, turns: list[Turn], has_depth: bool, random: np.random.Generator) -> list[Turn]:
         """The turns with what is perceived before each answer, and marks shuffled."""

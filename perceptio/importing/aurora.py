@@ -19,7 +19,7 @@ from torch import Tensor
 from perceptio.errors import CheckpointError
 from perceptio.interfaces import DepthTokenizerConfig
 from perceptio.model.checkpoint import save
-from perceptio.ops.weights import Part, load_tensors, read_pickled
+from perceptio.ops.weights import Part, is_state_dict, load_tensors, read_pickled
 from perceptio.registry import Registry
 from perceptio.serialize import from_json
 
@@ -66,7 +66,7 @@ def import_aurora_vqvae(file: Path, out: Path, *, registry: Registry | None = No
 def _state_dict(file: Path) -> dict[str, Tensor]:
     held = read_pickled(file)
     held = held.get("weights", held) if isinstance(held, Mapping) else held
-    if not isinstance(held, Mapping) or not all(isinstance(value, Tensor) for value in held.values()):
+    if not is_state_dict(held):
         raise CheckpointError(f"{file} holds no state dict, neither at its top nor under 'weights'.")
     tensors = {name.removeprefix("module."): value for name, value in held.items()}
     if CODEBOOK in tensors and CLUSTER_SIZE not in tensors and CLUSTER_SUM not in tensors:

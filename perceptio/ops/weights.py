@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import attrs
 import torch
@@ -184,7 +184,10 @@ def read_pickled(file: Path) -> Any:
         return torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except Exception as error:
         # Of torch's long advice, which recommends to run the code, only the line that says what was found.
-        reason = str(error).split("WeightsUnpickler error: ")[-1].strip().partition("\n")[0]
+        lines = str(error).split("WeightsUnpickler error: ")[-1].strip().splitlines() or [
+            type(error).__name__
+        ]
+        reason = next((line for line in lines if "GLOBAL" in line), lines[0])
         if isinstance(error, pickle.UnpicklingError) and "Unsupported operand" not in reason:
             raise CheckpointError(
                 f"{file} holds more than tensors: its pickle asks to run code, which is never done ({reason}). Save "
@@ -193,6 +196,13 @@ def read_pickled(file: Path) -> Any:
         raise CheckpointError(
             f"{file} is not a whole PyTorch file ({reason}); copy or download it again."
         ) from error
+
+
+def is_state_dict(held: Any) -> TypeGuard[Mapping[str, Tensor]]:
+    """Whether something read from a file is tensors by name."""
+    return isinstance(held, Mapping) and all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in held.items()
+    )
 
 
 @attrs.frozen(eq=False)

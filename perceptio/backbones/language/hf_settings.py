@@ -67,8 +67,10 @@ def refuse(settings: Mapping[str, Any], max_length: int | None) -> None:
         max_length: The longest sequence it will meet; None: the longest it is made for.
 
     Raises:
-        RecipeError: It does; the model's type and the setting are named.
+        RecipeError: It does; the model's type and the setting are named. Or `max_length` is below 1.
     """
+    if max_length is not None and max_length < 1:
+        raise RecipeError(f"language:hf: max_length is {max_length}; it must be at least 1, or None.")
     kind = settings["model_type"]
     if kind not in MODEL_TYPES:
         raise RecipeError(

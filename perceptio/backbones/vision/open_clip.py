@@ -4,7 +4,7 @@ Shapes: B images, M features of all images, D feature width, H W pixels, h w fea
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -16,7 +16,7 @@ from perceptio.errors import CheckpointError, RecipeError, UnknownNameError, nea
 from perceptio.interfaces import Kind, VisionEncoder, VisionEncoderConfig, VisionFeatures, VisionSpec
 from perceptio.ops.hub import resolve
 from perceptio.ops.images import cell_centers, stack_resized
-from perceptio.ops.weights import Part, load_tensors, read_pickled
+from perceptio.ops.weights import Part, is_state_dict, load_tensors, read_pickled
 
 FILES = ("open_clip_model.safetensors", "model.safetensors", "open_clip_pytorch_model.bin")
 """Where weights lie in a folder or a hub repository of open_clip, the best first."""
@@ -269,11 +269,11 @@ def _pair(size: int | Sequence[int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
-def _state_dict(file: Path) -> dict[str, Tensor]:
+def _state_dict(file: Path) -> Mapping[str, Tensor]:
     """The tensors of a PyTorch file, which may be a checkpoint of open_clip's training."""
     held = read_pickled(file)
     tensors = held.get("state_dict", held) if isinstance(held, dict) else None
-    if tensors is None or not all(isinstance(one, Tensor) for one in tensors.values()):
+    if not is_state_dict(tensors):
         raise CheckpointError(f"{file} holds no state dict: name a file with the tensors of a CLIP.")
     return tensors
 

@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from perceptio.errors import CheckpointError
 from perceptio.interfaces import Kind
 from perceptio.ops.hub import resolve
-from perceptio.ops.weights import load_tensors, read_pickled
+from perceptio.ops.weights import is_state_dict, load_tensors, read_pickled
 from perceptio.tokenizers.segmentation._sam2 import (
     SAM2Features,
     SAM2Network,
@@ -186,7 +186,7 @@ class SAM2SegmentationConfig(SharedSAM2Config):
         """The tensors of an official file, of the version that is asked for."""
         held = read_pickled(file)
         tensors = held.get("model", held) if isinstance(held, Mapping) else held
-        if not isinstance(tensors, Mapping) or not all(isinstance(one, Tensor) for one in tensors.values()):
+        if not is_state_dict(tensors):
             raise CheckpointError(
                 f'{file} is no SAM 2 checkpoint: it must hold a state dict, by itself or under "model".'
             )

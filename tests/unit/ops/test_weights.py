@@ -8,7 +8,15 @@ from safetensors.torch import save_file
 from torch import nn
 
 from perceptio.errors import CheckpointError
-from perceptio.ops.weights import Part, load_tensors, read_pickled, read_weights, tensors_of, write_weights
+from perceptio.ops.weights import (
+    Part,
+    is_state_dict,
+    load_tensors,
+    read_pickled,
+    read_weights,
+    tensors_of,
+    write_weights,
+)
 
 
 class Tied(nn.Module):
@@ -191,9 +199,16 @@ class Hostile:
 
 def test_a_pickle_that_wants_to_run_code_is_refused(tmp_path, capsys):
     torch.save({"model": Hostile()}, tmp_path / "w.pt")
-    with pytest.raises(CheckpointError, match="its pickle asks to run code, which is never done"):
+    with pytest.raises(CheckpointError, match="its pickle asks to run code, which is never done") as caught:
         read_pickled(tmp_path / "w.pt")
+    assert "weights_only" not in str(caught.value)
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("held", [None, [torch.zeros(1)], {1: torch.zeros(1)}, {"step": 3}])
+def test_a_state_dict_is_tensors_by_name(held):
+    assert is_state_dict({"weight": torch.zeros(1)})
+    assert not is_state_dict(held)
 
 
 def test_a_broken_pickle_is_named(tmp_path):

@@ -13,6 +13,7 @@ from perceptio.errors import RecipeError
     ("settings", "max_length", "message"),
     [
         ({"model_type": "gpt2"}, None, "does not serve models of type 'gpt2'.*it serves cohere, gemma"),
+        ({}, 0, "max_length is 0; it must be at least 1"),
         ({"attention_dropout": 0.1}, None, "qwen2: attention_dropout is 0.1, which attention does not do"),
         (
             {"model_type": "gemma2", "attn_logit_softcapping": 50.0},
