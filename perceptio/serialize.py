@@ -58,7 +58,9 @@ def fingerprint(value: Any, registry: Registry | None = None) -> str:
             return None
         return held if field.metadata.get("fingerprint", True) or held is None else hash_of_files(held)
 
-    document = _unstructured(value, registry or Registry.discover(), identity)
+    registry = registry or Registry.discover()
+    # From JSON a 1 is a 1.0 where the type says so: what is read back has the fingerprint of what was written.
+    document = _unstructured(from_json(to_json(value, registry), registry), registry, identity)
     canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 

@@ -54,7 +54,8 @@ def test_all_of_them_are_looked_at():
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recipe_loads_by_its_name_and_survives_json(name):
     recipe = load_recipe(name)
-    assert from_json(json.loads(json.dumps(to_json(recipe)))) == recipe
+    again = from_json(json.loads(json.dumps(to_json(recipe))))
+    assert again == recipe and fingerprint(again) == fingerprint(recipe)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -34,6 +34,17 @@ def test_a_fingerprint_changes_with_any_setting():
     assert fingerprint(recipe) == fingerprint(small_recipe())
 
 
+def test_whole_numbers_are_the_floats_that_they_stand_for():
+    recipe = small_recipe()
+    whole, real = (
+        attrs.evolve(
+            recipe, train=attrs.evolve(recipe.train, clip=clip), data=attrs.evolve(recipe.data, mixture=mix)
+        )
+        for clip, mix in ((1, {"referring": 2}), (1.0, {"referring": 2.0}))
+    )
+    assert fingerprint(whole) == fingerprint(real) == fingerprint(from_json(to_json(whole)))
+
+
 def test_weights_count_by_what_they_hold_and_not_by_where_they_lie(tmp_path):
     for name, held in (("one", b"same"), ("two", b"same"), ("three", b"other")):
         (tmp_path / name).mkdir()
