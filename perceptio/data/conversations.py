@@ -17,6 +17,8 @@ DEPTH_TASKS = frozenset({MARKED, "referring", "depth_map"})
 """Tasks whose answer may be preceded by a depth block; a plain question is answered at once."""
 _READS_BLOCK = {"depth_map": 1, MARKED: 2}
 """Tasks whose answer is nothing without the block, and their place in a conversation: after all others."""
+_READ_OUT = "read-out"
+"""The pool of images with a marked-point question and depth to read out."""
 DEPTH_MAP_QUESTION = "What is the depth map of this image?"
 DEPTH_MAP_ANSWER = "Done."
 
@@ -60,6 +62,13 @@ class ConversationSampler:
             if not any(len(pool) for pool in self._pools["depth_map"]):
                 raise DataError(
                     "pictures are taught by their depth codes, and no folder has an image with depth."
+                )
+        if MARKED in tasks and codes is not None:
+            self._pools[_READ_OUT] = [pool[codes[d][pool, 0].numpy() >= 0] for d, pool in enumerate(labelled)]
+            lessons = self.data.rehearsals or self.data.borrowed
+            if lessons and not any(len(pool) for pool in self._pools[_READ_OUT]):
+                raise DataError(
+                    "rehearsals and borrowed questions need depth, and no image with a relative_depth turn has it."
                 )
         self.tasks = list(tasks)
         self.task_weights = np.array([tasks[task] for task in self.tasks]) / sum(tasks.values())
@@ -139,7 +148,7 @@ class ConversationSampler:
 
     def _marked(self, random: np.random.Generator) -> tuple[Turn, Tensor]:
         """A labelled marked-point question, and the depth codes of its image."""
-        folder, number = self._image_for(MARKED, random)
+        folder, number = self._image_for(_READ_OUT, random)
         turns = [turn for turn in self.datasets[folder].turns(number) if turn.task == MARKED]
         assert self.codes is not None
         return turns[random.integers(len(turns))], self.codes[folder][number]

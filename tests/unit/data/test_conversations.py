@@ -179,3 +179,18 @@ def test_a_borrowed_question_brings_its_depth_block_along() -> None:
 def test_nothing_is_borrowed_where_no_answer_reads_a_block(perceive: str) -> None:
     samples = drawn(recipe_with(borrowed=0.9, perceive=perceive))
     assert all(sample.given_codes_L is None for sample in samples)
+
+
+def test_lessons_are_drawn_from_images_with_depth() -> None:
+    codes = CODES.clone()
+    codes[1] = -1
+    recipe = recipe_with(borrowed=0.5, rehearsals=1.0, turns=2)
+    lessons = [
+        sample.depth_codes_L if sample.given_codes_L is None else sample.given_codes_L
+        for sample in drawn(recipe, codes=(codes,))
+        if sample.image_3HW is None or sample.given_codes_L is not None
+    ]
+    assert len(lessons) > 60 and all(torch.equal(given, CODES[0]) for given in lessons)
+
+    with pytest.raises(DataError, match="rehearsals and borrowed questions need depth, and no image with"):
+        drawn(recipe, codes=(torch.full((3, 16), -1),))
