@@ -87,15 +87,6 @@ def write_weights(tensors: Mapping[str, Tensor], folder: Path, *, max_shard_size
         raise CheckpointError(_why(error, folder)) from error
 
 
-def read_weights(module: nn.Module, path: Path) -> None:
-    """Fill a module with the tensors of a file that `write_weights` wrote, each of them, or none.
-
-    Raises:
-        CheckpointError: The file is missing or broken, or its tensors are not the module's: all are named.
-    """
-    load_tensors(module, path)
-
-
 @attrs.frozen
 class Part:
     """A tensor of a module that is one part of a tensor in a file, such as the keys of a fused `qkv`.

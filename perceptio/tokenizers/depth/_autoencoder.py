@@ -22,7 +22,7 @@ from perceptio.interfaces import (
     DepthTokenizerConfig,
     fill_unknown,
 )
-from perceptio.ops.weights import WEIGHTS, read_weights
+from perceptio.ops.weights import WEIGHTS, load_tensors
 
 
 class ResidualBlock(nn.Module):
@@ -242,7 +242,7 @@ class AutoencoderDepthConfig(DepthTokenizerConfig):
                 f"{self.kind}:{self.name} is to read its weights from {self.weights}, and there is no {path}: name "
                 "the folder that `perceptio train-depth-tokenizer` wrote."
             )
-        read_weights(module, path)
+        load_tensors(module, path)
         return True
 
     @abstractmethod

@@ -71,4 +71,7 @@ def test_what_is_not_done_is_refused(asked, message):
 
 
 def test_a_window_that_no_sample_outgrows_passes():
-    _attend(nn.Identity(), *tensors(), None, sliding_window=3, softcap=None, layout=layout(2, 3))
+    inputs = tensors()
+    windowed, _ = _attend(nn.Identity(), *inputs, None, sliding_window=3, softcap=None, layout=layout(2, 3))
+    plain, _ = _attend(nn.Identity(), *inputs, None, layout=layout(2, 3))
+    assert torch.equal(windowed, plain)

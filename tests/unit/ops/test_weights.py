@@ -13,7 +13,6 @@ from perceptio.ops.weights import (
     is_state_dict,
     load_tensors,
     read_pickled,
-    read_weights,
     tensors_of,
     write_weights,
 )
@@ -43,7 +42,7 @@ def assert_equal(module, tensors):
 def test_a_file_comes_back_whole(tmp_path):
     module, other = linear(), linear()
     write_weights(tensors_of(module), tmp_path)
-    read_weights(other, tmp_path / "model.safetensors")
+    load_tensors(other, tmp_path / "model.safetensors")
     assert_equal(other, state(module))
     load_tensors(third := linear(), tmp_path)
     assert_equal(third, state(module))
