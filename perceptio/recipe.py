@@ -72,9 +72,11 @@ class DataConfig:
         turns: Most turns of one conversation; the others are drawn from the same image's.
         max_questions: Use the marked-point questions of only so many images; None: all of them.
         permute_marks: Shuffle the letters of marked points on every visit.
-        rehearsals: Text-only read-outs per image conversation, each drawn from the depth codes of some image.
-        borrowed: Share of the marked-point questions that come from another image, together with its depth block,
-            which is given: what is read out of a block must be read there, and not from the image (ours).
+        readings: Lessons in reading per conversation, for the `readout` answer format: the depth block of an image
+            that is not shown, given, and then its marked-point questions. With nothing else to read from, a model
+            learns to read from the block, and goes on doing so where it sees the image (ours).
+        comparisons: Lessons in comparing per conversation, for the same format: one marked-point question, what is
+            read out of each point, given, and the answer (ours).
         pictures: Pictures per conversation of which nothing is said. They cost a pass of the vision encoder each, and
             teach it through losses on its own features, such as `cell_codes`.
     """
@@ -87,8 +89,8 @@ class DataConfig:
     turns: int = attrs.field(default=3, validator=_positive)
     max_questions: int | None = None
     permute_marks: bool = True
-    rehearsals: float = attrs.field(default=0.0, validator=_not_negative)
-    borrowed: float = attrs.field(default=0.0, validator=_share)
+    readings: float = attrs.field(default=0.0, validator=_not_negative)
+    comparisons: float = attrs.field(default=0.0, validator=_not_negative)
     pictures: float = attrs.field(default=0.0, validator=_not_negative)
 
 

@@ -23,8 +23,6 @@ def recipe() -> Recipe:
         load_recipe("perceptio_tiny.py", beside=__file__),
         name="depth-tokenizer-320",
         depth=VQVAEDepthConfig(codebook_size=128, grid=(10, 10), image_size=(320, 320)),
-        data=DataConfig(
-            folders=(DataFolder(path="runs/targets"),), mixture={"depth_map": 1.0}, turns=1, rehearsals=0.0
-        ),
+        data=DataConfig(folders=(DataFolder(path="runs/targets"),), mixture={"depth_map": 1.0}, turns=1),
         depth_training=DepthTrainingConfig(steps=50_000, batch_size=8, lr=3e-4, warmup_steps=500),
     )

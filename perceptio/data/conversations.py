@@ -17,8 +17,8 @@ DEPTH_TASKS = frozenset({MARKED, "referring", "depth_map"})
 """Tasks whose answer may be preceded by a depth block; a plain question is answered at once."""
 _READS_BLOCK = {"depth_map": 1, MARKED: 2}
 """Tasks whose answer is nothing without the block, and their place in a conversation: after all others."""
-_READ_OUT = "read-out"
-"""The pool of images with a marked-point question and depth to read out."""
+_READABLE = "readable"
+"""The pool of images with a marked-point question and depth."""
 DEPTH_MAP_QUESTION = "What is the depth map of this image?"
 DEPTH_MAP_ANSWER = "Done."
 
@@ -50,37 +50,34 @@ class ConversationSampler:
         if self.data.perceive == "never":
             tasks = {task: weight for task, weight in tasks.items() if task not in ("referring", "depth_map")}
         for task in tasks:
-            self._pools[task] = [self._images_with(task, d, labelled[d]) for d in range(len(datasets))]
-            if not any(len(pool) for pool in self._pools[task]):
-                raise DataError(
-                    f"The mixture asks for {task!r} and no folder has such a turn: {self._known()}."
-                )
-        if self.data.pictures and "depth_map" not in self._pools:
-            self._pools["depth_map"] = [
-                self._images_with("depth_map", d, labelled[d]) for d in range(len(datasets))
-            ]
-            if not any(len(pool) for pool in self._pools["depth_map"]):
-                raise DataError(
-                    "pictures are taught by their depth codes, and no folder has an image with depth."
-                )
-        if MARKED in tasks and codes is not None:
-            self._pools[_READ_OUT] = [pool[codes[d][pool, 0].numpy() >= 0] for d, pool in enumerate(labelled)]
-            lessons = self.data.rehearsals or self.data.borrowed
-            if lessons and not any(len(pool) for pool in self._pools[_READ_OUT]):
-                raise DataError(
-                    "rehearsals and borrowed questions need depth, and no image with a relative_depth turn has it."
-                )
+            self._add_pool(
+                task,
+                [self._images_with(task, d, labelled[d]) for d in range(len(datasets))],
+                f"The mixture asks for {task!r} and no folder has such a turn: {self._known()}.",
+            )
+        if self.data.pictures:
+            self._add_pool(
+                "depth_map",
+                [self._images_with("depth_map", d, labelled[d]) for d in range(len(datasets))],
+                "pictures are taught by their depth codes, and no folder has an image with depth.",
+            )
+        if (self.data.readings or self.data.comparisons) and MARKED in tasks and codes is not None:
+            self._add_pool(
+                _READABLE,
+                [pool[codes[d][pool, 0].numpy() >= 0] for d, pool in enumerate(labelled)],
+                "readings and comparisons need depth, and no image with a relative_depth turn has it.",
+            )
         self.tasks = list(tasks)
         self.task_weights = np.array([tasks[task] for task in self.tasks]) / sum(tasks.values())
         self._labelled = [set(pool.tolist()) for pool in labelled]
 
     def draw(self, step: int, count: int) -> list[Sample]:
-        """The conversations of one step, followed by its text-only read-outs and its pictures without words."""
+        """The conversations of one step, followed by its lessons: readings, comparisons, pictures without words."""
         random = np.random.default_rng((self.recipe.train.seed, step))
         samples = [self._conversation(random) for _ in range(count)]
-        rehearsals = int(self.data.rehearsals * count)
         if self.recipe.answer_format == "readout" and MARKED in self.tasks:
-            samples += [self._rehearsal(random) for _ in range(rehearsals)]
+            samples += [self._readings(random) for _ in range(int(self.data.readings * count))]
+            samples += [self._comparison(random) for _ in range(int(self.data.comparisons * count))]
         return samples + [self._picture(random) for _ in range(int(self.data.pictures * count))]
 
     def _conversation(self, random: np.random.Generator) -> Sample:
@@ -102,15 +99,8 @@ class ConversationSampler:
         codes = None if self.codes is None else self.codes[folder][number]
         if codes is not None and int(codes[0]) < 0:
             codes = None
-        given = None
-        if (
-            self.data.perceive == "before"
-            and random.random() < self.data.borrowed
-            and chosen[-1].task == MARKED
-        ):
-            chosen[-1], given = self._marked(random)
-        perceived = self._perceived(chosen, codes is not None or given is not None, random)
-        return attrs.evolve(sample, turns=tuple(perceived), depth_codes_L=codes, given_codes_L=given)
+        perceived = self._perceived(chosen, codes is not None, random)
+        return attrs.evolve(sample, turns=tuple(perceived), depth_codes_L=codes)
 
     def _perceived(self, turns: list[Turn], has_depth: bool, random: np.random.Generator) -> list[Turn]:
         """The turns with what is perceived before each answer, and marks shuffled."""
@@ -123,7 +113,7 @@ class ConversationSampler:
             parts = ["segmentation"] if turn.task == "referring" and turn.masks and mode != "never" else []
             if number == block:
                 parts.append("depth")
-            turn = _shuffled_marks(turn, random) if self.data.permute_marks else turn
+            turn = self._marked_anew(turn, random)
             readout = self.recipe.answer_format == "readout" and turn.task == MARKED and has_depth
             result.append(
                 attrs.evolve(turn, perceive=tuple(part for part in order if part in parts), readout=readout)
@@ -139,19 +129,29 @@ class ConversationSampler:
             )
         return result
 
-    def _rehearsal(self, random: np.random.Generator) -> Sample:
-        """A read-out as text alone: a labelled question with the codes of its image, which is not shown."""
-        turn, codes_L = self._marked(random)
+    def _readings(self, random: np.random.Generator) -> Sample:
+        """The marked-point questions of an image that is not shown, after its depth block: text alone."""
+        turns, codes_L = self._marked(random)
+        chosen = turns[: self.data.turns]
         return Sample(
-            turns=(attrs.evolve(_shuffled_marks(turn, random), readout=True),), depth_codes_L=codes_L
+            turns=tuple(
+                attrs.evolve(turn, perceive=() if n else ("depth",)) for n, turn in enumerate(chosen)
+            ),
+            depth_codes_L=codes_L,
         )
 
-    def _marked(self, random: np.random.Generator) -> tuple[Turn, Tensor]:
-        """A labelled marked-point question, and the depth codes of its image."""
-        folder, number = self._image_for(_READ_OUT, random)
-        turns = [turn for turn in self.datasets[folder].turns(number) if turn.task == MARKED]
+    def _comparison(self, random: np.random.Generator) -> Sample:
+        """A marked-point question with its readings, and neither image nor block: text alone."""
+        turns, codes_L = self._marked(random)
+        return Sample(turns=(turns[0],), depth_codes_L=codes_L)
+
+    def _marked(self, random: np.random.Generator) -> tuple[list[Turn], Tensor]:
+        """The marked-point questions of one image, in some order and to be read out, and its depth codes."""
+        folder, number = self._image_for(_READABLE, random)
         assert self.codes is not None
-        return turns[random.integers(len(turns))], self.codes[folder][number]
+        turns = [turn for turn in self.datasets[folder].turns(number) if turn.task == MARKED]
+        turns = [self._marked_anew(turns[i], random) for i in random.permutation(len(turns))]
+        return [attrs.evolve(turn, readout=True) for turn in turns], self.codes[folder][number]
 
     def _picture(self, random: np.random.Generator) -> Sample:
         """A picture of which nothing is said, with its depth codes."""
@@ -170,6 +170,15 @@ class ConversationSampler:
             if (labelled or turn.task != MARKED) and (keep_masks or turn.task != "referring")
         ]
 
+    def _marked_anew(self, turn: Turn, random: np.random.Generator) -> Turn:
+        """The same question with its points in another order, and the answer's letter with them."""
+        if not self.data.permute_marks or turn.task != MARKED or not turn.points:
+            return turn
+        order = random.permutation(len(turn.points)).tolist()
+        right = LETTERS.index(turn.answer.strip("()"))
+        answer = f"({LETTERS[order.index(right)]})"
+        return attrs.evolve(turn, points=tuple(turn.points[i] for i in order), answer=answer)
+
     def _image_for(self, task: str, random: np.random.Generator) -> tuple[int, int]:
         pools = self._pools[task]
         weights = np.array(
@@ -177,6 +186,12 @@ class ConversationSampler:
         )
         folder = int(random.choice(len(pools), p=weights / weights.sum()))
         return folder, int(pools[folder][random.integers(len(pools[folder]))])
+
+    def _add_pool(self, name: str, folders: list[np.ndarray], missing: str) -> None:
+        """Keep which images of each folder are drawn from, and say what is missing where there is none."""
+        if not any(len(images) for images in folders):
+            raise DataError(missing)
+        self._pools[name] = folders
 
     def _labelled_images(self) -> list[np.ndarray]:
         """The images of each folder whose marked-point questions are used: the first `max_questions` in all."""
@@ -212,13 +227,3 @@ def _turn_with_block(turns: Sequence[Turn]) -> int | None:
     reading = [number for number, turn in enumerate(turns) if turn.task in _READS_BLOCK]
     possible = [number for number, turn in enumerate(turns) if turn.task in DEPTH_TASKS]
     return reading[0] if reading else possible[-1] if possible else None
-
-
-def _shuffled_marks(turn: Turn, random: np.random.Generator) -> Turn:
-    """The same question with its points in another order, and the answer's letter with them."""
-    if turn.task != MARKED or not turn.points:
-        return turn
-    order = random.permutation(len(turn.points)).tolist()
-    right = LETTERS.index(turn.answer.strip("()"))
-    answer = f"({LETTERS[order.index(right)]})"
-    return attrs.evolve(turn, points=tuple(turn.points[i] for i in order), answer=answer)

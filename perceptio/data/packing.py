@@ -85,10 +85,9 @@ class Packer:
 
     def _write(self, sample: Sample) -> SequenceWriter:
         writer = SequenceWriter(self.plan, self.text)
-        given = sample.given_codes_L is not None
-        codes_L = sample.given_codes_L if given else sample.depth_codes_L
-        codes = None if codes_L is None else codes_L.tolist()
+        codes = None if sample.depth_codes_L is None else sample.depth_codes_L.tolist()
         image = sample.image_3HW
+        has_block = any("depth" in turn.perceive for turn in sample.turns)
         places = None if image is None else self._places_of(image.shape[-2], image.shape[-1])
         for number, turn in enumerate(sample.turns):
             writer.write_question(turn, places if number == 0 else None, self.recipe.points == "tokens")
@@ -97,8 +96,8 @@ class Packer:
                 codes,
                 self._mask_codes(turn.masks),
                 self.recipe.prompt_state,
-                image=image is not None,
-                given=given,
+                block_given=image is None,
+                readings_given=image is None and not has_block,
             )
         return writer
 

@@ -92,16 +92,16 @@ class Turn:
 
 @attrs.frozen(kw_only=True, eq=False)
 class Sample:
-    """A conversation about one image, or about none; without turns, an image of which nothing is said.
+    """A conversation about one image; without turns, an image of which nothing is said.
 
-    `given_codes_L` stand in the depth block in place of the image's own `depth_codes_L`: given, not learned.
+    Without the image nothing is perceived: the depth block is given, not learned, and without a block, too, so are
+    the readings.
     """
 
     turns: tuple[Turn, ...]
     image_3HW: Tensor | None = None
     depth: DepthMap | None = None
     depth_codes_L: Tensor | None = None
-    given_codes_L: Tensor | None = None
 
 
 @attrs.frozen(kw_only=True, eq=False)

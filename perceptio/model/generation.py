@@ -17,7 +17,7 @@ from perceptio.errors import InputError
 from perceptio.interfaces import Part, Turn, VisionFeatures
 from perceptio.model.feeding import Feeder
 from perceptio.model.perception_model import PerceptionModel
-from perceptio.model.sequence import SequenceWriter, Slot, code_slots, opening_slots, point_slots
+from perceptio.model.sequence import SequenceWriter, Slot, code_slots, opening_slots, reading_slots
 
 STOP_CHECK = 8
 
@@ -231,7 +231,7 @@ class Generator:
         for number, letter in enumerate(letters):
             has_B = torch.tensor([number < count for count in counts], device=self.model.device)
             points = [turn.points[number] if number < len(turn.points) else (0.0, 0.0) for turn in self.turns]
-            self.rows.queue_rows([point_slots(self.plan, letter, point) for point in points], has_B)
+            self.rows.queue_rows([reading_slots(self.plan, letter, point) for point in points], has_B)
             token_B1 = self._choose(self.model.language.logits(self.rows.flush_last(1)), block.codes.slice)
             self.rows.queue([Slot(block.codes.start)], has_B, token_B1)
             codes.append(torch.where(has_B[:, None], token_B1 - block.codes.start, -1))

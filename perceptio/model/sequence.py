@@ -86,6 +86,17 @@ def point_slots(plan: TokenPlan, letter: int, point: tuple[float, float]) -> lis
     return [Slot(letter), Slot(plan.cells.start + plan.cell_of(*point), place=place, looks_at=place)]
 
 
+def reading_slots(plan: TokenPlan, letter: int, point: tuple[float, float]) -> list[Slot]:
+    """What precedes the code of a marked point in a read-out: its letter, then its cell, looking at the cell's code.
+
+    Depth codes lie at the centres of cells. From the exact point, which lies between several, a model learns to copy
+    their mixture (measured: 50% of codes right where 88% were from the centre).
+    """
+    cell = plan.cell_of(*point)
+    place = cell_place(plan, cell)
+    return [Slot(letter), Slot(plan.cells.start + cell, place=place, looks_at=place)]
+
+
 class SequenceWriter:
     """Writes one conversation, slot by slot, and keeps the rows and targets of its supervision.
 
@@ -146,8 +157,8 @@ class SequenceWriter:
         codes: Sequence[int] | None,
         mask_codes: Sequence[Sequence[int]] = (),
         prompt_state: str = "at",
-        image: bool = True,
-        given: bool = False,
+        block_given: bool = False,
+        readings_given: bool = False,
     ) -> None:
         """Append the assistant's side of a turn, supervised: what it perceives, reads out and says.
 
@@ -156,8 +167,8 @@ class SequenceWriter:
             codes: Depth codes of the image, row-major, 0 <= code < K; None where it has no depth.
             mask_codes: Codes of each object, for a segmentation tokenizer that writes them.
             prompt_state: Which hidden state prompts a mask, `"at"` the special token or `"before"` it.
-            image: Whether the turn shows an image; without one, codes that are read out are given, not learned.
-            given: Whether the depth block is given, not learned.
+            block_given: Whether the depth block is given, not learned.
+            readings_given: Whether the codes that are read out are given, not learned.
 
         Raises:
             DataError: The turn wants depth and the image has none.
@@ -166,11 +177,11 @@ class SequenceWriter:
             if part == "segmentation":
                 self.write_objects(len(turn.masks), mask_codes, prompt_state)
             else:
-                self.write_block(_required(codes, turn), supervised=not given)
+                self.write_block(_required(codes, turn), supervised=not block_given)
         if turn.readout:
             for letter, point in zip(self.letters(len(turn.points)), turn.points, strict=True):
                 code = _required(codes, turn)[self.plan.cell_of(*point)]
-                self.write_reading(letter, point, code, supervised=image)
+                self.write_reading(letter, point, code, supervised=not readings_given)
         self.supervise([*self.text.encode(turn.answer), self.text.end_id])
         # What a template has after the token that ends an answer is never generated.
         self.write([Slot(token) for token in self.text.encode_template(self.text.template.end)[1:]])
@@ -202,11 +213,13 @@ class SequenceWriter:
             self.block_codes.append(list(codes))
         self.write([Slot(block.closing)])
 
-    def write_reading(self, letter: int, point: tuple[float, float], code: int, supervised: bool) -> None:
+    def write_reading(
+        self, letter: int, point: tuple[float, float], code: int, supervised: bool = True
+    ) -> None:
         """Append what is read out of one marked point: its letter and cell, given, and its depth code."""
         block = self.plan.depth
         assert block is not None
-        self.write(point_slots(self.plan, letter, point))
+        self.write(reading_slots(self.plan, letter, point))
         token = block.codes.start + code
         if supervised:
             self.supervise([token])

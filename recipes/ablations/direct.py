@@ -17,5 +17,5 @@ def recipe() -> Recipe:
         base,
         name="direct",
         answer_format="direct",
-        data=attrs.evolve(base.data, perceive="apart", rehearsals=0.0),
+        data=attrs.evolve(base.data, perceive="apart", readings=0.0, comparisons=0.0),
     )

@@ -44,7 +44,10 @@ def small_recipe(folder: Path | None = None, **changes: Any) -> Recipe:
         codes_per_step=4,
         losses=(*base.losses, Weighted(loss=CellCodesConfig(grid=(4, 4)), weight=0.5)),
         data=DataConfig(
-            folders=() if folder is None else (DataFolder(path=str(folder)),), rehearsals=0.5, turns=2
+            folders=() if folder is None else (DataFolder(path=str(folder)),),
+            readings=0.5,
+            comparisons=0.5,
+            turns=2,
         ),
         train=TrainConfig(steps=6, batch_size=2, warmup_steps=2, log_every=1, save_every=3),
     )

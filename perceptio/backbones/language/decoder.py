@@ -34,17 +34,18 @@ class Rotation(NamedTuple):
 
 
 class RotaryPositions(nn.Module):
-    """Coordinates to rotations: the axes take turns among the frequencies, so that each has high and low ones.
+    """Coordinates to rotations: the axes take turns among the pairs of a head, and have the same frequencies.
 
-    Qwen2-VL's multimodal RoPE gives each axis a band of its own instead; interleaving is Qwen3-VL's.
+    Qwen2-VL's multimodal RoPE gives each axis a band of frequencies of its own instead; taking turns is Qwen3-VL's.
     """
 
-    def __init__(self, head_dim: int, axes: int, base: float) -> None:
+    def __init__(self, head_dim: int, axes: int, base: float, fastest: float = 1.0) -> None:
         super().__init__()
         self.frequency_F: Tensor
         self.axis_F: Tensor
         index_F = torch.arange(head_dim // 2)
-        self.register_buffer("frequency_F", base ** (-index_F / len(index_F)), persistent=False)
+        turn_F = index_F // axes * axes
+        self.register_buffer("frequency_F", fastest * base ** (-turn_F / len(index_F)), persistent=False)
         self.register_buffer("axis_F", index_F % axes, persistent=False)
 
     def forward(self, positions_ABT: Tensor) -> Rotation:
@@ -191,7 +192,10 @@ class DecoderConfig(LanguageBackboneConfig):
         num_heads: Heads of queries, a multiple of `num_kv_heads`.
         feed_forward_dim: Width of the feed-forward layer; None: three times `hidden_dim`.
         position_axes: 3 for (time, row, column), 1 for time alone.
-        rope_base: Slowest rotation; 100 suits sequences of some hundred slots and grids of ten cells (ours).
+        rope_base: About how many times slower the slowest rotation is than the fastest; 100 suits sequences of some
+            hundred slots and grids of ten cells (ours).
+        rope_fastest: Radians by which the fastest rotation turns from one slot, or cell, to the next. Language
+            models have 1; above it, neighboring cells are told apart sooner (ours).
     """
 
     name: ClassVar[str] = "decoder"
@@ -206,6 +210,7 @@ class DecoderConfig(LanguageBackboneConfig):
     feed_forward_dim: int | None = None
     position_axes: int = 3
     rope_base: float = 100.0
+    rope_fastest: float = 1.0
 
     def __attrs_post_init__(self) -> None:
         if self.num_layers < 1 or self.num_kv_heads < 1 or self.num_heads % self.num_kv_heads:
@@ -221,6 +226,11 @@ class DecoderConfig(LanguageBackboneConfig):
         if self.position_axes not in (1, 3):
             raise RecipeError(
                 f"decoder: position_axes is {self.position_axes}; it is 1 (time) or 3 (time, row, column)."
+            )
+        if self.rope_base <= 1 or self.rope_fastest <= 0:
+            raise RecipeError(
+                f"decoder: rope_base ({self.rope_base}) must be above 1, and rope_fastest ({self.rope_fastest}) "
+                "above 0."
             )
 
     @property
@@ -239,5 +249,7 @@ class DecoderConfig(LanguageBackboneConfig):
             Block(self.hidden_dim, self.num_heads, self.num_kv_heads, feed_forward_dim)
             for _ in range(self.num_layers)
         ]
-        rotary = RotaryPositions(self.hidden_dim // self.num_heads, self.position_axes, self.rope_base)
+        rotary = RotaryPositions(
+            self.hidden_dim // self.num_heads, self.position_axes, self.rope_base, self.rope_fastest
+        )
         return Decoder(self.spec, WordsTokenizer(self.words), blocks, rotary)

@@ -3,7 +3,6 @@
 Shapes: B images, M features of all images, D feature width, H W pixels, h w cells.
 """
 
-import math
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -15,7 +14,13 @@ from perceptio.errors import RecipeError
 from perceptio.interfaces import Kind, VisionEncoder, VisionEncoderConfig, VisionFeatures, VisionSpec
 from perceptio.ops.images import cell_centers, stack_resized
 
-MAX_GROUPS = 8
+
+class ChannelNorm(nn.RMSNorm):
+    """RMSNorm over the channels of each place, so that how bright or hazy an image is as a whole is not lost."""
+
+    def forward(self, x_BDhw: Tensor) -> Tensor:
+        """The normalized features."""
+        return super().forward(x_BDhw.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class ResidualBlock(nn.Module):
@@ -24,10 +29,10 @@ class ResidualBlock(nn.Module):
     def __init__(self, width: int, dilation: int = 1) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.GroupNorm(math.gcd(MAX_GROUPS, width), width),
-            nn.ReLU(),
+            ChannelNorm(width),
+            nn.GELU(),
             nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation),
-            nn.ReLU(),
+            nn.GELU(),
             nn.Conv2d(width, width, 3, padding=1),
         )
 
@@ -81,7 +86,7 @@ class ConvVisionConfig(VisionEncoderConfig):
 
     image_size: tuple[int, int] = (80, 80)
     widths: tuple[int, ...] = (24, 48, 96)
-    dilations: tuple[int, ...] = (2,)
+    dilations: tuple[int, ...] = (2, 4)
 
     def __attrs_post_init__(self) -> None:
         if not self.widths or min(self.widths) < 1 or (self.dilations and min(self.dilations) < 1):

@@ -131,12 +131,28 @@ def test_a_step_is_drawn_the_same_whenever_it_is_drawn() -> None:
     assert told(7) != told(8)
 
 
-def test_rehearsals_are_read_outs_without_an_image() -> None:
-    samples = drawn(recipe_with(rehearsals=0.5), count=20)
+def test_lessons_in_reading_ask_about_the_block_of_an_image_that_is_not_shown() -> None:
+    samples = drawn(recipe_with(readings=0.5), count=20)
 
-    rehearsals = [sample for sample in samples if sample.image_3HW is None]
-    assert len(rehearsals) == 10
-    assert all(sample.turns[0].readout and sample.depth_codes_L is not None for sample in rehearsals)
+    lessons = [sample for sample in samples if sample.image_3HW is None]
+    assert len(lessons) == 10
+    for lesson in lessons:
+        assert lesson.depth_codes_L is not None
+        assert [(turn.task, turn.perceive, turn.readout) for turn in lesson.turns] == [
+            ("relative_depth", ("depth",), True)
+        ]
+
+
+def test_lessons_in_comparing_have_neither_image_nor_block() -> None:
+    samples = drawn(recipe_with(comparisons=0.5), count=20)
+
+    lessons = [sample for sample in samples if sample.image_3HW is None]
+    assert len(lessons) == 10
+    for lesson in lessons:
+        assert lesson.depth_codes_L is not None
+        assert [(turn.task, turn.perceive, turn.readout) for turn in lesson.turns] == [
+            ("relative_depth", (), True)
+        ]
 
 
 def test_a_task_nobody_has_is_refused() -> None:
@@ -161,36 +177,12 @@ def test_pictures_without_depth_are_refused() -> None:
         drawn(recipe_with(pictures=1.0), codes=(torch.full((3, 16), -1),))
 
 
-def test_a_borrowed_question_brings_its_depth_block_along() -> None:
-    borrowed = own = 0
-    for sample in drawn(recipe_with(borrowed=0.5, turns=2), count=200):
-        image = int(sample.image_3HW[0, 0, 0] * 4)
-        assert torch.equal(sample.depth_codes_L, CODES[image])
-        own += sample.given_codes_L is None
-        if sample.given_codes_L is not None:
-            borrowed += 1
-            last = sample.turns[-1]
-            assert last.task == "relative_depth" and last.readout and last.perceive == ("depth",)
-            assert not any("depth" in turn.perceive for turn in sample.turns[:-1])
-    assert borrowed > 40 and own > 40
-
-
-@pytest.mark.parametrize("perceive", ["apart", "never"])
-def test_nothing_is_borrowed_where_no_answer_reads_a_block(perceive: str) -> None:
-    samples = drawn(recipe_with(borrowed=0.9, perceive=perceive))
-    assert all(sample.given_codes_L is None for sample in samples)
-
-
 def test_lessons_are_drawn_from_images_with_depth() -> None:
     codes = CODES.clone()
     codes[1] = -1
-    recipe = recipe_with(borrowed=0.5, rehearsals=1.0, turns=2)
-    lessons = [
-        sample.depth_codes_L if sample.given_codes_L is None else sample.given_codes_L
-        for sample in drawn(recipe, codes=(codes,))
-        if sample.image_3HW is None or sample.given_codes_L is not None
-    ]
-    assert len(lessons) > 60 and all(torch.equal(given, CODES[0]) for given in lessons)
+    recipe = recipe_with(readings=0.5, comparisons=0.5)
+    lessons = [sample for sample in drawn(recipe, codes=(codes,)) if sample.image_3HW is None]
+    assert len(lessons) == 60 and all(torch.equal(sample.depth_codes_L, CODES[0]) for sample in lessons)
 
-    with pytest.raises(DataError, match="rehearsals and borrowed questions need depth, and no image with"):
+    with pytest.raises(DataError, match="readings and comparisons need depth, and no image with a relative"):
         drawn(recipe, codes=(torch.full((3, 16), -1),))

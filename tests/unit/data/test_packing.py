@@ -8,6 +8,7 @@ from fakes import FakeMaskCodesConfig, tiny_recipe
 from perceptio.data.packing import Packer
 from perceptio.interfaces import DepthMap, Sample, Turn
 from perceptio.model.assemble import build_model
+from perceptio.vocabulary import TokenPlan
 
 LEFT = np.zeros((16, 16), dtype=bool)
 LEFT[:, :8] = True
@@ -18,6 +19,11 @@ def sample(*turns: Turn, image: bool = True) -> Sample:
     depth = DepthMap(values_HW=RAMP, unit="metres") if image else None
     pixels = torch.rand(3, 16, 16) if image else None
     return Sample(turns=turns, image_3HW=pixels, depth=depth, depth_codes_L=torch.arange(16) % 8)
+
+
+def code_ids(plan: TokenPlan) -> range:
+    assert plan.depth is not None
+    return range(plan.depth.codes.start, plan.depth.codes.start + plan.depth.codes.size)
 
 
 SEGMENTS = Turn(
@@ -104,13 +110,20 @@ def test_pictures_without_words_come_last_and_take_no_rows() -> None:
     assert batch.block_image_S.tolist() == [0]
 
 
-def test_a_given_block_is_no_target_and_leaves_the_image_its_own_codes() -> None:
-    asked = attrs.evolve(MARKED, perceive=("depth",))
-    given = attrs.evolve(sample(asked), given_codes_L=torch.full((16,), 3))
-    model = build_model(tiny_recipe())
+def test_without_an_image_the_block_is_given_and_what_is_read_from_it_learned() -> None:
+    asked = attrs.evolve(MARKED, perceive=("depth",), readout=True)
+    plan = (model := build_model(tiny_recipe())).plan
 
-    batch = Packer(model).pack([given])
+    batch = Packer(model).pack([sample(asked, image=False)])
 
     assert batch.block_rows_SN.shape[0] == 0
-    assert int((batch.ids_T == model.plan.depth.codes.start + 3).sum()) == 16 + 2
-    assert (batch.image_codes_BL == torch.arange(16) % 8).all()
+    codes = [plan.depth.codes.start + plan.cell_of(*point) % 8 for point in MARKED.points]
+    assert [token for token in batch.text_targets_R.tolist() if token in code_ids(plan)] == codes
+
+
+def test_without_image_and_block_readings_are_given() -> None:
+    plan = (model := build_model(tiny_recipe())).plan
+
+    batch = Packer(model).pack([sample(MARKED, image=False)])
+
+    assert not any(token in code_ids(plan) for token in batch.text_targets_R.tolist())

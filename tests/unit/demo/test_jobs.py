@@ -50,7 +50,13 @@ def test_controls_differ_from_perceptio_only_in_what_makes_them_controls() -> No
         keys = {key for key in whole if whole[key] != other[key]} - {"data"}
         return keys | {f"data.{key}" for key in whole["data"] if whole["data"][key] != other["data"][key]}
 
-    assert changed("direct") == {"name", "answer_format", "data.perceive", "data.rehearsals"}
+    assert changed("direct") == {
+        "name",
+        "answer_format",
+        "data.perceive",
+        "data.readings",
+        "data.comparisons",
+    }
     assert changed("readout_without_block") == {"name", "data.perceive"}
     assert not {"vision", "vision_head", "language"} & changed("answers_only")
     trains, whole_trains = jobs["answers_only"].settings["recipe"]["train"], whole["train"]

@@ -58,7 +58,7 @@ def replayed_logits(
     writer.write_block(written.depth.codes_BL[row].tolist())
     readings = zip(turn.points, written.readout_BP[row].tolist(), strict=False)
     for letter, (point, code) in zip(writer.letters(len(turn.points)), readings, strict=False):
-        writer.write_reading(letter, point, code, supervised=True)
+        writer.write_reading(letter, point, code)
     writer.supervise(answer)
     inputs = model.language.embed(torch.tensor(writer.ids))
     inputs[writer.vision_rows] = vision.features_MD

@@ -31,7 +31,7 @@ def recipe_of(folders, **settings):
     return attrs.evolve(
         recipe,
         language=HFLanguageConfig.from_pretrained(checkpoint, lora=LoRA(rank=2), max_length=2048, **settings),
-        data=attrs.evolve(recipe.data, turns=1, rehearsals=0.0),
+        data=attrs.evolve(recipe.data, turns=1),
         train=attrs.evolve(recipe.train, steps=2, batch_size=1, save_every=2, train=TRAINED),
     )
 

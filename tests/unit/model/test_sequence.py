@@ -135,13 +135,27 @@ def test_text_after_an_image_runs_on_past_its_frame() -> None:
     assert times[3] == times[1] + 2 + 1
 
 
-def test_a_read_out_without_an_image_is_given_not_learned() -> None:
+def test_readings_may_be_given_and_not_learned() -> None:
     turn = Turn(question="q", answer="(A)", task="relative_depth", points=((0.1, 0.1),), readout=True)
     writer = SequenceWriter(plan(), Characters()).write_question(turn)
 
-    writer.write_answer(turn, [5, 6, 7, 4], image=False)
+    writer.write_answer(turn, [5, 6, 7, 4], readings_given=True)
 
+    assert plan().depth.codes.start + 5 in writer.ids
     assert writer.text_targets == [ord("("), ord("A"), ord(")"), 3]
+
+
+def test_a_reading_lies_at_the_centre_of_its_cell_and_a_mark_where_it_was_made() -> None:
+    turn = Turn(question="q", answer="(A)", task="relative_depth", points=((0.1, 0.4),), readout=True)
+    writer = SequenceWriter(plan(), Characters()).write_question(turn)
+    asked = len(writer.ids)
+    writer.write_answer(turn, [5, 6, 7, 4])
+
+    cell = plan().cells.start
+    marked, read = (row for row, token in enumerate(writer.ids) if token == cell)
+    assert marked < asked <= read
+    assert writer.positions[marked][1:] == pytest.approx((0.8, 0.2))
+    assert writer.positions[read][1:] == writer.looks[read][1:] == pytest.approx((0.5, 0.5))
 
 
 def test_a_given_block_is_not_learned_and_what_is_read_out_of_it_is() -> None:
@@ -155,7 +169,7 @@ def test_a_given_block_is_not_learned_and_what_is_read_out_of_it_is() -> None:
     )
     writer = SequenceWriter(plan(), Characters()).write_question(turn)
 
-    writer.write_answer(turn, [5, 6, 7, 4], given=True)
+    writer.write_answer(turn, [5, 6, 7, 4], block_given=True)
 
     assert writer.block_rows == writer.block_codes == []
     assert plan().depth.closing in writer.ids

@@ -47,10 +47,15 @@ def test_a_query_may_look_from_elsewhere(decoder):
     assert (hidden(decoder, inputs, places, places + 1.0) - same).abs().max() > 1e-3
 
 
-def test_axes_take_turns_among_the_frequencies():
-    rotary = RotaryPositions(head_dim=12, axes=3, base=100.0)
+def test_axes_take_turns_and_have_the_same_frequencies():
+    rotary = RotaryPositions(head_dim=12, axes=3, base=100.0, fastest=2.0)
     assert rotary.axis_F.tolist() == [0, 1, 2, 0, 1, 2]
-    assert rotary.frequency_F[0] == 1.0
+    torch.testing.assert_close(rotary.frequency_F, torch.tensor([2.0, 2.0, 2.0, 0.2, 0.2, 0.2]))
+
+
+def test_one_axis_has_the_frequencies_of_language_models():
+    rotary = RotaryPositions(head_dim=8, axes=1, base=10_000.0)
+    torch.testing.assert_close(rotary.frequency_F, torch.tensor([1.0, 0.1, 0.01, 0.001]))
 
 
 def test_the_cache_gives_what_one_pass_gives(decoder):
@@ -89,6 +94,8 @@ def test_parameter_groups_are_a_partition(decoder):
         ({"num_heads": 3, "num_kv_heads": 2}, "a multiple of num_kv_heads"),
         ({"hidden_dim": 36}, "multiple of twice num_heads"),
         ({"position_axes": 2}, "1 .time. or 3"),
+        ({"rope_fastest": 0.0}, "rope_fastest .0.0. above 0"),
+        ({"rope_base": 1.0}, "rope_base .1.0. must be above 1"),
     ],
 )
 def test_widths_that_cannot_be_are_refused(settings, message):
