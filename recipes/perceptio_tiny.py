@@ -35,7 +35,7 @@ def recipe() -> Recipe:
     """The small Perceptio."""
     return Recipe(
         name="perceptio-tiny",
-        vision=ConvVisionConfig(image_size=IMAGE, widths=(32, 64, 128)),
+        vision=ConvVisionConfig(image_size=IMAGE, widths=(32, 64, 128), dilations=(2, 4)),
         vision_head=MLPHeadConfig(),
         language=DecoderConfig(
             words=words(),
@@ -71,7 +71,7 @@ def recipe() -> Recipe:
         ),
         data=DataConfig(
             folders=(DataFolder(path="runs/demo/scenes/train"),),
-            mixture={"relative_depth": 2.0, "referring": 1.0},
+            mixture={"relative_depth": 1.0, "referring": 1.0},
             turns=6,
             max_questions=1000,
             readings=0.5,
@@ -79,7 +79,7 @@ def recipe() -> Recipe:
             pictures=1.0,
         ),
         train=TrainConfig(
-            steps=500,
+            steps=520,
             batch_size=8,
             lr=2e-3,
             muon=dict.fromkeys(MUON, 0.02),

@@ -90,7 +90,7 @@ def reading_slots(plan: TokenPlan, letter: int, point: tuple[float, float]) -> l
     """What precedes the code of a marked point in a read-out: its letter, then its cell, looking at the cell's code.
 
     Depth codes lie at the centres of cells. From the exact point, which lies between several, a model learns to copy
-    their mixture (measured: 50% of codes right where 88% were from the centre).
+    a mixture of them (measured on the small decoder after 200 steps: 66% of codes right, from the centre 88%).
     """
     cell = plan.cell_of(*point)
     place = cell_place(plan, cell)

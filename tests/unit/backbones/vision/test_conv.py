@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from perceptio.backbones.vision.conv import ConvVisionConfig
+from perceptio.backbones.vision.conv import ChannelNorm, ConvVisionConfig
 from perceptio.errors import RecipeError
 
 CONFIG = ConvVisionConfig(image_size=(16, 24), widths=(4, 6), dilations=(2,))
@@ -25,6 +25,12 @@ def test_a_feature_lies_where_its_place_says():
     distance_M = (encoder.places(16, 24) - torch.tensor([0.875, 11 / 12])).norm(dim=1)
     assert distance_M[-1] < 1e-6
     assert changed_M[distance_M < 0.3].mean() > 2 * changed_M[distance_M > 0.6].mean()
+
+
+def test_each_place_is_normalized_by_its_own_channels():
+    x_BDhw = torch.randn(2, 6, 3, 4)
+    expected = x_BDhw / x_BDhw.square().mean(1, keepdim=True).sqrt()
+    torch.testing.assert_close(ChannelNorm(6)(x_BDhw), expected)
 
 
 def test_an_image_does_not_depend_on_its_neighbors():
