@@ -22,6 +22,7 @@ def llama_twin(config: DecoderConfig, decoder: Decoder) -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     assert config.position_axes == 1, "Llama has one position axis."
+    assert config.rope_fastest == 1.0, "Llama's fastest rotation is one radian a slot."
     rows_VD = decoder.embedding.weight
     feed_forward_dim = decoder.blocks[0].down.in_features
     twin = LlamaForCausalLM(
