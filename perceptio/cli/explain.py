@@ -16,7 +16,8 @@ PHOTO = (480, 640)
 RecipeArgument = Annotated[
     str,
     typer.Argument(
-        help="A recipe file, or the name of one that comes with the library; NAME:tiny is its function tiny()."
+        help="A recipe file, or the name of one that comes with the library, such as perceptio_tiny or perceptio_8b; "
+        "NAME:tiny is its function tiny()."
     ),
 ]
 SetOption = Annotated[

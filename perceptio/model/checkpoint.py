@@ -187,4 +187,5 @@ def _read_json(folder: Path, registry: Registry) -> tuple[Any, dict[str, Any]]:
     except RecipeError as error:
         raise CheckpointError(f"{path} cannot be built here: {error}") from error
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        raise CheckpointError(f"{path} is not a checkpoint of this library ({error!r}).") from error
+        wrong = f"it has no {error}" if isinstance(error, KeyError) else f"{error}"
+        raise CheckpointError(f"{path} is not a checkpoint of this library: {wrong}.") from error

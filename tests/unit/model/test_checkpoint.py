@@ -91,7 +91,8 @@ def edit(folder, change):
         (lambda folder: (folder / "recipe.json").unlink(), "holds no checkpoint"),
         (lambda folder: (folder / "recipe.json").write_text("{"), "is not a checkpoint of this library"),
         (lambda folder: edit(folder, lambda d: d.update(format=7)), "has format 7; this version reads 1"),
-        (lambda folder: edit(folder, lambda d: d.pop("recipe")), "is not a checkpoint of this library"),
+        (lambda folder: edit(folder, lambda d: d.pop("format")), "of this library: it has no 'format'"),
+        (lambda folder: edit(folder, lambda d: d.pop("recipe")), "of this library: it has no 'recipe'"),
     ],
 )
 def test_what_is_broken_or_foreign_is_refused_in_a_sentence(saved, harm, message):
