@@ -135,7 +135,7 @@ def _write_answers(axis: Any, demo: Demo, number: int, reply: Reply, true_HW: np
         if marked is None:
             continue
         right = marked.answered == marked.expected
-        axis.text(0.02, line, NAMES[arm], fontsize=9.5)
+        axis.text(0.02, line, NAMES[arm], fontsize=8.5)
         answer = f"{marked.answered or '?'} {'✓' if right else '✗'}"
         axis.text(0.92, line, answer, fontsize=9.5, ha="right", color=GOOD if right else BAD)
         line += 0.1
