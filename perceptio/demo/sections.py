@@ -185,10 +185,11 @@ def notes(demo: Demo) -> str:
     codes = demo.recipe("perceptio")["recipe"]["codes_per_step"]
     return (
         "<h2>How to read this</h2>"
-        "<p><b>It departs from the paper in two ways</b>, named wherever a number depends on them. The answer format "
-        "is <i>readout</i>: before the letter, Perceptio reads out each marked point's letter, cell and depth code, "
-        "after the chain of thought of AURORA; the paper answers at once. And the depth codes are predicted "
-        f"{codes} at a time, where the paper predicts one.</p>"
+        "<p><b>It departs from the paper in three ways</b>, named wherever a number depends on them. The answer "
+        "format is <i>readout</i>: before the letter, Perceptio reads out each marked point's letter, cell and depth "
+        "code, after the chain of thought of AURORA; the paper answers at once. The depth codes are predicted "
+        f"{codes} at a time, where the paper predicts one. And reading a block, and comparing what was read, are "
+        "also taught apart, as text alone.</p>"
         "<p><b>The controls are not weakened.</b> All arms see the same scenes and questions for the same number of "
         "steps. <i>Direct</i> is taught the same depth maps and masks, as tasks of their own after the answers; "
         "<i>answers only</i> spends every step on questions. So a part of the difference to <i>direct</i> is "
