@@ -55,7 +55,7 @@ class ConversationSampler:
                 [self._images_with(task, d, labelled[d]) for d in range(len(datasets))],
                 f"The mixture asks for {task!r} and no folder has such a turn: {self._known()}.",
             )
-        if self.data.pictures:
+        if self.data.pictures and "depth_map" not in tasks:
             self._add_pool(
                 "depth_map",
                 [self._images_with("depth_map", d, labelled[d]) for d in range(len(datasets))],

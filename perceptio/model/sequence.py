@@ -82,8 +82,7 @@ def code_slots(plan: TokenPlan, codes: Sequence[int], first: int = 0) -> list[Sl
 
 def point_slots(plan: TokenPlan, letter: int, point: tuple[float, float]) -> list[Slot]:
     """A marked point: its letter, then its cell's location token at the exact point, looking at that point."""
-    place = point_place(plan, *point)
-    return [Slot(letter), Slot(plan.cells.start + plan.cell_of(*point), place=place, looks_at=place)]
+    return _named_cell(plan, letter, plan.cell_of(*point), point_place(plan, *point))
 
 
 def reading_slots(plan: TokenPlan, letter: int, point: tuple[float, float]) -> list[Slot]:
@@ -93,7 +92,10 @@ def reading_slots(plan: TokenPlan, letter: int, point: tuple[float, float]) -> l
     a mixture of them (measured on the small decoder after 200 steps: 66% of codes right, from the centre 88%).
     """
     cell = plan.cell_of(*point)
-    place = cell_place(plan, cell)
+    return _named_cell(plan, letter, cell, cell_place(plan, cell))
+
+
+def _named_cell(plan: TokenPlan, letter: int, cell: int, place: Place) -> list[Slot]:
     return [Slot(letter), Slot(plan.cells.start + cell, place=place, looks_at=place)]
 
 

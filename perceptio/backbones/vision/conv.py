@@ -9,6 +9,7 @@ from typing import ClassVar
 import attrs
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from perceptio.errors import RecipeError
 from perceptio.interfaces import Kind, VisionEncoder, VisionEncoderConfig, VisionFeatures, VisionSpec
@@ -20,7 +21,10 @@ class ChannelNorm(nn.RMSNorm):
 
     def forward(self, x_BDhw: Tensor) -> Tensor:
         """The normalized features."""
-        return super().forward(x_BDhw.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        x_BhwD = x_BDhw.permute(0, 2, 3, 1)
+        # Under autocast the weight is of another precision than the features, for which PyTorch has no fused kernel.
+        weight_D = self.weight.to(x_BhwD.dtype)
+        return F.rms_norm(x_BhwD, self.normalized_shape, weight_D, self.eps).permute(0, 3, 1, 2)
 
 
 class ResidualBlock(nn.Module):

@@ -66,7 +66,8 @@ def test_everything_is_written_and_the_errors_shown(tokenizer, tmp_path):
 def test_the_reconstruction_can_be_tokenized_in_turn(tokenizer, tmp_path):
     np.save(tmp_path / "ramp.npy", ramp_m())
     tokenized(tokenizer, tmp_path / "ramp.npy", tmp_path / "out")
-    tokenized(tokenizer, tmp_path / "out" / "reconstruction.png", tmp_path / "again")
+    output, written = tokenized(tokenizer, tmp_path / "out" / "reconstruction.png", tmp_path / "again")
+    assert "30x50, metres" in output and np.array(written["codes"]).shape == (4, 4)
 
 
 def test_the_same_depth_in_every_unit_has_the_same_codes(tokenizer, tmp_path):

@@ -131,27 +131,16 @@ def test_a_step_is_drawn_the_same_whenever_it_is_drawn() -> None:
     assert told(7) != told(8)
 
 
-def test_lessons_in_reading_ask_about_the_block_of_an_image_that_is_not_shown() -> None:
-    samples = drawn(recipe_with(readings=0.5), count=20)
+@pytest.mark.parametrize(("lesson", "perceived"), [("readings", ("depth",)), ("comparisons", ())])
+def test_lessons_are_marked_questions_without_an_image(lesson: str, perceived: tuple[str, ...]) -> None:
+    samples = drawn(recipe_with(**{lesson: 0.5}), count=20)
 
     lessons = [sample for sample in samples if sample.image_3HW is None]
     assert len(lessons) == 10
-    for lesson in lessons:
-        assert lesson.depth_codes_L is not None
-        assert [(turn.task, turn.perceive, turn.readout) for turn in lesson.turns] == [
-            ("relative_depth", ("depth",), True)
-        ]
-
-
-def test_lessons_in_comparing_have_neither_image_nor_block() -> None:
-    samples = drawn(recipe_with(comparisons=0.5), count=20)
-
-    lessons = [sample for sample in samples if sample.image_3HW is None]
-    assert len(lessons) == 10
-    for lesson in lessons:
-        assert lesson.depth_codes_L is not None
-        assert [(turn.task, turn.perceive, turn.readout) for turn in lesson.turns] == [
-            ("relative_depth", (), True)
+    for sample in lessons:
+        assert sample.depth_codes_L is not None
+        assert [(turn.task, turn.perceive, turn.readout) for turn in sample.turns] == [
+            ("relative_depth", perceived, True)
         ]
 
 
