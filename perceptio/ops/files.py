@@ -1,0 +1,355 @@
+"""The one way to write a file or a folder: whole, or not at all.
+
+What is written has a hidden name beside its place until it is complete and on the disk; then it takes its place in
+one rename. A folder that is there steps aside first, so that there are two renames, and `recover` puts back what a
+process killed between them left aside. A folder that cannot be renamed, because it is a mount point or the working
+folder, keeps its place, and its entries step aside instead.
+
+Whatever is written has the modes that the umask gives new files. A target that is a symbolic link is followed.
+"""
+
+import errno
+import hashlib
+import os
+import re
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+
+from perceptio.errors import PerceptioError
+
+try:
+    import fcntl
+except ImportError:  # Windows: what a killed process left stays there.
+    fcntl = None  # type: ignore[assignment]
+
+LOCK = ".lock"
+LONGEST_NAME = 255
+"""Bytes that a file's name may have on the usual file systems."""
+
+
+@contextmanager
+def new_file(path: Path | str) -> Iterator[Path]:
+    """A hidden path beside `path` to write to, which takes its place when the block ends well.
+
+    The ending of the name is kept, as some writers look at it. Folders on the way are made.
+
+    Raises:
+        OSError: The place cannot be written; what was there is unchanged.
+    """
+    place = _followed(path)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with _claimed(place, lambda new: os.close(os.open(new, os.O_CREAT | os.O_EXCL, 0o666))) as (new, mode):
+        yield new
+        new.chmod(mode)
+        _sync(new)
+        os.replace(new, place)
+    _sync(place.parent)
+
+
+@contextmanager
+def new_folder(path: Path | str) -> Iterator[Path]:
+    """An empty hidden folder to write to, which takes the place of `path` when the block ends well.
+
+    Raises:
+        OSError: The place cannot be written; what was there is unchanged.
+    """
+    place = _followed(path)
+    in_place = _stays(place)
+    beside = place / "entries" if in_place else place
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    recover(place)
+    with _claimed(beside, os.mkdir) as (new, mode):
+        yield new
+        _finish(new, mode)
+        if in_place:
+            _exchange_entries(place, new)
+        else:
+            _exchange(place, new)
+
+
+def whole(path: Path | str) -> Path:
+    """Where to read a folder from: its place, or what a process killed while it replaced it left aside."""
+    place = _followed(path)
+    return _old(place) if not place.exists() and _old(place).is_dir() else Path(path).expanduser()
+
+
+def recover(path: Path | str) -> bool:
+    """Put back what a process that was killed while it replaced a folder left aside.
+
+    Returns:
+        Whether there was something to put back.
+
+    Raises:
+        OSError: It cannot be put back.
+    """
+    place = _followed(path)
+    for beside in (place, place / "entries"):
+        _remove_if_dead(_new(beside, 1))
+    old = _old(place)
+    if old.is_dir() and not place.exists():
+        os.rename(old, place)
+        _sync(place.parent)
+        return True
+    shutil.rmtree(old, ignore_errors=True)
+    return _recover_entries(place)
+
+
+@contextmanager
+def folder_lock(folder: Path | str) -> Iterator[None]:
+    """Keep a folder for one process; the lock goes with the process, however it ends.
+
+    Raises:
+        BlockingIOError: Another process has it.
+        OSError: The folder cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise BlockingIOError(errno.EWOULDBLOCK, "another process is writing there", str(folder)) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def disk_errors(place: Path | str, error: type[PerceptioError]) -> Iterator[None]:
+    """Turn what the disk refuses under `place` into a sentence; errors about files elsewhere pass unchanged.
+
+    Raises:
+        PerceptioError: Of the given class.
+    """
+    try:
+        yield
+    except PerceptioError:
+        raise
+    except Exception as failure:
+        refused = _as_os_error(failure)
+        if refused is None or not _concerns(refused, Path(place)):
+            raise
+        raise error(
+            f"{place} could not be written ({_reason(refused)}). What was there before is unchanged."
+        ) from failure
+
+
+def check_replaceable(path: Path | str) -> None:
+    """Ask for what writing a folder needs, before the work whose result it is for.
+
+    Raises:
+        OSError: `path` is a file, or neither it nor the folder it is to be made in can be written.
+    """
+    place = _followed(path)
+    if place.exists() and not place.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "a file is there, and a folder is to be written", str(place))
+    beside = place / "entries" if _stays(place) else place
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    with _claimed(beside, os.mkdir):
+        pass
+
+
+# -- one rename, and two ------------------------------------------------------------------------------------------
+
+
+def _exchange(place: Path, new: Path) -> None:
+    old = _old(place)
+    if place.exists():
+        os.rename(place, old)
+    try:
+        os.rename(new, place)
+    except OSError:
+        if old.exists():
+            os.rename(old, place)
+        raise
+    _sync(place.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+# A folder that stays where it is passes through three states: its entries are moved into `leaving`; that becomes
+# `old`, and the new entries are moved in; that becomes `gone`, and is removed. What a process that was killed in the
+# first two left is put back.
+
+
+def _exchange_entries(place: Path, new: Path) -> None:
+    leaving, old, gone = (_aside(place, state) for state in ("leaving", "old", "gone"))
+    try:
+        leaving.mkdir()
+        for entry in _entries(place):
+            os.rename(entry, leaving / entry.name)
+        os.rename(leaving, old)
+        for entry in list(new.iterdir()):
+            os.rename(entry, place / entry.name)
+        os.rename(old, gone)
+    except OSError:
+        _recover_entries(place)
+        raise
+    _sync(place)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def _recover_entries(place: Path) -> bool:
+    leaving, old, gone = (_aside(place, state) for state in ("leaving", "old", "gone"))
+    shutil.rmtree(gone, ignore_errors=True)
+    if old.is_dir():
+        for entry in _entries(place):
+            _remove(entry)
+        os.rename(old, leaving)
+    if not leaving.is_dir():
+        return False
+    for entry in list(leaving.iterdir()):
+        os.rename(entry, place / entry.name)
+    leaving.rmdir()
+    _sync(place)
+    return True
+
+
+def _entries(place: Path) -> list[Path]:
+    """What a folder holds, but for what this module keeps in it and what a file system does."""
+    ours = re.compile(r"\.entries\.(new-\d+|leaving|old|gone)|lost\+found")
+    return [entry for entry in place.iterdir() if not ours.fullmatch(entry.name) and entry.name != LOCK]
+
+
+# -- names --------------------------------------------------------------------------------------------------------
+
+
+def _followed(path: Path | str) -> Path:
+    return Path(os.path.realpath(Path(path).expanduser()))
+
+
+def _stays(place: Path) -> bool:
+    """Whether a folder cannot be renamed, or must not be because this process works in it or below."""
+    return place.is_dir() and (os.path.ismount(place) or Path.cwd().resolve().is_relative_to(place))
+
+
+def _hidden(place: Path, state: str) -> Path:
+    """A hidden name beside a place that says whose it is; a name too long for that is hashed."""
+    name, end = place.name, f".{state}" if state else ""
+    if len(os.fsencode(name)) + len(end) + 1 > LONGEST_NAME:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
+    return place.with_name(f".{name}{end}")
+
+
+def _new(place: Path, number: int) -> Path:
+    return _hidden(place, f"new-{number}{place.suffix}")
+
+
+def _old(place: Path) -> Path:
+    return _hidden(place, "old")
+
+
+def _aside(place: Path, state: str) -> Path:
+    return _hidden(place / "entries", state)
+
+
+# -- what is left behind, modes, and the disk ---------------------------------------------------------------------
+
+
+@contextmanager
+def _claimed(place: Path, create: Callable[[Path], None]) -> Iterator[tuple[Path, int]]:
+    """A hidden name beside a place, locked for as long as its writer lives, and the mode that it was made with.
+
+    The mode has the umask in it, which can be asked for only by changing it for a moment, for all threads. What a
+    writer that was killed left under the name is removed; that of a living one is locked, and the next name is tried.
+    """
+    for number in count(1):
+        new = _new(place, number)
+        if _remove_if_dead(new):
+            with suppress(FileExistsError):  # Another writer was faster.
+                create(new)
+                break
+    descriptor, mode = _locked(new), stat.S_IMODE(new.stat().st_mode)
+    try:
+        yield new, mode
+    finally:
+        _remove(new)
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _remove_if_dead(new: Path) -> bool:
+    """Remove what a killed writer left under a name; whether the name is free now."""
+    if not os.path.lexists(new):
+        return True
+    descriptor = _locked(new)
+    if descriptor is None:
+        return False
+    _remove(new)
+    os.close(descriptor)
+    return True
+
+
+def _locked(path: Path) -> int | None:
+    """A descriptor with the lock on a file or folder; None where another process has it, or there are no locks."""
+    if fcntl is None:
+        return None
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there and can be removed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
+
+
+def _finish(new: Path, mode: int) -> None:
+    """Give everything in a folder the modes of new files, and wait until it is on the disk."""
+    for folder, _, files in os.walk(new):
+        for file in (Path(folder, name) for name in files):
+            if not file.is_symlink():
+                file.chmod(mode & 0o666)
+                _sync(file)
+        os.chmod(folder, mode)
+        _sync(Path(folder))
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):  # A file system that cannot say.
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _as_os_error(failure: Exception) -> OSError | None:
+    """The error of the disk in what a writer raised; safetensors, written in Rust, only quotes it."""
+    if isinstance(failure, OSError):
+        return failure
+    quoted = re.search(r"\(os error (\d+)\)", str(failure))
+    return OSError(int(quoted[1]), os.strerror(int(quoted[1]))) if quoted else None
+
+
+def _concerns(refused: OSError, place: Path) -> bool:
+    """Whether an error names no file, or one in `place`, beside it under a hidden name, or on the way there."""
+    if not isinstance(refused.filename, str | bytes | os.PathLike):
+        return True
+    named, place = Path(os.path.realpath(os.fsdecode(refused.filename))), _followed(place)
+    beside = named.relative_to(place.parent).parts[:1] if named.is_relative_to(place.parent) else ()
+    hidden = any(name.startswith(_hidden(place, "").name) for name in beside)
+    return hidden or named.is_relative_to(place) or place.is_relative_to(named)
+
+
+def _reason(refused: OSError) -> str:
+    if refused.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full: make room"
+    return f"{refused.strerror or refused}" + (f": {refused.filename}" if refused.filename else "")

@@ -1,0 +1,42 @@
+"""The one boundary around foreign parsers: whatever fails inside becomes one sentence of ours.
+
+Libraries that read images, arrays, weights or configurations raise whatever their authors thought of, and a list of
+exceptions to expect is never complete. So every call into a parser stands in `parsing`, and only our own errors and
+what is no failure of the file (Ctrl-C, an exit) pass through.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from perceptio.errors import PerceptioError
+
+LONGEST_REASON = 200
+"""Characters of a parser's own words that a message quotes."""
+
+
+@contextmanager
+def parsing(error: type[PerceptioError], message: str) -> Iterator[None]:
+    """Turn any failure of a foreign parser into a sentence.
+
+    Args:
+        error: What is raised.
+        message: The sentence; `{reason}` in it becomes what the parser said, on one line. Other braces stay as they
+            are, so that paths need no escaping.
+
+    Raises:
+        PerceptioError: Of the given class, when anything in the block fails; errors of this library pass unchanged.
+    """
+    try:
+        yield
+    except PerceptioError:
+        raise
+    except Exception as failure:
+        raise error(message.replace("{reason}", reason_of(failure))) from failure
+
+
+def reason_of(failure: BaseException) -> str:
+    """What an exception says, on one line and not too long; its type where it says nothing."""
+    said = " ".join(str(failure).split()).rstrip(".")
+    if not said or isinstance(failure, KeyError):
+        said = f"{type(failure).__name__} {said}".strip()
+    return said if len(said) <= LONGEST_REASON else f"{said[:LONGEST_REASON]}…"

@@ -1,0 +1,207 @@
+"""The one way to read and write JSON and files of JSON lines.
+
+Reading is bounded in size and depth and admits what JSON itself admits: no NaN, no infinity, no number beyond 64
+bits, no text that cannot be written as UTF-8. A line ends with a newline character and with nothing else. What is
+written is checked by the reader before it reaches a file.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from perceptio.errors import DataError, PerceptioError
+from perceptio.ops.files import disk_errors, new_file
+from perceptio.ops.foreign import parsing
+
+MAX_BYTES = 256 * 2**20
+"""Largest file that is read as one JSON value."""
+MAX_LINE_BYTES = 64 * 2**20
+"""Longest line of a file of JSON lines."""
+MAX_DEPTH = 64
+"""Deepest nesting of lists and objects; a recipe has about 8."""
+
+
+class InvalidJSONError(ValueError):
+    """Why a text is not JSON that can be used; the end of a sentence such as "FILE is not JSON (…)"."""
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        InvalidJSONError: It is no UTF-8, no JSON, nested deeper than `MAX_DEPTH`, or holds a number or a text that
+            JSON cannot say.
+    """
+    try:
+        if isinstance(text, bytes):
+            text = text.decode("utf-8")
+        else:
+            text.encode("utf-8")
+        value = json.loads(text, parse_constant=_constant, parse_int=_integer, parse_float=_float)
+    except InvalidJSONError:
+        raise
+    except UnicodeError as error:
+        raise InvalidJSONError(f"not UTF-8: {error}") from None
+    except RecursionError:
+        raise InvalidJSONError(f"nested deeper than {MAX_DEPTH}") from None
+    except ValueError as error:
+        raise InvalidJSONError(str(error)) from None
+    _check_depth_and_texts(value, surrogates="\\u" in text)
+    return value
+
+
+def format_json(value: Any, *, indent: int | None = None) -> str:
+    """A value as JSON text, ending with a newline, that `parse_json` reads back.
+
+    Without `indent` it is one line: every character outside ASCII is escaped, so that no reader finds another line
+    end in it.
+
+    Raises:
+        InvalidJSONError: The value holds what JSON cannot say, such as NaN or half a surrogate pair.
+    """
+    separators = (",", ":") if indent is None else None
+    try:
+        text = json.dumps(
+            value, indent=indent, separators=separators, ensure_ascii=indent is None, allow_nan=False
+        )
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InvalidJSONError(str(error)) from error
+    parse_json(text)
+    return f"{text}\n"
+
+
+def read_json(path: Path, *, error: type[PerceptioError] = DataError, remedy: str = "write it again") -> Any:
+    """The value of a JSON file.
+
+    Args:
+        path: The file.
+        error: What is raised.
+        remedy: The end of the message: what to do about a broken file.
+
+    Raises:
+        PerceptioError: Of the given class: the file is missing, larger than `MAX_BYTES`, or no such JSON.
+    """
+    with parsing(error, f"{path} cannot be read ({{reason}}): {remedy}."):
+        if not path.is_file():
+            raise error(f"{path} does not exist, or is no file: {remedy}.")
+        if (size := path.stat().st_size) > MAX_BYTES:
+            raise error(f"{path} has {size:,} bytes, and JSON is read up to {MAX_BYTES:,}: {remedy}.")
+        text = path.read_bytes()
+    try:
+        return parse_json(text)
+    except InvalidJSONError as problem:
+        raise error(f"{path} is not JSON ({problem}): {remedy}.") from problem
+
+
+def write_json(path: Path, value: Any, *, error: type[PerceptioError] = DataError) -> None:
+    """Write a value as indented JSON, whole or not at all.
+
+    Raises:
+        PerceptioError: Of the given class: the disk refuses, or the value cannot be said in JSON.
+    """
+    try:
+        text = format_json(value, indent=1)
+    except InvalidJSONError as problem:
+        raise error(f"What is to be written to {path} cannot be said in JSON ({problem}).") from problem
+    with disk_errors(path, error), new_file(path) as new:
+        new.write_text(text, encoding="utf-8")
+
+
+def read_lines(path: Path, *, error: type[PerceptioError] = DataError) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file that are not blank, with their numbers from 1, without their line ends.
+
+    Raises:
+        PerceptioError: Of the given class: the file cannot be read, or a line is longer than `MAX_LINE_BYTES`.
+    """
+    with (
+        parsing(error, f"{path} cannot be read ({{reason}}): check the path and the disk."),
+        path.open("rb") as lines,
+    ):
+        number = 0
+        while line := lines.readline(MAX_LINE_BYTES + 1):
+            number += 1
+            if len(line) > MAX_LINE_BYTES:
+                raise error(
+                    f"{path} line {number} is longer than {MAX_LINE_BYTES:,} bytes: break it up, or remove it."
+                )
+            if line.strip():
+                yield number, line.removesuffix(b"\n").removesuffix(b"\r")
+
+
+def append_line(path: Path, value: Any) -> None:
+    """Append a value to a log of JSON lines."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(format_json(value))
+
+
+def read_log(path: Path, *, error: type[PerceptioError] = DataError) -> tuple[list[Any], str | None]:
+    """The values of a log of JSON lines, and what is torn at its end.
+
+    A process that dies while it appends leaves half a line. The last line, when it is not JSON or has no line end, is
+    therefore no error; its text is returned beside the values. A missing log has no values.
+
+    Raises:
+        PerceptioError: Of the given class: the log cannot be read, or a line before the last is not JSON.
+    """
+    if not path.exists():
+        return [], None
+    values: list[Any] = []
+    torn: tuple[int, str, InvalidJSONError] | None = None
+    for number, line in read_lines(path, error=error):
+        if torn is not None:
+            raise error(f"{path} line {torn[0]} is not JSON ({torn[2]}): remove that line.")
+        try:
+            values.append(parse_json(line))
+        except InvalidJSONError as problem:
+            torn = number, line.decode("utf-8", errors="replace"), problem
+    return values, None if torn is None else torn[1]
+
+
+def rewrite_log(path: Path, values: list[Any]) -> None:
+    """Replace a log of JSON lines, whole or not at all."""
+    with new_file(path) as new:
+        new.write_text("".join(map(format_json, values)), encoding="utf-8")
+
+
+def _constant(name: str) -> float:
+    raise InvalidJSONError(f"{name} is no number of JSON")
+
+
+def _integer(digits: str) -> int:
+    value = int(digits) if len(digits) <= 20 else None
+    if value is None or not -(2**63) <= value < 2**64:
+        raise InvalidJSONError(f"the number {digits[:20]}… is beyond 64 bits")
+    return value
+
+
+def _float(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise InvalidJSONError(f"the number {digits[:20]} is beyond 64 bits")
+    return value
+
+
+def _check_depth_and_texts(value: Any, *, surrogates: bool) -> None:
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        if depth > MAX_DEPTH + 1:
+            raise InvalidJSONError(f"nested deeper than {MAX_DEPTH}")
+        inner: list[Any] = []
+        for held in level:
+            if isinstance(held, dict):
+                inner += held.values()
+                if surrogates:
+                    inner += held
+            elif isinstance(held, list):
+                inner += held
+            elif surrogates and isinstance(held, str):
+                try:
+                    held.encode("utf-8")
+                except UnicodeEncodeError:
+                    raise InvalidJSONError(
+                        f"the text {held[:40]!r} has half a surrogate pair, which is no character"
+                    ) from None
+        level = inner
