@@ -13,6 +13,7 @@ from perceptio.interfaces import (
     HeadConfig,
     LanguageBackboneConfig,
     LossConfig,
+    ModelSpecs,
     Part,
     SegmentationTokenizerConfig,
     VisionEncoderConfig,
@@ -218,6 +219,22 @@ class Recipe:
             self.depth.spec if self.depth else None,
             self.segmentation.spec if self.segmentation else None,
             self.codes_per_step if self.depth else 1,
+        )
+
+    @property
+    def specs(self) -> ModelSpecs:
+        """What losses and heads may know of the model."""
+        plan = self.plan
+        return ModelSpecs(
+            vision=self.vision.spec,
+            language=self.language.spec,
+            depth=self.depth.spec if self.depth else None,
+            depth_block=plan.depth,
+            segmentation=self.segmentation.spec if self.segmentation else None,
+            mask_codes=plan.mask_codes,
+            cells=plan.cells,
+            vocab_size=plan.size,
+            heads=tuple(self.heads),
         )
 
     def check(self) -> None:

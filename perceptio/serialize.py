@@ -121,6 +121,8 @@ def _config(document: Any, target: type[attrs.AttrsInstance], registry: Registry
         if not issubclass(found, target):
             raise RecipeError(f"{where} is the component {full}; it must be a {target.__name__}.")
         target = found
+    for key in getattr(target, "retired", {}):
+        settings.pop(key, None)
     attrs.resolve_types(target)
     fields = attrs.fields_dict(target)
     for key in settings:

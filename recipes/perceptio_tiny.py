@@ -65,7 +65,7 @@ def recipe() -> Recipe:
             Weighted(loss=DepthTokenConfig(), weight=1.0),
             Weighted(loss=DepthCountConfig(), weight=0.2),
             Weighted(loss=DepthReconstructionConfig(), weight=8.0),
-            Weighted(loss=CellCodesConfig(grid=GRID), weight=2.0),
+            Weighted(loss=CellCodesConfig(), weight=2.0),
             Weighted(loss=MaskBCEConfig(sampling=EVERY_CELL), weight=16.0),
             Weighted(loss=DiceConfig(sampling=EVERY_CELL), weight=6.0),
         ),

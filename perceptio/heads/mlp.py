@@ -5,7 +5,7 @@ from typing import ClassVar
 import attrs
 from torch import Tensor, nn
 
-from perceptio.interfaces import Head, HeadConfig, Kind
+from perceptio.interfaces import Head, HeadConfig, Kind, ModelSpecs
 from perceptio.ops.hub import resolve
 from perceptio.ops.internvl_layout import projector
 from perceptio.ops.weights import load_tensors
@@ -35,11 +35,11 @@ class MLPHeadConfig(HeadConfig):
 
     name: ClassVar[str] = "mlp"
     kind: ClassVar[Kind] = Kind.HEAD
-    interface: ClassVar[tuple[int, int]] = (1, 0)
+    interface: ClassVar[tuple[int, int]] = (2, 0)
 
     weights: str | None = attrs.field(default=None, metadata={"fingerprint": False})
 
-    def build(self, in_dim: int, out_dim: int) -> MLPHead:
+    def build(self, in_dim: int, out_dim: int, model: ModelSpecs) -> MLPHead:
         """See `HeadConfig.build`."""
         return MLPHead(in_dim, out_dim)
 

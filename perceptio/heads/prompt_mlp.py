@@ -5,7 +5,7 @@ from typing import ClassVar
 import attrs
 from torch import Tensor, nn
 
-from perceptio.interfaces import Head, HeadConfig, Kind
+from perceptio.interfaces import Head, HeadConfig, Kind, ModelSpecs
 
 
 class PromptMLP(Head):
@@ -26,8 +26,8 @@ class PromptMLPConfig(HeadConfig):
 
     name: ClassVar[str] = "prompt_mlp"
     kind: ClassVar[Kind] = Kind.HEAD
-    interface: ClassVar[tuple[int, int]] = (1, 0)
+    interface: ClassVar[tuple[int, int]] = (2, 0)
 
-    def build(self, in_dim: int, out_dim: int) -> PromptMLP:
+    def build(self, in_dim: int, out_dim: int, model: ModelSpecs) -> PromptMLP:
         """See `HeadConfig.build`."""
         return PromptMLP(in_dim, out_dim)

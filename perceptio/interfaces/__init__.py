@@ -30,6 +30,7 @@ from perceptio.interfaces.language import (
     text_positions,
 )
 from perceptio.interfaces.loss import Loss, LossConfig, LossValue
+from perceptio.interfaces.model_specs import ModelSpecs
 from perceptio.interfaces.records import (
     Batch,
     DepthMap,
@@ -73,6 +74,7 @@ __all__ = [
     "MaskCodes",
     "MaskPrediction",
     "MergeableAdapters",
+    "ModelSpecs",
     "Part",
     "PerceptionOutput",
     "Sample",

@@ -1,5 +1,6 @@
 """What every pluggable part has in common: a frozen config that says what it will be and builds it."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from itertools import chain
 from typing import ClassVar
@@ -8,7 +9,7 @@ import attrs
 import torch
 from torch import nn
 
-INTERFACE_VERSION = (1, 0)
+INTERFACE_VERSION = (2, 0)
 """Version of the interfaces in this package: (major, minor). A plugin states the one it was written for."""
 
 
@@ -35,6 +36,8 @@ class ComponentConfig:
     name: ClassVar[str]
     kind: ClassVar[Kind]
     interface: ClassVar[tuple[int, int]]
+    retired: ClassVar[Mapping[str, str]] = {}
+    """Settings that earlier versions wrote, and why there are none any more: documents that have them are read."""
 
     def load_weights(self, module: nn.Module) -> bool:
         """Fill a built module with trained weights.

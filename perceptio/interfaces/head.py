@@ -6,6 +6,7 @@ import attrs
 from torch import Tensor, nn
 
 from perceptio.interfaces.component import ComponentConfig
+from perceptio.interfaces.model_specs import ModelSpecs
 
 
 class Head(nn.Module, ABC):
@@ -21,5 +22,5 @@ class HeadConfig(ComponentConfig, ABC):
     """Config of a head; its widths are derived from the parts it joins."""
 
     @abstractmethod
-    def build(self, in_dim: int, out_dim: int) -> Head:
-        """The head between these widths, with random weights."""
+    def build(self, in_dim: int, out_dim: int, model: ModelSpecs) -> Head:
+        """The head between these widths, with random weights, in a model of these specs."""

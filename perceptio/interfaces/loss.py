@@ -8,7 +8,8 @@ import attrs
 from torch import Tensor, nn
 
 from perceptio.interfaces.component import ComponentConfig
-from perceptio.interfaces.records import Batch, PerceptionOutput, TokenBlock
+from perceptio.interfaces.model_specs import ModelSpecs
+from perceptio.interfaces.records import Batch, PerceptionOutput
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -48,5 +49,9 @@ class LossConfig(ComponentConfig, ABC):
     needs: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
-    def build(self, depth_block: TokenBlock | None) -> Loss:
-        """The loss; `depth_block` holds the ids of the depth tokens, None in a recipe without depth."""
+    def build(self, model: ModelSpecs) -> Loss:
+        """The loss for a model of these specs. A recipe is checked by building its losses.
+
+        Raises:
+            RecipeError: The loss makes no sense in such a model; the sentence says what it wants.
+        """

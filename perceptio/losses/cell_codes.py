@@ -3,6 +3,7 @@
 Shapes: B images, M vision features of all images, L = rows * columns cells of the depth grid, K codebook size.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import attrs
@@ -17,11 +18,10 @@ from perceptio.interfaces import (
     Loss,
     LossConfig,
     LossValue,
+    ModelSpecs,
     PerceptionOutput,
-    TokenBlock,
     VisionFeatures,
 )
-from perceptio.losses.depth_tokens import require_block
 
 
 class CellCodes(Loss):
@@ -45,11 +45,6 @@ class CellCodes(Loss):
 
     def forward(self, output: PerceptionOutput, batch: Batch) -> LossValue:
         """See `Loss.forward`."""
-        if "cell_codes" not in output.heads:
-            raise RecipeError(
-                f"The loss cell_codes reads the head named 'cell_codes', and the recipe's heads are "
-                f'{sorted(output.heads)}; add heads={{"cell_codes": ...}} to the recipe or leave the loss out.'
-            )
         assert output.vision is not None
         logits_BLK = output.heads["cell_codes"].float()[self.nearest_features(output.vision)]
         codes_BL = batch.image_codes_BL
@@ -70,29 +65,18 @@ class CellCodes(Loss):
 
 @attrs.frozen(kw_only=True)
 class CellCodesConfig(LossConfig):
-    """The depth code of each cell from its visual feature, through the recipe's head named `cell_codes`.
-
-    Attributes:
-        grid: Rows and columns of the depth tokenizer's grid.
-    """
+    """The depth code of each cell from its visual feature, through the recipe's head named `cell_codes`."""
 
     name: ClassVar[str] = "cell_codes"
     kind: ClassVar[Kind] = Kind.LOSS
-    interface: ClassVar[tuple[int, int]] = (1, 0)
+    interface: ClassVar[tuple[int, int]] = (2, 0)
     needs: ClassVar[tuple[str, ...]] = ("depth",)
+    retired: ClassVar[Mapping[str, str]] = {"grid": "it is the depth tokenizer's"}
 
-    grid: tuple[int, int] = (10, 10)
-
-    def build(self, depth_block: TokenBlock | None) -> CellCodes:
-        """See `LossConfig.build`.
-
-        Raises:
-            RecipeError: The grid has another number of cells than a depth map has codes.
-        """
-        block = require_block(depth_block, self.name)
-        if self.grid[0] * self.grid[1] != block.length:
+    def build(self, model: ModelSpecs) -> CellCodes:
+        """See `LossConfig.build`."""
+        if model.depth is None:
             raise RecipeError(
-                f"cell_codes: the grid {self.grid} has {self.grid[0] * self.grid[1]} cells, and the depth tokenizer "
-                f"writes {block.length} codes; give its grid."
+                "The loss cell_codes needs a depth tokenizer, and there is none; add one or leave it out."
             )
-        return CellCodes(self.grid)
+        return CellCodes(model.depth.grid)

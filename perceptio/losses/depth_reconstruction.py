@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from perceptio.errors import RecipeError
-from perceptio.interfaces import Batch, Kind, Loss, LossConfig, LossValue, PerceptionOutput, TokenBlock
+from perceptio.interfaces import Batch, Kind, Loss, LossConfig, LossValue, ModelSpecs, PerceptionOutput
+from perceptio.losses.depth_tokens import depth_block_of
 
 
 class DepthReconstructionLoss(Loss):
@@ -75,7 +76,7 @@ class DepthReconstructionConfig(LossConfig):
 
     name: ClassVar[str] = "depth_reconstruction"
     kind: ClassVar[Kind] = Kind.LOSS
-    interface: ClassVar[tuple[int, int]] = (1, 0)
+    interface: ClassVar[tuple[int, int]] = (2, 0)
     needs: ClassVar[tuple[str, ...]] = ("depth",)
 
     beta: float = 0.05
@@ -87,6 +88,7 @@ class DepthReconstructionConfig(LossConfig):
                 f"depth_reconstruction: beta {self.beta} and slope_weight {self.slope_weight} must not be below 0."
             )
 
-    def build(self, depth_block: TokenBlock | None) -> DepthReconstructionLoss:
+    def build(self, model: ModelSpecs) -> DepthReconstructionLoss:
         """See `LossConfig.build`."""
+        depth_block_of(model, self.name)
         return DepthReconstructionLoss(self.beta, self.slope_weight)

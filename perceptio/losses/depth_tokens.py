@@ -21,6 +21,7 @@ from perceptio.interfaces import (
     Loss,
     LossConfig,
     LossValue,
+    ModelSpecs,
     PerceptionOutput,
     TokenBlock,
     TokenSpan,
@@ -134,17 +135,17 @@ class ExpectedCount(DepthTokenLoss):
         )
 
 
-def require_block(depth_block: TokenBlock | None, name: str) -> TokenBlock:
-    """The block, or a sentence for whoever builds a depth loss without depth.
+def depth_block_of(model: ModelSpecs, name: str) -> TokenBlock:
+    """The block that the loss `name` is about.
 
     Raises:
-        RecipeError: There is none.
+        RecipeError: The model has no depth tokenizer.
     """
-    if depth_block is None:
+    if model.depth_block is None:
         raise RecipeError(
             f"The loss {name} needs a depth tokenizer, and there is none; add one or leave it out."
         )
-    return depth_block
+    return model.depth_block
 
 
 @attrs.frozen(kw_only=True)
@@ -153,12 +154,12 @@ class DepthMarkerConfig(LossConfig):
 
     name: ClassVar[str] = "depth_marker"
     kind: ClassVar[Kind] = Kind.LOSS
-    interface: ClassVar[tuple[int, int]] = (1, 0)
+    interface: ClassVar[tuple[int, int]] = (2, 0)
     needs: ClassVar[tuple[str, ...]] = ("depth",)
 
-    def build(self, depth_block: TokenBlock | None) -> DepthMarker:
+    def build(self, model: ModelSpecs) -> DepthMarker:
         """See `LossConfig.build`."""
-        return DepthMarker(require_block(depth_block, self.name))
+        return DepthMarker(depth_block_of(model, self.name))
 
 
 @attrs.frozen(kw_only=True)
@@ -171,7 +172,7 @@ class DepthTokenConfig(LossConfig):
 
     name: ClassVar[str] = "depth_token"
     kind: ClassVar[Kind] = Kind.LOSS
-    interface: ClassVar[tuple[int, int]] = (1, 0)
+    interface: ClassVar[tuple[int, int]] = (2, 0)
     needs: ClassVar[tuple[str, ...]] = ("depth",)
 
     label_smoothing: float = 0.0
@@ -182,9 +183,9 @@ class DepthTokenConfig(LossConfig):
                 f"depth_token: label_smoothing is {self.label_smoothing}; choose one in [0, 1)."
             )
 
-    def build(self, depth_block: TokenBlock | None) -> DepthToken:
+    def build(self, model: ModelSpecs) -> DepthToken:
         """See `LossConfig.build`."""
-        return DepthToken(require_block(depth_block, self.name), self.label_smoothing)
+        return DepthToken(depth_block_of(model, self.name), self.label_smoothing)
 
 
 @attrs.frozen(kw_only=True)
@@ -193,12 +194,12 @@ class DepthCountConfig(LossConfig):
 
     name: ClassVar[str] = "depth_count"
     kind: ClassVar[Kind] = Kind.LOSS
-    interface: ClassVar[tuple[int, int]] = (1, 0)
+    interface: ClassVar[tuple[int, int]] = (2, 0)
     needs: ClassVar[tuple[str, ...]] = ("depth",)
 
-    def build(self, depth_block: TokenBlock | None) -> DepthCount:
+    def build(self, model: ModelSpecs) -> DepthCount:
         """See `LossConfig.build`."""
-        return DepthCount(require_block(depth_block, self.name))
+        return DepthCount(depth_block_of(model, self.name))
 
 
 @attrs.frozen(kw_only=True)
@@ -207,17 +208,17 @@ class ExpectedCountConfig(LossConfig):
 
     name: ClassVar[str] = "expected_count"
     kind: ClassVar[Kind] = Kind.LOSS
-    interface: ClassVar[tuple[int, int]] = (1, 0)
+    interface: ClassVar[tuple[int, int]] = (2, 0)
     needs: ClassVar[tuple[str, ...]] = ("depth",)
 
-    def build(self, depth_block: TokenBlock | None) -> ExpectedCount:
+    def build(self, model: ModelSpecs) -> ExpectedCount:
         """See `LossConfig.build`.
 
         Raises:
             RecipeError: Several codes are predicted per step: whether one more follows is then not decided place by
                 place, and the sum is no expectation of the length.
         """
-        block = require_block(depth_block, self.name)
+        block = depth_block_of(model, self.name)
         if block.per_step > 1:
             raise RecipeError(
                 f"expected_count describes blocks written one code per step, and this recipe writes "

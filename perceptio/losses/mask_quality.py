@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from perceptio.errors import RecipeError
-from perceptio.interfaces import Batch, Kind, Loss, LossConfig, LossValue, PerceptionOutput, TokenBlock
+from perceptio.interfaces import Batch, Kind, Loss, LossConfig, LossValue, ModelSpecs, PerceptionOutput
+from perceptio.losses.masks import require_mask_logits
 
 
 class MaskQuality(Loss):
@@ -62,9 +63,10 @@ class MaskQualityConfig(LossConfig):
 
     name: ClassVar[str] = "mask_quality"
     kind: ClassVar[Kind] = Kind.LOSS
-    interface: ClassVar[tuple[int, int]] = (1, 0)
+    interface: ClassVar[tuple[int, int]] = (2, 0)
     needs: ClassVar[tuple[str, ...]] = ("segmentation",)
 
-    def build(self, depth_block: TokenBlock | None) -> MaskQuality:
+    def build(self, model: ModelSpecs) -> MaskQuality:
         """See `LossConfig.build`."""
+        require_mask_logits(model, self.name)
         return MaskQuality()

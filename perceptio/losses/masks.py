@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from perceptio.errors import RecipeError
-from perceptio.interfaces import Batch, Kind, Loss, LossConfig, LossValue, PerceptionOutput, TokenBlock
+from perceptio.interfaces import Batch, Kind, Loss, LossConfig, LossValue, ModelSpecs, PerceptionOutput
 from perceptio.ops.point_sample import sample_points, uncertain_points
 
 
@@ -67,11 +67,7 @@ class MaskLoss(Loss):
         return batch.masks_NHW.shape[0]
 
     def _compare(self, output: PerceptionOutput, batch: Batch) -> tuple[Tensor, Tensor]:
-        if output.masks is None:
-            raise RecipeError(
-                "Mask losses compare mask logits, and this model's segmentation tokenizer writes mask codes, which "
-                "next_token trains; leave mask_bce and dice out."
-            )
+        assert output.masks is not None
         return self.sampling.compare(output.masks.logits_Nhw, batch.masks_NHW)
 
 
@@ -102,6 +98,23 @@ class Dice(MaskLoss):
         return LossValue(total=total, count=self.count(batch), metrics={"mask_iou": iou_N.sum()})
 
 
+def require_mask_logits(model: ModelSpecs, name: str) -> None:
+    """Refuse a model that has no mask logits for the loss `name` to compare.
+
+    Raises:
+        RecipeError: There is no segmentation tokenizer, or it writes mask codes.
+    """
+    if model.segmentation is None:
+        raise RecipeError(
+            f"The loss {name} needs a segmentation tokenizer, and there is none; add one or leave it out."
+        )
+    if model.segmentation.codes is not None:
+        raise RecipeError(
+            f"The loss {name} compares mask logits, and the segmentation tokenizer writes mask codes, which "
+            "next_token trains; leave it out."
+        )
+
+
 @attrs.frozen(kw_only=True)
 class MaskBCEConfig(LossConfig):
     """Binary cross-entropy of masks; Sa2VA weighs it 2.0.
@@ -112,13 +125,14 @@ class MaskBCEConfig(LossConfig):
 
     name: ClassVar[str] = "mask_bce"
     kind: ClassVar[Kind] = Kind.LOSS
-    interface: ClassVar[tuple[int, int]] = (1, 0)
+    interface: ClassVar[tuple[int, int]] = (2, 0)
     needs: ClassVar[tuple[str, ...]] = ("segmentation",)
 
     sampling: PointSampling = PointSampling()
 
-    def build(self, depth_block: TokenBlock | None) -> MaskBCE:
+    def build(self, model: ModelSpecs) -> MaskBCE:
         """See `LossConfig.build`."""
+        require_mask_logits(model, self.name)
         return MaskBCE(self.sampling)
 
 
@@ -132,11 +146,12 @@ class DiceConfig(LossConfig):
 
     name: ClassVar[str] = "dice"
     kind: ClassVar[Kind] = Kind.LOSS
-    interface: ClassVar[tuple[int, int]] = (1, 0)
+    interface: ClassVar[tuple[int, int]] = (2, 0)
     needs: ClassVar[tuple[str, ...]] = ("segmentation",)
 
     sampling: PointSampling = PointSampling()
 
-    def build(self, depth_block: TokenBlock | None) -> Dice:
+    def build(self, model: ModelSpecs) -> Dice:
         """See `LossConfig.build`."""
+        require_mask_logits(model, self.name)
         return Dice(self.sampling)

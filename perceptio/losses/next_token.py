@@ -8,7 +8,7 @@ from typing import ClassVar
 import attrs
 from torch.nn import functional as F
 
-from perceptio.interfaces import Batch, Kind, Loss, LossConfig, LossValue, PerceptionOutput, TokenBlock
+from perceptio.interfaces import Batch, Kind, Loss, LossConfig, LossValue, ModelSpecs, PerceptionOutput
 
 
 class NextToken(Loss):
@@ -37,8 +37,8 @@ class NextTokenConfig(LossConfig):
 
     name: ClassVar[str] = "next_token"
     kind: ClassVar[Kind] = Kind.LOSS
-    interface: ClassVar[tuple[int, int]] = (1, 0)
+    interface: ClassVar[tuple[int, int]] = (2, 0)
 
-    def build(self, depth_block: TokenBlock | None) -> NextToken:
+    def build(self, model: ModelSpecs) -> NextToken:
         """See `LossConfig.build`."""
         return NextToken()

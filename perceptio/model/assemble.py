@@ -59,14 +59,14 @@ def _assembled(recipe: Recipe, reading: Collection[str]) -> PerceptionModel:
     vision = recipe.vision.build()
     language = recipe.language.build()
     width = recipe.language.spec.hidden_dim
-    vision_head = recipe.vision_head.build(recipe.vision.spec.feature_dim, width)
+    vision_head = recipe.vision_head.build(recipe.vision.spec.feature_dim, width, recipe.specs)
     depth = recipe.depth.build() if recipe.depth else None
     segmentation = recipe.segmentation.build() if recipe.segmentation else None
     prompt_head = None
     if recipe.segmentation and recipe.prompt_head and recipe.prompts_with_hidden_states:
-        prompt_head = recipe.prompt_head.build(width, recipe.segmentation.spec.prompt_dim)
+        prompt_head = recipe.prompt_head.build(width, recipe.segmentation.spec.prompt_dim, recipe.specs)
     codes = recipe.depth.spec.codebook_size if recipe.depth else 0
-    heads = {name: config.build(width, codes) for name, config in recipe.heads.items()}
+    heads = {name: config.build(width, codes, recipe.specs) for name, config in recipe.heads.items()}
     parts: dict[str, nn.Module | None] = {
         "vision": vision,
         "vision_head": vision_head,

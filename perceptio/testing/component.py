@@ -6,9 +6,36 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from perceptio.interfaces import INTERFACE_VERSION, ComponentConfig, Kind
+from perceptio.interfaces import (
+    INTERFACE_VERSION,
+    ComponentConfig,
+    DepthConvention,
+    DepthSpec,
+    Kind,
+    LanguageSpec,
+    ModelSpecs,
+    SegmentationSpec,
+    TokenBlock,
+    TokenSpan,
+    VisionSpec,
+)
 from perceptio.registry import Registry
 from perceptio.serialize import from_json, to_json
+
+BLOCK = TokenBlock(opening=20, closing=21, codes=TokenSpan(start=22, size=8), length=4)
+PIXELS = 16
+MODEL = ModelSpecs(
+    vision=VisionSpec(feature_dim=6, image_size=(PIXELS, PIXELS)),
+    language=LanguageSpec(vocab_size=19, hidden_dim=6, position_axes=1),
+    depth=DepthSpec(codebook_size=8, grid=(2, 2), image_size=(PIXELS, PIXELS), convention=DepthConvention()),
+    depth_block=BLOCK,
+    segmentation=SegmentationSpec(
+        prompt_dim=6, image_size=(PIXELS, PIXELS), mask_size=(PIXELS // 2, PIXELS // 2)
+    ),
+    cells=TokenSpan(start=30, size=4),
+    vocab_size=34,
+)
+"""The small model in which losses and heads are tested: four depth codes out of eight, and masks."""
 
 
 class ComponentConformance:

@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 
 from perceptio.interfaces import Head, HeadConfig, Kind
-from perceptio.testing.component import ComponentConformance, assert_near, seeded
+from perceptio.testing.component import MODEL, ComponentConformance, assert_near, seeded
 
 
 class HeadConformance(ComponentConformance):
@@ -16,7 +16,7 @@ class HeadConformance(ComponentConformance):
 
     def fresh(self) -> Head:
         """A head of 12 numbers to 5."""
-        return self.config.build(12, 5)
+        return self.config.build(12, 5, MODEL)
 
     def test_it_maps_vectors_of_any_arrangement(self) -> None:
         """(..., 12) -> (..., 5), each vector on its own; none at all is legal."""

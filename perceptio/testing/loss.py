@@ -18,16 +18,14 @@ from perceptio.interfaces import (
     LossConfig,
     LossValue,
     MaskPrediction,
+    ModelSpecs,
     PerceptionOutput,
-    TokenBlock,
-    TokenSpan,
     VisionFeatures,
 )
-from perceptio.testing.component import ComponentConformance, seeded
+from perceptio.testing.component import BLOCK, MODEL, PIXELS, ComponentConformance, seeded
 
-BLOCK = TokenBlock(opening=20, closing=21, codes=TokenSpan(start=22, size=8), length=4)
-VOCABULARY = 30
-OBJECTS, BLOCKS, TEXTS, IMAGES, PIXELS, CANDIDATES = 3, 2, 5, 2, 16, 3
+VOCABULARY = MODEL.vocab_size
+OBJECTS, BLOCKS, TEXTS, IMAGES, CANDIDATES = 3, 2, 5, 2, 3
 
 
 def masks_of(leaves: Mapping[str, Tensor]) -> MaskPrediction:
@@ -45,18 +43,16 @@ class LossConformance(ComponentConformance):
     """Set `config`. Its loss is given a made-up batch with text, two depth blocks and three objects.
 
     Attributes:
-        heads: Shapes of the outputs of the named heads that the loss reads, per vision feature; by default every head
-            gives logits over the codes.
-        grid: Rows and columns of the codes and of the vision features.
+        model: What the loss is told of the model; by default it has text, depth and masks.
     """
 
     config: ClassVar[LossConfig]
     kind = Kind.LOSS
-    grid: ClassVar[tuple[int, int]] = (2, 2)
+    model: ClassVar[ModelSpecs] = MODEL
 
     def fresh(self) -> Loss:
         """The loss for a block of four codes out of eight."""
-        return self.config.build(BLOCK)
+        return self.config.build(self.model)
 
     def batch(self, *, empty: bool = False) -> Batch:
         """Targets; `empty` has no item of any kind."""
@@ -108,7 +104,8 @@ class LossConformance(ComponentConformance):
             for name in self.fresh().reads
             if name.startswith("heads.")
         }
-        h, w = self.grid
+        assert self.model.depth is not None
+        h, w = self.model.depth.grid
         places_M2 = torch.cartesian_prod((torch.arange(h) + 0.5) / h, (torch.arange(w) + 0.5) / w).repeat(
             IMAGES, 1
         )

@@ -30,7 +30,7 @@ class Objective(nn.Module):
         names = [weighted.loss.name for weighted in recipe.losses]
         self.terms = nn.ModuleDict(
             {
-                name: weighted.loss.build(recipe.plan.depth)
+                name: weighted.loss.build(recipe.specs)
                 for name, weighted in zip(names, recipe.losses, strict=True)
             }
         )

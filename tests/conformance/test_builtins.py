@@ -113,7 +113,7 @@ SUITES = {
     "mask_bce": (LossConformance, MaskBCEConfig(sampling=UNIFORM)),
     "dice": (LossConformance, DiceConfig(sampling=UNIFORM)),
     "mask_quality": (LossConformance, MaskQualityConfig()),
-    "cell_codes": (LossConformance, CellCodesConfig(grid=(2, 2))),
+    "cell_codes": (LossConformance, CellCodesConfig()),
 }
 for _name, (_suite, _config) in SUITES.items():
     globals()[f"Test_{_name}"] = type(f"Test_{_name}", (_suite,), {"config": _config})

@@ -77,7 +77,7 @@ class FakeDepthConfig(DepthTokenizerConfig):
 
     name: ClassVar[str] = "fake_levels"
     kind: ClassVar[Kind] = Kind.DEPTH
-    interface: ClassVar[tuple[int, int]] = (1, 0)
+    interface: ClassVar[tuple[int, int]] = (2, 0)
 
     codebook_size: int = 8
     grid: tuple[int, int] = (4, 4)
@@ -131,7 +131,7 @@ class FakeMultiMapConfig(SegmentationTokenizerConfig):
 
     name: ClassVar[str] = "fake_multi_map"
     kind: ClassVar[Kind] = Kind.SEGMENTATION
-    interface: ClassVar[tuple[int, int]] = (1, 0)
+    interface: ClassVar[tuple[int, int]] = (2, 0)
 
     special_tokens: tuple[str, ...] = ("[SEG]",)
 
@@ -175,7 +175,7 @@ class FakeMaskCodesConfig(SegmentationTokenizerConfig):
 
     name: ClassVar[str] = "fake_mask_codes"
     kind: ClassVar[Kind] = Kind.SEGMENTATION
-    interface: ClassVar[tuple[int, int]] = (1, 0)
+    interface: ClassVar[tuple[int, int]] = (2, 0)
 
     @property
     def spec(self) -> SegmentationSpec:

@@ -58,7 +58,7 @@ class PretrainedVisionConfig(VisionEncoderConfig):
 
     name: ClassVar[str] = "pretrained"
     kind: ClassVar[Kind] = Kind.VISION
-    interface: ClassVar[tuple[int, int]] = (1, 0)
+    interface: ClassVar[tuple[int, int]] = (2, 0)
 
     weights: str | None = attrs.field(default=None, metadata={"fingerprint": False})
 
@@ -146,7 +146,7 @@ class AdaptedLanguageConfig(LanguageBackboneConfig):
 
     name: ClassVar[str] = "adapted"
     kind: ClassVar[Kind] = Kind.LANGUAGE
-    interface: ClassVar[tuple[int, int]] = (1, 0)
+    interface: ClassVar[tuple[int, int]] = (2, 0)
 
     lora: int | None = 2
     weights: str | None = attrs.field(default=None, metadata={"fingerprint": False})

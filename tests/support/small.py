@@ -42,7 +42,7 @@ def small_recipe(folder: Path | None = None, **changes: Any) -> Recipe:
         segmentation=PixelFeaturesConfig(image_size=(16, 16)),
         heads={"cell_codes": MLPHeadConfig()},
         codes_per_step=4,
-        losses=(*base.losses, Weighted(loss=CellCodesConfig(grid=(4, 4)), weight=0.5)),
+        losses=(*base.losses, Weighted(loss=CellCodesConfig(), weight=0.5)),
         data=DataConfig(
             folders=() if folder is None else (DataFolder(path=str(folder)),),
             readings=0.5,

@@ -90,3 +90,10 @@ def test_a_recipe_with_a_part_missing_says_which():
     del document["language"]
     with pytest.raises(RecipeError, match="is incomplete.*language"):
         from_json(document)
+
+
+def test_a_setting_that_is_gone_is_read_over():
+    document = to_json(small_recipe())
+    (cells,) = (held["loss"] for held in document["losses"] if held["loss"]["component"] == "loss:cell_codes")
+    cells["grid"] = [10, 10]
+    assert from_json(document) == small_recipe()

@@ -54,7 +54,7 @@ class BinsDepthConfig(DepthTokenizerConfig):
 
     name: ClassVar[str] = "bins"
     kind: ClassVar[Kind] = Kind.DEPTH
-    interface: ClassVar[tuple[int, int]] = (1, 0)
+    interface: ClassVar[tuple[int, int]] = (2, 0)
 
     bins: int = 64
     grid: tuple[int, int] = (10, 10)

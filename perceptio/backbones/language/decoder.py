@@ -200,7 +200,7 @@ class DecoderConfig(LanguageBackboneConfig):
 
     name: ClassVar[str] = "decoder"
     kind: ClassVar[Kind] = Kind.LANGUAGE
-    interface: ClassVar[tuple[int, int]] = (1, 0)
+    interface: ClassVar[tuple[int, int]] = (2, 0)
 
     words: tuple[str, ...] = ()
     hidden_dim: int = 128

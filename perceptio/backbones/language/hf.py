@@ -306,7 +306,7 @@ class HFLanguageConfig(LanguageBackboneConfig):
 
     name: ClassVar[str] = "hf"
     kind: ClassVar[Kind] = Kind.LANGUAGE
-    interface: ClassVar[tuple[int, int]] = (1, 0)
+    interface: ClassVar[tuple[int, int]] = (2, 0)
 
     model: str
     text_vocab_size: int

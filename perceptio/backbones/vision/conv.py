@@ -86,7 +86,7 @@ class ConvVisionConfig(VisionEncoderConfig):
 
     name: ClassVar[str] = "conv"
     kind: ClassVar[Kind] = Kind.VISION
-    interface: ClassVar[tuple[int, int]] = (1, 0)
+    interface: ClassVar[tuple[int, int]] = (2, 0)
 
     image_size: tuple[int, int] = (80, 80)
     widths: tuple[int, ...] = (24, 48, 96)

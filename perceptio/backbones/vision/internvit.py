@@ -149,7 +149,7 @@ class InternViTConfig(VisionEncoderConfig):
 
     name: ClassVar[str] = "internvit"
     kind: ClassVar[Kind] = Kind.VISION
-    interface: ClassVar[tuple[int, int]] = (1, 0)
+    interface: ClassVar[tuple[int, int]] = (2, 0)
 
     hidden_dim: int = 1024
     num_layers: int = 24

@@ -124,7 +124,7 @@ class OpenCLIPConfig(VisionEncoderConfig):
 
     name: ClassVar[str] = "open_clip"
     kind: ClassVar[Kind] = Kind.VISION
-    interface: ClassVar[tuple[int, int]] = (1, 0)
+    interface: ClassVar[tuple[int, int]] = (2, 0)
 
     model: str = "ViT-B-16"
     tag: str | None = None

@@ -90,7 +90,7 @@ class FSQDepthConfig(AutoencoderDepthConfig):
 
     name: ClassVar[str] = "fsq"
     kind: ClassVar[Kind] = Kind.DEPTH
-    interface: ClassVar[tuple[int, int]] = (1, 0)
+    interface: ClassVar[tuple[int, int]] = (2, 0)
 
     levels: tuple[int, ...] = (8, 4, 4)
 

@@ -90,7 +90,7 @@ class VQVAEDepthConfig(AutoencoderDepthConfig):
 
     name: ClassVar[str] = "vqvae"
     kind: ClassVar[Kind] = Kind.DEPTH
-    interface: ClassVar[tuple[int, int]] = (1, 0)
+    interface: ClassVar[tuple[int, int]] = (2, 0)
 
     codebook_size: int = 128
     decay: float = 0.99

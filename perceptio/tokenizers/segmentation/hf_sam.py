@@ -100,7 +100,7 @@ class HFSAMSegmentationConfig(SharedSAM2Config):
 
     name: ClassVar[str] = "hf_sam"
     kind: ClassVar[Kind] = Kind.SEGMENTATION
-    interface: ClassVar[tuple[int, int]] = (1, 0)
+    interface: ClassVar[tuple[int, int]] = (2, 0)
 
     model: str
 

@@ -106,7 +106,7 @@ class PixelFeaturesConfig(SegmentationTokenizerConfig):
 
     name: ClassVar[str] = "pixel_features"
     kind: ClassVar[Kind] = Kind.SEGMENTATION
-    interface: ClassVar[tuple[int, int]] = (1, 0)
+    interface: ClassVar[tuple[int, int]] = (2, 0)
 
     image_size: tuple[int, int] = (80, 80)
     widths: tuple[int, ...] = (24, 48, 96)

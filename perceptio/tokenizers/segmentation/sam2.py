@@ -126,7 +126,7 @@ class SAM2SegmentationConfig(SharedSAM2Config):
 
     name: ClassVar[str] = "sam2"
     kind: ClassVar[Kind] = Kind.SEGMENTATION
-    interface: ClassVar[tuple[int, int]] = (1, 0)
+    interface: ClassVar[tuple[int, int]] = (2, 0)
 
     size: Literal["tiny", "small", "base_plus", "large"] = "large"
     version: Literal["2", "2.1"] = "2.1"

@@ -12,6 +12,7 @@ from tiny_hf import PADDED_VOCAB, TEXT_VOCAB, tokenizer_folder, write_tokenizer
 from perceptio.backbones import internvl
 from perceptio.errors import CheckpointError, RecipeError
 from perceptio.interfaces import SequenceLayout, text_positions
+from perceptio.testing.component import MODEL
 
 IMAGE_TOKEN = 7
 VISION = {
@@ -154,7 +155,7 @@ def test_three_parts_equal_the_whole(tmp_path, family, layout):
     which, model = write(tmp_path, family, layout), official(family)
     configs = internvl.vision(which, max_tiles=6, **DTYPE), internvl.language(which, **DTYPE)
     vision, language = (loaded(config) for config in configs)
-    head = loaded(internvl.projector(which), configs[0].spec.feature_dim, configs[1].spec.hidden_dim)
+    head = loaded(internvl.projector(which), configs[0].spec.feature_dim, configs[1].spec.hidden_dim, MODEL)
     assert configs[1].spec.vocab_size == TEXT_VOCAB
 
     image = torch.rand(3, 16, 24, generator=torch.Generator().manual_seed(0))
@@ -189,7 +190,7 @@ def test_no_tensor_of_any_part_may_be_left_out(tmp_path):
     tensors = native_tensors(official("llama"))
     (tmp_path / "model.safetensors.index.json").unlink()
     parts = internvl.vision(which), internvl.language(which), internvl.projector(which)
-    built = parts[0].build(), parts[1].build(), parts[2].build(32, 16)
+    built = parts[0].build(), parts[1].build(), parts[2].build(32, 16, MODEL)
     for name in tensors:
         save_file({n: v for n, v in tensors.items() if n != name}, tmp_path / "model.safetensors")
         refused = 0
@@ -225,7 +226,7 @@ def test_a_size_needs_no_files_and_has_as_many_parameters_as_published(which, mo
     with torch.device("meta"):
         parts = (
             vision.build(),
-            internvl.projector(which).build(vision.spec.feature_dim, language.spec.hidden_dim),
+            internvl.projector(which).build(vision.spec.feature_dim, language.spec.hidden_dim, MODEL),
             language.build(),
         )
     count = sum(parameter.numel() for part in parts for parameter in part.parameters())

@@ -4,6 +4,7 @@ from safetensors.torch import save_file
 
 from perceptio.errors import CheckpointError
 from perceptio.heads.mlp import MLPHeadConfig
+from perceptio.testing.component import MODEL
 
 NAMES = {
     "native": ("mlp1.0", "mlp1.1", "mlp1.3"),
@@ -31,7 +32,7 @@ def test_the_projector_of_internvl_is_read(tmp_path, layout):
     held = tensors(NAMES[layout])
     save_file(held | {"vision_model.x": torch.zeros(1)}, tmp_path / "model.safetensors")
     config = MLPHeadConfig(weights=str(tmp_path))
-    head = config.build(6, 4)
+    head = config.build(6, 4, MODEL)
     assert config.load_weights(head)
     x = torch.randn(3, 6)
     norm, norm_bias, first, first_bias, second, second_bias = held.values()
@@ -45,5 +46,5 @@ def test_a_projector_of_other_widths_is_refused(tmp_path):
     with pytest.raises(
         CheckpointError, match=r"mlp1.1.weight \(here 1.weight\) has shape \(4, 6\) instead of \(5, 6\)"
     ):
-        config.load_weights(config.build(6, 5))
-    assert not MLPHeadConfig().load_weights(MLPHeadConfig().build(6, 4))
+        config.load_weights(config.build(6, 5, MODEL))
+    assert not MLPHeadConfig().load_weights(MLPHeadConfig().build(6, 4, MODEL))

@@ -9,7 +9,8 @@ from torch.nn import functional as F
 from perceptio.errors import RecipeError
 from perceptio.interfaces import PerceptionOutput
 from perceptio.losses.depth_reconstruction import DepthReconstructionConfig
-from perceptio.testing.loss import BLOCK, LossConformance
+from perceptio.testing.component import MODEL
+from perceptio.testing.loss import LossConformance
 from perceptio.tokenizers.depth.vqvae import VQVAEDepthConfig
 
 BATCH = type("Made", (LossConformance,), {"config": DepthReconstructionConfig()})().batch()
@@ -20,7 +21,7 @@ TOKENIZER = VQVAEDepthConfig(
 
 
 def value(depth_S1HW, batch=BATCH, **settings):
-    loss = DepthReconstructionConfig(**settings).build(BLOCK)
+    loss = DepthReconstructionConfig(**settings).build(MODEL)
     return loss(PerceptionOutput(soft_depth_S1HW=depth_S1HW), batch)
 
 

@@ -2,6 +2,7 @@
 
 import math
 
+import attrs
 import pytest
 import torch
 from hypothesis import given, settings
@@ -16,7 +17,8 @@ from perceptio.losses.depth_tokens import (
     DepthTokenConfig,
     ExpectedCountConfig,
 )
-from perceptio.testing.loss import BLOCK, VOCABULARY, LossConformance
+from perceptio.testing.component import BLOCK, MODEL
+from perceptio.testing.loss import VOCABULARY, LossConformance
 
 BATCH = type("Made", (LossConformance,), {"config": DepthTokenConfig()})().batch()
 CODES_SL = BATCH.block_codes_SL
@@ -24,7 +26,9 @@ BLOCKS, LENGTH = CODES_SL.shape
 
 
 def value(config, logits_SNV, batch=BATCH, block=BLOCK):
-    return config.build(block)(PerceptionOutput(depth_logits_SNV=logits_SNV), batch)
+    return config.build(attrs.evolve(MODEL, depth_block=block))(
+        PerceptionOutput(depth_logits_SNV=logits_SNV), batch
+    )
 
 
 def random_logits(seed=0, scale=3.0):
@@ -96,13 +100,13 @@ def test_gradients_stay_where_the_mass_is_lost():
 )
 def test_a_recipe_without_depth_is_told(config):
     with pytest.raises(RecipeError, match=f"The loss {config.name} needs a depth tokenizer"):
-        config.build(None)
+        config.build(attrs.evolve(MODEL, depth=None, depth_block=None))
 
 
 def test_the_expected_count_is_for_one_code_a_step():
     block = TokenBlock(opening=0, closing=1, codes=TokenSpan(start=2, size=4), length=4, per_step=2)
     with pytest.raises(RecipeError, match="one code per step, and this recipe writes 2"):
-        ExpectedCountConfig().build(block)
+        ExpectedCountConfig().build(attrs.evolve(MODEL, depth_block=block))
 
 
 def test_label_smoothing_lies_in_a_range():

@@ -7,6 +7,7 @@ import torch
 from perceptio.errors import RecipeError
 from perceptio.interfaces import MaskPrediction, PerceptionOutput
 from perceptio.losses.mask_quality import MaskQualityConfig
+from perceptio.testing.component import MODEL
 from perceptio.testing.loss import LossConformance
 
 BATCH = attrs.evolve(
@@ -14,7 +15,7 @@ BATCH = attrs.evolve(
     masks_NHW=torch.tensor([[[1.0, 1.0], [0.0, 0.0]]]),
     mask_image_N=torch.zeros(1).long(),
 )
-LOSS = MaskQualityConfig().build(None)
+LOSS = MaskQualityConfig().build(MODEL)
 # Their IoU with the upper half: 1, 1/3, 0.
 CANDIDATES = torch.tensor(
     [[[[9.0, 9.0], [-9.0, -9.0]], [[9.0, -9.0], [9.0, -9.0]], [[-9.0, -9.0], [9.0, 9.0]]]]

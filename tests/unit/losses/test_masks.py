@@ -7,9 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perceptio.errors import RecipeError
-from perceptio.interfaces import MaskPrediction, PerceptionOutput
+from perceptio.interfaces import MaskCodes, MaskPrediction, PerceptionOutput
+from perceptio.losses.mask_quality import MaskQualityConfig
 from perceptio.losses.masks import DiceConfig, MaskBCEConfig, PointSampling
 from perceptio.ops.point_sample import sample_points, uncertain_points
+from perceptio.testing.component import MODEL
 from perceptio.testing.loss import LossConformance
 
 EVERYWHERE = PointSampling(num_points=None)
@@ -19,7 +21,7 @@ BATCH = type("Made", (LossConformance,), {"config": DiceConfig(sampling=EVERYWHE
 def value(config, logits, masks):
     batch = attrs.evolve(BATCH, masks_NHW=torch.tensor(masks), mask_image_N=torch.zeros(len(masks)).long())
     output = PerceptionOutput(masks=MaskPrediction(logits_Nhw=torch.tensor(logits)))
-    return config.build(None)(output, batch)
+    return config.build(MODEL)(output, batch)
 
 
 def test_dice_by_hand():
@@ -49,9 +51,15 @@ def test_a_coarse_cell_compares_with_the_share_it_covers():
     assert loss.total.item() == pytest.approx(torch.log(torch.tensor(2.0)).item())
 
 
-def test_mask_codes_have_no_logits_to_compare():
-    with pytest.raises(RecipeError, match="this model's segmentation tokenizer writes mask codes"):
-        DiceConfig().build(None)(PerceptionOutput(), BATCH)
+@pytest.mark.parametrize("config", [DiceConfig(), MaskBCEConfig(), MaskQualityConfig()])
+def test_mask_codes_have_no_logits_to_compare(config):
+    written = attrs.evolve(MODEL.segmentation, codes=MaskCodes(codebook_size=2, length=4))
+    with pytest.raises(
+        RecipeError, match="compares mask logits, and the segmentation tokenizer writes mask codes"
+    ):
+        config.build(attrs.evolve(MODEL, segmentation=written))
+    with pytest.raises(RecipeError, match="needs a segmentation tokenizer, and there is none"):
+        config.build(attrs.evolve(MODEL, segmentation=None))
 
 
 def test_point_settings_out_of_range_are_refused():
