@@ -101,10 +101,10 @@ def test_a_file_is_a_plugin(tmp_path, monkeypatch):
         (plugin_of(head(), hook="register_haeds"), "a hook that does not exist or does not fit"),
         (plugin_of(object), "return classes derived from HeadConfig"),
         (
-            plugin_of(head(interface=(2, 0))),
-            "written for version 2.0 of the interfaces; this library has 1.0",
+            plugin_of(head(interface=(1, 0))),
+            "written for version 1.0 of the interfaces; this library has 2.0",
         ),
-        (plugin_of(head(interface=(1, 1))), "written for version 1.1"),
+        (plugin_of(head(interface=(2, 1))), "written for version 2.1"),
         (plugin_of(head(kind=Kind.LOSS)), "its kind must be head"),
         (plugin_of(head("a/b")), "and its name bare"),
         (plugin_of(head(), head()), "registers the head component acme/twice twice"),
