@@ -14,6 +14,7 @@ from torch import Tensor
 from perceptio.data.records import LINES_FILE, DatasetInfo, Problem, RunLengths, SampleRecord
 from perceptio.errors import DataError, InputError
 from perceptio.interfaces import DepthMap
+from perceptio.ops.depth_maps import check_values
 from perceptio.ops.image_files import read_image
 
 DEPTH_LEVELS = 65535
@@ -78,16 +79,9 @@ def read_depth(path: Path, info: DatasetInfo) -> DepthMap:
     if not path.is_file():
         raise DataError(f"{path} does not exist.")
     values_HW = _read_npy(path) if path.suffix == ".npy" else _read_depth_png(path, info.depth_scale)
-    known_HW = ~np.isnan(values_HW)
-    if not known_HW.any():
-        raise DataError(f"{path} has no known pixel: leave depth out of this sample.")
-    lowest, highest = values_HW[known_HW].min(), values_HW[known_HW].max()
-    if lowest < 0 or np.isinf(highest) or (info.depth_unit == "metres" and lowest == 0):
-        raise DataError(
-            f"{path} has depths from {lowest:g} to {highest:g} {info.depth_unit}: mark unknown pixels with NaN (NPY)"
-            " or 0 (PNG)."
-        )
-    return DepthMap(values_HW=values_HW, unit=info.depth_unit)
+    depth = DepthMap(values_HW=values_HW, unit=info.depth_unit)
+    check_values(depth, str(path))
+    return depth
 
 
 def _read_npy(path: Path) -> np.ndarray:

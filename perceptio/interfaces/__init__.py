@@ -16,6 +16,8 @@ from perceptio.interfaces.depth import (
     DepthTokenizerConfig,
     TrainableDepthTokenizer,
     clip_unit,
+    code_problem,
+    depth_problem,
     fill_unknown,
 )
 from perceptio.interfaces.head import Head, HeadConfig
@@ -92,6 +94,8 @@ __all__ = [
     "VisionFeatures",
     "VisionSpec",
     "clip_unit",
+    "code_problem",
+    "depth_problem",
     "device_of",
     "fill_unknown",
     "parameter_groups",

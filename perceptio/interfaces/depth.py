@@ -3,16 +3,21 @@
 Shapes: B batch, H W pixels, h w grid cells, L = h*w codes, K codebook size, C latent width.
 """
 
+import functools
 import math
 from abc import ABC, abstractmethod
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
 
 import attrs
 import torch
 from torch import Tensor, nn
 
-from perceptio.errors import DataError
+from perceptio.errors import DataError, InterfaceError
 from perceptio.interfaces.component import ComponentConfig
+
+ROUNDING = 1e-3
+"""Depth may leave [0, 1] by so much, which half precision and resampling do to it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -84,6 +89,90 @@ class DepthSpec:
         return self.grid[0] * self.grid[1]
 
 
+def depth_problem(depth_B1HW: Tensor, spec: DepthSpec, *, unknown: bool = True) -> str | None:
+    """What keeps a tensor from being depth under a spec; None where nothing does.
+
+    Args:
+        depth_B1HW: Anything. On the meta device, which holds no values, only its type and shape are looked at.
+        spec: Whose convention and size it should have.
+        unknown: Whether NaN is allowed.
+
+    Returns:
+        Words that complete "depth that ...".
+    """
+    shape = (1, *spec.image_size)
+    if not depth_B1HW.is_floating_point() or tuple(depth_B1HW.shape[1:]) != shape or depth_B1HW.ndim != 4:
+        return (
+            f"is {_described(depth_B1HW)} and not floating-point [B, {', '.join(map(str, shape))}]: "
+            "perceptio.ops.depth_maps.resize_depth brings maps to a size"
+        )
+    if depth_B1HW.is_meta or not depth_B1HW.numel():
+        return None
+    low, high = (x.item() for x in depth_B1HW.detach().nan_to_num(0.5, math.inf, -math.inf).aminmax())
+    if low < -ROUNDING or high > 1 + ROUNDING:
+        return (
+            f"goes from {low:g} to {high:g} and not from 0 to 1: perceptio.ops.depth_maps.from_map brings metres and "
+            "disparity to the tokenizer's convention"
+        )
+    if not unknown and bool(depth_B1HW.isnan().any()):
+        return "has NaN"
+    return None
+
+
+def code_problem(codes_BL: Tensor, spec: DepthSpec) -> str | None:
+    """What keeps a tensor from being codes under a spec; None where nothing does.
+
+    Args:
+        codes_BL: Anything. On the meta device, which holds no values, only its type and shape are looked at.
+        spec: Whose number and range of codes it should have.
+
+    Returns:
+        Words that complete "codes that ...".
+    """
+    if codes_BL.dtype != torch.int64 or codes_BL.ndim != 2 or codes_BL.shape[1] != spec.num_codes:
+        return f"are {_described(codes_BL)} and not int64 [B, {spec.num_codes}]"
+    if codes_BL.is_meta or not codes_BL.numel():
+        return None
+    low, high = (int(x) for x in codes_BL.aminmax())
+    if low < 0 or high >= spec.codebook_size:
+        return f"go from {low} to {high} and not from 0 to {spec.codebook_size - 1}; -1 says that there is no code"
+    return None
+
+
+def _described(value: Tensor) -> str:
+    return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+
+
+def _checked_encode(encode: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, Tensor], Tensor]:
+    @functools.wraps(encode)
+    def checked(self: Any, depth_B1HW: Tensor) -> Tensor:
+        problem = depth_problem(depth_B1HW, self.spec)
+        if problem:
+            raise DataError(f"{type(self).__name__}.encode was given depth that {problem}.")
+        codes_BL = encode(self, depth_B1HW)
+        problem = code_problem(codes_BL, self.spec)
+        if problem:
+            raise InterfaceError(f"{type(self).__name__}.encode made codes that {problem}.")
+        return codes_BL
+
+    return checked
+
+
+def _checked_decode(decode: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, Tensor], Tensor]:
+    @functools.wraps(decode)
+    def checked(self: Any, codes_BL: Tensor) -> Tensor:
+        problem = code_problem(codes_BL, self.spec)
+        if problem:
+            raise DataError(f"{type(self).__name__}.decode was given codes that {problem}.")
+        depth_B1HW = decode(self, codes_BL)
+        problem = depth_problem(depth_B1HW, self.spec, unknown=False)
+        if problem:
+            raise InterfaceError(f"{type(self).__name__}.decode made depth that {problem}.")
+        return depth_B1HW
+
+    return checked
+
+
 @attrs.frozen(kw_only=True, eq=False)
 class DepthReconstruction:
     """What a trainable depth tokenizer makes of a batch in training."""
@@ -97,22 +186,39 @@ class DepthTokenizer(nn.Module, ABC):
     """Depth maps <-> codes. `spec` is set in the constructor.
 
     Depth goes in as float [B, 1, H, W] in [0, 1] at `spec.image_size`, NaN where unknown, and comes out the same,
-    without NaN. Codes are int64 [B, L], row-major over `spec.grid`.
+    without NaN. Codes are int64 [B, L], 0 <= code < K, row-major over `spec.grid`.
+
+    Every subclass's `encode` and `decode` are held to this: what is given and what is returned are checked around
+    them, with `depth_problem` and `code_problem`. That waits for the device, so neither belongs in a loop over codes;
+    `soft_decode`, which training calls in every step, is not checked.
     """
 
     spec: DepthSpec
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        """Put the checks around the methods that this class itself defines."""
+        super().__init_subclass__(**keywords)
+        for name, checked in (("encode", _checked_encode), ("decode", _checked_decode)):
+            if name in cls.__dict__:
+                setattr(cls, name, checked(cls.__dict__[name]))
 
     @abstractmethod
     def encode(self, depth_B1HW: Tensor) -> Tensor:
         """Codes [B, L] of depth maps, without gradient; unknown pixels are filled with `fill_unknown`.
 
         Raises:
-            DataError: A map has no known pixel.
+            DataError: What is given is no depth in [0, 1] at `spec.image_size`, or a map has no known pixel.
+            InterfaceError: The subclass made something else than codes.
         """
 
     @abstractmethod
     def decode(self, codes_BL: Tensor) -> Tensor:
-        """Depth maps [B, 1, H, W] in [0, 1] of codes [B, L]."""
+        """Depth maps [B, 1, H, W] in [0, 1] of codes [B, L].
+
+        Raises:
+            DataError: What is given are no codes.
+            InterfaceError: The subclass made something else than depth in [0, 1].
+        """
 
     @abstractmethod
     def soft_decode(self, probabilities_BLK: Tensor) -> Tensor:
@@ -143,8 +249,7 @@ class CodebookDepthTokenizer(DepthTokenizer):
         return self._decode_rows(probabilities_BLK.float() @ self.codebook_KC.detach().float())
 
     def _decode_rows(self, latents_BLC: Tensor) -> Tensor:
-        latents_BChw = latents_BLC.transpose(1, 2).reshape(len(latents_BLC), -1, *self.spec.grid)
-        return clip_unit(self.decode_latents(latents_BChw))
+        return clip_unit(self.decode_latents(latents_BLC.mT.unflatten(2, self.spec.grid)))
 
 
 @runtime_checkable

@@ -3,12 +3,31 @@
 Shapes: B batch, H W pixels.
 """
 
+import math
+
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from perceptio.errors import DataError
 from perceptio.interfaces import DepthConvention, DepthMap
+
+
+def check_values(depth: DepthMap, name: str) -> None:
+    """Refuse a map whose known pixels are no depths: metres are above 0, disparity at least 0, and both finite.
+
+    Raises:
+        DataError: A known pixel is none, or no pixel is known; the message begins with `name`.
+    """
+    known_N = depth.values_HW[~np.isnan(depth.values_HW)]
+    if not known_N.size:
+        raise DataError(f"{name} has no known pixel: leave it out.")
+    low, high = float(known_N.min()), float(known_N.max())
+    if low < 0 or math.isinf(high) or (depth.unit == "metres" and low == 0):
+        raise DataError(
+            f"{name} has depths from {low:g} to {high:g} {depth.unit}: mark unknown pixels with NaN (NPY) or 0 (PNG)."
+        )
 
 
 def from_map(depth: DepthMap, convention: DepthConvention) -> Tensor:
@@ -18,12 +37,11 @@ def from_map(depth: DepthMap, convention: DepthConvention) -> Tensor:
     and scales it by the map's own minimum and maximum; a flat map becomes 0.5.
 
     Raises:
-        DataError: The convention is metric and the map is not, or no pixel is known.
+        DataError: The convention is metric and the map is not, no pixel is known, or a known one is no depth.
     """
+    check_values(depth, "A depth map")
     values_11HW = torch.from_numpy(depth.values_HW).float()[None, None]
     known = ~values_11HW.isnan()
-    if not bool(known.any()):
-        raise DataError("A depth map has no known pixel; leave it out.")
     if convention.metric:
         if depth.unit != "metres":
             raise DataError(

@@ -114,6 +114,27 @@ class DepthTokenizerConformance(ComponentConformance):
         with pytest.raises(DataError):
             tokenizer.encode(maps)
 
+    def test_depth_out_of_contract_is_refused(self) -> None:
+        """Metres, infinity, another size or type: nothing is clipped, cast or stretched into codes."""
+        tokenizer, maps = self.built(), self.maps()
+        holed = maps.clone()
+        holed[0, 0, 0, 0] = float("inf")
+        for wrong in (maps * 10, maps - 0.5, holed, maps[..., 1:], maps[:, 0], (maps * 255).to(torch.uint8)):
+            with pytest.raises(DataError):
+                tokenizer.encode(wrong)
+
+    def test_codes_out_of_contract_are_refused(self) -> None:
+        """-1 says that there is no code, and is not the last one."""
+        tokenizer, codes = self.built(), self.random_codes()
+        for wrong in (
+            codes - codes.min() - 1,
+            codes + self.config.spec.codebook_size,
+            codes[:, 1:],
+            codes.float(),
+        ):
+            with pytest.raises(DataError):
+                tokenizer.decode(wrong)
+
     def test_smooth_maps_come_back(self) -> None:
         """Where the author states how well, slopes of any height come back that well."""
         if self.fidelity is None:

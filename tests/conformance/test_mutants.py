@@ -104,6 +104,14 @@ def nan_kept(part, encode, depth):
     return encode(depth)
 
 
+def clipped_depth(part, encode, depth):
+    return encode(depth.clamp(0, 1))
+
+
+def clipped_codes(part, decode, codes):
+    return decode(codes.clamp(0, part.spec.codebook_size - 1))
+
+
 def first_image(part, decode, features, prompts, index):
     return decode(features, prompts, torch.zeros_like(index))
 
@@ -200,6 +208,8 @@ MUTANTS = [
     (DepthTokenizerConformance, VQVAE, "soft_decode", detached),
     (DepthTokenizerConformance, VQVAE, "soft_decode", sharpened),
     (DepthTokenizerConformance, FakeDepthConfig(), "decode", unclipped),
+    (DepthTokenizerConformance, FakeDepthConfig(), "encode", clipped_depth),
+    (DepthTokenizerConformance, FakeDepthConfig(), "decode", clipped_codes),
     (SegmentationTokenizerConformance, PIXELS, "decode", first_image),
     (SegmentationTokenizerConformance, PIXELS, "decode", company),
     (SegmentationTokenizerConformance, PIXELS, "decode", needs_one),

@@ -20,6 +20,7 @@ from perceptio.interfaces import (
     DepthReconstruction,
     DepthSpec,
     DepthTokenizerConfig,
+    depth_problem,
     fill_unknown,
 )
 from perceptio.ops.weights import WEIGHTS, load_tensors
@@ -115,7 +116,7 @@ class AutoencoderDepthTokenizer(CodebookDepthTokenizer):
     @torch.no_grad()
     def encode(self, depth_B1HW: Tensor) -> Tensor:
         """See `DepthTokenizer.encode`."""
-        return self.quantizer.nearest(self._latents(fill_unknown(self._checked(depth_B1HW))[0]))
+        return self.quantizer.nearest(self._latents(fill_unknown(depth_B1HW)[0]))
 
     def decode_latents(self, latents_BChw: Tensor) -> Tensor:
         """See `CodebookDepthTokenizer.decode_latents`."""
@@ -123,7 +124,11 @@ class AutoencoderDepthTokenizer(CodebookDepthTokenizer):
 
     def reconstruct(self, depth_B1HW: Tensor, *, quantize: bool = True) -> DepthReconstruction:
         """See `TrainableDepthTokenizer.reconstruct`; in train mode the quantizer starts, and may move, here."""
-        latents_BLC = self._latents(self._checked(depth_B1HW))
+        if tuple(depth_B1HW.shape[1:]) != (1, *self.spec.image_size):
+            raise DataError(
+                f"{type(self).__name__} was given depth that {depth_problem(depth_B1HW, self.spec)}."
+            )
+        latents_BLC = self._latents(depth_B1HW)
         if quantize:
             quantized_BLC, codes_BL, auxiliary_loss = self.quantizer(latents_BLC)
         else:
@@ -146,15 +151,6 @@ class AutoencoderDepthTokenizer(CodebookDepthTokenizer):
 
     def _latents(self, depth_B1HW: Tensor) -> Tensor:
         return self.encoder(2 * depth_B1HW - 1).flatten(2).mT
-
-    def _checked(self, depth_B1HW: Tensor) -> Tensor:
-        if depth_B1HW.ndim != 4 or tuple(depth_B1HW.shape[1:]) != (1, *self.spec.image_size):
-            height, width = self.spec.image_size
-            raise DataError(
-                f"This depth tokenizer reads maps [B, 1, {height}, {width}], and was given "
-                f"{list(depth_B1HW.shape)}: resize them first (perceptio.ops.depth_maps.resize_depth)."
-            )
-        return depth_B1HW
 
 
 def _stay_frozen(tokenizer: nn.Module, _: object) -> None:

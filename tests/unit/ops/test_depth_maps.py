@@ -39,6 +39,23 @@ def test_a_map_of_nothing_but_unknown_pixels_is_refused():
         from_map(metres([NAN, NAN]), METRIC)
 
 
+@pytest.mark.parametrize("convention", [METRIC, DepthConvention()])
+@pytest.mark.parametrize("value", [0.0, -1.0, float("inf"), float("-inf")])
+def test_a_pixel_that_is_no_depth_is_refused(convention, value):
+    """It would be the nearest or farthest of all, and push the rest of a relative map into one value."""
+    with pytest.raises(
+        DataError, match=r"A depth map has depths from .* metres: mark unknown pixels with NaN"
+    ):
+        from_map(metres([1.0, 2.0], [value, 4.0]), convention)
+
+
+def test_disparity_may_be_zero_which_is_infinitely_far():
+    unit = from_map(
+        DepthMap(values_HW=np.array([[0.0, 2.0]], np.float32), unit="disparity"), DepthConvention()
+    )
+    assert unit.tolist() == [[[[0.0, 1.0]]]]
+
+
 def test_resizing_averages_known_pixels_alone():
     depth = torch.tensor([[1.0, 3.0, NAN, NAN], [1.0, 3.0, NAN, NAN]])[None, None]
     small = resize_depth(depth, (1, 2))

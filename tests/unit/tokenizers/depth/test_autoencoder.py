@@ -119,8 +119,9 @@ def test_a_map_without_a_known_pixel_is_refused(tokenizer):
 
 @pytest.mark.parametrize("shape", [(8, 12), (1, 8, 12), (1, 3, 8, 12), (1, 1, 12, 8)])
 def test_a_map_of_another_size_is_refused(tokenizer, shape):
-    with pytest.raises(DataError, match=r"reads maps \[B, 1, 8, 12\], and was given \["):
-        tokenizer.encode(torch.rand(shape))
+    for use in (tokenizer.encode, tokenizer.reconstruct):
+        with pytest.raises(DataError, match=r"and not floating-point \[B, 1, 8, 12\]"):
+            use(torch.rand(shape))
 
 
 def test_reconstruction_passes_gradients_through_the_codes(tokenizer):
