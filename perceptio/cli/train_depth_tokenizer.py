@@ -58,6 +58,7 @@ def run(
         maps = read_training_maps(
             chosen.data.folders,
             chosen.depth.spec,
+            store=out.parent,
             progress=lambda done, total: bar.update(reading, completed=done, total=total),
         )
         training = bar.add_task(f"training {chosen.depth.name}", total=settings.steps, shown="")

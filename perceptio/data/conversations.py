@@ -1,6 +1,8 @@
 """Which conversations are trained on: drawn by task, one image each, with what is perceived before each answer."""
 
+import math
 from collections.abc import Sequence
+from fractions import Fraction
 
 import attrs
 import numpy as np
@@ -27,13 +29,14 @@ class ConversationSampler:
     """Draws conversations for a recipe from folders of data.
 
     A conversation is drawn for a task (by `data.mixture`), from an image that has a turn of it (folders by weight);
-    further turns of the same image fill it to `data.turns`. Drawing depends on the seed and the step alone, so that
-    a resumed run sees what it would have seen.
+    further turns of the same image fill it to `data.turns`. A draw depends on the seed and its number alone, so that
+    a resumed run sees what it would have seen, and draws can be made in any order and by several threads.
 
     Args:
         recipe: Whose data settings apply.
         datasets: The opened folders, in the order of `recipe.data.folders`.
-        codes: Depth codes [n, L] of each folder's images, -1 rows where an image has no depth; None without depth.
+        codes: Depth codes [n, L] of each folder's images, of any integer type, -1 rows where an image has no depth;
+            None without depth.
 
     Raises:
         DataError: The mixture names a task of which no folder has a turn.
@@ -71,14 +74,16 @@ class ConversationSampler:
         self.task_weights = np.array([tasks[task] for task in self.tasks]) / sum(tasks.values())
         self._labelled = [set(pool.tolist()) for pool in labelled]
 
-    def draw(self, step: int, count: int) -> list[Sample]:
-        """The conversations of one step, followed by its lessons: readings, comparisons, pictures without words."""
-        random = np.random.default_rng((self.recipe.train.seed, step))
+    def draw(self, number: int, count: int) -> list[Sample]:
+        """The conversations of a draw, followed by its lessons: readings, comparisons, pictures without words."""
+        random = np.random.default_rng((self.recipe.train.seed, number))
         samples = [self._conversation(random) for _ in range(count)]
         if self.recipe.answer_format == "readout" and MARKED in self.tasks:
-            samples += [self._readings(random) for _ in range(int(self.data.readings * count))]
-            samples += [self._comparison(random) for _ in range(int(self.data.comparisons * count))]
-        return samples + [self._picture(random) for _ in range(int(self.data.pictures * count))]
+            samples += [self._readings(random) for _ in range(lessons(self.data.readings, number, count))]
+            samples += [
+                self._comparison(random) for _ in range(lessons(self.data.comparisons, number, count))
+            ]
+        return samples + [self._picture(random) for _ in range(lessons(self.data.pictures, number, count))]
 
     def _conversation(self, random: np.random.Generator) -> Sample:
         task = self.tasks[random.choice(len(self.tasks), p=self.task_weights)]
@@ -96,9 +101,7 @@ class ConversationSampler:
         chosen = [chosen[i] for i in random.permutation(len(chosen))]
         # Objects are found sooner, in training, by who need not look past a depth block.
         chosen.sort(key=lambda turn: _READS_BLOCK.get(turn.task, 0))
-        codes = None if self.codes is None else self.codes[folder][number]
-        if codes is not None and int(codes[0]) < 0:
-            codes = None
+        codes = self._codes(folder, number)
         perceived = self._perceived(chosen, codes is not None, random)
         return attrs.evolve(sample, turns=tuple(perceived), depth_codes_L=codes)
 
@@ -145,21 +148,27 @@ class ConversationSampler:
         turns, codes_L = self._marked(random)
         return Sample(turns=(turns[0],), depth_codes_L=codes_L)
 
-    def _marked(self, random: np.random.Generator) -> tuple[list[Turn], Tensor]:
+    def _marked(self, random: np.random.Generator) -> tuple[list[Turn], Tensor | None]:
         """The marked-point questions of one image, in some order and to be read out, and its depth codes."""
         folder, number = self._image_for(_READABLE, random)
-        assert self.codes is not None
         turns = [turn for turn in self.datasets[folder].turns(number) if turn.task == MARKED]
         turns = [self._marked_anew(turns[i], random) for i in random.permutation(len(turns))]
-        return [attrs.evolve(turn, readout=True) for turn in turns], self.codes[folder][number]
+        return [attrs.evolve(turn, readout=True) for turn in turns], self._codes(folder, number)
 
     def _picture(self, random: np.random.Generator) -> Sample:
         """A picture of which nothing is said, with its depth codes."""
         folder, number = self._image_for("depth_map", random)
-        assert self.codes is not None
         return Sample(
-            turns=(), image_3HW=self.datasets[folder].image(number), depth_codes_L=self.codes[folder][number]
+            turns=(),
+            image_3HW=self.datasets[folder].image(number),
+            depth_codes_L=self._codes(folder, number),
         )
+
+    def _codes(self, folder: int, number: int) -> Tensor | None:
+        """The depth codes of an image, int64 [L]; None where it has no depth."""
+        if self.codes is None or int(self.codes[folder][number, 0]) < 0:
+            return None
+        return self.codes[folder][number].long()
 
     def _usable(self, turns: Sequence[Turn], folder: int, number: int) -> list[Turn]:
         labelled = number in self._labelled[folder]
@@ -220,6 +229,15 @@ class ConversationSampler:
         return ", ".join(
             sorted({task for dataset in self.datasets for tasks in dataset.tasks for task in tasks})
         )
+
+
+def lessons(rate: float, number: int, count: int) -> int:
+    """How many lessons follow the `count` conversations of a draw, at `rate` of them per conversation.
+
+    What is less than one is carried over to the next draw: after n draws there have been floor(n * rate * count).
+    """
+    per_draw = Fraction(str(rate)) * count  # As written: 0.29 * 100 is 29, and not a little less.
+    return math.floor((number + 1) * per_draw) - math.floor(number * per_draw)
 
 
 def _turn_with_block(turns: Sequence[Turn]) -> int | None:

@@ -40,12 +40,10 @@ class Packer:
         starts = np.cumsum([0, *lengths[:-1]]).tolist()
         with_image = [i for i, sample in enumerate(samples) if sample.image_3HW is not None]
 
-        def rows(name: str) -> list:
-            return [
-                np.asarray(row) + start
-                for writer, start in zip(writers, starts, strict=True)
-                for row in getattr(writer, name)
-            ]
+        def rows(name: str, *shape: int) -> Tensor:
+            held = [np.array(getattr(w, name), dtype=np.int64).reshape(-1, *shape) for w in writers]
+            shifted = [rows + start for rows, start in zip(held, starts, strict=True)]
+            return torch.from_numpy(np.concatenate([np.zeros((0, *shape), dtype=np.int64), *shifted]))
 
         def integers(values: Sequence, *shape: int) -> Tensor:
             return torch.tensor(np.array(values, dtype=np.int64)).reshape(len(values), *shape)
@@ -66,10 +64,10 @@ class Packer:
             if self.axes == 3
             else torch.cat([stacked_coordinates(writer.looks, 1) for writer in writers], 1),
             lengths=tuple(lengths),
-            vision_rows_M=integers(rows("vision_rows")),
-            text_rows_R=integers(rows("text_rows")),
+            vision_rows_M=rows("vision_rows"),
+            text_rows_R=rows("text_rows"),
             text_targets_R=integers([target for writer in writers for target in writer.text_targets]),
-            block_rows_SN=integers(rows("block_rows"), block.length + 2 if block else 0),
+            block_rows_SN=rows("block_rows", block.length + 2 if block else 0),
             block_codes_SL=integers(
                 [codes for writer in writers for codes in writer.block_codes], block.length if block else 0
             ),
@@ -78,9 +76,11 @@ class Packer:
             ),
             depth_B1HW=self._depth_targets([samples[i] for i in with_image]),
             image_codes_BL=self._image_codes([samples[i] for i in with_image]),
-            prompt_rows_Ns=integers(rows("prompt_rows"), max(len(self.plan.segmentation), 1)),
+            prompt_rows_Ns=rows("prompt_rows", max(len(self.plan.segmentation), 1)),
             mask_image_N=integers(owners),
-            masks_NHW=torch.stack(masks_NHW) if masks_NHW else torch.zeros(0, *self._mask_size()),
+            masks_NHW=torch.stack(masks_NHW)
+            if masks_NHW
+            else torch.zeros(0, *self._mask_size(), dtype=torch.bool),
         )
 
     def _write(self, sample: Sample) -> SequenceWriter:
@@ -124,7 +124,7 @@ class Packer:
     def _mask_target(self, mask: np.ndarray) -> Tensor:
         """The mask at the segmentation tokenizer's image size: a pixel belongs to what covers most of it."""
         full = torch.from_numpy(mask)[None, None].float()
-        return (F.interpolate(full, size=self._mask_size(), mode="area")[0, 0] >= 0.5).float()
+        return F.interpolate(full, size=self._mask_size(), mode="area")[0, 0] >= 0.5
 
     def _image_codes(self, samples: Sequence[Sample]) -> Tensor:
         length = self.plan.depth.length if self.plan.depth else 0

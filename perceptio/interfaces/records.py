@@ -127,7 +127,8 @@ class Batch:
         image_codes_BL: Codes of each image, -1 in images without depth.
         prompt_rows_Ns: Rows whose hidden states become mask prompts.
         mask_image_N: The image of each object.
-        masks_NHW: Target masks, float 0 or 1, at the segmentation tokenizer's image size or larger.
+        masks_NHW: Target masks at the segmentation tokenizer's image size or larger: as packed, bool, and once `to`
+            has moved them, float 0 or 1.
     """
 
     images: tuple[Tensor, ...]
@@ -148,13 +149,14 @@ class Batch:
     masks_NHW: Tensor
 
     def to(self, device: torch.device | str) -> "Batch":
-        """The batch with every tensor on a device."""
+        """The batch with every tensor on a device, and its masks float there."""
         values = {field.name: getattr(self, field.name) for field in attrs.fields(Batch)}
         moved: dict[str, Any] = {
             name: value.to(device, non_blocking=True)
             for name, value in values.items()
             if isinstance(value, Tensor)
         }
+        moved["masks_NHW"] = moved["masks_NHW"].float()
         moved["images"] = tuple(image.to(device, non_blocking=True) for image in self.images)
         return attrs.evolve(self, **moved)
 

@@ -258,9 +258,12 @@ class SequenceWriter:
         self.time += 1
         self.origin = self.time
         h, w = self.plan.grid
-        for y, x in places_M2.tolist():
-            self.vision_rows.append(len(self.ids))
-            self.write([Slot(0, place=Place(y * h, x * w), tick=False)])
+        # Thousands of features, all at one time: written at once, and not as slots.
+        lies = [(self.time, self.origin + y * h, self.origin + x * w) for y, x in places_M2.tolist()]
+        self.vision_rows.extend(range(len(self.ids), len(self.ids) + len(lies)))
+        self.ids.extend([0] * len(lies))
+        self.positions.extend(lies)
+        self.looks.extend(lies)
         self.time = self.origin + max(h, w)
 
 

@@ -1,4 +1,4 @@
-"""Training a depth tokenizer on depth maps held in memory.
+"""Training a depth tokenizer on depth maps.
 
 Shapes: N maps, B batch, H W pixels, K codebook size.
 """
@@ -11,7 +11,6 @@ from collections.abc import Callable
 import attrs
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from perceptio.errors import DataError, InterfaceError, TrainingError
 from perceptio.interfaces import DepthTokenizer, TrainableDepthTokenizer, fill_unknown
@@ -91,7 +90,7 @@ def train_depth_tokenizer(
     optimizer = torch.optim.AdamW(tokenizer.parameters(), lr=settings.lr, betas=(0.9, 0.99), weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _lr_scale(step, settings))
     device = next(tokenizer.parameters()).device
-    meter = _Meter(tokenizer.spec.codebook_size, settings.steps)
+    meter = _Meter(tokenizer.spec.codebook_size, settings.steps, device)
     records = []
     tokenizer.train().to(memory_format=torch.channels_last)  # Convolutions are a third faster so on a CPU.
     # Codebook start and revival draw from the global generator: lend it the seed, and give it back as it was.
@@ -170,20 +169,21 @@ def _known_mean(values: Tensor, known: Tensor) -> Tensor:
 class _Meter:
     """Sums since the last record, kept on the device."""
 
-    def __init__(self, codebook_size: int, steps: int) -> None:
+    def __init__(self, codebook_size: int, steps: int, device: torch.device) -> None:
         self.codebook_size = codebook_size
         self.steps = steps
+        self.device = device
         self.started = time.perf_counter()
         self._reset()
 
     def _reset(self) -> None:
-        self.sums = torch.zeros(3, dtype=torch.float64)
-        self.counts_K = torch.zeros(self.codebook_size, dtype=torch.int64)
+        self.sums = torch.zeros(3, dtype=torch.float64, device=self.device)
+        self.counts_K = torch.zeros(self.codebook_size, dtype=torch.int64, device=self.device)
         self.added = 0
 
     def add(self, loss: Tensor, absolute: Tensor, edge: Tensor, codes_BL: Tensor) -> None:
-        self.sums += torch.stack([loss, absolute, edge]).detach().double().cpu()
-        self.counts_K += F.one_hot(codes_BL.cpu(), self.codebook_size).sum((0, 1))
+        self.sums += torch.stack([loss, absolute, edge]).detach().double()
+        self.counts_K += torch.bincount(codes_BL.flatten(), minlength=self.codebook_size)
         self.added += 1
 
     def record(self, step: int) -> DepthTrainingRecord:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import attrs
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 from perceptio.errors import CheckpointError, DataError, RecipeError
 from perceptio.interfaces import (
@@ -81,11 +81,6 @@ class Quantizer(nn.Module, ABC):
 
         The first call in train mode fits the codes to its latents.
         """
-
-
-def in_process_group() -> bool:
-    """Whether several processes train together."""
-    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
 
 
 class AutoencoderDepthTokenizer(CodebookDepthTokenizer):

@@ -15,7 +15,8 @@ from torch import Tensor, distributed
 
 from perceptio.errors import RecipeError
 from perceptio.interfaces import Kind
-from perceptio.tokenizers.depth._autoencoder import AutoencoderDepthConfig, Quantizer, in_process_group
+from perceptio.ops.processes import in_process_group
+from perceptio.tokenizers.depth._autoencoder import AutoencoderDepthConfig, Quantizer
 
 START_SPREAD = 0.75
 """Standard deviation of latents along an axis at its start; 1 is where the squashing before rounding bends."""

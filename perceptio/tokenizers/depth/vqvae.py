@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from perceptio.errors import RecipeError, TrainingError
 from perceptio.interfaces import Kind
-from perceptio.tokenizers.depth._autoencoder import AutoencoderDepthConfig, Quantizer, in_process_group
+from perceptio.ops.processes import in_process_group
+from perceptio.tokenizers.depth._autoencoder import AutoencoderDepthConfig, Quantizer
 
 
 class VectorQuantizer(Quantizer):

@@ -1,14 +1,18 @@
 """Which conversations are drawn, from a data set of three images held in memory."""
 
+import math
 from collections.abc import Sequence
+from fractions import Fraction
 
 import attrs
 import numpy as np
 import pytest
 import torch
 from fakes import tiny_recipe
+from hypothesis import given
+from hypothesis import strategies as st
 
-from perceptio.data.conversations import DEPTH_MAP_QUESTION, ConversationSampler
+from perceptio.data.conversations import DEPTH_MAP_QUESTION, ConversationSampler, lessons
 from perceptio.errors import DataError
 from perceptio.interfaces import DepthMap, Sample, Turn
 from perceptio.model.sequence import LETTERS
@@ -142,6 +146,30 @@ def test_lessons_are_marked_questions_without_an_image(lesson: str, perceived: t
         assert [(turn.task, turn.perceive, turn.readout) for turn in sample.turns] == [
             ("relative_depth", perceived, True)
         ]
+
+
+def test_lessons_of_less_than_one_a_draw_are_carried_over() -> None:
+    assert [lessons(0.5, number, 1) for number in range(6)] == [0, 1, 0, 1, 0, 1]
+    assert [lessons(0.4, number, 2) for number in range(5)] == [0, 1, 1, 1, 1]
+    assert [lessons(0.29, number, 100) for number in range(3)] == [29, 29, 29]
+    # Where there is no rest every draw has as many: the small recipe's own settings.
+    assert [[lessons(rate, number, 8) for number in (0, 7)] for rate in (0.5, 3.0, 1.0)] == [
+        [4, 4],
+        [24, 24],
+        [8, 8],
+    ]
+
+
+@given(st.decimals(0, 4, places=2).map(float), st.integers(1, 9), st.integers(1, 60))
+def test_lessons_are_as_many_as_their_rate_says(rate: float, count: int, draws: int) -> None:
+    drawn = sum(lessons(rate, number, count) for number in range(draws))
+    assert drawn == math.floor(Fraction(str(rate)) * count * draws)
+
+
+def test_a_lesson_is_drawn_with_one_conversation_a_step() -> None:
+    sampler = ConversationSampler(recipe_with(readings=0.5), [Images()], [CODES])
+    counts = [sum(sample.image_3HW is None for sample in sampler.draw(step, 1)) for step in range(4)]
+    assert counts == [0, 1, 0, 1]
 
 
 def test_a_task_nobody_has_is_refused() -> None:

@@ -55,7 +55,8 @@ def test_rows_point_at_their_own_conversation() -> None:
     assert len(batch.images) == 2
     assert batch.block_image_S.tolist() == [0, 1]
     assert batch.mask_image_N.tolist() == [0, 0, 1, 1]
-    torch.testing.assert_close(batch.masks_NHW[0], torch.from_numpy(LEFT).float())
+    assert torch.equal(batch.masks_NHW[0], torch.from_numpy(LEFT))
+    assert torch.equal(batch.to("cpu").masks_NHW[0], torch.from_numpy(LEFT).float())
     assert (batch.image_codes_BL == torch.arange(16) % 8).all()
 
 

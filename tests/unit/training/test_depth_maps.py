@@ -63,6 +63,20 @@ def test_every_so_manieth_map_is_held_out_and_weights_are_shared(tmp_path):
     assert not set(maps.held_out_M1HW[:, 0, 0, 0].tolist()) & set(trained_on)
 
 
+def test_maps_on_disk_are_those_in_memory_and_leave_no_file(tmp_path):
+    folder = folder_of(tmp_path / "data", [flat(1.0 + n) for n in range(5)])
+    store = tmp_path / "store"
+    store.mkdir()
+    kept = read_training_maps([DataFolder(path=str(folder))], SPEC, store=store)
+    held = read_training_maps([DataFolder(path=str(folder))], SPEC)
+    assert torch.equal(kept.training_N1HW, held.training_N1HW) and len(kept.training_N1HW) == 4
+    assert torch.equal(kept.held_out_M1HW, held.held_out_M1HW)
+    assert torch.equal(read_depth_maps(folder, SPEC, store=store), read_depth_maps(folder, SPEC))
+    assert not list(store.iterdir())
+    with pytest.raises(DataError, match="nowhere could not be written"):
+        read_depth_maps(folder, SPEC, store=tmp_path / "nowhere")
+
+
 def test_what_cannot_be_trained_on_is_named(tmp_path):
     with pytest.raises(DataError, match="names no data folder to train its depth tokenizer on"):
         read_training_maps([], SPEC)
