@@ -89,12 +89,12 @@ def _read(file: Path, unit: Unit | None) -> "DepthMap":
     if unit is None and (data_folder / INFO_FILE).is_file():
         return read_depth(file, parse_info(data_folder))
     if unit is None:
-        unit = Unit.METRES if file.suffix == ".npy" else Unit.MILLIMETRES
+        unit = Unit.METRES if file.suffix.lower() == ".npy" else Unit.MILLIMETRES
     scale = MILLIMETRE if unit is Unit.MILLIMETRES else 1.0
     info = DatasetInfo(depth_unit="disparity" if unit is Unit.DISPARITY else "metres", depth_scale=scale)
     depth = read_depth(file, info)
     # The reader scales what a PNG stores; the numbers of an NPY file are taken as they are.
-    return attrs.evolve(depth, values_HW=depth.values_HW * scale) if file.suffix == ".npy" else depth
+    return attrs.evolve(depth, values_HW=depth.values_HW * scale) if file.suffix.lower() == ".npy" else depth
 
 
 def tokenizer_of(folder: Path) -> "DepthTokenizer":

@@ -1,5 +1,6 @@
 """Everything that is wrong in a data folder, file by file."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -32,11 +33,14 @@ def check_folder(path: Path | str, progress: Callable[[int], None] | None = None
     root = Path(path)
     info = parse_info(root)
     problems: list[Problem] = []
-    samples = turns = 0
+    samples = turns = broken = 0
     named: set[str] = set()
+    line = None
     for parsed in parse_lines(root):
-        samples += 1
+        samples += parsed.line != line  # A line may have several problems.
+        line = parsed.line
         if isinstance(parsed, Problem):
+            broken += 1
             problems.append(parsed)
         else:
             turns += len(parsed.turns)
@@ -46,17 +50,18 @@ def check_folder(path: Path | str, progress: Callable[[int], None] | None = None
             progress(samples)
     if not samples:
         problems.append(Problem(file=LINES_FILE, message="lists no sample."))
-    problems += [
-        Problem(file=file, message="is named by no sample: list it, or remove it.")
-        for file in _strays(root, named)
-    ]
+    if not broken:  # Otherwise a line that could not be read may have named it.
+        problems += [
+            Problem(file=file, message="is named by no sample: list it, or remove it.")
+            for file in _strays(root, named)
+        ]
     return Report(samples=samples, turns=turns, problems=tuple(problems))
 
 
 def _strays(root: Path, named: set[str]) -> Iterator[str]:
     """Files that nothing refers to: often a sample that was meant to be there."""
-    resolved = {(root / file).resolve() for file in named}
+    resolved = {os.path.realpath(root / file) for file in named}
     for folder in ("images", "depth", "masks"):
         for file in sorted((root / folder).glob("*")):
-            if file.is_file() and not file.name.startswith(".") and file.resolve() not in resolved:
+            if file.is_file() and not file.name.startswith(".") and os.path.realpath(file) not in resolved:
                 yield str(file.relative_to(root))

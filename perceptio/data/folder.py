@@ -27,13 +27,17 @@ Each line of `samples.jsonl` is one object::
        {"task": "relative_depth", "question": "Which point is closest to the camera?", "answer": "(B)",
         "points": [[0.25, 0.5], [0.7, 0.625]]}]}
 
-`id`, `image` and `turns` are required. Paths are relative to the folder and stay inside it. Depth and masks have the
-size of the picture (as shown, after its EXIF rotation). Of a mask PNG the pixel value is the number of an object, 0
-where there is none; `masks` may instead list masks in the line itself, which may overlap, as uncompressed COCO RLE:
-`[{"id": 1, "size": [H, W], "counts": [zeros, ones, zeros, …]}]`, runs down the columns. Of a turn, `task`, `question`
-and `answer` are required; `objects` lists the objects that the answer segments, in order of mention; `points` are
-(x, y) in [0, 1], x to the right and y down, lettered A, B, … in order. The answer of a `relative_depth` turn is a
-letter in parentheses.
+`id`, `image` and `turns` are required. Paths are relative to the folder, with `/`, and stay inside it; so must the
+places that symbolic links lead to. Depth and masks have the size of the picture (as shown, after its EXIF rotation).
+Of a mask PNG the pixel value is the number of an object, 0 where there is none; `masks` may instead list masks in the
+line itself, which may overlap, as uncompressed COCO RLE: `[{"id": 1, "size": [H, W], "counts": [zeros, ones, zeros,
+…]}]`, runs down the columns. Of a turn, `task`, `question` and `answer` are required; `objects` lists the objects
+that the answer segments, in order of mention; `points` are (x, y) in [0, 1], x to the right and y down, lettered A,
+B, … in order. The answer of a `relative_depth` turn is a letter in parentheses.
+
+A line ends with a newline character and with nothing else, is UTF-8 and JSON without NaN, infinity or half a
+surrogate pair. Pictures have up to 50 million pixels; every size that a file states is checked before anything is
+decoded.
 
 Unknown keys are errors, so that a misspelt one is not silently ignored.
 """
@@ -45,18 +49,26 @@ import attrs
 import numpy as np
 from torch import Tensor
 
-from perceptio.data.loading import LoadedFiles, load_files, read_depth
-from perceptio.data.records import LINES_FILE, DatasetInfo, Problem, SampleRecord, parse_info, parse_lines
+from perceptio.data.loading import LoadedFiles, load_files, read_depth, read_picture
+from perceptio.data.records import (
+    LINES_FILE,
+    DatasetInfo,
+    Problem,
+    Records,
+    SampleRecord,
+    TurnRecord,
+    parse_info,
+)
 from perceptio.data.writer import Entry, write_folder
-from perceptio.errors import DataError, InputError
+from perceptio.errors import DataError
 from perceptio.interfaces import DepthMap, Sample, Turn
-from perceptio.ops.image_files import read_image
+from perceptio.ops.paths import resolved_inside
 
 __all__ = ["DatasetInfo", "Entry", "FolderDataset", "write_folder"]
 
 
 class FolderDataset(Sequence[Sample]):
-    """The samples of a data folder. Lines are read at once, pictures, depth and masks when a sample is asked for.
+    """The samples of a data folder. Lines are checked at once, pictures, depth and masks when a sample is asked for.
 
     Args:
         path: The folder.
@@ -68,14 +80,10 @@ class FolderDataset(Sequence[Sample]):
     def __init__(self, path: Path | str) -> None:
         self.root = Path(path)
         self.info = parse_info(self.root)
-        self.records: list[SampleRecord] = []
-        for parsed in parse_lines(self.root):
-            if isinstance(parsed, Problem):
-                raise self._error(parsed)
-            self.records.append(parsed)
+        self.records = Records(self.root)
         if not self.records:
             raise DataError(f"{self.root / LINES_FILE} lists no sample.")
-        self.tasks = tuple(frozenset(turn.task for turn in record.turns) for record in self.records)
+        self.tasks = self.records.tasks
 
     def __len__(self) -> int:
         return len(self.records)
@@ -86,20 +94,18 @@ class FolderDataset(Sequence[Sample]):
         Raises:
             DataError: A file of the sample is missing or broken, or does not fit the others.
         """
-        files = self._load(self.records[number])
-        masks = files.masks or {}
+        record = self.records[number]
+        files = self._load(record)
+        masks: Mapping[int, np.ndarray] = files.masks or {}
         turns = tuple(
-            attrs.evolve(turn, masks=tuple(masks[one] for one in record.objects))
-            for turn, record in zip(self.turns(number), self.records[number].turns, strict=True)
+            attrs.evolve(_turn(turn), masks=tuple(masks[one] for one in turn.objects))
+            for turn in record.turns
         )
         return Sample(turns=turns, image_3HW=files.image_3HW, depth=files.depth)
 
     def turns(self, number: int) -> tuple[Turn, ...]:
         """The turns of sample `number` without their masks: no file is read."""
-        return tuple(
-            Turn(task=turn.task, question=turn.question, answer=turn.answer, points=turn.points)
-            for turn in self.records[number].turns
-        )
+        return tuple(map(_turn, self.records[number].turns))
 
     def depth(self, number: int) -> DepthMap | None:
         """The depth of sample `number`; its picture and masks are not read.
@@ -107,8 +113,10 @@ class FolderDataset(Sequence[Sample]):
         Raises:
             DataError: Its file is missing or broken.
         """
-        record = self.records[number]
-        return None if record.depth is None else read_depth(self.root / record.depth, self.info)
+        depth = self.records[number].depth
+        if depth is None:
+            return None
+        return read_depth(resolved_inside(self.root, depth, DataError), self.info)
 
     def image(self, number: int) -> Tensor:
         """The picture of sample `number`, RGB [3, H, W] in [0, 1]; its depth and masks are not read.
@@ -116,11 +124,7 @@ class FolderDataset(Sequence[Sample]):
         Raises:
             DataError: Its file is missing or broken.
         """
-        record = self.records[number]
-        try:
-            return read_image(self.root / record.image)
-        except InputError as error:
-            raise DataError(str(error)) from error
+        return read_picture(self.root, self.records[number].image)
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[number] for number in range(len(self)))
@@ -138,3 +142,7 @@ class FolderDataset(Sequence[Sample]):
 
     def _error(self, problem: Problem) -> DataError:
         return DataError(f"{self.root}/{problem} `perceptio data check {self.root}` lists all problems.")
+
+
+def _turn(record: TurnRecord) -> Turn:
+    return Turn(task=record.task, question=record.question, answer=record.answer, points=record.points)

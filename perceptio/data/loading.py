@@ -3,21 +3,56 @@
 Shapes: H W pixels of the picture.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import attrs
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from perceptio.data.records import LINES_FILE, DatasetInfo, Problem, RunLengths, SampleRecord
 from perceptio.errors import DataError, InputError
 from perceptio.interfaces import DepthMap
 from perceptio.ops.depth_maps import check_values
-from perceptio.ops.image_files import read_image
+from perceptio.ops.foreign import parsing
+from perceptio.ops.image_files import MAX_PIXELS, open_image, read_image
+from perceptio.ops.paths import resolved_inside
 
 DEPTH_LEVELS = 65535
+
+Size = tuple[int, int]
+"""Height and width."""
+
+
+class Masks(Mapping[int, np.ndarray]):
+    """The objects of a sample by number, each decoded to a boolean [H, W] when it is asked for.
+
+    Args:
+        ids_HW: The number of the object that each pixel shows; or None.
+        runs: Objects as runs.
+    """
+
+    def __init__(self, ids_HW: np.ndarray | None = None, runs: tuple[RunLengths, ...] = ()) -> None:
+        self._ids_HW, self._runs = ids_HW, {mask.id: mask for mask in runs}
+        ids = [] if ids_HW is None else np.unique(ids_HW).tolist()
+        self._numbers = dict.fromkeys([int(number) for number in ids if number] or self._runs)
+
+    def __getitem__(self, number: int) -> np.ndarray:
+        if self._ids_HW is None:
+            return decode_runs(self._runs[number])
+        if number not in self._numbers:
+            raise KeyError(number)
+        return self._ids_HW == number
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._numbers)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def shows(self, number: int) -> bool:
+        """Whether an object has a pixel."""
+        return number in self._numbers and (number not in self._runs or any(self._runs[number].counts[1::2]))
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -26,7 +61,7 @@ class LoadedFiles:
 
     image_3HW: Tensor | None
     depth: DepthMap | None
-    masks: Mapping[int, np.ndarray] | None
+    masks: Masks | None
 
 
 def load_files(root: Path, info: DatasetInfo, record: SampleRecord, problems: list[Problem]) -> LoadedFiles:
@@ -37,95 +72,116 @@ def load_files(root: Path, info: DatasetInfo, record: SampleRecord, problems: li
 
     image = depth = masks = None
     try:
-        image = read_image(root / record.image)
-    except InputError as error:
+        image = read_picture(root, record.image)
+    except DataError as error:
         report(record.image, str(error))
+    size: Size | None = None if image is None else (image.shape[-2], image.shape[-1])
     if record.depth is not None:
         try:
-            depth = read_depth(root / record.depth, info)
+            depth = read_depth(resolved_inside(root, record.depth, DataError), info, size)
         except DataError as error:
             report(record.depth, str(error))
+    where = record.masks if isinstance(record.masks, str) else LINES_FILE
     if record.masks is not None:
         try:
-            masks = _read_masks(root, record.masks)
+            masks = _read_masks(root, record.masks, size)
         except DataError as error:
-            report(str(record.masks), str(error))
-
-    size = None if image is None else tuple(image.shape[-2:])
-    if size and depth is not None and depth.values_HW.shape != size:
-        report(str(record.depth), f"is {_extent(depth.values_HW.shape)}, and its picture {_extent(size)}.")
-    where = record.masks if isinstance(record.masks, str) else LINES_FILE
+            report(where, str(error))
     if masks is not None:
-        other = next((mask.shape for mask in masks.values() if size and mask.shape != size), None)
-        if other is not None and size:
-            report(where, f"masks are {_extent(other)}, and the picture {_extent(size)}.")
         asked = {number for turn in record.turns for number in turn.objects}
-        missing = sorted(asked - {number for number, mask in masks.items() if mask.any()})
+        missing = sorted(number for number in asked if not masks.shows(number))
         if missing:
-            known = ", ".join(map(str, sorted(masks))) or "none"
+            known = ", ".join(map(str, sorted(masks)[:20])) or "none"
             report(where, f"has no pixel of object(s) {missing} that a turn segments; it has: {known}.")
     return LoadedFiles(image_3HW=image, depth=depth, masks=masks)
 
 
-def read_depth(path: Path, info: DatasetInfo) -> DepthMap:
-    """A depth map in the unit of its folder, NaN where unknown.
+def read_picture(root: Path, image: str) -> Tensor:
+    """The picture of a sample, RGB [3, H, W] in [0, 1].
 
     Raises:
-        DataError: The file is missing or broken, of another kind than 16-bit gray PNG or float32 NPY, or has no
-            known pixel, a negative or an infinite one; or the folder states no unit or scale.
+        DataError: Its file is missing or broken, or a link out of the folder.
+    """
+    try:
+        return read_image(resolved_inside(root, image, DataError))
+    except InputError as error:
+        raise DataError(str(error)) from error
+
+
+def read_depth(path: Path, info: DatasetInfo, size: Size | None = None) -> DepthMap:
+    """A depth map in the unit of its folder, NaN where unknown.
+
+    Args:
+        path: A 16-bit gray PNG, or float32 NPY.
+        info: What its numbers mean.
+        size: The size that its picture has; None: any.
+
+    Raises:
+        DataError: The file is missing or broken, of another kind or size, or has no known pixel, a negative or an
+            infinite one; or the folder states no unit or scale.
     """
     if info.depth_unit is None:
         raise DataError(f"{path} cannot be understood: dataset.json states no depth unit.")
-    if not path.is_file():
-        raise DataError(f"{path} does not exist.")
-    values_HW = _read_npy(path) if path.suffix == ".npy" else _read_depth_png(path, info.depth_scale)
+    is_npy = path.suffix.lower() == ".npy"
+    values_HW = _read_npy(path, size) if is_npy else _read_depth_png(path, info.depth_scale, size)
     depth = DepthMap(values_HW=values_HW, unit=info.depth_unit)
     check_values(depth, str(path))
     return depth
 
 
-def _read_npy(path: Path) -> np.ndarray:
-    try:
-        values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path} cannot be read as NPY ({error}).") from None
-    if values.ndim != 2 or values.dtype.kind != "f":
-        raise DataError(f"{path} holds {values.dtype} {list(values.shape)}: write float32 [height, width].")
-    return values.astype(np.float32)
+def _read_npy(path: Path, size: Size | None) -> np.ndarray:
+    with parsing(DataError, f"{path} cannot be read as NPY ({{reason}}): write it again with numpy.save."):
+        if not path.is_file():
+            raise DataError(f"{path} does not exist.")
+        # Mapped, so that the sizes in its header are compared with the file's before memory is taken.
+        stored = np.lib.format.open_memmap(path, mode="r")
+        if stored.ndim != 2 or stored.dtype.kind != "f":
+            raise DataError(
+                f"{path} holds {stored.dtype} {list(stored.shape)}: write float32 [height, width]."
+            )
+        _check_size(path, (stored.shape[0], stored.shape[1]), size)
+        with np.errstate(over="ignore"):  # Becomes infinite, which is refused.
+            return stored.astype(np.float32)
 
 
-def _read_depth_png(path: Path, scale: float | None) -> np.ndarray:
+def _read_depth_png(path: Path, scale: float | None, size: Size | None) -> np.ndarray:
     if scale is None:
         raise DataError(f"{path} is a PNG, and dataset.json states no depth scale: add one, or write NPY.")
-    stored_HW = _read_gray(path, "depth", ("I;16", "I;16B", "I"))
+    stored_HW = _read_gray(path, "depth", ("I;16", "I;16B", "I"), size)
     values_HW = stored_HW.astype(np.float32) * np.float32(scale)
     values_HW[stored_HW == 0] = np.nan
     return values_HW
 
 
-def _read_gray(path: Path, what: str, modes: tuple[str, ...]) -> np.ndarray:
+def _read_gray(path: Path, what: str, modes: tuple[str, ...], size: Size | None) -> np.ndarray:
+    wanted = "16-bit gray PNG" if what == "depth" else "indexed or gray PNG"
     try:
-        with Image.open(path) as picture:
+        with open_image(path, save_as=wanted, min_side=1) as picture:
             if picture.format != "PNG" or picture.mode not in modes:
-                bits = "16-bit gray" if what == "depth" else "indexed or gray"
                 raise DataError(
-                    f"{path} is {picture.format} of mode {picture.mode}: write {what} as {bits} PNG."
+                    f"{path} is {picture.format} of mode {picture.mode}: write {what} as {wanted}."
                 )
+            _check_size(path, (picture.height, picture.width), size)
             return np.asarray(picture)
-    except UnidentifiedImageError:
-        raise DataError(f"{path} is no picture: write {what} as PNG.") from None
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} cannot be read to its end ({error}).") from None
+    except InputError as error:
+        raise DataError(str(error)) from error
 
 
-def _read_masks(root: Path, masks: str | tuple[RunLengths, ...]) -> dict[int, np.ndarray]:
-    if not isinstance(masks, str):
-        return {mask.id: decode_runs(mask) for mask in masks}
-    path = root / masks
-    if not path.is_file():
-        raise DataError(f"{path} does not exist.")
-    ids_HW = _read_gray(path, "masks", ("P", "L", "I;16", "1"))
-    return {int(number): ids_HW == number for number in np.unique(ids_HW) if number}
+def _read_masks(root: Path, masks: str | tuple[RunLengths, ...], size: Size | None) -> Masks:
+    if isinstance(masks, str):
+        path = resolved_inside(root, masks, DataError)
+        return Masks(ids_HW=_read_gray(path, "masks", ("P", "L", "I;16", "1"), size))
+    for mask in masks:
+        _check_size(f"mask {mask.id}", mask.size, size)
+    return Masks(runs=masks)
+
+
+def _check_size(name: Path | str, size: Size, wanted: Size | None) -> None:
+    """Compare what a header says with the picture, before anything of that size is made."""
+    if wanted is not None and size != wanted:
+        raise DataError(f"{name} is {_extent(size)}, and its picture {_extent(wanted)}.")
+    if size[0] * size[1] > MAX_PIXELS:
+        raise DataError(f"{name} is {_extent(size)}, more than {MAX_PIXELS:,} in all: make it smaller first.")
 
 
 def decode_runs(runs: RunLengths) -> np.ndarray:

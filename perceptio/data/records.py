@@ -1,26 +1,32 @@
 """The lines of a data folder as typed records, and every rule that a line alone can break.
 
 The format is documented in `perceptio.data.folder`. Each rule is written once, as a message that is yielded: a
-dataset raises the first, `perceptio.data.check.check_folder` reports all.
+dataset raises the first, `perceptio.data.check.check_folder` reports all, and writers ask before they write.
 """
 
-import json
-import math
 import re
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
 import attrs
 
 from perceptio.errors import DataError
 from perceptio.model.sequence import LETTERS
+from perceptio.ops.foreign import parsing
+from perceptio.ops.image_files import MAX_PIXELS
+from perceptio.ops.json_files import InvalidJSONError, Line, parse_json, read_json, read_line, read_lines
+from perceptio.ops.paths import why_not_inside
 
 FORMAT, VERSION = "perceptio-data", 1
 INFO_FILE, LINES_FILE = "dataset.json", "samples.jsonl"
 MARKED = "relative_depth"
 """The task whose answer is the letter of a marked point."""
+SCALES = (1e-12, 1e12)
+"""What a 16-bit value can be multiplied with, so that the depth is a float32."""
+_PLAIN_TURN = {"task", "question", "answer"}
 
 
 @attrs.frozen(kw_only=True)
@@ -94,16 +100,17 @@ def parse_info(root: Path) -> DatasetInfo:
         DataError: It is missing, no JSON, of another format or version, or has a wrong value.
     """
     path = root / INFO_FILE
-    if not root.is_dir():
-        raise DataError(f"There is no folder {root}: check the path, or write one with `perceptio scenes`.")
-    if not path.is_file():
-        raise DataError(
-            f"{root} has no {INFO_FILE}, so it is no data folder; the format is documented in perceptio.data.folder."
-        )
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path} is not JSON ({error}).") from None
+    with parsing(DataError, f"{root} cannot be read ({{reason}}): check the path."):
+        if not root.is_dir():
+            raise DataError(
+                f"There is no folder {root}: check the path, or write one with `perceptio scenes`."
+            )
+        if not path.is_file():
+            raise DataError(
+                f"{root} has no {INFO_FILE}, so it is no data folder; the format is documented in "
+                "perceptio.data.folder."
+            )
+    found = read_json(path, remedy="the format is documented in perceptio.data.folder")
     problem = next(_info_problems(found), None)
     if problem:
         raise DataError(f"{path}: {problem}")
@@ -123,44 +130,99 @@ def _info_problems(found: Any) -> Iterator[str]:
         yield '"depth" is not an object with "unit" and "scale".'
         return
     yield from _key_problems(depth, {"unit"}, {"scale"})
-    if depth.get("unit") not in ("metres", "disparity"):
+    if depth.get("unit") not in ["metres", "disparity"]:
         yield f'depth unit {depth.get("unit")!r} is neither "metres" nor "disparity".'
     scale = depth.get("scale", 1.0)
-    if not _is_number(scale) or not scale > 0:
-        yield f"depth scale {scale!r} is not a number above 0."
+    if not _is_number(scale) or not SCALES[0] <= scale <= SCALES[1]:
+        yield f"depth scale {scale!r} is not a number from {SCALES[0]:g} to {SCALES[1]:g}."
 
 
 def parse_lines(root: Path) -> Iterator[SampleRecord | Problem]:
     """Each line of `samples.jsonl` as a record, or else everything that is wrong in it.
 
     Raises:
-        DataError: The file is missing, or no text.
+        DataError: The file is missing or cannot be read.
     """
+    for parsed in _parsed_lines(root):
+        yield parsed if isinstance(parsed, Problem) else _record(*parsed)
+
+
+class Records(Sequence[SampleRecord]):
+    """The records of a folder. All lines are checked at once; a record is read again when it is asked for.
+
+    A line of a large corpus has a few kilobytes as a record, and eight bytes as the place where it begins.
+
+    Args:
+        root: The folder.
+
+    Raises:
+        DataError: A line is not of the format; of the first, the first problem.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._path = root / LINES_FILE
+        starts, numbers = array("q"), array("q")
+        tasks: list[frozenset[str]] = []
+        known: dict[tuple[str, ...], frozenset[str]] = {}
+        for parsed in _parsed_lines(root):
+            if isinstance(parsed, Problem):
+                raise DataError(f"{root}/{parsed} `perceptio data check {root}` lists all problems.")
+            raw, line = parsed
+            starts.append(line.start)
+            numbers.append(line.number)
+            named = tuple([turn["task"] for turn in raw["turns"]])
+            tasks.append(known.get(named) or known.setdefault(named, frozenset(named)))
+        self._starts, self._numbers = starts, numbers
+        self.tasks = tuple(tasks)
+        """The tasks of each record's turns."""
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __getitem__(self, place: int) -> SampleRecord:  # type: ignore[override]
+        """The record at a place.
+
+        Raises:
+            DataError: The file has changed since it was checked.
+        """
+        line = Line(self._numbers[place], self._starts[place], read_line(self._path, self._starts[place]))
+        try:
+            raw = parse_json(line.text)
+        except InvalidJSONError:
+            raw = None
+        if next(line_problems(raw), None):
+            raise DataError(f"{self._path} has changed since it was opened: open the folder again.")
+        return _record(raw, line)
+
+
+def _parsed_lines(root: Path) -> Iterator[tuple[dict[str, Any], Line] | Problem]:
     path = root / LINES_FILE
     if not path.is_file():
         raise DataError(f"{root} has no {LINES_FILE}: it lists the samples, one JSON object a line.")
     seen: dict[str, int] = {}
-    try:
-        with path.open(encoding="utf-8") as lines:
-            for number, text in enumerate(lines, start=1):
-                if not text.strip():
-                    continue
-                problems, raw = list(_line_problems(text)), None
-                if not problems:
-                    raw = json.loads(text)
-                    if raw["id"] in seen:
-                        problems.append(
-                            f"id {raw['id']!r} is that of line {seen[raw['id']]} too; ids must differ."
-                        )
-                    seen.setdefault(raw["id"], number)
-                yield from (Problem(file=LINES_FILE, line=number, message=message) for message in problems)
-                if raw is not None and not problems:
-                    yield _record(raw, number)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text ({error}).") from None
+    for line in read_lines(path):
+        try:
+            raw = parse_json(line.text)
+        except InvalidJSONError as error:
+            message = f"it is not JSON ({error}); a line holds one whole object."
+            yield Problem(file=LINES_FILE, line=line.number, message=message)
+            continue
+        problems = list(line_problems(raw))
+        if not problems and (first := seen.setdefault(raw["id"], line.number)) != line.number:
+            problems = [f"id {quoted(raw['id'])} is that of line {first} too; ids must differ."]
+        if problems:
+            yield from (Problem(file=LINES_FILE, line=line.number, message=message) for message in problems)
+        else:
+            yield raw, line
 
 
-def _record(raw: Mapping[str, Any], line: int) -> SampleRecord:
+def quoted(value: Any) -> str:
+    """A value of a file in a message: on one line, and not too long."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}…"
+
+
+def _record(raw: Mapping[str, Any], line: Line) -> SampleRecord:
     masks = raw.get("masks")
     if isinstance(masks, list):
         masks = tuple(
@@ -177,60 +239,68 @@ def _record(raw: Mapping[str, Any], line: int) -> SampleRecord:
         for turn in raw["turns"]
     )
     return SampleRecord(
-        line=line, id=raw["id"], image=raw["image"], depth=raw.get("depth"), masks=masks, turns=turns
+        line=line.number, id=raw["id"], image=raw["image"], depth=raw.get("depth"), masks=masks, turns=turns
     )
 
 
-def _line_problems(text: str) -> Iterator[str]:
-    try:
-        raw = json.loads(text)
-    except ValueError as error:
-        yield f"it is not JSON ({error}); a line holds one whole object."
-        return
+def line_problems(raw: Any) -> Iterator[str]:
+    """Everything that is wrong in the value of a line."""
     if not isinstance(raw, dict):
         yield "it is not a JSON object."
         return
     yield from _key_problems(raw, {"id", "image", "turns"}, {"depth", "masks"})
     if not isinstance(raw.get("id", ""), str):
-        yield f"id {raw['id']!r} is not text."
+        yield f"id {quoted(raw['id'])} is not text."
     for key in ("image", "depth"):
-        if key in raw:
-            yield from _path_problems(key, raw[key])
-    if isinstance(raw.get("masks"), list):
-        yield from _run_length_problems(raw["masks"])
-    elif "masks" in raw:
-        yield from _path_problems("masks", raw["masks"])
+        if key in raw and (why := why_not_inside(raw[key])):
+            yield f"{key} {quoted(raw[key])} {why}."
+    masks = raw.get("masks", "")
+    if isinstance(masks, list):
+        yield from _run_length_problems(masks)
+    elif "masks" in raw and (why := why_not_inside(masks)):
+        yield f"masks {quoted(masks)} {why}."
     turns = raw.get("turns", [])
     if not isinstance(turns, list):
         yield "turns is not a list."
         return
     for number, turn in enumerate(turns, start=1):
-        yield from (f"turn {number}: {message}" for message in _turn_problems(turn, "masks" in raw))
+        if not _is_plain_turn(turn):
+            yield from (f"turn {number}: {message}" for message in _turn_problems(turn, "masks" in raw))
+
+
+def _is_plain_turn(turn: Any) -> bool:
+    """Whether a turn is question and answer alone, to which no further rule applies: most are, in large corpora."""
+    return (
+        type(turn) is dict
+        and turn.keys() == _PLAIN_TURN
+        and type(turn["question"]) is type(turn["answer"]) is type(turn["task"]) is str
+        and turn["task"] != MARKED
+    )
 
 
 def _turn_problems(turn: Any, has_masks: bool) -> Iterator[str]:
     if not isinstance(turn, dict):
         yield "it is not an object."
         return
-    yield from _key_problems(turn, {"task", "question", "answer"}, {"points", "objects"})
+    yield from _key_problems(turn, _PLAIN_TURN, {"points", "objects"})
     yield from (
-        f"{key} {turn[key]!r} is not text."
-        for key in ("task", "question", "answer")
+        f"{key} {quoted(turn[key])} is not text."
+        for key in sorted(_PLAIN_TURN)
         if not isinstance(turn.get(key, ""), str)
     )
     points = turn.get("points", [])
     if not isinstance(points, list) or not all(_is_point(point) for point in points):
-        yield f"points {points!r} are not pairs [x, y] of numbers from 0 to 1."
+        yield f"points {quoted(points)} are not pairs [x, y] of numbers from 0 to 1."
         return
     if len(points) > len(LETTERS):
         yield f"it has {len(points)} points, and there are {len(LETTERS)} letters."
     if turn.get("task") == MARKED:
-        yield from _answer_problems(str(turn.get("answer")), len(points))
+        yield from _answer_problems(str(turn.get("answer")), min(len(points), len(LETTERS)))
     objects = turn.get("objects", [])
     if not isinstance(objects, list) or not all(_is_whole(number) and number > 0 for number in objects):
-        yield f"objects {objects!r} are not whole numbers from 1."
+        yield f"objects {quoted(objects)} are not whole numbers from 1."
     elif objects and not has_masks:
-        yield f"it segments objects {objects}, and the sample has no masks."
+        yield f"it segments objects {quoted(objects)}, and the sample has no masks."
 
 
 def _answer_problems(answer: str, num_points: int) -> Iterator[str]:
@@ -238,7 +308,7 @@ def _answer_problems(answer: str, num_points: int) -> Iterator[str]:
     if num_points == 0:
         yield f"a {MARKED} turn needs points."
     elif named is None:
-        yield f'the answer {answer!r} of a {MARKED} turn is not a letter in parentheses, such as "(A)".'
+        yield f'the answer {quoted(answer)} of a {MARKED} turn is not a letter in parentheses, such as "(A)".'
     elif LETTERS.index(named[1]) >= num_points:
         yield f"the answer is {answer}, and its {num_points} points end with ({LETTERS[num_points - 1]})."
 
@@ -251,13 +321,15 @@ def _run_length_problems(masks: Sequence[Any]) -> Iterator[str]:
             continue
         number, size, counts = mask["id"], mask["size"], mask["counts"]
         if not _is_whole(number) or number < 1 or number in ids:
-            yield f"mask id {number!r} is not a whole number from 1 that no other mask has."
+            yield f"mask id {quoted(number)} is not a whole number from 1 that no other mask has."
             continue
         ids.add(number)
         if isinstance(counts, str):
             yield f"mask {number} is compressed RLE: write its counts as a list of runs."
         elif not _all_whole(size) or len(size) != 2 or not _all_whole(counts) or min(counts, default=0) < 0:
             yield f"mask {number} has no size [height, width] or counts that are not runs of pixels."
+        elif min(size) < 1 or size[0] * size[1] > MAX_PIXELS:
+            yield f"mask {number} has the size {size}, which is no picture's of at most {MAX_PIXELS:,} pixels."
         elif sum(counts) != size[0] * size[1]:
             yield (
                 f"mask {number} has runs of {sum(counts)} pixels in all, and {size[0]}x{size[1]} are "
@@ -265,26 +337,20 @@ def _run_length_problems(masks: Sequence[Any]) -> Iterator[str]:
             )
 
 
-def _path_problems(key: str, path: Any) -> Iterator[str]:
-    if not isinstance(path, str) or not path:
-        yield f"{key} {path!r} is not a path."
-    elif PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts or "\\" in path:
-        yield f"{key} {path!r} must be a path inside the folder, with /."
-
-
 def _key_problems(found: Mapping[str, Any], required: set[str], optional: set[str]) -> Iterator[str]:
     known = required | optional
-    for key in sorted(required - set(found)):
+    for key in sorted(required - found.keys()):
         yield f'"{key}" is missing.'
     for key in found:
-        if key not in known:
-            near = get_close_matches(key, known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}."
-            yield f"{key!r} is not a known key; {hint}"
+        if key in known:
+            continue
+        near = get_close_matches(key[:80], known, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}."
+        yield f"{quoted(key)} is not a known key; {hint}"
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _is_whole(value: Any) -> bool:

@@ -1,19 +1,27 @@
 """Any image file -> RGB [3, H, W] in [0, 1], or one sentence that says why not.
 
-Reads what Pillow reads. EXIF rotation is applied, 16-bit gray keeps its precision, palettes and gray become RGB, and
-transparent pixels are laid over white. Of a phone's multi-picture JPEG the main picture is taken; animations and
-other files of several pictures are refused, as are sides below `MIN_SIDE` and more than `MAX_PIXELS` in all.
+Reads `FORMATS`. EXIF rotation is applied, other metadata and what of it cannot be read is ignored, 16-bit gray keeps
+its precision, palettes and gray become RGB, and transparent pixels are laid over white. Of a phone's multi-picture
+JPEG the main picture is taken; animations and other files of several pictures are refused, as are sides below
+`MIN_SIDE` and more than `MAX_PIXELS` in all, before anything is decoded.
 """
 
+import functools
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
 from perceptio.errors import InputError
+from perceptio.ops.foreign import parsing
+
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF", "HEIF")
+"""What is read, by Pillow's names; HEIF where its plugin is there. Pillow's others include programs (EPS)."""
 
 MIN_SIDE = 8
 """Shortest side in pixels that can be looked at."""
@@ -21,6 +29,16 @@ MAX_PIXELS = 50_000_000
 """Largest image, in pixels: 600 MB as float RGB."""
 _DEEP_MODES = ("I", "I;16", "I;16B", "I;16L")
 _TRANSPARENT_MODES = ("LA", "PA", "La", "RGBA", "RGBa")
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""How a picture becomes upright, by its EXIF orientation (Exif 2.32, 4.6.4, tag 274)."""
 
 
 def as_image(given: object) -> Tensor:
@@ -35,8 +53,9 @@ def as_image(given: object) -> Tensor:
     if isinstance(given, str | Path):
         return read_image(given)
     if isinstance(given, Image.Image):
-        _check_extent("The image", given)
-        return _to_unit_rgb("The image", given.copy())
+        with parsing(InputError, "The image cannot be read to its end ({reason}): open a whole file."):
+            _check_extent("The image", given)
+            return _to_unit_rgb("The image", given.copy())
     if not isinstance(given, Tensor):
         raise InputError(f"A {type(given).__name__} is no image: give a path, a Pillow image or a tensor.")
     if given.ndim != 3 or given.shape[0] != 3 or not given.is_floating_point():
@@ -59,33 +78,56 @@ def read_image(path: Path | str) -> Tensor:
     Raises:
         InputError: The file is missing, empty, no image, cut short, too large, too small, or holds several pictures.
     """
+    with open_image(path) as picture:
+        return _to_unit_rgb(path, picture)
+
+
+@contextmanager
+def open_image(
+    path: Path | str, *, save_as: str = "PNG or JPEG", min_side: int = MIN_SIDE
+) -> Iterator[Image.Image]:
+    """A picture of which nothing but the header has been read, within the limits; it is decoded in the block.
+
+    Args:
+        path: The file.
+        save_as: What the message about a file that is no image recommends.
+        min_side: Shortest side that is accepted, in pixels.
+
+    Raises:
+        InputError: As `read_image`, or another failure in the block.
+    """
     path = Path(path)
-    if not path.is_file():
-        what = "is a folder: name a file in it" if path.is_dir() else "does not exist: check the path"
-        raise InputError(f"{path} {what}.")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path} is empty: write or download it again.")
-    try:
-        with warnings.catch_warnings(), Image.open(path) as picture:
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            _check_extent(path, picture)
-            return _to_unit_rgb(path, picture)
-    except Image.DecompressionBombError:
-        raise InputError(f"{path} has far more than {MAX_PIXELS:,} pixels: make it smaller first.") from None
-    except UnidentifiedImageError:
-        raise InputError(f"{path} is no image that can be read: save it as PNG or JPEG.") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"{path} cannot be read to its end ({error}): write or download it again."
-        ) from error
+    with parsing(InputError, f"{path} cannot be read to its end ({{reason}}): write or download it again."):
+        if not path.is_file():
+            what = "is a folder: name a file in it" if path.is_dir() else "does not exist: check the path"
+            raise InputError(f"{path} {what}.")
+        if path.stat().st_size == 0:
+            raise InputError(f"{path} is empty: write or download it again.")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Of metadata, and of sizes that are checked here.
+            try:
+                picture = Image.open(path, formats=_readable())
+            except UnidentifiedImageError:
+                raise InputError(f"{path} is no image that can be read: save it as {save_as}.") from None
+            except Image.DecompressionBombError:
+                raise InputError(
+                    f"{path} has far more than {MAX_PIXELS:,} pixels: make it smaller first."
+                ) from None
+            with picture:
+                _check_extent(path, picture, min_side)
+                yield picture
 
 
-def _check_sides(name: Path | str, width: int, height: int) -> None:
-    if min(width, height) < MIN_SIDE:
+@functools.cache
+def _readable() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _check_sides(name: Path | str, width: int, height: int, min_side: int = MIN_SIDE) -> None:
+    if min(width, height) < min_side:
         raise InputError(
-            f"{name} is {width}x{height} pixels: an image needs at least {MIN_SIDE} pixels on each side."
+            f"{name} is {width}x{height} pixels: an image needs at least {min_side} pixels on each side."
         )
     if width * height > MAX_PIXELS:
         raise InputError(
@@ -93,15 +135,15 @@ def _check_sides(name: Path | str, width: int, height: int) -> None:
         )
 
 
-def _check_extent(name: Path | str, picture: Image.Image) -> None:
-    _check_sides(name, *picture.size)
+def _check_extent(name: Path | str, picture: Image.Image, min_side: int = MIN_SIDE) -> None:
+    _check_sides(name, *picture.size, min_side)
     frames = getattr(picture, "n_frames", 1)
     if frames > 1 and picture.format != "MPO":
         raise InputError(f"{name} holds {frames} pictures: save the one you mean as PNG or JPEG.")
 
 
 def _to_unit_rgb(name: Path | str, picture: Image.Image) -> Tensor:
-    ImageOps.exif_transpose(picture, in_place=True)
+    picture = _upright(picture)
     if picture.mode == "F":
         raise InputError(
             f"{name} holds floating point numbers, whose black and white are unknown: save it as PNG or JPEG."
@@ -117,3 +159,12 @@ def _to_unit_rgb(name: Path | str, picture: Image.Image) -> Tensor:
         picture = picture.convert("RGB")
     pixels_HW3 = torch.from_numpy(np.array(picture))
     return pixels_HW3.permute(2, 0, 1).contiguous().float().div_(255)
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    picture.load()  # Some formats are turned while they are decoded, and say nothing afterwards.
+    try:
+        turn = _UPRIGHT.get(int(picture.getexif().get(ExifTags.Base.Orientation, 1)))
+    except Exception:
+        return picture  # Metadata that cannot be read says nothing.
+    return picture if turn is None else picture.transpose(turn)

@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from perceptio.errors import DataError, PerceptioError
 from perceptio.ops.files import disk_errors, new_file
@@ -39,7 +39,7 @@ def parse_json(text: str | bytes) -> Any:
             text = text.decode("utf-8")
         else:
             text.encode("utf-8")
-        value = json.loads(text, parse_constant=_constant, parse_int=_integer, parse_float=_float)
+        value = _DECODER.decode(text)
     except InvalidJSONError:
         raise
     except UnicodeError as error:
@@ -48,7 +48,9 @@ def parse_json(text: str | bytes) -> Any:
         raise InvalidJSONError(f"nested deeper than {MAX_DEPTH}") from None
     except ValueError as error:
         raise InvalidJSONError(str(error)) from None
-    _check_depth_and_texts(value, surrogates="\\u" in text)
+    surrogates = "\\u" in text
+    if surrogates or text.count("[") + text.count("{") > MAX_DEPTH:  # Otherwise it cannot be too deep.
+        _check_depth_and_texts(value, surrogates=surrogates)
     return value
 
 
@@ -109,8 +111,18 @@ def write_json(path: Path, value: Any, *, error: type[PerceptioError] = DataErro
         new.write_text(text, encoding="utf-8")
 
 
-def read_lines(path: Path, *, error: type[PerceptioError] = DataError) -> Iterator[tuple[int, bytes]]:
-    """The lines of a file that are not blank, with their numbers from 1, without their line ends.
+class Line(NamedTuple):
+    """A line of a file, without its line end."""
+
+    number: int
+    """From 1."""
+    start: int
+    """The byte at which it begins."""
+    text: bytes
+
+
+def read_lines(path: Path, *, error: type[PerceptioError] = DataError) -> Iterator[Line]:
+    """The lines of a file that are not blank.
 
     Raises:
         PerceptioError: Of the given class: the file cannot be read, or a line is longer than `MAX_LINE_BYTES`.
@@ -119,7 +131,7 @@ def read_lines(path: Path, *, error: type[PerceptioError] = DataError) -> Iterat
         parsing(error, f"{path} cannot be read ({{reason}}): check the path and the disk."),
         path.open("rb") as lines,
     ):
-        number = 0
+        number = start = 0
         while line := lines.readline(MAX_LINE_BYTES + 1):
             number += 1
             if len(line) > MAX_LINE_BYTES:
@@ -127,7 +139,22 @@ def read_lines(path: Path, *, error: type[PerceptioError] = DataError) -> Iterat
                     f"{path} line {number} is longer than {MAX_LINE_BYTES:,} bytes: break it up, or remove it."
                 )
             if line.strip():
-                yield number, line.removesuffix(b"\n").removesuffix(b"\r")
+                yield Line(number, start, line.removesuffix(b"\n").removesuffix(b"\r"))
+            start += len(line)
+
+
+def read_line(path: Path, start: int, *, error: type[PerceptioError] = DataError) -> bytes:
+    """The line that begins at a byte of a file.
+
+    Raises:
+        PerceptioError: Of the given class: the file cannot be read.
+    """
+    with (
+        parsing(error, f"{path} cannot be read ({{reason}}): check the path and the disk."),
+        path.open("rb") as lines,
+    ):
+        lines.seek(start)
+        return lines.readline(MAX_LINE_BYTES)
 
 
 def append_line(path: Path, value: Any) -> None:
@@ -149,7 +176,7 @@ def read_log(path: Path, *, error: type[PerceptioError] = DataError) -> tuple[li
         return [], None
     values: list[Any] = []
     torn: tuple[int, str, InvalidJSONError] | None = None
-    for number, line in read_lines(path, error=error):
+    for number, _, line in read_lines(path, error=error):
         if torn is not None:
             raise error(f"{path} line {torn[0]} is not JSON ({torn[2]}): remove that line.")
         try:
@@ -181,6 +208,9 @@ def _float(digits: str) -> float:
     if not math.isfinite(value):
         raise InvalidJSONError(f"the number {digits[:20]} is beyond 64 bits")
     return value
+
+
+_DECODER = json.JSONDecoder(parse_constant=_constant, parse_int=_integer, parse_float=_float)
 
 
 def _check_depth_and_texts(value: Any, *, surrogates: bool) -> None:

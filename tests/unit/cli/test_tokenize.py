@@ -132,7 +132,7 @@ def test_what_cannot_be_read_is_one_sentence(tokenizer, tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "color.png")
     assert "16-bit gray" in message(tmp_path / "color.png")
     (tmp_path / "broken.png").write_bytes(b"no picture")
-    assert "is no picture" in message(tmp_path / "broken.png")
+    assert "is no image that can be read" in message(tmp_path / "broken.png")
     whole = file("cut.npy", ramp_m()).read_bytes()
     (tmp_path / "cut.npy").write_bytes(whole[: len(whole) // 2])
     assert "cannot be read as NPY" in message(tmp_path / "cut.npy")

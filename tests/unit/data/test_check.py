@@ -1,6 +1,8 @@
 """Each way in which a data folder can be wrong is found, and said of its file."""
 
 import json
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -32,6 +34,28 @@ def test_a_whole_folder_has_no_problem(folder):
     assert report.samples == 3 and report.turns > 3 and report.problems == ()
 
 
+def change_text(folder, number, old, new):
+    lines = (folder / "samples.jsonl").read_bytes().split(b"\n")
+    assert old in lines[number]
+    lines[number] = lines[number].replace(old, new, 1)
+    (folder / "samples.jsonl").write_bytes(b"\n".join(lines))
+
+
+def link(file, target):
+    if target != file:
+        file.rename(target)
+    else:
+        file.unlink()
+    file.symlink_to(target)
+
+
+def huge_png(file):
+    """A header of 60,000 x 60,000 pixels, and nothing to decode."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    file.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 0) + b"IDAT")
+
+
 def misspell(line):
     line["imge"] = line.pop("image")
 
@@ -41,7 +65,10 @@ def misspell(line):
     [
         (lambda f: file_of(f, 1, "image").unlink(), "does not exist"),
         (lambda f: file_of(f, 1, "image").write_bytes(b""), "is empty"),
-        (lambda f: file_of(f, 1, "depth").write_bytes(b"no picture"), "is no picture"),
+        (
+            lambda f: file_of(f, 1, "depth").write_bytes(b"no picture"),
+            "is no image that can be read: save it as 16",
+        ),
         (lambda f: Image.new("I;16", (32, 32)).save(file_of(f, 1, "depth")), "has no known pixel"),
         (
             lambda f: Image.new("I;16", (16, 16), 4000).save(file_of(f, 1, "depth")),
@@ -53,12 +80,94 @@ def misspell(line):
         (lambda f: change_line(f, 1, lambda line: line["turns"][0].update(points=[[2.0, 0.5]])), "point"),
         (lambda f: change_line(f, 1, lambda line: line.update(image="../outside.png")), "outside"),
         (lambda f: Image.new("RGB", (32, 32)).save(f / "images" / "stray.png"), "is named by no sample"),
+        (lambda f: change_line(f, 1, lambda line: line.update(image="a\\b.png")), "with /"),
+        (lambda f: change_line(f, 1, lambda line: line.update(image="a\0.png")), "that no name can have"),
+        (lambda f: change_line(f, 1, lambda line: line.update(image="a" * 5000)), "longer than 255 bytes"),
+        (lambda f: change_line(f, 1, lambda line: line.update(depth="/etc/hostname")), "inside the folder"),
+        (lambda f: change_text(f, 1, b'"question":', b'"question":"half \\ud800","x":'), "surrogate pair"),
+        (lambda f: change_text(f, 1, b'"question":', b'"question":"\xff","x":'), "not UTF-8"),
+        (lambda f: change_text(f, 1, b'"question":', b'"x":' + b"[" * 10**5), "nested deeper than"),
+        (lambda f: change_text(f, 1, b'"points":[[', b'"points":[[1e400,'), "beyond 64 bits"),
+        (lambda f: link(file_of(f, 1, "image"), f.parent / "other.png"), "leads out of"),
+        (lambda f: link(file_of(f, 1, "image"), file_of(f, 1, "image")), "leads nowhere"),
+        (lambda f: huge_png(file_of(f, 1, "masks")), "far more than 50,000,000 pixels"),
+        (
+            lambda f: Image.new("L", (16, 16)).save(file_of(f, 1, "masks")),
+            "16x16 pixels, and its picture 32x32",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_of_its_file(folder, harm, message):
     harm(folder)
     problems = [str(problem) for problem in check_folder(folder).problems]
     assert any(message in problem for problem in problems), problems
+
+
+@pytest.mark.parametrize(
+    ("size", "counts", "message"),
+    [
+        ([60_000, 60_000], [60_000 * 60_000], "no picture's of at most 50,000,000 pixels"),
+        ([-8, -8], [64], "no picture's"),
+        ([2**62, 4], [0], "no picture's"),
+        ([2**63, 1], [2**63], "no picture's"),
+        ([64, 64], [64 * 64], "mask 1 is 64x64 pixels, and its picture 32x32 pixels"),
+        ([32, 32], [-1, 1025], "not runs of pixels"),
+        ([32, 32], [7], "runs of 7 pixels in all, and 32x32 are 1024"),
+    ],
+)
+def test_the_size_of_runs_is_checked_before_they_are_a_mask(folder, size, counts, message):
+    runs = {"id": 1, "size": size, "counts": counts}
+    file_of(folder, 0, "masks").unlink()
+    change_line(folder, 0, lambda line: line.update(masks=[runs], turns=[]))
+    (problem,) = check_folder(folder).problems
+    assert message in str(problem) and problem.line == 1
+
+
+def write_array(file, values):
+    with file.open("wb") as stream:
+        np.save(stream, values, allow_pickle=True)
+
+
+def npy_header(shape):
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + b"\0" * 16
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda file: file.write_bytes(b"PK\x03\x04aaaa"), "cannot be read as NPY"),
+        (lambda file: np.savez(file.open("wb"), a=np.ones(3)), "cannot be read as NPY"),
+        (lambda file: file.write_bytes(npy_header("(True, 4)")), "cannot be read as NPY"),
+        (lambda file: file.write_bytes(npy_header("(3,")), "cannot be read as NPY"),
+        (lambda file: file.write_bytes(npy_header("(1000000, 1000000)")), "cannot be read as NPY"),
+        (lambda file: write_array(file, np.array([{}], dtype=object)), "cannot be read as NPY"),
+        (
+            lambda file: write_array(file, np.ones((32, 31), np.float32)),
+            "31x32 pixels, and its picture 32x32",
+        ),
+        (lambda file: write_array(file, np.full((32, 32), 1e300)), "depths from inf to inf"),
+        (lambda file: write_array(file, np.ones((32, 32), np.int64)), "write float32"),
+    ],
+)
+@pytest.mark.parametrize("ending", ["npy", "NPY"])
+def test_arrays_that_are_no_depth_are_said(folder, write, message, ending):
+    write(folder / f"depth/a.{ending}")
+    change_line(folder, 1, lambda line: line.update(depth=f"depth/a.{ending}"))
+    problems = [str(one) for one in check_folder(folder).problems if "no sample" not in str(one)]
+    assert len(problems) == 1 and message in problems[0], problems
+
+
+def test_an_array_in_capitals_is_an_array(folder):
+    np.save((folder / "depth/a.NPY").open("wb"), np.ones((32, 32), np.float32))
+    change_line(folder, 1, lambda line: line.update(depth="depth/a.NPY"))
+    assert FolderDataset(folder).depth(1).values_HW.mean() == 1
+
+
+def test_metadata_that_cannot_be_read_is_no_problem(folder):
+    file = file_of(folder, 1, "image")
+    Image.open(file).save(file, exif=b"Exif\0\0II*\0")
+    assert check_folder(folder).problems == ()
 
 
 def test_every_problem_is_listed_and_a_dataset_stops_at_the_first(folder):

@@ -4,9 +4,14 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
+from small import scenes_folder
 
+from perceptio.data import records
 from perceptio.data.folder import DatasetInfo, Entry, FolderDataset, write_folder
+from perceptio.data.records import parse_lines
 from perceptio.errors import DataError
 from perceptio.interfaces import DepthMap, Turn
 
@@ -122,3 +127,37 @@ def test_a_scale_can_be_chosen(tmp_path):
     info = DatasetInfo(depth_unit="metres", depth_scale=0.001)
     write_folder(tmp_path / "data", [entry(depth=far)], info=info)
     np.testing.assert_allclose(FolderDataset(tmp_path / "data")[0].depth.values_HW, 60.0, atol=1e-3)
+
+
+plain = st.fixed_dictionaries(
+    {
+        key: st.sampled_from(["chat", "", "relative_depth"]) | st.integers()
+        for key in ("task", "question", "answer")
+    },
+    optional={"points": st.just([]), "objects": st.just([])},
+)
+
+
+@given(plain | st.none())
+def test_a_turn_that_is_spared_the_rules_breaks_none(turn):
+    if records._is_plain_turn(turn):
+        assert list(records._turn_problems(turn, has_masks=False)) == []
+
+
+def test_a_line_ends_with_a_newline_and_nothing_else(tmp_path):
+    folder = scenes_folder(tmp_path / "scenes", count=2)
+    lines = (folder / "samples.jsonl").read_bytes().split(b"\n")
+    asked = "one\u2028two\x85three\x0cfour"
+    lines[0] = json.dumps(json.loads(lines[0]) | {"id": asked}, ensure_ascii=False).encode() + b"\r"
+    (folder / "samples.jsonl").write_bytes(b"\n".join(lines))
+    assert FolderDataset(folder).records[0].id == asked
+
+
+def test_records_are_read_again_and_say_when_they_have_changed(tmp_path):
+    folder = scenes_folder(tmp_path / "scenes", count=2)
+    dataset = FolderDataset(folder)
+    assert list(dataset.records) == list(parse_lines(folder))
+    text = (folder / "samples.jsonl").read_bytes()
+    (folder / "samples.jsonl").write_bytes(b" " * 10 + text[:-20])
+    with pytest.raises(DataError, match="has changed since it was opened: open the folder again"):
+        dataset.records[len(dataset) - 1]

@@ -91,7 +91,7 @@ def test_a_file_is_read_or_its_error_names_it_and_the_remedy(tmp_path, monkeypat
 def test_a_newline_alone_ends_a_line(tmp_path, monkeypatch):
     path = tmp_path / "lines"
     path.write_bytes("a\u2028b\x0cc\x85\n\n \r\nd\re\r\nf".encode())
-    assert [(number, line.decode()) for number, line in read_lines(path)] == [
+    assert [(line.number, line.text.decode()) for line in read_lines(path)] == [
         (1, "a\u2028b\x0cc\x85"),
         (4, "d\re"),
         (5, "f"),
