@@ -4,8 +4,9 @@ A ratio compares two variants that took turns in the same process. In every roun
 order is reversed from round to round, so that whatever slows the machine down slows all of them. The ratio is the
 median over rounds of the ratio within a round.
 
-On a CPU the clock is processor time of one thread, which other programs disturb less than a clock on the wall; only
-ratios are written. On a GPU it is the wall, the device being waited for, and milliseconds are written too.
+On a CPU the clock is processor time of one thread, and of processes that a variant has waited for, which other
+programs disturb less than a clock on the wall; only ratios are written. On a GPU it is the wall, the device being
+waited for, and milliseconds are written too.
 """
 
 import argparse
@@ -193,9 +194,19 @@ def _interleave(variants: Mapping[str, Variant], rounds: int, device: torch.devi
 
 def _now(device: torch.device) -> float:
     if device.type != "cuda":
-        return time.process_time()
+        return time.process_time() + _children_time()
     torch.cuda.synchronize(device)
     return time.perf_counter()
+
+
+def _children_time() -> float:
+    """Processor time in seconds of processes that have ended and were waited for."""
+    if sys.platform == "win32":
+        return 0.0
+    import resource
+
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _device_facts(device: torch.device) -> dict[str, object]:

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from perceptio.cli.startup import collector_paused
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -45,6 +47,7 @@ def settings_of(pairs: list[str] | None) -> dict[str, str]:
     return settings
 
 
+@collector_paused()
 def run(
     recipe: RecipeArgument,
     set_: SetOption = None,

@@ -209,7 +209,8 @@ class HFLanguage(LanguageBackbone):
             lora_dropout=lora.dropout,
             target_modules=list(lora.targets or linear),
         )
-        inject_adapter_in_model(settings, self.trunk)
+        # In a container, as peft would otherwise look through transformers' conversions of every older checkpoint.
+        inject_adapter_in_model(settings, nn.ModuleList([self.trunk]))
         for name, parameter in self.trunk.named_parameters():
             if ".lora_" in name:
                 parameter.data = parameter.data.float()

@@ -33,6 +33,7 @@ RATIOS = {
     }
     | {f"loop_width_32.transformers_{loop}_over_ours" for loop in ("generate", "bare_loop")},
     "segmentation": {"image.further_object_over_first_object", "objects_8.one_call_over_calls"},
+    "start_up": {"help.help_over_python"},
 }
 
 
