@@ -5,6 +5,8 @@ import json
 import pytest
 from fakes import FakeDepthConfig, FakeMaskCodesConfig, FakeMultiMapConfig
 from small_clip import VIT, register
+from small_timm import DINOV2
+from small_timm import register as register_timm
 from tiny_hf import TEXT_VOCAB, model_json, tokenizer_folder
 
 from perceptio.backbones.language.decoder import DecoderConfig
@@ -12,6 +14,7 @@ from perceptio.backbones.language.hf import HFLanguageConfig, LoRA
 from perceptio.backbones.vision.conv import ConvVisionConfig
 from perceptio.backbones.vision.internvit import InternViTConfig
 from perceptio.backbones.vision.open_clip import OpenCLIPConfig
+from perceptio.backbones.vision.timm import TimmConfig
 from perceptio.heads.linear import LinearHeadConfig
 from perceptio.heads.mlp import MLPHeadConfig
 from perceptio.heads.prompt_mlp import PromptMLPConfig
@@ -42,6 +45,7 @@ from perceptio.tokenizers.segmentation.pixel_features import PixelFeaturesConfig
 from perceptio.tokenizers.segmentation.sam2 import SAM2SegmentationConfig
 
 register()
+register_timm()
 SMALL_DEPTH = {
     "grid": (3, 2),
     "image_size": (12, 8),
@@ -91,6 +95,7 @@ SUITES = {
         ),
     ),
     "open_clip": (VisionEncoderConformance, OpenCLIPConfig(model=VIT)),
+    "timm": (VisionEncoderConformance, TimmConfig(model=DINOV2, keep_aspect=True)),
     "decoder": (LanguageBackboneConformance, DecoderConfig(words=("point",), hidden_dim=32, num_layers=2)),
     "hf": (
         LanguageBackboneConformance,

@@ -83,7 +83,9 @@ def test_every_command_from_checkpoints_on_is_one(tmp_path, monkeypatch):
             with_settings(load_recipe(given["recipe"]), settings_of(given["set_"]))
 
 
-@pytest.mark.parametrize("page", ["docs/adapters/internvl.md", "docs/adapters/open_clip.md"])
+@pytest.mark.parametrize(
+    "page", ["docs/adapters/internvl.md", "docs/adapters/open_clip.md", "docs/adapters/timm.md"]
+)
 def test_an_adapters_page_builds_its_parts(page, capsys):
     (text,) = blocks(page)
     names: dict = {}

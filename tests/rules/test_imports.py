@@ -39,6 +39,7 @@ ALLOWED = {
 HEAVY = {
     "sam2",
     "open_clip",
+    "timm",
     "xformers",
     "vector_quantize_pytorch",
     "transformers",

@@ -12,10 +12,11 @@ import attrs
 import torch
 from torch import Tensor, nn
 
+from perceptio.backbones.vision._feature_map import FeatureMap, check_multiple
 from perceptio.errors import CheckpointError, RecipeError, UnknownNameError, near_miss
 from perceptio.interfaces import Kind, VisionEncoder, VisionEncoderConfig, VisionFeatures, VisionSpec
 from perceptio.ops.hub import resolve
-from perceptio.ops.images import cell_centers, stack_resized
+from perceptio.ops.images import stack_resized
 from perceptio.ops.weights import Part, is_state_dict, load_tensors, read_pickled
 
 FILES = ("open_clip_model.safetensors", "model.safetensors", "open_clip_pytorch_model.bin")
@@ -24,26 +25,6 @@ FILES = ("open_clip_model.safetensors", "model.safetensors", "open_clip_pytorch_
 POSITIONS = "positional_embedding"
 NO_TEXT = {"context_length": 1, "vocab_size": 2, "width": 8, "heads": 1, "layers": 1}
 """A text tower of no size: open_clip builds both towers, and the other one is dropped."""
-
-
-@attrs.frozen
-class Facts:
-    """What a tower gives at one size.
-
-    Attributes:
-        feature_dim: Width of its features.
-        image_size: Height and width that it sees.
-        cells: Rows and columns of its features.
-    """
-
-    feature_dim: int
-    image_size: tuple[int, int]
-    cells: tuple[int, int]
-
-    @property
-    def stride(self) -> tuple[int, int]:
-        """Height and width of a patch, or of what one place of a feature map stands for."""
-        return self.image_size[0] // self.cells[0], self.image_size[1] // self.cells[1]
 
 
 class OpenCLIP(VisionEncoder):
@@ -61,7 +42,7 @@ class OpenCLIP(VisionEncoder):
     std: Tensor
 
     def __init__(
-        self, spec: VisionSpec, tower: Any, facts: Facts, layer: int, normalization: dict[str, Any]
+        self, spec: VisionSpec, tower: Any, facts: FeatureMap, layer: int, normalization: dict[str, Any]
     ) -> None:
         super().__init__()
         self.spec = spec
@@ -86,17 +67,7 @@ class OpenCLIP(VisionEncoder):
 
     def places(self, height: int, width: int) -> Tensor:
         """See `VisionEncoder.places`: centers of patches, row by row, whatever the image's size."""
-        # A size that is no multiple of the patch leaves a margin at the end that nothing sees.
-        seen = torch.tensor(
-            [
-                cells * stride / side
-                for cells, stride, side in zip(
-                    self.facts.cells, self.facts.stride, self.facts.image_size, strict=True
-                )
-            ],
-            device="cpu",
-        )
-        return cell_centers(*self.facts.cells) * seen
+        return self.facts.places()
 
 
 def feature_map(tower: Any, normal_B3HW: Tensor, layer: int) -> Tensor:
@@ -134,7 +105,7 @@ class OpenCLIPConfig(VisionEncoderConfig):
     dtype: Literal["float32", "bfloat16"] = "float32"
 
     @property
-    def facts(self) -> Facts:
+    def facts(self) -> FeatureMap:
         """What the tower gives.
 
         Raises:
@@ -237,16 +208,11 @@ def _tower(model: str, tag: str | None, image_size: tuple[int, int] | None, dtyp
 
 
 @functools.cache
-def _facts(model: str, tag: str | None, layer: int, image_size: tuple[int, int] | None) -> Facts:
+def _facts(model: str, tag: str | None, layer: int, image_size: tuple[int, int] | None) -> FeatureMap:
     """What a tower gives, found out on one without values."""
     if image_size is not None:
         own = _facts(model, tag, layer, None)
-        for name, side, stride in zip(("height", "width"), image_size, own.stride, strict=True):
-            if side < stride or side % stride:
-                raise RecipeError(
-                    f"open_clip: the {name} of image_size {image_size} is {side}, which is no multiple of {stride}, "
-                    f"the patch of {model}."
-                )
+        check_multiple("open_clip", model, image_size, own.stride)
     with torch.device("meta"), torch.no_grad():
         tower = _tower(model, tag, image_size, torch.float32).eval()
         height, width = image_size or _pair(tower.image_size)
@@ -262,7 +228,7 @@ def _facts(model: str, tag: str | None, layer: int, image_size: tuple[int, int] 
                 f"open_clip: the tower of {model} gives no features of layer {layer} at {height}x{width} pixels "
                 f"({error})."
             ) from error
-    return Facts(features.shape[1], (height, width), (features.shape[2], features.shape[3]))
+    return FeatureMap(features.shape[1], (height, width), (features.shape[2], features.shape[3]))
 
 
 def _pair(size: int | Sequence[int]) -> tuple[int, int]:

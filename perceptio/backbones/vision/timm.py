@@ -1,0 +1,308 @@
+"""The encoders of timm: DINOv2 and DINOv3, SigLIP, EVA, ConvNeXt, Swin and whatever else gives feature maps.
+
+Shapes: B images, M features of all images, D feature width, H W pixels, h w features of an image.
+"""
+
+import functools
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any, ClassVar, Literal
+
+import attrs
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from perceptio.backbones.vision._feature_map import FeatureMap, check_multiple
+from perceptio.errors import RecipeError, UnknownNameError, near_miss
+from perceptio.interfaces import Kind, VisionEncoder, VisionEncoderConfig, VisionFeatures, VisionSpec
+from perceptio.ops.foreign import parsing
+from perceptio.ops.hub import resolve
+from perceptio.ops.images import stack_resized
+from perceptio.ops.weights import load_tensors
+
+FILES = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
+"""Of a hub repository of timm; others hold the same values for other libraries."""
+
+
+@attrs.frozen
+class Layer:
+    """Which features of a model are taken.
+
+    Attributes:
+        model: Its name in timm.
+        index: Of its layers, from the end: -1 is the last.
+        norm: Whether the model's final norm follows.
+        dynamic: Whether the model takes images of several sizes.
+    """
+
+    model: str
+    index: int
+    norm: bool
+    dynamic: bool
+
+
+class Timm(VisionEncoder):
+    """A model of timm, up to the layer whose features are taken.
+
+    Args:
+        spec: Its facts.
+        trunk: The model, without what follows that layer.
+        norm: Whether the model's final norm is applied.
+        whole: The features of an image that is stretched to `spec.image_size`.
+        keep_aspect: Whether an image keeps its shape instead.
+        grid: Rows and columns that a map is averaged to; None: as it is.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        spec: VisionSpec,
+        trunk: Any,
+        *,
+        norm: bool,
+        whole: FeatureMap,
+        keep_aspect: bool,
+        grid: tuple[int, int] | None,
+    ) -> None:
+        super().__init__()
+        from timm.data import resolve_model_data_config
+
+        self.spec = spec
+        self.trunk = trunk
+        self.norm = norm
+        self.whole = whole
+        self.keep_aspect = keep_aspect
+        self.grid = grid
+        data = resolve_model_data_config(trunk)
+        self.interpolation = data["interpolation"]
+        for name in ("mean", "std"):
+            self.register_buffer(name, torch.tensor(data[name]).view(3, 1, 1), persistent=False)
+
+    def forward(self, images: Sequence[Tensor]) -> VisionFeatures:
+        """See `VisionEncoder.forward`; images of one size are seen together, features are float32."""
+        sizes = [self._seen(*image.shape[-2:]).image_size for image in images]
+        features: dict[int, Tensor] = {}
+        for size in dict.fromkeys(sizes):
+            alike = [index for index, other in enumerate(sizes) if other == size]
+            maps_BDhw = self._maps([images[index] for index in alike], size)
+            features |= zip(alike, maps_BDhw.flatten(2).mT.float(), strict=True)
+        places = [self.places(*image.shape[-2:]) for image in images]
+        return VisionFeatures(
+            features_MD=torch.cat([features[index] for index in range(len(images))]),
+            places_M2=torch.cat(places).to(self.mean.device),
+            counts=tuple(len(one) for one in places),
+        )
+
+    def places(self, height: int, width: int) -> Tensor:
+        """See `VisionEncoder.places`: centers of patches or of the grid's cells, row by row."""
+        return self._seen(height, width).places(self.grid)
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """`stem`, and `layer1`, `layer2` ... as timm counts them; a final norm belongs to the last layer."""
+        from timm.models import group_parameters
+
+        groups = group_parameters(self.trunk, self.trunk.group_matcher(coarse=True), return_values=True)
+        return {f"layer{depth}" if depth else "stem": held for depth, held in groups.items()}
+
+    def _seen(self, height: int, width: int) -> FeatureMap:
+        return self.whole.fitted(height, width) if self.keep_aspect else self.whole
+
+    def _maps(self, images: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+        pixels_B3HW = stack_resized(images, size, self.interpolation)
+        normal_B3HW = ((pixels_B3HW - self.mean) / self.std).to(next(self.trunk.parameters()).dtype)
+        maps_BDhw = feature_map(self.trunk, normal_B3HW, self.norm)
+        return maps_BDhw if self.grid is None else F.adaptive_avg_pool2d(maps_BDhw, self.grid)
+
+
+def feature_map(trunk: Any, normal_B3HW: Tensor, norm: bool) -> Tensor:
+    """The last features [B, D, h, w] of a trunk, class and register tokens left out."""
+    (maps_BDhw,) = trunk.forward_intermediates(
+        normal_B3HW, indices=[-1], norm=norm, stop_early=True, intermediates_only=True, output_fmt="NCHW"
+    )
+    return maps_BDhw
+
+
+@attrs.frozen(kw_only=True)
+class TimmConfig(VisionEncoderConfig):
+    """A model of timm, pretrained or not; one of its own or one that `timm.models.register_model` has made known.
+
+    Attributes:
+        model: Its name, one of `timm.list_models()`, with the tag of its weights, as in
+            `vit_base_patch14_dinov2.lvd142m`: the tag brings the size and the normalization that they expect.
+        weights: A safetensors file, a folder with one, or a hub id, as `timm/vit_base_patch14_dinov2.lvd142m`; None:
+            random values.
+        layer: Whose features are taken: -1 is the last block or stage, -2 the one before. What follows is not built.
+        norm: Whether the model's final norm is applied to them, as timm applies it: in transformers of one width to
+            any layer, in models with stages to the last.
+        image_size: Height and width that images are stretched to, multiples of the stride; None: the model's own.
+            Position embeddings are resized for others.
+        keep_aspect: An image keeps its shape instead, up to whole patches, and has at most as many features as it
+            would have at `image_size`.
+        grid: Rows and columns that the feature map is averaged to, divisors of its own; None: as it is.
+        dtype: Precision of the weights.
+        gradient_checkpointing: Compute each block's activations again in the backward pass, to save their memory.
+    """
+
+    name: ClassVar[str] = "timm"
+    kind: ClassVar[Kind] = Kind.VISION
+    interface: ClassVar[tuple[int, int]] = (2, 0)
+
+    model: str
+    weights: str | None = attrs.field(default=None, metadata={"fingerprint": False})
+    layer: int = -1
+    norm: bool = True
+    image_size: tuple[int, int] | None = None
+    keep_aspect: bool = False
+    grid: tuple[int, int] | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    gradient_checkpointing: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        if self.layer >= 0:
+            raise RecipeError(
+                f"timm: layer is {self.layer}, and layers are counted from the end: -1 is the last one."
+            )
+        if self.grid is not None and self.keep_aspect:
+            raise RecipeError(
+                f"timm: grid {self.grid} is one shape for all images; with keep_aspect each has its own: choose one."
+            )
+
+    @property
+    def whole(self) -> FeatureMap:
+        """The features of an image that is stretched to `image_size`.
+
+        Raises:
+            UnknownNameError: timm has no such model or tag.
+            RecipeError: The model has no such layer, gives no feature maps, or cannot see images of this size.
+        """
+        found = _feature_map(self._layer, self.image_size)
+        if self.grid is not None and any(
+            cells < 1 or of % cells for cells, of in zip(self.grid, found.cells, strict=True)
+        ):
+            raise RecipeError(
+                f"timm: grid is {self.grid}, and the features of {self.model} are {found.cells}, which it must "
+                "divide."
+            )
+        return found
+
+    @property
+    def spec(self) -> VisionSpec:
+        """See `VisionEncoderConfig.spec`."""
+        return VisionSpec(feature_dim=self.whole.feature_dim, image_size=self.whole.image_size)
+
+    def num_features(self, height: int, width: int) -> int:
+        """See `VisionEncoderConfig.num_features`."""
+        seen = self.whole.fitted(height, width) if self.keep_aspect else self.whole
+        rows, columns = self.grid or seen.cells
+        return rows * columns
+
+    def build(self) -> Timm:
+        """See `VisionEncoderConfig.build`."""
+        whole = self.whole
+        trunk = _trunk(self._layer)
+        _resize(trunk, self._resized_to)
+        if self.gradient_checkpointing:
+            trunk.set_grad_checkpointing()
+        return Timm(
+            self.spec,
+            trunk.to(getattr(torch, self.dtype)),
+            norm=self.norm,
+            whole=whole,
+            keep_aspect=self.keep_aspect,
+            grid=self.grid,
+        )
+
+    def load_weights(self, module: nn.Module) -> bool:
+        """See `ComponentConfig.load_weights`; what follows the layer, a classifier for one, is left out.
+
+        Raises:
+            CheckpointError: There are no weights, or their tensors are not the model's: all are named.
+        """
+        if self.weights is None:
+            return False
+        assert isinstance(module, Timm)
+        own = module.trunk if self._resized_to is None else _trunk(self._layer)
+        wanted = own.state_dict()
+        left_out = _names(self.model) - wanted.keys()
+        load_tensors(own, resolve(self.weights, FILES), lambda name: None if name in left_out else name)
+        if own is not module.trunk:
+            _resize(own, self._resized_to)
+            module.trunk.load_state_dict(own.state_dict())
+        return True
+
+    @property
+    def _layer(self) -> Layer:
+        return Layer(self.model, self.layer, self.norm, self.keep_aspect)
+
+    @property
+    def _resized_to(self) -> tuple[int, int] | None:
+        """The size that the weights are changed to; a model of many sizes keeps those it was trained with."""
+        return None if self.keep_aspect else self.image_size
+
+
+@functools.cache
+def _feature_map(layer: Layer, image_size: tuple[int, int] | None) -> FeatureMap:
+    """What a model gives of an image at one size, found out without values."""
+    if image_size is not None:
+        check_multiple("timm", layer.model, image_size, _feature_map(layer, None).stride)
+    message = f"timm: {layer.model} gives no feature map of layer {layer.index}"
+    with torch.device("meta"), torch.no_grad():
+        with parsing(RecipeError, f"{message} ({{reason}})."):
+            trunk = _trunk(layer).eval()
+            size = image_size or trunk.pretrained_cfg["input_size"][-2:]
+        with parsing(RecipeError, f"{message} at {size[0]}x{size[1]} pixels ({{reason}})."):
+            _resize(trunk, None if layer.dynamic else image_size)
+            maps = feature_map(trunk, torch.empty(1, 3, *size), layer.norm)
+        found = FeatureMap(maps.shape[1], tuple(size), (maps.shape[2], maps.shape[3]))
+        if layer.dynamic:
+            with parsing(
+                RecipeError,
+                f"timm: {layer.model} sees images of one size only, so keep_aspect cannot be ({{reason}}).",
+            ):
+                narrow = found.fitted(1, 3)
+                maps = feature_map(trunk, torch.empty(1, 3, *narrow.image_size), layer.norm)
+                assert maps.shape[2:] == narrow.cells, (
+                    f"{narrow.image_size} pixels give {tuple(maps.shape[2:])}"
+                )
+    return found
+
+
+def _trunk(layer: Layer) -> Any:
+    """The model with random weights at its own size, without what follows the layer."""
+    import timm
+
+    architecture, _, tag = layer.model.partition(".")
+    known = timm.list_models()
+    if architecture not in known:
+        alike = ", ".join(get_close_matches(architecture, known, n=3))
+        raise UnknownNameError(
+            f"timm has no model {architecture!r}; "
+            + (f"names like it: {alike}." if alike else "see timm.list_models().")
+        )
+    tags = [name.partition(".")[2] for name in timm.list_models(f"{architecture}.*", include_tags=True)]
+    if tag and tag not in tags:
+        raise UnknownNameError(f"timm has no weights {tag!r} for {architecture}{near_miss(tag, tags)}")
+    trunk: Any = timm.create_model(layer.model, pretrained=False)
+    if layer.dynamic and hasattr(trunk, "dynamic_img_size"):
+        trunk = timm.create_model(layer.model, pretrained=False, dynamic_img_size=True)
+    trunk.prune_intermediate_layers([layer.index], prune_norm=not layer.norm, prune_head=True)
+    return trunk
+
+
+def _resize(trunk: Any, image_size: tuple[int, int] | None) -> None:
+    """Let a model see images of another size; convolutional ones need no telling."""
+    if image_size is not None and hasattr(trunk, "set_input_size"):
+        trunk.set_input_size(image_size)
+
+
+@functools.cache
+def _names(model: str) -> frozenset[str]:
+    """What tensors the whole model may have in a file: also buffers that are computed anew, and a classifier."""
+    import timm
+
+    with torch.device("meta"):
+        whole = timm.create_model(model, pretrained=False, num_classes=1)
+    return frozenset({*whole.state_dict(), *dict(whole.named_buffers())})
