@@ -14,7 +14,9 @@ import os
 import re
 import shutil
 import stat
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -29,6 +31,10 @@ except ImportError:  # Windows: what a killed process left stays there.
 LOCK = ".lock"
 LONGEST_NAME = 255
 """Bytes that a file's name may have on the usual file systems."""
+REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE}
+"""What a disk says that refuses to write; such an error need not name a file."""
+SYNCS = 16
+"""So many files of a folder go to the disk at once, which takes a fifteenth of one by one."""
 
 
 @contextmanager
@@ -55,9 +61,10 @@ def new_folder(path: Path | str) -> Iterator[Path]:
     """An empty hidden folder to write to, which takes the place of `path` when the block ends well.
 
     Raises:
-        OSError: The place cannot be written; what was there is unchanged.
+        OSError: The place cannot be written, or is a file; what was there is unchanged.
     """
     place = _followed(path)
+    _refuse_file(place)
     in_place = _stays(place)
     beside = place / "entries" if in_place else place
     beside.parent.mkdir(parents=True, exist_ok=True)
@@ -72,9 +79,20 @@ def new_folder(path: Path | str) -> Iterator[Path]:
 
 
 def whole(path: Path | str) -> Path:
-    """Where to read a folder from: its place, or what a process killed while it replaced it left aside."""
+    """Where to read a folder from: its place, or what a process killed while it replaced it left aside.
+
+    Raises:
+        BlockingIOError: Its entries are just being replaced, or were when the process was killed; `recover` helps.
+        OSError: `path` is no path.
+    """
     place = _followed(path)
-    return _old(place) if not place.exists() and _old(place).is_dir() else Path(path).expanduser()
+    if not place.exists() and _old(place).is_dir():
+        return _old(place)
+    if _aside(place, "old").is_dir():
+        return _aside(place, "old")
+    if _aside(place, "leaving").is_dir():
+        raise BlockingIOError(errno.EAGAIN, "it is being replaced, or its writer was killed in that", str(place))
+    return Path(path).expanduser()
 
 
 def recover(path: Path | str) -> bool:
@@ -88,7 +106,8 @@ def recover(path: Path | str) -> bool:
     """
     place = _followed(path)
     for beside in (place, place / "entries"):
-        _remove_if_dead(_new(beside, 1))
+        for new in _all_new(beside):
+            _remove_if_dead(new)
     old = _old(place)
     if old.is_dir() and not place.exists():
         os.rename(old, place)
@@ -108,7 +127,7 @@ def folder_lock(folder: Path | str) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    folder = Path(folder)
+    folder = _followed(folder)
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK, timeout=0)
     try:
@@ -148,8 +167,7 @@ def check_replaceable(path: Path | str) -> None:
         OSError: `path` is a file, or neither it nor the folder it is to be made in can be written.
     """
     place = _followed(path)
-    if place.exists() and not place.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, "a file is there, and a folder is to be written", str(place))
+    _refuse_file(place)
     beside = place / "entries" if _stays(place) else place
     beside.parent.mkdir(parents=True, exist_ok=True)
     with _claimed(beside, os.mkdir):
@@ -162,7 +180,17 @@ def check_replaceable(path: Path | str) -> None:
 def _exchange(place: Path, new: Path) -> None:
     old = _old(place)
     if place.exists():
-        os.rename(place, old)
+        try:
+            os.rename(place, old)
+        except OSError as refused:
+            if refused.errno != errno.EBUSY:
+                raise
+            # A mount that the system does not show as one, such as a folder of the same disk bound there.
+            with _claimed(place / "entries", os.mkdir) as (inside, _):
+                shutil.copytree(new, inside, dirs_exist_ok=True)
+                _finish(inside, stat.S_IMODE(new.stat().st_mode))
+                _exchange_entries(place, inside)
+            return
     try:
         os.rename(new, place)
     except OSError:
@@ -221,12 +249,23 @@ def _entries(place: Path) -> list[Path]:
 
 
 def _followed(path: Path | str) -> Path:
-    return Path(os.path.realpath(Path(path).expanduser()))
+    try:
+        return Path(os.path.realpath(Path(path).expanduser()))
+    except (ValueError, RuntimeError) as error:  # A NUL; a user without a home.
+        raise OSError(errno.EINVAL, str(error), str(path)) from error
 
 
 def _stays(place: Path) -> bool:
     """Whether a folder cannot be renamed, or must not be because this process works in it or below."""
-    return place.is_dir() and (os.path.ismount(place) or Path.cwd().resolve().is_relative_to(place))
+    with suppress(FileNotFoundError):  # Somebody removed the working folder.
+        if Path.cwd().is_relative_to(place):
+            return True
+    return place.is_dir() and (os.path.ismount(place) or not os.access(place.parent, os.W_OK))
+
+
+def _refuse_file(place: Path) -> None:
+    if place.exists() and not place.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "a file is there, and a folder is to be written", str(place))
 
 
 def _hidden(place: Path, state: str) -> Path:
@@ -239,6 +278,15 @@ def _hidden(place: Path, state: str) -> Path:
 
 def _new(place: Path, number: int) -> Path:
     return _hidden(place, f"new-{number}{place.suffix}")
+
+
+def _all_new(place: Path) -> list[Path]:
+    """Whatever has a hidden name that writers of a place use."""
+    pattern = re.escape(_hidden(place, f"new-\0{place.suffix}").name).replace("\0", r"\d+")
+    names = re.compile(pattern)
+    if not place.parent.is_dir():
+        return []
+    return [place.with_name(name) for name in os.listdir(place.parent) if names.fullmatch(name)]
 
 
 def _old(place: Path) -> Path:
@@ -261,15 +309,21 @@ def _claimed(place: Path, create: Callable[[Path], None]) -> Iterator[tuple[Path
     """
     for number in count(1):
         new = _new(place, number)
-        if _remove_if_dead(new):
-            with suppress(FileExistsError):  # Another writer was faster.
-                create(new)
+        if not _remove_if_dead(new):
+            continue
+        with suppress(FileExistsError):  # Another writer was faster.
+            create(new)
+            descriptor, mine = _locked(new)
+            if mine:
                 break
-    descriptor, mode = _locked(new), stat.S_IMODE(new.stat().st_mode)
+            if descriptor is not None:
+                os.close(descriptor)
+    mode = stat.S_IMODE(new.stat().st_mode)
     try:
         yield new, mode
     finally:
-        _remove(new)
+        if descriptor is None or _is_at(new, descriptor):  # Else it has its place, and the name another writer.
+            _remove(new)
         if descriptor is not None:
             os.close(descriptor)
 
@@ -278,25 +332,43 @@ def _remove_if_dead(new: Path) -> bool:
     """Remove what a killed writer left under a name; whether the name is free now."""
     if not os.path.lexists(new):
         return True
-    descriptor = _locked(new)
+    descriptor, mine = _locked(new)
     if descriptor is None:
         return False
-    _remove(new)
+    if mine:
+        _remove(new)
     os.close(descriptor)
-    return True
+    return mine and not os.path.lexists(new)
 
 
-def _locked(path: Path) -> int | None:
-    """A descriptor with the lock on a file or folder; None where another process has it, or there are no locks."""
+def _locked(path: Path) -> tuple[int | None, bool]:
+    """A descriptor with the lock on a file or folder, where there are locks; and whether it is this process's now.
+
+    It is not when another process has the lock, or had it just now and removed what was under the name.
+    """
     if fcntl is None:
-        return None
-    descriptor = os.open(path, os.O_RDONLY)
+        return None, True
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return None, False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        return None
-    return descriptor
+        return descriptor, _is_at(path, descriptor)
+    except BlockingIOError:
+        mine = False
+    except OSError:  # A file system without locks.
+        mine = True
+    os.close(descriptor)
+    return None, mine
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether what is open is what has the name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _remove(path: Path) -> None:
@@ -310,13 +382,20 @@ def _remove(path: Path) -> None:
 
 def _finish(new: Path, mode: int) -> None:
     """Give everything in a folder the modes of new files, and wait until it is on the disk."""
+    written: list[Path] = []
     for folder, _, files in os.walk(new):
-        for file in (Path(folder, name) for name in files):
-            if not file.is_symlink():
-                file.chmod(mode & 0o666)
-                _sync(file)
+        written += (Path(folder, name) for name in files)
         os.chmod(folder, mode)
-        _sync(Path(folder))
+        written.append(Path(folder))
+
+    def finish(path: Path) -> None:
+        if not path.is_symlink():
+            if path.is_file():
+                path.chmod(mode & 0o666)
+            _sync(path)
+
+    with ThreadPoolExecutor(SYNCS) as pool:
+        deque(pool.map(finish, written), maxlen=0)
 
 
 def _sync(path: Path) -> None:
@@ -332,7 +411,9 @@ def _sync(path: Path) -> None:
 
 
 def _as_os_error(failure: Exception) -> OSError | None:
-    """The error of the disk in what a writer raised; safetensors, written in Rust, only quotes it."""
+    """The error of the disk in what a writer raised; safetensors, written in Rust, only quotes it, numpy less."""
+    if re.search(r"\d+ requested and \d+ written", str(failure)):
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if isinstance(failure, OSError):
         return failure
     quoted = re.search(r"\(os error (\d+)\)", str(failure))
@@ -340,8 +421,10 @@ def _as_os_error(failure: Exception) -> OSError | None:
 
 
 def _concerns(refused: OSError, place: Path) -> bool:
-    """Whether an error names no file, or one in `place`, beside it under a hidden name, or on the way there."""
+    """Whether a disk refused and names no file, or one in `place`, beside it under a hidden name, or on the way."""
     if not isinstance(refused.filename, str | bytes | os.PathLike):
+        return refused.errno in REFUSALS
+    if os.fspath(refused.filename) == os.fspath(place):
         return True
     named, place = Path(os.path.realpath(os.fsdecode(refused.filename))), _followed(place)
     beside = named.relative_to(place.parent).parts[:1] if named.is_relative_to(place.parent) else ()

@@ -4,6 +4,7 @@ import stat
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -117,10 +118,63 @@ def test_a_reader_finds_what_a_killed_writer_left_aside(tmp_path):
     assert recover(tmp_path / "run") and tree(tmp_path / "run") == {"a": "1"}
 
 
+def test_a_reader_of_entries_that_were_being_exchanged_finds_them_whole_or_is_told(tmp_path):
+    old = tmp_path / ".entries.old"
+    write_folder(old, a="1")
+    (tmp_path / "c").write_text("half of the new")
+    assert tree(whole(tmp_path)) == {"a": "1"}
+    old.rename(tmp_path / ".entries.leaving")
+    with pytest.raises(BlockingIOError, match="its writer was killed in that"):
+        whole(tmp_path)
+    assert recover(tmp_path) and whole(tmp_path) == tmp_path and (tmp_path / "a").exists()
+
+
+def test_a_mount_that_does_not_look_like_one_keeps_its_place(tmp_path, monkeypatch):
+    place, rename = tmp_path / "run", os.rename
+    write_folder(place, a="1")
+    number = place.stat().st_ino
+
+    def busy(source, target):
+        if source == place:
+            raise OSError(16, "Device or resource busy", str(source))
+        rename(source, target)
+
+    monkeypatch.setattr(files.os, "rename", busy)
+    write_folder(place, b="2")
+    assert tree(place) == {"b": "2"} and place.stat().st_ino == number
+    assert os.listdir(place) == ["b"] and os.listdir(tmp_path) == ["run"]
+
+
+def test_a_file_is_never_replaced_by_a_folder(tmp_path):
+    (tmp_path / "mine").write_text("x")
+    with pytest.raises(NotADirectoryError, match="a file is there"), new_folder(tmp_path / "mine"):
+        raise AssertionError("The block was entered.")
+    assert tree(tmp_path) == {"mine": "x"}
+
+
+@pytest.mark.parametrize("path", ["a\0b", "~nobody-has-this-name/x", "n" * 300])
+def test_what_is_no_path_is_an_error_of_the_disk(path):
+    with pytest.raises(DataError, match="could not be written"), disk_errors(path, DataError):
+        check_replaceable(path)
+
+
+def test_writers_of_one_file_never_mix(tmp_path):
+    def write(number):
+        for _ in range(40):
+            with new_file(tmp_path / "file") as new:
+                new.write_text(str(number) * 1000)
+            assert len(set((tmp_path / "file").read_text())) == 1
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(write, range(8))) == [None] * 8
+    assert os.listdir(tmp_path) == ["file"]
+
+
 def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
-    leftover = tmp_path / ".run.new-1"
-    leftover.mkdir()
-    (leftover / "half").write_text("x")
+    leftover, another = tmp_path / ".run.new-1", tmp_path / ".run.new-7"
+    for folder in (leftover, another):
+        folder.mkdir()
+        (folder / "half").write_text("x")
     with new_folder(tmp_path / "run") as mine:
         assert mine == leftover and not list(mine.iterdir())
         with new_folder(tmp_path / "run") as other:
@@ -181,6 +235,10 @@ def test_what_the_disk_refuses_is_a_sentence_and_what_it_did_not_is_left_alone(t
         raise OSError(28, "No space left on device")
     with pytest.raises(DataError, match="disk is full"), disk_errors(tmp_path / "run", DataError):
         raise RuntimeError("I/O error: No space left on device (os error 28)")
+    with pytest.raises(DataError, match="disk is full"), disk_errors(tmp_path / "run", DataError):
+        raise OSError("16 requested and 0 written")
+    with pytest.raises(ConnectionError), disk_errors(tmp_path / "run", DataError):
+        raise ConnectionError("no route")
     with pytest.raises(FileNotFoundError), disk_errors(tmp_path / "run", DataError):
         (tmp_path / "source" / "missing").read_text()
     with pytest.raises(ZeroDivisionError), disk_errors(tmp_path / "run", DataError):
