@@ -9,31 +9,41 @@ the recipe's file. A checkpoint of adapters alone leaves out what parts read fro
 then says what these weights must be.
 """
 
-import json
-from collections.abc import Callable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import attrs
+import torch
 from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from perceptio.errors import CheckpointError, RecipeError
 from perceptio.hookspecs import PROJECT
-from perceptio.interfaces import ComponentConfig, Kind, TrainableDepthTokenizer
+from perceptio.interfaces import ComponentConfig, Kind, LossConfig, TrainableDepthTokenizer
 from perceptio.model.assemble import build_model
 from perceptio.model.base import base_tensors, pretrained, with_weights
 from perceptio.model.perception_model import PerceptionModel
+from perceptio.ops.files import disk_errors, new_folder, whole
+from perceptio.ops.foreign import parsing
 from perceptio.ops.identity import hash_of_tensors
-from perceptio.ops.weights import load_tensors, replacing, tensors_of, write_weights
+from perceptio.ops.json_files import read_json, write_json
+from perceptio.ops.weights import check_tensors, load_tensors, read_headers, tensors_of, write_weights
 from perceptio.recipe import Recipe
 from perceptio.registry import Registry
 from perceptio.serialize import COMPONENT as COMPONENT_KEY
 from perceptio.serialize import fingerprint, from_json, to_json
 
 FORMAT = 1
+CHECKPOINT = "checkpoint"
+"""Where a run's folder has its checkpoint."""
 RECIPE = "recipe.json"
 COMPONENT = "component.json"
 TEXT_TOKENIZER = "text_tokenizer"
+SHOWN = 5
+"""So many tensors are named before the rest is counted."""
 
 
 def save(
@@ -59,23 +69,24 @@ def save(
         CheckpointError: The folder cannot be written, a part comes without its config, or there is nothing to leave
             out.
     """
-    with replacing(Path(folder)) as new:
-        tensors = tensors_of(part)
+    tensors = tensors_of(part)
+    facts: dict[str, Any] = {}
+    if isinstance(part, PerceptionModel):
+        if adapters_only:
+            base = base_tensors(part)
+            left_out = {name for held in base.values() for name in held}
+            tensors = {name: value for name, value in tensors.items() if name not in left_out}
+            facts["base"] = {name: hash_of_tensors(held) for name, held in base.items()}
+    elif config is None:
+        raise CheckpointError(
+            f"To save a {type(part).__name__}, give the config it was built from: config=…."
+        )
+    with disk_errors(folder, CheckpointError), new_folder(folder) as new:
         if isinstance(part, PerceptionModel):
-            facts: dict[str, Any] = {}
-            if adapters_only:
-                base = base_tensors(part)
-                left_out = {name for held in base.values() for name in held}
-                tensors = {name: value for name, value in tensors.items() if name not in left_out}
-                facts["base"] = {name: hash_of_tensors(held) for name, held in base.items()}
             _write_json(new / RECIPE, "recipe", part.recipe, facts)
             part.language.text_tokenizer.save(new / TEXT_TOKENIZER)
-        elif config is not None:
-            _write_json(new / COMPONENT, "component", config)
         else:
-            raise CheckpointError(
-                f"To save a {type(part).__name__}, give the config it was built from: config=…."
-            )
+            _write_json(new / COMPONENT, "component", config)
         write_weights(tensors, new, max_shard_size=max_shard_size)
         if add is not None:
             add(new)
@@ -94,32 +105,52 @@ def load(
 
     Raises:
         CheckpointError: There is no checkpoint; or it is truncated, foreign, of another format, or needs a plugin
-            that is not installed; or the pretrained weights are not those its adapters were trained on.
+            that is not installed; or it holds values that are not finite; or the pretrained weights are not those its
+            adapters were trained on.
     """
-    folder = Path(folder)
-    if (folder / "checkpoint").is_dir():
-        folder = folder / "checkpoint"
+    folder = _find(folder)
     value, facts = _read_json(folder, registry or Registry.discover())
-    if isinstance(value, Recipe):
-        part: nn.Module = _read_model(folder, with_weights(value, weights or {}), facts.get("base"))
-    else:
-        part = value.build()
-        load_tensors(part, folder)
+    with parsing(CheckpointError, f"What {folder} describes cannot be built ({{reason}})."):
+        if isinstance(value, Recipe):
+            part: nn.Module = _read_model(folder, with_weights(value, weights or {}), facts.get("base"))
+        else:
+            with _no_more_than_weights(folder), torch.device("meta"):
+                check_tensors(value.build(), folder)
+            part = value.build()
+            load_tensors(part, folder)
+    _check_finite(part, folder)
     if isinstance(part, TrainableDepthTokenizer):
         part.freeze()
     return part.eval()
+
+
+def _find(folder: str | Path) -> Path:
+    """The checkpoint in a run's folder, or the folder itself; whole, whatever became of the process that wrote it."""
+    with parsing(CheckpointError, f"{folder} cannot be opened ({{reason}})."):
+        run = Path(folder).expanduser()
+        inner = whole(run / CHECKPOINT)
+        return inner if inner.is_dir() else whole(run)
+
+
+# Sizes in recipe.json are believed only as far as the weights, which are there, have them: the model is built without
+# values first, and takes memory when every name and shape has been found in the files.
 
 
 def _read_model(folder: Path, recipe: Recipe, base: Mapping[str, str] | None) -> PerceptionModel:
     language = recipe.language.with_text_tokenizer(folder / TEXT_TOKENIZER)
     recipe = attrs.evolve(recipe, language=language)
     if base is None:
+        with _no_more_than_weights(folder):
+            outline = build_model(recipe, device="meta")
+        check_tensors(outline, folder)
         model = build_model(recipe, load_weights=False)
         load_tensors(model, folder)
         return model
+    outline = build_model(recipe, device="meta")
+    check_tensors(outline, folder, elsewhere=_names(base_tensors(outline)))
     model = build_model(recipe, load_weights=base)
     held = base_tensors(model)
-    load_tensors(model, folder, elsewhere={name for tensors in held.values() for name in tensors})
+    load_tensors(model, folder, elsewhere=_names(held))
     for part, tensors in held.items():
         if hash_of_tensors(tensors) != base.get(part):
             raise CheckpointError(
@@ -127,6 +158,50 @@ def _read_model(folder: Path, recipe: Recipe, base: Mapping[str, str] | None) ->
                 f"the ones it was trained on with weights={{{part!r}: …}}."
             )
     return model
+
+
+def _names(base: Mapping[str, Collection[str]]) -> set[str]:
+    return {name for tensors in base.values() for name in tensors}
+
+
+@contextmanager
+def _no_more_than_weights(folder: Path) -> Iterator[None]:
+    """Stop a building that makes many more parameters than a folder has tensors, such as of 10^9 layers."""
+    limit = 1000 + 4 * len(read_headers(folder))  # Some are made twice, or tied to others.
+    builder, made = threading.get_ident(), 0
+
+    def count(*_: Any) -> None:
+        nonlocal made
+        made += threading.get_ident() == builder
+        if made > limit:
+            raise CheckpointError(
+                f"{folder} describes a model of more than {limit} parameters, and its weights are {limit // 4 - 250} "
+                "tensors: its JSON and its weights are not of one model."
+            )
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _check_finite(part: nn.Module, folder: Path) -> None:
+    broken = [
+        name
+        for name, value in tensors_of(part).items()
+        if value.is_floating_point()
+        and value.numel()
+        and not all(bool(one.isfinite()) for one in value.detach().aminmax())
+    ]
+    if broken:
+        shown = ", ".join(broken[:SHOWN]) + (
+            f" and {len(broken) - SHOWN} more" if len(broken) > SHOWN else ""
+        )
+        raise CheckpointError(
+            f"{folder} holds values that are not finite numbers, in {shown}: take an earlier checkpoint, or train it "
+            "again."
+        )
 
 
 def _write_json(path: Path, key: str, held: Any, facts: Mapping[str, Any] | None = None) -> None:
@@ -139,7 +214,7 @@ def _write_json(path: Path, key: str, held: Any, facts: Mapping[str, Any] | None
         **(facts or {}),
         key: value,
     }
-    path.write_text(json.dumps(document, indent=1), encoding="utf-8")
+    write_json(path, document, error=CheckpointError)
 
 
 def _providers(value: Any, registry: Registry) -> dict[str, str]:
@@ -169,8 +244,12 @@ def _read_json(folder: Path, registry: Registry) -> tuple[Any, dict[str, Any]]:
     path = next((folder / name for name in (RECIPE, COMPONENT) if (folder / name).exists()), None)
     if path is None:
         raise CheckpointError(f"{folder} holds no checkpoint: neither {RECIPE} nor {COMPONENT} is in it.")
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+    document = read_json(path, error=CheckpointError, remedy="copy or train it again")
+    with parsing(CheckpointError, f"{path} is not a checkpoint of this library: {{reason}}."):
+        key = "recipe" if path.name == RECIPE else "component"
+        for required in ("format", key):
+            if not isinstance(document, dict) or required not in document:
+                raise CheckpointError(f"{path} is not a checkpoint of this library: it has no {required!r}.")
         if document["format"] != FORMAT:
             raise CheckpointError(f"{path} has format {document['format']}; this version reads {FORMAT}.")
         for full, provider in document.get("providers", {}).items():
@@ -181,11 +260,10 @@ def _read_json(folder: Path, registry: Registry) -> tuple[Any, dict[str, Any]]:
                     f"{path} needs the component {full} of the plugin {provider}, which is not installed here: "
                     "install it, or name its file with perceptio --plugin FILE."
                 )
-        return from_json(document["recipe" if path.name == RECIPE else "component"], registry), document
-    except CheckpointError:
-        raise
-    except RecipeError as error:
-        raise CheckpointError(f"{path} cannot be built here: {error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        wrong = f"it has no {error}" if isinstance(error, KeyError) else f"{error}"
-        raise CheckpointError(f"{path} is not a checkpoint of this library: {wrong}.") from error
+        try:
+            held = from_json(document[key], registry)
+        except RecipeError as error:
+            raise CheckpointError(f"{path} cannot be built here: {error}") from error
+        if isinstance(held, Recipe) != (key == "recipe") or isinstance(held, LossConfig):
+            raise CheckpointError(f"{path} holds a {type(held).__name__}, which is no {key} with weights.")
+        return held, document

@@ -91,7 +91,9 @@ def whole(path: Path | str) -> Path:
     if _aside(place, "old").is_dir():
         return _aside(place, "old")
     if _aside(place, "leaving").is_dir():
-        raise BlockingIOError(errno.EAGAIN, "it is being replaced, or its writer was killed in that", str(place))
+        raise BlockingIOError(
+            errno.EAGAIN, "it is being replaced, or its writer was killed in that", str(place)
+        )
     return Path(path).expanduser()
 
 
@@ -155,8 +157,12 @@ def disk_errors(place: Path | str, error: type[PerceptioError]) -> Iterator[None
         refused = _as_os_error(failure)
         if refused is None or not _concerns(refused, Path(place)):
             raise
+        full = refused.errno in (errno.ENOSPC, errno.EDQUOT)
+        reason, remedy = (
+            ("the disk is full", "make room") if full else (_reason(refused), "choose another place")
+        )
         raise error(
-            f"{place} could not be written ({_reason(refused)}). What was there before is unchanged."
+            f"{place} could not be written ({reason}): {remedy}. What was there before is unchanged."
         ) from failure
 
 
@@ -322,7 +328,9 @@ def _claimed(place: Path, create: Callable[[Path], None]) -> Iterator[tuple[Path
     try:
         yield new, mode
     finally:
-        if descriptor is None or _is_at(new, descriptor):  # Else it has its place, and the name another writer.
+        if descriptor is None or _is_at(
+            new, descriptor
+        ):  # Else it has its place, and the name another writer.
             _remove(new)
         if descriptor is not None:
             os.close(descriptor)
@@ -433,6 +441,4 @@ def _concerns(refused: OSError, place: Path) -> bool:
 
 
 def _reason(refused: OSError) -> str:
-    if refused.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "the disk is full: make room"
     return f"{refused.strerror or refused}" + (f": {refused.filename}" if refused.filename else "")

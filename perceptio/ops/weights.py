@@ -1,10 +1,7 @@
-"""Weights: written atomically as safetensors, read strictly; a pickle never runs code."""
+"""Weights: written as safetensors, read strictly; a pickle never runs code."""
 
-import errno
 import json
-import os
 import pickle
-import shutil
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -18,37 +15,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from perceptio.errors import CheckpointError
+from perceptio.ops.files import disk_errors
+from perceptio.ops.json_files import write_json
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-
-
-@contextmanager
-def replacing(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside `folder` that takes its place when the block ends well.
-
-    On any error the temporary folder is removed and what was there before is untouched.
-
-    Raises:
-        CheckpointError: The disk is full or the place cannot be written.
-    """
-    folder = Path(folder)
-    new, old = folder.with_name(f".{folder.name}.new-{os.getpid()}"), folder.with_name(f".{folder.name}.old")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(new, ignore_errors=True)
-        new.mkdir()
-        yield new
-        shutil.rmtree(old, ignore_errors=True)
-        if folder.exists():
-            folder.rename(old)
-        new.rename(folder)
-    except OSError as error:
-        raise CheckpointError(_why(error, folder)) from error
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-        if folder.exists():
-            shutil.rmtree(old, ignore_errors=True)
 
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:
@@ -76,15 +47,13 @@ def write_weights(tensors: Mapping[str, Tensor], folder: Path, *, max_shard_size
         split = split_torch_state_dict_into_shards(values, max_shard_size=max_shard_size)
     except ValueError as error:
         raise CheckpointError(f"max_shard_size is {max_shard_size!r}; write bytes, or say '5GB'.") from error
-    try:
+    with disk_errors(folder, CheckpointError):
         for file, names in split.filename_to_tensors.items():
             shard = {name: values[name].contiguous().cpu() for name in names}
             save_file(shard, folder / file, metadata={"format": "pt"})
         if split.is_sharded:
             index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
-            (folder / INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
-    except Exception as error:
-        raise CheckpointError(_why(error, folder)) from error
+            write_json(folder / INDEX, index, error=CheckpointError)
 
 
 @attrs.frozen
@@ -124,12 +93,47 @@ def load_tensors(
     Raises:
         CheckpointError: A file is missing or broken, or the tensors are not the module's: all are named.
     """
-    name = type(module).__name__ if isinstance(module, nn.Module) else "the model"
-    wanted: dict[str, Tensor] = dict(module.state_dict() if isinstance(module, nn.Module) else module)
+    wanted = _wanted(module)
     if any(value.is_meta for value in wanted.values()):
         raise CheckpointError(
-            f"{name} lies on the meta device, which holds no values: build it on the CPU before its weights are read."
+            f"{_name(module)} lies on the meta device, which holds no values: build it on the CPU before its weights "
+            "are read."
         )
+    arrivals = _arrivals(module, wanted, sources, rename, elsewhere)
+    for shard in dict.fromkeys(arrival.shard for arrival in arrivals.values()):
+        with shard.opened() as read, torch.no_grad():
+            for target, arrival in arrivals.items():
+                if arrival.shard is shard:
+                    wanted[target].copy_(arrival.read(read))
+
+
+def check_tensors(
+    module: nn.Module | Mapping[str, Tensor],
+    sources: Path | Sequence[Path] | Mapping[str, Tensor],
+    rename: Rename | Mapping[str, str | None] | None = None,
+    *,
+    elsewhere: Collection[str] = (),
+) -> None:
+    """Compare names and shapes as `load_tensors` does, of a module that may lie on the meta device.
+
+    Raises:
+        CheckpointError: A file is missing or broken, or the tensors are not the module's: all are named.
+    """
+    _arrivals(module, _wanted(module), sources, rename, elsewhere)
+
+
+def _wanted(module: nn.Module | Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return dict(module.state_dict() if isinstance(module, nn.Module) else module)
+
+
+def _arrivals(
+    module: nn.Module | Mapping[str, Tensor],
+    wanted: Mapping[str, Tensor],
+    sources: Path | Sequence[Path] | Mapping[str, Tensor],
+    rename: Rename | Mapping[str, str | None] | None,
+    elsewhere: Collection[str],
+) -> dict[str, "_Arrival"]:
+    """Where each tensor of a module comes from, when names and shapes have been compared."""
     shards = _shards_of(sources)
     arrivals: dict[str, _Arrival] = {}
     problems: list[str] = []
@@ -146,12 +150,12 @@ def load_tensors(
     problems = problems or _torn_ties(wanted, arrivals)
     if problems:
         where = ", ".join(shard.where for shard in shards)
-        raise CheckpointError(f"{where} does not fit {name}: {'; '.join(problems)}.")
-    for shard in shards:
-        with shard.opened() as read, torch.no_grad():
-            for target, arrival in arrivals.items():
-                if arrival.shard is shard:
-                    wanted[target].copy_(arrival.read(read))
+        raise CheckpointError(f"{where} does not fit {_name(module)}: {'; '.join(problems)}.")
+    return arrivals
+
+
+def _name(module: nn.Module | Mapping[str, Tensor]) -> str:
+    return type(module).__name__ if isinstance(module, nn.Module) else "the model"
 
 
 def read_headers(sources: Path | Sequence[Path]) -> dict[str, Tensor]:
@@ -296,9 +300,9 @@ def _header(lazy: Any) -> Tensor:
     return torch.empty(lazy.get_shape(), device="meta", dtype=torch.float32 if floating else torch.int64)
 
 
-def _place(value: Tensor) -> tuple[int, torch.Size]:
-    """Where a tensor lies: tied tensors lie in one place."""
-    return value.data_ptr(), value.shape
+def _place(value: Tensor) -> tuple[int, int, torch.Size]:
+    """Where a tensor lies, with or without values: tied tensors lie in one place."""
+    return value.untyped_storage()._cdata, int(value.storage_offset()), value.shape
 
 
 def _missing(wanted: Mapping[str, Tensor], coming: Collection[str]) -> list[str]:
@@ -312,7 +316,7 @@ def _missing(wanted: Mapping[str, Tensor], coming: Collection[str]) -> list[str]
 
 def _torn_ties(wanted: Mapping[str, Tensor], arrivals: Mapping[str, _Arrival]) -> list[str]:
     """Tensors that are one in the module and come with several values."""
-    first: dict[tuple[int, torch.Size], _Arrival] = {}
+    first: dict[tuple[int, int, torch.Size], _Arrival] = {}
     problems: list[str] = []
     for name, arrival in arrivals.items():
         other = first.setdefault(_place(wanted[name]), arrival)
@@ -322,9 +326,3 @@ def _torn_ties(wanted: Mapping[str, Tensor], arrivals: Mapping[str, _Arrival]) -
             if not torch.equal(arrival.read(read), other.read(read_other)):
                 problems.append(f"{arrival} and {other} differ, and are one tensor here")
     return problems
-
-
-def _why(error: Exception, path: Path) -> str:
-    full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
-    reason = "the disk is full" if full else str(error)
-    return f"{path} could not be written: {reason}. What was there before is untouched."

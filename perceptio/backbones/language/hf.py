@@ -35,8 +35,9 @@ from perceptio.interfaces import (
     SequenceLayout,
 )
 from perceptio.ops import hf_attention, internvl_layout
+from perceptio.ops.files import disk_errors, new_folder
 from perceptio.ops.hub import resolve
-from perceptio.ops.weights import load_tensors, replacing
+from perceptio.ops.weights import load_tensors
 
 SETTINGS_FILES = ("*.json", "*.jinja", "*.txt", "*.model")
 HEAD_ROWS = "lm_head.weight"
@@ -249,7 +250,7 @@ class HFLanguage(LanguageBackbone):
         config = type(self.trunk.config).from_dict(self.trunk.config.to_dict() | {"vocab_size": size})
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, dtype=self.output_rows.dtype)
-        with replacing(Path(folder)) as new:
+        with disk_errors(folder, CheckpointError), new_folder(folder) as new:
             model.save_pretrained(new, state_dict=tensors)
             self.text_tokenizer.save_with(new, added, first_id=self.spec.vocab_size)
 

@@ -1,13 +1,16 @@
 """A folder gives back what it holds, or one sentence that says why not."""
 
 import json
+import stat
 
 import attrs
 import pytest
 import torch
 from small import small_recipe
 
+from perceptio import PerceptionModel
 from perceptio.errors import CheckpointError
+from perceptio.model import checkpoint
 from perceptio.model.assemble import build_model
 from perceptio.model.checkpoint import load, save
 
@@ -58,7 +61,9 @@ def test_saving_replaces_in_one_step_and_a_failure_changes_nothing(model, saved)
     def fail(folder):
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(CheckpointError, match="the disk is full. What was there before is untouched"):
+    with pytest.raises(
+        CheckpointError, match="the disk is full.: make room. What was there before is unchanged"
+    ):
         save(model, saved, add=fail)
     assert (saved / "model.safetensors").read_bytes() == before
     assert [path.name for path in saved.parent.iterdir()] == [saved.name]
@@ -89,7 +94,10 @@ def edit(folder, change):
         (foreign_weights, "other.weight is not a part of this model"),
         (lambda folder: (folder / "model.safetensors").unlink(), "There are no weights in"),
         (lambda folder: (folder / "recipe.json").unlink(), "holds no checkpoint"),
-        (lambda folder: (folder / "recipe.json").write_text("{"), "is not a checkpoint of this library"),
+        (
+            lambda folder: (folder / "recipe.json").write_text("{"),
+            r"recipe.json is not JSON .*copy or train it",
+        ),
         (lambda folder: edit(folder, lambda d: d.update(format=7)), "has format 7; this version reads 1"),
         (lambda folder: edit(folder, lambda d: d.pop("format")), "of this library: it has no 'format'"),
         (lambda folder: edit(folder, lambda d: d.pop("recipe")), "of this library: it has no 'recipe'"),
@@ -107,3 +115,72 @@ def test_weights_of_another_size_name_every_tensor(saved, model):
     (saved.parent / "wider" / "model.safetensors").rename(saved / "model.safetensors")
     with pytest.raises(CheckpointError, match=r"has shape \(16,.*instead of \(8,"):
         load(saved)
+
+
+def resize(part, **sizes):
+    return lambda folder: edit(folder, lambda d: d["recipe"][part].update(sizes))
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (resize("language", hidden_dim=2**20, feed_forward_dim=2**20), r"has shape \(.*32\) instead of"),
+        (resize("depth", codebook_size=2**28), "has shape"),
+        (resize("language", num_layers=10**9), r"more than \d+ parameters, and its weights are \d+ tensors"),
+        (resize("language", num_heads=0), "recipe.json"),
+        (
+            lambda folder: edit(folder, lambda d: d.update(recipe=d["recipe"]["depth"])),
+            "holds a VQVAE.* no recipe",
+        ),
+    ],
+    ids=["width", "codebook", "layers", "heads", "part"],
+)
+def test_sizes_that_the_weights_do_not_have_are_refused_before_they_take_memory(
+    saved, harm, message, monkeypatch
+):
+    harm(saved)
+    monkeypatch.setattr(checkpoint, "load_tensors", lambda *_, **__: pytest.fail("memory was taken"))
+    with pytest.raises(CheckpointError, match=message):
+        load(saved)
+
+
+def test_weights_that_are_no_numbers_are_named(saved, tmp_path):
+    broken = load(saved)
+    with torch.no_grad():
+        broken.language.get_parameter("embedding.weight")[0, 0] = float("nan")
+        broken.vision_head.layers[0].bias[0] = float("inf")
+    save(broken, tmp_path / "broken")
+    with pytest.raises(
+        CheckpointError, match="not finite numbers, in .*vision_head.*bias, language.*take an"
+    ):
+        load(tmp_path / "broken")
+
+
+def test_what_a_killed_writer_left_aside_is_read_and_is_there_again_after_the_next_save(model, saved):
+    run = saved.parent / "run"
+    save(model, run / "checkpoint")
+    (run / "checkpoint").rename(run / ".checkpoint.old")
+    assert load(run).recipe == model.recipe and not (run / "checkpoint").exists()
+    save(model, run / "checkpoint")
+    assert [path.name for path in run.iterdir()] == ["checkpoint"]
+
+
+def test_the_home_folder_is_found_by_its_sign(model, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    save(model, "~/run/checkpoint")
+    assert (tmp_path / "run" / "checkpoint" / "recipe.json").exists()
+    assert load("~/run").recipe == PerceptionModel.from_pretrained("~/run").recipe == model.recipe
+
+
+@pytest.mark.parametrize("folder", ["a\0b", "~nobody-has-this-name/run", "n" * 300])
+def test_what_is_no_path_is_a_sentence(model, folder):
+    with pytest.raises(CheckpointError, match="cannot be opened"):
+        load(folder)
+    with pytest.raises(CheckpointError, match="could not be written"):
+        save(model, folder)
+
+
+def test_weights_and_words_have_the_modes_of_new_files(saved):
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in saved.rglob("*") if path.is_file()}
+    (saved.parent / "other").touch()
+    assert modes == {stat.S_IMODE((saved.parent / "other").stat().st_mode)}

@@ -230,7 +230,7 @@ def test_a_folder_is_kept_for_one_process(tmp_path):
 
 
 def test_what_the_disk_refuses_is_a_sentence_and_what_it_did_not_is_left_alone(tmp_path):
-    sentence = r"run could not be written \(the disk is full: make room\)"
+    sentence = r"run could not be written \(the disk is full\): make room"
     with pytest.raises(DataError, match=sentence), disk_errors(tmp_path / "run", DataError):
         raise OSError(28, "No space left on device")
     with pytest.raises(DataError, match="disk is full"), disk_errors(tmp_path / "run", DataError):
