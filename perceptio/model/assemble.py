@@ -22,6 +22,11 @@ from perceptio.vocabulary import TokenPlan
 
 logger = logging.getLogger(__name__)
 
+DECODED_PIXELS = 2**19
+"""Codes are decoded for their rows in batches of about so many pixels, which bounds memory: 5 maps of 320 pixels."""
+MOST_DECODED = 2048
+"""Of larger codebooks nothing is decoded, which would take minutes: their vectors alone say which codes are alike."""
+
 
 def build_model(
     recipe: Recipe,
@@ -34,7 +39,7 @@ def build_model(
     Args:
         recipe: The recipe; it is checked first.
         load_weights: Whether parts read the trained weights they name, or which of them, such as `("language",)`.
-            The others are for a checkpoint to fill.
+            The others are for a checkpoint to fill, and so are the new vocabulary rows unless this is True.
         device: Where the model is built. `"meta"` gives names, shapes and what trains, of the largest model in
             seconds: no file is read, and there are no values.
 
@@ -50,6 +55,8 @@ def build_model(
         reading = ()
     with torch.device(device):
         model = _assembled(recipe, reading)
+    if load_weights is True and device != "meta":
+        _initialize_new_rows(model.language, model.plan, model.depth)
     select_trained(model, recipe.train.train)
     return model
 
@@ -84,9 +91,7 @@ def _assembled(recipe: Recipe, reading: Collection[str]) -> PerceptionModel:
     if isinstance(depth, TrainableDepthTokenizer):
         depth.freeze()
 
-    plan = recipe.plan
-    language.resize_vocabulary(plan.size)
-    _initialize_new_rows(language, plan, depth)
+    language.resize_vocabulary(recipe.plan.size)
     return PerceptionModel(
         recipe,
         vision=vision,
@@ -133,15 +138,13 @@ def _initialize_new_rows(language: LanguageBackbone, plan: TokenPlan, depth: Dep
     lies. Codes that mean nearly the same start nearly the same.
     """
     device = device_of(language)
-    if device.type == "meta":
-        return
     generator = torch.Generator().manual_seed(0)
     if depth is not None and plan.depth is not None:
-        codes_K = torch.arange(plan.depth.codes.size, device=device_of(depth))
-        with torch.no_grad():
-            decoded_K = depth.decode(codes_K[:, None].expand(-1, plan.depth.length)).flatten(1).mean(1)
-        meaning = [_waves(decoded_K.cpu())]
+        codes_K = torch.arange(plan.depth.codes.size)
         codebook = getattr(depth, "codebook_KC", None)
+        meaning = []
+        if codebook is None or len(codes_K) <= MOST_DECODED:
+            meaning.append(_waves(_decoded_means(depth)))
         if codebook is not None:
             meaning.append(_standardized(codebook.detach().float().cpu()))
         rows = _projected(torch.cat(meaning, 1), language.spec.hidden_dim, generator)
@@ -151,6 +154,19 @@ def _initialize_new_rows(language: LanguageBackbone, plan: TokenPlan, depth: Dep
     where = torch.cat([_waves((cells // w + 0.5) / h), _waves((cells % w + 0.5) / w)], 1)
     rows = _projected(where, language.spec.hidden_dim, generator)
     language.initialize_rows(cells.to(device) + plan.cells.start, rows.to(device))
+
+
+@torch.no_grad()
+def _decoded_means(depth: DepthTokenizer) -> Tensor:
+    """The mean depth of the map that holds one code alone, for every code: [K], on the CPU."""
+    spec = depth.spec
+    codes_K = torch.arange(spec.codebook_size, device=device_of(depth))
+    at_once = max(1, DECODED_PIXELS // math.prod(spec.image_size))
+    means = [
+        depth.decode(codes_B[:, None].expand(-1, spec.num_codes)).flatten(1).mean(1)
+        for codes_B in codes_K.split(at_once)
+    ]
+    return torch.cat(means).cpu()
 
 
 def _waves(values_N: Tensor, count: int = 4) -> Tensor:

@@ -7,7 +7,9 @@ from fakes import FakeDepthConfig, FakeMaskCodesConfig, tiny_recipe
 from small import small_recipe
 
 from perceptio.errors import RecipeError, UnknownNameError
+from perceptio.interfaces import CodebookDepthTokenizer
 from perceptio.losses.depth_tokens import DepthTokenConfig
+from perceptio.model import assemble
 from perceptio.model.assemble import build_model, select_trained
 from perceptio.recipe import Weighted
 from perceptio.settings import load_recipe
@@ -59,6 +61,48 @@ def test_codes_of_like_depth_start_alike():
     last = block.codes.size - 1
     assert distance[0, 1] < distance[0, last] and distance[last, last - 1] < distance[last, 0]
     assert distance[0, 1] > 0.1
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """How many maps each call of a depth tokenizer's `decode` made."""
+    counts, decode = [], CodebookDepthTokenizer.decode
+    monkeypatch.setattr(
+        CodebookDepthTokenizer, "decode", lambda self, codes: counts.append(len(codes)) or decode(self, codes)
+    )
+    return counts
+
+
+def test_codes_are_decoded_a_few_at_a_time_and_start_the_same(model, decoded, monkeypatch):
+    torch.manual_seed(0)
+    together = build_model(small_recipe())
+    assert decoded == [8]
+    monkeypatch.setattr(assemble, "DECODED_PIXELS", 3 * 16 * 16)
+    torch.manual_seed(0)
+    apart = build_model(small_recipe())
+    assert decoded[1:] == [3, 3, 2]
+    ids = torch.arange(model.plan.size)
+    torch.testing.assert_close(apart.language.embed(ids), together.language.embed(ids))
+
+
+def test_a_large_codebook_starts_by_its_vectors_alone(decoded, monkeypatch):
+    monkeypatch.setattr(assemble, "MOST_DECODED", 7)
+    model = build_model(small_recipe())
+    assert not decoded
+    vectors = model.depth.codebook_KC
+    rows = model.language.embed(torch.arange(8) + model.plan.depth.codes.start).detach()
+    near, far = (
+        torch.cdist(vectors, vectors).fill_diagonal_(torch.inf).argmin(1),
+        torch.cdist(vectors, vectors).argmax(1),
+    )
+    nearer = torch.cdist(rows, rows)[torch.arange(8), near] < torch.cdist(rows, rows)[torch.arange(8), far]
+    assert nearer.all()
+
+
+def test_rows_that_a_checkpoint_fills_are_not_thought_of(decoded):
+    build_model(small_recipe(), load_weights=False)
+    build_model(small_recipe(), load_weights=("language",))
+    assert not decoded
 
 
 def test_cells_start_by_where_they_lie():
