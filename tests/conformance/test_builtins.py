@@ -5,6 +5,7 @@ import json
 import pytest
 from fakes import FakeDepthConfig, FakeMaskCodesConfig, FakeMultiMapConfig
 from small_clip import VIT, register
+from small_sam3 import sam3_parts
 from small_timm import DINOV2
 from small_timm import register as register_timm
 from tiny_hf import TEXT_VOCAB, model_json, tokenizer_folder
@@ -40,7 +41,7 @@ from perceptio.testing import (
 )
 from perceptio.tokenizers.depth.fsq import FSQDepthConfig
 from perceptio.tokenizers.depth.vqvae import VQVAEDepthConfig
-from perceptio.tokenizers.segmentation.hf_sam import HFSAMSegmentationConfig
+from perceptio.tokenizers.segmentation.hf_sam import HFSAM3SegmentationConfig, HFSAMSegmentationConfig
 from perceptio.tokenizers.segmentation.pixel_features import PixelFeaturesConfig
 from perceptio.tokenizers.segmentation.sam2 import SAM2SegmentationConfig
 
@@ -86,6 +87,10 @@ SUITES = {
     "hf_sam": (
         SegmentationTokenizerConformance,
         HFSAMSegmentationConfig(model=SMALL_HF_SAM2, image_size=32, multimask=False),
+    ),
+    "hf_sam3": (
+        SegmentationTokenizerConformance,
+        HFSAM3SegmentationConfig(model=json.dumps(sam3_parts()), image_size=32),
     ),
     "conv": (VisionEncoderConformance, ConvVisionConfig(image_size=(16, 24), widths=(4, 6))),
     "internvit": (

@@ -1,11 +1,12 @@
-"""SAM 2 as Hugging Face's transformers has it.
+"""SAM 2 and SAM 3 as Hugging Face's transformers has them.
 
 Shapes: N objects, S special tokens per object, P prompt width, M candidate masks, H W pixels, h w mask cells.
 """
 
 import json
 import logging
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import attrs
@@ -14,13 +15,17 @@ from torch import Tensor, nn
 
 from perceptio.errors import CheckpointError, RecipeError
 from perceptio.interfaces import Kind
+from perceptio.ops.foreign import parsing
 from perceptio.ops.hub import resolve
+from perceptio.ops.json_files import parse_json, read_json
 from perceptio.ops.weights import Part, load_tensors
-from perceptio.tokenizers.segmentation._sam2 import (
-    SAM2Features,
-    SAM2Network,
-    SAM2SegmentationTokenizer,
-    SharedSAM2Config,
+from perceptio.tokenizers.segmentation._sam import (
+    SAM2_IMAGES,
+    ImageFormat,
+    SAMFeatures,
+    SAMNetwork,
+    SAMSegmentationTokenizer,
+    SharedSAMConfig,
     empty_points,
 )
 
@@ -43,27 +48,29 @@ FOR_VIDEO = (
     "occlusion_spatial_embedding_parameter",
 )
 """How the names of tensors begin that remember earlier frames."""
+WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+"""Of a hub repository."""
 
 
-class HFSAM2(SAM2Network):
-    """A `Sam2Model`, prompted through its public parts."""
+class HFSAM(SAMNetwork):
+    """A `Sam2Model` or a `Sam3TrackerModel`, prompted through its public parts."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model: Any = model
 
-    def encode(self, pixels_B3HW: Tensor) -> SAM2Features:
-        """See `SAM2Network.encode`."""
+    def encode(self, pixels_B3HW: Tensor) -> SAMFeatures:
+        """See `SAMNetwork.encode`."""
         # Not `get_image_embeddings`, through which no gradient reaches the mask decoder's convolutions.
         fine, middle, coarse = self.model.vision_encoder(pixels_B3HW).fpn_hidden_states
-        return SAM2Features(
+        return SAMFeatures(
             coarse_BPhw=coarse + self.model.no_memory_embedding.reshape(1, -1, 1, 1),
             middle_BChw=self.model.mask_decoder.conv_s1(middle),
             fine_BChw=self.model.mask_decoder.conv_s0(fine),
         )
 
-    def decode(self, features: SAM2Features, prompts_NSP: Tensor, multimask: bool) -> tuple[Tensor, Tensor]:
-        """See `SAM2Network.decode`; every object is a batch entry with one set of points."""
+    def decode(self, features: SAMFeatures, prompts_NSP: Tensor, multimask: bool) -> tuple[Tensor, Tensor]:
+        """See `SAMNetwork.decode`; every object is a batch entry with one set of points."""
         points_N112, labels_N11 = (one[:, None] for one in empty_points(len(prompts_NSP), prompts_NSP.device))
         sparse, dense = self.model.prompt_encoder(
             input_points=points_N112, input_labels=labels_N11, input_boxes=None, input_masks=None
@@ -80,7 +87,7 @@ class HFSAM2(SAM2Network):
         return masks_N1Mhw[:, 0], quality_N1M[:, 0]
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """See `SAM2Network.parameter_groups`."""
+        """See `SAMNetwork.parameter_groups`."""
         return {
             "image_encoder": [*self.model.vision_encoder.parameters(), self.model.no_memory_embedding],
             "prompt_encoder": list(self.model.prompt_encoder.parameters()),
@@ -89,32 +96,42 @@ class HFSAM2(SAM2Network):
 
 
 @attrs.frozen(kw_only=True)
-class HFSAMSegmentationConfig(SharedSAM2Config):
-    """SAM 2 by transformers; `from_pretrained` reads one of its folders.
+class HFSAMConfig(SharedSAMConfig, ABC):
+    """What SAM 2 and SAM 3 by transformers have in common; `from_pretrained` reads one of their folders.
 
-    `weights` is such a folder or hub id, as `facebook/sam2.1-hiera-large`.
+    `weights` is such a folder or a hub id.
 
     Attributes:
         model: The model's whole configuration as JSON: those of its image encoder, prompt encoder and mask decoder.
     """
 
-    name: ClassVar[str] = "hf_sam"
-    kind: ClassVar[Kind] = Kind.SEGMENTATION
-    interface: ClassVar[tuple[int, int]] = (2, 0)
+    generation: ClassVar[str]
+    """Which SAM it is, as `SAM 2`."""
+    vision_model: ClassVar[str]
+    """The `model_type` of its image encoder."""
+    moved: ClassVar[Mapping[str, str]] = {}
+    """How the names of tensors begin in a file and in the model; one after the other is tried."""
+    not_needed: ClassVar[tuple[str, ...]] = FOR_VIDEO
+    """How the names of tensors begin that do nothing for the masks of an image."""
 
     model: str
 
     def __attrs_post_init__(self) -> None:
-        super().__attrs_post_init__()
-        try:
-            lacking = [part for part in PARTS if part not in json.loads(self.model)]
-        except (ValueError, TypeError) as error:
-            raise RecipeError(f"hf_sam: model is no configuration in JSON ({error}).") from error
+        with parsing(RecipeError, f"{self.name}: model is no configuration in JSON ({{reason}})."):
+            parts = parse_json(self.model)
+            lacking = [part for part in PARTS if not isinstance(parts.get(part), dict)]
         if lacking:
             raise RecipeError(
-                f"hf_sam: model is no configuration of SAM 2: it lacks {', '.join(lacking)}; "
-                "HFSAMSegmentationConfig.from_pretrained reads one."
+                f"{self.name}: model is no configuration of {self.generation}: it lacks {', '.join(lacking)}; "
+                f"{type(self).__name__}.from_pretrained reads one."
             )
+        found = parts["vision_config"].get("model_type", self.vision_model)
+        if found != self.vision_model:
+            raise RecipeError(
+                f"{self.name}: model is no configuration of {self.generation}: its image encoder is a {found}, not a "
+                f"{self.vision_model}."
+            )
+        super().__attrs_post_init__()
 
     @classmethod
     def from_pretrained(cls, weights: str, **settings: Any) -> Self:
@@ -125,20 +142,21 @@ class HFSAMSegmentationConfig(SharedSAM2Config):
             settings: Other settings of this config.
 
         Raises:
-            CheckpointError: There is no such folder, or its `config.json` is not that of a SAM 2.
+            CheckpointError: There is no such folder, or its `config.json` is not that of such a model.
+            RecipeError: It is of another SAM.
         """
-        path = resolve(weights, ("config.json", "*.safetensors", "*.safetensors.index.json")) / "config.json"
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            model = {part: found[part] for part in PARTS}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{path} is not the configuration of a SAM 2 ({error!r}).") from error
+        path = resolve(weights, ("config.json", *WEIGHTS)) / "config.json"
+        found = read_json(path, error=CheckpointError, remedy="copy or download it again")
+        with parsing(CheckpointError, f"{path} is not the configuration of a {cls.generation} ({{reason}})."):
+            # That of SAM 3 for video has its tracker, which is this model, beside a detector.
+            held = found.get("tracker_config", found)
+            model = {part: held[part] for part in PARTS}
         return cls(model=json.dumps(model, sort_keys=True), weights=weights, **settings)
 
     @property
     def prompt_dim(self) -> int:
-        """See `SharedSAM2Config.prompt_dim`."""
-        return json.loads(self.model)["prompt_encoder_config"].get("hidden_size", 256)
+        """See `SharedSAMConfig.prompt_dim`."""
+        return parse_json(self.model)["prompt_encoder_config"].get("hidden_size", 256)
 
     def load_weights(self, module: nn.Module) -> bool:
         """See `ComponentConfig.load_weights`.
@@ -149,31 +167,105 @@ class HFSAMSegmentationConfig(SharedSAM2Config):
         """
         if self.weights is None:
             return False
-        assert isinstance(module, SAM2SegmentationTokenizer) and isinstance(module.network, HFSAM2)
-        folder = resolve(self.weights, ("*.safetensors", "*.safetensors.index.json"))
+        assert isinstance(module, SAMSegmentationTokenizer) and isinstance(module.network, HFSAM)
+        folder = resolve(self.weights, WEIGHTS)
         left_out: set[str] = set()
 
         def rename(name: str) -> str | Sequence[Part] | None:
-            if name == POSITIONS[0]:
-                return [Part(place, lambda whole: whole) for place in POSITIONS]
-            if name.startswith(FOR_VIDEO):
-                left_out.add(name.split(".")[0])
-            elif name != POSITIONS[1]:
-                return name
-            return None
+            place = name
+            for there, here in self.moved.items():
+                if place.startswith(there):
+                    place = here + place.removeprefix(there)
+            for start in self.not_needed:
+                if place.startswith(start):
+                    left_out.add(start + place.removeprefix(start).split(".")[0])
+                    return None
+            if place == POSITIONS[0]:
+                return [Part(one, lambda whole: whole) for one in POSITIONS]
+            return None if place == POSITIONS[1] else place
 
         load_tensors(module.network.model, folder, rename)
         if left_out:
-            logger.info("%s: left out what only video needs: %s.", folder, ", ".join(sorted(left_out)))
+            logger.info(
+                "%s: left out what masks of images do not need: %s.", folder, ", ".join(sorted(left_out))
+            )
         return True
 
-    def _build_network(self) -> HFSAM2:
+    def _build_network(self) -> HFSAM:
+        parts = parse_json(self.model)
+        # One mask is then the decoder's single one, whatever its stability.
+        parts["mask_decoder_config"]["dynamic_multimask_via_stability"] = False
+        parts["prompt_encoder_config"]["image_size"] = self.image_size
+        with parsing(
+            RecipeError, f"{self.name}: transformers builds no model of this configuration ({{reason}})."
+        ):
+            return HFSAM(self._model(parts))
+
+    @abstractmethod
+    def _model(self, parts: dict[str, Any]) -> nn.Module:
+        """The model of a configuration whose image encoder does not yet have the image size."""
+
+
+@attrs.frozen(kw_only=True)
+class HFSAMSegmentationConfig(HFSAMConfig):
+    """SAM 2 by transformers, as `facebook/sam2.1-hiera-large`."""
+
+    name: ClassVar[str] = "hf_sam"
+    kind: ClassVar[Kind] = Kind.SEGMENTATION
+    interface: ClassVar[tuple[int, int]] = (2, 0)
+    generation: ClassVar[str] = "SAM 2"
+    vision_model: ClassVar[str] = "sam2_vision_model"
+
+    @property
+    def images(self) -> ImageFormat:
+        """See `SharedSAMConfig.images`."""
+        return SAM2_IMAGES
+
+    def _model(self, parts: dict[str, Any]) -> nn.Module:
         from transformers import Sam2Config, Sam2Model
 
-        parts = json.loads(self.model)
-        vision, prompts, masks = (parts[part] for part in PARTS)
-        vision["backbone_feature_sizes"] = [[self.image_size // stride] * 2 for stride in (4, 8, 16)]
-        prompts["image_size"] = self.image_size
-        # One mask is then the decoder's single one, whatever its stability.
-        masks["dynamic_multimask_via_stability"] = False
-        return HFSAM2(Sam2Model(Sam2Config(**parts)))
+        sides = [self.image_size // stride for stride in (4, 8, 16)]
+        parts["vision_config"]["backbone_feature_sizes"] = [[side, side] for side in sides]
+        return Sam2Model(Sam2Config(**parts))
+
+
+@attrs.frozen(kw_only=True)
+class HFSAM3SegmentationConfig(HFSAMConfig):
+    """SAM 3 by transformers, as `facebook/sam3`: its tracker, which makes masks of prompts, on its image encoder.
+
+    Its detector of concepts, and the text encoder that asks it, are not used: `[SEG]` prompts say what is meant.
+    """
+
+    name: ClassVar[str] = "hf_sam3"
+    kind: ClassVar[Kind] = Kind.SEGMENTATION
+    interface: ClassVar[tuple[int, int]] = (2, 0)
+    generation: ClassVar[str] = "SAM 3"
+    vision_model: ClassVar[str] = "sam3_vision_model"
+    # A file of the whole SAM 3 has these; one that the tracker alone writes has the first before the others.
+    moved: ClassVar[Mapping[str, str]] = {
+        "tracker_model.": "",
+        "detector_model.vision_encoder.backbone.": "vision_encoder.backbone.",
+        "tracker_neck.": "vision_encoder.neck.",
+    }
+    not_needed: ClassVar[tuple[str, ...]] = (*FOR_VIDEO, "detector_model", "vision_encoder.neck.fpn_layers.3")
+
+    image_size: int = 1008
+
+    @property
+    def images(self) -> ImageFormat:
+        """See `SharedSAMConfig.images`."""
+        backbone = parse_json(self.model)["vision_config"].get("backbone_config") or {}
+        patch = backbone.get("patch_size", 14)
+        return ImageFormat(stride=patch, size_unit=patch, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+
+    def _model(self, parts: dict[str, Any]) -> nn.Module:
+        from transformers import Sam3TrackerConfig, Sam3TrackerModel
+
+        vision, side = parts["vision_config"], self.image_size // self.images.stride
+        vision["backbone_config"] = (vision.get("backbone_config") or {}) | {"image_size": self.image_size}
+        vision["backbone_feature_sizes"] = [[scale * side, scale * side] for scale in (4, 2, 1)]
+        # SAM 3 drops a fourth, coarser map unread, and adds what stands for no memory to the third. transformers adds
+        # it to the last that is there, and must not have the fourth.
+        vision["scale_factors"] = [4.0, 2.0, 1.0]
+        parts["prompt_encoder_config"]["patch_size"] = self.images.stride
+        return Sam3TrackerModel(Sam3TrackerConfig(**parts))

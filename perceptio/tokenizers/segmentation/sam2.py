@@ -21,11 +21,13 @@ from perceptio.errors import CheckpointError
 from perceptio.interfaces import Kind
 from perceptio.ops.hub import resolve
 from perceptio.ops.weights import is_state_dict, load_tensors, read_pickled
-from perceptio.tokenizers.segmentation._sam2 import (
-    SAM2Features,
-    SAM2Network,
-    SAM2SegmentationTokenizer,
-    SharedSAM2Config,
+from perceptio.tokenizers.segmentation._sam import (
+    SAM2_IMAGES,
+    ImageFormat,
+    SAMFeatures,
+    SAMNetwork,
+    SAMSegmentationTokenizer,
+    SharedSAMConfig,
     empty_points,
 )
 
@@ -66,7 +68,7 @@ FOR_VIDEO = ONLY_IN_2_1 | {
 """Parts of a checkpoint that remember earlier frames."""
 
 
-class OfficialSAM2(SAM2Network):
+class OfficialSAM2(SAMNetwork):
     """The package's modules under the names they have in its checkpoints."""
 
     def __init__(
@@ -78,17 +80,17 @@ class OfficialSAM2(SAM2Network):
         self.sam_mask_decoder: Any = sam_mask_decoder
         self.no_mem_embed = nn.Parameter(torch.zeros(1, 1, WIDTH))
 
-    def encode(self, pixels_B3HW: Tensor) -> SAM2Features:
-        """See `SAM2Network.encode`."""
+    def encode(self, pixels_B3HW: Tensor) -> SAMFeatures:
+        """See `SAMNetwork.encode`."""
         fine, middle, coarse = self.image_encoder(pixels_B3HW)["backbone_fpn"]
-        return SAM2Features(
+        return SAMFeatures(
             coarse_BPhw=coarse + self.no_mem_embed.reshape(1, -1, 1, 1),
             middle_BChw=self.sam_mask_decoder.conv_s1(middle),
             fine_BChw=self.sam_mask_decoder.conv_s0(fine),
         )
 
-    def decode(self, features: SAM2Features, prompts_NSP: Tensor, multimask: bool) -> tuple[Tensor, Tensor]:
-        """See `SAM2Network.decode`."""
+    def decode(self, features: SAMFeatures, prompts_NSP: Tensor, multimask: bool) -> tuple[Tensor, Tensor]:
+        """See `SAMNetwork.decode`."""
         sparse, dense = self.sam_prompt_encoder(
             points=empty_points(len(prompts_NSP), prompts_NSP.device), boxes=None, masks=None
         )
@@ -104,7 +106,7 @@ class OfficialSAM2(SAM2Network):
         return masks_NMhw, quality_NM
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """See `SAM2Network.parameter_groups`."""
+        """See `SAMNetwork.parameter_groups`."""
         return {
             "image_encoder": [*self.image_encoder.parameters(), self.no_mem_embed],
             "prompt_encoder": list(self.sam_prompt_encoder.parameters()),
@@ -113,7 +115,7 @@ class OfficialSAM2(SAM2Network):
 
 
 @attrs.frozen(kw_only=True)
-class SAM2SegmentationConfig(SharedSAM2Config):
+class SAM2SegmentationConfig(SharedSAMConfig):
     """SAM 2 by its authors' package.
 
     `weights` is an official checkpoint, a `.pt` file that holds its state dict under `"model"`, the same tensors as
@@ -133,8 +135,13 @@ class SAM2SegmentationConfig(SharedSAM2Config):
 
     @property
     def prompt_dim(self) -> int:
-        """See `SharedSAM2Config.prompt_dim`."""
+        """See `SharedSAMConfig.prompt_dim`."""
         return WIDTH
+
+    @property
+    def images(self) -> ImageFormat:
+        """See `SharedSAMConfig.images`."""
+        return SAM2_IMAGES
 
     def load_weights(self, module: nn.Module) -> bool:
         """See `ComponentConfig.load_weights`.
@@ -145,7 +152,7 @@ class SAM2SegmentationConfig(SharedSAM2Config):
         """
         if self.weights is None:
             return False
-        assert isinstance(module, SAM2SegmentationTokenizer)
+        assert isinstance(module, SAMSegmentationTokenizer)
         file = self._file()
         source: Path | Mapping[str, Tensor] = (
             file if file.suffix == ".safetensors" else self._state_dict(file)
