@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from perceptio.model.perception_model import PerceptionModel
     from perceptio.recipe import DataConfig, DataFolder, Recipe, TrainConfig, Weighted
     from perceptio.registry import Registry
-    from perceptio.serialize import fingerprint
+    from perceptio.serialize import component, fingerprint
     from perceptio.settings import load_recipe, with_settings
     from perceptio.training.trainer import train
 
@@ -34,7 +34,7 @@ _HOMES = {
     "perceptio.model.perception_model": ("PerceptionModel",),
     "perceptio.recipe": ("DataConfig", "DataFolder", "Recipe", "TrainConfig", "Weighted"),
     "perceptio.registry": ("Registry",),
-    "perceptio.serialize": ("fingerprint",),
+    "perceptio.serialize": ("component", "fingerprint"),
     "perceptio.settings": ("load_recipe", "with_settings"),
     "perceptio.training.trainer": ("train",),
 }
@@ -51,6 +51,7 @@ __all__ = [
     "TrainConfig",
     "Weighted",
     "build_model",
+    "component",
     "fingerprint",
     "load",
     "load_recipe",

@@ -13,7 +13,21 @@ class PerceptioError(Exception):
 
 
 class RecipeError(PerceptioError, ValueError):
-    """A recipe, or a setting of one, that cannot be built."""
+    """A recipe, or a setting of one, that cannot be built; of several things that are wrong, all are listed.
+
+    Args:
+        *problems: A sentence for each.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__(*problems)
+        self.problems = problems
+
+    def __str__(self) -> str:
+        if len(self.problems) == 1:
+            return str(self.problems[0])
+        listed = "".join(f"\n  {number}. {one}" for number, one in enumerate(self.problems, 1))
+        return f"{len(self.problems)} things are wrong:{listed}"
 
 
 class UnknownNameError(RecipeError, LookupError):

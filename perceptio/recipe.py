@@ -1,7 +1,7 @@
 """A recipe: the frozen value that describes one model and one training run, composed of component configs."""
 
 from collections.abc import Mapping
-from types import MappingProxyType
+from pathlib import Path
 from typing import Any, Literal
 
 import attrs
@@ -18,29 +18,39 @@ from perceptio.interfaces import (
     SegmentationTokenizerConfig,
     VisionEncoderConfig,
 )
+from perceptio.recipe_checks import problems_of
+from perceptio.setting_types import FrozenMapping
 from perceptio.vocabulary import TokenPlan
 
 AnswerFormat = Literal["direct", "readout"]
 Perceive = Literal["before", "apart", "never"]
 
 
-def _positive(instance: Any, attribute: "attrs.Attribute[Any]", value: float) -> None:
-    if value <= 0:
+# These run when a value is made, before its types are checked: what is no number is `problems_of`'s to refuse.
+
+
+def _positive(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+    if isinstance(value, int | float) and value <= 0:
         raise RecipeError(f"{attribute.name} is {value}: it must be above 0.")
 
 
-def _not_negative(instance: Any, attribute: "attrs.Attribute[Any]", value: float) -> None:
-    if value < 0:
+def _not_negative(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+    if isinstance(value, int | float) and value < 0:
         raise RecipeError(f"{attribute.name} is {value}: it must not be below 0.")
 
 
-def _share(instance: Any, attribute: "attrs.Attribute[Any]", value: float) -> None:
-    if not 0 <= value < 1:
+def _share(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+    if isinstance(value, int | float) and not 0 <= value < 1:
         raise RecipeError(f"{attribute.name} is {value}: it must be at least 0 and below 1.")
 
 
-def _frozen_mapping(value: Mapping[str, Any]) -> Mapping[str, Any]:
-    return MappingProxyType(dict(value))
+def _shares(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+    for one in value if isinstance(value, tuple) else ():
+        _share(instance, attribute, one)
+
+
+def _frozen_mapping(value: Any) -> Any:
+    return FrozenMapping(value) if isinstance(value, Mapping) else value
 
 
 @attrs.frozen(kw_only=True)
@@ -53,10 +63,20 @@ class Weighted:
 
 @attrs.frozen(kw_only=True)
 class DataFolder:
-    """A folder in the format of `perceptio.data.folder`, drawn from in proportion to its weight."""
+    """A folder in the format of `perceptio.data.folder`, drawn from in proportion to its weight.
+
+    A relative path starts at the folder that a command runs in.
+    """
 
     path: str
     weight: float = attrs.field(default=1.0, validator=_positive)
+
+
+def _folders(value: Any) -> Any:
+    """A folder may be given by its path alone."""
+    if not isinstance(value, tuple | list):
+        return value
+    return tuple(DataFolder(path=str(one)) if isinstance(one, str | Path) else one for one in value)
 
 
 @attrs.frozen(kw_only=True)
@@ -64,7 +84,7 @@ class DataConfig:
     """What is trained on, and how conversations are put together.
 
     Attributes:
-        folders: Where samples come from.
+        folders: Where samples come from; a path alone has the weight 1.
         perceive: `"before"`: a depth block precedes the first answer that reads it, or else the last that may have it
             (Perceptio); later turns see it. `"apart"`: it is
             a task of its own, the last turn, which no answer sees (the *direct* control). `"never"`: neither depth
@@ -82,13 +102,13 @@ class DataConfig:
             teach it through losses on its own features, such as `cell_codes`.
     """
 
-    folders: tuple[DataFolder, ...] = ()
+    folders: tuple[DataFolder, ...] = attrs.field(default=(), converter=_folders)
     perceive: Perceive = "before"
     mixture: Mapping[str, float] = attrs.field(
         factory=lambda: {"relative_depth": 1.0, "referring": 1.0}, converter=_frozen_mapping
     )
     turns: int = attrs.field(default=3, validator=_positive)
-    max_questions: int | None = None
+    max_questions: int | None = attrs.field(default=None, validator=_positive)
     permute_marks: bool = True
     readings: float = attrs.field(default=0.0, validator=_not_negative)
     comparisons: float = attrs.field(default=0.0, validator=_not_negative)
@@ -102,9 +122,11 @@ class TrainConfig:
     Attributes:
         steps: Optimizer steps.
         batch_size: Conversations per step, packed into one row.
-        lr: Peak learning rate of AdamW; `lr_scale` multiplies it per parameter group.
-        muon: Peak learning rate of Muon by parameter group, for the matrices and convolution kernels in it; the rest
-            is AdamW's. It teaches what starts from random values several times faster.
+        lr: Peak learning rate of AdamW.
+        lr_scale: What it is multiplied with, by parameter group; of several that a parameter is in, the longest name
+            holds, so that `{"language": 0.1, "language.lora": 1.0}` says something else of LoRA than of the rest.
+        muon: Peak learning rate of Muon by parameter group, in the same way, for the matrices and convolution kernels
+            in it; the rest is AdamW's. It teaches what starts from random values several times faster.
         warmup_steps: Linear warm-up before the cosine to zero.
         train: Parameter groups that train, such as `"language"` or `"segmentation.decoder"`; the rest is frozen.
         precision: `"fp32"`; `"bf16"` autocast, which computes the model in bfloat16 and leaves soft decoding, the
@@ -126,7 +148,7 @@ class TrainConfig:
     muon: Mapping[str, float] = attrs.field(factory=dict, converter=_frozen_mapping)
     warmup_steps: int = attrs.field(default=50, validator=_not_negative)
     weight_decay: float = attrs.field(default=0.05, validator=_not_negative)
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[float, float] = attrs.field(default=(0.9, 0.999), validator=_shares)
     clip: float = attrs.field(default=1.0, validator=_positive)
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
     seed: int = 0
@@ -201,7 +223,7 @@ class Recipe:
             "language": self.language,
             "depth": self.depth,
             "segmentation": self.segmentation,
-            "prompt_head": self.prompt_head if self.prompts_with_hidden_states else None,
+            "prompt_head": self.prompt_head,
             **{f"heads.{name}": config for name, config in self.heads.items()},
         }
         return {name: config for name, config in named.items() if config is not None}
@@ -238,43 +260,11 @@ class Recipe:
         )
 
     def check(self) -> None:
-        """Refuse parts that do not fit, from their specs alone.
+        """Refuse values of another type and parts that do not fit, from values and specs alone.
 
         Raises:
-            RecipeError: Two parts disagree; the message names both and the numbers.
+            RecipeError: Everything that is wrong, a sentence each.
         """
-        for part, config in (("segmentation", self.segmentation), ("depth", self.depth)):
-            if part in self.order and config is None:
-                raise RecipeError(
-                    f"{self.name}: order has {part!r}, but no {part} tokenizer is given; add one."
-                )
-        if len(set(self.order)) != len(self.order):
-            raise RecipeError(f"{self.name}: order {self.order} names a part twice.")
-        if self.depth is not None and self.depth.spec.num_codes % self.codes_per_step:
-            raise RecipeError(
-                f"{self.name}: {self.codes_per_step} codes per step do not divide the {self.depth.spec.num_codes} "
-                f"codes of {self.depth.name}'s {self.depth.spec.grid} grid; choose a divisor."
-            )
-        if self.answer_format == "readout" and self.depth is None:
-            raise RecipeError(f"{self.name}: the readout format speaks depth codes; give a depth tokenizer.")
-        if self.prompts_with_hidden_states and self.prompt_head is None:
-            raise RecipeError(
-                f"{self.name}: {self.segmentation and self.segmentation.name} is prompted by hidden states; "
-                "give a prompt_head."
-            )
-        present = {"depth": self.depth, "segmentation": self.segmentation}
-        for weighted in self.losses:
-            for need in weighted.loss.needs:
-                if present[need] is None:
-                    raise RecipeError(
-                        f"{self.name}: the loss {weighted.loss.name} needs a {need} tokenizer, and there is none; "
-                        "add one or leave the loss out."
-                    )
-        if self.heads and self.depth is None:
-            raise RecipeError(f"{self.name}: auxiliary heads predict depth codes; give a depth tokenizer.")
-        names = [weighted.loss.name for weighted in self.losses]
-        for name in set(names):
-            if names.count(name) > 1:
-                raise RecipeError(
-                    f"{self.name}: the loss {name} is given {names.count(name)} times; once is enough."
-                )
+        found = list(problems_of(self))
+        if found:
+            raise RecipeError(*found)

@@ -1,26 +1,31 @@
 """Which components there are: built-ins, installed plugins, and plugin files named on the command line.
 
-pluggy finds and validates; nothing here is in a forward pass, and there is no global state.
+pluggy checks the hooks of a plugin; nothing here is in a forward pass, and there is no global state. A plugin that
+does not keep the contract is set aside as a whole, whatever is wrong with it; a built-in that does not is our bug.
 """
 
 import importlib
-import importlib.util
+import inspect
+import json
 import logging
 import os
+import re
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from types import MappingProxyType, ModuleType
-from typing import Self
+from typing import Any, Self
 
 import attrs
 import pluggy
 
 from perceptio import hookspecs
-from perceptio.errors import PluginError, UnknownNameError, near_miss
+from perceptio.errors import PerceptioError, PluginError, UnknownNameError, near_miss
 from perceptio.hookspecs import HOOKS, PROJECT
 from perceptio.interfaces import INTERFACE_VERSION, ComponentConfig, Kind
+from perceptio.python_files import module_of
+from perceptio.setting_types import FrozenMapping, unsupported
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +39,7 @@ BUILT_INS = (
 )
 VARIABLE = "PERCEPTIO_PLUGINS"
 FILES_VARIABLE = "PERCEPTIO_PLUGIN_FILES"
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @attrs.frozen(kw_only=True)
@@ -45,50 +51,67 @@ class Entry:
     provider: str
 
 
+@attrs.frozen(kw_only=True)
+class Broken:
+    """A plugin that was set aside: who offers it, why in a sentence, and the traceback where there is one."""
+
+    provider: str
+    reason: str
+    details: str = ""
+
+
 @attrs.frozen(kw_only=True, eq=False)
 class Registry:
     """Every component by kind and name; frozen once made.
 
     Attributes:
         entries: All components, built-ins first.
-        broken: The traceback of every plugin that could not be loaded, by its name.
+        broken: The plugins that were set aside, by name.
+        excluded: The names of installed plugins that `PERCEPTIO_PLUGINS` leaves out.
     """
 
     entries: tuple[Entry, ...]
-    broken: Mapping[str, str] = attrs.field(factory=dict)
+    broken: Mapping[str, Broken] = FrozenMapping({})
+    excluded: frozenset[str] = frozenset()
 
     @classmethod
     def discover(cls, plugin_files: Sequence[Path | str] = ()) -> Self:
         """Built-ins, installed plugins and plugin files.
 
-        `PERCEPTIO_PLUGINS=acme,other` loads only these installed plugins; set and empty, none. A plugin that cannot
-        be imported is set aside with one warning, and asking for its components shows its traceback. The files that
-        `PERCEPTIO_PLUGIN_FILES` lists (`perceptio --plugin FILE` sets it) are plugins, too.
+        `PERCEPTIO_PLUGINS=acme,other` loads only these installed plugins; set and empty, none. The files that
+        `PERCEPTIO_PLUGIN_FILES` lists are plugins, too: paths with the system's separator between them, or a JSON
+        list, which `perceptio --plugin FILE` writes. A file is executed once in a process, however often this is
+        called.
+
+        A plugin that cannot be imported, breaks a hook's contract, was written for other interfaces, or has the name
+        of another is set aside with one warning; asking for its components says why.
 
         Args:
-            plugin_files: Python files, each a plugin named by its stem. An error in one is the author's to see.
+            plugin_files: Python files, each a plugin named by its stem.
 
         Raises:
-            PluginError: Two plugins have one name, a hook is misspelt or returns something else than config classes,
-                or a component was written for another version of the interfaces.
+            PluginError: A named file is no Python file, or a plugin that `PERCEPTIO_PLUGINS` names is not installed.
         """
         entries: list[Entry] = []
         for module in BUILT_INS:
             entries += _components(importlib.import_module(module), "", PROJECT)
-        broken: dict[str, str] = {}
-        for point in _installed():
-            provider = point.dist.name if point.dist else point.value
+        installed, excluded = _installed()
+        files = dict.fromkeys(_python_file(file) for file in [*_listed_files(), *plugin_files])
+        plugins = [*map(_Plugin.installed, installed), *map(_Plugin.of_file, files)]
+        broken: dict[str, Broken] = {}
+        for plugin in plugins:
+            same = [other.provider for other in plugins if other.name == plugin.name]
             try:
-                plugin = point.load()
-            except Exception as error:
-                broken[point.name] = traceback.format_exc()
-                logger.warning("The plugin %s (%s) could not be loaded: %r", point.name, provider, error)
-                continue
-            entries += _components(plugin, point.name, provider)
-        named = [Path(file) for file in os.environ.get(FILES_VARIABLE, "").split(os.pathsep) if file]
-        for file in [*named, *map(Path, plugin_files)]:
-            entries += _components(_module_from(file), file.stem, str(file))
-        return cls(entries=tuple(entries), broken=MappingProxyType(broken))
+                if len(same) > 1:
+                    raise PluginError(f"Its name is taken by {' and by '.join(same)}: rename or remove one.")
+                entries += plugin.components()
+            except PluginError as error:
+                own = error.__cause__ is None
+                details = "" if own else traceback.format_exc()
+                broken[plugin.name] = Broken(provider=plugin.provider, reason=str(error), details=details)
+        for name, found in broken.items():
+            _warn_once(name, found.provider, found.reason)
+        return cls(entries=tuple(entries), broken=FrozenMapping(broken), excluded=excluded)
 
     def names(self, kind: Kind) -> tuple[str, ...]:
         """The names of all components of a kind."""
@@ -99,7 +122,7 @@ class Registry:
 
         Raises:
             UnknownNameError: There is none of this name; a near miss and the known names are in the message.
-            PluginError: It belongs to a plugin that could not be loaded; its traceback is in the message.
+            PluginError: It belongs to a plugin that was set aside or left out; the message says why.
         """
         return self._entry(kind, name).config
 
@@ -113,94 +136,226 @@ class Registry:
         Raises:
             UnknownNameError: Its class is not registered.
         """
+        own = type(config)
         for entry in self.entries:
-            if entry.config is type(config):
+            if entry.config is own:
                 return entry.name
-        raise UnknownNameError(
-            f"{type(config).__module__}.{type(config).__qualname__} is not registered, so that nothing could find it "
-            f"again by name: return it from {HOOKS[config.kind][0]} of a plugin."
+        qualified = f"{own.__module__}.{own.__qualname__}"
+        if any(
+            f"{entry.config.__module__}.{entry.config.__qualname__}" == qualified for entry in self.entries
+        ):
+            raise UnknownNameError(
+                f"{qualified} has been executed anew since this config was made, and its class is another now: make "
+                "the config again."
+            )
+        aside = "".join(
+            f" The plugin {name} was set aside: {found.reason}" for name, found in self.broken.items()
         )
+        raise UnknownNameError(
+            f"{qualified} is not registered, so that nothing could find it again by name: return it from "
+            f"{HOOKS[config.kind][0]} of a plugin.{aside}"
+        )
+
+    def known_as(self, config: ComponentConfig) -> str:
+        """The full name of a config, or its bare one where its class is not registered."""
+        registered = (entry.name for entry in self.entries if entry.config is type(config))
+        return next(registered, config.name)
+
+    def why_missing(self, name: str) -> str | None:
+        """Why the plugin of a component's full name offers nothing; None where it does, or is not installed."""
+        plugin = name.partition("/")[0]
+        if plugin in self.broken:
+            found = self.broken[plugin]
+            return f"The plugin {plugin} ({found.provider}) was set aside: {found.reason}\n{found.details}".rstrip()
+        if plugin in self.excluded:
+            chosen = os.environ.get(VARIABLE, "")
+            return f"The plugin {plugin} is installed, and {VARIABLE}={chosen} leaves it out; add it there."
+        return None
 
     def _entry(self, kind: Kind, name: str) -> Entry:
         for entry in self.entries:
             if entry.config.kind is kind and entry.name == name:
                 return entry
-        plugin = name.partition("/")[0]
-        if plugin in self.broken:
-            raise PluginError(
-                f"The plugin {plugin} could not be loaded, so there is no {name}:\n{self.broken[plugin]}"
-            )
+        reason = self.why_missing(name)
+        if reason is not None:
+            raise PluginError(f"There is no {kind} component {name!r}. {reason}")
         raise UnknownNameError(f"There is no {kind} component {name!r}{near_miss(name, self.names(kind))}")
 
 
-def _installed() -> list[EntryPoint]:
-    """The chosen entry points, each name once.
+@attrs.frozen(kw_only=True)
+class _Plugin:
+    """A plugin that was found, not yet imported."""
 
-    pluggy's own loader skips a second distribution of one name in silence, and one import error ends it.
-    """
+    name: str
+    provider: str
+    load: Callable[[], object]
+
+    @classmethod
+    def installed(cls, point: EntryPoint) -> "_Plugin":
+        return cls(name=point.name, provider=point.dist.name if point.dist else point.value, load=point.load)
+
+    @classmethod
+    def of_file(cls, file: Path) -> "_Plugin":
+        return cls(name=file.stem, provider=str(file), load=partial(module_of, file))
+
+    def components(self) -> tuple[Entry, ...]:
+        """What it registers.
+
+        Raises:
+            PluginError: Why it offers nothing; the cause is what the plugin raised, if it did.
+        """
+        if not _NAME.fullmatch(self.name):
+            raise PluginError(f"Its name {self.name!r} may have letters, digits, _ and - only: rename it.")
+        try:
+            loaded = self.load()
+        except PerceptioError as error:
+            raise PluginError(str(error)) from None
+        except (Exception, SystemExit) as error:
+            raise PluginError(f"Importing it raised {error!r}.") from error
+        return _components(loaded, self.name, self.provider)
+
+
+@cache
+def _warn_once(name: str, provider: str, reason: str) -> None:
+    logger.warning("The plugin %s (%s) was set aside: %s", name, provider, reason)
+
+
+def _installed() -> tuple[list[EntryPoint], frozenset[str]]:
+    """The chosen entry points, and the names of the others."""
+    points = list(entry_points(group=PROJECT))
+    names = {point.name for point in points}
     chosen = os.environ.get(VARIABLE)
-    wanted = None if chosen is None else {name.strip() for name in chosen.split(",") if name.strip()}
-    points = [point for point in entry_points(group=PROJECT) if wanted is None or point.name in wanted]
-    for name in {point.name for point in points}:
-        same = [str(point.dist.name if point.dist else point.value) for point in points if point.name == name]
-        if len(same) > 1:
-            raise PluginError(
-                f"The plugin name {name!r} is taken by {' and by '.join(same)}; uninstall one of them."
-            )
-    missing = (wanted or set()) - {point.name for point in points}
+    if chosen is None:
+        return points, frozenset()
+    wanted = {name.strip() for name in chosen.split(",") if name.strip()}
+    missing = wanted - names
     if missing:
         raise PluginError(
-            f"{VARIABLE} names {', '.join(sorted(missing))}, which is not installed"
-            f"{near_miss(min(missing), [point.name for point in entry_points(group=PROJECT)])}"
+            f"{VARIABLE} names {', '.join(sorted(missing))}, which is not installed{near_miss(min(missing), names)}"
         )
-    return points
+    return [point for point in points if point.name in wanted], frozenset(names - wanted)
 
 
-def _module_from(file: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"perceptio_plugin_{file.stem}", file)
-    if not file.is_file() or spec is None or spec.loader is None:
-        raise PluginError(f"{file} is no Python file; name one that has the hooks of perceptio.hookspecs.")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def _python_file(file: Path | str) -> Path:
+    """Where a file lies. One that is not there is no broken plugin: whoever named it waits for its parts."""
+    found = Path(file).expanduser().resolve()
+    if found.suffix != ".py" or not found.is_file():
+        raise PluginError(
+            f"The plugin file {file} is no Python file: give a path that ends in .py. (In {FILES_VARIABLE}, paths "
+            f"with {os.pathsep!r} in them need the form of a JSON list.)"
+        )
+    return found
 
 
-def _components(plugin: object, name: str, provider: str) -> Iterable[Entry]:
-    """What a plugin registers, validated."""
+def _listed_files() -> list[str]:
+    """The files that the environment lists."""
+    listed = os.environ.get(FILES_VARIABLE, "").strip()
+    try:
+        files = json.loads(listed) if listed.startswith("[") else listed.split(os.pathsep)
+    except ValueError as error:
+        raise PluginError(f"{FILES_VARIABLE} is {listed}, which is no JSON list ({error}).") from None
+    if not all(isinstance(file, str) for file in files):
+        raise PluginError(f"{FILES_VARIABLE} is {listed}; it must be a list of paths.")
+    return [file for file in files if file]
+
+
+@cache
+def _components(plugin: object, name: str, provider: str) -> tuple[Entry, ...]:
+    """What a plugin registers, validated. Hooks are called once, as they may make classes.
+
+    Raises:
+        PluginError: It does not keep the contract of the hooks.
+    """
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(hookspecs)
-    who = f"The plugin {name} ({provider})" if name else provider
     try:
         manager.register(plugin)
         manager.check_pending()
     except pluggy.PluginValidationError as error:
-        raise PluginError(f"{who} has a hook that does not exist or does not fit: {error}.") from error
+        known = ", ".join(hook for hook, _ in HOOKS.values())
+        raise PluginError(f"A hook does not exist or does not fit: {error}. There are {known}.") from None
+    _check_marks(plugin, bool(manager.get_hookcallers(plugin)))
     entries: list[Entry] = []
     for kind, (hook, base) in HOOKS.items():
-        for returned in getattr(manager.hook, hook)():
-            for config in returned:
-                _check_component(config, kind, base, f"{who}, {hook}")
+        for implementation in getattr(manager.hook, hook).get_hookimpls():
+            for config in _returned(implementation.function, hook):
+                _check_component(config, kind, base, hook)
                 full = f"{name}/{config.name}" if name else config.name
-                if any(entry.name == full and entry.config.kind is kind for entry in entries):
-                    raise PluginError(f"{who} registers the {kind} component {full} twice.")
+                if any(entry.config.kind is kind and entry.name == full for entry in entries):
+                    raise PluginError(f"{hook} registers the {kind} component {full} twice.")
                 entries.append(Entry(name=full, config=config, provider=provider))
-    return entries
+    return tuple(entries)
 
 
-def _check_component(config: object, kind: Kind, base: type, where: str) -> None:
-    if not (isinstance(config, type) and issubclass(config, base)):
-        raise PluginError(f"{where} returned {config!r}: return classes derived from {base.__name__}.")
+def _check_marks(plugin: object, has_hooks: bool) -> None:
+    """Refuse hooks that pluggy passes over, and a plugin that has none."""
+    for hook, _ in HOOKS.values():
+        held = inspect.getattr_static(plugin, hook, None)
+        marked = hasattr(held, f"{PROJECT}_impl") or held is getattr(hookspecs, hook)
+        if callable(held) and not marked:
+            raise PluginError(f"Its function {hook} is not marked as a hook: write @hookimpl above it.")
+    if not has_hooks:
+        raise PluginError("It has no hook of perceptio.hookspecs, and so offers nothing.")
+
+
+def _returned(function: Callable[[], Any], hook: str) -> Iterable[Any]:
+    """What a hook returns, as an iterable of components."""
+    try:
+        returned = function()
+        if isinstance(returned, Iterable) and not isinstance(returned, type | str | Mapping):
+            return list(returned)
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"{hook} raised {error!r}.") from error
+    raise PluginError(f"{hook} returned {returned!r}; it must return a list of classes.")
+
+
+def _check_component(config: Any, kind: Kind, base: type, hook: str) -> None:
+    """Refuse what is no config class of a kind, or states other facts than it must."""
+    derived = isinstance(config, type) and issubclass(config, base) and issubclass(config, ComponentConfig)
+    if not derived:
+        raise PluginError(f"{hook} returned {config!r}; it must return classes derived from {base.__name__}.")
+    who = config.__name__
     for fact in ("name", "kind", "interface"):
         if not hasattr(config, fact):
-            raise PluginError(f"{where}: {config.__name__} states no {fact}; set it as a class variable.")
-    if config.kind is not kind or "/" in config.name:  # type: ignore[attr-defined]
+            raise PluginError(f"{who} states no {fact}; set it as a class variable.")
+    if config.kind is not kind:
+        raise PluginError(f"{who} says that it is a {config.kind}; what {hook} returns must be a {kind}.")
+    if not (isinstance(config.name, str) and _NAME.fullmatch(config.name)):
+        raise PluginError(f"{who} has the name {config.name!r}; use letters, digits, _ and - only.")
+    _check_version(config)
+    if inspect.isabstract(config):
         raise PluginError(
-            f"{where}: {config.__name__} says that it is {config.kind}:{config.name}; its kind "  # type: ignore[attr-defined]
-            f"must be {kind}, and its name bare."
+            f"{who} lacks {', '.join(sorted(config.__abstractmethods__))}: see {base.__name__}."
         )
-    major, minor = config.interface  # type: ignore[attr-defined]
-    if major != INTERFACE_VERSION[0] or minor > INTERFACE_VERSION[1]:
+    _check_settings(config)
+
+
+def _check_version(config: type[ComponentConfig]) -> None:
+    who, stated = config.__name__, config.interface
+    if not (isinstance(stated, tuple) and [type(one) for one in stated] == [int, int]):
+        raise PluginError(f"{who} states the interface {stated!r}; give two whole numbers, such as (2, 0).")
+    if stated[0] != INTERFACE_VERSION[0] or stated[1] > INTERFACE_VERSION[1]:
+        written, ours = (".".join(map(str, version)) for version in (stated, INTERFACE_VERSION))
+        todo = (
+            "docs/interfaces.md says what to change in it"
+            if stated < INTERFACE_VERSION
+            else "upgrade perceptio, or use an earlier release of the plugin"
+        )
         raise PluginError(
-            f"{where}: {config.__name__} was written for version {major}.{minor} of the interfaces; this library has "
-            f"{INTERFACE_VERSION[0]}.{INTERFACE_VERSION[1]}."
+            f"{who} was written for version {written} of the interfaces, and this library has {ours}: {todo}."
         )
+
+
+def _check_settings(config: type[ComponentConfig]) -> None:
+    """Refuse settings that could not be written and read back, or that attrs has not seen."""
+    own = [name for name, kind in inspect.get_annotations(config).items() if "ClassVar" not in str(kind)]
+    seen = {field.name for field in attrs.fields(config)}
+    missed = [name for name in own if name not in seen]
+    if missed:
+        raise PluginError(
+            f"{config.__name__} has {', '.join(missed)} without being an attrs class of its own: write "
+            "@attrs.frozen(kw_only=True) above it."
+        )
+    reason = unsupported(config)
+    if reason is not None:
+        raise PluginError(f"A setting cannot be written in JSON: {reason}.")

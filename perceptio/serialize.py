@@ -1,14 +1,17 @@
 """Recipes and configs as JSON and back, and their fingerprints. Components are named, never imported by path.
 
-A component is an object with the key `component`, such as `{"component": "depth:vqvae", "codebook_size": 128, …}`;
-every other value is what its type says. Reading is strict: unknown keys and values of another type are refused.
+A component is an object with the key `component`, such as `{"component": "depth:vqvae", "codebook_size": 128, …}`, or
+its name alone; every other value is what `perceptio.setting_types` says of its type. Reading is strict: unknown keys
+and values of another type are refused, all of them in one message.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+from types import NoneType
+from typing import Any, get_args, get_origin
 
 import attrs
 
@@ -18,6 +21,17 @@ from perceptio.interfaces import ComponentConfig, Kind
 from perceptio.ops.identity import hash_of_files
 from perceptio.recipe import Recipe
 from perceptio.registry import Registry
+from perceptio.setting_types import (
+    FrozenMapping,
+    described,
+    field_types,
+    is_enum,
+    is_mapping,
+    is_settings,
+    is_union,
+    problems,
+    shown,
+)
 
 COMPONENT = "component"
 
@@ -43,7 +57,25 @@ def from_json(document: Any, registry: Registry | None = None) -> Any:
         RecipeError: A value is missing or of another type, or does not fit the others.
     """
     target = ComponentConfig if isinstance(document, Mapping) and COMPONENT in document else Recipe
-    return structure(document, target, registry or Registry.discover())
+    value = structure(document, target, registry or Registry.discover())
+    if isinstance(value, Recipe):
+        value.check()
+    return value
+
+
+def component(name: str, /, **settings: Any) -> Any:
+    """The config of a component by its name, `component("depth:bins/bins", bins=64)`, as a recipe's file may need it.
+
+    Args:
+        name: `kind:name`, as `perceptio components` lists them.
+        **settings: Settings, checked like JSON; configs and other attrs values are taken as they are.
+
+    Raises:
+        UnknownNameError: There is no such component or setting.
+        RecipeError: A setting is of another type, missing, or refused by the config.
+        PluginError: It belongs to a plugin that was set aside.
+    """
+    return structure({COMPONENT: name, **settings}, ComponentConfig, Registry.discover())
 
 
 def fingerprint(value: Any, registry: Registry | None = None) -> str:
@@ -60,7 +92,8 @@ def fingerprint(value: Any, registry: Registry | None = None) -> str:
 
     registry = registry or Registry.discover()
     # From JSON a 1 is a 1.0 where the type says so: what is read back has the fingerprint of what was written.
-    document = _unstructured(from_json(to_json(value, registry), registry), registry, identity)
+    target = ComponentConfig if isinstance(value, ComponentConfig) else type(value)
+    document = _unstructured(structure(to_json(value, registry), target, registry), registry, identity)
     canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
@@ -69,71 +102,112 @@ def structure(document: Any, target: Any, registry: Registry, where: str = "") -
     """A value of a type from plain JSON values, strictly: nothing is converted but whole numbers to floats.
 
     Args:
-        document: Dictionaries, lists, strings, numbers, booleans, None.
+        document: Dictionaries, lists, strings, numbers, booleans, None. Configs and other attrs values are taken as
+            they are, if they are of the type.
         target: A type as it stands in an annotation of a config.
         registry: Where components' names are looked up.
         where: The path to this value, for messages.
 
     Raises:
         UnknownNameError: A component or a setting does not exist.
-        RecipeError: A value is missing, of another type, or refused by its config.
+        RecipeError: Values are missing, of another type, or refused by their config; all are named.
     """
     origin, arguments = get_origin(target), get_args(target)
-    if origin in (Union, UnionType):
-        if document is None and NoneType in arguments:
-            return None
-        (target,) = (one for one in arguments if one is not NoneType)
-        return structure(document, target, registry, where)
-    if isinstance(target, type) and attrs.has(target):
+    if attrs.has(type(document)) or isinstance(document, Enum | Path):
+        found = list(problems(document, target, where))
+        if found:
+            raise RecipeError(*found)
+        return document
+    if is_union(target):
+        return _one_of(document, arguments, registry, where)
+    if is_settings(target):
         return _config(document, target, registry, where)
-    if origin is tuple:
-        return _tuple(document, arguments, registry, where)
-    if origin is Mapping and isinstance(document, Mapping):
-        return {
-            key: structure(held, arguments[1], registry, f"{where}.{key}") for key, held in document.items()
-        }
-    if origin is Literal and document in arguments:
-        return document
-    if target is float and isinstance(document, int) and not isinstance(document, bool):
-        return float(document)
-    if isinstance(target, type) and type(document) is target:
-        return document
-    wanted = (
-        " or ".join(map(repr, arguments)) if origin is Literal else getattr(target, "__name__", str(target))
-    )
-    raise RecipeError(f"{where or 'The value'} is {document!r}; it must be {wanted}.")
+    if origin in (tuple, list):
+        return _sequence(document, target, registry, where)
+    if is_mapping(target) and isinstance(document, Mapping):
+        values = _all_of({key: (held, arguments[1]) for key, held in document.items()}, registry, where)
+        return values if origin is dict else FrozenMapping(values)
+    if is_enum(target):
+        found = [one for one in target if type(one.value) is type(document) and one.value == document]
+        if found:
+            return found[0]
+    if target is Path and isinstance(document, str):
+        return Path(document)
+    wrong = list(problems(document, target, where))
+    if wrong:
+        raise RecipeError(*wrong)
+    return float(document) if target is float else document
 
 
-def _config(document: Any, target: type[attrs.AttrsInstance], registry: Registry, where: str) -> Any:
-    if isinstance(document, str) and issubclass(target, ComponentConfig):
-        document = {COMPONENT: document if ":" in document else f"{_kind_of(target)}:{document}"}
-    if not isinstance(document, Mapping):
-        raise RecipeError(f"{where or 'The document'} is {document!r}; it must be a {target.__name__}.")
-    settings = dict(document)
+def _all_of(parts: Mapping[Any, tuple[Any, Any]], registry: Registry, where: str) -> dict[Any, Any]:
+    """The values of several documents, each with its type.
+
+    Raises:
+        RecipeError: Everything that is wrong with any of them.
+    """
+    values, errors = {}, []
+    for key, (held, target) in parts.items():
+        try:
+            values[key] = structure(held, target, registry, f"{where}.{key}".lstrip("."))
+        except RecipeError as error:
+            errors.append(error)
+    raise_together(errors)
+    return values
+
+
+def raise_together(errors: Sequence[RecipeError]) -> None:
+    """Raise one error as it is, and several as one that lists what is wrong with all."""
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise RecipeError(*(problem for error in errors for problem in error.problems))
+
+
+def _one_of(document: Any, members: tuple[Any, ...], registry: Registry, where: str) -> Any:
+    """The value of a union: of the member whose JSON looks like the document."""
+    if document is None and NoneType in members:
+        return None
+    exact = [one for one in members if type(document) is one]
+    errors = []
+    for one in exact or [one for one in members if one is not NoneType]:
+        try:
+            return structure(document, one, registry, where)
+        except RecipeError as error:
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    inside = [error for error in errors if "it must be" not in str(error)]
+    if inside:
+        raise inside[0]
+    wanted = " or ".join(described(one) for one in members)
+    raise RecipeError(f"{where or 'The value'} is {shown(document)}; it must be {wanted}.")
+
+
+def _config(document: Any, target: type, registry: Registry, where: str) -> Any:
     if issubclass(target, ComponentConfig):
-        full = settings.pop(COMPONENT, None)
-        kind, _, name = str(full).partition(":")
-        if kind not in list(Kind) or not name:
-            raise RecipeError(
-                f"{where or 'The document'} names the component {full!r}; it must be kind:name."
+        if isinstance(document, str):
+            document = {COMPONENT: document if ":" in document else f"{_kind_of(target)}:{document}"}
+        if isinstance(document, Mapping):
+            target, document = _component_of(document, target, registry, where)
+    elif not isinstance(document, Mapping):
+        document = _alone(document, target)
+    if not isinstance(document, Mapping):
+        raise RecipeError(f"{where or 'The document'} is {shown(document)}; it must be {described(target)}.")
+    retired = getattr(target, "retired", {})
+    types, parts = field_types(target), {}
+    errors: list[RecipeError] = []
+    for key, held in document.items():
+        if key in types:
+            parts[key] = (held, types[key])
+        elif key not in retired:
+            errors.append(
+                UnknownNameError(f"{where or target.__name__} has no setting {key!r}{near_miss(key, types)}")
             )
-        found = registry.get(Kind(kind), name)
-        if not issubclass(found, target):
-            raise RecipeError(f"{where} is the component {full}; it must be a {target.__name__}.")
-        target = found
-    for key in getattr(target, "retired", {}):
-        settings.pop(key, None)
-    attrs.resolve_types(target)
-    fields = attrs.fields_dict(target)
-    for key in settings:
-        if key not in fields:
-            raise UnknownNameError(
-                f"{where or target.__name__} has no setting {key!r}{near_miss(key, fields)}"
-            )
-    values = {
-        key: structure(held, fields[key].type, registry, f"{where}.{key}".lstrip("."))
-        for key, held in settings.items()
-    }
+    try:
+        values = _all_of(parts, registry, where)
+    except RecipeError as error:
+        errors.append(error)
+    raise_together(errors)
     try:
         return target(**values)
     except TypeError as error:
@@ -144,20 +218,42 @@ def _config(document: Any, target: type[attrs.AttrsInstance], registry: Registry
         raise RecipeError(f"{where or target.__name__}: {error}") from error
 
 
+def _component_of(
+    document: Mapping[str, Any], target: type, registry: Registry, where: str
+) -> tuple[type, dict[str, Any]]:
+    """The config class that a document names, and its settings."""
+    settings = dict(document)
+    full = settings.pop(COMPONENT, None)
+    kind, _, name = str(full).partition(":")
+    if kind not in list(Kind) or not name:
+        raise RecipeError(f"{where or 'The document'} names the component {full!r}; it must be kind:name.")
+    found = registry.get(Kind(kind), name)
+    if not issubclass(found, target):
+        raise RecipeError(f"{where or 'It'} is the component {full}; it must be {described(target)}.")
+    return found, settings
+
+
+def _alone(document: Any, target: type) -> Any:
+    """A value of which one setting is mandatory may be written as that one alone: a data folder as its path."""
+    mandatory = [field.name for field in attrs.fields(target) if field.default is attrs.NOTHING]
+    return {mandatory[0]: document} if len(mandatory) == 1 else document
+
+
 def _kind_of(base: type[ComponentConfig]) -> Kind:
-    return next(kind for kind, (_, known) in HOOKS.items() if known is base)
+    return next((kind for kind, (_, known) in HOOKS.items() if issubclass(base, known)), Kind.DEPTH)
 
 
-def _tuple(document: Any, arguments: tuple[Any, ...], registry: Registry, where: str) -> tuple[Any, ...]:
-    any_length = len(arguments) == 2 and arguments[1] is Ellipsis
+def _sequence(document: Any, target: Any, registry: Registry, where: str) -> Any:
+    origin, arguments = get_origin(target), get_args(target)
+    any_length = origin is list or arguments[-1] is Ellipsis
     if not isinstance(document, list | tuple) or not (any_length or len(document) == len(arguments)):
         count = "any number of" if any_length else len(arguments)
-        raise RecipeError(f"{where} is {document!r}; it must be a list of {count} values.")
+        raise RecipeError(
+            f"{where or 'The value'} is {shown(document)}; it must be a list of {count} values."
+        )
     types = [arguments[0]] * len(document) if any_length else arguments
-    return tuple(
-        structure(held, one, registry, f"{where}.{number}")
-        for number, (held, one) in enumerate(zip(document, types, strict=True))
-    )
+    parts = {number: (held, one) for number, (held, one) in enumerate(zip(document, types, strict=True))}
+    return origin(_all_of(parts, registry, where).values())
 
 
 def _unstructured(
@@ -177,4 +273,6 @@ def _unstructured(
         return {key: _unstructured(held, registry, identity) for key, held in value.items()}
     if isinstance(value, tuple | list):
         return [_unstructured(held, registry, identity) for held in value]
-    return value
+    if isinstance(value, Enum):
+        return value.value
+    return str(value) if isinstance(value, Path) else value

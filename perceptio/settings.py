@@ -1,22 +1,26 @@
 """Reading recipes from Python files, and changing single settings by name.
 
 Settings are paths of field names, `train.lr` or `depth.codebook_size`. An item of a tuple of losses is named by its
-loss, `losses.dice.weight`, any other by its number, and an entry of a mapping by its key, `data.mixture.referring`.
+loss, `losses.dice.weight`, or `losses.acme/dice.weight` where a plugin offers it; any other by its number; and an
+entry of a mapping by its key, `data.mixture.referring`.
 """
 
-import importlib.util
+import inspect
 import json
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, get_args, get_origin, get_type_hints
 
 import attrs
 
 from perceptio.errors import RecipeError, UnknownNameError, near_miss
+from perceptio.interfaces import LossConfig
+from perceptio.python_files import module_of
 from perceptio.recipe import Recipe, Weighted
 from perceptio.registry import Registry
-from perceptio.serialize import structure
+from perceptio.serialize import raise_together, structure
+from perceptio.setting_types import field_types, is_mapping, is_union, problems
 
 _REPOSITORY = Path(__file__).parent.parent
 SHIPPED = (
@@ -30,6 +34,9 @@ SHIPPED = (
 def load_recipe(path: str | Path, *, beside: str | Path | None = None, **arguments: Any) -> Recipe:
     """The recipe of a Python file: what its `recipe()` returns, checked.
 
+    The file is executed once in a process, and again when it has changed. It may import modules that lie beside it,
+    and names parts of plugins with `perceptio.component`.
+
     Args:
         path: The file; `.py` may be left out. A relative path is looked up in the working folder, or beside the file
             `beside` if that is given, and then among the recipes that come with the library. A colon and a name
@@ -38,25 +45,38 @@ def load_recipe(path: str | Path, *, beside: str | Path | None = None, **argumen
         **arguments: What the function is called with.
 
     Raises:
-        RecipeError: There is no such file, it has no such function, or its parts do not fit. An error inside the file
-            is raised as it is.
+        RecipeError: There is no such file, it has no such function, the function does not take these arguments, or
+            something is wrong with the recipe: everything is listed. An error inside the file is raised as it is.
     """
-    path, function = _function_of(str(path))
-    file = _find(Path(path), Path(beside).parent if beside else Path())
-    spec = importlib.util.spec_from_file_location(f"perceptio_recipe_{file.stem}", file)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    make = getattr(module, function, None)
-    if not callable(make):
-        raise RecipeError(f"{file} has no function {function}(); write one that returns a perceptio.Recipe.")
-    recipe = make(**arguments)
-    if not isinstance(recipe, Recipe):
-        raise RecipeError(
-            f"{function}() of {file} returned a {type(recipe).__name__}; it must return a perceptio.Recipe."
-        )
-    recipe.check()
-    return recipe
+    make, where = _function_of(path, beside)
+    _check_arguments(make, where, arguments)
+    return _called(make, where, arguments)
+
+
+def read_recipe(
+    path: str, arguments: Mapping[str, str] | None = None, settings: Mapping[str, Any] | None = None
+) -> Recipe:
+    """A recipe as the command line names it: `perceptio explain PATH --arg size=1b --set train.lr=1e-4`.
+
+    Args:
+        path: See `load_recipe`.
+        arguments: What the function is called with, as text: read as JSON, unless the function wants a string there.
+        settings: See `with_settings`.
+
+    Raises:
+        RecipeError: See `load_recipe` and `with_settings`.
+    """
+    make, where = _function_of(path, None)
+    given = dict(arguments or {})
+    _check_arguments(make, where, given)
+    hints = get_type_hints(make)
+    values = {name: _argument(text, hints.get(name, Any)) for name, text in given.items()}
+    for name, value in values.items():
+        wrong = list(problems(value, hints[name], f"The argument {name} of {where}")) if name in hints else []
+        if wrong:
+            raise RecipeError(*wrong)
+    recipe = _called(make, where, values, check=not settings)
+    return with_settings(recipe, settings) if settings else recipe
 
 
 def with_settings(recipe: Recipe, settings: Mapping[str, Any], registry: Registry | None = None) -> Recipe:
@@ -70,16 +90,62 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Any], registry: Registr
 
     Raises:
         UnknownNameError: A path leads nowhere; the near miss is named.
-        RecipeError: A value is of the wrong type, or the parts no longer fit.
+        RecipeError: A value is of the wrong type, or the parts no longer fit. Everything that is wrong is listed.
     """
-    registry = registry or Registry.discover()
+    registry, errors = registry or Registry.discover(), []
     for path, value in settings.items():
-        recipe = _changed(recipe, path.split("."), value, Recipe, registry, "")
+        try:
+            recipe = _changed(recipe, path.split("."), value, Recipe, registry, "")
+        except RecipeError as error:
+            errors.append(error)
+    raise_together(errors)
     recipe.check()
     return recipe
 
 
-def _function_of(path: str) -> tuple[str, str]:
+def _function_of(path: str | Path, beside: str | Path | None) -> tuple[Callable[..., Any], str]:
+    """The function of a recipe's file, and how messages call it."""
+    name, function = _split(str(path))
+    file = _find(Path(name).expanduser(), Path(beside).parent if beside else Path())
+    make = getattr(module_of(file, renew=True), function, None)
+    if not callable(make):
+        raise RecipeError(f"{file} has no function {function}(); write one that returns a perceptio.Recipe.")
+    return make, f"{function}() of {file}"
+
+
+def _check_arguments(make: Callable[..., Any], where: str, arguments: Mapping[str, Any]) -> None:
+    parameters = inspect.signature(make).parameters
+    try:
+        inspect.signature(make).bind(**arguments)
+    except TypeError as error:
+        takes = f"it takes {', '.join(parameters)}" if parameters else "it takes none"
+        raise RecipeError(
+            f"The arguments do not fit {where} ({error}): {takes}; give one with --arg NAME=VALUE."
+        ) from None
+
+
+def _argument(text: str, kind: Any) -> Any:
+    """What a text on the command line stands for."""
+    if kind is str:
+        return text
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _called(
+    make: Callable[..., Any], where: str, arguments: Mapping[str, Any], *, check: bool = True
+) -> Recipe:
+    recipe = make(**arguments)
+    if not isinstance(recipe, Recipe):
+        raise RecipeError(f"{where} returned a {type(recipe).__name__}; it must return a perceptio.Recipe.")
+    if check:
+        recipe.check()
+    return recipe
+
+
+def _split(path: str) -> tuple[str, str]:
     """A path without the name of a function after it, and that name."""
     file, _, function = path.rpartition(":")
     return (file, function) if file and function.isidentifier() else (path, "recipe")
@@ -105,41 +171,50 @@ def _changed(held: Any, path: list[str], value: Any, kind: Any, registry: Regist
     key, rest = path[0], path[1:]
     here = f"{where}.{key}".lstrip(".")
     if attrs.has(type(held)):
-        attrs.resolve_types(type(held))
-        fields = attrs.fields_dict(type(held))
-        if key not in fields:
-            through = _loss_field(held, key)
-            if through is not None:
-                return attrs.evolve(held, loss=_changed(held.loss, path, value, None, registry, where))
-            raise UnknownNameError(f"{where or 'A recipe'} has no setting {key!r}{near_miss(key, fields)}")
-        new = _changed(getattr(held, key), rest, value, fields[key].type, registry, here)
-        return attrs.evolve(held, **{key: new})
+        types = field_types(type(held))
+        if key in types:
+            new = _changed(getattr(held, key), rest, value, types[key], registry, here)
+            return attrs.evolve(held, **{key: new})
+        if isinstance(held, Weighted) and key in field_types(type(held.loss)):
+            # `losses.dice.sampling` needs no `.loss`.
+            return attrs.evolve(held, loss=_changed(held.loss, path, value, LossConfig, registry, where))
+        raise UnknownNameError(f"{where or 'A recipe'} has no setting {key!r}{near_miss(key, types)}")
     if isinstance(held, Mapping):
         if key not in held and rest:
             raise UnknownNameError(f"{where} has no entry {key!r}{near_miss(key, held)}")
-        item = get_args(kind)[1] if get_origin(kind) else Any
+        item = next(get_args(one)[1] for one in _members(kind) if is_mapping(one))
         return {**held, key: _changed(held.get(key), rest, value, item, registry, here)}
-    if isinstance(held, tuple):
-        names = [one.loss.name if isinstance(one, Weighted) else str(n) for n, one in enumerate(held)]
+    if isinstance(held, tuple | list):
+        names = [
+            registry.known_as(one.loss) if isinstance(one, Weighted) else str(number)
+            for number, one in enumerate(held)
+        ]
         if key not in names:
             raise UnknownNameError(f"{where} has no item {key!r}{near_miss(key, names)}")
         number = names.index(key)
-        new = _changed(held[number], rest, value, get_args(kind)[0], registry, here)
-        return (*held[:number], new, *held[number + 1 :])
+        members = get_args(next(one for one in _members(kind) if get_origin(one) is type(held)))
+        item = members[0] if isinstance(held, list) or Ellipsis in members else members[number]
+        new = _changed(held[number], rest, value, item, registry, here)
+        return type(held)((*held[:number], new, *held[number + 1 :]))
     raise UnknownNameError(f"{where} is {held!r} and has no setting {key!r}.")
 
 
-def _loss_field(held: Any, key: str) -> Any:
-    """Whether a key is a setting of a weighted loss itself, so that `losses.dice.sampling` needs no `.loss`."""
-    return held.loss if isinstance(held, Weighted) and key in attrs.fields_dict(type(held.loss)) else None
+def _members(kind: Any) -> tuple[Any, ...]:
+    """The types of a union, or a type alone."""
+    return get_args(kind) if is_union(kind) else (kind,)
 
 
 def _converted(value: Any, kind: Any, registry: Registry, where: str) -> Any:
+    """A value of a type, of which a string may be the JSON; one that the type takes as it is stays a string."""
     if isinstance(value, str) and kind is not str:
         try:
-            value = json.loads(value)
+            parsed = json.loads(value)
         except json.JSONDecodeError:
             return structure(value, kind, registry, where)
-    if attrs.has(type(value)):
-        return value
+        try:
+            return structure(parsed, kind, registry, where)
+        except RecipeError:
+            if str in _members(kind) or Path in _members(kind):
+                return structure(value, kind, registry, where)
+            raise
     return structure(value, kind, registry, where)

@@ -8,6 +8,7 @@ def run() -> None:
     from inspect import getdoc
 
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from perceptio.registry import Registry
@@ -19,8 +20,8 @@ def run() -> None:
             entry.config.kind, entry.name, entry.provider, (getdoc(entry.config) or "").split("\n")[0]
         )
     console.print(table)
-    for plugin, reason in registry.broken.items():
-        console.print(f"\n[red]The plugin {plugin} could not be loaded:[/red]")
-        console.print(reason, markup=False)
+    for plugin, found in registry.broken.items():
+        console.print(f"\n[red]The plugin {plugin} ({escape(found.provider)}) was set aside:[/red]")
+        console.print(f"{found.reason}\n{found.details}".rstrip(), markup=False, soft_wrap=True)
     if registry.broken:
         raise typer.Exit(1)

@@ -5,6 +5,7 @@ one sentence on stderr and exit status 2, without a traceback; Ctrl-C is 130. An
 plugin shows their traceback.
 """
 
+import json
 import logging
 import os
 import sys
@@ -56,8 +57,8 @@ def settings(
         level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
     )
     if plugin:
-        # The environment reaches the processes that a verb starts, too.
-        os.environ["PERCEPTIO_PLUGIN_FILES"] = os.pathsep.join(str(file.resolve()) for file in plugin)
+        # The environment reaches the processes that a verb starts, too. It is `perceptio.registry.FILES_VARIABLE`.
+        os.environ["PERCEPTIO_PLUGIN_FILES"] = json.dumps([str(file.resolve()) for file in plugin])
 
 
 app.command("demo")(demo.run)

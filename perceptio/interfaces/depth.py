@@ -139,6 +139,11 @@ def code_problem(codes_BL: Tensor, spec: DepthSpec) -> str | None:
     return None
 
 
+def _who(tokenizer: Any) -> str:
+    """A tokenizer as a message names it: the component that it was built from, where that is known."""
+    return f"{tokenizer.origin}: {type(tokenizer).__name__}" if tokenizer.origin else type(tokenizer).__name__
+
+
 def _described(value: Tensor) -> str:
     return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
 
@@ -152,7 +157,7 @@ def _checked_encode(encode: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, T
         codes_BL = encode(self, depth_B1HW)
         problem = code_problem(codes_BL, self.spec)
         if problem:
-            raise InterfaceError(f"{type(self).__name__}.encode made codes that {problem}.")
+            raise InterfaceError(f"{_who(self)}.encode made codes that {problem}.")
         return codes_BL
 
     return checked
@@ -167,7 +172,7 @@ def _checked_decode(decode: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, T
         depth_B1HW = decode(self, codes_BL)
         problem = depth_problem(depth_B1HW, self.spec, unknown=False)
         if problem:
-            raise InterfaceError(f"{type(self).__name__}.decode made depth that {problem}.")
+            raise InterfaceError(f"{_who(self)}.decode made depth that {problem}.")
         return depth_B1HW
 
     return checked
@@ -194,6 +199,8 @@ class DepthTokenizer(nn.Module, ABC):
     """
 
     spec: DepthSpec
+    origin: str = ""
+    """The component it was built from, and who offers it; set when a model is put together, for messages."""
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         """Put the checks around the methods that this class itself defines."""

@@ -4,10 +4,13 @@ Shapes: B images, N objects in the batch, S special tokens per object, P prompt 
 M mask codes or candidate masks per object.
 """
 
+import functools
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import attrs
+import torch
 from torch import Tensor, nn
 
 from perceptio.errors import InterfaceError
@@ -56,6 +59,29 @@ class MaskPrediction:
     candidate_quality_NM: Tensor | None = None
 
 
+def _checked_encode_masks(encode: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, Tensor], Tensor]:
+    @functools.wraps(encode)
+    def checked(self: Any, masks_NHW: Tensor) -> Tensor:
+        codes_NM, promised = encode(self, masks_NHW), self.spec.codes
+        shape = (len(masks_NHW), promised.length)
+        who = f"{self.origin}: {type(self).__name__}" if self.origin else type(self).__name__
+        if codes_NM.dtype != torch.int64 or codes_NM.shape != shape:
+            found = f"{str(codes_NM.dtype).removeprefix('torch.')} {list(codes_NM.shape)}"
+            raise InterfaceError(
+                f"{who}.encode_masks made codes that are {found} and not int64 {list(shape)}."
+            )
+        if codes_NM.numel() and not codes_NM.is_meta:
+            low, high = (int(code) for code in codes_NM.aminmax())
+            if low < 0 or high >= promised.codebook_size:
+                last = promised.codebook_size - 1
+                raise InterfaceError(
+                    f"{who}.encode_masks made codes that go from {low} to {high}, not 0 to {last}."
+                )
+        return codes_NM
+
+    return checked
+
+
 class SegmentationTokenizer(nn.Module, ABC):
     """Prompts or codes -> masks. `spec` is set in the constructor; `N == 0` is legal everywhere.
 
@@ -64,6 +90,14 @@ class SegmentationTokenizer(nn.Module, ABC):
     """
 
     spec: SegmentationSpec
+    origin: str = ""
+    """The component it was built from, and who offers it; set when a model is put together, for messages."""
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        """Hold the `encode_masks` that this class itself defines to `spec.codes`."""
+        super().__init_subclass__(**keywords)
+        if "encode_masks" in cls.__dict__:
+            setattr(cls, "encode_masks", _checked_encode_masks(cls.__dict__["encode_masks"]))  # noqa: B010
 
     @abstractmethod
     def encode_image(self, pixels_B3HW: Tensor) -> Any:
@@ -74,7 +108,11 @@ class SegmentationTokenizer(nn.Module, ABC):
         """Masks of N objects from one prompt vector per special token; `image_index_N` says whose image."""
 
     def encode_masks(self, masks_NHW: Tensor) -> Tensor:
-        """Codes [N, M] int64 of boolean masks; only where `spec.codes` is set."""
+        """Codes [N, M] int64 of boolean masks, 0 <= code < K; only where `spec.codes` is set.
+
+        Raises:
+            InterfaceError: The subclass has no mask codes, or made something else.
+        """
         raise InterfaceError(f"{type(self).__name__} reads hidden states and has no mask codes.")
 
     def decode_codes(self, features: Any, codes_NM: Tensor, image_index_N: Tensor) -> MaskPrediction:

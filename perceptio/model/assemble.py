@@ -3,19 +3,19 @@
 import logging
 import math
 from collections.abc import Collection
-from fnmatch import fnmatch
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from perceptio.errors import RecipeError, UnknownNameError
 from perceptio.interfaces import (
     DepthTokenizer,
     LanguageBackbone,
     TrainableDepthTokenizer,
     device_of,
 )
+from perceptio.model.groups import check_groups, select_trained
+from perceptio.model.parts import build_part, load_part
 from perceptio.model.perception_model import PerceptionModel
 from perceptio.recipe import Recipe
 from perceptio.vocabulary import TokenPlan
@@ -47,7 +47,10 @@ def build_model(
         The model, with the parameters that `recipe.train.train` names requiring gradients.
 
     Raises:
-        RecipeError: Parts do not fit, or `train` names an unknown group.
+        RecipeError: Something is wrong with the recipe: everything is listed.
+        UnknownNameError: A parameter group is named that no part has.
+        PluginError: A plugin's part cannot be built or filled.
+        InterfaceError: A part is something else than its config says.
     """
     recipe.check()
     reading: Collection[str] = recipe.parts if load_weights is True else load_weights or ()
@@ -55,6 +58,7 @@ def build_model(
         reading = ()
     with torch.device(device):
         model = _assembled(recipe, reading)
+    check_groups(model, recipe.train)
     if load_weights is True and device != "meta":
         _initialize_new_rows(model.language, model.plan, model.depth)
     select_trained(model, recipe.train.train)
@@ -63,17 +67,17 @@ def build_model(
 
 def _assembled(recipe: Recipe, reading: Collection[str]) -> PerceptionModel:
     """The parts, built on the default device, filled where they are to read weights, and put together."""
-    vision = recipe.vision.build()
-    language = recipe.language.build()
-    width = recipe.language.spec.hidden_dim
-    vision_head = recipe.vision_head.build(recipe.vision.spec.feature_dim, width, recipe.specs)
-    depth = recipe.depth.build() if recipe.depth else None
-    segmentation = recipe.segmentation.build() if recipe.segmentation else None
+    specs, width = recipe.specs, recipe.language.spec.hidden_dim
+    vision = build_part(recipe.vision)
+    language = build_part(recipe.language)
+    vision_head = build_part(recipe.vision_head, recipe.vision.spec.feature_dim, width, specs)
+    depth = build_part(recipe.depth) if recipe.depth else None
+    segmentation = build_part(recipe.segmentation) if recipe.segmentation else None
     prompt_head = None
-    if recipe.segmentation and recipe.prompt_head and recipe.prompts_with_hidden_states:
-        prompt_head = recipe.prompt_head.build(width, recipe.segmentation.spec.prompt_dim, recipe.specs)
+    if recipe.segmentation and recipe.prompt_head:
+        prompt_head = build_part(recipe.prompt_head, width, recipe.segmentation.spec.prompt_dim, specs)
     codes = recipe.depth.spec.codebook_size if recipe.depth else 0
-    heads = {name: config.build(width, codes, recipe.specs) for name, config in recipe.heads.items()}
+    heads = {name: build_part(config, width, codes, specs) for name, config in recipe.heads.items()}
     parts: dict[str, nn.Module | None] = {
         "vision": vision,
         "vision_head": vision_head,
@@ -85,7 +89,7 @@ def _assembled(recipe: Recipe, reading: Collection[str]) -> PerceptionModel:
     parts |= {f"heads.{name}": head for name, head in heads.items()}
     for name, config in recipe.parts.items():
         part = parts[name]
-        if name in reading and part is not None and not config.load_weights(part):
+        if name in reading and part is not None and not load_part(config, part):
             logger.info("%s (%s:%s) starts from random values.", name, config.kind, config.name)
 
     if isinstance(depth, TrainableDepthTokenizer):
@@ -102,33 +106,6 @@ def _assembled(recipe: Recipe, reading: Collection[str]) -> PerceptionModel:
         prompt_head=prompt_head,
         heads=heads,
     )
-
-
-def select_trained(model: PerceptionModel, names: tuple[str, ...]) -> None:
-    """Let exactly the named parameter groups train; `*` matches any run of characters.
-
-    Raises:
-        UnknownNameError: A name matches no group of the model.
-        RecipeError: The depth tokenizer is named: its codes are targets and must not move.
-    """
-    groups = model.parameter_groups()
-    model.requires_grad_(False)
-    for name in names:
-        if name.split(".")[0] == "depth":
-            raise RecipeError(
-                "The depth tokenizer is frozen: its codes are the model's targets. Leave it out of train."
-            )
-        matching = [group for group in groups if fnmatch(group, name)]
-        absent_part = name in {"segmentation", "prompt_head", "heads"}
-        if not matching and not absent_part:
-            known = ", ".join(sorted(group for group in groups if not group.startswith("depth")))
-            raise UnknownNameError(
-                f"train names the parameter group {name!r}, which no part has; there are: {known}."
-            )
-        for group in matching:
-            for parameter in groups[group]:
-                parameter.requires_grad_(True)
-    model.train(model.training)
 
 
 def _initialize_new_rows(language: LanguageBackbone, plan: TokenPlan, depth: DepthTokenizer | None) -> None:

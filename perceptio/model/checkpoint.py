@@ -25,6 +25,7 @@ from perceptio.hookspecs import PROJECT
 from perceptio.interfaces import ComponentConfig, Kind, LossConfig, TrainableDepthTokenizer
 from perceptio.model.assemble import build_model
 from perceptio.model.base import base_tensors, pretrained, with_weights
+from perceptio.model.parts import build_part
 from perceptio.model.perception_model import PerceptionModel
 from perceptio.ops.files import disk_errors, new_folder, whole
 from perceptio.ops.foreign import parsing
@@ -115,8 +116,8 @@ def load(
             part: nn.Module = _read_model(folder, with_weights(value, weights or {}), facts.get("base"))
         else:
             with _no_more_than_weights(folder), torch.device("meta"):
-                check_tensors(value.build(), folder)
-            part = value.build()
+                check_tensors(build_part(value), folder)
+            part = build_part(value)
             load_tensors(part, folder)
     _check_finite(part, folder)
     if isinstance(part, TrainableDepthTokenizer):
@@ -254,8 +255,7 @@ def _read_json(folder: Path, registry: Registry) -> tuple[Any, dict[str, Any]]:
             raise CheckpointError(f"{path} has format {document['format']}; this version reads {FORMAT}.")
         for full, provider in document.get("providers", {}).items():
             kind, _, name = full.partition(":")
-            plugin = name.partition("/")[0]
-            if name not in registry.names(Kind(kind)) and plugin not in registry.broken:
+            if name not in registry.names(Kind(kind)) and registry.why_missing(name) is None:
                 raise CheckpointError(
                     f"{path} needs the component {full} of the plugin {provider}, which is not installed here: "
                     "install it, or name its file with perceptio --plugin FILE."

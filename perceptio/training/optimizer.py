@@ -10,7 +10,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from perceptio.errors import CheckpointError, RecipeError, UnknownNameError, near_miss
+from perceptio.errors import CheckpointError, RecipeError
+from perceptio.model.groups import by_group
 from perceptio.model.perception_model import PerceptionModel
 from perceptio.recipe import TrainConfig
 from perceptio.training.muon import Muon
@@ -30,17 +31,13 @@ class Optimizers:
         config: Learning rates and weight decay.
 
     Raises:
-        UnknownNameError: `lr_scale` names a part, or `muon` a group, that the model has not.
         RecipeError: A parameter that trains is not float32.
     """
 
     def __init__(self, model: PerceptionModel, config: TrainConfig) -> None:
         self.model = model
         groups = model.parameter_groups()
-        parts = [name for name, _ in model.named_children()]
-        for name in config.lr_scale:
-            if name not in parts:
-                raise UnknownNameError(f"lr_scale names the part {name!r}{near_miss(name, parts)}")
+        scales = by_group(model, config.lr_scale)
         matrix_lr = muon_rates(model, config)
         exempt = {id(p) for name, ps in groups.items() if name.endswith("vocabulary") for p in ps}
         adamw: dict[tuple[float, float], list[nn.Parameter]] = {}
@@ -57,7 +54,7 @@ class Optimizers:
             if id(parameter) in matrix_lr:
                 muon.setdefault(matrix_lr[id(parameter)], []).append(parameter)
                 continue
-            lr = config.lr * config.lr_scale.get(name.split(".")[0], 1.0)
+            lr = config.lr * scales.get(id(parameter), 1.0)
             decay = 0.0 if parameter.ndim < 2 or id(parameter) in exempt else config.weight_decay
             adamw.setdefault((lr, decay), []).append(parameter)
         self._all: list[torch.optim.Optimizer] = []
@@ -130,16 +127,9 @@ class Optimizers:
 
 
 def muon_rates(model: PerceptionModel, config: TrainConfig) -> dict[int, float]:
-    """Peak learning rate of every matrix that is Muon's, by its id.
-
-    Raises:
-        UnknownNameError: `muon` names a group that the model has not.
-    """
-    groups = model.parameter_groups()
-    for name in config.muon:
-        if name not in groups:
-            raise UnknownNameError(f"muon names the parameter group {name!r}{near_miss(name, groups)}")
-    return {id(p): lr for name, lr in config.muon.items() for p in groups[name] if p.ndim >= 2}
+    """Peak learning rate of every matrix that is Muon's, by its id."""
+    matrices = {id(parameter) for parameter in model.parameters() if parameter.ndim >= 2}
+    return {key: lr for key, lr in by_group(model, config.muon).items() if key in matrices}
 
 
 def learning_rate_at(step: int, config: TrainConfig) -> float:

@@ -15,16 +15,20 @@ SIBLINGS = (
     "losses",
 )
 GROUND = ("errors", "interfaces", "ops")
-COMPOSING = (*GROUND, "hookspecs", "registry", "vocabulary", "recipe", "serialize", "settings")
+PLUGGING = ("hookspecs", "python_files", "setting_types", "registry")
+COMPOSING = (*GROUND, *PLUGGING, "vocabulary", "recipe_checks", "recipe", "serialize", "settings")
 ALLOWED = {
     "errors": (),
     "interfaces": ("errors", "interfaces"),
     "ops": GROUND,
     **{sibling: (*GROUND, "hookspecs", sibling) for sibling in SIBLINGS},
     "hookspecs": ("interfaces",),
-    "registry": ("errors", "interfaces", "hookspecs"),
+    "python_files": ("errors",),
+    "setting_types": ("errors", "interfaces"),
+    "registry": ("errors", "interfaces", *PLUGGING),
     "vocabulary": ("errors", "interfaces"),
-    "recipe": ("errors", "interfaces", "vocabulary"),
+    "recipe_checks": ("errors", "interfaces", "setting_types"),
+    "recipe": ("errors", "interfaces", "setting_types", "vocabulary", "recipe_checks"),
     "serialize": COMPOSING,
     "settings": COMPOSING,
     "model": (*COMPOSING, "model"),

@@ -1,5 +1,8 @@
 """What there is, who offers it, and what is wrong with a plugin."""
 
+import json
+import os
+import pickle
 import sys
 import types
 from importlib.metadata import EntryPoint
@@ -11,7 +14,7 @@ from perceptio import registry as registry_module
 from perceptio.errors import PluginError, UnknownNameError
 from perceptio.heads.linear import LinearHeadConfig
 from perceptio.hookspecs import HOOKS, hookimpl
-from perceptio.interfaces import Kind
+from perceptio.interfaces import HeadConfig, Kind
 from perceptio.registry import Registry
 
 
@@ -65,62 +68,191 @@ def test_plugins_are_chosen_by_the_environment(install, monkeypatch):
     assert "acme/twice" in Registry.discover().names(Kind.HEAD)
     assert "other/twice" not in Registry.discover().names(Kind.HEAD)
     monkeypatch.setenv("PERCEPTIO_PLUGINS", "")
-    assert "acme/twice" not in Registry.discover().names(Kind.HEAD)
+    with pytest.raises(
+        PluginError, match="plugin acme is installed, and PERCEPTIO_PLUGINS= leaves it out; add it"
+    ):
+        Registry.discover().get(Kind.HEAD, "acme/twice")
     monkeypatch.setenv("PERCEPTIO_PLUGINS", "acne")
     with pytest.raises(PluginError, match="names acne, which is not installed; did you mean 'acme'"):
         Registry.discover()
 
 
-def test_a_broken_plugin_is_set_aside_and_shows_its_traceback_when_asked_for(install, caplog):
-    install(acme=None, other=plugin_of(head()))
-    registry = Registry.discover()
-    assert "The plugin acme" in caplog.text
-    assert registry.get(Kind.HEAD, "other/twice")
-    with pytest.raises(PluginError, match="ModuleNotFoundError"):
-        registry.get(Kind.HEAD, "acme/twice")
+def test_a_plugin_that_cannot_be_imported_shows_its_traceback_when_asked_for(install):
+    install(acme=None)
+    with pytest.raises(PluginError, match="Importing it raised ModuleNotFoundError(.|\n)*Traceback"):
+        Registry.discover().get(Kind.HEAD, "acme/twice")
 
 
-def test_a_file_is_a_plugin(tmp_path, monkeypatch):
-    file = tmp_path / "mine.py"
-    file.write_text(
-        "from perceptio.hookspecs import hookimpl\n"
-        "from perceptio.heads.linear import LinearHeadConfig\n"
-        "class Mine(LinearHeadConfig):\n    name = 'own'\n"
-        "@hookimpl\ndef register_heads():\n    return [Mine]\n"
-    )
-    assert Registry.discover([file]).provider(Kind.HEAD, "mine/own") == str(file)
-    monkeypatch.setenv("PERCEPTIO_PLUGIN_FILES", str(file))
-    assert "mine/own" in Registry.discover().names(Kind.HEAD)
-    with pytest.raises(PluginError, match="is no Python file"):
-        Registry.discover([tmp_path / "other.py"])
+def raising(error):
+    def hook():
+        raise error
+
+    return hook
+
+
+def hooked(function, hook="register_heads", mark=hookimpl):
+    module = types.ModuleType("acme")
+    setattr(module, hook, mark(function))
+    return module
+
+
+class Undecorated(LinearHeadConfig):
+    """Settings that attrs has not seen."""
+
+    name = "undecorated"
+    width: int = 3
+
+
+@attrs.frozen(kw_only=True)
+class Callback(LinearHeadConfig):
+    """A setting that JSON cannot say."""
+
+    name = "callback"
+    when: object = None
+
+
+class Unfinished(HeadConfig):
+    """No way to build it."""
+
+    name, kind, interface = "unfinished", Kind.HEAD, (2, 0)
 
 
 @pytest.mark.parametrize(
     ("plugin", "message"),
     [
-        (plugin_of(head(), hook="register_haeds"), "a hook that does not exist or does not fit"),
-        (plugin_of(object), "return classes derived from HeadConfig"),
+        (plugin_of(head(), hook="register_haeds"), "A hook does not exist or does not fit.*register_heads"),
+        (plugin_of(object), "it must return classes derived from HeadConfig"),
+        (plugin_of(LinearHeadConfig()), r"returned LinearHeadConfig\(\); it must return classes"),
+        (
+            hooked(lambda: LinearHeadConfig),
+            "returned <class .*LinearHeadConfig'>; it must return a list of classes",
+        ),
+        (hooked(lambda: None), "register_heads returned None; it must return a list"),
+        (
+            hooked(raising(ZeroDivisionError("nought"))),
+            r"register_heads raised ZeroDivisionError\('nought'\)",
+        ),
+        (hooked(raising(SystemExit(3))), r"register_heads raised SystemExit\(3\)"),
+        (
+            hooked(lambda: [], mark=lambda function: function),
+            "register_heads is not marked as a hook: write @hookimpl",
+        ),
+        (types.ModuleType("acme"), "It has no hook of perceptio.hookspecs"),
         (
             plugin_of(head(interface=(1, 0))),
-            "written for version 1.0 of the interfaces; this library has 2.0",
+            "version 1.0 of the interfaces, and this library has 2.0: docs/interfaces.md",
         ),
-        (plugin_of(head(interface=(2, 1))), "written for version 2.1"),
-        (plugin_of(head(kind=Kind.LOSS)), "its kind must be head"),
-        (plugin_of(head("a/b")), "and its name bare"),
+        (plugin_of(head(interface=(0, 9))), "version 0.9 of the interfaces"),
+        (
+            plugin_of(head(interface=(2, 1))),
+            "version 2.1 of the interfaces, and this library has 2.0: upgrade perceptio",
+        ),
+        (plugin_of(head(interface=(3, 0))), "version 3.0 of the interfaces.*upgrade perceptio"),
+        (plugin_of(head(interface="2.0")), "states the interface '2.0'; give two whole numbers"),
+        (
+            plugin_of(head(kind=Kind.LOSS)),
+            "says that it is a loss; what register_heads returns must be a head",
+        ),
+        (plugin_of(head("a/b")), "has the name 'a/b'; use letters, digits"),
         (plugin_of(head(), head()), "registers the head component acme/twice twice"),
+        (plugin_of(Undecorated), "has width without being an attrs class of its own: write @attrs.frozen"),
+        (plugin_of(Callback), "Callback.when: object is none of bool, int, float"),
+        (plugin_of(Unfinished), "Unfinished lacks build: see HeadConfig"),
     ],
 )
-def test_a_plugin_that_does_not_keep_the_contract_is_refused(install, plugin, message):
-    install(acme=plugin)
+def test_a_plugin_that_does_not_keep_the_contract_is_set_aside_alone(install, plugin, message, caplog):
+    install(acme=plugin, other=plugin_of(head()))
+    registry_module._warn_once.cache_clear()
+    registry = Registry.discover()
+    Registry.discover()
+    assert [record.args[0] for record in caplog.records] == ["acme"]
+    assert registry.get(Kind.HEAD, "other/twice") and registry.get(Kind.HEAD, "linear")
     with pytest.raises(PluginError, match=message):
-        Registry.discover()
+        registry.get(Kind.HEAD, "acme/twice")
 
 
-def test_two_plugins_of_one_name_are_both_named(monkeypatch):
+def test_two_plugins_of_one_name_are_both_named_and_neither_is_taken(monkeypatch, tmp_path):
     points = [EntryPoint(name="acme", value=value, group="perceptio") for value in ("first", "second")]
     monkeypatch.setattr(registry_module, "entry_points", lambda group: points)
-    with pytest.raises(PluginError, match="'acme' is taken by first and by second"):
+    with pytest.raises(PluginError, match="Its name is taken by first and by second: rename or remove one"):
+        Registry.discover().get(Kind.HEAD, "acme/twice")
+    files = [written(tmp_path / folder / "mine.py") for folder in ("one", "two")]
+    with pytest.raises(PluginError, match="taken by .*one/mine.py and by .*two/mine.py"):
+        Registry.discover(files).get(Kind.HEAD, "mine/own")
+
+
+def test_a_built_in_that_breaks_is_our_bug(monkeypatch):
+    monkeypatch.setitem(sys.modules, "perceptio.heads", plugin_of(head(interface=(1, 0))))
+    with pytest.raises(PluginError, match="Twice was written for version 1.0"):
         Registry.discover()
+
+
+PLUGIN = """
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import attrs
+
+from perceptio.heads.linear import LinearHeadConfig
+from perceptio.hookspecs import hookimpl
+
+
+@dataclasses.dataclass
+class Notes:
+    text: ClassVar[str] = ""
+
+
+@attrs.frozen(kw_only=True)
+class Mine(LinearHeadConfig):
+    name: ClassVar[str] = "own"
+    width: int | None = None
+
+
+@hookimpl
+def register_heads():
+    return [Mine]
+"""
+
+
+def written(file, text=PLUGIN):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    return file
+
+
+def test_a_file_is_a_plugin_whose_classes_are_the_same_every_time(tmp_path, monkeypatch):
+    file = written(tmp_path / "mine.py")
+    first = Registry.discover([file])
+    assert first.provider(Kind.HEAD, "mine/own") == str(file)
+    monkeypatch.setenv("PERCEPTIO_PLUGIN_FILES", str(file))
+    made = first.get(Kind.HEAD, "mine/own")(width=3)
+    second = Registry.discover([file])
+    assert second.get(Kind.HEAD, "mine/own") is type(made) and second.name_of(made) == "mine/own"
+    assert pickle.loads(pickle.dumps(made)) == made
+
+
+def test_files_are_listed_in_the_environment_in_two_ways(tmp_path, monkeypatch):
+    plain, odd = written(tmp_path / "mine.py"), written(tmp_path / "a:b" / "odd.py")
+    monkeypatch.setenv("PERCEPTIO_PLUGIN_FILES", json.dumps([str(plain), str(odd)]))
+    assert {"mine/own", "odd/own"} <= set(Registry.discover().names(Kind.HEAD))
+    monkeypatch.setenv("PERCEPTIO_PLUGIN_FILES", f"{plain}{os.pathsep}{odd}")
+    with pytest.raises(
+        PluginError, match=r"/a is no Python file.*paths with ':' in them need the form of a JSON list"
+    ):
+        Registry.discover()
+    monkeypatch.setenv("PERCEPTIO_PLUGIN_FILES", "[3]")
+    with pytest.raises(PluginError, match="it must be a list of paths"):
+        Registry.discover()
+    monkeypatch.delenv("PERCEPTIO_PLUGIN_FILES")
+    with pytest.raises(PluginError, match="other.py is no Python file"):
+        Registry.discover([tmp_path / "other.py"])
+
+
+def test_a_name_that_a_setting_s_path_could_not_say_is_refused(tmp_path):
+    registry = Registry.discover([written(tmp_path / "my.plugin.py")])
+    assert "may have letters, digits, _ and - only: rename it" in registry.broken["my.plugin"].reason
 
 
 def test_an_unknown_name_says_what_was_meant_and_what_there_is():

@@ -99,6 +99,11 @@ class FSQDepthConfig(AutoencoderDepthConfig):
         super().__attrs_post_init__()
         if not self.levels or min(self.levels) < 3:
             raise RecipeError(f"{self.name}: levels are {self.levels}: give one or more, each at least 3.")
+        if len(self.levels) > self.latent_dim:
+            raise RecipeError(
+                f"{self.name}: {len(self.levels)} levels need a latent_dim of at least {len(self.levels)}, and it is "
+                f"{self.latent_dim}."
+            )
 
     @property
     def codebook_size(self) -> int:

@@ -89,7 +89,7 @@ def test_unknown_depth_is_nan_in_the_target() -> None:
 
 
 def test_mask_codes_are_written_after_their_special_token() -> None:
-    model = build_model(tiny_recipe(segmentation=FakeMaskCodesConfig(), prompt_head=None))
+    model = build_model(tiny_recipe(segmentation=FakeMaskCodesConfig(), prompt_head=None, losses=()))
     batch = Packer(model).pack([sample(SEGMENTS)])
 
     seg, codes = model.plan.segmentation[0], model.plan.mask_codes

@@ -3,7 +3,7 @@
 import attrs
 import pytest
 import torch
-from fakes import FakeDepthConfig, FakeMaskCodesConfig, tiny_recipe
+from fakes import FakeDepthConfig, tiny_recipe
 from small import small_recipe
 
 from perceptio.errors import RecipeError, UnknownNameError
@@ -42,15 +42,32 @@ def test_groups_are_chosen_by_name_and_pattern(model):
 
 
 def test_an_unknown_group_names_those_there_are(model):
-    with pytest.raises(
-        UnknownNameError, match=r"'language.lora', which no part has; there are: .*language.trunk"
-    ):
-        select_trained(model, ("language.lora",))
+    recipe = attrs.evolve(
+        model.recipe,
+        train=attrs.evolve(
+            model.recipe.train,
+            train=("language.lora",),
+            muon={"language.trnk": 0.1},
+            lr_scale={"vision*": 0.1, "*.lora": 0.1},
+        ),
+    )
+    with pytest.raises(UnknownNameError) as refused:
+        build_model(recipe, device="meta")
+    assert [problem.partition(", which")[0] for problem in refused.value.problems] == [
+        "train.train names the parameter group 'language.lora'",
+        "train.muon names the parameter group 'language.trnk'",
+        "train.lr_scale names the parameter group '*.lora'",
+    ]
+    assert "did you mean 'language.trunk'? There is: heads, language" in str(refused.value)
 
 
 def test_the_depth_tokenizer_cannot_be_trained_along(model):
-    with pytest.raises(RecipeError, match="frozen: its codes are the model's targets"):
-        select_trained(model, ("depth",))
+    named = attrs.evolve(model.recipe, train=attrs.evolve(model.recipe.train, train=("vision", "depth")))
+    with pytest.raises(RecipeError, match="frozen, its codes being the model's targets: leave it out"):
+        build_model(named)
+    select_trained(model, ("*",))
+    assert trained(model) and not any(name.startswith("depth.") for name in trained(model))
+    select_trained(model, model.recipe.train.train)
 
 
 def test_codes_of_like_depth_start_alike():
@@ -117,7 +134,6 @@ def test_parts_are_those_that_are_built():
     recipe = small_recipe()
     children = {name for name, _ in build_model(recipe, device="meta").named_children()}
     assert set(recipe.parts) == children - {"heads"} | {"heads.cell_codes"}
-    assert "prompt_head" not in attrs.evolve(recipe, segmentation=FakeMaskCodesConfig()).parts
 
 
 @pytest.mark.parametrize("quantizer", ["vqvae", "fsq"])
@@ -153,7 +169,7 @@ def test_on_the_meta_device_a_model_has_names_shapes_and_what_trains_and_reads_n
         ),
         (
             {"depth": None, "order": (), "answer_format": "direct", "losses": ()},
-            "auxiliary heads predict depth codes",
+            "the heads cell_codes predict depth codes; give a depth tokenizer",
         ),
     ],
 )

@@ -1,5 +1,7 @@
 """Generation against training: whatever is written step by step is what one packed pass would have written."""
 
+from typing import Any
+
 import attrs
 import pytest
 import torch
@@ -69,9 +71,15 @@ def replayed_logits(
 
 
 @pytest.mark.parametrize("per_step", [1, 2, 4, 16])
-@pytest.mark.parametrize("segmentation", [FakeMultiMapConfig(), FakeMaskCodesConfig()])
-def test_every_choice_is_what_a_packed_pass_predicts(per_step: int, segmentation: object) -> None:
-    model = model_of(codes_per_step=per_step, segmentation=segmentation)
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        {"segmentation": FakeMultiMapConfig()},
+        {"segmentation": FakeMaskCodesConfig(), "prompt_head": None, "losses": ()},
+    ],
+)
+def test_every_choice_is_what_a_packed_pass_predicts(per_step: int, segmentation: dict[str, Any]) -> None:
+    model = model_of(codes_per_step=per_step, **segmentation)
     block = model.plan.depth
     assert block is not None
 

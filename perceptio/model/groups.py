@@ -1,0 +1,64 @@
+"""Parameter groups by name: which parameters `train`, `muon` and `lr_scale` of a recipe mean."""
+
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+
+from torch import nn
+
+from perceptio.errors import UnknownNameError, near_miss
+from perceptio.model.perception_model import PerceptionModel
+from perceptio.recipe import TrainConfig
+from perceptio.recipe_checks import PARTS
+
+
+def check_groups(model: PerceptionModel, config: TrainConfig) -> None:
+    """Refuse names of groups that a model has not; `*` matches any run of characters.
+
+    Raises:
+        UnknownNameError: All names that match no group, each with its near miss.
+    """
+    settings = (("train", config.train), ("muon", config.muon), ("lr_scale", config.lr_scale))
+    groups = _trainable(model)
+    unknown = [
+        f"train.{setting} names the parameter group {name!r}, which no part has{near_miss(name, groups)}"
+        for setting, names in settings
+        for name in names
+        if not _matching(groups, name) and not (name in PARTS and getattr(model, name, None) is None)
+    ]
+    if unknown:
+        raise UnknownNameError(*unknown)
+
+
+def select_trained(model: PerceptionModel, names: Iterable[str]) -> None:
+    """Let exactly the parameters of the named groups train."""
+    groups = _trainable(model)
+    model.requires_grad_(False)
+    for name in names:
+        for group in _matching(groups, name):
+            for parameter in groups[group]:
+                parameter.requires_grad_(True)
+    model.train(model.training)
+
+
+def by_group(model: PerceptionModel, values: Mapping[str, float]) -> dict[int, float]:
+    """The value of every parameter by its id, where a group it is in has one; of several the longest name's holds.
+
+    So `{"language": 0.1, "language.lora": 1.0}` means 1.0 for LoRA and 0.1 for the rest, in whatever order.
+    """
+    groups = _trainable(model)
+    found: dict[int, float] = {}
+    for name in sorted(values, key=lambda name: (len(name), name)):
+        for group in _matching(groups, name):
+            found |= {id(parameter): values[name] for parameter in groups[group]}
+    return found
+
+
+def _trainable(model: PerceptionModel) -> dict[str, list[nn.Parameter]]:
+    """The groups of all parts but the depth tokenizer, whose codes are targets and must not move."""
+    return {
+        name: held for name, held in model.parameter_groups().items() if name.partition(".")[0] != "depth"
+    }
+
+
+def _matching(groups: Mapping[str, object], name: str) -> list[str]:
+    return [group for group in groups if fnmatchcase(group, name)]

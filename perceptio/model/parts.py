@@ -1,0 +1,93 @@
+"""The boundary around parts that others wrote: what fails inside one is said with its name and who offers it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from perceptio.errors import InterfaceError, PerceptioError, PluginError
+from perceptio.hookspecs import PROJECT
+from perceptio.interfaces import (
+    ComponentConfig,
+    DepthTokenizer,
+    Head,
+    Kind,
+    LanguageBackbone,
+    SegmentationTokenizer,
+    VisionEncoder,
+)
+from perceptio.registry import Registry
+
+INTERFACES: dict[Kind, type[nn.Module]] = {
+    Kind.DEPTH: DepthTokenizer,
+    Kind.SEGMENTATION: SegmentationTokenizer,
+    Kind.VISION: VisionEncoder,
+    Kind.LANGUAGE: LanguageBackbone,
+    Kind.HEAD: Head,
+}
+
+
+def build_part(config: ComponentConfig, *arguments: Any) -> Any:
+    """What a config builds: shapes only, on the default device.
+
+    Args:
+        config: The config.
+        *arguments: What its `build` takes: of a head, two widths and the specs of the model.
+
+    Raises:
+        PluginError: `build` of a plugin's part fails.
+        InterfaceError: It builds something else, or a part that says another thing of itself than its config.
+    """
+    builder: Any = config
+    with _named_failures(
+        config, "build", "It makes shapes only, and reads no files: those are for load_weights."
+    ):
+        part = builder.build(*arguments)
+    wanted = INTERFACES[config.kind]
+    if not isinstance(part, wanted):
+        raise InterfaceError(
+            f"{origin(config)} builds a {type(part).__name__}, which is no {wanted.__name__}."
+        )
+    said, promised = getattr(part, "spec", None), getattr(config, "spec", None)
+    if said != promised:
+        raise InterfaceError(
+            f"{origin(config)} promises {promised}, and what it builds says {said}: make them one."
+        )
+    if isinstance(part, DepthTokenizer | SegmentationTokenizer):
+        part.origin = origin(config)
+    return part
+
+
+def load_part(config: ComponentConfig, part: nn.Module) -> bool:
+    """Fill a part with the weights that its config names; whether there were any.
+
+    Raises:
+        PluginError: `load_weights` of a plugin's part fails.
+    """
+    with _named_failures(config, "load_weights", f"Its settings are {config}."):
+        return bool(config.load_weights(part))
+
+
+def origin(config: ComponentConfig) -> str:
+    """A component and who offers it, for messages."""
+    registry = Registry.discover()
+    name = registry.known_as(config)
+    known = name in registry.names(config.kind)
+    provider = registry.provider(config.kind, name) if known else f"{type(config).__module__}, unregistered"
+    return f"{config.kind}:{name} ({provider})"
+
+
+@contextmanager
+def _named_failures(config: ComponentConfig, method: str, hint: str) -> Iterator[None]:
+    """Name the plugin's part in which something fails; a failure of a built-in is our bug and stays as it is."""
+    try:
+        yield
+    except (PerceptioError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        who = origin(config)
+        if who.endswith(f"({PROJECT})"):
+            raise
+        raise PluginError(f"{method} of {who} raised {error!r}. {hint}") from error

@@ -1,0 +1,145 @@
+"""Python files that are named by a path, plugins and recipes: each is executed once, as a module of its own.
+
+The module of `/home/me/bins.py` is called `perceptio.python_files./home/me/bins`, so that two files of one stem are
+two modules, and a process that unpickles one of their classes finds the file again. Postponed annotations,
+dataclasses and pickling work as in any other module, and so does importing what lies beside the file.
+"""
+
+import ast
+import importlib
+import importlib.util
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from functools import cache
+from hashlib import sha256
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from pathlib import Path
+from types import CodeType, ModuleType
+
+from perceptio.errors import PerceptioError
+
+logger = logging.getLogger(__name__)
+
+__path__: list[str] = []  # To the import system this module is a package, whose modules `_Finder` finds.
+
+
+def module_of(file: Path, *, renew: bool = False) -> ModuleType:
+    """The module of a Python file, executed if it was not yet in this process.
+
+    Modules that lie beside the file can be imported from then on; one that something else hides is refused.
+
+    Args:
+        file: The file; `.py`.
+        renew: Execute a file that has changed since it was executed anew, which makes new classes; otherwise the
+            process goes on with what it read, and warns once.
+
+    Raises:
+        PerceptioError: There is no such file, or a module beside it is hidden. An error inside it is raised as it is.
+    """
+    file = file.resolve()
+    if file.suffix != ".py" or not file.is_file():
+        raise PerceptioError(f"{file} is no Python file: give the path of a file that ends in .py.")
+    name = _name_of(file)
+    held = sys.modules.get(name)
+    if held is not None and _executed(held) != _digest(file):
+        if renew:
+            del sys.modules[name]
+        else:
+            _warn_of_change(file)
+    _let_import_neighbors(file)
+    try:
+        return importlib.import_module(name)
+    except BaseException:
+        if held is not None:
+            sys.modules[name] = held
+        raise
+
+
+class _Finder(MetaPathFinder):
+    """Finds the module of a file by its name."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """See `importlib.abc.MetaPathFinder`."""
+        package, _, coded = fullname.rpartition(".")
+        file = Path(coded.replace("%2e", ".").replace("%25", "%") + ".py")
+        if package != __name__ or not file.is_absolute() or not file.is_file():
+            return None
+        spec = importlib.util.spec_from_file_location(fullname, file, loader=_Loader(fullname, str(file)))
+        if spec is not None:
+            spec.loader_state = _digest(file)
+        return spec
+
+
+class _Loader(SourceFileLoader):
+    """Compiles a file anew: bytecode is told apart by seconds, and belongs in nobody's folder of recipes."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        """See `importlib.abc.InspectLoader`."""
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
+sys.meta_path.append(_Finder())
+
+
+def _name_of(file: Path) -> str:
+    return f"{__name__}.{str(file).removesuffix('.py').replace('%', '%25').replace('.', '%2e')}"
+
+
+def _executed(module: ModuleType) -> str | None:
+    return module.__spec__.loader_state if module.__spec__ else None
+
+
+def _digest(file: Path) -> str:
+    return sha256(file.read_bytes()).hexdigest()
+
+
+@cache
+def _warn_of_change(file: Path) -> None:
+    logger.warning(
+        "%s has changed since it was executed; this process goes on with what it read. Start a new one.", file
+    )
+
+
+def _let_import_neighbors(file: Path) -> None:
+    """Make the modules beside a file importable, after all others, and refuse one that others hide."""
+    folder = str(file.parent)
+    if folder not in sys.path:
+        sys.path.append(folder)
+        importlib.invalidate_caches()
+    for name in sorted(_imported(file) - sys.stdlib_module_names):
+        beside = {file.parent / f"{name}.py", file.parent / name / "__init__.py"}
+        place = _place_of(name) if any(one.is_file() for one in beside) else None
+        if place is not None and place.resolve() not in {one.resolve() for one in beside}:
+            raise PerceptioError(
+                f"{file} imports {name}, and the {name} beside it is hidden by {place}: rename the one beside it."
+            )
+
+
+def _imported(file: Path) -> set[str]:
+    """The first names of all modules that a file imports; none where it is no Python, which executing it says."""
+
+    def names(tree: ast.AST) -> Iterator[str]:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                yield from (alias.name.partition(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                yield node.module.partition(".")[0]
+
+    try:
+        return set(names(ast.parse(file.read_bytes())))
+    except (SyntaxError, ValueError):
+        return set()
+
+
+def _place_of(name: str) -> Path | None:
+    """The file that a module's name leads to."""
+    if name in sys.modules:
+        place = getattr(sys.modules[name], "__file__", None)
+    else:
+        spec = importlib.util.find_spec(name)
+        place = spec.origin if spec else None
+    return Path(place) if place else None

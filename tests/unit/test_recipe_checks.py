@@ -1,0 +1,231 @@
+"""Everything that is wrong with a recipe is said when it is loaded, from its values, at once."""
+
+from typing import ClassVar
+
+import attrs
+import pytest
+from fakes import FakeMaskCodesConfig
+from small import small_recipe
+
+from perceptio.backbones.vision.conv import ConvVisionConfig
+from perceptio.errors import RecipeError
+from perceptio.heads.linear import LinearHeadConfig
+from perceptio.interfaces import DepthSpec, Kind, Loss, LossConfig
+from perceptio.losses.masks import DiceConfig
+from perceptio.losses.next_token import NextToken, NextTokenConfig
+from perceptio.recipe import DataConfig, DataFolder, TrainConfig, Weighted
+from perceptio.serialize import from_json, to_json
+from perceptio.settings import load_recipe
+from perceptio.tokenizers.depth.fsq import FSQDepthConfig
+
+FITTING = small_recipe()
+
+
+def problems(**changes):
+    with pytest.raises(RecipeError) as refused:
+        attrs.evolve(FITTING, **changes).check()
+    return refused.value.problems
+
+
+def test_recipes_that_come_with_the_library_have_nothing_wrong():
+    for name in ("perceptio_tiny", "perceptio_8b", "perceptio_8b:tiny", "ablations/answers_only"):
+        load_recipe(name)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"order": "depth"}, "order is 'depth'; it must be tuple["),
+        (
+            {"order": ("segmentation", "depth", "normals")},
+            "order.2 is 'normals'; it must be 'segmentation' or 'depth'.",
+        ),
+        ({"losses": (NextTokenConfig(),)}, "losses.0 is NextTokenConfig(); it must be a Weighted."),
+        (
+            {"losses": (Weighted(loss=DiceConfig),)},
+            "losses.0.loss is the class DiceConfig; give one of its values",
+        ),
+        ({"losses": (Weighted(loss=DiceConfig(), weight="2"),)}, "losses.0.weight is '2'; it must be float."),
+        ({"vision": LinearHeadConfig()}, "vision is LinearHeadConfig(); it must be a VisionEncoderConfig."),
+        ({"vision": ConvVisionConfig}, "vision is the class ConvVisionConfig; give one of its values"),
+        ({"heads": {3: LinearHeadConfig()}}, "heads has the key 3; keys must be strings."),
+        ({"data": DataConfig(folders="data/x")}, "data.folders is 'data/x'; it must be tuple["),
+        ({"data": DataConfig(mixture=None)}, "data.mixture is None; it must be Mapping["),
+        ({"train": TrainConfig(lr=float("nan"))}, "train.lr is nan; it must be a finite number."),
+        ({"train": TrainConfig(lr=float("inf"))}, "train.lr is inf; it must be a finite number."),
+        ({"train": TrainConfig(steps=2.0)}, "train.steps is 2.0; it must be int."),
+        (
+            {"train": TrainConfig(precision="fp16")},
+            "train.precision is 'fp16'; it must be 'fp32' or 'bf16' or 'auto'.",
+        ),
+        ({"name": None}, "name is None; it must be str."),
+    ],
+)
+def test_a_value_of_another_type_is_named_by_its_path(changes, said):
+    (problem,) = problems(**changes)
+    assert problem.startswith(said)
+
+
+def test_a_whole_number_is_a_float_and_a_path_is_a_folder():
+    recipe = attrs.evolve(FITTING, data=DataConfig(folders=("data/x",)), train=TrainConfig(lr=1))
+    recipe.check()
+    assert recipe.data.folders == (DataFolder(path="data/x"),)
+
+
+def test_all_that_removing_a_part_takes_is_said_at_once():
+    said = problems(depth=None)
+    assert [problem.partition(";")[0] for problem in said] == [
+        "order has 'depth', but no depth tokenizer is given",
+        "the readout format speaks depth codes",
+        "the heads cell_codes predict depth codes",
+        *(
+            f"the loss {name} needs a depth tokenizer, and there is none"
+            for name in ("depth_marker", "depth_token", "depth_count", "depth_reconstruction", "cell_codes")
+        ),
+    ]
+
+
+def test_what_is_wrong_with_values_does_not_hide_what_does_not_fit():
+    with pytest.raises(RecipeError) as refused:
+        attrs.evolve(FITTING, segmentation=None, train=TrainConfig(betas=[0.9, 0.9])).check()
+    error = refused.value
+    assert str(error).startswith(
+        "5 things are wrong:\n  1. train.betas is [0.9, 0.9]; it must be tuple[float, float]."
+    )
+    assert "\n  3. prompt_head has nothing to prompt, because there is no segmentation tokenizer;" in str(
+        error
+    )
+
+
+def test_losses_of_masks_beside_mask_codes_are_refused_and_so_is_the_prompt_head():
+    said = problems(segmentation=FakeMaskCodesConfig())
+    assert [problem[:60] for problem in said] == [
+        "prompt_head has nothing to prompt, because fake_mask_codes w",
+        "The loss mask_bce compares mask logits, and the segmentation",
+        "The loss dice compares mask logits, and the segmentation tok",
+    ]
+
+
+def test_a_head_that_nothing_reads_and_one_that_is_not_there_are_refused():
+    (problem,) = problems(heads={**FITTING.heads, "other": LinearHeadConfig()})
+    assert problem == "no loss reads the head 'other', so that it would not learn; leave it out of heads."
+    (problem,) = problems(heads={})
+    assert problem.startswith(
+        "the loss cell_codes reads the head named 'cell_codes', and there is none; add heads="
+    )
+    assert "heads has the name 'a.b'" in problems(heads={**FITTING.heads, "a.b": LinearHeadConfig()})[0]
+
+
+def test_parameter_groups_are_known_by_their_parts():
+    train = TrainConfig(
+        train=("langauge", "vision*"), muon={"depth": 0.1}, lr_scale={"segmentation.decoder": 0.1}
+    )
+    without = problems(train=train, segmentation=None, prompt_head=None, order=("depth",))
+    groups = [problem for problem in without if problem.startswith("train.")]
+    assert [problem[:70] for problem in groups] == [
+        "train.train names the parameter group 'langauge', which no part has; d",
+        "train.muon names the parameter group 'depth'; the depth tokenizer is f",
+        "train.lr_scale names the parameter group 'segmentation.decoder', and t",
+    ]
+
+
+def test_a_base_that_is_left_out_of_checkpoints_must_come_from_somewhere():
+    (problem,) = problems(train=TrainConfig(save_base=False))
+    assert problem.startswith("train.save_base is False, and no part names pretrained weights")
+
+
+def test_a_mixture_needs_weights_that_can_be_drawn_by():
+    assert problems(data=DataConfig(mixture={"a": -1.0})) == ("data.mixture has weights below 0, of a.",)
+    assert problems(data=DataConfig(mixture={"a": 0.0})) == ("data.mixture has no task of a weight above 0.",)
+
+
+def test_a_lattice_of_more_axes_than_the_latent_has_is_refused():
+    with pytest.raises(RecipeError, match=r"fsq: 3 levels need a latent_dim of at least 3, and it is 2"):
+        FSQDepthConfig(levels=(8, 4, 4), latent_dim=2)
+
+
+@attrs.frozen(kw_only=True)
+class LyingDepth(FSQDepthConfig):
+    """What it says of itself depends on a setting."""
+
+    says: str = "true"
+
+    @property
+    def spec(self) -> DepthSpec:
+        if self.says == "nothing":
+            raise FileNotFoundError("codebook.pt")
+        right = super().spec
+        return attrs.evolve(right, **{"float": {"codebook_size": 32.5}, "zero": {"grid": (0, 4)}}[self.says])
+
+
+@pytest.mark.parametrize(
+    ("says", "said"),
+    [
+        (
+            "nothing",
+            r"depth: the spec of fsq \(.*LyingDepth\) cannot be computed: FileNotFoundError",
+        ),
+        ("float", r"depth: what fsq \(.*\) says of itself, DepthSpec.codebook_size is 32.5; it must be int"),
+        (
+            "zero",
+            r"depth: what fsq \(.*\) says of itself, DepthSpec.grid, is \(0, 4\); numbers must be at least 1",
+        ),
+    ],
+)
+def test_a_spec_that_cannot_be_is_said_with_its_part(says, said):
+    with pytest.raises(RecipeError, match=said):
+        attrs.evolve(FITTING, depth=LyingDepth(says=says)).check()
+
+
+class ReadingTooMuch(NextToken):
+    reads = ("text_logits_VR",)
+
+
+@attrs.frozen(kw_only=True)
+class OddLossConfig(LossConfig):
+    """A loss of a plugin that is not well."""
+
+    name: ClassVar[str] = "dice"
+    kind: ClassVar[Kind] = Kind.LOSS
+    interface: ClassVar[tuple[int, int]] = (2, 0)
+
+    what: str = "fails"
+
+    def build(self, model) -> Loss:
+        if self.what == "fails":
+            return {}["points"]
+        return ReadingTooMuch() if self.what == "reads" else 3
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        (
+            "fails",
+            "the loss dice (tests.unit.test_recipe_checks.OddLossConfig) cannot be built: KeyError('points').",
+        ),
+        (
+            "reads",
+            "the loss dice (tests.unit.test_recipe_checks.OddLossConfig) reads 'text_logits_VR', which no model",
+        ),
+        (
+            "number",
+            "the loss dice (tests.unit.test_recipe_checks.OddLossConfig) builds a int, which is no Loss.",
+        ),
+    ],
+)
+def test_a_loss_is_built_before_anything_else_is(what, said):
+    (problem,) = problems(losses=(*FITTING.losses, Weighted(loss=OddLossConfig(what=what))))
+    assert problem.startswith(said)
+
+
+def test_a_document_is_checked_like_a_value():
+    document = to_json(FITTING)
+    document |= {"codes_per_step": 3, "prompt_head": None}
+    with pytest.raises(RecipeError) as refused:
+        from_json(document)
+    assert len(refused.value.problems) == 2
+    document |= {"order": "depth", "trian": {}, "losses": [{"loss": "dice", "weight": "2"}]}
+    with pytest.raises(RecipeError) as refused:
+        from_json(document)
+    assert len(refused.value.problems) == 3
