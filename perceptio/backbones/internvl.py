@@ -21,6 +21,8 @@ from perceptio.backbones.language.hf_text import CHATML, read_tokenizer, vocabul
 from perceptio.backbones.vision.internvit import InternViTConfig
 from perceptio.errors import CheckpointError, RecipeError
 from perceptio.heads.mlp import MLPHeadConfig
+from perceptio.ops.configuration import Configuration, quoted
+from perceptio.ops.foreign import parsing
 from perceptio.ops.hub import resolve
 
 TEMPLATE = attrs.evolve(CHATML, before_image="<img>", after_image="</img>\n")
@@ -100,22 +102,23 @@ def vision(which: str, **settings: Any) -> InternViTConfig:
     if which in SIZES:
         return InternViTConfig(**{"weights": SIZES[which][0], "dtype": "bfloat16"} | settings)
     document = _read(which)
-    held = document["vision_config"]
+    held = document.section("vision_config")
     for name, value in EXPECTED.items():
-        if held.get(name, value) != value:
+        if held.values.get(name, value) != value:
             raise RecipeError(
-                f"The vision encoder of {which} has {name} {held[name]!r}, and vision:internvit has {value!r}."
+                f"The vision encoder of {which} has {name} {quoted(held.values[name])}, and vision:internvit has "
+                f"{value!r}."
             )
-    found = {
-        "hidden_dim": held["hidden_size"],
-        "num_layers": held["num_hidden_layers"],
-        "num_heads": held["num_attention_heads"],
-        "feed_forward_dim": held["intermediate_size"],
-        "patch_size": _side(held["patch_size"]),
-        "tile_size": _side(held["image_size"]),
-        "max_tiles": document.get("max_dynamic_patch", 12),
-        "thumbnail": document.get("use_thumbnail", True),
-        "dtype": _dtype(document),
+    found: dict[str, Any] = {
+        "hidden_dim": held.whole("hidden_size"),
+        "num_layers": held.whole("num_hidden_layers", high=1000),
+        "num_heads": held.whole("num_attention_heads", high=1000),
+        "feed_forward_dim": held.whole("intermediate_size"),
+        "patch_size": held.side("patch_size"),
+        "tile_size": held.side("image_size"),
+        "max_tiles": document.whole("max_dynamic_patch", 12, high=1000),
+        "thumbnail": document.flag("use_thumbnail", True),
+        "dtype": _dtype(document.values),
         "weights": which,
     }
     return InternViTConfig(**found | settings)
@@ -164,56 +167,50 @@ def language(which: str, **settings: Any) -> HFLanguageConfig:
             "text_vocab_size": vocabulary_size(read_tokenizer(resolve(files, SETTINGS_FILES))),
             "text_tokenizer_files": files,
             "weights": which,
-            "dtype": _dtype(document),
+            "dtype": _dtype(document.values),
         }
     return HFLanguageConfig(**found | {"template": TEMPLATE} | settings)
 
 
-def _read(which: str) -> dict[str, Any]:
+def _read(which: str) -> Configuration:
     """The config.json of a folder or hub id."""
     path = resolve(which, SETTINGS_FILES) / "config.json"
-    try:
-        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        kind = document["model_type"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read as the configuration of an InternVL ({error!r})."
-        ) from error
+    document = Configuration.read(path, CheckpointError, "copy or download the InternVL's files again")
+    kind = document.text("model_type")
     if kind not in ("internvl", "internvl_chat"):
         raise CheckpointError(
             f"{path} is the configuration of a model of type {kind!r}, and none of an InternVL (internvl or "
             f"internvl_chat); the sizes known by name are {', '.join(SIZES)}."
         )
     for name, value in {"downsample_ratio": 0.5, "select_layer": -1, "vision_feature_layer": -1}.items():
-        if document.get(name, value) != value:
+        if document.values.get(name, value) != value:
             raise RecipeError(
-                f"{path} has {name} {document[name]}, and vision:internvit does what {value} means."
+                f"{path} has {name} {quoted(document.values[name])}, and vision:internvit does what {value} means."
             )
     return document
 
 
-def _language_model(document: Mapping[str, Any]) -> str:
+def _language_model(document: Configuration) -> str:
     """The language model's whole configuration in transformers' words, as JSON."""
     from transformers import AutoConfig
 
-    held = document.get("text_config") or document.get("llm_config") or {}
-    kind = held.get("model_type", "qwen2")
+    held = document.section("text_config" if "text_config" in document.values else "llm_config", {})
+    kind = held.text("model_type", "qwen2")
     if kind == "internlm2":
-        if held.get("bias"):
+        if held.values.get("bias"):
             raise RecipeError(
                 "internlm2: bias is true, which the Llama that takes its place does not have here."
             )
         kind = "llama"
-    known = AutoConfig.for_model(kind).to_dict().keys() | {"rope_theta", "rope_scaling"}
-    settings = {name: value for name, value in held.items() if name in known - {"model_type"}}
-    if document["model_type"] == "internvl" and "tie_word_embeddings" in document:
-        # transformers ties the whole model's head as the whole model's configuration says.
-        settings["tie_word_embeddings"] = document["tie_word_embeddings"]
-    return canonical(AutoConfig.for_model(kind, **settings))
-
-
-def _side(size: int | list[int]) -> int:
-    return size if isinstance(size, int) else size[0]
+    with parsing(
+        CheckpointError, f"{document.where} has a language model that transformers refuses ({{reason}})."
+    ):
+        known = AutoConfig.for_model(kind).to_dict().keys() | {"rope_theta", "rope_scaling"}
+        settings = {name: value for name, value in held.values.items() if name in known - {"model_type"}}
+        if document.text("model_type") == "internvl" and "tie_word_embeddings" in document.values:
+            # transformers ties the whole model's head as the whole model's configuration says.
+            settings["tie_word_embeddings"] = document.flag("tie_word_embeddings")
+        return canonical(AutoConfig.for_model(kind, **settings))
 
 
 def _dtype(document: Mapping[str, Any]) -> str:

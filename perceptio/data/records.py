@@ -15,6 +15,7 @@ import attrs
 
 from perceptio.errors import DataError
 from perceptio.model.sequence import LETTERS
+from perceptio.ops.configuration import quoted
 from perceptio.ops.foreign import parsing
 from perceptio.ops.image_files import MAX_PIXELS
 from perceptio.ops.json_files import InvalidJSONError, Line, parse_json, read_json, read_line, read_lines
@@ -214,12 +215,6 @@ def _parsed_lines(root: Path) -> Iterator[tuple[dict[str, Any], Line] | Problem]
             yield from (Problem(file=LINES_FILE, line=line.number, message=message) for message in problems)
         else:
             yield raw, line
-
-
-def quoted(value: Any) -> str:
-    """A value of a file in a message: on one line, and not too long."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:80]}…"
 
 
 def _record(raw: Mapping[str, Any], line: Line) -> SampleRecord:

@@ -5,7 +5,6 @@ Its depth is relative: inverse depth of an unknown scale and shift, near is larg
 Shapes: B pictures, H W pixels of a picture, h w pixels that the teacher sees.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from perceptio.errors import CheckpointError, InputError, near_miss
+from perceptio.ops.configuration import Configuration
+from perceptio.ops.foreign import parsing
 from perceptio.ops.hub import resolve
 from perceptio.ops.identity import hash_of_files
 
@@ -129,22 +130,17 @@ def load_teacher(
 
 
 def _check_config(folder: Path) -> None:
-    file = folder / "config.json"
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-        kind = config["model_type"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{folder} is no teacher's folder: its config.json cannot be read ({error!r})."
-        ) from None
+    remedy = "name the folder of a teacher, as transformers saves it"
+    config = Configuration.read(folder / "config.json", CheckpointError, remedy)
+    kind = config.text("model_type")
     if kind != "depth_anything":
         raise CheckpointError(
             f"{folder} holds a model of the type {kind!r}; a teacher is a 'depth_anything' model, as transformers "
             "saves DepthAnythingForDepthEstimation."
         )
-    if config.get("depth_estimation_type", "relative") != "relative":
+    if (estimates := config.text("depth_estimation_type", "relative")) != "relative":
         raise CheckpointError(
-            f"{folder} is a Depth Anything of {config['depth_estimation_type']} depth, and targets are "
+            f"{folder} is a Depth Anything of {estimates} depth, and targets are "
             "relative: take a checkpoint without 'Metric' in its name."
         )
     if not any(folder.glob("*.safetensors")):
@@ -160,7 +156,7 @@ def _read_model(folder: Path) -> nn.Module:
         raise CheckpointError(
             "Depth Anything needs transformers, which is not installed: pip install 'perceptio[hf]'."
         ) from error
-    try:
+    with parsing(CheckpointError, f"{folder} cannot be read as a Depth Anything model ({{reason}})."):
         # Their own loader knows the names of older versions of their files.
         read: Any = DepthAnythingForDepthEstimation.from_pretrained(
             folder,
@@ -170,8 +166,6 @@ def _read_model(folder: Path) -> nn.Module:
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-    except Exception as error:
-        raise CheckpointError(f"{folder} cannot be read as a Depth Anything model ({error}).") from error
     model, report = read
     problems = [f"{key} is missing" for key in sorted(report["missing_keys"])]
     problems += [f"{key} is not a part of this model" for key in sorted(report["unexpected_keys"])]

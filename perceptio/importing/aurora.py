@@ -69,7 +69,7 @@ def _state_dict(file: Path) -> dict[str, Tensor]:
     if not is_state_dict(held):
         raise CheckpointError(f"{file} holds no state dict, neither at its top nor under 'weights'.")
     tensors = {name.removeprefix("module."): value for name, value in held.items()}
-    if CODEBOOK in tensors and CLUSTER_SIZE not in tensors and CLUSTER_SUM not in tensors:
+    if CODEBOOK in tensors and tensors[CODEBOOK].ndim and not {CLUSTER_SIZE, CLUSTER_SUM} & tensors.keys():
         # The sums behind the averages matter to training alone; a file made for use may lack them.
         tensors[CLUSTER_SIZE] = torch.ones(len(tensors[CODEBOOK]))
         tensors[CLUSTER_SUM] = tensors[CODEBOOK]
@@ -79,7 +79,9 @@ def _state_dict(file: Path) -> dict[str, Tensor]:
 def _document(file: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """The config that the shapes of the tensors tell."""
     widths: list[int] = []
-    while (weight := tensors.get(f"encoder.{2 * len(widths)}.weight")) is not None and weight.shape[-1] == 4:
+    while (weight := tensors.get(f"encoder.{2 * len(widths)}.weight")) is not None and weight.shape[-1:] == (
+        4,
+    ):
         widths.append(len(weight))
     codebook = tensors.get(CODEBOOK)
     if codebook is None or codebook.ndim != 2 or not widths:

@@ -8,7 +8,6 @@ The rows of the text tokenizer's own ids are taken as they stand: the recipe's l
 export was trained from.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,6 +19,8 @@ from perceptio.model.assemble import build_model
 from perceptio.model.checkpoint import save
 from perceptio.model.perception_model import PerceptionModel
 from perceptio.ops import internvl_layout
+from perceptio.ops.configuration import Configuration
+from perceptio.ops.foreign import parsing
 from perceptio.ops.weights import Part, load_tensors, read_headers
 from perceptio.recipe import Recipe
 
@@ -107,20 +108,18 @@ class _Export:
 
     @classmethod
     def read(cls, folder: Path) -> "_Export":
-        try:
-            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-            language = config["llm_config"]
-            heads = language["num_attention_heads"]
-            return cls(
-                num_heads=heads,
-                num_kv_heads=language.get("num_key_value_heads") or heads,
-                seg=_added_ids(folder)[SEG],
-            )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(
-                f"{folder} is no Sa2VA export of an InternVL model: its config.json must have an llm_config, and its "
-                f"text tokenizer's files the token {SEG} ({error!r})."
-            ) from error
+        again = "name the folder of a Sa2VA export of an InternVL model"
+        config = Configuration.read(folder / "config.json", CheckpointError, again)
+        language = config.section("llm_config")
+        heads = language.whole("num_attention_heads", high=1000)
+        added = _added_ids(folder)
+        if SEG not in added:
+            raise CheckpointError(f"{folder} has no token {SEG} in its text tokenizer's files: {again}.")
+        return cls(
+            num_heads=heads,
+            num_kv_heads=language.whole("num_key_value_heads", heads, high=1000),
+            seg=added[SEG],
+        )
 
     def parts(self, name: str, text_vocab: int, places: Mapping[str, Tensor]) -> Sequence[Part]:
         """Where a tensor goes, by the names of `_places`; empty: it belongs to nothing that is read."""
@@ -178,7 +177,7 @@ def _misfit(parts: Sequence[Part], header: Tensor, places: Mapping[str, Tensor])
             return f"there is no {part.name}"
         try:
             shape = tuple(part.take(header).shape)
-        except RuntimeError:
+        except Exception:
             return f"its shape {tuple(header.shape)} cannot be divided for {part.name}"
         if shape != places[part.name].shape:
             return f"its shape is {shape}, and that of {part.name} {tuple(places[part.name].shape)}"
@@ -199,7 +198,7 @@ def _under(prefix: str, found: str | Sequence[Part] | None) -> list[Part]:
 def _added_ids(folder: Path) -> dict[str, int]:
     """The ids of tokens that were added to a text tokenizer, from whichever of its files lists them."""
     ids: dict[str, int] = {}
-    for file, listed in (
+    for name, listed in (
         ("tokenizer.json", lambda held: {one["content"]: one["id"] for one in held["added_tokens"]}),
         (
             "tokenizer_config.json",
@@ -209,6 +208,9 @@ def _added_ids(folder: Path) -> dict[str, int]:
         ),
         ("added_tokens.json", dict),
     ):
-        if (folder / file).is_file():
-            ids |= listed(json.loads((folder / file).read_text(encoding="utf-8")))
-    return ids
+        file = folder / name
+        if file.is_file():
+            held = Configuration.read(file, CheckpointError, "copy or download it again").values
+            with parsing(CheckpointError, f"{file} does not list its added tokens ({{reason}})."):
+                ids |= listed(held)
+    return {name: number for name, number in ids.items() if type(number) is int and number >= 0}

@@ -146,7 +146,7 @@ class SequenceWriter:
             self._write_template(template.before_image)
             self._write_image(places_M2)
             self._write_template(template.after_image)
-        self.write([Slot(token) for token in self.text.encode(turn.question)])
+        self.write([Slot(token) for token in self.text.encode(_utf8(turn.question))])
         if location_tokens:
             for letter, point in zip(self.letters(len(turn.points)), turn.points, strict=True):
                 self.write(point_slots(self.plan, letter, point))
@@ -184,7 +184,7 @@ class SequenceWriter:
             for letter, point in zip(self.letters(len(turn.points)), turn.points, strict=True):
                 code = _required(codes, turn)[self.plan.cell_of(*point)]
                 self.write_reading(letter, point, code, supervised=not readings_given)
-        self.supervise([*self.text.encode(turn.answer), self.text.end_id])
+        self.supervise([*self.text.encode(_utf8(turn.answer)), self.text.end_id])
         # What a template has after the token that ends an answer is never generated.
         self.write([Slot(token) for token in self.text.encode_template(self.text.template.end)[1:]])
 
@@ -265,6 +265,16 @@ class SequenceWriter:
         self.positions.extend(lies)
         self.looks.extend(lies)
         self.time = self.origin + max(h, w)
+
+
+def _utf8(text: str) -> str:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise InputError(
+            f"The text {text[:60]!r} has bytes or half a surrogate pair that are no character: write it in UTF-8."
+        ) from None
+    return text
 
 
 def _required(codes: Sequence[int] | None, turn: Turn) -> Sequence[int]:

@@ -12,6 +12,8 @@ from perceptio.errors import PerceptioError
 
 LONGEST_REASON = 200
 """Characters of a parser's own words that a message quotes."""
+RUST_PANIC = "PanicException"
+"""What a library written in Rust raises when it gives up: no `Exception`, and no class that can be imported."""
 
 
 @contextmanager
@@ -30,7 +32,9 @@ def parsing(error: type[PerceptioError], message: str) -> Iterator[None]:
         yield
     except PerceptioError:
         raise
-    except Exception as failure:
+    except BaseException as failure:
+        if not isinstance(failure, Exception) and type(failure).__name__ != RUST_PANIC:
+            raise
         raise error(message.replace("{reason}", reason_of(failure))) from failure
 
 

@@ -5,24 +5,29 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from perceptio.errors import CheckpointError
+from perceptio.ops.foreign import parsing
 
-HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+HUB_ID = re.compile(r"[\w-][\w.-]{0,95}/[\w.-]{1,96}", re.ASCII)
 
 
 def find(weights: str) -> Path | None:
-    """The folder or file that `weights` names, where it is on this machine; the hub is not asked."""
-    path = Path(weights).expanduser()
-    if path.exists():
+    """The folder or file that `weights` names, where it is on this machine; the hub is not asked.
+
+    Raises:
+        CheckpointError: `weights` cannot be a path or a hub id.
+    """
+    if (path := _on_disk(weights)) is not None:
         return path
     if not HUB_ID.fullmatch(weights):
         return None
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    try:
-        return Path(snapshot_download(weights, local_files_only=True))
-    except LocalEntryNotFoundError:
-        return None
+    with parsing(CheckpointError, f"{weights} cannot be looked for in the hub's cache ({{reason}})."):
+        try:
+            return Path(snapshot_download(weights, local_files_only=True))
+        except LocalEntryNotFoundError:
+            return None
 
 
 def resolve(weights: str, patterns: Sequence[str]) -> Path:
@@ -35,18 +40,23 @@ def resolve(weights: str, patterns: Sequence[str]) -> Path:
     Raises:
         CheckpointError: There is no such place, or the hub cannot be asked or has no such repository.
     """
-    path = Path(weights).expanduser()
-    if path.exists():
+    if (path := _on_disk(weights)) is not None:
         return path
     if not HUB_ID.fullmatch(weights):
-        raise CheckpointError(f"There are no weights at {weights}, and it is no hub id such as owner/name.")
+        raise CheckpointError(
+            f"There are no weights at {weights[:200]}, and it is no hub id such as owner/name."
+        )
     from huggingface_hub import snapshot_download
 
-    try:
+    with parsing(
+        CheckpointError,
+        f"{weights} is no folder here, and could not be fetched from the Hugging Face hub ({{reason}}). Without a "
+        "network, copy the repository's files into a local folder and name that folder instead.",
+    ):
         return Path(snapshot_download(weights, allow_patterns=list(patterns)))
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(
-            f"{weights} is no folder here, and could not be fetched from the Hugging Face hub ({reason}). Without a "
-            "network, copy the repository's files into a local folder and name that folder instead."
-        ) from error
+
+
+def _on_disk(weights: str) -> Path | None:
+    with parsing(CheckpointError, f"{weights[:200]} cannot be a path ({{reason}}): check its spelling."):
+        path = Path(weights).expanduser()
+        return path if path.exists() else None

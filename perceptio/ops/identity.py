@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 from perceptio.ops.hub import find
-from perceptio.ops.weights import INDEX, WEIGHTS
+from perceptio.ops.weights import INDEX, WEIGHTS, indexed_files
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 SUFFIXES = {".safetensors", ".pt", ".pth", ".bin"}
@@ -43,8 +42,7 @@ def _files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     if (path / INDEX).is_file():
-        shards = set(json.loads((path / INDEX).read_text(encoding="utf-8"))["weight_map"].values())
-        return [path / name for name in sorted(shards) if (path / name).is_file()]
+        return [file for file in indexed_files(path) if file.is_file()]
     if (path / WEIGHTS).is_file():
         return [path / WEIGHTS]
     files = sorted(file for file in path.iterdir() if file.is_file())

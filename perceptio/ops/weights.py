@@ -1,6 +1,5 @@
 """Weights: written as safetensors, read strictly; a pickle never runs code."""
 
-import json
 import pickle
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -15,8 +14,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from perceptio.errors import CheckpointError
+from perceptio.ops.configuration import Configuration
 from perceptio.ops.files import disk_errors
+from perceptio.ops.foreign import parsing
 from perceptio.ops.json_files import write_json
+from perceptio.ops.paths import why_not_inside
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -173,30 +175,45 @@ def read_pickled(file: Path) -> Any:
     Raises:
         CheckpointError: The file is missing or broken, or its pickle asks to run code.
     """
-    if not file.is_file():
-        raise CheckpointError(f"There are no weights at {file}.")
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
-    except Exception as error:
-        # Of torch's long advice, which recommends to run the code, only the line that says what was found.
-        lines = str(error).split("WeightsUnpickler error: ")[-1].strip().splitlines() or [
-            type(error).__name__
-        ]
-        reason = next((line for line in lines if "GLOBAL" in line), lines[0])
-        if isinstance(error, pickle.UnpicklingError) and "Unsupported operand" not in reason:
-            raise CheckpointError(
-                f"{file} holds more than tensors: its pickle asks to run code, which is never done ({reason}). Save "
-                "its state dict alone where it comes from."
-            ) from error
-        raise CheckpointError(
-            f"{file} is not a whole PyTorch file ({reason}); copy or download it again."
-        ) from error
+    broken = f"{file} is not a whole PyTorch file ({{reason}}); copy or download it again."
+    with parsing(CheckpointError, broken):
+        if not file.is_file():
+            raise CheckpointError(f"There are no weights at {file}.")
+        zipped = zipfile.is_zipfile(file)
+        if zipped and any(one.file_size > one.compress_size for one in zipfile.ZipFile(file).infolist()):
+            raise ValueError("it is compressed, which PyTorch's files are not")
+        try:
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
+        except pickle.UnpicklingError as error:
+            raise _unpickling_error(file, error) from error
+
+
+def _unpickling_error(file: Path, error: pickle.UnpicklingError) -> Exception:
+    """Of torch's long advice, which recommends to run the code, only the line that says what was found."""
+    lines = str(error).split("WeightsUnpickler error: ")[-1].strip().splitlines() or [type(error).__name__]
+    reason = next((line for line in lines if "GLOBAL" in line), lines[0])
+    if "Unsupported operand" in reason:
+        return ValueError(reason)
+    return CheckpointError(
+        f"{file} holds more than tensors: its pickle asks to run code, which is never done ({reason[:200]}). Save "
+        "its state dict alone where it comes from."
+    )
 
 
 def is_state_dict(held: Any) -> TypeGuard[Mapping[str, Tensor]]:
-    """Whether something read from a file is tensors by name."""
+    """Whether something read from a file is tensors by name, each with as many values as the file holds for it."""
     return isinstance(held, Mapping) and all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in held.items()
+        isinstance(name, str) and isinstance(value, Tensor) and _is_stored(value)
+        for name, value in held.items()
+    )
+
+
+def _is_stored(value: Tensor) -> bool:
+    """Whether a tensor is what its storage holds, and not a small one that is shown as a large one."""
+    return (
+        value.layout is torch.strided
+        and not value.is_quantized
+        and value.numel() * value.element_size() <= value.untyped_storage().nbytes()
     )
 
 
@@ -233,7 +250,7 @@ class _Arrival:
             return f"{self} holds {kinds[header.is_floating_point()]} instead of {place.dtype}"
         try:
             shape = tuple(self.part.take(header).shape)
-        except (RuntimeError, IndexError):
+        except Exception:
             return f"{self} has shape {tuple(header.shape)}, which cannot be divided as it should be"
         return None if shape == place.shape else f"{self} has shape {shape} instead of {tuple(place.shape)}"
 
@@ -262,35 +279,49 @@ def _shards_of(sources: Path | Sequence[Path] | Mapping[str, Tensor]) -> list[_S
 def _files_of(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    index = path / INDEX
-    if not index.is_file():
-        if (path / WEIGHTS).is_file():
-            return [path / WEIGHTS]
-        raise CheckpointError(f"There are no weights in {path}: neither {WEIGHTS} nor {INDEX} is in it.")
-    try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{index} is not an index of safetensors files ({error!r}).") from error
-    if absent := [name for name in names if not (path / name).is_file()]:
-        raise CheckpointError(f"{index} names files that are not there: {', '.join(absent)}.")
-    return [path / name for name in names]
+    if (path / INDEX).is_file():
+        files = indexed_files(path)
+        if absent := [file.name for file in files if not file.is_file()]:
+            raise CheckpointError(f"{path / INDEX} names files that are not there: {', '.join(absent[:20])}.")
+        return files
+    if (path / WEIGHTS).is_file():
+        return [path / WEIGHTS]
+    raise CheckpointError(f"There are no weights in {path}: neither {WEIGHTS} nor {INDEX} is in it.")
+
+
+def indexed_files(folder: Path) -> list[Path]:
+    """The files that a folder's index names, whether they are there or not.
+
+    A name stays in the folder. A file may be a symbolic link, as all are in the hub's cache.
+
+    Raises:
+        CheckpointError: The index cannot be read, or a name in it leads out of the folder.
+    """
+    index = Configuration.read(folder / INDEX, CheckpointError, "copy or download it again")
+    names = index.section("weight_map").values.values()
+    for name in names:
+        if why := why_not_inside(name):
+            raise CheckpointError(f"{folder / INDEX} names the file {str(name)[:80]!r}, which {why}.")
+    return [folder / name for name in sorted(set(names))]
 
 
 def _shard(file: Path) -> _Shard:
+    broken = f"{file} is not a whole safetensors file ({{reason}}); copy or train it again."
+
     @contextmanager
     def opened() -> Iterator[Callable[[str], Tensor]]:
-        with safe_open(file, framework="pt") as tensors:
-            yield tensors.get_tensor
+        def read(name: str) -> Tensor:
+            with parsing(CheckpointError, broken):
+                return tensors.get_tensor(name)
 
-    if not file.is_file():
-        raise CheckpointError(f"There are no weights at {file}.")
-    try:
+        with safe_open(file, framework="pt") as tensors:
+            yield read
+
+    with parsing(CheckpointError, broken):
+        if not file.is_file():
+            raise CheckpointError(f"There are no weights at {file}.")
         with safe_open(file, framework="pt") as tensors:
             headers = {name: _header(tensors.get_slice(name)) for name in tensors.keys()}  # noqa: SIM118
-    except Exception as error:
-        raise CheckpointError(
-            f"{file} is not a whole safetensors file ({error}); copy or train it again."
-        ) from error
     return _Shard(str(file), headers, opened)
 
 

@@ -35,7 +35,9 @@ from perceptio.interfaces import (
     SequenceLayout,
 )
 from perceptio.ops import hf_attention, internvl_layout
+from perceptio.ops.configuration import Configuration
 from perceptio.ops.files import disk_errors, new_folder
+from perceptio.ops.foreign import parsing
 from perceptio.ops.hub import resolve
 from perceptio.ops.weights import load_tensors
 
@@ -344,15 +346,17 @@ class HFLanguageConfig(LanguageBackboneConfig):
         from transformers import AutoConfig
 
         folder = resolve(str(source), SETTINGS_FILES)
-        try:
+        Configuration.read(
+            folder / "config.json", CheckpointError, "copy or download the model's files again"
+        )
+        with parsing(
+            CheckpointError, f"{source} holds no configuration that transformers reads ({{reason}})."
+        ):
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        except Exception as error:
-            raise CheckpointError(
-                f"{source} holds no configuration that transformers reads ({error})."
-            ) from error
+            model = canonical(config)
         tokenizer = read_tokenizer(folder)
         found: dict[str, Any] = {
-            "model": canonical(config),
+            "model": model,
             "text_vocab_size": vocabulary_size(tokenizer),
             "text_tokenizer_files": str(folder),
             "weights": str(source),
@@ -377,22 +381,27 @@ class HFLanguageConfig(LanguageBackboneConfig):
         from transformers import AutoConfig, AutoModelForCausalLM
         from transformers.initialization import no_init_weights
 
-        config = AutoConfig.for_model(**self._settings)
-        refuse(config.to_dict(), self.max_length)
-        # Values that load_weights is going to replace need not be drawn.
-        with no_init_weights() if self.weights is not None else nullcontext():
-            model = AutoModelForCausalLM.from_config(
-                config, dtype=getattr(torch, self.dtype), attn_implementation=hf_attention.register()
+        with parsing(
+            RecipeError, "language:hf: transformers cannot build the configuration in model ({reason})."
+        ):
+            config = AutoConfig.for_model(**self._settings)
+            refuse(config.to_dict(), self.max_length)
+            # Values that load_weights is going to replace need not be drawn.
+            with no_init_weights() if self.weights is not None else nullcontext():
+                model = AutoModelForCausalLM.from_config(
+                    config, dtype=getattr(torch, self.dtype), attn_implementation=hf_attention.register()
+                )
+            model.tie_weights()
+            if self.gradient_checkpointing:
+                # Its name since transformers 5.24, and the one before.
+                enable = getattr(
+                    model, "activation_checkpointing_enable", model.gradient_checkpointing_enable
+                )
+                enable({"use_reentrant": False})
+            scaling = LogitScaling(
+                factor=getattr(config, "logit_scale", 1.0) / getattr(config, "logits_scaling", 1.0),
+                cap=getattr(config, "final_logit_softcapping", None),
             )
-        model.tie_weights()
-        if self.gradient_checkpointing:
-            # Its name since transformers 5.24, and the one before.
-            enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
-            enable({"use_reentrant": False})
-        scaling = LogitScaling(
-            factor=getattr(config, "logit_scale", 1.0) / getattr(config, "logits_scaling", 1.0),
-            cap=getattr(config, "final_logit_softcapping", None),
-        )
         max_length = longest_served(self._settings) if self.max_length is None else self.max_length
         backbone = HFLanguage(self.spec, model, scaling, max_length, self._read_text_tokenizer)
         if self.lora is not None:
@@ -428,4 +437,6 @@ class HFLanguageConfig(LanguageBackboneConfig):
             raise CheckpointError(
                 "language:hf has no text tokenizer: set text_tokenizer_files to the folder that holds its files."
             )
-        return HFTextTokenizer(resolve(self.text_tokenizer_files, SETTINGS_FILES), self.template)
+        return HFTextTokenizer(
+            resolve(self.text_tokenizer_files, SETTINGS_FILES), self.template, self.text_vocab_size
+        )

@@ -5,6 +5,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from perceptio.errors import RecipeError
+from perceptio.ops.configuration import Configuration
+from perceptio.ops.foreign import parsing
+from perceptio.ops.json_files import InvalidJSONError, parse_json
 
 MODEL_TYPES = (
     "cohere",
@@ -25,7 +28,20 @@ MODEL_TYPES = (
 CHANGING_ROPE = ("dynamic", "longrope")
 """Rotary positions that change for all slots when one sequence of a pass grows beyond a length."""
 
-NEEDED = ("model_type", "vocab_size", "hidden_size", "max_position_embeddings")
+SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "max_position_embeddings",
+    "sliding_window",
+    "original_max_position_embeddings",
+)
+"""Settings that are whole numbers above 0 in every type."""
+NEEDED = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")
 VOLATILE = ("transformers_version", "_name_or_path", "architectures", "dtype", "torch_dtype")
 
 
@@ -42,15 +58,32 @@ def parse(model: str) -> dict[str, Any]:
         RecipeError: It is none.
     """
     try:
-        settings = json.loads(model)
-        absent = [name for name in NEEDED if name not in settings]
-    except (ValueError, TypeError) as error:
+        settings = parse_json(model)
+    except InvalidJSONError:
+        settings = None
+    if not isinstance(settings, dict):
         raise RecipeError(
             f"language:hf: model is {model[:40]!r}, which is not a transformers configuration as JSON; "
             "HFLanguageConfig.from_pretrained writes one."
-        ) from error
+        )
+    absent = [name for name in ("model_type", *NEEDED) if settings.get(name) is None]
     if absent:
         raise RecipeError(f"language:hf: the configuration in model lacks {', '.join(absent)}.")
+    checked = Configuration("language:hf: the configuration in model", settings, RecipeError)
+    checked.text("model_type")
+    for name in SIZES:
+        checked.whole(name, None)
+    for name in ("rope_parameters", "rope_scaling"):
+        checked.section(name, {})
+    heads, kv_heads = checked.whole("num_attention_heads"), checked.whole("num_key_value_heads", None)
+    if settings.get("head_dim") is None and settings["hidden_size"] % heads:
+        raise RecipeError(
+            f"language:hf: hidden_size {settings['hidden_size']} is no multiple of {heads} heads."
+        )
+    if kv_heads is not None and heads % kv_heads:
+        raise RecipeError(
+            f"language:hf: {heads} heads of attention are no multiple of {kv_heads} key-value heads."
+        )
     return settings
 
 
@@ -81,7 +114,11 @@ def refuse(settings: Mapping[str, Any], max_length: int | None) -> None:
     for name in ("attn_logit_softcapping", "use_bidirectional_attention", "attention_dropout"):
         if settings.get(name):
             raise RecipeError(f"{kind}: {name} is {settings[name]!r}, which attention does not do here.")
-    for name, limit in _limits(settings):
+    with parsing(
+        RecipeError, f"{kind}: its settings of positions and windows cannot be understood ({{reason}})."
+    ):
+        limits = list(_limits(settings))
+    for name, limit in limits:
         if longest > limit:
             raise RecipeError(
                 f"{kind}: {name} begins to act beyond {limit} slots, which is not done here, and sequences may take "
@@ -93,11 +130,11 @@ def _limits(settings: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
     """Settings that matter only to sequences longer than a number of slots."""
     window, layers = settings.get("sliding_window"), settings.get("layer_types") or ("sliding_attention",)
     if window is not None and "sliding_attention" in layers and settings.get("use_sliding_window", True):
-        yield f"sliding_window ({window})", window
+        yield f"sliding_window ({window})", int(window)
     rope = settings.get("rope_parameters") or {}
     for one in (rope, *(value for value in rope.values() if isinstance(value, dict))):
         if one.get("rope_type") in CHANGING_ROPE:
             original = one.get("original_max_position_embeddings") or settings.get(
                 "original_max_position_embeddings", longest_served(settings)
             )
-            yield f"rope_type ({one['rope_type']})", original
+            yield f"rope_type ({one['rope_type']})", int(original)

@@ -1,6 +1,8 @@
 """The text tokenizer of a transformers checkpoint, and the strings of its chat template."""
 
+import json
 import logging
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from tokenizers import AddedToken, Tokenizer
 
 from perceptio.errors import CheckpointError, RecipeError
 from perceptio.interfaces import ChatTemplate
+from perceptio.ops.foreign import parsing
 
 logger = logging.getLogger(__name__)
 
@@ -25,29 +28,35 @@ NUM_BYTES = 259
 
 
 class HFTextTokenizer:
-    """A text tokenizer read by transformers; what a user types never becomes a special token.
+    """A text tokenizer read by transformers; what a user types never becomes a control token.
 
     Args:
         folder: Its files, such as `tokenizer.json` and `tokenizer_config.json`.
         template: The strings around a conversation.
+        vocab_size: How many ids it may use; those from there on belong to others.
 
     Raises:
-        CheckpointError: The files cannot be read, or the template's `end` does not begin with a special token.
+        CheckpointError: The files cannot be read, an id is beyond `vocab_size`, a control token can be typed, or the
+            template's `end` does not begin with a special token.
     """
 
-    def __init__(self, folder: Path, template: ChatTemplate) -> None:
+    def __init__(self, folder: Path, template: ChatTemplate, vocab_size: int) -> None:
         self._tokenizer = read_tokenizer(folder)
-        self._templates: Tokenizer = self._tokenizer.backend_tokenizer
-        self._texts = Tokenizer.from_str(self._templates.to_str())
-        self._texts.encode_special_tokens = True
-        self.template = template
-        end = self.encode_template(template.end)
-        if not end or self.decode(end[:1]):
-            raise CheckpointError(
-                f"The template's end {template.end!r} does not begin with a special token of the text tokenizer in "
-                f"{folder}; set template to the strings of this checkpoint."
-            )
-        self.end_id = end[0]
+        with parsing(CheckpointError, f"The text tokenizer in {folder} cannot be used ({{reason}})."):
+            self._templates: Tokenizer = self._tokenizer.backend_tokenizer
+            self._templates.no_truncation()
+            self._templates.no_padding()
+            _check_ids(self._templates, folder, vocab_size)
+            self._texts = _without_controls(self._templates)
+            _check_unreachable(self._templates, self._texts, folder)
+            self.template = template
+            end = self.encode_template(template.end)
+            if not end or self.decode(end[:1]):
+                raise CheckpointError(
+                    f"The template's end {template.end!r} does not begin with a special token of the text tokenizer "
+                    f"in {folder}; set template to the strings of this checkpoint."
+                )
+            self.end_id = end[0]
 
     def encode(self, text: str) -> list[int]:
         """See `TextTokenizer.encode`."""
@@ -93,13 +102,67 @@ def read_tokenizer(folder: Path) -> Any:
 
     if not folder.is_dir():
         raise CheckpointError(f"There is no folder {folder} with the files of a text tokenizer.")
-    try:
+    with parsing(CheckpointError, f"The text tokenizer in {folder} cannot be read ({{reason}})."):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except Exception as error:
-        raise CheckpointError(f"The text tokenizer in {folder} cannot be read ({error}).") from error
     if not getattr(tokenizer, "is_fast", False):
         raise CheckpointError(f"The text tokenizer in {folder} has no tokenizer.json; convert it to one.")
     return tokenizer
+
+
+def _controls(tokenizer: Tokenizer) -> dict[int, str]:
+    """Added tokens by id: special or not, they steer a model. Runs of spaces and line ends steer nothing."""
+    added = tokenizer.get_added_tokens_decoder()
+    pieces = tokenizer.get_vocab(False)
+    return {
+        number: token.content
+        for number, token in added.items()
+        if not (token.content.isspace() and pieces.get(token.content) == number)
+    }
+
+
+def _check_ids(tokenizer: Tokenizer, folder: Path, vocab_size: int) -> None:
+    beyond = [name for name, number in tokenizer.get_vocab(True).items() if number >= vocab_size]
+    if beyond:
+        raise CheckpointError(
+            f"The text tokenizer in {folder} gives {sorted(beyond)[0][:40]!r} and {len(beyond) - 1} others ids from "
+            f"{vocab_size} on, and the model has {vocab_size} for text: the ids after them belong to perception. "
+            "Copy the text tokenizer's files again, or set text_vocab_size where the model is described."
+        )
+
+
+def _without_controls(tokenizer: Tokenizer) -> Tokenizer:
+    """The same tokenizer, for which the added tokens are ordinary text: it lacks them, and no piece spells them."""
+    document = json.loads(tokenizer.to_str())
+    steering = _controls(tokenizer)
+    controls = {content for content in steering.values() if len(content) > 1}
+    document["added_tokens"] = [one for one in document["added_tokens"] if one["id"] not in steering]
+    document["post_processor"] = None
+    model = document["model"]
+    controls.discard(model.get("unk_token"))
+    if isinstance(model["vocab"], list):
+        # A piece's id is its place, so it stays, as something that nobody types.
+        model["vocab"] = [
+            [f"\uffff{secrets.token_hex(8)}" if piece in controls else piece, score]
+            for piece, score in model["vocab"]
+        ]
+    else:
+        model["vocab"] = {piece: number for piece, number in model["vocab"].items() if piece not in controls}
+    if "merges" in model:
+        model["merges"] = [pair for pair in model["merges"] if not controls & {*pair, "".join(pair)}]
+    return Tokenizer.from_str(json.dumps(document))
+
+
+def _check_unreachable(templates: Tokenizer, texts: Tokenizer, folder: Path) -> None:
+    """Hold a tokenizer for texts to its promise: what a user types never becomes a control token."""
+    controls = _controls(templates)
+    for content in controls.values():
+        if len(content) > 1 and not controls.keys().isdisjoint(
+            texts.encode(content, add_special_tokens=False).ids
+        ):
+            raise CheckpointError(
+                f"The text tokenizer in {folder} writes the typed text {content[:40]!r} with a control token, so "
+                "that a user could steer the model: take a tokenizer whose pieces do not spell its special tokens."
+            )
 
 
 def vocabulary_size(tokenizer: Any) -> int:

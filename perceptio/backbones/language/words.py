@@ -11,8 +11,9 @@ from perceptio.interfaces import ChatTemplate
 SPECIAL = ("<|user|>", "<|assistant|>", "<|end|>")
 BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))
 CHARACTERS = tuple(string.printable)
-# A unigram model takes the split of highest total score: one word beats two, and both beat single characters.
-WORD_SCORE, CHARACTER_SCORE, BYTE_SCORE = -1.0, -10.0, -20.0
+# A unigram model takes the split of highest total score: one word beats two, and both beat single characters. Six
+# characters beat a byte, or the typed text "<0x41>" would come back as "A".
+WORD_SCORE, CHARACTER_SCORE, BYTE_SCORE = -1.0, -10.0, -100.0
 
 
 def pieces_of(words: Sequence[str]) -> list[tuple[str, float]]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from perceptio.errors import CheckpointError, RecipeError
 from perceptio.interfaces import Kind
+from perceptio.ops.configuration import Configuration
 from perceptio.ops.foreign import parsing
 from perceptio.ops.hub import resolve
 from perceptio.ops.json_files import parse_json, read_json
@@ -156,7 +157,11 @@ class HFSAMConfig(SharedSAMConfig, ABC):
     @property
     def prompt_dim(self) -> int:
         """See `SharedSAMConfig.prompt_dim`."""
-        return parse_json(self.model)["prompt_encoder_config"].get("hidden_size", 256)
+        return self._configuration.section("prompt_encoder_config").whole("hidden_size", 256)
+
+    @property
+    def _configuration(self) -> Configuration:
+        return Configuration(f"{self.name}: the configuration in model", parse_json(self.model), RecipeError)
 
     def load_weights(self, module: nn.Module) -> bool:
         """See `ComponentConfig.load_weights`.
@@ -254,8 +259,8 @@ class HFSAM3SegmentationConfig(HFSAMConfig):
     @property
     def images(self) -> ImageFormat:
         """See `SharedSAMConfig.images`."""
-        backbone = parse_json(self.model)["vision_config"].get("backbone_config") or {}
-        patch = backbone.get("patch_size", 14)
+        backbone = self._configuration.section("vision_config").section("backbone_config", {})
+        patch = backbone.whole("patch_size", 14)
         return ImageFormat(stride=patch, size_unit=patch, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
     def _model(self, parts: dict[str, Any]) -> nn.Module:

@@ -37,5 +37,5 @@ def test_without_network_the_way_out_is_said(hub):
         raise ConnectionError("no route to host\nand more")
 
     hub(fail)
-    with pytest.raises(CheckpointError, match=r"\(no route to host\).*name that folder instead"):
+    with pytest.raises(CheckpointError, match=r"\(no route to host and more\).*name that folder instead"):
         resolve("owner/name", ())

@@ -175,8 +175,12 @@ def test_files_that_are_not_there_or_broken_are_named(tmp_path):
     index.write_text('{"weight_map": {"weight": "part-7.safetensors"}}')
     with pytest.raises(CheckpointError, match="names files that are not there: part-7.safetensors"):
         load_tensors(linear(), tmp_path)
+    for name in ("../x.safetensors", "/etc/passwd", "a/../../b", "", 7, None, "nul\0"):
+        index.write_text(json.dumps({"weight_map": {"weight": name}}))
+        with pytest.raises(CheckpointError, match="names the file .*, which (must be a path|is not|has a)"):
+            load_tensors(linear(), tmp_path)
     index.write_text("[]")
-    with pytest.raises(CheckpointError, match="is not an index of safetensors files"):
+    with pytest.raises(CheckpointError, match="is no JSON object: copy or download it again"):
         load_tensors(linear(), tmp_path)
     (tmp_path / "broken.safetensors").write_bytes(b"1234567890")
     with pytest.raises(CheckpointError, match="broken.safetensors is not a whole safetensors file"):

@@ -79,7 +79,10 @@ def test_what_does_not_act_passes(settings, max_length):
     [
         ("gpt", "model is 'gpt', which is not a transformers configuration as JSON"),
         ("3", "model is '3', which is not a transformers configuration"),
-        ('{"model_type": "llama", "hidden_size": 8}', "in model lacks vocab_size, max_position_embeddings"),
+        (
+            '{"model_type": "llama", "hidden_size": 8}',
+            "in model lacks vocab_size, num_hidden_layers",
+        ),
     ],
 )
 def test_what_is_no_configuration_is_refused(model, message):

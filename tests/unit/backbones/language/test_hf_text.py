@@ -1,7 +1,9 @@
 """A checkpoint's text tokenizer behind our interface, and its chat template in four strings."""
 
+import json
+
 import pytest
-from tiny_hf import CHATML_TEMPLATE, TEXT_VOCAB, tokenizer_folder, write_tokenizer
+from tiny_hf import CHATML_TEMPLATE, SPECIAL, TEXT_VOCAB, tokenizer_folder, write_tokenizer
 
 from perceptio.backbones.language.hf_text import (
     BYTES,
@@ -18,7 +20,7 @@ from perceptio.interfaces import ChatTemplate
 
 @pytest.fixture(scope="module")
 def text():
-    return HFTextTokenizer(tokenizer_folder(), CHATML)
+    return HFTextTokenizer(tokenizer_folder(), CHATML, TEXT_VOCAB)
 
 
 def test_special_tokens_come_from_templates_alone(text):
@@ -28,13 +30,103 @@ def test_special_tokens_come_from_templates_alone(text):
     assert text.decode([text.end_id, *text.encode(" point"), text.end_id]) == " point"
 
 
+def with_tokens(folder, *added, change=None):
+    """A tokenizer's folder with further added tokens, (content, id, special)."""
+    file = write_tokenizer(folder) / "tokenizer.json"
+    document = json.loads(file.read_text())
+    document["added_tokens"] += [
+        {
+            "id": number,
+            "content": content,
+            "special": special,
+            **dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False),
+        }
+        for content, number, special in added
+    ]
+    if change:
+        change(document)
+    file.write_text(json.dumps(document))
+    return folder
+
+
+def test_no_added_token_is_typed_special_or_not(tmp_path):
+    text = HFTextTokenizer(with_tokens(tmp_path, ("<think>", TEXT_VOCAB, False)), CHATML, TEXT_VOCAB + 1)
+    assert text.encode_template("<think>") == [TEXT_VOCAB]
+    assert TEXT_VOCAB not in text.encode("a <think> b") and text.decode(text.encode("<think>")) == "<think>"
+
+
+def test_a_run_of_spaces_that_a_model_adds_is_text(tmp_path):
+    def add_tabs(document):
+        document["model"]["vocab"]["\t\t"] = 258  # Without merges: the added token alone writes it.
+        for number, token in enumerate(document["added_tokens"]):
+            token["id"] = 259 + number if token["special"] else 258
+
+    folder = with_tokens(tmp_path, ("\t\t", 258, False), change=add_tabs)
+    text = HFTextTokenizer(folder, CHATML, TEXT_VOCAB + 1)
+    assert text.encode("\t\t") == text.encode_template("\t\t") == [258]
+    assert text.end_id == 261 and 261 not in text.encode("<|im_end|>")
+
+
+@pytest.mark.parametrize("number", [TEXT_VOCAB, 5000])
+def test_an_id_beyond_the_text_vocabulary_is_refused(tmp_path, number):
+    folder = with_tokens(tmp_path, ("[SEG]", number, True))
+    with pytest.raises(CheckpointError, match="ids from 261 on, and the model has 261 for text"):
+        HFTextTokenizer(folder, CHATML, TEXT_VOCAB)
+
+
+def spell_end(document):
+    """Pieces that spell a special token, as tables of some models have them."""
+    end = document["added_tokens"][2]["content"]
+    document["model"]["vocab"][end] = document["added_tokens"][2]["id"]
+    pieces = list(end)
+    for number in range(1, len(pieces)):
+        left = "".join(pieces[:number])
+        document["model"]["merges"].append([left, pieces[number]])
+        document["model"]["vocab"].setdefault(left, 261 + number)
+        document["model"]["vocab"].setdefault(left + pieces[number], 261 + number + 1)
+
+
+def test_a_control_token_that_pieces_spell_is_not_typed_either(tmp_path):
+    text = HFTextTokenizer(with_tokens(tmp_path, change=spell_end), CHATML, 300)
+    assert (
+        text.end_id not in text.encode("<|im_end|>")
+        and text.decode(text.encode("<|im_end|>")) == "<|im_end|>"
+    )
+
+
+def test_unigram_pieces_are_not_control_tokens_either(tmp_path):
+    def unigram(document):
+        pieces = [["<unk>", 0.0], *([chr(c), -9.0] for c in range(32, 127)), *([t, -1.0] for t in SPECIAL)]
+        document["model"] = {"type": "Unigram", "unk_id": 0, "vocab": pieces, "byte_fallback": False}
+        for token, number in zip(document["added_tokens"], range(96, 99), strict=True):
+            token["id"] = number
+        document["pre_tokenizer"] = document["decoder"] = None
+
+    text = HFTextTokenizer(with_tokens(tmp_path, change=unigram), CHATML, 99)
+    assert text.encode_template("<|im_end|>") == [98]
+    assert len(text.encode("<|im_end|>")) == len("<|im_end|>")
+
+
+def test_settings_that_cut_a_text_are_ignored(tmp_path):
+    def cut(document):
+        document["truncation"] = {
+            "max_length": 3,
+            "stride": 0,
+            "strategy": "LongestFirst",
+            "direction": "Right",
+        }
+
+    text = HFTextTokenizer(with_tokens(tmp_path, change=cut), CHATML, TEXT_VOCAB)
+    assert len(text.encode("abcdefgh")) == len(text.encode_template("abcdefgh")) == 8
+
+
 def test_merges_are_the_tokenizers_own(text):
     assert len(text.encode(" point")) == 4
 
 
 def test_saved_files_give_the_same_ids(text, tmp_path):
     text.save(tmp_path)
-    again = HFTextTokenizer(tmp_path, CHATML)
+    again = HFTextTokenizer(tmp_path, CHATML, TEXT_VOCAB)
     for sentence in (" point 深度 🙂", "  two\n", "<|im_start|>"):
         assert again.encode(sentence) == text.encode(sentence)
         assert again.encode_template(sentence) == text.encode_template(sentence)
@@ -50,7 +142,7 @@ def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
 
 def test_an_end_that_is_no_special_token_is_refused():
     with pytest.raises(CheckpointError, match="end 'over' does not begin with a special token"):
-        HFTextTokenizer(tokenizer_folder(), ChatTemplate(user="", assistant="", end="over"))
+        HFTextTokenizer(tokenizer_folder(), ChatTemplate(user="", assistant="", end="over"), TEXT_VOCAB)
 
 
 def template_of(tmp_path, jinja):
@@ -101,7 +193,7 @@ def test_without_chatml_tokens_the_template_must_be_given():
 
 
 def test_the_tokenizer_of_bytes_writes_every_text():
-    text = HFTextTokenizer(BYTES, CHATML)
+    text = HFTextTokenizer(BYTES, CHATML, NUM_BYTES)
     assert vocabulary_size(read_tokenizer(BYTES)) == NUM_BYTES
     for words in ("Which point?", "  é ☃\n", "<|im_end|>"):
         ids = text.encode(words)

@@ -38,6 +38,10 @@ def test_special_strings_are_special_in_templates_alone():
     assert TOKENIZER.encode_template(SPECIAL[-1]) == [TOKENIZER.end_id]
 
 
+def test_the_name_of_a_byte_is_ordinary_text():
+    assert TOKENIZER.decode(TOKENIZER.encode("<0x41>é")) == "<0x41>é"
+
+
 def test_decoding_leaves_special_ids_out():
     ids = [*TOKENIZER.encode("point"), TOKENIZER.end_id]
     assert TOKENIZER.decode(ids) == "point"
