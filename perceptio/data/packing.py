@@ -41,8 +41,12 @@ class Packer:
         with_image = [i for i, sample in enumerate(samples) if sample.image_3HW is not None]
 
         def rows(name: str, *shape: int) -> Tensor:
-            held = [np.array(getattr(w, name), dtype=np.int64).reshape(-1, *shape) for w in writers]
-            shifted = [rows + start for rows, start in zip(held, starts, strict=True)]
+            held = [getattr(writer, name) for writer in writers]
+            # Without a depth block a row has no columns, and numpy cannot tell how many such rows there are.
+            shifted = [
+                np.array(rows, dtype=np.int64).reshape(len(rows), *shape) + start
+                for rows, start in zip(held, starts, strict=True)
+            ]
             return torch.from_numpy(np.concatenate([np.zeros((0, *shape), dtype=np.int64), *shifted]))
 
         def integers(values: Sequence, *shape: int) -> Tensor:
