@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from perceptio.cli.files import open_folder, writing
+from perceptio.cli.console import console, say
+from perceptio.cli.files import open_folder, path, writing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,8 +19,10 @@ COLORS = ((230, 57, 70), (69, 123, 214), (42, 157, 143), (244, 162, 37), (155, 9
 
 
 def run(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder or a checkpoint.")],
-    image: Annotated[Path, typer.Argument(help="A picture: PNG, JPEG, …")],
+    folder: Annotated[
+        Path, typer.Argument(parser=path, metavar="DIR", help="A run's folder or a checkpoint.")
+    ],
+    image: Annotated[Path, typer.Argument(parser=path, help="A picture: PNG, JPEG, …")],
     question: Annotated[str, typer.Argument(help="Any text.")],
     point: Annotated[
         list[str] | None,
@@ -38,20 +41,20 @@ def run(
     out: Annotated[
         Path | None,
         typer.Option(
+            parser=path,
             help="Write answer.json, masks.png (the picture with masks and points) and depth.png (near is bright), "
-            "all of the picture's size, into this folder."
+            "all of the picture's size, into this folder.",
         ),
     ] = None,
 ) -> None:
     """Ask a trained model a question about an image."""
     import time
 
-    from rich.console import Console
-
     from perceptio.errors import InputError
     from perceptio.model.checkpoint import load
     from perceptio.model.marks import draw_marks
     from perceptio.model.perception_model import PerceptionModel
+    from perceptio.ops.files import path_text
     from perceptio.ops.image_files import read_image
 
     points = [_point(text) for text in point or ()]
@@ -65,15 +68,17 @@ def run(
     if out is not None:
         open_folder(out)
     answer = model.ask(pixels_3HW, question, points=points, settings=settings)
-    console = Console(highlight=False)
-    console.print(answer.text or "(no words)", markup=False)
+    written: list[str] = []
     if out is not None:
-        asked = {"image": str(image), "question": question, "points": points}
+        asked = {"image": path_text(image), "question": question, "points": points}
         seconds = {"load": round(loaded - started, 4), "answer": round(answer.seconds, 4)}
         with writing(out):
             shown_3HW = draw_marks(pixels_3HW, points)
             written = _write(out, answer, shown_3HW.permute(1, 2, 0).numpy(), asked | {"seconds": seconds})
-        console.print(f"Written to {out}: {', '.join(written)}", style="dim", soft_wrap=True)
+    shown = console()
+    say(shown, answer.text or "(no words)")
+    if written:
+        say(shown, f"Written to {out}: {', '.join(written)}", style="dim")
 
 
 def _point(text: str) -> tuple[float, float]:
@@ -104,9 +109,10 @@ def _settings(perceive: str) -> "GenerationSettings":
 
 def _write(out: Path, answer: "Answer", pixels_HW3: "np.ndarray", asked: dict[str, Any]) -> list[str]:
     """The names of the files written; of an earlier answer nothing is left."""
-    import json
-
     from PIL import Image
+
+    from perceptio.ops.files import new_file
+    from perceptio.ops.json_files import write_json
 
     document = asked | {
         "answer": answer.text,
@@ -115,13 +121,15 @@ def _write(out: Path, answer: "Answer", pixels_HW3: "np.ndarray", asked: dict[st
         "readout": list(answer.readout),
         "masks": [int(mask.sum()) for mask in answer.masks],
     }
-    (out / "answer.json").write_text(json.dumps(document, indent=1, ensure_ascii=False), encoding="utf-8")
-    Image.fromarray(_overlaid(pixels_HW3, answer.masks)).save(out / "masks.png")
+    write_json(out / "answer.json", document)
+    with new_file(out / "masks.png") as new:
+        Image.fromarray(_overlaid(pixels_HW3, answer.masks)).save(new)
     (out / "depth.png").unlink(missing_ok=True)
     if answer.depth is None:
         return ["answer.json", "masks.png"]
     size = (pixels_HW3.shape[1], pixels_HW3.shape[0])
-    Image.fromarray(_colored(answer.depth)).resize(size, Image.Resampling.BILINEAR).save(out / "depth.png")
+    with new_file(out / "depth.png") as new:
+        Image.fromarray(_colored(answer.depth)).resize(size, Image.Resampling.BILINEAR).save(new)
     return ["answer.json", "masks.png", "depth.png"]
 
 

@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from perceptio.cli.console import console, say
+from perceptio.cli.files import path
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -13,7 +16,9 @@ WIDTH_OF_LOGS = 100
 
 
 def run(
-    out: Annotated[Path, typer.Option(help="Folder that everything is written to.")] = Path("runs/demo"),
+    out: Annotated[Path, typer.Option(parser=path, help="Folder that everything is written to.")] = Path(
+        "runs/demo"
+    ),
     seed: Annotated[int, typer.Option(help="Of scenes, initial weights and the order of training.")] = 0,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start over: forget what a demo left in the folder.")
@@ -44,8 +49,6 @@ def run(
     """
     from datetime import datetime
 
-    from rich.console import Console
-
     from perceptio.demo.display import Bars, Display, Lines
     from perceptio.demo.pipeline import run_demo
     from perceptio.demo.settings import DemoSettings
@@ -53,17 +56,17 @@ def run(
     given = {"scenes": scenes, "steps": steps, "cores": cores}
     chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     settings = DemoSettings(out=out, seed=seed, fourth_arm=fourth_arm, **chosen)
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=WIDTH_OF_LOGS)
+    shown = console()
+    if not shown.is_terminal:
+        shown = console(width=WIDTH_OF_LOGS)
 
-    def say(line: str) -> None:
-        console.print(f"{datetime.now():%H:%M:%S}  {line}", markup=False, soft_wrap=True)
+    def say_when(line: str) -> None:
+        say(shown, f"{datetime.now():%H:%M:%S}  {line}")
 
-    display: Display = Bars(console) if console.is_terminal else Lines(say)
+    display: Display = Bars(shown) if shown.is_terminal else Lines(say_when)
     result = run_demo(settings, display, fresh=fresh)
-    console.print(_table(result.metrics))
-    console.print(f"Report: {result.report}", soft_wrap=True)
+    shown.print(_table(result.metrics))
+    say(shown, f"Report: {result.report}")
 
 
 def _table(metrics: dict[str, Any]) -> "Table":

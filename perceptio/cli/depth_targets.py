@@ -1,10 +1,13 @@
 """`perceptio depth-targets`: a teacher's depth for a folder of pictures."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from perceptio.cli.console import console, progress, say
+from perceptio.cli.files import path
 
 if TYPE_CHECKING:
     from perceptio.data.targets import TargetsReport
@@ -14,7 +17,9 @@ SHOWN = 20
 
 
 def run(
-    images: Annotated[Path, typer.Argument(help="A folder of pictures, or a data folder without depth.")],
+    images: Annotated[
+        Path, typer.Argument(parser=path, help="A folder of pictures, or a data folder without depth.")
+    ],
     teacher: Annotated[
         str,
         typer.Option(
@@ -24,12 +29,16 @@ def run(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="The data folder to write, or to go on with.", show_default="the data folder given as IMAGES"
+            parser=path,
+            help="The data folder to write, or to go on with.",
+            show_default="the data folder given as IMAGES",
         ),
     ] = None,
     tokenizer: Annotated[
         Path | None,
-        typer.Option(metavar="RUN", help="Write codes, too: a depth tokenizer's folder, or a run's."),
+        typer.Option(
+            parser=path, metavar="RUN", help="Write codes, too: a depth tokenizer's folder, or a run's."
+        ),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures through the teacher at once.")] = 8,
     image_size: Annotated[
@@ -45,8 +54,6 @@ def run(
     mixed in one folder. Exit status 1 if a picture is broken.
     """
     import torch
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from perceptio.cli.tokenize import tokenizer_of
     from perceptio.data.records import INFO_FILE
@@ -63,10 +70,9 @@ def run(
         raise DataError(
             f"{tokenizer} speaks of metres, and a teacher gives relative depth: take another tokenizer."
         )
-    console = Console(highlight=False)
+    shown = console()
     loaded = load_teacher(teacher, image_size=image_size, device=device)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar:
+    with progress(shown) as bar:
         task = bar.add_task("depth maps", total=None)
         try:
             report = write_depth_targets(
@@ -78,27 +84,24 @@ def run(
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
         except KeyboardInterrupt:
-            console.print("Stopped. The same command goes on from here.")
+            say(shown, "Stopped. The same command goes on from here.")
             raise
         if held is not None:
             coding = bar.add_task("codes", total=None)
             write_codes(
                 report.folder, held, lambda done, total: bar.update(coding, completed=done, total=total)
             )
-    _say(console.print, report)
+    for line in _lines(report):
+        say(shown, line)
     if report.broken and not skip_broken:
         raise typer.Exit(1)
 
 
-def _say(say: Callable[..., None], report: "TargetsReport") -> None:
+def _lines(report: "TargetsReport") -> Iterator[str]:
     for message in report.broken.values():
-        say(f"Broken: {message}", markup=False, soft_wrap=True)
+        yield f"Broken: {message}"
     if report.passed_over:
         shown = ", ".join(report.passed_over[:SHOWN]) + (", …" if len(report.passed_over) > SHOWN else "")
-        say(
-            f"{len(report.passed_over)} file(s) are no pictures by their names: {shown}.",
-            markup=False,
-            soft_wrap=True,
-        )
+        yield f"{len(report.passed_over)} file(s) are no pictures by their names: {shown}."
     counts = f"{report.made} depth maps made, {report.kept} kept, {len(report.broken)} picture(s) broken"
-    say(f"{counts}: {report.folder}", markup=False, soft_wrap=True)
+    yield f"{counts}: {report.folder}"

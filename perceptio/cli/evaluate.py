@@ -1,31 +1,35 @@
 """`perceptio eval`: every figure that a model and a folder of data allow."""
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from perceptio.cli.files import open_folder, writing
+from perceptio.cli.console import console, progress, say
+from perceptio.cli.files import open_folder, path
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 
 def run(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder or a checkpoint.")],
+    folder: Annotated[
+        Path, typer.Argument(parser=path, metavar="DIR", help="A run's folder or a checkpoint.")
+    ],
     data: Annotated[
-        list[Path] | None, typer.Option(help="Folder with questions; by default those the recipe trained on.")
+        list[Path] | None,
+        typer.Option(parser=path, help="Folder with questions; by default those the recipe trained on."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Where metrics.json goes; by default the run's folder.")
+        Path | None, typer.Option(parser=path, help="Where metrics.json goes; by default the run's folder.")
     ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Use only the first so many samples of each folder.")
     ] = None,
 ) -> None:
     """Evaluate a trained model: relative depth, referring masks, the depth block, and what answers owe to it."""
-    import json
-
-    from rich.console import Console
-    from rich.progress import Progress
     from rich.table import Table
 
     from perceptio.data.folder import FolderDataset
@@ -33,31 +37,35 @@ def run(
     from perceptio.evaluation.suite import Evaluation
     from perceptio.model.checkpoint import load
     from perceptio.model.perception_model import PerceptionModel
+    from perceptio.ops.files import path_text
+    from perceptio.ops.json_files import without_nan, write_json
 
     model = load(folder)
     if not isinstance(model, PerceptionModel):
         raise InputError(f"{folder} holds no model but a part, {type(model).__name__}; eval needs a model.")
-    paths = data or [Path(one.path) for one in model.recipe.data.folders]
-    if not paths:
+    folders = data or [Path(one.path) for one in model.recipe.data.folders]
+    if not folders:
         raise DataError("The recipe names no data; name a folder with --data.")
     open_folder(out or folder)
-    console, results = Console(), {}
-    for path in paths:
-        with Progress(console=console, transient=True) as bar:
-            task = bar.add_task(f"asking about {path}", total=None)
-
-            def show(done: int, total: int, bar: Progress = bar, task: Any = task) -> None:
-                bar.update(task, completed=done, total=total)
-
-            results[str(path)] = Evaluation(model, FolderDataset(path), limit=limit, progress=show).run()
-        table = Table("figure", "value", box=None, title=str(path))
-        for name, value in _flat(results[str(path)]):
-            table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
-        console.print(table)
+    shown, results = console(), {}
     target = (out or folder) / "metrics.json"
-    with writing(out or folder):
-        target.write_text(json.dumps(results, indent=1), encoding="utf-8")
-    console.print(f"Written to {target}.")
+    for one in folders:
+        with progress(shown, transient=True) as bar:
+            task = bar.add_task(f"asking about {one}", total=None)
+            evaluation = Evaluation(
+                model, FolderDataset(one), limit=limit, progress=partial(_advance, bar, task)
+            )
+            results[path_text(one)] = evaluation.run()
+        write_json(target, without_nan(results))
+        table = Table("figure", "value", box=None, title=str(one))
+        for name, value in _flat(results[path_text(one)]):
+            table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
+        shown.print(table)
+    say(shown, f"Written to {target}.")
+
+
+def _advance(bar: "Progress", task: "TaskID", done: int, total: int) -> None:
+    bar.update(task, completed=done, total=total)
 
 
 def _flat(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

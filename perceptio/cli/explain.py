@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from perceptio.cli.console import console, say
 from perceptio.cli.startup import collector_paused
 
 if TYPE_CHECKING:
@@ -53,16 +54,14 @@ def run(
     set_: SetOption = None,
 ) -> None:
     """Show what a recipe builds: parts, token ids, parameters, memory, losses, fingerprint. No weights are read."""
-    from rich.console import Console
-
     from perceptio.model.assemble import build_model
     from perceptio.serialize import fingerprint
     from perceptio.settings import load_recipe, with_settings
 
     explained = with_settings(load_recipe(recipe), settings_of(set_))
     model = build_model(explained, device="meta")
-    console = Console()
-    console.print(f"[bold]{explained.name}[/bold]\n")
+    shown = console()
+    say(shown, f"{explained.name}\n", style="bold")
     tables = (
         _parts(explained, model),
         _memory(explained, model),
@@ -71,10 +70,10 @@ def run(
         _choices(explained, model),
     )
     for table in tables:
-        console.print(table)
-        console.print()
+        shown.print(table)
+        shown.print()
     # Last, because weights on this machine count by their contents, which takes a while where they are large.
-    console.print(f"fingerprint {fingerprint(explained)}")
+    say(shown, f"fingerprint {fingerprint(explained)}")
 
 
 def _parts(recipe: "Recipe", model: "PerceptionModel") -> "Table":
@@ -131,7 +130,7 @@ def _tokens(model: "PerceptionModel") -> "Table":
     table.add_row(f"0–{plan.base_vocab - 1}", f"{plan.base_vocab}", "the text tokenizer's own")
     for name, span in plan.spans():
         last = f"–{span.start + span.size - 1}" if span.size > 1 else ""
-        table.add_row(f"{span.start}{last}", f"{span.size}", name.replace("[", r"\["))
+        table.add_row(f"{span.start}{last}", f"{span.size}", name)
     return table
 
 

@@ -1,45 +1,46 @@
-"""What a verb writes, and one sentence where the disk refuses it."""
+"""Paths that a verb is given."""
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from perceptio.errors import DataError
+from perceptio.errors import CheckpointError, DataError
+from perceptio.ops.files import LOCK, check_replaceable, check_writable, disk_errors
 
 
-@contextmanager
-def writing(out: Path) -> Iterator[None]:
-    """Say in one sentence that something under `out` could not be written.
-
-    Raises:
-        DataError: The disk is full, or the place cannot be written. An error that names a file elsewhere is raised
-            as it is.
-    """
+def path(text: str | Path) -> Path:
+    """A path as a user writes it, for the `parser` of every option that is one: a shell leaves `--out=~/x` alone."""
     try:
-        yield
-    except OSError as error:
-        if error.filename is not None and not _on_the_way(
-            Path(os.path.abspath(error.filename)), out.absolute()
-        ):
-            raise
-        raise DataError(
-            f"{out} could not be written ({error}): make room, or choose another --out."
-        ) from error
+        return Path(text).expanduser()
+    except RuntimeError:  # Nobody of that name: a shell leaves it alone, too.
+        return Path(text)
 
 
-def _on_the_way(file: Path, out: Path) -> bool:
-    """Whether a file lies in a folder, or is one of the folders that lead there."""
-    return file.is_relative_to(out) or out.is_relative_to(file)
+def writing(out: Path) -> AbstractContextManager[None]:
+    """Say in one sentence that something under `out` could not be written, as a `DataError`."""
+    return disk_errors(out, DataError)
 
 
-def open_folder(out: Path) -> None:
-    """Make a folder before the work whose results it is for, which would be lost without it.
+def open_folder(out: Path, *, replacing: bool = False) -> None:
+    """Ask for a folder before the work whose results it is for, which would be lost without it.
+
+    Args:
+        out: The folder.
+        replacing: Whether the whole folder is to be replaced, rather than files put into it.
 
     Raises:
-        DataError: It cannot be made.
+        DataError: It cannot be written.
     """
     with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-        if not os.access(out, os.W_OK):
-            raise PermissionError(13, "Permission denied", str(out))
+        (check_replaceable if replacing else check_writable)(out)
+
+
+def check_free(out: Path) -> None:
+    """Ask for a folder that a checkpoint is to be written to, and refuse one that holds something.
+
+    Raises:
+        CheckpointError: It is not empty.
+        DataError: It cannot be written.
+    """
+    if out.is_dir() and any(entry.name != LOCK for entry in out.iterdir()):
+        raise CheckpointError(f"{out} is there already and is not empty: choose another --out, or remove it.")
+    open_folder(out, replacing=True)

@@ -1,50 +1,54 @@
 """`perceptio import`: weights of other projects into checkpoints of this library."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
 
+from perceptio.cli.console import console, say
 from perceptio.cli.explain import SetOption, settings_of
+from perceptio.cli.files import check_free, path
 
 
 def aurora_vqvae(
-    file: Annotated[Path, typer.Argument(help="AURORA's depth VQ-VAE: a .pt file with its state dict.")],
-    out: Annotated[Path, typer.Option(help="The depth tokenizer's folder to write.")],
+    file: Annotated[
+        Path, typer.Argument(parser=path, help="AURORA's depth VQ-VAE: a .pt file with its state dict.")
+    ],
+    out: Annotated[Path, typer.Option(parser=path, help="The depth tokenizer's folder to write.")],
 ) -> None:
     """Turn AURORA's depth VQ-VAE into a depth tokenizer: near is one, codes and maps equal to theirs."""
-    from rich.console import Console
-
     from perceptio.importing.aurora import import_aurora_vqvae
 
-    _check_free(out)
+    check_free(out)
     spec = import_aurora_vqvae(file, out).spec
     (rows, columns), (height, width) = spec.grid, spec.image_size
-    Console(highlight=False).print(
+    say(
+        console(),
         f"{spec.codebook_size} codes, {rows}x{columns} of them for {height}x{width} pixels. Written to {out}. "
-        f"Use it: --set depth.weights={out}",
-        soft_wrap=True,
+        f"Use it: --set {quote(f'depth.weights={out}')}",
     )
 
 
 def sa2va(
-    folder: Annotated[Path, typer.Argument(help="Sa2VA's Hugging Face export, of an InternVL model.")],
+    folder: Annotated[
+        Path, typer.Argument(parser=path, help="Sa2VA's Hugging Face export, of an InternVL model.")
+    ],
     recipe: Annotated[
         str, typer.Option(help="A recipe file, or the name of one that comes with the library.")
     ],
-    out: Annotated[Path, typer.Option(help="The checkpoint's folder to write.")],
+    out: Annotated[Path, typer.Option(parser=path, help="The checkpoint's folder to write.")],
     set_: SetOption = None,
 ) -> None:
     """Turn a Sa2VA model into a checkpoint of a recipe, as far as their parts are the same."""
     from collections import Counter
 
-    from rich.console import Console
     from rich.table import Table
 
     from perceptio.importing.sa2va import REPORT_FILE, import_sa2va
     from perceptio.settings import load_recipe, with_settings
 
-    _check_free(out)
+    check_free(out)
     report = import_sa2va(folder, with_settings(load_recipe(recipe), settings_of(set_)), out)
     table = Table("tensors", "of", "count", box=None, pad_edge=False)
     for title, names, depth in (
@@ -54,13 +58,6 @@ def sa2va(
     ):
         for part, count in Counter(".".join(name.split(".")[:depth]) for name in names).items():
             table.add_row(title, part, str(count))
-    console = Console(highlight=False)
-    console.print(table)
-    console.print(f"Written to {out}; each tensor is listed in {out / REPORT_FILE}.", soft_wrap=True)
-
-
-def _check_free(out: Path) -> None:
-    from perceptio.errors import CheckpointError
-
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise CheckpointError(f"{out} is there already and is not empty: choose another --out, or remove it.")
+    shown = console()
+    shown.print(table)
+    say(shown, f"Written to {out}; each tensor is listed in {out / REPORT_FILE}.")

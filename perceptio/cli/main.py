@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from perceptio.cli import (
     ask,
@@ -30,6 +28,8 @@ from perceptio.cli import (
 )
 from perceptio.cli import import_ as imports
 from perceptio.cli import train_depth_tokenizer as depth_tokenizer
+from perceptio.cli.console import console, never_fail_to_print, say
+from perceptio.cli.files import path
 from perceptio.errors import PerceptioError
 
 app = typer.Typer(
@@ -46,7 +46,7 @@ app = typer.Typer(
 def settings(
     plugin: Annotated[
         list[Path] | None,
-        typer.Option(help="A Python file with a plugin's hooks; may be given several times."),
+        typer.Option(parser=path, help="A Python file with a plugin's hooks; may be given several times."),
     ] = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Say what is chosen on the way, and why.")
@@ -82,10 +82,13 @@ app.add_typer(foreign, name="import")
 
 def main() -> None:
     """Run a verb and leave with its exit status."""
+    never_fail_to_print()
     try:
         app()
     except PerceptioError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print("[red]Error:[/red]", escape(str(error)))
+        said = console(stderr=True)
+        said.print("Error:", style="red", end=" ")
+        say(said, str(error))
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

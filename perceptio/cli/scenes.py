@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from perceptio.cli.console import console, progress, say
+from perceptio.cli.files import path
+
 
 class Purpose(StrEnum):
     """The splits of `perceptio.data.scenes.Split`, spelled out so that `--help` need not import it."""
@@ -17,7 +20,7 @@ class Purpose(StrEnum):
 
 
 def run(
-    out: Annotated[Path, typer.Option(help="The folder to write; it must not exist.")],
+    out: Annotated[Path, typer.Option(parser=path, help="The folder to write; it must not exist.")],
     count: Annotated[int, typer.Option(min=1, help="How many scenes.")] = 8000,
     split: Annotated[Purpose, typer.Option(help="Seeds of different splits never meet.")] = Purpose.TRAIN,
     seed: Annotated[int, typer.Option(min=0, help="Which scenes of the split: each seed has its own.")] = 0,
@@ -27,15 +30,12 @@ def run(
     ] = None,
 ) -> None:
     """Write generated 3-D scenes with exact depth, object masks, and questions and answers about them."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     from perceptio.data.folder import write_folder
     from perceptio.data.scenes import SceneSet, Split
 
     entries = SceneSet(split=Split(split.value), base=seed, count=count, size=size)
-    console = Console()
-    with Progress(console=console) as bar:
+    shown = console()
+    with progress(shown) as bar:
         task = bar.add_task("scenes", total=count)
         write_folder(
             out,
@@ -43,4 +43,4 @@ def run(
             workers=workers or os.cpu_count() or 1,
             progress=lambda done: bar.update(task, completed=done),
         )
-    console.print(f"{count} scenes in {out}.")
+    say(shown, f"{count} scenes in {out}.")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from perceptio.cli.files import writing
+from perceptio.cli.console import console, say
+from perceptio.cli.files import open_folder, path, writing
 from perceptio.cli.train_depth_tokenizer import figures_table
 
 if TYPE_CHECKING:
@@ -33,13 +34,16 @@ def run(
     folder: Annotated[
         Path,
         typer.Argument(
-            metavar="RUN", help="A depth tokenizer's folder, or a run's, whose tokenizer is used."
+            parser=path,
+            metavar="RUN",
+            help="A depth tokenizer's folder, or a run's, whose tokenizer is used.",
         ),
     ],
     depth_file: Annotated[
         Path,
         typer.Argument(
-            help="A depth map of any size: 16-bit gray PNG, 0 unknown, or float NPY, NaN unknown."
+            parser=path,
+            help="A depth map of any size: 16-bit gray PNG, 0 unknown, or float NPY, NaN unknown.",
         ),
     ],
     unit: Annotated[
@@ -52,31 +56,33 @@ def run(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder that the results are written to.", show_default="NAME-tokens in the working folder"
+            parser=path,
+            help="Folder that the results are written to.",
+            show_default="NAME-tokens in the working folder",
         ),
     ] = None,
 ) -> None:
     """Turn a depth map into codes and back; write codes, reconstruction and comparison, and show what was lost."""
-    from rich.console import Console
-
     from perceptio.errors import DataError
     from perceptio.evaluation.depth_tokenizers import round_trip
+    from perceptio.ops.files import path_text
 
     depth = _read(depth_file, unit)
     tokenizer = tokenizer_of(folder)
+    out = out or Path(f"{depth_file.stem}-tokens")
+    open_folder(out)
     try:
         made = round_trip(tokenizer, depth)
     except DataError as error:
         raise DataError(f"{depth_file}: {error}") from error
-    out = out or Path(f"{depth_file.stem}-tokens")
     with writing(out):
-        _write(out, made, tokenizer, {"tokenizer": str(folder), "depth_file": str(depth_file)})
+        _write(out, made, tokenizer, {"tokenizer": path_text(folder), "depth_file": path_text(depth_file)})
     height, width = depth.values_HW.shape
-    console = Console()
-    console.print(f"{depth_file.name}, {height}x{width}, {made.depth.unit}", soft_wrap=True)
-    console.print(figures_table(made.figures))
+    shown = console()
+    say(shown, f"{depth_file.name}, {height}x{width}, {made.depth.unit}")
+    shown.print(figures_table(made.figures))
     written = ", ".join(sorted(path.name for path in out.iterdir()))
-    console.print(f"Written to {out}: {written}", soft_wrap=True)
+    say(shown, f"Written to {out}: {written}")
 
 
 def _read(file: Path, unit: Unit | None) -> "DepthMap":
@@ -117,12 +123,12 @@ def tokenizer_of(folder: Path) -> "DepthTokenizer":
 
 
 def _write(out: Path, made: "DepthRoundTrip", tokenizer: "DepthTokenizer", source: dict[str, Any]) -> None:
-    import json
-
     import numpy as np
     from PIL import Image
 
     from perceptio.data.loading import DEPTH_LEVELS
+    from perceptio.ops.files import new_file
+    from perceptio.ops.json_files import without_nan, write_json
 
     values_HW = made.depth.values_HW
     metric = made.depth.unit == "metres"
@@ -133,12 +139,13 @@ def _write(out: Path, made: "DepthRoundTrip", tokenizer: "DepthTokenizer", sourc
         "reconstruction": {"unit": made.depth.unit, "scale": scale},
         "figures": made.figures,
     }
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "codes.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
-    np.save(out / "reconstruction.npy", values_HW)
+    write_json(out / "codes.json", without_nan(document))
+    with new_file(out / "reconstruction.npy") as new:
+        np.save(new, values_HW)
     levels_HW = np.rint(values_HW / scale).clip(1, DEPTH_LEVELS)  # 0 would say unknown.
-    Image.fromarray(levels_HW.astype(np.uint16)).save(out / "reconstruction.png")
-    Image.fromarray(_compared(made)).save(out / "comparison.png")
+    for name, pixels in (("reconstruction", levels_HW.astype(np.uint16)), ("comparison", _compared(made))):
+        with new_file(out / f"{name}.png") as new:
+            Image.fromarray(pixels).save(new)
 
 
 def _compared(made: "DepthRoundTrip") -> "np.ndarray":

@@ -5,21 +5,22 @@ from typing import Annotated
 
 import typer
 
+from perceptio.cli.console import command, console, progress, say, settings_again
 from perceptio.cli.explain import RecipeArgument, SetOption, settings_of
-from perceptio.cli.files import open_folder, writing
+from perceptio.cli.files import open_folder, path, writing
 
 
 def run(
     recipe: RecipeArgument,
-    out: Annotated[Path, typer.Option(help="The run's folder: checkpoint/, metrics.jsonl, tensorboard/.")],
+    out: Annotated[
+        Path, typer.Option(parser=path, help="The run's folder: checkpoint/, metrics.jsonl, tensorboard/.")
+    ],
     set_: SetOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the folder's checkpoint.")] = False,
 ) -> None:
     """Train what a recipe describes. Ctrl-C leaves a checkpoint that --resume goes on from, to the bit."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from perceptio.errors import CheckpointError
+    from perceptio.errors import CheckpointError, DataError
+    from perceptio.ops.files import path_text
     from perceptio.settings import load_recipe, with_settings
     from perceptio.training import trainer
 
@@ -28,20 +29,20 @@ def run(
         raise CheckpointError(
             f"{out} holds a checkpoint already; give --resume to go on, or choose another --out."
         )
+    if path_text(out) != str(out):
+        raise DataError(f"{out} is not UTF-8, and TensorBoard writes nowhere else: choose another --out.")
     open_folder(out)
-    console = Console()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.fields[shown]}"), console=console) as bar:
+    open_folder(out / trainer.CHECKPOINT, replacing=True)
+    shown = console()
+    with progress(shown, "shown") as bar:
         task = bar.add_task(chosen.name, total=chosen.train.steps, shown="")
 
-        def show(progress: trainer.Progress) -> None:
-            bar.update(task, completed=progress.step)
-            if progress.metrics:
-                shown = ("loss", "next_token.text_accuracy", "depth_token.code_accuracy", "dice.mask_iou")
+        def show(now: trainer.Progress) -> None:
+            bar.update(task, completed=now.step)
+            if now.metrics:
+                keys = ("loss", "next_token.text_accuracy", "depth_token.code_accuracy", "dice.mask_iou")
                 values = [
-                    f"{key.split('.')[-1]} {progress.metrics[key]:.3f}"
-                    for key in shown
-                    if key in progress.metrics
+                    f"{key.split('.')[-1]} {now.metrics[key]:.3f}" for key in keys if key in now.metrics
                 ]
                 bar.update(task, shown="  ".join(values))
 
@@ -49,9 +50,9 @@ def run(
             with writing(out):
                 trainer.train(chosen, out, resume=resume, progress=show)
         except KeyboardInterrupt:
-            console.print(
-                f"Stopped. To go on: perceptio train {recipe} --out {out} --resume (with the same --set)."
-            )
+            again = command("train", recipe, *settings_again(set_), "--out", out, "--resume")
+            say(shown, f"Stopped. To go on: {again}")
             raise
         bar.update(task, completed=chosen.train.steps)
-    console.print(f"Trained. Try: perceptio eval {out} --data FOLDER, or perceptio ask {out} IMAGE QUESTION.")
+    evaluate, ask = command("eval", out, "--data", "FOLDER"), command("ask", out, "IMAGE", "QUESTION")
+    say(shown, f"Trained. Try: {evaluate}, or {ask}.")

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from perceptio.cli.console import console, progress, say
 from perceptio.cli.explain import RecipeArgument, SetOption, settings_of
-from perceptio.cli.files import open_folder
+from perceptio.cli.files import check_free, path
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,10 +19,14 @@ METRICS = "metrics.json"
 
 def run(
     recipe: RecipeArgument,
-    out: Annotated[Path, typer.Option(help="The tokenizer's folder: component.json, weights, metrics.json.")],
+    out: Annotated[
+        Path, typer.Option(parser=path, help="The tokenizer's folder: component.json, weights, metrics.json.")
+    ],
     data: Annotated[
         list[Path] | None,
-        typer.Option(help="Data folder with depth maps, in place of the recipe's; may be repeated."),
+        typer.Option(
+            parser=path, help="Data folder with depth maps, in place of the recipe's; may be repeated."
+        ),
     ] = None,
     set_: SetOption = None,
 ) -> None:
@@ -28,15 +34,12 @@ def run(
 
     The folder is written when training is complete; a recipe uses it with depth.weights=DIR.
     """
-    import json
-
     import torch
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from perceptio.errors import CheckpointError, RecipeError
+    from perceptio.errors import RecipeError
     from perceptio.evaluation.depth_tokenizers import evaluate_depth_tokenizer
     from perceptio.model.checkpoint import save
+    from perceptio.ops.json_files import without_nan, write_json
     from perceptio.settings import load_recipe, with_settings
     from perceptio.training.depth_maps import read_training_maps
     from perceptio.training.depth_tokenizer import DepthTrainingRecord, train_depth_tokenizer
@@ -47,13 +50,10 @@ def run(
     chosen = with_settings(load_recipe(recipe), changes)
     if chosen.depth is None:
         raise RecipeError(f"{chosen.name} has no depth tokenizer to train: give it one in depth.")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise CheckpointError(f"{out} is there already and is not empty: choose another --out, or remove it.")
-    open_folder(out.parent)
+    check_free(out)
 
-    console, settings = Console(), chosen.depth_training
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.fields[shown]}"), console=console) as bar:
+    shown, settings = console(), chosen.depth_training
+    with progress(shown, "shown") as bar:
         reading = bar.add_task("reading depth maps", total=None, shown="")
         maps = read_training_maps(
             chosen.data.folders,
@@ -64,8 +64,8 @@ def run(
         training = bar.add_task(f"training {chosen.depth.name}", total=settings.steps, shown="")
 
         def show(record: DepthTrainingRecord) -> None:
-            shown = f"error {record.absolute_error:.4f}  {record.codes_used} codes"
-            bar.update(training, completed=record.step, shown=shown)
+            stands = f"error {record.absolute_error:.4f}  {record.codes_used} codes"
+            bar.update(training, completed=record.step, shown=stands)
 
         torch.manual_seed(settings.seed)
         tokenizer = chosen.depth.build().to("cuda" if torch.cuda.is_available() else "cpu")
@@ -80,12 +80,12 @@ def run(
     figures = evaluate_depth_tokenizer(tokenizer, maps.held_out_M1HW)
 
     def write_figures(folder: Path) -> None:
-        (folder / METRICS).write_text(json.dumps(figures, indent=1), encoding="utf-8")
+        write_json(folder / METRICS, without_nan(figures))
 
     save(tokenizer, out, config=chosen.depth, add=write_figures)
-    console.print(f"{figures['count']} held-out maps")
-    console.print(figures_table(figures))
-    console.print(f"Written to {out}. Use it: --set depth.weights={out}", soft_wrap=True)
+    say(shown, f"{figures['count']} held-out maps")
+    shown.print(figures_table(figures))
+    say(shown, f"Written to {out}. Use it: --set {quote(f'depth.weights={out}')}")
 
 
 def figures_table(figures: Mapping[str, Any]) -> "Table":

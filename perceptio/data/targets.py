@@ -9,11 +9,8 @@ Shapes: B pictures, H W pixels of a picture, h w pixels that the teacher sees.
 """
 
 import filecmp
-import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +25,10 @@ from perceptio.data.loading import DEPTH_LEVELS
 from perceptio.data.records import INFO_FILE, LINES_FILE, DatasetInfo, Problem, parse_info, parse_lines
 from perceptio.data.teacher import DepthTeacher
 from perceptio.errors import DataError, InputError
+from perceptio.ops.files import disk_errors, new_file
+from perceptio.ops.foreign import parsing
 from perceptio.ops.image_files import read_image
+from perceptio.ops.json_files import parse_json, read_json, read_lines, rewrite_log, write_json
 
 RECORD_FILE = "depth_targets.json"
 INFO = DatasetInfo(depth_unit="disparity", depth_scale=1 / DEPTH_LEVELS)
@@ -144,9 +144,8 @@ def write_depth_targets(
     kept = len(jobs) - len(waiting)
     broken: dict[str, str] = {}
     done = kept
-    with _disk_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
-        _write_text(out / RECORD_FILE, _json(record))
+    with disk_errors(out, DataError):
+        write_json(out / RECORD_FILE, record)
         if progress is not None:
             progress(done, len(jobs))
         for batch in _batches(waiting, teacher, batch_size, broken):
@@ -159,8 +158,8 @@ def write_depth_targets(
                 f"No picture in {pictures} can be read; of the first: {next(iter(broken.values()))}"
             )
         lines = _lines(out, {job.image: job for job in jobs if str(job.picture) not in broken})
-        _write_text(out / INFO_FILE, _json(INFO.to_json()))
-        _write_text(out / LINES_FILE, lines)
+        write_json(out / INFO_FILE, INFO.to_json())
+        rewrite_log(out / LINES_FILE, lines)
     return TargetsReport(folder=out, made=done - kept, kept=kept, broken=broken, passed_over=passed_over)
 
 
@@ -177,12 +176,8 @@ def _check_record(out: Path, record: Mapping[str, Any], *, is_data: bool) -> Non
                 f"{out} is not empty and holds no depth targets: choose another --out, or remove it."
             )
         return
-    try:
-        there, now = _facts(json.loads(file.read_text(encoding="utf-8"))), _facts(record)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{file} cannot be read ({error!r}): make the targets again in another folder."
-        ) from None
+    with parsing(DataError, f"{file} cannot be read ({{reason}}): make the targets again in another folder."):
+        there, now = _facts(read_json(file)), _facts(record)
     if there["tokenizer"] is None:
         there["tokenizer"] = now["tokenizer"]  # Codes can be added to targets that have none.
     differing = [
@@ -271,10 +266,10 @@ def _write_batch(batch: Sequence[_Ready], teacher: DepthTeacher) -> None:
                 f"The teacher gives {ready.job.picture} depth that is no number: its weights are damaged."
             )
         disparity_HW = F.interpolate(disparity_hw[None, None], ready.size, mode="bilinear")[0, 0]
-        with _new_file(ready.job.folder / ready.job.depth) as file:
+        with new_file(ready.job.folder / ready.job.depth) as file:
             Image.fromarray(to_levels(disparity_HW.numpy())).save(file, "PNG", compress_level=1)
         if ready.job.copy != ready.job.picture:
-            with _new_file(ready.job.copy) as file:
+            with new_file(ready.job.copy) as file:
                 shutil.copy2(ready.job.picture, file)
 
 
@@ -287,11 +282,10 @@ def to_levels(disparity_HW: np.ndarray) -> np.ndarray:
     return np.rint(1 + unit_HW * (DEPTH_LEVELS - 1)).astype(np.uint16)
 
 
-def _lines(out: Path, made: Mapping[str, _Job]) -> str:
+def _lines(out: Path, made: Mapping[str, _Job]) -> list[dict[str, Any]]:
     """The lines that are there, each with its depth, and one for each picture that has none."""
     file = out / LINES_FILE
-    texts = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-    lines = [json.loads(text) for text in texts if text.strip()]
+    lines = [parse_json(line.text) for line in read_lines(file)] if file.is_file() else []
     listed = {line["image"] for line in lines}
     lines += [
         {"id": image.removeprefix("images/"), "image": image, "turns": []}
@@ -301,35 +295,4 @@ def _lines(out: Path, made: Mapping[str, _Job]) -> str:
     for line in lines:
         if line["image"] in made:
             line["depth"] = made[line["image"]].depth
-    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, indent=2) + "\n"
-
-
-def _write_text(file: Path, text: str) -> None:
-    with _new_file(file) as new:
-        new.write_text(text, encoding="utf-8")
-
-
-@contextmanager
-def _new_file(file: Path) -> Iterator[Path]:
-    """A hidden name beside a file, whose place it takes when it is complete."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    new = file.with_name(f".{file.name}.new-{os.getpid()}")  # Two passes may be at the same picture.
-    try:
-        yield new
-        os.replace(new, file)
-    finally:
-        new.unlink(missing_ok=True)
-
-
-@contextmanager
-def _disk_errors(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataError(
-            f"{out} could not be written ({error}): make room, and run the same command again to go on."
-        ) from error
+    return lines

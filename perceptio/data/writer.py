@@ -3,14 +3,8 @@
 Shapes: H W pixels.
 """
 
-import errno
-import json
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +17,8 @@ from perceptio.data.loading import DEPTH_LEVELS
 from perceptio.data.records import INFO_FILE, LINES_FILE, DatasetInfo
 from perceptio.errors import DataError
 from perceptio.interfaces import DepthMap, Turn
+from perceptio.ops.files import disk_errors, new_folder
+from perceptio.ops.json_files import format_json, write_json
 
 _CHUNK = 32
 
@@ -72,17 +68,17 @@ def write_folder(
     path, info = Path(path), info or DatasetInfo(depth_unit="metres", depth_scale=0.00025)
     if path.exists() and not replace:
         raise DataError(f"{path} exists already: choose another folder, or ask for it to be replaced.")
-    with _complete_or_nothing(path) as folder:
+    with disk_errors(path, DataError), new_folder(path) as folder:
         for name in ("images", "depth", "masks"):
             (folder / name).mkdir()
         write = partial(_write_range, folder, info, entries)
         starts = range(0, len(entries), _CHUNK)
         with (folder / LINES_FILE).open("w", encoding="utf-8") as lines:
             for done, chunk in enumerate(_run(write, starts, workers), start=1):
-                lines.writelines(json.dumps(line, separators=(",", ":")) + "\n" for line in chunk)
+                lines.writelines(format_json(line) for line in chunk)
                 if progress is not None:
                     progress(min(done * _CHUNK, len(entries)))
-        (folder / INFO_FILE).write_text(json.dumps(info.to_json(), indent=2) + "\n", encoding="utf-8")
+        write_json(folder / INFO_FILE, info.to_json())
 
 
 def _run(write: Callable[[int], list], starts: range, workers: int) -> Iterator[list]:
@@ -94,44 +90,6 @@ def _run(write: Callable[[int], list], starts: range, workers: int) -> Iterator[
             yield from pool.map(write, starts)
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def _complete_or_nothing(path: Path) -> Iterator[Path]:
-    """A temporary folder beside `path` that takes its name at the end, and is gone if anything fails."""
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-        temporary.chmod(0o777 & ~_umask())
-        yield temporary
-        if path.exists():
-            # A folder cannot be renamed onto another: the old one steps aside until the new one has its name.
-            aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-            os.replace(path, aside / path.name)
-            try:
-                os.replace(temporary, path)
-            except OSError:
-                os.replace(aside / path.name, path)
-                raise
-            shutil.rmtree(aside, ignore_errors=True)
-        else:
-            os.replace(temporary, path)
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        why = "the disk is full: make room" if full else f"{error}"
-        raise DataError(
-            f"{path} could not be written ({why}); nothing that was there has changed."
-        ) from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _write_range(

@@ -3,7 +3,6 @@
 Shapes: n scenes, H W pixels of a picture.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,8 @@ from perceptio.evaluation.suite import parse_letter
 from perceptio.interfaces import Part, Sample, Turn
 from perceptio.model.generation import GenerationSettings
 from perceptio.model.perception_model import PerceptionModel
+from perceptio.ops.files import new_file
+from perceptio.ops.json_files import read_json, write_json
 
 RECORDS = "gallery.json"
 ARRAYS = "gallery.npz"
@@ -84,7 +85,6 @@ def record_gallery(model: PerceptionModel, dataset: FolderDataset, count: int, f
 
 def write_gallery(folder: Path, shown: Sequence[Shown]) -> None:
     """Write what `read_gallery` reads."""
-    folder.mkdir(parents=True, exist_ok=True)
     records: list[dict[str, Any]] = []
     arrays: dict[str, np.ndarray] = {}
     for one in shown:
@@ -100,13 +100,14 @@ def write_gallery(folder: Path, shown: Sequence[Shown]) -> None:
             for name, array in (("depth", one.depth_HW), ("mask", one.mask_HW))
             if array is not None
         }
-    (folder / RECORDS).write_text(json.dumps(records, indent=1), encoding="utf-8")
-    np.savez_compressed(folder / ARRAYS, allow_pickle=False, **arrays)
+    write_json(folder / RECORDS, records)
+    with new_file(folder / ARRAYS) as new:
+        np.savez_compressed(new, allow_pickle=False, **arrays)
 
 
 def read_gallery(folder: Path) -> tuple[Shown, ...]:
     """What `write_gallery` wrote."""
-    records = json.loads((folder / RECORDS).read_text(encoding="utf-8"))
+    records = read_json(folder / RECORDS)
     with np.load(folder / ARRAYS) as arrays:
         held = dict(arrays)
     return tuple(

@@ -13,10 +13,10 @@ import numpy as np
 
 from perceptio.data.folder import FolderDataset
 from perceptio.data.scenes import Split
-from perceptio.demo.files import read_json
 from perceptio.demo.gallery import Shown, read_gallery
 from perceptio.demo.settings import ARMS, FOURTH_ARM
 from perceptio.interfaces import Sample
+from perceptio.ops.json_files import read_json
 
 NAMES = {
     "perceptio": "Perceptio",

@@ -5,7 +5,6 @@ A job that was cut short keeps its folder, so that it can go on where it stopped
 made again.
 """
 
-import json
 import shutil
 import time
 from collections.abc import Iterable
@@ -14,6 +13,7 @@ from typing import Any
 
 from perceptio.demo.jobs import Job
 from perceptio.errors import DataError
+from perceptio.ops.json_files import read_json, write_json
 
 Interval = tuple[float, float]
 
@@ -80,15 +80,12 @@ class Ledger:
     def _read(self, job: Job) -> dict[str, Any]:
         nothing: dict[str, Any] = {"fingerprint": None, "complete": False, "intervals": []}
         try:
-            return nothing | json.loads(self._path(job).read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
+            return nothing | read_json(self._path(job))
+        except (DataError, TypeError):  # A record that is no record: the job is made again.
             return nothing
 
     def _write(self, job: Job, record: dict[str, Any]) -> None:
-        self.root.mkdir(parents=True, exist_ok=True)
-        new = self._path(job).with_suffix(".new")
-        new.write_text(json.dumps(record), encoding="utf-8")
-        new.replace(self._path(job))
+        write_json(self._path(job), record)
 
 
 def covered_seconds(intervals: Iterable[Interval]) -> float:

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from perceptio.demo.files import FIGURES, read_json
+from perceptio.demo.files import FIGURES
 from perceptio.demo.jobs import DEPTH_TOKENIZERS, Job
 from perceptio.demo.ledger import Ledger, covered_seconds
 from perceptio.demo.settings import DemoSettings
+from perceptio.ops.json_files import read_json
 
 METRICS = "metrics.json"
 

@@ -10,6 +10,7 @@ from perceptio.demo import figures
 from perceptio.demo.gallery import Reply, Shown, pick_turns
 from perceptio.demo.holdings import NAMES, Demo, depth_at
 from perceptio.model.sequence import LETTERS
+from perceptio.ops.files import new_file
 
 PICTURE = "picture.png"
 ROWS = 2
@@ -53,7 +54,8 @@ def draw_picture(demo: Demo, path: Path) -> None:
             if title:
                 axis.set_title(title, fontsize=11, loc="left", pad=7)
         _draw_scale(figure, axes[-1][1], axes[-1][2])
-        figure.savefig(path, dpi=110, facecolor="white", bbox_inches="tight", pad_inches=0.15)
+        with new_file(path) as new:
+            figure.savefig(new, dpi=110, facecolor="white", bbox_inches="tight", pad_inches=0.15)
         plt.close(figure)
 
 

@@ -6,7 +6,6 @@ from typing import Any
 import attrs
 
 from perceptio.demo.display import Display
-from perceptio.demo.files import write_json
 from perceptio.demo.holdings import Demo
 from perceptio.demo.jobs import plan_jobs
 from perceptio.demo.ledger import Ledger
@@ -16,6 +15,8 @@ from perceptio.demo.report import REPORT, write_report
 from perceptio.demo.scheduler import Scheduler
 from perceptio.demo.settings import DemoSettings
 from perceptio.errors import DataError
+from perceptio.ops.files import disk_errors
+from perceptio.ops.json_files import write_json
 
 
 @attrs.frozen(kw_only=True)
@@ -40,7 +41,7 @@ def run_demo(settings: DemoSettings, display: Display, *, fresh: bool = False) -
         KeyboardInterrupt: After Ctrl-C, when the jobs that ran have saved.
     """
     jobs, ledger = plan_jobs(settings), Ledger(settings.out)
-    try:
+    with disk_errors(settings.out, DataError):
         if fresh:
             for job in jobs:
                 ledger.forget(job)
@@ -51,8 +52,4 @@ def run_demo(settings: DemoSettings, display: Display, *, fresh: bool = False) -
         demo = Demo(root=settings.out, metrics=metrics)
         draw_picture(demo, settings.out / PICTURE)
         write_report(demo, settings.out / REPORT)
-    except OSError as error:
-        raise DataError(
-            f"The demo could not write to {settings.out} ({error}); what is complete is kept."
-        ) from error
     return DemoResult(metrics=metrics, report=settings.out / REPORT)

@@ -4,6 +4,8 @@ from pathlib import Path
 
 from perceptio.demo import galleries, page, sections
 from perceptio.demo.holdings import Demo
+from perceptio.errors import DataError
+from perceptio.ops.files import disk_errors, new_file
 
 REPORT = "report.html"
 SECTIONS = (
@@ -24,4 +26,5 @@ SECTIONS = (
 def write_report(demo: Demo, path: Path) -> None:
     """Write the report of a complete demo."""
     html = page.page("Perceptio: perceive, then answer", [section(demo) for section in SECTIONS])
-    path.write_text(html, encoding="utf-8")
+    with disk_errors(path, DataError), new_file(path) as new:
+        new.write_text(html, encoding="utf-8")

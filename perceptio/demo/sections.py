@@ -9,9 +9,10 @@ import numpy as np
 
 from perceptio.demo import figures, page
 from perceptio.demo.display import clock
-from perceptio.demo.files import HISTORY, read_lines
+from perceptio.demo.files import HISTORY
 from perceptio.demo.holdings import NAMES, Demo
 from perceptio.demo.jobs import DEPTH_TOKENIZERS
+from perceptio.ops.json_files import read_log
 
 WHAT = {
     "perceptio": "writes the depth map as tokens, reads the points out of it, then answers",
@@ -120,7 +121,7 @@ def training_curves(demo: Demo) -> str:
     for loss, title in CURVES.items():
         curves = {}
         for arm in demo.arms:
-            lines = [line for line in read_lines(demo.root / arm / "metrics.jsonl") if loss in line]
+            lines = [line for line in read_log(demo.root / arm / "metrics.jsonl")[0] if loss in line]
             if lines:
                 curves[arm] = _smoothed([line["step"] for line in lines], [line[loss] for line in lines])
         if curves:
@@ -152,7 +153,7 @@ def depth_tokenizers(demo: Demo) -> str:
         )
     colors = dict(zip(DEPTH_TOKENIZERS, figures.ARM_COLORS.values(), strict=False))
     histories = {
-        name: read_lines(demo.root / "depth_tokenizers" / name / HISTORY) for name in DEPTH_TOKENIZERS
+        name: read_log(demo.root / "depth_tokenizers" / name / HISTORY)[0] for name in DEPTH_TOKENIZERS
     }
     panels = {
         title: {

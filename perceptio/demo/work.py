@@ -3,7 +3,6 @@
 Shapes: N maps, H W pixels.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,14 @@ import torch
 
 from perceptio.data.folder import FolderDataset, write_folder
 from perceptio.data.scenes import SceneSet, Split
-from perceptio.demo.files import FIGURES, HISTORY, write_json
+from perceptio.demo.files import FIGURES, HISTORY
 from perceptio.demo.gallery import record_gallery
 from perceptio.evaluation.depth_tokenizers import evaluate_depth_tokenizer
 from perceptio.evaluation.shortcuts import shortcuts
 from perceptio.evaluation.suite import Evaluation
 from perceptio.interfaces import DepthTokenizerConfig
 from perceptio.model.checkpoint import load, save
+from perceptio.ops.json_files import append_line, rewrite_log, without_nan, write_json
 from perceptio.recipe import DataFolder, Recipe
 from perceptio.registry import Registry
 from perceptio.serialize import from_json
@@ -63,7 +63,7 @@ def make_scenes(task: Task) -> None:
         if not (task.out / name).exists():
             write_folder(task.out / name, scenes, workers=task.cores, progress=progress)
         before += count
-    write_json(task.out / FIGURES, shortcuts(FolderDataset(task.out / Split.TEST)))
+    write_json(task.out / FIGURES, without_nan(shortcuts(FolderDataset(task.out / Split.TEST))))
 
 
 def train_tokenizer(task: Task) -> None:
@@ -72,20 +72,19 @@ def train_tokenizer(task: Task) -> None:
     config, training = recipe.depth, recipe.depth_training
     assert config is not None
     depth_N1HW = read_depth_maps(task.inputs["scenes"] / Split.TRAIN, config.spec)
-    task.out.mkdir(parents=True, exist_ok=True)
-    with (task.out / HISTORY).open("w", encoding="utf-8") as history:
+    rewrite_log(task.out / HISTORY, [])
 
-        def on_record(record: DepthTrainingRecord) -> None:
-            history.write(json.dumps(attrs.asdict(record)) + "\n")
-            note = f"error {record.absolute_error:.4f}, {record.codes_used} codes"
-            task.report(record.step, record.steps, note)
+    def on_record(record: DepthTrainingRecord) -> None:
+        append_line(task.out / HISTORY, without_nan(attrs.asdict(record)))
+        note = f"error {record.absolute_error:.4f}, {record.codes_used} codes"
+        task.report(record.step, record.steps, note)
 
-        torch.manual_seed(training.seed)
-        tokenizer = config.build()
-        train_depth_tokenizer(tokenizer, depth_N1HW, training, on_record=on_record, record_every=10)
+    torch.manual_seed(training.seed)
+    tokenizer = config.build()
+    train_depth_tokenizer(tokenizer, depth_N1HW, training, on_record=on_record, record_every=10)
     save(tokenizer, task.out / CHECKPOINT, config=config)
     held_out_N1HW = read_depth_maps(task.inputs["scenes"] / Split.TEST, config.spec)
-    write_json(task.out / FIGURES, evaluate_depth_tokenizer(tokenizer, held_out_N1HW.float()))
+    write_json(task.out / FIGURES, without_nan(evaluate_depth_tokenizer(tokenizer, held_out_N1HW.float())))
 
 
 def train_arm(task: Task) -> None:
@@ -110,7 +109,7 @@ def evaluate_arm(task: Task) -> None:
     model, dataset = load(arm), FolderDataset(task.inputs["scenes"] / Split.TEST)
     figures = Evaluation(model, dataset, progress=lambda done, total: task.report(done, total, "")).run()
     record_gallery(model, dataset, task.settings["gallery"], task.out)
-    write_json(task.out / FIGURES, figures)
+    write_json(task.out / FIGURES, without_nan(figures))
 
 
 WORK: Mapping[str, Callable[[Task], None]] = {

@@ -20,6 +20,7 @@ from perceptio.model.checkpoint import save
 from perceptio.model.perception_model import PerceptionModel
 from perceptio.ops import internvl_layout
 from perceptio.ops.configuration import Configuration
+from perceptio.ops.files import new_file
 from perceptio.ops.foreign import parsing
 from perceptio.ops.weights import Part, load_tensors, read_headers
 from perceptio.recipe import Recipe
@@ -95,7 +96,8 @@ def import_sa2va(folder: Path, recipe: Recipe, out: Path) -> ImportReport:
 
 
 def _write_report(folder: Path, report: ImportReport) -> None:
-    (folder / REPORT_FILE).write_text(str(report), encoding="utf-8")
+    with new_file(folder / REPORT_FILE) as new:
+        new.write_text(str(report), encoding="utf-8")
 
 
 @attrs.frozen(kw_only=True)

@@ -1,6 +1,5 @@
 """A model as others get it: a checkpoint with a model card, in a folder or on the Hugging Face hub."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +12,9 @@ from perceptio.interfaces import MergeableAdapters
 from perceptio.model.card import write_card
 from perceptio.model.checkpoint import load, save
 from perceptio.model.perception_model import PerceptionModel
+from perceptio.ops.files import new_file
 from perceptio.ops.hub import resolve
+from perceptio.ops.json_files import read_json, write_json
 from perceptio.registry import Registry
 
 if TYPE_CHECKING:
@@ -47,9 +48,10 @@ def save_pretrained(
     card = write_card(model, results=results, license=license, adapters_only=adapters_only)
 
     def add(new: Path) -> None:
-        (new / CARD).write_text(card, encoding="utf-8")
+        with new_file(new / CARD) as file:
+            file.write_text(card, encoding="utf-8")
         if results is not None:
-            (new / RESULTS).write_text(json.dumps(results, indent=1), encoding="utf-8")
+            write_json(new / RESULTS, results, error=CheckpointError)
 
     save(model, folder, add=add, max_shard_size=max_shard_size, adapters_only=adapters_only)
 
@@ -129,12 +131,8 @@ def merge(model: PerceptionModel) -> None:
 
 
 def _read_results(path: Path) -> Mapping[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} holds no results ({error}): name the metrics.json that `perceptio eval` wrote."
-        ) from error
+    remedy = "name the metrics.json that `perceptio eval` wrote"
+    found = read_json(path.expanduser(), error=CheckpointError, remedy=remedy)
     if not isinstance(found, Mapping):
-        raise CheckpointError(f"{path} holds no results: name the metrics.json that `perceptio eval` wrote.")
+        raise CheckpointError(f"{path} holds no results: {remedy}.")
     return found

@@ -180,6 +180,24 @@ def check_replaceable(path: Path | str) -> None:
         pass
 
 
+def check_writable(path: Path | str) -> None:
+    """Ask for a folder that files are to be written into, before the work whose results they are for.
+
+    Raises:
+        OSError: `path` is a file, or the folder cannot be made or written.
+    """
+    place = _followed(path)
+    _refuse_file(place)
+    place.mkdir(parents=True, exist_ok=True)
+    with _claimed(place / "files", os.mkdir):
+        pass
+
+
+def path_text(path: Path | str) -> str:
+    """A path as text for a document: bytes in it that are not UTF-8 are escaped."""
+    return os.fsencode(path).decode("utf-8", errors="backslashreplace")
+
+
 # -- one rename, and two ------------------------------------------------------------------------------------------
 
 

@@ -157,6 +157,15 @@ def read_line(path: Path, start: int, *, error: type[PerceptioError] = DataError
         return lines.readline(MAX_LINE_BYTES)
 
 
+def without_nan(value: Any) -> Any:
+    """A value with None for every number that is not finite: a figure of which there was nothing to measure."""
+    if isinstance(value, dict):
+        return {key: without_nan(held) for key, held in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(held) for held in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def append_line(path: Path, value: Any) -> None:
     """Append a value to a log of JSON lines."""
     with path.open("a", encoding="utf-8") as file:

@@ -1,7 +1,6 @@
 """Depth codes of a data set's images, by a frozen tokenizer: computed once, before training, or written to disk."""
 
 import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,8 @@ from perceptio.data.folder import FolderDataset
 from perceptio.errors import DataError
 from perceptio.interfaces import DepthTokenizer, device_of
 from perceptio.ops.depth_maps import from_map, resize_depth
+from perceptio.ops.files import disk_errors, new_file
+from perceptio.ops.json_files import write_json
 
 BATCH_SIZE = 64
 CODES_FILE, INDEX_FILE = "depth_codes.npy", "depth_codes.json"
@@ -71,15 +72,12 @@ def write_codes(
         "grid": list(spec.grid),
         "ids": [dataset.records[row].id for row in rows],
     }
-    try:
-        np.save(
-            folder / CODES_FILE, codes_nL[rows].numpy().astype(np.min_scalar_type(spec.codebook_size - 1))
-        )
-        (folder / INDEX_FILE).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise DataError(
-            f"{folder} could not be written ({error}): make room, and run the same again."
-        ) from error
+    with disk_errors(folder, DataError):
+        # Without an index codes are not read, so that the two files are never of different passes.
+        (folder / INDEX_FILE).unlink(missing_ok=True)
+        with new_file(folder / CODES_FILE) as new:
+            np.save(new, codes_nL[rows].numpy().astype(np.min_scalar_type(spec.codebook_size - 1)))
+        write_json(folder / INDEX_FILE, index)
     return len(rows)
 
 

@@ -1,8 +1,11 @@
 """The command line as a user meets it: what it prints, what it writes, and its exit status."""
 
 import json
+import os
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -176,7 +179,29 @@ def test_what_a_user_did_wrong_is_one_sentence(run, arguments, message):
 def test_a_place_that_cannot_be_written_is_said_before_the_work(run, place, verb):
     out = place / "recipe.py" / "run" / "one"
     status, _, err = run(verb, place / "recipe.py", "--out", out)
-    assert status == 2 and "could not be written" in err and "choose another --out" in err
+    assert status == 2 and "could not be written" in err and "choose another place" in err
+
+
+@pytest.mark.parametrize("name", ["[lr=2e-3]", "b[/red]x", "caf\udce9", "~"])
+def test_any_name_of_a_folder_is_written_and_printed_as_it_is(run, place, tmp_path, monkeypatch, name):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    out = Path("~/run") if name == "~" else tmp_path / name
+    written = out.expanduser()
+    status, said, err = run("scenes", f"--out={out}", "--count", "1", "--size", "32")
+    assert status == 0 and os.path.basename(written).replace("\udce9", "\\udce9") in said, err
+    assert (written / "samples.jsonl").exists()
+    status, said, err = run("data", "check", out)
+    assert status == 0 and "nothing is wrong" in said, err
+
+
+def test_a_run_in_a_folder_of_any_name_and_the_hints_about_it(run, place, tmp_path):
+    out = tmp_path / "b[/red] x"
+    status, said, err = run("train", place / "recipe.py", "--out", out, "--set", "train.steps=1")
+    assert status == 0 and f"perceptio ask {shlex.quote(str(out))} IMAGE" in said, err
+    status, said, err = run("eval", out, "--data", place / "test", "--limit", "1")
+    assert status == 0 and f"Written to {out / 'metrics.json'}." in said, err
+    status, _, err = run("train", place / "recipe.py", "--out", tmp_path / "caf\udce9")
+    assert status == 2 and "is not UTF-8, and TensorBoard writes nowhere else: choose another --out" in err
 
 
 def test_ctrl_c_while_nothing_runs_yet_is_status_130(run, monkeypatch):

@@ -8,10 +8,11 @@ import pytest
 
 from perceptio.data.folder import FolderDataset, write_folder
 from perceptio.data.scenes import SceneSet, Split
-from perceptio.demo.files import HISTORY, write_json
+from perceptio.demo.files import HISTORY
 from perceptio.demo.gallery import Reply, Shown, pick_turns, write_gallery
 from perceptio.demo.holdings import Demo
 from perceptio.evaluation.suite import parse_letter
+from perceptio.ops.json_files import write_json
 
 SCENES = 4
 STEPS = range(10, 210, 10)
