@@ -1,11 +1,13 @@
 """The model card: what a model is made of, how it was trained and what was measured, from its recipe and results."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from perceptio.model.base import pretrained
 from perceptio.model.perception_model import PerceptionModel
+from perceptio.ops.files import path_text
 from perceptio.ops.hub import HUB_ID
 from perceptio.recipe import Recipe
 from perceptio.registry import Registry
@@ -45,7 +47,7 @@ def write_card(
     return "\n\n".join(
         [
             f"---\n{_header(recipe, license)}\n---",
-            f"# {recipe.name}",
+            f"# {_text(recipe.name)}",
             f"A vision-language model that perceives before it answers, after *Perceptio* (arXiv {PAPER}): it writes "
             f"{perceived} as tokens, and then words. The fingerprint of its recipe is `{fingerprint(recipe)}`.",
             *(f"## {title}\n\n{text}" for title, text in sections.items()),
@@ -80,7 +82,9 @@ def _use(recipe: Recipe, adapters_only: bool) -> str:
     )
     if not adapters_only:
         return code
-    bases = [f"`{weights}` ({part})" for part, weights in pretrained(recipe).items() if part != "depth"]
+    bases = [
+        f"{_code(weights)} ({_text(part)})" for part, weights in pretrained(recipe).items() if part != "depth"
+    ]
     return (
         f"{code}\n\nThese are adapters alone. The rest is read from {', '.join(bases)} and must be what they were "
         "trained on; `from_pretrained(…, weights={part: folder})` says where it lies."
@@ -96,10 +100,10 @@ def _parts(model: PerceptionModel) -> str:
         trained = sum(p.numel() for p in held if p.requires_grad)
         rows.append(
             (
-                part,
-                f"`{config.kind}:{name}`",
-                registry.provider(config.kind, name),
-                f"`{bases[part]}`" if part in bases else "",
+                _text(part),
+                _code(f"{config.kind}:{name}"),
+                _text(registry.provider(config.kind, name)),
+                _code(bases[part]) if part in bases else "",
                 f"{sum(p.numel() for p in held):,}",
                 f"{trained:,}",
             )
@@ -109,7 +113,7 @@ def _parts(model: PerceptionModel) -> str:
 
 def _tokens(model: PerceptionModel) -> str:
     plan = model.plan
-    rows = [(f"`{name}`", span.start, span.size) for name, span in plan.spans()]
+    rows = [(_code(name), span.start, span.size) for name, span in plan.spans()]
     table = _table(("tokens", "first id", "count"), [("the text tokenizer's own", 0, plan.base_vocab), *rows])
     if plan.depth is None:
         return table
@@ -123,19 +127,19 @@ def _training(recipe: Recipe) -> str:
         ("conversations a step", train.batch_size * train.accumulate),
         ("learning rate", f"{train.lr:g}"),
         ("precision", train.precision),
-        ("trained", ", ".join(f"`{name}`" for name in train.train)),
-        ("data", ", ".join(f"`{folder.path}` (weight {folder.weight:g})" for folder in data.folders)),
-        ("tasks", ", ".join(f"{task} (weight {weight:g})" for task, weight in data.mixture.items())),
-        ("perception and answers", f"`{data.perceive}`, `{recipe.answer_format}`"),
+        ("trained", ", ".join(map(_code, train.train))),
+        ("data", ", ".join(f"{_code(folder.path)} (weight {folder.weight:g})" for folder in data.folders)),
+        ("tasks", ", ".join(f"{_text(task)} (weight {weight:g})" for task, weight in data.mixture.items())),
+        ("perception and answers", f"{_code(data.perceive)}, {_code(recipe.answer_format)}"),
     ]
-    losses = [(f"`{weighted.loss.name}`", f"{weighted.weight:g}") for weighted in recipe.losses]
+    losses = [(_code(weighted.loss.name), f"{weighted.weight:g}") for weighted in recipe.losses]
     return f"{_table(('setting', 'value'), facts)}\n\n{_table(('loss', 'weight'), losses)}"
 
 
 def _results(results: Mapping[str, Any]) -> str:
     """A table per data set."""
     tables = [
-        f"### {name}\n\n{_table(('figure', 'value', 'count'), _figures(figures))}"
+        f"### {_text(name)}\n\n{_table(('figure', 'value', 'count'), _figures(figures))}"
         for name, figures in results.items()
         if isinstance(figures, Mapping)
     ]
@@ -149,13 +153,31 @@ def _figures(figures: Mapping[str, Any], prefix: str = "", count: Any = "") -> I
         if isinstance(value, Mapping):
             yield from _figures(value, f"{prefix}{name}.", count)
         elif name != "count":
-            yield f"{prefix}{name}", _shown(value), count
+            yield _text(f"{prefix}{name}"), _shown(value), count
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, list | tuple):
         return " to ".join(map(_shown, value))
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else _text(value)
+
+
+def _text(name: Any) -> str:
+    """A name as Markdown shows it: on one line, and nothing in it is markup."""
+    return re.sub(r"([\\`*\[\]<>&])", r"\\\1", _line(name))
+
+
+def _code(name: Any) -> str:
+    """A name as code, between more backticks than it has in a row."""
+    line = _line(name)
+    ticks = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    return f"{ticks} {line} {ticks}" if "`" in line else f"`{line}`"
+
+
+def _line(name: Any) -> str:
+    return " ".join("".join(c if c.isprintable() else " " for c in path_text(str(name))).split())
 
 
 def _table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -18,6 +18,7 @@ from perceptio import PerceptionModel
 from perceptio.errors import CheckpointError
 from perceptio.model.assemble import build_model
 from perceptio.model.checkpoint import load, save
+from perceptio.recipe import DataFolder
 from perceptio.serialize import fingerprint
 
 RESULTS = {
@@ -134,7 +135,7 @@ def test_merged_adapters_are_gone_and_answer_alike(model, tmp_path):
         ({"merge_adapters": True}, "language:decoder has no adapters that could be merged"),
         ({"adapters_only": True}, "small holds nothing frozen from pretrained weights"),
         ({"adapters_only": True, "merge_adapters": True}, "which adapters_only leaves out"),
-        ({"results": "nowhere/metrics.json"}, "holds no results.*name the metrics.json"),
+        ({"results": "nowhere/metrics.json"}, "metrics.json does not exist.*name the metrics.json that"),
         ({"max_shard_size": "5 parsecs"}, "max_shard_size is '5 parsecs'; write bytes, or say '5GB'"),
     ],
 )
@@ -178,6 +179,21 @@ def test_the_card_says_what_it_is_made_of(model, base, tmp_path):
     ):
         assert said in body, said
     assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == RESULTS
+
+
+def test_names_in_the_card_are_names_and_no_markup(recipe, base, tmp_path):
+    evil = "x\n\n# Heading <img src=a onerror=b> [link](http://evil) ``code`` | cell \u2028 &lt;"
+    odd = attrs.evolve(recipe, name=evil, data=attrs.evolve(recipe.data, folders=(DataFolder(path=evil),)))
+    build_model(odd, load_weights=False).save_pretrained(
+        tmp_path / "out", results={evil: {evil: 0.5, "none": None}}
+    )
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    text = "x # Heading \\<img src=a onerror=b\\> \\[link\\](http://evil) \\`\\`code\\`\\` | cell \\&lt;"
+    code = "``` x # Heading <img src=a onerror=b> [link](http://evil) ``code`` | cell &lt; ```"
+    assert f"\n# {text}\n" in card and f"\n### {text}\n" in card
+    assert f"| {text} | 0.5 |".replace("| cell", "\\| cell") in card and "| none | – |" in card
+    assert f"| data | {code} (weight 1) |".replace("| cell", "\\| cell") in card
+    assert [line for line in card.splitlines() if line.startswith("# ")] == [f"# {text}"]
 
 
 def test_a_public_base_is_named_and_a_license_is_the_users(recipe, tmp_path):
