@@ -24,6 +24,7 @@ from perceptio.vocabulary import TokenPlan
 
 AnswerFormat = Literal["direct", "readout"]
 Perceive = Literal["before", "apart", "never"]
+PointSetting = Literal["tokens", "drawn"]
 
 
 # These run when a value is made, before its types are checked: what is no number is `problems_of`'s to refuse.
@@ -193,7 +194,8 @@ class Recipe:
             before it (`"before"`, as LISA).
         answer_format: `"direct"`, or `"readout"`: before a marked-point answer, each point's letter, cell and depth
             code are read out (ours, after the chain of thought of AURORA; the paper's format has none).
-        points: How marked points reach the model: as location `"tokens"` or `"drawn"` on the image.
+        points: How marked points reach the model: as location `"tokens"`, or `"drawn"` on the image, where a
+            conversation asks one question with points.
     """
 
     name: str
@@ -208,7 +210,7 @@ class Recipe:
     codes_per_step: int = attrs.field(default=1, validator=_positive)
     prompt_state: Literal["at", "before"] = "at"
     answer_format: AnswerFormat = "direct"
-    points: Literal["tokens", "drawn"] = "tokens"
+    points: PointSetting = "tokens"
     losses: tuple[Weighted, ...] = ()
     data: DataConfig = DataConfig()
     train: TrainConfig = TrainConfig()

@@ -96,8 +96,10 @@ class ConversationSampler:
             leads = [turn for turn in turns if turn.task == task]
             lead = leads[random.integers(len(leads))]
             others = [turn for turn in turns if turn is not lead]
-        picked = random.permutation(len(others))[: self.data.turns - 1]
-        chosen = [lead, *(others[i] for i in picked)]
+        picked = [others[i] for i in random.permutation(len(others))]
+        if self.recipe.points == "drawn":
+            picked = _one_with_points([lead, *picked])[1:]
+        chosen = [lead, *picked[: self.data.turns - 1]]
         chosen = [chosen[i] for i in random.permutation(len(chosen))]
         # Objects are found sooner, in training, by who need not look past a depth block.
         chosen.sort(key=lambda turn: _READS_BLOCK.get(turn.task, 0))
@@ -238,6 +240,12 @@ def lessons(rate: float, number: int, count: int) -> int:
     """
     per_draw = Fraction(str(rate)) * count  # As written: 0.29 * 100 is 29, and not a little less.
     return math.floor((number + 1) * per_draw) - math.floor(number * per_draw)
+
+
+def _one_with_points(turns: Sequence[Turn]) -> list[Turn]:
+    """The turns without points, and of those with points the first: drawn on one image, two would share letters."""
+    first = next((turn for turn in turns if turn.points), None)
+    return [turn for turn in turns if not turn.points or turn is first]
 
 
 def _turn_with_block(turns: Sequence[Turn]) -> int | None:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from perceptio.interfaces import Batch, Sample
-from perceptio.model.marks import draw_marks
+from perceptio.interfaces import Batch, Sample, device_of
+from perceptio.model.marks import shown_image
 from perceptio.model.perception_model import PerceptionModel
 from perceptio.model.sequence import SequenceWriter, stacked_coordinates
 from perceptio.ops.depth_maps import from_map, resize_depth
@@ -32,7 +32,7 @@ class Packer:
         """One batch, on the CPU; pictures without words come after those that are spoken of.
 
         Raises:
-            DataError: A turn wants depth that its sample has not.
+            DataError: A turn wants depth that its sample has not, or points are drawn and two turns have some.
         """
         samples = sorted(samples, key=lambda sample: not sample.turns)
         writers = [self._write(sample) for sample in samples if sample.turns]
@@ -112,15 +112,13 @@ class Packer:
 
     def _image(self, sample: Sample) -> Tensor:
         assert sample.image_3HW is not None
-        if self.recipe.points == "tokens":
-            return sample.image_3HW
-        points = [point for turn in sample.turns for point in turn.points]
-        return draw_marks(sample.image_3HW, points)
+        return shown_image(sample.image_3HW, sample.turns, self.recipe.points)
 
     def _mask_codes(self, masks: Sequence[np.ndarray]) -> list[list[int]]:
         if self.segmentation is None or self.segmentation.spec.codes is None or not masks:
             return []
-        return self.segmentation.encode_masks(torch.from_numpy(np.stack(masks))).tolist()
+        targets_NHW = torch.stack([self._mask_target(mask) for mask in masks])
+        return self.segmentation.encode_masks(targets_NHW.to(device_of(self.segmentation))).tolist()
 
     def _mask_size(self) -> tuple[int, int]:
         return self.segmentation.spec.image_size if self.segmentation else (0, 0)

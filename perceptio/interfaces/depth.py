@@ -253,10 +253,15 @@ class CodebookDepthTokenizer(DepthTokenizer):
 
     def soft_decode(self, probabilities_BLK: Tensor) -> Tensor:
         """See `DepthTokenizer.soft_decode`; no gradient reaches the codebook."""
-        return self._decode_rows(probabilities_BLK.float() @ self.codebook_KC.detach().float())
+        codebook_KC = self.codebook_KC.detach()
+        return self._decode_rows((probabilities_BLK.float() @ codebook_KC.float()).to(codebook_KC.dtype))
 
     def _decode_rows(self, latents_BLC: Tensor) -> Tensor:
-        return clip_unit(self.decode_latents(latents_BLC.mT.unflatten(2, self.spec.grid)))
+        return clip_unit(
+            self.decode_latents(
+                latents_BLC.mT.reshape(len(latents_BLC), latents_BLC.shape[2], *self.spec.grid)
+            )
+        )
 
 
 @runtime_checkable

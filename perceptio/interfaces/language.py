@@ -155,7 +155,22 @@ class LanguageBackbone(nn.Module, ABC):
 
     @abstractmethod
     def new_cache(self, batch_size: int, max_length: int) -> Any:
-        """An empty cache for `max_length` keys per row, opaque to everyone else; `layout.past_B` is its cursor."""
+        """An empty cache for `max_length` keys per row; `layout.past_B` is its cursor.
+
+        It is opaque to everyone else, except that it may be a `SelectableCache`.
+        """
+
+
+@runtime_checkable
+class SelectableCache(Protocol):
+    """A cache whose rows can be given to others, so that what several rows begin with is computed once.
+
+    `perceptio.ops.kv_cache.KeyValueCache` is one. With a cache that is none, each row is computed for itself.
+    """
+
+    def select(self, rows_B: Tensor) -> Self:
+        """A cache of its own whose row b holds what row `rows_B[b]` of this one holds."""
+        ...
 
 
 @runtime_checkable

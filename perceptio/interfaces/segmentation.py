@@ -13,7 +13,7 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from perceptio.errors import InterfaceError
+from perceptio.errors import DataError, InterfaceError
 from perceptio.interfaces.component import ComponentConfig
 
 
@@ -62,6 +62,13 @@ class MaskPrediction:
 def _checked_encode_masks(encode: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, Tensor], Tensor]:
     @functools.wraps(encode)
     def checked(self: Any, masks_NHW: Tensor) -> Tensor:
+        height, width = self.spec.image_size
+        if masks_NHW.dtype != torch.bool or masks_NHW.shape[1:] != (height, width):
+            found = f"{str(masks_NHW.dtype).removeprefix('torch.')} {list(masks_NHW.shape)}"
+            raise DataError(
+                f"{type(self).__name__}.encode_masks was given {found} and not boolean masks [N, {height}, {width}]: "
+                "stretch them first, a pixel belonging to what covers most of it."
+            )
         codes_NM, promised = encode(self, masks_NHW), self.spec.codes
         shape = (len(masks_NHW), promised.length)
         who = f"{self.origin}: {type(self).__name__}" if self.origin else type(self).__name__
@@ -94,7 +101,7 @@ class SegmentationTokenizer(nn.Module, ABC):
     """The component it was built from, and who offers it; set when a model is put together, for messages."""
 
     def __init_subclass__(cls, **keywords: Any) -> None:
-        """Hold the `encode_masks` that this class itself defines to `spec.codes`."""
+        """Hold what goes into and comes out of the `encode_masks` that this class itself defines to the spec."""
         super().__init_subclass__(**keywords)
         if "encode_masks" in cls.__dict__:
             setattr(cls, "encode_masks", _checked_encode_masks(cls.__dict__["encode_masks"]))  # noqa: B010
@@ -108,15 +115,19 @@ class SegmentationTokenizer(nn.Module, ABC):
         """Masks of N objects from one prompt vector per special token; `image_index_N` says whose image."""
 
     def encode_masks(self, masks_NHW: Tensor) -> Tensor:
-        """Codes [N, M] int64 of boolean masks, 0 <= code < K; only where `spec.codes` is set.
+        """Codes [N, M] int64 of masks, 0 <= code < K; only where `spec.codes` is set.
+
+        Args:
+            masks_NHW: Boolean masks over whole images at `spec.image_size`, on the tokenizer's device.
 
         Raises:
+            DataError: The masks are of another type or size.
             InterfaceError: The subclass has no mask codes, or made something else.
         """
         raise InterfaceError(f"{type(self).__name__} reads hidden states and has no mask codes.")
 
     def decode_codes(self, features: Any, codes_NM: Tensor, image_index_N: Tensor) -> MaskPrediction:
-        """Masks of N objects from their codes; only where `spec.codes` is set."""
+        """Masks of N objects from their codes [N, M], 0 <= code < K; only where `spec.codes` is set."""
         raise InterfaceError(f"{type(self).__name__} reads hidden states and has no mask codes.")
 
 

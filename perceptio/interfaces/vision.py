@@ -40,7 +40,10 @@ class VisionEncoder(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, images: Sequence[Tensor]) -> VisionFeatures:
-        """Features of images, each RGB [3, H, W] in [0, 1] at a size of its own."""
+        """Features of images, each RGB [3, H, W] in [0, 1] at a size of its own.
+
+        Images are float32. An encoder whose weights are of another precision brings them to it after resizing.
+        """
 
     @abstractmethod
     def places(self, height: int, width: int) -> Tensor:

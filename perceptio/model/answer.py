@@ -1,6 +1,5 @@
 """From a question in a user's hands to an `Answer`: reading, checking, generating, decoding."""
 
-import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,13 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from perceptio.errors import InputError
-from perceptio.interfaces import DepthMap, MaskPrediction, Part, Turn
+from perceptio.errors import CheckpointError, InputError
+from perceptio.interfaces import DepthMap, MaskPrediction, Turn
 from perceptio.model.generation import Generated, GenerationSettings, generate
-from perceptio.model.marks import draw_marks
+from perceptio.model.marks import shown_images
 from perceptio.model.perception_model import PerceptionModel
+from perceptio.ops.eval_mode import in_eval_mode
 from perceptio.ops.image_files import as_image
-from perceptio.vocabulary import DEPTH_END, DEPTH_START
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -27,11 +26,15 @@ class Answer:
 
     Attributes:
         text: The answer in words.
-        masks: Boolean [N, H, W] at the image's own size, one per object, in order of mention.
-        depth: The depth map its tokens decode to, at the depth tokenizer's size; None without a depth block.
-        tokens: Every token written, by name or as text: perception first.
-        codes: The depth codes, row-major; empty without a depth block.
-        readout: The depth code read out for each marked point; empty in the direct format.
+        masks: Boolean [N, H, W] at the image's own size, one per object, in order of mention. With the grammar off,
+            an object whose mask codes are not all codes has an empty one.
+        depth: The depth map its tokens decode to, at the depth tokenizer's size; None without a depth block, or with
+            one that holds something else than codes.
+        tokens: Every token written after the question, in order: by name, or as text. The end token is left out.
+        codes: The depth codes, row-major, -1 where something else was written; empty without a depth block.
+        readout: The depth code read out for each marked point, -1 where something else was written; empty in the
+            direct format.
+        truncated: Whether the text was cut at `max_new_tokens`: the model had not ended it.
         seconds: Wall-clock of the whole batch this answer came in.
     """
 
@@ -41,6 +44,7 @@ class Answer:
     tokens: tuple[str, ...]
     codes: tuple[int, ...]
     readout: tuple[int, ...]
+    truncated: bool
     seconds: float
 
 
@@ -54,27 +58,25 @@ def ask_batch(
     if not questions:
         return []
     start = time.perf_counter()
+    settings = settings or GenerationSettings()
     turns = [_turn(question, points) for _, question, points in questions]
+    if settings.readout and not any(turn.points for turn in turns):
+        raise InputError(
+            "A read-out reads marked points, and none are given: mark some, or leave readout out."
+        )
+    model = in_eval_mode(model)
     images, index = _distinct_images([image for image, _, _ in questions])
-    if model.recipe.points == "drawn":
-        images = [draw_marks(images[i], turn.points) for i, turn in zip(index, turns, strict=True)]
-        index = list(range(len(turns)))
+    images, index = shown_images(images, index, turns, model.recipe.points)
     images = [image.to(model.device) for image in images]
-    was_training = model.training
-    model.eval()
-    try:
-        generated = generate(model, turns, images, index, settings or GenerationSettings())
-        masks = predict_masks(model, images, index, generated)
-    finally:
-        model.train(was_training)
+    generated = generate(model, turns, images, index, settings)
+    masks = predict_masks(model, images, index, generated)
     depths = decode_depth(model, generated)
     rows_N = generated.objects.row_N.tolist()
-    order = model.recipe.order if settings is None or settings.order is None else settings.order
     seconds = time.perf_counter() - start
     answers = []
-    for row in range(len(turns)):
+    for row, turn in enumerate(turns):
         mine = [mask for mask, owner in zip(masks, rows_N, strict=True) if owner == row]
-        answers.append(_answer(model, generated, row, order, mine, images[index[row]], depths[row], seconds))
+        answers.append(_answer(model, generated, row, turn, mine, images[index[row]], depths[row], seconds))
     return answers
 
 
@@ -82,31 +84,50 @@ def ask_batch(
 def predict_masks(
     model: PerceptionModel, images: Sequence[Tensor], image_index: Sequence[int], generated: Generated
 ) -> list[Tensor]:
-    """Mask logits [h, w] of every object found; only images with an object are encoded."""
-    rows_N = generated.objects.row_N.tolist()
-    if not rows_N:
+    """Mask logits [h, w], float32, of every object found; only images with an object are encoded.
+
+    Objects whose mask codes are not all codes have logits of minus infinity.
+
+    Raises:
+        CheckpointError: The segmentation tokenizer computes no finite numbers.
+    """
+    objects = generated.objects
+    whole_N = (objects.codes_NM >= 0).all(1)
+    rows_n = objects.row_N[whole_N].tolist()
+    if not len(objects.row_N):
         return []
-    used = sorted({image_index[row] for row in rows_N})
-    features = model.encode_segmentation([images[i] for i in used])
-    where_N = torch.tensor([used.index(image_index[row]) for row in rows_N], device=model.device)
-    prediction: MaskPrediction
-    if model.plan.mask_codes is not None:
-        assert model.segmentation is not None
-        prediction = model.segmentation.decode_codes(features, generated.objects.codes_NM, where_N)
-    else:
-        prediction = model.decode_masks(features, generated.objects.hidden_NsD, where_N)
-    return list(prediction.logits_Nhw)
+    assert model.segmentation is not None
+    logits_Nhw = torch.full(
+        (len(whole_N), *model.segmentation.spec.mask_size), -torch.inf, device=whole_N.device
+    )
+    if rows_n:
+        used = sorted({image_index[row] for row in rows_n})
+        features = model.encode_segmentation([images[i] for i in used])
+        where_n = torch.tensor([used.index(image_index[row]) for row in rows_n], device=model.device)
+        prediction: MaskPrediction
+        if model.plan.mask_codes is not None:
+            prediction = model.segmentation.decode_codes(features, objects.codes_NM[whole_N], where_n)
+        else:
+            prediction = model.decode_masks(features, objects.hidden_NsD, where_n)
+        if not bool(prediction.logits_Nhw.isfinite().all()):
+            raise CheckpointError(
+                "Mask logits are not finite numbers: the segmentation tokenizer's weights hold NaN or infinity, or "
+                "its precision is too small for them; load an earlier checkpoint, or compute in float32."
+            )
+        logits_Nhw[whole_N] = prediction.logits_Nhw.float()
+    return list(logits_Nhw)
 
 
 @torch.inference_mode()
 def decode_depth(model: PerceptionModel, generated: Generated) -> list[DepthMap | None]:
-    """The depth map of every row with a well-formed block, at the depth tokenizer's size."""
+    """The depth map, float32, of every row with a well-formed block, at the depth tokenizer's size."""
     rows = generated.depth.whole_B.nonzero().flatten().tolist()
     depths: list[DepthMap | None] = [None] * len(generated.text_BT)
     if model.depth is None or not rows:
         return depths
     convention = model.depth.spec.convention
-    unit_B1HW = model.depth.decode(generated.depth.codes_BL[rows])
+    with torch.autocast(model.device.type, enabled=False):
+        unit_B1HW = model.depth.decode(generated.depth.codes_BL[rows]).float()
     values_B1HW = convention.to_metres(unit_B1HW) if convention.metric else unit_B1HW
     for row, values_1HW in zip(rows, values_B1HW.cpu().numpy(), strict=True):
         depths[row] = DepthMap(values_HW=values_1HW[0], unit="metres" if convention.metric else "disparity")
@@ -120,17 +141,17 @@ def resize_masks(logits_hw: Tensor, size: tuple[int, int]) -> np.ndarray:
 
 
 def _turn(question: str, points: Sequence[tuple[float, float]]) -> Turn:
-    if not question.strip():
+    if not isinstance(question, str) or not question.strip():
         raise InputError("The question is empty; ask something about the image.")
-    for x, y in points:
+    for point in points:
+        try:
+            x, y = (float(number) for number in point)
+        except (TypeError, ValueError):
+            raise InputError(f"The point {point!r} is no pair of numbers (x, y).") from None
         if not (0.0 <= x <= 1.0 and 0.0 <= y <= 1.0):
             raise InputError(
                 f"The point ({x}, {y}) is outside the image; x and y lie in [0, 1] from the upper left."
             )
-    if not points and re.search(r"\b(points?|marked|letters?|lettered)\b", question, re.IGNORECASE):
-        raise InputError(
-            "The question speaks of marked points and none are given; give each with --point x,y."
-        )
     return Turn(question=question, answer="", task="", points=tuple((float(x), float(y)) for x, y in points))
 
 
@@ -152,7 +173,7 @@ def _answer(
     model: PerceptionModel,
     generated: Generated,
     row: int,
-    order: Sequence[Part],
+    turn: Turn,
     logits: list[Tensor],
     image_3HW: Tensor,
     depth: DepthMap | None,
@@ -160,25 +181,23 @@ def _answer(
 ) -> Answer:
     size = (image_3HW.shape[-2], image_3HW.shape[-1])
     masks = [resize_masks(mask, size) for mask in logits]
+    ids, truncated = text_ids(model, generated, row)
     text = model.language.text_tokenizer
-    ids = generated.text_BT[row].tolist()
-    ids = ids[: ids.index(text.end_id)] if text.end_id in ids else ids
+    written = [token for token in generated.written_BW[row].tolist() if token >= 0]
     opened = bool(generated.depth.opened_B[row])
-    codes = tuple(generated.depth.codes_BL[row].tolist()) if opened else ()
-    readout = tuple(code for code in generated.readout_BP[row].tolist() if code >= 0)
-    blocks: dict[str, list[str]] = {
-        "segmentation": [*model.plan.segmentation_names] * len(masks),
-        "depth": [DEPTH_START, *(f"<depth_{code}>" for code in codes), DEPTH_END] if codes else [],
-    }
-    tokens = [token for part in order for token in blocks[part]]
-    tokens += [f"<depth_{code}>" for code in readout]
-    tokens += [model.plan.name_of(token) or text.decode([token]) for token in ids]
     return Answer(
         text=text.decode([token for token in ids if token < model.plan.base_vocab]).strip(),
         masks=np.stack(masks) if masks else np.zeros((0, *size), dtype=bool),
         depth=depth,
-        tokens=tuple(tokens),
-        codes=codes,
-        readout=readout,
+        tokens=tuple(model.plan.name_of(token) or text.decode([token]) for token in written),
+        codes=tuple(generated.depth.codes_BL[row].tolist()) if opened else (),
+        readout=tuple(generated.readout_BP[row, : len(turn.points)].tolist()),
+        truncated=truncated,
         seconds=seconds,
     )
+
+
+def text_ids(model: PerceptionModel, generated: Generated, row: int) -> tuple[list[int], bool]:
+    """The ids of a row's text before its end token, and whether it was cut before there was one."""
+    ids, end = generated.text_BT[row].tolist(), model.language.text_tokenizer.end_id
+    return (ids[: ids.index(end)], False) if end in ids else (ids, True)

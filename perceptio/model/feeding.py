@@ -8,12 +8,13 @@ Shapes: B rows, T new slots, A position axes, D hidden width.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 import torch
 from torch import Tensor
 
-from perceptio.interfaces import LanguageBackbone, SequenceLayout
+from perceptio.interfaces import LanguageBackbone, SelectableCache, SequenceLayout
 from perceptio.model.sequence import Place, SequenceWriter, Slot, stacked_coordinates
 
 NOWHERE = Place(float("nan"), float("nan"))
@@ -38,6 +39,8 @@ class Feeder:
         prompts: One written prompt per row.
         vision_rows: The projected vision features of each row's prompt, in order.
         room: Most slots that will follow a prompt.
+        image_index: Which image each row shows. Rows that show the same begin alike, up to its last feature, and that
+            is run once for all of them where the backbone's cache allows it; None: each row is run for itself.
     """
 
     def __init__(
@@ -46,37 +49,91 @@ class Feeder:
         prompts: Sequence[SequenceWriter],
         vision_rows: Sequence[Tensor],
         room: int,
+        image_index: Sequence[int] | None = None,
     ) -> None:
         self.language = language
         self.device = next(language.parameters()).device
         self.size = len(prompts)
         self._queue: list[_Queued] = []
         lengths = [len(prompt.ids) for prompt in prompts]
-        longest, axes = max(lengths), language.spec.position_axes
-        ids_BT = torch.zeros(self.size, longest, dtype=torch.long)
-        positions_ABT, looks_ABT = torch.zeros(2, axes, self.size, longest)
-        for row, (prompt, length) in enumerate(zip(prompts, lengths, strict=True)):
-            ids_BT[row, :length] = torch.tensor(prompt.ids)
-            positions_ABT[:, row, :length] = stacked_coordinates(prompt.positions, axes)
-            looks_ABT[:, row, :length] = stacked_coordinates(prompt.looks, axes)
-        inputs_BTD = language.embed(ids_BT.to(self.device))
-        rows = [row for row, prompt in enumerate(prompts) for _ in prompt.vision_rows]
-        columns = [column for prompt in prompts for column in prompt.vision_rows]
-        if rows:
-            inputs_BTD = inputs_BTD.index_put(
-                (torch.tensor(rows, device=self.device), torch.tensor(columns, device=self.device)),
-                torch.cat(list(vision_rows)).to(inputs_BTD.dtype),
-            )
-        self.cache = language.new_cache(self.size, longest + room)
-        self.max_keys = longest
+        self.max_keys = max(lengths)
         self.past_B = torch.tensor(lengths, device=self.device)
         self.time_B = torch.tensor([prompt.time for prompt in prompts], device=self.device)
         self.origin_B = torch.tensor([prompt.origin for prompt in prompts], device=self.device)
-        layout = SequenceLayout.cached(
-            positions_ABT.to(self.device), torch.zeros_like(self.past_B), longest, looks_ABT.to(self.device)
+        starts, self.cache = self._run_beginnings(prompts, vision_rows, room, image_index)
+        if self.cache is None:
+            self.cache = language.new_cache(self.size, self.max_keys + room)
+        hidden_BTD = self._run(prompts, vision_rows, starts, lengths, self.cache)
+        last_B = self.past_B - 1 - torch.tensor(starts, device=self.device)
+        self.last_BD = hidden_BTD[torch.arange(self.size, device=self.device), last_B]
+
+    def _run_beginnings(
+        self,
+        prompts: Sequence[SequenceWriter],
+        vision_rows: Sequence[Tensor],
+        room: int,
+        image_index: Sequence[int] | None,
+    ) -> tuple[list[int], Any]:
+        """Run what several rows begin with: how much of each row that is, and the cache that holds it."""
+        nothing = [0] * self.size, None
+        if image_index is None or len(set(image_index)) == self.size:
+            return nothing
+        images = sorted(set(image_index))
+        firsts = [list(image_index).index(image) for image in images]
+        ends = [prompts[row].vision_rows[-1] + 1 for row in firsts]
+        starts = [ends[images.index(image)] for image in image_index]
+        longest_rest = max(len(prompt.ids) - start for prompt, start in zip(prompts, starts, strict=True))
+        cache = self.language.new_cache(len(firsts), max(ends) + longest_rest + room)
+        if not isinstance(cache, SelectableCache):
+            return nothing
+        self._run(
+            [prompts[row] for row in firsts],
+            [vision_rows[row] for row in firsts],
+            [0] * len(firsts),
+            ends,
+            cache,
         )
-        hidden_BTD = language(inputs_BTD, layout, self.cache)
-        self.last_BD = hidden_BTD[torch.arange(self.size, device=self.device), self.past_B - 1]
+        rows_B = torch.tensor([images.index(image) for image in image_index], device=self.device)
+        return starts, cache.select(rows_B)
+
+    def _run(
+        self,
+        prompts: Sequence[SequenceWriter],
+        vision_rows: Sequence[Tensor],
+        starts: Sequence[int],
+        ends: Sequence[int],
+        cache: Any,
+    ) -> Tensor:
+        """Run slots `start` to `end` of every prompt after what the cache holds of it: hidden states [B, T, D]."""
+        longest, axes = (
+            max(e - s for s, e in zip(starts, ends, strict=True)),
+            self.language.spec.position_axes,
+        )
+        ids_BT = torch.zeros(len(prompts), longest, dtype=torch.long)
+        positions_ABT, looks_ABT = torch.zeros(2, axes, len(prompts), longest)
+        rows, columns, features = [], [], []
+        for row, (prompt, start, end) in enumerate(zip(prompts, starts, ends, strict=True)):
+            here = slice(start, end)
+            ids_BT[row, : end - start] = torch.tensor(prompt.ids[here])
+            positions_ABT[:, row, : end - start] = stacked_coordinates(prompt.positions, axes)[:, here]
+            looks_ABT[:, row, : end - start] = stacked_coordinates(prompt.looks, axes)[:, here]
+            if start == 0 and prompt.vision_rows:
+                rows += [row] * len(prompt.vision_rows)
+                columns += prompt.vision_rows
+                features.append(vision_rows[row])
+        inputs_BTD = self.language.embed(ids_BT.to(self.device))
+        if rows:
+            inputs_BTD = inputs_BTD.index_put(
+                (torch.tensor(rows, device=self.device), torch.tensor(columns, device=self.device)),
+                torch.cat(features).to(inputs_BTD.dtype),
+            )
+        layout = SequenceLayout.cached(
+            positions_ABT.to(self.device),
+            torch.tensor(starts, device=self.device),
+            max(ends),
+            looks_ABT.to(self.device),
+        )
+        return self.language(inputs_BTD, layout, cache)
 
     @property
     def all_rows(self) -> Tensor:

@@ -7,45 +7,82 @@ Shapes: B rows, D hidden width, V vocabulary, L depth codes, K codebook size, k 
 object, M mask codes per object, N objects found, P marked points.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, get_args
 
 import attrs
 import torch
 from torch import Tensor
 
-from perceptio.errors import InputError
-from perceptio.interfaces import Part, Turn, VisionFeatures
+from perceptio.errors import CheckpointError, InputError, near_miss
+from perceptio.interfaces import Part, TokenSpan, Turn, VisionFeatures
 from perceptio.model.feeding import Feeder
 from perceptio.model.perception_model import PerceptionModel
 from perceptio.model.sequence import SequenceWriter, Slot, code_slots, opening_slots, reading_slots
 
 STOP_CHECK = 8
+SHORTEST_WAIT = torch.finfo(torch.float32).tiny
+"""Of the exponential draws whose logarithms are Gumbel noise: 0 has none."""
+
+
+def _parts(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+    if value is None:
+        return
+    if not isinstance(value, tuple):
+        raise InputError(f"{attribute.name} is {value!r}: it must be a tuple of parts, such as ('depth',).")
+    for part in value:
+        if part not in get_args(Part):
+            raise InputError(
+                f"{attribute.name} names the part {part!r}{near_miss(str(part), get_args(Part))}"
+            )
+
+
+def _whole(least: int) -> Callable[[Any, "attrs.Attribute[Any]", Any], None]:
+    def check(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**63:
+            raise InputError(f"{attribute.name} is {value!r}: it must be a whole number of at least {least}.")
+
+    return check
+
+
+def _temperature(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+    if not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise InputError(f"temperature is {value!r}: it must be a finite number of at least 0.")
 
 
 @attrs.frozen(kw_only=True)
 class GenerationSettings:
     """How to perceive and decode.
 
+    What comes next is one choice of the model: another object, the depth block, or the first token of the text. It is
+    made once where the model may write any of them, and asked again only after something was written.
+
     Attributes:
         order: What may be perceived, in order; None: the recipe's. A part left out is never written.
-        force: Parts that every row perceives; for the others the model decides, by writing their marker or not.
+        force: Parts that every row perceives, whatever the model chose to write in their place.
         readout: Whether points are read out before the answer; None: as the recipe's answer format says.
-        grammar: Whether a block holds codes and nothing else, and text no codes. Without it every token is chosen
-            from the whole vocabulary and a block may come out malformed.
-        temperature: 0 takes the likeliest token; above, tokens are sampled.
-        max_new_tokens: Most tokens of text.
-        max_objects: Most objects segmented in one answer.
+        grammar: Whether a block holds codes and nothing else, text no codes, and what comes next is text or a part
+            that the order has next or later. Without it every token is chosen from the whole vocabulary, and a block
+            may come out malformed.
+        temperature: 0 takes the likeliest token; above, tokens are sampled from softmax(logits / temperature) over
+            those that may come.
+        max_new_tokens: Most tokens of text, at least 1; a text that is cut there says so (`Answer.truncated`).
+        max_objects: Most objects segmented in one answer, at least 1.
         seed: For sampling.
+
+    Raises:
+        InputError: A value is none of these.
     """
 
-    order: tuple[Part, ...] | None = None
-    force: tuple[Part, ...] = ()
+    order: tuple[Part, ...] | None = attrs.field(default=None, validator=_parts)
+    force: tuple[Part, ...] = attrs.field(default=(), validator=_parts)
     readout: bool | None = None
     grammar: bool = True
-    temperature: float = 0.0
-    max_new_tokens: int = 32
-    max_objects: int = 4
-    seed: int = 0
+    temperature: float = attrs.field(default=0.0, validator=_temperature)
+    max_new_tokens: int = attrs.field(default=32, validator=_whole(1))
+    max_objects: int = attrs.field(default=4, validator=_whole(1))
+    seed: int = attrs.field(default=0, validator=_whole(0))
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -54,7 +91,8 @@ class Objects:
 
     Attributes:
         hidden_NsD: Hidden states that prompt their masks.
-        codes_NM: Their mask codes, for a segmentation tokenizer that reads codes; M is 0 otherwise.
+        codes_NM: Their mask codes, for a segmentation tokenizer that reads codes; M is 0 otherwise. -1 where, with
+            the grammar off, something else was written.
         row_N: The row each belongs to.
     """
 
@@ -92,14 +130,17 @@ class Generated:
     Attributes:
         objects: What was segmented.
         depth: The depth blocks.
-        readout_BP: The code read out for each marked point, -1 where a row has fewer.
+        readout_BP: The code read out for each marked point; -1 where a row has fewer points and, with the grammar
+            off, where something else was written.
         text_BT: Text ids; after the end token a row holds only end tokens.
+        written_BW: Every id after the prompt, in order and without the end token; -1 where a row wrote nothing.
     """
 
     objects: Objects
     depth: DepthBlocks
     readout_BP: Tensor
     text_BT: Tensor
+    written_BW: Tensor
 
 
 class Generator:
@@ -143,7 +184,9 @@ class Generator:
             raise InputError("A read-out speaks depth codes, and the model has no depth tokenizer.")
         self.text = model.language.text_tokenizer
         self.random = torch.Generator(model.device).manual_seed(settings.seed)
-        self.left_out = torch.tensor(self._markers_left_out(), dtype=torch.long, device=model.device)
+        self._written: list[Tensor] = []
+        self._next_B = torch.zeros(len(turns), dtype=torch.long, device=model.device)
+        self._finite = torch.ones((), dtype=torch.bool, device=model.device)
         places = vision.places_M2.split(vision.counts)
         features = vision.features_MD.split(vision.counts)
         tokens = model.recipe.points == "tokens"
@@ -155,31 +198,48 @@ class Generator:
             ],
             [features[image] for image in image_index],
             self._room(),
+            image_index,
         )
+        self._undecided_B: Tensor | None = self.rows.all_rows
 
     def run(self) -> Generated:
         """Write everything."""
         objects, depth = self._no_objects(), self._no_blocks()
-        for part in self.order:
+        for number, part in enumerate(self.order):
+            # The parts whose turn has passed are no longer a choice.
+            impossible_V, forced = self._impossible(self.order[number:]), part in self.settings.force
             if part == "segmentation":
-                objects = self.segment(part in self.settings.force)
+                objects = self.segment(impossible_V, forced)
             else:
-                depth = self.write_depth(part in self.settings.force)
+                depth = self.write_depth(impossible_V, forced)
         readout_BP = self.read_out() if self.readout else depth.codes_BL[:, :0]
-        return Generated(objects=objects, depth=depth, readout_BP=readout_BP, text_BT=self.write_text())
+        text_BT = self.write_text()
+        if not bool(self._finite):
+            raise CheckpointError(
+                "The model's logits are not finite numbers, so that there is no answer: its weights hold NaN or "
+                "infinity, or its precision is too small for them; load an earlier checkpoint, or compute in float32."
+            )
+        return Generated(
+            objects=objects,
+            depth=depth,
+            readout_BP=readout_BP,
+            text_BT=text_BT,
+            written_BW=torch.cat(self._written, 1),
+        )
 
-    def segment(self, forced: bool) -> Objects:
+    def segment(self, impossible_V: Tensor, forced: bool) -> Objects:
         """Write special tokens while rows ask for another object; `forced` rows have at least one."""
         found: list[tuple[Tensor, Tensor, Tensor]] = []
         active_B = self.rows.all_rows
         for number in range(self.settings.max_objects):
-            active_B = active_B & self._wants(self.plan.segmentation[0], forced and number == 0)
+            wanted_B = self._wants(self.plan.segmentation[0], impossible_V, forced and number == 0)
+            active_B = active_B & wanted_B
             if not bool(active_B.any()):
                 break
             states = []
             for token in self.plan.segmentation:
                 before_BD = self.rows.flush_last(1)[:, 0]
-                self.rows.queue([Slot(token)], active_B)
+                self._write([Slot(token)], active_B)
                 at_BD = self.rows.flush_last(1)[:, 0]
                 states.append(at_BD if self.model.recipe.prompt_state == "at" else before_BD)
             found.append((torch.stack(states, 1), self._write_mask_codes(active_B), active_B))
@@ -191,16 +251,18 @@ class Generator:
             hidden_NsD=states_BOsD[row_N, number_N], codes_NM=codes_BOM[row_N, number_N], row_N=row_N
         )
 
-    def write_depth(self, forced: bool) -> DepthBlocks:
+    def write_depth(self, impossible_V: Tensor, forced: bool) -> DepthBlocks:
         """Write depth blocks: markers are appended, codes chosen, `per_step` at a time."""
         block = self.plan.depth
         assert block is not None
-        opened_B = self._wants(block.opening, forced)
+        opened_B = self._wants(block.opening, impossible_V, forced)
+        # The opening marker takes a slot for each code of the first step, and is one token all the same.
         self.rows.queue(opening_slots(self.plan), opened_B)
+        self._note([block.opening], opened_B)
         if self.given_codes_BL is not None:
             codes_BL = self.given_codes_BL.to(self.model.device)
-            self.rows.queue(self._code_slots(0, block.length), opened_B, codes_BL + block.codes.start)
-            self.rows.queue([Slot(block.closing)], opened_B)
+            self._write(self._code_slots(0, block.length), opened_B, codes_BL + block.codes.start)
+            self._write([Slot(block.closing)], opened_B)
             return DepthBlocks(opened_B=opened_B, closed_B=opened_B, codes_BL=codes_BL)
         chosen, logits = [], []
         for first in range(0, block.length, block.per_step):
@@ -208,16 +270,14 @@ class Generator:
             tokens_Bk = self._choose(logits_BkV, block.codes.slice)
             chosen.append(tokens_Bk)
             logits.append(logits_BkV[..., block.codes.slice])
-            self.rows.queue(self._code_slots(first, block.per_step), opened_B, tokens_Bk)
+            self._write(self._code_slots(first, block.per_step), opened_B, tokens_Bk)
         # The last codes and the closing marker are fed together; the slot before the marker is what predicts it.
-        self.rows.queue([Slot(block.closing)], opened_B)
+        self._write([Slot(block.closing)], opened_B)
         closing_BV = self.model.language.logits(self.rows.flush_last(2)[:, 0])
-        tokens_BL = torch.cat(chosen, 1)
-        is_code_BL = block.codes.contains(tokens_BL) & opened_B[:, None]
         return DepthBlocks(
             opened_B=opened_B,
             closed_B=opened_B & (closing_BV.argmax(-1) == block.closing),
-            codes_BL=torch.where(is_code_BL, tokens_BL - block.codes.start, -1),
+            codes_BL=_codes(torch.cat(chosen, 1), block.codes, opened_B),
             logits_BLK=torch.cat(logits, 1),
         )
 
@@ -229,53 +289,81 @@ class Generator:
         letters = SequenceWriter(self.plan, self.text).letters(max(counts))
         codes = []
         for number, letter in enumerate(letters):
-            has_B = torch.tensor([number < count for count in counts], device=self.model.device)
+            has_B = self._on_device([number < count for count in counts])
             points = [turn.points[number] if number < len(turn.points) else (0.0, 0.0) for turn in self.turns]
-            self.rows.queue_rows([reading_slots(self.plan, letter, point) for point in points], has_B)
+            slots = [reading_slots(self.plan, letter, point) for point in points]
+            self.rows.queue_rows(slots, has_B)
+            self._note([[slot.token for slot in row] for row in slots], has_B)
             token_B1 = self._choose(self.model.language.logits(self.rows.flush_last(1)), block.codes.slice)
-            self.rows.queue([Slot(block.codes.start)], has_B, token_B1)
-            codes.append(torch.where(has_B[:, None], token_B1 - block.codes.start, -1))
+            self._write([Slot(block.codes.start)], has_B, token_B1)
+            codes.append(_codes(token_B1, block.codes, has_B))
         return torch.cat(codes, 1) if codes else self.rows.past_B.new_zeros(len(self.turns), 0)
 
     def write_text(self) -> Tensor:
         """Write free text until every row has ended or `max_new_tokens` are written: ids [B, T]."""
         end, done_B, tokens = self.text.end_id, ~self.rows.all_rows, []
+        words = slice(0, self.plan.base_vocab)
         for number in range(1, self.settings.max_new_tokens + 1):
-            logits_BV = self.model.language.logits(self.rows.flush_last(1)[:, 0])
-            token_B = self._choose(logits_BV, slice(0, self.plan.base_vocab)).masked_fill(done_B, end)
+            token_B = self._next(words).masked_fill(done_B, end)
             tokens.append(token_B)
             done_B = done_B | (token_B == end)
+            self._note(token_B[:, None], ~done_B)
             if number % STOP_CHECK == 0 and bool(done_B.all()):
                 break
             self.rows.queue([Slot(end)], ~done_B, token_B[:, None])
         return torch.stack(tokens, 1)
 
-    def _wants(self, marker: int, forced: bool) -> Tensor:
-        """Rows [B] whose next token is this marker, or all of them where it is forced."""
-        if forced:
-            return self.rows.all_rows
-        logits_BV = self.model.language.logits(self.rows.flush_last(1)[:, 0])
-        if self.settings.grammar:
-            logits_BV = logits_BV.index_fill(-1, self.left_out, -torch.inf)
-        return self._choose(logits_BV, slice(0, self.plan.size)) == marker
+    def _wants(self, marker: int, impossible_V: Tensor, forced: bool) -> Tensor:
+        """Rows [B] that write this marker next, or all of them where it is forced."""
+        return self.rows.all_rows if forced else self._next(slice(0, self.plan.size), impossible_V) == marker
+
+    def _next(self, allowed: slice, impossible_V: Tensor | None = None) -> Tensor:
+        """The id [B] that each row writes next: chosen once, and kept until the row has written something."""
+        if self._undecided_B is not None:
+            logits_BV = self.model.language.logits(self.rows.flush_last(1)[:, 0])
+            if self.settings.grammar and impossible_V is not None:
+                logits_BV = logits_BV.masked_fill(impossible_V, -torch.inf)
+            chosen_B = self._choose(logits_BV, allowed)
+            self._next_B = torch.where(self._undecided_B, chosen_B, self._next_B)
+            self._undecided_B = None
+        return self._next_B
 
     def _choose(self, logits: Tensor, allowed: slice) -> Tensor:
         """Ids [...] chosen from logits [..., V]; with the grammar, only among the allowed ids."""
         if not self.settings.grammar:
             allowed = slice(0, logits.shape[-1])
         logits = logits[..., allowed].float()
-        if self.settings.temperature <= 0:
-            return logits.argmax(-1) + allowed.start
-        probabilities = (logits / self.settings.temperature).softmax(-1).flatten(0, -2)
-        drawn = torch.multinomial(probabilities, 1, generator=self.random)
-        return drawn.view(logits.shape[:-1]) + allowed.start
+        highest, likeliest = logits.max(-1, keepdim=True)
+        self._finite = self._finite & highest.isfinite().all()
+        if self.settings.temperature > 0:
+            # The largest of logits with Gumbel noise follows their softmax; nothing here waits for the device.
+            waits = torch.empty_like(logits).exponential_(generator=self.random).clamp_min_(SHORTEST_WAIT)
+            likeliest = ((logits - highest) / self.settings.temperature - waits.log()).argmax(
+                -1, keepdim=True
+            )
+        return likeliest[..., 0] + allowed.start
 
-    def _markers_left_out(self) -> list[int]:
-        """The ids that would open a part which is not in the order."""
+    def _write(self, slots: Sequence[Slot], keep_B: Tensor, ids_BT: Tensor | None = None) -> None:
+        """Append slots to every kept row, and note their tokens."""
+        self.rows.queue(slots, keep_B, ids_BT)
+        self._note([slot.token for slot in slots] if ids_BT is None else ids_BT, keep_B)
+
+    def _note(self, ids: Tensor | Sequence[int] | Sequence[Sequence[int]], keep_B: Tensor) -> None:
+        """Note ids [B, T] or [T] that kept rows have written, after which these rows are free to choose again."""
+        ids_BT = ids if isinstance(ids, Tensor) else self._on_device(ids).expand(len(self.turns), -1)
+        self._written.append(torch.where(keep_B[:, None], ids_BT, -1))
+        self._undecided_B = keep_B if self._undecided_B is None else self._undecided_B | keep_B
+
+    def _impossible(self, parts: Sequence[Part]) -> Tensor:
+        """The ids [V] that cannot come next by the grammar: neither text nor the opening of one of these parts."""
         openings = {"segmentation": self.plan.segmentation[:1]}
         if self.plan.depth is not None:
             openings["depth"] = (self.plan.depth.opening,)
-        return [marker for part, ids in openings.items() if part not in self.order for marker in ids]
+        impossible = [True] * self.plan.size
+        impossible[: self.plan.base_vocab] = [False] * self.plan.base_vocab
+        for marker in (marker for part in parts for marker in openings[part]):
+            impossible[marker] = False
+        return self._on_device(impossible)
 
     def _write_mask_codes(self, active_B: Tensor) -> Tensor:
         """The codes [B, M] of one object, for a segmentation tokenizer that reads codes."""
@@ -283,9 +371,12 @@ class Generator:
         for _ in range(self.plan.mask_length):
             assert span is not None
             token_B1 = self._choose(self.model.language.logits(self.rows.flush_last(1)), span.slice)
-            self.rows.queue([Slot(span.start)], active_B, token_B1)
-            codes.append(token_B1 - span.start)
+            self._write([Slot(span.start)], active_B, token_B1)
+            codes.append(_codes(token_B1, span, active_B))
         return torch.cat(codes, 1) if codes else self.rows.past_B.new_zeros(len(self.turns), 0)
+
+    def _on_device(self, values: Sequence[Any]) -> Tensor:
+        return torch.tensor(values).to(self.model.device, non_blocking=True)
 
     def _code_slots(self, first: int, count: int) -> list[Slot]:
         return code_slots(self.plan, [0] * count, first)
@@ -313,6 +404,11 @@ class Generator:
         return objects + depth + readout + self.settings.max_new_tokens
 
 
+def _codes(tokens_BT: Tensor, span: TokenSpan, keep_B: Tensor) -> Tensor:
+    """The codes that tokens mean; -1 in rows that are not kept and where a token is no code."""
+    return torch.where(span.contains(tokens_BT) & keep_B[:, None], tokens_BT - span.start, -1)
+
+
 def generate(
     model: PerceptionModel,
     turns: Sequence[Turn],
@@ -333,6 +429,10 @@ def generate(
         settings: How to perceive and decode.
         vision: Features of the images, where they were computed before.
         given_codes_BL: Depth codes [B, L] to write in the block instead of the model's own.
+
+    Raises:
+        InputError: The settings do not fit the model.
+        CheckpointError: The model computes no finite numbers.
     """
     vision = model.encode_vision(images) if vision is None else vision
     return Generator(model, turns, image_index, vision, settings, given_codes_BL).run()

@@ -1,4 +1,7 @@
-"""Drawing marked points on an image, as HardBLINK shows them: a red circle with a letter in a dark box."""
+"""Marked points on an image, as HardBLINK shows them: a red circle with a letter in a dark box.
+
+Which image a question or a conversation shows is decided here alone, for training, asking and evaluation.
+"""
 
 from collections.abc import Sequence
 
@@ -6,16 +9,64 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from perceptio.model.sequence import LETTERS
+from perceptio.errors import DataError, InputError
+from perceptio.interfaces import Turn
+from perceptio.model.sequence import LETTERS, too_many_points
+from perceptio.recipe import PointSetting
 
 REFERENCE_SIZE = 336
 """Width in pixels of the pictures on which AURORA draws circles of radius 4 and labels 25 px above."""
 
 
+def shown_image(image_3HW: Tensor, turns: Sequence[Turn], points: PointSetting) -> Tensor:
+    """The image [3, H, W] that a conversation shows: with its marks where points are drawn, else the image itself.
+
+    Raises:
+        DataError: Points are drawn and two turns have some: both would be lettered from A on the same image.
+    """
+    marked = [turn for turn in turns if turn.points]
+    if points == "tokens" or not marked:
+        return image_3HW
+    if len(marked) > 1:
+        raise DataError(
+            f"{len(marked)} questions of one conversation mark points, and the recipe draws them on the image, where "
+            "their letters would be mixed: ask one such question in a conversation."
+        )
+    return draw_marks(image_3HW, marked[0].points)
+
+
+def shown_images(
+    images: Sequence[Tensor], image_index: Sequence[int], turns: Sequence[Turn], points: PointSetting
+) -> tuple[list[Tensor], list[int]]:
+    """The images that questions show, each for itself, and which of them each shows.
+
+    Questions about one image share it, but for those whose marks are drawn on it.
+    """
+    shown: list[Tensor] = []
+    index: list[int] = []
+    unmarked: dict[int, int] = {}
+    for number, turn in zip(image_index, turns, strict=True):
+        image = shown_image(images[number], [turn], points)
+        if image is images[number] and number in unmarked:
+            index.append(unmarked[number])
+            continue
+        if image is images[number]:
+            unmarked[number] = len(shown)
+        index.append(len(shown))
+        shown.append(image)
+    return shown, index
+
+
 def draw_marks(image_3HW: Tensor, points: Sequence[tuple[float, float]]) -> Tensor:
-    """The image [3, H, W] in [0, 1] with lettered circles at points (x, y) in [0, 1]."""
+    """The image [3, H, W] in [0, 1] with lettered circles at points (x, y) in [0, 1].
+
+    Raises:
+        InputError: There are more points than letters.
+    """
     from PIL import Image, ImageDraw
 
+    if len(points) > len(LETTERS):
+        raise InputError(too_many_points(len(points)))
     picture = Image.fromarray((image_3HW.permute(1, 2, 0).cpu().numpy() * 255).round().astype(np.uint8))
     draw = ImageDraw.Draw(picture)
     scale = max(picture.width / REFERENCE_SIZE, 0.25)

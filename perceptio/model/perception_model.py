@@ -26,6 +26,7 @@ from perceptio.interfaces import (
     parameter_groups,
 )
 from perceptio.ops.images import stack_resized
+from perceptio.ops.precision import brought_to
 from perceptio.recipe import Recipe
 from perceptio.registry import Registry
 from perceptio.vocabulary import TokenPlan
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 
 class PerceptionModel(nn.Module):
     """A vision-language model that can perceive before it answers, put together from its parts.
+
+    Parts may be of different precisions: what enters a part is brought to that of its weights, and depth maps and
+    mask logits come out in float32. So `ask` answers under autocast, and after `model.to(torch.bfloat16)`.
 
     Build it with `perceptio.build_model(recipe)`. Example:
 
@@ -99,7 +103,8 @@ class PerceptionModel(nn.Module):
     def encode_segmentation(self, images: Sequence[Tensor]) -> Any:
         """The segmentation tokenizer's features of images, each RGB [3, H, W] in [0, 1]."""
         assert self.segmentation is not None
-        return self.segmentation.encode_image(stack_resized(images, self.segmentation.spec.image_size))
+        pixels_B3HW = stack_resized(images, self.segmentation.spec.image_size)
+        return self.segmentation.encode_image(brought_to(self.segmentation, pixels_B3HW))
 
     def decode_masks(self, features: Any, hidden_NsD: Tensor, image_index_N: Tensor) -> MaskPrediction:
         """Masks of N objects from the hidden states of their special tokens."""
@@ -176,8 +181,10 @@ class PerceptionModel(nn.Module):
     ) -> "Answer":
         """Ask one question about an image.
 
+        Asking leaves the model as it is, in training mode too, and several threads may ask at once.
+
         Args:
-            image: A path, a PIL image, or RGB [3, H, W] in [0, 1].
+            image: A path, a PIL image, a numpy array [H, W, 3] of uint8, or a tensor RGB [3, H, W] in [0, 1].
             question: Any text.
             points: Marked points as (x, y) in [0, 1], x to the right and y down; lettered A, B, … in order.
             settings: How to perceive and decode; None: as the recipe says.
@@ -186,7 +193,9 @@ class PerceptionModel(nn.Module):
             The answer with the masks, the depth map and the tokens that were written on the way to it.
 
         Raises:
-            InputError: The image cannot be read, the question is empty, or points are missing or outside.
+            InputError: The image cannot be read, the question is empty, a point is outside, or a read-out is asked
+                for and no point is marked.
+            CheckpointError: The model computes no finite numbers.
         """
         return self.ask_batch([(image, question, points)], settings=settings)[0]
 
@@ -291,6 +300,4 @@ class PerceptionModel(nn.Module):
 
 
 def _through(head: nn.Module, x: Tensor) -> Tensor:
-    """A head's output, in the precision of its own weights: parts may be of different ones."""
-    weight = next(head.parameters(), None)
-    return head(x if weight is None else x.to(weight.dtype))
+    return head(brought_to(head, x))

@@ -235,9 +235,7 @@ class SequenceWriter:
             InputError: More points than letters, or a text tokenizer that splits a letter.
         """
         if count > len(LETTERS):
-            raise InputError(
-                f"{count} points were marked and there are letters for {len(LETTERS)}; mark fewer."
-            )
+            raise InputError(too_many_points(count))
         ids = [self.text.encode(letter) for letter in LETTERS[:count]]
         for letter, tokens in zip(LETTERS, ids, strict=False):
             if len(tokens) != 1:
@@ -275,6 +273,11 @@ def _utf8(text: str) -> str:
             f"The text {text[:60]!r} has bytes or half a surrogate pair that are no character: write it in UTF-8."
         ) from None
     return text
+
+
+def too_many_points(count: int) -> str:
+    """The sentence for more points than there are letters."""
+    return f"{count} points were marked and there are letters for {len(LETTERS)}; mark fewer."
 
 
 def _required(codes: Sequence[int] | None, turn: Turn) -> Sequence[int]:

@@ -9,12 +9,12 @@ Shapes: B rows, T new slots, S kept keys, Q heads, G heads of keys and values, E
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from perceptio.errors import RecipeError
 from perceptio.interfaces import SequenceLayout
 from perceptio.ops.attention import attention
+from perceptio.ops.kv_cache import KeyValueCache
 
 NAME = "perceptio"
 
@@ -29,32 +29,6 @@ def register() -> str:
 
     AttentionInterface.register(NAME, _attend)
     return NAME
-
-
-class KeptKeys:
-    """Keys and values of every layer, [B, S, G, E] each; a layer's are made when it first writes."""
-
-    def __init__(self, batch_size: int, max_length: int) -> None:
-        self._size = (batch_size, max_length)
-        self._held: dict[int, tuple[Tensor, Tensor]] = {}
-
-    def write(
-        self, layer: int, k_BTGE: Tensor, v_BTGE: Tensor, layout: SequenceLayout
-    ) -> tuple[Tensor, Tensor]:
-        """Write new slots after what each row holds, without asking the device where.
-
-        Returns:
-            All keys and values of the layer.
-        """
-        assert layout.past_B is not None
-        if layer not in self._held:
-            k_BSGE, v_BSGE = (x.new_zeros(*self._size, *x.shape[2:]) for x in (k_BTGE, v_BTGE))
-            self._held[layer] = (k_BSGE, v_BSGE)
-        rows_B1 = torch.arange(k_BTGE.shape[0], device=k_BTGE.device)[:, None]
-        slots_BT = layout.past_B[:, None] + torch.arange(k_BTGE.shape[1], device=k_BTGE.device)
-        for held_BSGE, new_BTGE in zip(self._held[layer], (k_BTGE, v_BTGE), strict=True):
-            held_BSGE[rows_B1, slots_BT] = new_BTGE.to(held_BSGE.dtype)
-        return self._held[layer]
 
 
 def visible_extent(layout: SequenceLayout) -> int:
@@ -73,7 +47,7 @@ def _attend(
     dropout: float = 0.0,
     sliding_window: int | None = None,
     layout: SequenceLayout | None = None,
-    kept: KeptKeys | None = None,
+    kept: KeyValueCache | None = None,
     **asked: Any,
 ) -> tuple[Tensor, None]:
     """What transformers calls in each layer, with heads before slots; the heads come back after them."""

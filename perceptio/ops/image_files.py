@@ -45,7 +45,7 @@ def as_image(given: object) -> Tensor:
     """An image in a user's hands as float32 RGB [3, H, W] in [0, 1].
 
     Args:
-        given: A path, a Pillow image, or a tensor that is one already.
+        given: A path, a Pillow image, a numpy array [H, W, 3] of uint8, or a tensor that is one already.
 
     Raises:
         InputError: It is none of these, or cannot be looked at.
@@ -56,8 +56,18 @@ def as_image(given: object) -> Tensor:
         with parsing(InputError, "The image cannot be read to its end ({reason}): open a whole file."):
             _check_extent("The image", given)
             return _to_unit_rgb("The image", given.copy())
+    if isinstance(given, np.ndarray):
+        if given.ndim != 3 or given.shape[2] != 3 or given.dtype != np.uint8:
+            raise InputError(
+                f"An image array is RGB [H, W, 3] of uint8, and this is {given.dtype} {list(given.shape)}: repeat "
+                "gray three times, and bring other numbers to 0 to 255."
+            )
+        _check_sides("The image", given.shape[1], given.shape[0])
+        return _unit_planes(given)
     if not isinstance(given, Tensor):
-        raise InputError(f"A {type(given).__name__} is no image: give a path, a Pillow image or a tensor.")
+        raise InputError(
+            f"A {type(given).__name__} is no image: give a path, a Pillow image, a numpy array or a tensor."
+        )
     if given.ndim != 3 or given.shape[0] != 3 or not given.is_floating_point():
         raise InputError(
             f"An image tensor is RGB [3, H, W] of floating-point numbers, and this is {given.dtype} "
@@ -157,8 +167,12 @@ def _to_unit_rgb(name: Path | str, picture: Image.Image) -> Tensor:
         picture = Image.alpha_composite(white, colored)
     if picture.mode != "RGB":
         picture = picture.convert("RGB")
-    pixels_HW3 = torch.from_numpy(np.array(picture))
-    return pixels_HW3.permute(2, 0, 1).contiguous().float().div_(255)
+    return _unit_planes(np.asarray(picture))
+
+
+def _unit_planes(pixels_HW3: np.ndarray) -> Tensor:
+    """RGB of 0 to 255 [H, W, 3], which is left as it is, as float32 [3, H, W] in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(pixels_HW3.transpose(2, 0, 1))).float().div_(255)
 
 
 def _upright(picture: Image.Image) -> Image.Image:

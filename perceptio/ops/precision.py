@@ -1,6 +1,7 @@
-"""Which precision a device computes in natively."""
+"""Which precision a device computes in natively, and which one a part computes in."""
 
 import torch
+from torch import Tensor, nn
 
 
 def computes_bfloat16(device: torch.device) -> bool:
@@ -15,3 +16,13 @@ def computes_bfloat16(device: torch.device) -> bool:
         return False
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
+
+
+def brought_to(part: nn.Module, x: Tensor) -> Tensor:
+    """A tensor in the precision of a part's weights, and unchanged where the part has none.
+
+    Parts may be of different precisions, and a whole model may be brought to another one: whatever enters a part goes
+    through here. Autocast, which has a precision of its own for what it computes, is not disturbed.
+    """
+    weight = next((parameter for parameter in part.parameters() if parameter.is_floating_point()), None)
+    return x if weight is None else x.to(weight.dtype)

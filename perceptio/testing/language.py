@@ -13,6 +13,7 @@ from perceptio.interfaces import (
     Kind,
     LanguageBackbone,
     LanguageBackboneConfig,
+    SelectableCache,
     SequenceLayout,
     TextTokenizer,
     text_positions,
@@ -86,6 +87,27 @@ class LanguageBackboneConformance(ComponentConformance):
                 hidden_B1D = backbone(new_B1D, layout, cache)
                 for b, past in enumerate(past_B.tolist()):
                     assert_near(hidden_B1D[b, 0], whole[b][past], "the cache disagrees with one pass")
+
+    def test_a_cache_gives_its_rows_to_others(self) -> None:
+        """Where caches are selectable, rows that begin alike need one beginning: the rest continues as if it were."""
+        backbone, axes = self.built(), self.config.spec.position_axes
+        cache, shared, own = backbone.new_cache(2, 6), self.inputs(2, 4), self.inputs(3, 6)[:, 4:]
+        if not isinstance(cache, SelectableCache):
+            pytest.skip("Its caches are not selectable.")
+        rows_B, past_B = torch.tensor([1, 0, 1]), torch.tensor([4, 4, 4])
+        with torch.no_grad():
+            positions_ABT = text_positions(0, 6, axes)[:, None]
+            first = SequenceLayout.cached(positions_ABT[..., :4].expand(-1, 2, -1), torch.tensor([0, 0]), 4)
+            backbone(shared, first, cache)
+            chosen = cache.select(rows_B)
+            rest = SequenceLayout.cached(positions_ABT[..., 4:].expand(-1, 3, -1), past_B, 6)
+            hidden_BTD = backbone(own, rest, chosen)
+            # What is written into the selection stays there.
+            again_BTD = backbone(own, rest, cache.select(rows_B))
+        assert_near(hidden_BTD, again_BTD, "a selection and its source share their slots")
+        for b, row in enumerate(rows_B.tolist()):
+            whole = self.packed(backbone, torch.cat([shared[row], own[b]]), 6)
+            assert_near(hidden_BTD[b], whole[4:], "a row of a selection disagrees with one pass")
 
     def test_positions_matter(self) -> None:
         """The same slots, farther apart, give other states."""

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from perceptio.errors import DataError
 from perceptio.interfaces import (
     Kind,
     MaskPrediction,
@@ -115,6 +116,18 @@ class SegmentationTokenizerConformance(ComponentConformance):
         codes_NM = self.built().encode_masks(masks_NHW)
         assert codes_NM.dtype == torch.int64 and codes_NM.shape == (3, codes.length)
         assert int(codes_NM.min()) >= 0 and int(codes_NM.max()) < codes.codebook_size
+
+    def test_masks_of_another_size_or_type_are_refused(self) -> None:
+        """Masks are read at the spec's image size: those of a picture's own size would be other codes."""
+        if self.config.spec.codes is None:
+            pytest.skip("This tokenizer reads hidden states.")
+        tokenizer, (height, width) = self.built(), self.config.spec.image_size
+        for size in ((2 * height, 2 * width), (height + 1, width), self.config.spec.mask_size):
+            if size != (height, width):
+                with pytest.raises(DataError):
+                    tokenizer.encode_masks(torch.ones(2, *size, dtype=torch.bool))
+        with pytest.raises(DataError):
+            tokenizer.encode_masks(torch.ones(2, height, width))
 
     def test_using_it_changes_nothing(self) -> None:
         """Neither parameters nor buffers move in eval mode."""

@@ -54,3 +54,11 @@ class VisionEncoderConformance(ComponentConformance):
         assert not torch.allclose(encoder(images[:1]).features_MD, encoder([1 - images[0]]).features_MD)
         encoder(images[:1]).features_MD.square().sum().backward()
         assert any(p.grad is not None and bool(p.grad.any()) for p in encoder.parameters())
+
+    def test_weights_of_half_precision_see_the_same(self) -> None:
+        """Images stay float32 when a model is brought to bfloat16; features are then as near as it can tell."""
+        encoder, images = self.built(), self.images()
+        with torch.no_grad():
+            expected, found = encoder(images).features_MD, encoder.to(torch.bfloat16)(images).features_MD
+        error = float((found.float() - expected).norm() / expected.norm())
+        assert error < 0.05, f"In bfloat16 features differ by {error:.1%}."

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 import pytest
 import torch
-from fakes import FakeDepthConfig, FakeMultiMapConfig
+from fakes import FakeDepthConfig, FakeMaskCodesConfig, FakeMultiMapConfig
 from torch import nn
 
 from perceptio.backbones.language.decoder import DecoderConfig
@@ -129,6 +129,11 @@ def no_gradient(part, decode, features, prompts, index):
     return decode(features, prompts.detach(), index)
 
 
+def any_size(part, encode_masks, masks):
+    stretched = nn.functional.interpolate(masks[:, None].float(), size=part.spec.image_size)
+    return encode_masks(stretched[:, 0] >= 0.5)
+
+
 def future(part, forward, inputs, layout, cache=None):
     return forward(inputs + 0.1 * inputs.flip(1), layout, cache)
 
@@ -143,6 +148,13 @@ def late_cache(part, forward, inputs, layout, cache=None):
     if cache is not None and inputs.shape[1] == 1:
         layout = attrs.evolve(layout, positions_ABT=layout.positions_ABT + 1)
     return forward(inputs, layout, cache)
+
+
+def crossed_rows(part, new_cache, batch_size, max_length):
+    cache = new_cache(batch_size, max_length)
+    select = cache.select
+    cache.select = lambda rows: select(rows.flip(0).sort().values)
+    return cache
 
 
 def no_positions(part, forward, inputs, layout, cache=None):
@@ -163,6 +175,13 @@ def touched(part, resize, size):
 def normalized_over_batch(part, forward, images):
     out = forward(images)
     return attrs.evolve(out, features_MD=out.features_MD - out.features_MD.mean(0))
+
+
+def float_images(part, forward, images):
+    """Forgets that weights may be of half precision."""
+    if next(part.parameters()).dtype != torch.float32:
+        raise RuntimeError("expected scalar type Float but found BFloat16")
+    return forward(images)
 
 
 def misplaced(part, forward, images):
@@ -214,13 +233,16 @@ MUTANTS = [
     (SegmentationTokenizerConformance, PIXELS, "decode", company),
     (SegmentationTokenizerConformance, PIXELS, "decode", needs_one),
     (SegmentationTokenizerConformance, FakeMultiMapConfig(), "decode", no_gradient),
+    (SegmentationTokenizerConformance, FakeMaskCodesConfig(), "encode_masks", any_size),
     (LanguageBackboneConformance, DECODER, "forward", future),
     (LanguageBackboneConformance, DECODER, "forward", leaking),
     (LanguageBackboneConformance, DECODER, "forward", late_cache),
+    (LanguageBackboneConformance, DECODER, "new_cache", crossed_rows),
     (LanguageBackboneConformance, DECODER, "forward", no_positions),
     (LanguageBackboneConformance, DECODER, "resize_vocabulary", alike),
     (LanguageBackboneConformance, DECODER, "resize_vocabulary", touched),
     (VisionEncoderConformance, CONV, "forward", normalized_over_batch),
+    (VisionEncoderConformance, CONV, "forward", float_images),
     (VisionEncoderConformance, CONV, "forward", misplaced),
     (HeadConformance, MLPHeadConfig(), "forward", mixed),
     (LossConformance, NextTokenConfig(), "forward", averaged),

@@ -4,7 +4,7 @@ Shapes: B rows, T new slots, S cached keys, A position axes, D hidden width, Q h
 E head width, F rotary frequencies (E / 2), M width of the feed-forward layer.
 """
 
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, NamedTuple
 
 import attrs
 import torch
@@ -15,6 +15,7 @@ from perceptio.backbones.language.words import WordsTokenizer, vocabulary_size
 from perceptio.errors import RecipeError
 from perceptio.interfaces import Kind, LanguageBackbone, LanguageBackboneConfig, LanguageSpec, SequenceLayout
 from perceptio.ops.attention import attention
+from perceptio.ops.kv_cache import KeyValueCache
 
 INITIAL_SCALE = 1.0
 """Standard deviation of a weight at the start, times the square root of its input width (ours)."""
@@ -41,30 +42,22 @@ class RotaryPositions(nn.Module):
 
     def __init__(self, head_dim: int, axes: int, base: float, fastest: float = 1.0) -> None:
         super().__init__()
-        self.frequency_F: Tensor
+        self.base, self.fastest = base, fastest
+        self.turn_F: Tensor
         self.axis_F: Tensor
         index_F = torch.arange(head_dim // 2)
-        turn_F = index_F // axes * axes
-        self.register_buffer("frequency_F", fastest * base ** (-turn_F / len(index_F)), persistent=False)
+        self.register_buffer("turn_F", index_F // axes * axes, persistent=False)
         self.register_buffer("axis_F", index_F % axes, persistent=False)
+
+    @property
+    def frequency_F(self) -> Tensor:
+        """Radians per unit of the axis, from whole numbers, which `.to(torch.bfloat16)` leaves exact."""
+        return self.fastest * self.base ** (-self.turn_F / len(self.turn_F))
 
     def forward(self, positions_ABT: Tensor) -> Rotation:
         """The rotation of every slot, in float32."""
         angles_BTF = positions_ABT.float()[self.axis_F].permute(1, 2, 0) * self.frequency_F
         return Rotation(angles_BTF.cos()[:, :, None], angles_BTF.sin()[:, :, None])
-
-
-@attrs.frozen(eq=False)
-class Cache:
-    """Keys and values of every layer, [B, S, G, E] each."""
-
-    keys: tuple[Tensor, ...]
-    values: tuple[Tensor, ...]
-
-    @classmethod
-    def empty(cls, layers: int, like: Tensor, *shape: int) -> Self:
-        """A cache with nothing in it, on the device and in the precision of a tensor."""
-        return cls(*(tuple(like.new_zeros(shape) for _ in range(layers)) for _ in range(2)))
 
 
 class Block(nn.Module):
@@ -90,20 +83,17 @@ class Block(nn.Module):
         layout: SequenceLayout,
         rotate_query: Rotation,
         rotate_key: Rotation,
-        cached: tuple[Tensor, Tensor] | None,
+        layer: int,
+        cache: KeyValueCache | None,
     ) -> Tensor:
-        """The block's output; `cached` are this layer's keys and values, which the new slots' are written into."""
+        """The block's output; `layer` says whose keys and values it has in the cache."""
         q_k_v = self.query_key_value(self.attention_norm(x_BTD)).unflatten(-1, (-1, self.head_dim))
         q_BTQE, k_BSGE, v_BSGE = q_k_v.split(self.heads, 2)
         q_BTQE, k_BSGE = rotate_query(q_BTQE), rotate_key(k_BSGE)
-        if cached is not None:
-            assert layout.past_B is not None
-            rows_B1 = torch.arange(len(x_BTD), device=x_BTD.device)[:, None]
-            slots_BT = layout.past_B[:, None] + torch.arange(x_BTD.shape[1], device=x_BTD.device)
-            for held_BSGE, new_BTGE in zip(cached, (k_BSGE, v_BSGE), strict=True):
-                held_BSGE[rows_B1, slots_BT] = new_BTGE.to(held_BSGE.dtype)
-            k_BSGE, v_BSGE = (held.to(q_BTQE.dtype) for held in cached)
-        attended_BTQE = attention(q_BTQE, k_BSGE, v_BSGE.to(q_BTQE.dtype), layout)
+        if cache is not None:
+            k_BSGE, v_BSGE = cache.write(layer, k_BSGE, v_BSGE, layout)
+        k_BSGE, v_BSGE = (x.to(q_BTQE.dtype) for x in (k_BSGE, v_BSGE))
+        attended_BTQE = attention(q_BTQE, k_BSGE, v_BSGE, layout)
         x_BTD = x_BTD + self.attention_out(attended_BTQE.flatten(2))
         gate_BTM, up_BTM = self.gate_up(self.feed_forward_norm(x_BTD)).chunk(2, -1)
         return x_BTD + self.down(F.silu(gate_BTM) * up_BTM)
@@ -125,7 +115,6 @@ class Decoder(LanguageBackbone):
         self.embedding = nn.Embedding(spec.vocab_size, spec.hidden_dim)
         self.rotary = rotary
         self.blocks = nn.ModuleList(blocks)
-        self.cache_shape = (blocks[0].heads[1], blocks[0].head_dim)
         self.norm = nn.RMSNorm(spec.hidden_dim)
         self._initialize()
 
@@ -147,15 +136,16 @@ class Decoder(LanguageBackbone):
         """See `LanguageBackbone.embed`."""
         return self.embedding(ids) * self.spec.hidden_dim**0.5
 
-    def forward(self, inputs_BTD: Tensor, layout: SequenceLayout, cache: Cache | None = None) -> Tensor:
+    def forward(
+        self, inputs_BTD: Tensor, layout: SequenceLayout, cache: KeyValueCache | None = None
+    ) -> Tensor:
         """See `LanguageBackbone.forward`."""
         rotate_key = self.rotary(layout.positions_ABT)
         looks_ABT = layout.query_positions_ABT
         rotate_query = rotate_key if looks_ABT is None else self.rotary(looks_ABT)
         x_BTD = inputs_BTD
         for number, block in enumerate(self.blocks):
-            cached = None if cache is None else (cache.keys[number], cache.values[number])
-            x_BTD = block(x_BTD, layout, rotate_query, rotate_key, cached)
+            x_BTD = block(x_BTD, layout, rotate_query, rotate_key, number, cache)
         return self.norm(x_BTD)
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -172,9 +162,9 @@ class Decoder(LanguageBackbone):
         """See `LanguageBackbone.initialize_rows`."""
         self.embedding.weight.data[ids] = rows_ND.to(self.embedding.weight) * self.spec.hidden_dim**-0.5
 
-    def new_cache(self, batch_size: int, max_length: int) -> Cache:
+    def new_cache(self, batch_size: int, max_length: int) -> KeyValueCache:
         """See `LanguageBackbone.new_cache`."""
-        return Cache.empty(len(self.blocks), self.embedding.weight, batch_size, max_length, *self.cache_shape)
+        return KeyValueCache(batch_size, max_length)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """`vocabulary`: the rows of all ids; `trunk`: the rest."""

@@ -39,6 +39,7 @@ from perceptio.ops.configuration import Configuration
 from perceptio.ops.files import disk_errors, new_folder
 from perceptio.ops.foreign import parsing
 from perceptio.ops.hub import resolve
+from perceptio.ops.kv_cache import KeyValueCache
 from perceptio.ops.weights import load_tensors
 
 SETTINGS_FILES = ("*.json", "*.jinja", "*.txt", "*.model")
@@ -135,7 +136,7 @@ class HFLanguage(LanguageBackbone):
         return torch.where(is_new[..., None], new_rows * getattr(table, "scalar_embed_scale", 1.0), rows)
 
     def forward(
-        self, inputs_BTD: Tensor, layout: SequenceLayout, cache: hf_attention.KeptKeys | None = None
+        self, inputs_BTD: Tensor, layout: SequenceLayout, cache: KeyValueCache | None = None
     ) -> Tensor:
         """See `LanguageBackbone.forward`.
 
@@ -179,9 +180,9 @@ class HFLanguage(LanguageBackbone):
             table = getattr(self, name).data
             table[ids - self.spec.vocab_size] = rows_ND.to(table) * old_VD.std(0).mean().to(table)
 
-    def new_cache(self, batch_size: int, max_length: int) -> hf_attention.KeptKeys:
+    def new_cache(self, batch_size: int, max_length: int) -> KeyValueCache:
         """See `LanguageBackbone.new_cache`."""
-        return hf_attention.KeptKeys(batch_size, max_length)
+        return KeyValueCache(batch_size, max_length)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """`trunk`: what the checkpoint holds; `vocabulary`: the new rows; `lora`: the adapters, if there are any."""

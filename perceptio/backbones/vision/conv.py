@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from perceptio.errors import RecipeError
 from perceptio.interfaces import Kind, VisionEncoder, VisionEncoderConfig, VisionFeatures, VisionSpec
 from perceptio.ops.images import cell_centers, stack_resized
+from perceptio.ops.precision import brought_to
 
 
 class ChannelNorm(nn.RMSNorm):
@@ -59,7 +60,7 @@ class ConvEncoder(VisionEncoder):
 
     def forward(self, images: Sequence[Tensor]) -> VisionFeatures:
         """See `VisionEncoder.forward`; every image is stretched to `spec.image_size`."""
-        pixels_B3HW = stack_resized(images, self.spec.image_size)
+        pixels_B3HW = brought_to(self, stack_resized(images, self.spec.image_size))
         centered = (pixels_B3HW * 2 - 1).contiguous(memory_format=torch.channels_last)
         features_BMD = self.layers(centered).flatten(2).transpose(1, 2)
         places_M2 = self.places(*self.spec.image_size).to(features_BMD.device)

@@ -23,6 +23,7 @@ from perceptio.interfaces import (
     depth_problem,
     fill_unknown,
 )
+from perceptio.ops.precision import brought_to
 from perceptio.ops.weights import WEIGHTS, load_tensors
 
 
@@ -145,7 +146,7 @@ class AutoencoderDepthTokenizer(CodebookDepthTokenizer):
         return super().train(mode and not bool(self.frozen))
 
     def _latents(self, depth_B1HW: Tensor) -> Tensor:
-        return self.encoder(2 * depth_B1HW - 1).flatten(2).mT
+        return self.encoder(brought_to(self, 2 * depth_B1HW - 1)).flatten(2).mT
 
 
 def _stay_frozen(tokenizer: nn.Module, _: object) -> None:

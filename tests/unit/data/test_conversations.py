@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perceptio.data.conversations import DEPTH_MAP_QUESTION, ConversationSampler, lessons
+from perceptio.data.packing import Packer
 from perceptio.errors import DataError
 from perceptio.interfaces import DepthMap, Sample, Turn
+from perceptio.model.assemble import build_model
 from perceptio.model.sequence import LETTERS
 from perceptio.recipe import DataConfig, DataFolder, Recipe
 
@@ -203,3 +205,27 @@ def test_lessons_are_drawn_from_images_with_depth() -> None:
 
     with pytest.raises(DataError, match="readings and comparisons need depth, and no image with a relative"):
         drawn(recipe, codes=(torch.full((3, 16), -1),))
+
+
+class ManyMarked(Images):
+    """Two marked-point questions and a plain one about each image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._turns = [(MARKED, PLAIN, attrs.evolve(MARKED, points=POINTS[:2], answer="(B)"))] * 3
+        self.tasks = [{"relative_depth", "attribute"}] * 3
+
+
+@pytest.mark.parametrize("task", ["relative_depth", "attribute"])
+def test_where_points_are_drawn_a_conversation_has_one_question_with_points(task: str) -> None:
+    recipe = attrs.evolve(recipe_with(turns=3, mixture={task: 1.0}), points="drawn")
+    samples = ConversationSampler(recipe, [ManyMarked()], (CODES,)).draw(0, 40)
+    counts = [
+        sum(bool(turn.points) for turn in sample.turns) for sample in samples if sample.image_3HW is not None
+    ]
+    assert set(counts) == {1}
+    batch = Packer(build_model(recipe)).pack(samples)
+    assert len(batch.images) == len(counts)
+    as_tokens = attrs.evolve(recipe, points="tokens")
+    free = ConversationSampler(as_tokens, [ManyMarked()], (CODES,)).draw(0, 40)
+    assert max(sum(bool(turn.points) for turn in sample.turns) for sample in free) == 2

@@ -2,10 +2,12 @@
 
 import attrs
 import numpy as np
+import pytest
 import torch
 from fakes import FakeMaskCodesConfig, tiny_recipe
 
 from perceptio.data.packing import Packer
+from perceptio.errors import DataError
 from perceptio.interfaces import DepthMap, Sample, Turn
 from perceptio.model.assemble import build_model
 from perceptio.vocabulary import TokenPlan
@@ -128,3 +130,37 @@ def test_without_image_and_block_readings_are_given() -> None:
     batch = Packer(model).pack([sample(MARKED, image=False)])
 
     assert not any(token in code_ids(plan) for token in batch.text_targets_R.tolist())
+
+
+def test_a_mask_s_codes_are_of_its_size_in_the_spec_whatever_the_picture_s() -> None:
+    """A picture of 40x24: a strip of it covers no quadrant, its left half two."""
+    model = build_model(tiny_recipe(segmentation=FakeMaskCodesConfig(), prompt_head=None, losses=()))
+    strip, left = np.zeros((2, 40, 24), dtype=bool)
+    strip[:, :3], left[:, :12] = True, True
+    seen: list[torch.Tensor] = []
+    encode = model.segmentation.encode_masks
+    object.__setattr__(model.segmentation, "encode_masks", lambda masks: seen.append(masks) or encode(masks))
+    one = attrs.evolve(
+        sample(attrs.evolve(SEGMENTS, masks=(strip, left))), image_3HW=torch.rand(3, 40, 24), depth=None
+    )
+
+    batch = Packer(model).pack([one])
+
+    assert [(masks.shape, masks.dtype) for masks in seen] == [((2, 16, 16), torch.bool)]
+    span = model.plan.mask_codes
+    assert span is not None
+    written = batch.ids_T[span.contains(batch.ids_T)] - span.start
+    assert written.tolist() == [0, 0, 0, 0, 1, 0, 1, 0]
+
+
+def test_points_of_two_questions_are_never_drawn_on_one_image() -> None:
+    packer = Packer(build_model(tiny_recipe(points="drawn")))
+    unmarked = attrs.evolve(MARKED, points=(), readout=False, task="attribute")
+
+    shown = packer.pack([sample(unmarked, MARKED)]).images[0]
+
+    plain = packer.pack([sample(unmarked)])
+    assert shown.shape == plain.images[0].shape
+    with pytest.raises(DataError, match="2 questions of one conversation mark points"):
+        packer.pack([sample(MARKED, MARKED)])
+    assert packer.pack([sample(MARKED, MARKED, image=False)]).images == ()

@@ -1,26 +1,34 @@
 """Asking: what comes back, and what is refused."""
 
+from concurrent.futures import ThreadPoolExecutor
+
+import attrs
 import numpy as np
 import pytest
 import torch
-from fakes import tiny_recipe
+from fakes import FakeMaskCodesConfig, tiny_recipe
 from PIL import Image
 
-from perceptio.errors import InputError
+from perceptio.errors import CheckpointError, InputError
 from perceptio.model.assemble import build_model
 from perceptio.model.generation import GenerationSettings
 
 QUESTION = "Which point is closest to the camera?"
 POINTS = [(0.25, 0.25), (0.75, 0.5), (0.5, 0.9)]
+MASK_CODES = {"segmentation": FakeMaskCodesConfig(), "prompt_head": None, "losses": ()}
 PERCEIVE = GenerationSettings(
     order=("segmentation", "depth"), force=("segmentation", "depth"), max_objects=1, max_new_tokens=4
 )
 
 
+def model_of(**changes):
+    torch.manual_seed(0)
+    return build_model(tiny_recipe(**changes)).eval()
+
+
 @pytest.fixture(scope="module")
 def model():
-    torch.manual_seed(0)
-    return build_model(tiny_recipe()).eval()
+    return model_of()
 
 
 def image(height=20, width=30):
@@ -65,13 +73,20 @@ def test_a_batch_gives_what_each_gives_alone(model):
     assert model.ask_batch([]) == []
 
 
-def test_files_pillow_images_and_tensors_are_the_same_image(model, tmp_path):
+def test_files_pillow_images_arrays_and_tensors_are_the_same_image(model, tmp_path):
     pixels = (image() * 255).round().to(torch.uint8)
     picture = Image.fromarray(pixels.permute(1, 2, 0).numpy())
     picture.save(tmp_path / "image.png")
     answers = [
         model.ask(given, QUESTION, points=POINTS, settings=PERCEIVE)
-        for given in (tmp_path / "image.png", str(tmp_path / "image.png"), picture, pixels.float() / 255)
+        for given in (
+            tmp_path / "image.png",
+            str(tmp_path / "image.png"),
+            picture,
+            np.asarray(picture),
+            np.asarray(picture)[:, ::-1][:, ::-1],
+            pixels.float() / 255,
+        )
     ]
     assert len({answer.tokens for answer in answers}) == 1
 
@@ -80,11 +95,29 @@ def test_files_pillow_images_and_tensors_are_the_same_image(model, tmp_path):
     ("given", "question", "points", "message"),
     [
         (image(), "  ", (), "The question is empty"),
-        (image(), QUESTION, (), "speaks of marked points and none are given; give each with --point x,y"),
+        (image(), None, (), "The question is empty"),
+        (image(), "caf\udce9?", (), "that are no character: write it in UTF-8"),
+        (image(), QUESTION, [(0.5,)], r"The point \(0.5,\) is no pair of numbers"),
+        (image(), QUESTION, [("a", "b")], r"The point \('a', 'b'\) is no pair of numbers"),
+        (image(), QUESTION, [(float("nan"), 0.5)], "is outside the image"),
         (image(), QUESTION, [(0.5, 1.5)], r"The point \(0.5, 1.5\) is outside the image"),
         (torch.rand(1, 20, 30), "What?", (), r"An image tensor is RGB \[3, H, W\]"),
         (image() * 255, "What?", (), r"in \[0, 1\]"),
-        (42, "What?", (), "is no image"),
+        (42, "What?", (), "A int is no image: give a path, a Pillow image, a numpy array or a tensor"),
+        (
+            np.zeros((20, 30), np.uint8),
+            "What?",
+            (),
+            r"is RGB \[H, W, 3\] of uint8, and this is uint8 \[20, 30\]",
+        ),
+        (
+            np.zeros((20, 30, 3)),
+            "What?",
+            (),
+            r"this is float64 \[20, 30, 3\].*bring other numbers to 0 to 255",
+        ),
+        (np.zeros((3, 20, 30), np.uint8), "What?", (), r"this is uint8 \[3, 20, 30\]"),
+        (np.zeros((4, 30, 3), np.uint8), "What?", (), "at least 8 pixels on each side"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_in_a_sentence(model, given, question, points, message):
@@ -92,6 +125,142 @@ def test_what_cannot_be_asked_is_refused_in_a_sentence(model, given, question, p
         model.ask(given, question, points=points)
 
 
-def test_more_points_than_letters_are_refused(model):
-    with pytest.raises(InputError, match="points"):
+@pytest.mark.parametrize("points", ["tokens", "drawn"])
+def test_more_points_than_letters_are_refused(points):
+    model = model_of(points=points)
+    with pytest.raises(InputError, match="30 points were marked and there are letters for 26; mark fewer"):
         model.ask(image(), QUESTION, points=[(0.5, 0.5)] * 30)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "What letters are written on the sign?",
+        "What is the main point of this slide?",
+        "Which of the marked points is closest?",
+    ],
+)
+def test_any_question_is_answered_with_marks_or_without(model, question):
+    assert model.ask(image(), question, settings=PERCEIVE).codes
+    assert model.ask(image(), question, settings=PERCEIVE).readout == ()
+
+
+def test_a_read_out_that_is_asked_for_needs_points(model):
+    settings = GenerationSettings(readout=True, max_new_tokens=1)
+    with pytest.raises(InputError, match="A read-out reads marked points, and none are given"):
+        model.ask(image(), QUESTION, settings=settings)
+    some = model.ask_batch([(image(), QUESTION, ()), (image(), QUESTION, POINTS)], settings=settings)
+    assert [len(answer.readout) for answer in some] == [0, 3]
+
+
+def test_every_token_that_was_written_is_there_in_order():
+    model = model_of(**MASK_CODES)
+    answer = model.ask(image(), QUESTION, points=POINTS[:2], settings=PERCEIVE)
+    assert answer.tokens[0] == "[SEG]"
+    assert all(token.startswith("<mask_") for token in answer.tokens[1:5])
+    depth = ["<depth_start>", *(f"<depth_{code}>" for code in answer.codes), "<depth_end>"]
+    assert answer.tokens[5:23] == tuple(depth)
+    letters, cells, codes = answer.tokens[23:29:3], answer.tokens[24:29:3], answer.tokens[25:29:3]
+    assert letters == ("A", "B") and cells == ("<cell_5>", "<cell_11>")
+    assert codes == tuple(f"<depth_{code}>" for code in answer.readout)
+    assert "".join(answer.tokens[29:]).strip() == answer.text and len(answer.tokens) == 29 + 4
+
+
+def test_a_text_that_is_cut_says_so(model, monkeypatch):
+    assert model.ask(image(), QUESTION, settings=PERCEIVE).truncated
+    end = torch.zeros(model.plan.size)
+    end[model.language.text_tokenizer.end_id] = 1000.0
+    logits = model.language.logits
+    monkeypatch.setattr(model.language, "logits", lambda hidden: logits(hidden) + end)
+    ended = model.ask(image(), QUESTION, settings=attrs.evolve(PERCEIVE, max_new_tokens=1))
+    assert ended.text == "" and not ended.truncated
+
+
+@pytest.mark.parametrize("changes", [{}, MASK_CODES])
+def test_without_the_grammar_what_is_no_code_is_minus_one_and_shifts_nothing(changes, monkeypatch):
+    """The second reading, and whatever else is no code here, is a word."""
+    model = model_of(**changes)
+    settings = attrs.evolve(PERCEIVE, grammar=False)
+    logits, calls = model.language.logits, []
+
+    def chosen(hidden):
+        calls.append(None)
+        wish = torch.zeros(model.plan.size)
+        is_reading = len(calls) in (len_before + 1, len_before + 3)
+        wish[model.plan.depth.codes.start + 2 if is_reading else ord("x")] = 1000.0
+        return logits(hidden) + wish
+
+    # One choice per mask code and per depth code, one look at the closing marker; then the three readings.
+    len_before = model.plan.mask_length + 16 + 1
+    monkeypatch.setattr(model.language, "logits", chosen)
+    answer = model.ask(image(), QUESTION, points=POINTS, settings=settings)
+    assert answer.readout == (2, -1, 2)
+    assert answer.codes == (-1,) * 16 and answer.depth is None
+    assert answer.tokens.count("x") == model.plan.mask_length + 16 + 1 + 4
+    assert answer.masks.shape == (1, 20, 30)
+    assert not (changes and answer.masks.any())
+
+
+def test_asking_leaves_the_mode_alone_and_answers_as_in_eval_mode():
+    model = model_of()
+    expected = model.ask(image(), QUESTION, points=POINTS, settings=PERCEIVE)
+    dropout = torch.nn.Dropout(0.9)
+    model.vision_head = torch.nn.Sequential(model.vision_head, dropout)
+    model.train()
+    model.language.eval()  # A user may hold a part still.
+    before = {name: part.training for name, part in model.named_modules()}
+    assert dropout.training
+    for _ in range(2):
+        assert model.ask(image(), QUESTION, points=POINTS, settings=PERCEIVE).tokens == expected.tokens
+    assert {name: part.training for name, part in model.named_modules()} == before
+
+
+def test_threads_may_ask_at_once():
+    """None of them sees another's mode, and what is training meanwhile stays in training mode."""
+    model = model_of()
+    expected = model.ask(image(), QUESTION, points=POINTS, settings=PERCEIVE).tokens
+    model.train()
+    modes = {name: part.training for name, part in model.named_modules()}
+
+    def ask(_):
+        return model.ask(image(), QUESTION, points=POINTS, settings=PERCEIVE).tokens
+
+    seen = []
+    with ThreadPoolExecutor(4) as pool:
+        for tokens in pool.map(ask, range(12)):
+            seen.append(tokens)
+            assert {name: part.training for name, part in model.named_modules()} == modes
+    assert seen == [expected] * 12
+
+
+@pytest.mark.parametrize("part", ["language.embedding", "vision", "segmentation"])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_weights_that_are_no_numbers_are_said_to_be_none(part, temperature):
+    model = model_of()
+    with torch.no_grad():
+        next(model.get_submodule(part).parameters()).view(-1)[0] = float("nan")
+        model.get_submodule(part).bias.fill_(float("inf")) if hasattr(
+            model.get_submodule(part), "bias"
+        ) else None
+    with pytest.raises(
+        CheckpointError, match="not finite numbers.*load an earlier checkpoint, or compute in float32"
+    ):
+        model.ask(image(), QUESTION, points=POINTS, settings=attrs.evolve(PERCEIVE, temperature=temperature))
+
+
+def test_drawn_points_are_those_of_each_question_and_unmarked_ones_share_an_image(monkeypatch):
+    model = model_of(points="drawn")
+    seen = []
+    encode = model.encode_vision
+    monkeypatch.setattr(model, "encode_vision", lambda images: seen.append(len(images)) or encode(images))
+    picture = image()
+    questions = [
+        (picture, "is", ()),
+        (picture, "is", POINTS),
+        (picture, "is", POINTS[:1]),
+        (picture, "image", ()),
+    ]
+    together = model.ask_batch(questions, settings=PERCEIVE)
+    assert seen == [3]
+    for answer, (given, question, points) in zip(together, questions, strict=True):
+        assert answer.tokens == model.ask(given, question, points=points, settings=PERCEIVE).tokens

@@ -15,6 +15,7 @@ from perceptio.model.assemble import build_model
 from perceptio.model.generation import STOP_CHECK, Generated, GenerationSettings, generate
 from perceptio.model.perception_model import PerceptionModel
 from perceptio.model.sequence import SequenceWriter, stacked_coordinates
+from perceptio.ops.kv_cache import KeyValueCache
 
 TURNS = (
     Turn(question="Which point is closest?", answer="", task="", points=((0.1, 0.2), (0.7, 0.9), (0.4, 0.4))),
@@ -120,6 +121,43 @@ def test_a_batch_of_unequal_prompts_equals_its_rows_alone() -> None:
         )
         length = alone.text_BT.shape[1]
         assert together.text_BT[row, :length].tolist() == alone.text_BT[0].tolist()
+
+
+def test_what_questions_about_one_image_begin_with_is_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two images for four questions: the prompts up to the last feature run as two rows, the rest as four."""
+    model, index = model_of(codes_per_step=4), [1, 0, 1, 1]
+    turns, pictures = (*TURNS, TURNS[0]), images(2)
+    fed: list[tuple[int, ...]] = []
+    forward = model.language.forward
+    monkeypatch.setattr(
+        model.language, "forward", lambda x, *rest: fed.append(tuple(x.shape[:2])) or forward(x, *rest)
+    )
+
+    with torch.inference_mode():
+        shared = generate(model, turns, pictures, index, BOTH)
+        (images_seen, beginning), (rows, rest), *_ = fed
+        fed.clear()
+        apart = generate(model, turns, [pictures[i] for i in index], range(4), BOTH)
+
+    assert (images_seen, rows) == (2, 4) and beginning + rest == fed[0][1]
+    torch.testing.assert_close(shared.depth.logits_BLK, apart.depth.logits_BLK, atol=1e-4, rtol=1e-4)
+    assert shared.written_BW.tolist() == apart.written_BW.tolist()
+    assert shared.objects.row_N.tolist() == apart.objects.row_N.tolist()
+
+
+def test_a_cache_whose_rows_cannot_be_given_to_others_runs_each_for_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Opaque:
+        def __init__(self, *size: int) -> None:
+            self.write = KeyValueCache(*size).write
+
+    model = model_of(codes_per_step=4)
+    with torch.inference_mode():
+        expected = generate(model, TURNS, images(1), [0, 0, 0], BOTH)
+        monkeypatch.setattr(model.language, "new_cache", Opaque)
+        found = generate(model, TURNS, images(1), [0, 0, 0], BOTH)
+    assert found.written_BW.tolist() == expected.written_BW.tolist()
 
 
 @pytest.mark.parametrize("temperature", [0.0, 5.0])

@@ -48,6 +48,11 @@ def test_it_trains_answers_and_comes_back_without_the_folder_it_came_from(folder
     question = (image, "Which point is closest?", [(0.2, 0.3), (0.8, 0.5)])
     short = GenerationSettings(max_new_tokens=3, max_objects=1)
     answer = model.ask_batch([question, (image, "Segment the sphere.", [])], settings=short)[0]
+    together = model.ask_batch([question, (image, "Which?", [(0.5, 0.5)])], settings=short)[
+        0
+    ]  # One image for two.
+    assert together.tokens == answer.tokens
+    assert model.train().ask_batch([question], settings=short)[0].tokens == answer.tokens and model.training
     shutil.move(folders[1], tmp_path / "gone")
     loaded = load(tmp_path / "run")
     shutil.move(tmp_path / "gone", folders[1])

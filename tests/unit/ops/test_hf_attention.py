@@ -7,7 +7,8 @@ from torch import nn
 from perceptio.errors import RecipeError
 from perceptio.interfaces import SequenceLayout, text_positions
 from perceptio.ops.attention import reference
-from perceptio.ops.hf_attention import NAME, KeptKeys, _attend, register
+from perceptio.ops.hf_attention import NAME, _attend, register
+from perceptio.ops.kv_cache import KeyValueCache
 
 
 def tensors(slots=5):
@@ -42,7 +43,7 @@ def test_the_precision_is_that_of_the_values():
 
 
 def test_kept_keys_follow_each_rows_own():
-    kept, (_, k, v) = KeptKeys(2, 6), tensors(2)
+    kept, (_, k, v) = KeyValueCache(2, 6), tensors(2)
     k, v = (x.transpose(1, 2).expand(2, -1, -1, -1) for x in (k, v))
     past = torch.tensor([0, 3])
     keys, values = kept.write(7, k, v, SequenceLayout.cached(torch.zeros(1, 2, 2), past, 5))

@@ -1,0 +1,142 @@
+"""What is sampled has the model's distribution: one choice decides what comes next, part or text.
+
+The model of these tests has the same known logits at every place, so that the probability of whatever is written can
+be worked out by hand.
+"""
+
+import math
+
+import pytest
+import torch
+from fakes import tiny_recipe
+
+from perceptio.errors import InputError
+from perceptio.interfaces import Turn
+from perceptio.model.assemble import build_model
+from perceptio.model.generation import GenerationSettings, generate
+
+ROWS = 1500
+SEG, DEPTH, TEXT = 0.3, 0.5, 0.2  # The text's share falls on two tokens, 3 to 1.
+WORDS = {ord("a"): 0.75, ord("b"): 0.25}
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return build_model(tiny_recipe(codes_per_step=16, answer_format="direct")).eval()
+
+
+def sampled(model, monkeypatch, illegal=0.0, **settings):
+    """What many rows wrote: the parts of each, as text, and its first token of text."""
+    plan, logits_V = model.plan, torch.full((model.plan.size,), -40.0)
+    logits_V[plan.segmentation[0]], logits_V[plan.depth.opening] = math.log(SEG), math.log(DEPTH)
+    for word, share in WORDS.items():
+        logits_V[word] = math.log(TEXT * share)
+    if illegal:
+        logits_V[plan.cells.start] = math.log(illegal)
+    monkeypatch.setattr(model.language, "logits", lambda hidden: logits_V.expand(*hidden.shape[:-1], -1))
+    settings = GenerationSettings(temperature=1.0, max_new_tokens=1, max_objects=1, **settings)
+    turns = [Turn(question="is", answer="", task="")] * ROWS
+    with torch.inference_mode():
+        written = generate(model, turns, [torch.rand(3, 16, 16)], [0] * ROWS, settings)
+    segments = set(written.objects.row_N.tolist())
+    parts = [
+        "seg " * (row in segments) + "depth" * opened
+        for row, opened in enumerate(written.depth.opened_B.tolist())
+    ]
+    return [one.strip() or "text" for one in parts], written.text_BT[:, 0].tolist()
+
+
+def assert_shares(found, expected):
+    """Every outcome is as frequent as its probability says, within five standard deviations."""
+    assert set(found) <= set(expected)
+    for outcome, share in expected.items():
+        deviation = math.sqrt(len(found) * share * (1 - share))
+        assert abs(found.count(outcome) - len(found) * share) <= 5 * deviation + 1e-9, outcome
+
+
+BOTH = ("segmentation", "depth")
+LATER = DEPTH / (DEPTH + TEXT)  # Once an object is written, the choice is between the block and text.
+AFTER = SEG / (SEG + TEXT)  # And once a block is written, between an object and text.
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (
+            {"order": BOTH},
+            {"seg depth": SEG * LATER, "seg": SEG * (1 - LATER), "depth": DEPTH, "text": TEXT},
+        ),
+        (
+            {"order": BOTH[::-1]},
+            {"seg depth": DEPTH * AFTER, "depth": DEPTH * (1 - AFTER), "seg": SEG, "text": TEXT},
+        ),
+        ({"order": ("segmentation",)}, {"seg": AFTER, "text": 1 - AFTER}),
+        ({"order": ("depth",)}, {"depth": LATER, "text": 1 - LATER}),
+        ({"order": ()}, {"text": 1.0}),
+        ({"order": BOTH, "force": ("depth",)}, {"seg depth": SEG, "depth": 1 - SEG}),
+        ({"order": BOTH, "force": ("segmentation",)}, {"seg depth": LATER, "seg": 1 - LATER}),
+        ({"order": BOTH[::-1], "force": ("depth",)}, {"seg depth": AFTER, "depth": 1 - AFTER}),
+        ({"order": BOTH[::-1], "force": ("segmentation",)}, {"seg depth": DEPTH, "seg": 1 - DEPTH}),
+        ({"order": BOTH, "force": BOTH}, {"seg depth": 1.0}),
+    ],
+)
+def test_what_comes_next_is_one_choice_of_the_model(model, monkeypatch, settings, expected):
+    parts, words = sampled(model, monkeypatch, **settings)
+    assert_shares(parts, expected)
+    assert_shares(words, WORDS)
+    # The token that says "no part" is the first of the text.
+    assert_shares([word for part, word in zip(parts, words, strict=True) if part == "text"] or words, WORDS)
+
+
+def test_what_the_grammar_excludes_takes_nothing_from_the_rest(model, monkeypatch):
+    """A cell's token is as likely as everything else together, and cannot come next."""
+    parts, words = sampled(model, monkeypatch, illegal=1.0, order=("segmentation",))
+    assert_shares(parts, {"seg": AFTER, "text": 1 - AFTER})
+    assert_shares(words, WORDS)
+
+
+def test_without_the_grammar_every_token_may_come(model, monkeypatch):
+    """The token that is drawn in place of a part is written, even where it is none of the text tokenizer's."""
+    parts, words = sampled(model, monkeypatch, illegal=1.0, order=("segmentation",), grammar=False)
+    assert_shares(parts, {"seg": SEG / 2, "text": 1 - SEG / 2})
+    alone = [word for part, word in zip(parts, words, strict=True) if part == "text"]
+    others = {word: share * TEXT for word, share in WORDS.items()}
+    others |= {model.plan.cells.start: 1.0, model.plan.depth.opening: DEPTH}
+    assert_shares(alone, {word: share / sum(others.values()) for word, share in others.items()})
+
+
+def test_a_small_temperature_takes_the_likeliest(model, monkeypatch):
+    monkeypatch.setattr(
+        model.language,
+        "logits",
+        lambda hidden: torch.arange(float(model.plan.size)).expand(*hidden.shape[:-1], -1),
+    )
+    for temperature in (0.0, 1e-30):
+        settings = GenerationSettings(order=(), temperature=temperature, max_new_tokens=1)
+        with torch.inference_mode():
+            written = generate(
+                model, [Turn(question="is", answer="", task="")], [torch.rand(3, 16, 16)], [0], settings
+            )
+        assert written.text_BT.tolist() == [[model.plan.base_vocab - 1]]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"max_new_tokens": 0}, "max_new_tokens is 0: it must be a whole number of at least 1"),
+        ({"max_new_tokens": 2.5}, "max_new_tokens is 2.5"),
+        ({"max_objects": 0}, "max_objects is 0"),
+        ({"seed": -1}, "seed is -1: it must be a whole number of at least 0"),
+        ({"temperature": math.nan}, "temperature is nan: it must be a finite number of at least 0"),
+        ({"temperature": math.inf}, "temperature is inf"),
+        ({"temperature": -0.5}, "temperature is -0.5"),
+        ({"temperature": "1"}, "temperature is '1'"),
+        ({"order": "depth"}, "order is 'depth': it must be a tuple of parts"),
+        ({"order": ("dept",)}, "order names the part 'dept'; did you mean 'depth'"),
+        ({"force": ("normals",)}, "force names the part 'normals'"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(settings, message):
+    with pytest.raises(InputError, match=message):
+        GenerationSettings(**settings)
