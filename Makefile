@@ -3,15 +3,18 @@
 PYTHON ?= $(shell command -v python3.12 >/dev/null 2>&1 && python3.12 -c '' 2>/dev/null && echo python3.12 || echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
+BENCHMARKS := $(shell grep -l 'def main(' benchmarks/*.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint clean
+.PHONY: help demo test bench gpu gpu-rehearsal lint clean
 
 help:
 	@echo "make demo          train and evaluate the small Perceptio beside its controls (FRESH=1 starts over)"
 	@echo "make test          the whole test suite"
 	@echo "make lint          ruff and mypy"
-	@echo "make bench         every benchmark, into benchmarks/results/"
+	@echo "make bench         every benchmark, into benchmarks/results/ (QUICK=1: does each run?)"
+	@echo "make gpu           everything that only a GPU can show, in eight minutes, into benchmarks/results/"
+	@echo "make gpu-rehearsal the same at tiny sizes on a CPU"
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || \
@@ -33,7 +36,14 @@ lint: $(VENV)/.installed
 	$(BIN)/mypy
 
 bench: $(VENV)/.installed
-	for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done
+	for script in $(BENCHMARKS); do $(BIN)/python $$script $(if $(QUICK),--quick) || exit 1; done
+
+# Not after .venv: a machine with a GPU may have a torch of its own, which is found and used.
+gpu:
+	$(PYTHON) benchmarks/gpu/run.py
+
+gpu-rehearsal: $(VENV)/.installed
+	$(BIN)/python benchmarks/gpu/run.py --rehearse
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -8,7 +8,7 @@ from functools import partial
 
 from support import Bench, Variant, run_benchmark
 
-ROUNDS = 7
+ROUNDS = 3
 RUN = "import sys; sys.argv[0] = 'perceptio'; from perceptio.cli.main import main; main()"
 IMPORTS = {
     "python": "",

@@ -10,10 +10,13 @@ every length on the host, and asking for it would stop the device at every token
 Shapes: B rows, T queries, S keys, Q heads, G heads of keys and values (G divides Q), E head width.
 """
 
+import ctypes
 import functools
 import logging
 import os
 import weakref
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -91,16 +94,44 @@ def _xformers_obstacle(device: str, dtype: torch.dtype, head_width: int) -> str 
     if device != "cuda":
         return f"xformers has no kernel for {device}"
     try:
-        from xformers.ops import fmha
+        fmha = _import_fmha()
     except ImportError as error:
         return f"xformers cannot be imported ({error})"
-    q = torch.empty(1, 16, 1, head_width, device=device, dtype=dtype)
-    bias = fmha.attn_bias.BlockDiagonalCausalMask.from_seqlens([8, 8], device=q.device)
-    inputs = fmha.Inputs(query=q, key=q, value=q, attn_bias=bias)
-    reasons = {op.NAME: op.not_supported_reasons(inputs) for op in fmha.ALL_FW_OPS}
-    if any(not against for against in reasons.values()):
+    return _kernel_obstacle(fmha, torch.empty(1, 16, 1, head_width, device=device, dtype=dtype))
+
+
+def _import_fmha() -> Any:
+    """The attention of xformers.
+
+    Its extension is linked against CUDA 12's runtime. Beside a torch for CUDA 13 it finds none and is not loaded, and
+    then every kernel refuses, those of torch's own that xformers calls included. So the runtime is loaded first.
+    """
+    try:
+        import nvidia
+
+        for folder in nvidia.__path__:
+            for runtime in Path(folder).glob("cuda_runtime/lib/libcudart.so.12"):
+                ctypes.CDLL(str(runtime))
+    except (ImportError, OSError) as error:
+        logger.info("CUDA 12's runtime, which xformers needs, cannot be loaded: %s", error)
+    from xformers.ops import fmha
+
+    return fmha
+
+
+def _kernel_obstacle(fmha: Any, q_BTQE: Tensor) -> str | None:
+    """Why no kernel serves packed samples of such tensors forward and backward; None where one does."""
+    bias = fmha.attn_bias.BlockDiagonalCausalMask.from_seqlens([8, 8], device=q_BTQE.device)
+    inputs = fmha.Inputs(query=q_BTQE, key=q_BTQE, value=q_BTQE, attn_bias=bias)
+    forward, backward = (
+        [(op, op.not_supported_reasons(inputs)) for op in ops] for ops in (fmha.ALL_FW_OPS, fmha.ALL_BW_OPS)
+    )
+    # A backward pass reads the sums of softmax that the forward pass left, in the layout that it left them.
+    layouts = {op.VARLEN_LSE_PACKED for op, against in forward if not against}
+    if any(not against and op.VARLEN_LSE_PACKED in layouts for op, against in backward):
         return None
-    return "; ".join(f"{name}: {', '.join(against)}" for name, against in reasons.items())
+    reasons = [f"{op.NAME}: {', '.join(against)}" for op, against in (*forward, *backward) if against]
+    return "; ".join(reasons) or "xformers has no forward and backward kernel that fit each other"
 
 
 def _xformers(q_BTQE: Tensor, k_BSGE: Tensor, v_BSGE: Tensor, layout: SequenceLayout) -> Tensor:

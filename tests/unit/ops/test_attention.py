@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -5,6 +9,7 @@ from hypothesis import strategies as st
 
 from perceptio.errors import InputError
 from perceptio.interfaces import SequenceLayout, text_positions
+from perceptio.ops import attention as module
 from perceptio.ops.attention import attention, chosen_path, reference
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -92,3 +97,53 @@ def test_a_path_that_cannot_be_is_refused(monkeypatch, asked, message):
     monkeypatch.setenv("PERCEPTIO_ATTENTION", asked)
     with pytest.raises(InputError, match=message):
         chosen_path("cpu", torch.float32, 8)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="xformers' wheels are for Linux")
+def test_xformers_extension_loads_whatever_cuda_torch_was_built_for():
+    code = (
+        "from perceptio.ops.attention import _import_fmha\n"
+        "_import_fmha()\n"
+        "from xformers import _cpp_lib\n"
+        "assert _cpp_lib._built_with_cuda, _cpp_lib._cpp_library_load_exception\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_mask_given_to_xformers_means_what_the_reference_does(monkeypatch):
+    """Its kernels need CUDA; its own slow reference reads the same mask."""
+    xformers_ops = pytest.importorskip("xformers.ops")
+    from xformers.attn_bias_utils import ref_attention_bmhk
+
+    monkeypatch.setattr(
+        xformers_ops,
+        "memory_efficient_attention",
+        lambda q, k, v, attn_bias: ref_attention_bmhk(q, k, v, attn_bias),
+    )
+    q, k, v = (random(1, 9, heads, 8).float() for heads in (4, 2, 2))
+    layout = packed((4, 5))
+    torch.testing.assert_close(module._xformers(q, k, v, layout), reference(q, k, v, layout))
+
+
+def fake_op(name, layout, *against):
+    return SimpleNamespace(
+        NAME=name, VARLEN_LSE_PACKED=layout, not_supported_reasons=lambda inputs: list(against)
+    )
+
+
+@pytest.mark.parametrize(
+    ("forward", "backward", "obstacle"),
+    [
+        ([fake_op("f", True)], [fake_op("b", True)], None),
+        ([fake_op("f", True, "no")], [fake_op("b", True)], "f: no"),
+        ([fake_op("f", True)], [fake_op("b", True, "too old", "no")], "b: too old, no"),
+        ([fake_op("f", True)], [fake_op("b", False)], "no forward and backward kernel that fit each other"),
+        ([fake_op("f", True, "no"), fake_op("g", False)], [fake_op("b", False)], None),
+    ],
+)
+def test_xformers_serves_where_a_forward_kernel_has_a_backward_one(forward, backward, obstacle):
+    bias = SimpleNamespace(BlockDiagonalCausalMask=SimpleNamespace(from_seqlens=lambda *a, **k: None))
+    fmha = SimpleNamespace(ALL_FW_OPS=forward, ALL_BW_OPS=backward, Inputs=SimpleNamespace, attn_bias=bias)
+    found = module._kernel_obstacle(fmha, torch.empty(1, 16, 1, 8))
+    assert found is None if obstacle is None else obstacle in found

@@ -1,0 +1,71 @@
+"""What the steps of `make gpu` share: their command line, the device, and data to train on."""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+
+from perceptio.data.folder import write_folder
+from perceptio.data.scenes import SceneSet, Split
+from perceptio.model.checkpoint import save
+from perceptio.recipe import DataFolder, DepthTrainingConfig, Recipe
+from perceptio.training.depth_maps import read_depth_maps
+from perceptio.training.depth_tokenizer import train_depth_tokenizer
+
+
+class EnoughError(Exception):
+    """Raised from a progress report to end a training that has shown what it should."""
+
+
+def run_step(measure: Callable[[torch.device, bool], dict[str, Any]]) -> dict[str, Any]:
+    """A step's command line: measure on the GPU, or tiny on the CPU in a rehearsal, and write what was found.
+
+    Args:
+        measure: Given the device, and whether this is a rehearsal; returns what to write. `summary` is for the table.
+
+    Returns:
+        What was written.
+    """
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--out", type=Path, required=True, help="where the result is written, as JSON")
+    parser.add_argument("--rehearse", action="store_true", help="tiny sizes on the CPU")
+    chosen = parser.parse_args()
+    found = measure(torch.device("cpu" if chosen.rehearse else "cuda"), chosen.rehearse)
+    chosen.out.write_text(json.dumps(found), encoding="utf-8")
+    print(found.get("summary", ""))
+    return found
+
+
+def with_data(
+    recipe: Recipe, folder: Path, device: torch.device, *, count: int, size: int, tokenizer_steps: int
+) -> Recipe:
+    """The recipe with scenes to train on, and with a depth tokenizer that was trained on them for a moment.
+
+    An untrained one gives every map the same code.
+
+    Args:
+        recipe: Names no data, and a depth tokenizer without weights.
+        folder: Where scenes and tokenizer are written.
+        device: Where the tokenizer is trained.
+        count: How many scenes.
+        size: Their side in pixels.
+        tokenizer_steps: How long the tokenizer is trained.
+    """
+    config = recipe.depth
+    assert config is not None
+    write_folder(folder / "scenes", SceneSet(split=Split.TRAIN, count=count, size=size))
+    settings = DepthTrainingConfig(steps=tokenizer_steps, batch_size=8, warmup_steps=tokenizer_steps // 10)
+    torch.manual_seed(settings.seed)
+    tokenizer = config.build().to(device)
+    train_depth_tokenizer(tokenizer, read_depth_maps(folder / "scenes", config.spec), settings)
+    save(tokenizer, folder / "tokenizer", config=config)
+    weights: dict[str, Any] = {"weights": str(folder / "tokenizer")}
+    return attrs.evolve(
+        recipe,
+        depth=attrs.evolve(config, **weights),
+        data=attrs.evolve(recipe.data, folders=(DataFolder(path=str(folder / "scenes")),)),
+    )
