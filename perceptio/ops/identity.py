@@ -13,6 +13,9 @@ from perceptio.ops.hub import find
 from perceptio.ops.weights import INDEX, WEIGHTS, indexed_files
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
+KNOWN = 16
+"""So many hashes of tensors are remembered, one a frozen part."""
+_known: dict[tuple, str] = {}
 SUFFIXES = {".safetensors", ".pt", ".pth", ".bin"}
 
 
@@ -30,12 +33,32 @@ def hash_of_files(weights: str) -> str:
 
 
 def hash_of_tensors(tensors: Mapping[str, Tensor]) -> str:
-    """A SHA-256 of names, types, shapes and values."""
-    sha = hashlib.sha256()
-    for name, value in sorted(tensors.items()):
-        sha.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        sha.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return sha.hexdigest()
+    """A SHA-256 of names, types, shapes and values.
+
+    Tensors that lie where they lay and have the sum of bytes that they had are not hashed again, as those of a frozen
+    part are not at every save: the sum costs a GPU nothing, and a CPU a tenth of the hash.
+    """
+    named = sorted(tensors.items())
+    key = tuple(
+        (name, value.dtype, tuple(value.shape), value.data_ptr(), _sum_of_bytes(value)) for name, value in named
+    )
+    if key not in _known:
+        sha = hashlib.sha256()
+        for name, value in named:
+            sha.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+            sha.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        while len(_known) >= KNOWN:
+            _known.pop(next(iter(_known)))
+        _known[key] = sha.hexdigest()
+    return _known[key]
+
+
+def _sum_of_bytes(value: Tensor) -> int:
+    bytes_N = value.detach().contiguous().flatten().view(torch.uint8)
+    if bytes_N.storage_offset() % 8:
+        bytes_N = bytes_N.clone()
+    whole = len(bytes_N) - len(bytes_N) % 8
+    return int(bytes_N[:whole].view(torch.int64).sum() + bytes_N[whole:].sum())
 
 
 def _files(path: Path) -> list[Path]:

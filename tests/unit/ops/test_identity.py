@@ -101,3 +101,17 @@ def test_a_hub_id_counts_by_the_copy_in_the_cache(monkeypatch, tmp_path):
     (repository / "snapshots" / commit).mkdir(parents=True)
     (repository / "snapshots" / commit / "model.safetensors").write_bytes(b"values")
     assert hash_of_files("acme/base") == sha(b"values")
+
+
+def test_tensors_are_hashed_again_only_when_they_have_changed(monkeypatch):
+    hashed = []
+    monkeypatch.setattr(identity.hashlib, "sha256", lambda: hashed.append(1) or hashlib.new("sha256"))
+    tensors = {"a": torch.arange(7, dtype=torch.bfloat16), "b": torch.ones(3, 3)[1:], "c": torch.tensor(2.0)}
+    first = hash_of_tensors(tensors)
+    assert hash_of_tensors(tensors) == first == hash_of_tensors({k: v.clone() for k, v in tensors.items()})
+    assert len(hashed) == 2
+    tensors["b"].data[0, 0] = 5.0
+    changed = hash_of_tensors(tensors)
+    assert changed != first and len(hashed) == 3
+    tensors["a"].data[-1] = 0
+    assert hash_of_tensors(tensors) not in (first, changed)
