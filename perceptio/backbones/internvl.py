@@ -24,6 +24,7 @@ from perceptio.heads.mlp import MLPHeadConfig
 from perceptio.ops.configuration import Configuration, quoted
 from perceptio.ops.foreign import parsing
 from perceptio.ops.hub import resolve
+from perceptio.ops.precision import Precision, published_precision
 
 TEMPLATE = attrs.evolve(CHATML, before_image="<img>", after_image="</img>\n")
 """ChatML with the marks around an image's features, without a system prompt (as Sa2VA)."""
@@ -118,7 +119,7 @@ def vision(which: str, **settings: Any) -> InternViTConfig:
         "tile_size": held.side("image_size"),
         "max_tiles": document.whole("max_dynamic_patch", 12, high=1000),
         "thumbnail": document.flag("use_thumbnail", True),
-        "dtype": _dtype(document.values),
+        "dtype": _precision(document.values, settings),
         "weights": which,
     }
     return InternViTConfig(**found | settings)
@@ -167,7 +168,7 @@ def language(which: str, **settings: Any) -> HFLanguageConfig:
             "text_vocab_size": vocabulary_size(read_tokenizer(resolve(files, SETTINGS_FILES))),
             "text_tokenizer_files": files,
             "weights": which,
-            "dtype": _dtype(document.values),
+            "dtype": _precision(document.values, settings),
         }
     return HFLanguageConfig(**found | {"template": TEMPLATE} | settings)
 
@@ -213,8 +214,6 @@ def _language_model(document: Configuration) -> str:
         return canonical(AutoConfig.for_model(kind, **settings))
 
 
-def _dtype(document: Mapping[str, Any]) -> str:
-    """The precision of published weights; halves are served as bfloat16."""
-    return (
-        "float32" if document.get("dtype", document.get("torch_dtype")) in (None, "float32") else "bfloat16"
-    )
+def _precision(document: Mapping[str, Any], settings: Mapping[str, Any]) -> Precision:
+    """The precision that is asked for, or else that of the published weights."""
+    return settings.get("dtype") or published_precision(document.get("dtype", document.get("torch_dtype")))

@@ -40,7 +40,8 @@ def hash_of_tensors(tensors: Mapping[str, Tensor]) -> str:
     """
     named = sorted(tensors.items())
     key = tuple(
-        (name, value.dtype, tuple(value.shape), value.data_ptr(), _sum_of_bytes(value)) for name, value in named
+        (name, value.dtype, tuple(value.shape), value.data_ptr(), _sum_of_bytes(value))
+        for name, value in named
     )
     if key not in _known:
         sha = hashlib.sha256()

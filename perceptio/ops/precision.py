@@ -1,7 +1,30 @@
 """Which precision a device computes in natively, and which one a part computes in."""
 
+from typing import Any, Literal, get_args
+
 import torch
 from torch import Tensor, nn
+
+from perceptio.errors import RecipeError
+
+Precision = Literal["float32", "bfloat16", "float16"]
+"""What the weights of a frozen part can be held in."""
+
+
+def published_precision(stated: Any) -> Precision:
+    """The precision that a published configuration states for its weights, as its text or a `torch.dtype`.
+
+    Raises:
+        RecipeError: It is another, which a part cannot hold.
+    """
+    name = "float32" if stated is None else str(stated).removeprefix("torch.")
+    for known in get_args(Precision):
+        if name == known:
+            return known
+    raise RecipeError(
+        f"The checkpoint states weights in {name[:80]}, and a part holds them in {', '.join(get_args(Precision))}: "
+        'convert them, or choose with dtype="float32".'
+    )
 
 
 def computes_bfloat16(device: torch.device) -> bool:

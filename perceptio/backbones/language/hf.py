@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import attrs
 import torch
@@ -40,6 +40,7 @@ from perceptio.ops.files import disk_errors, new_folder
 from perceptio.ops.foreign import parsing
 from perceptio.ops.hub import resolve
 from perceptio.ops.kv_cache import KeyValueCache
+from perceptio.ops.precision import Precision, published_precision
 from perceptio.ops.weights import load_tensors
 
 SETTINGS_FILES = ("*.json", "*.jinja", "*.txt", "*.model")
@@ -318,7 +319,7 @@ class HFLanguageConfig(LanguageBackboneConfig):
     template: ChatTemplate = CHATML
     text_tokenizer_files: str | None = attrs.field(default=None, metadata={"fingerprint": "ignore"})
     weights: str | None = attrs.field(default=None, metadata={"fingerprint": False})
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Precision = "float32"
     lora: LoRA | None = None
     gradient_checkpointing: bool = False
     max_length: int | None = None
@@ -361,7 +362,7 @@ class HFLanguageConfig(LanguageBackboneConfig):
             "text_vocab_size": vocabulary_size(tokenizer),
             "text_tokenizer_files": str(folder),
             "weights": str(source),
-            "dtype": "float32" if config.dtype in (None, torch.float32) else "bfloat16",
+            "dtype": settings.get("dtype") or published_precision(config.dtype),
         }
         if "template" not in settings:
             found["template"] = derive_template(tokenizer)

@@ -8,7 +8,7 @@ Shapes: B tiles, M features of all images, D feature width, H W pixels, h w feat
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import attrs
 import torch
@@ -19,6 +19,7 @@ from perceptio.interfaces import Kind, VisionEncoder, VisionEncoderConfig, Visio
 from perceptio.ops.hub import resolve
 from perceptio.ops.images import cell_centers, resize
 from perceptio.ops.internvl_layout import vision as layout
+from perceptio.ops.precision import Precision
 from perceptio.ops.weights import load_tensors
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -159,7 +160,7 @@ class InternViTConfig(VisionEncoderConfig):
     tile_size: int = 448
     max_tiles: int = 12
     thumbnail: bool = True
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Precision = "float32"
     weights: str | None = attrs.field(default=None, metadata={"fingerprint": False})
 
     def __attrs_post_init__(self) -> None:

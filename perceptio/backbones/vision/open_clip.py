@@ -6,7 +6,7 @@ Shapes: B images, M features of all images, D feature width, H W pixels, h w fea
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import attrs
 import torch
@@ -17,6 +17,7 @@ from perceptio.errors import CheckpointError, RecipeError, UnknownNameError, nea
 from perceptio.interfaces import Kind, VisionEncoder, VisionEncoderConfig, VisionFeatures, VisionSpec
 from perceptio.ops.hub import resolve
 from perceptio.ops.images import stack_resized
+from perceptio.ops.precision import Precision
 from perceptio.ops.weights import Part, is_state_dict, load_tensors, read_pickled
 
 FILES = ("open_clip_model.safetensors", "model.safetensors", "open_clip_pytorch_model.bin")
@@ -102,7 +103,7 @@ class OpenCLIPConfig(VisionEncoderConfig):
     weights: str | None = attrs.field(default=None, metadata={"fingerprint": False})
     layer: int = -1
     image_size: tuple[int, int] | None = None
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Precision = "float32"
 
     @property
     def facts(self) -> FeatureMap:

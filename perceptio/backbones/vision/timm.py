@@ -6,7 +6,7 @@ Shapes: B images, M features of all images, D feature width, H W pixels, h w fea
 import functools
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import attrs
 import torch
@@ -19,6 +19,7 @@ from perceptio.interfaces import Kind, VisionEncoder, VisionEncoderConfig, Visio
 from perceptio.ops.foreign import parsing
 from perceptio.ops.hub import resolve
 from perceptio.ops.images import stack_resized
+from perceptio.ops.precision import Precision
 from perceptio.ops.weights import load_tensors
 
 FILES = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
@@ -157,7 +158,7 @@ class TimmConfig(VisionEncoderConfig):
     image_size: tuple[int, int] | None = None
     keep_aspect: bool = False
     grid: tuple[int, int] | None = None
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Precision = "float32"
     gradient_checkpointing: bool = False
 
     def __attrs_post_init__(self) -> None:

@@ -3,7 +3,19 @@
 import pytest
 import torch
 
-from perceptio.ops.precision import computes_bfloat16
+from perceptio.errors import RecipeError
+from perceptio.ops.precision import computes_bfloat16, published_precision
+
+
+def test_weights_are_held_as_they_are_published():
+    stated = [None, "float32", torch.float32, "bfloat16", torch.bfloat16, "float16", torch.float16]
+    assert [published_precision(one) for one in stated] == ["float32"] * 3 + ["bfloat16"] * 2 + [
+        "float16"
+    ] * 2
+    with pytest.raises(
+        RecipeError, match="states weights in float8_e4m3fn, and a part holds them in float32, bfloat16, fl"
+    ):
+        published_precision(torch.float8_e4m3fn)
 
 
 @pytest.mark.parametrize(

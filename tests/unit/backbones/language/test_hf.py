@@ -194,13 +194,14 @@ def test_a_scaled_embedding_scales_new_rows_too():
     )
 
 
-def test_bfloat16_weights_keep_new_rows_adapters_and_the_outside_in_float32(tmp_path):
-    official = official_model("qwen2").bfloat16()
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+def test_half_weights_stay_as_they_are_and_new_rows_adapters_and_the_outside_are_float32(tmp_path, precision):
+    official = official_model("qwen2").to(precision)
     folder = write_checkpoint(tmp_path, official)
     backbone = loaded(folder, lora=LoRA(rank=2))
     backbone.resize_vocabulary(TEXT_VOCAB + 2)
     dtypes = {name: {p.dtype for p in group} for name, group in backbone.parameter_groups().items()}
-    assert dtypes == {"trunk": {torch.bfloat16}, "lora": {torch.float32}, "vocabulary": {torch.float32}}
+    assert dtypes == {"trunk": {precision}, "lora": {torch.float32}, "vocabulary": {torch.float32}}
     assert backbone.trunk.rotary_emb.inv_freq.dtype == torch.float32
     with torch.no_grad():
         hidden = backbone(backbone.embed(IDS)[None], packed(12))
