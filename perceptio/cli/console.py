@@ -42,9 +42,9 @@ def command(*words: Any) -> str:
     return shlex.join(["perceptio", *map(str, words)])
 
 
-def settings_again(settings: Iterable[str] | None) -> list[str]:
-    """The `--set` options of a command, to be said in a hint."""
-    return [word for setting in settings or () for word in ("--set", setting)]
+def again(option: str, values: Iterable[str] | None) -> list[str]:
+    """An option of a command as often as it was given, to be said in a hint."""
+    return [word for value in values or () for word in (option, value)]
 
 
 def never_fail_to_print() -> None:

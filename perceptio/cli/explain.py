@@ -1,10 +1,9 @@
 """`perceptio explain`: what a recipe will build, before anything is trained."""
 
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from perceptio.cli.console import console, say
+from perceptio.cli.recipe import ArgOption, RecipeArgument, SetOption, chosen_recipe
 from perceptio.cli.startup import collector_paused
 
 if TYPE_CHECKING:
@@ -15,55 +14,29 @@ if TYPE_CHECKING:
 
 PHOTO = (480, 640)
 """Height and width of a usual picture: encoders that tile give larger ones more tokens."""
-
-RecipeArgument = Annotated[
-    str,
-    typer.Argument(
-        help="A recipe file, or the name of one that comes with the library, such as perceptio_tiny or perceptio_8b; "
-        "NAME:tiny is its function tiny()."
-    ),
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="Change a setting, such as train.lr=1e-4; may be repeated."
-    ),
-]
-
-
-def settings_of(pairs: list[str] | None) -> dict[str, str]:
-    """`KEY=VALUE` pairs as a dictionary.
-
-    Raises:
-        RecipeError: A pair has no `=`.
-    """
-    from perceptio.errors import RecipeError
-
-    settings = {}
-    for pair in pairs or ():
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise RecipeError(f"--set {pair} is no KEY=VALUE; write, say, --set train.lr=1e-4.")
-        settings[key.strip()] = value.strip()
-    return settings
+LONGEST = 80
+"""Characters of a setting that are shown; a model's own JSON has thousands."""
 
 
 @collector_paused()
 def run(
     recipe: RecipeArgument,
+    arg: ArgOption = None,
     set_: SetOption = None,
 ) -> None:
     """Show what a recipe builds: parts, token ids, parameters, memory, losses, fingerprint. No weights are read."""
+    from perceptio.data.mixture import check_mixture
     from perceptio.model.assemble import build_model
     from perceptio.serialize import fingerprint
-    from perceptio.settings import load_recipe, with_settings
 
-    explained = with_settings(load_recipe(recipe), settings_of(set_))
+    explained = chosen_recipe(recipe, arg, set_)
+    check_mixture(explained)
     model = build_model(explained, device="meta")
     shown = console()
     say(shown, f"{explained.name}\n", style="bold")
     tables = (
         _parts(explained, model),
+        _settings(explained),
         _memory(explained, model),
         _tokens(model),
         _losses(explained),
@@ -84,7 +57,7 @@ def _parts(recipe: "Recipe", model: "PerceptionModel") -> "Table":
     registry = Registry.discover()
     table = Table(box=None, title="Parts", padding=(0, 1), pad_edge=False)
     for heading in ("part", "component", "provider"):
-        table.add_column(heading, no_wrap=True)
+        table.add_column(heading, overflow="fold")
     for heading in ("parameters", "trained"):
         table.add_column(heading, justify="right", no_wrap=True)
     for part, config in recipe.parts.items():
@@ -137,9 +110,41 @@ def _tokens(model: "PerceptionModel") -> "Table":
 def _losses(recipe: "Recipe") -> "Table":
     from rich.table import Table
 
-    table = Table("loss", "weight", box=None, title="Losses")
+    from perceptio.registry import Registry
+
+    registry = Registry.discover()
+    table = Table("loss", "weight", "provider", box=None, title="Losses")
     for weighted in recipe.losses:
-        table.add_row(weighted.loss.name, f"{weighted.weight:g}")
+        name = registry.name_of(weighted.loss)
+        table.add_row(name, f"{weighted.weight:g}", registry.provider(weighted.loss.kind, name))
+    return table
+
+
+def _settings(recipe: "Recipe") -> "Table":
+    """What parts and losses are told; what their classes say anyway is left out."""
+    import json
+
+    import attrs
+    from rich.markup import escape
+    from rich.table import Table
+
+    from perceptio.registry import Registry
+    from perceptio.serialize import to_json
+
+    registry = Registry.discover()
+    table = Table("of", "setting", "value", box=None, title="Settings that are not their defaults")
+    losses = {f"losses.{registry.name_of(one.loss)}": one.loss for one in recipe.losses}
+    for part, config in (recipe.parts | losses).items():
+        document = to_json(config, registry)
+        for field in attrs.fields(type(config)):
+            value = getattr(config, field.name)
+            factory = getattr(field.default, "factory", None)
+            default = factory() if factory is not None else field.default
+            if value != default:
+                text = json.dumps(document[field.name], ensure_ascii=False)
+                table.add_row(
+                    part, field.name, escape(text if len(text) <= LONGEST else f"{text[:LONGEST]}…")
+                )
     return table
 
 

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from perceptio.cli.console import console, say
-from perceptio.cli.explain import SetOption, settings_of
 from perceptio.cli.files import check_free, path
+from perceptio.cli.recipe import ArgOption, SetOption, chosen_recipe
 
 
 def aurora_vqvae(
@@ -38,6 +38,7 @@ def sa2va(
         str, typer.Option(help="A recipe file, or the name of one that comes with the library.")
     ],
     out: Annotated[Path, typer.Option(parser=path, help="The checkpoint's folder to write.")],
+    arg: ArgOption = None,
     set_: SetOption = None,
 ) -> None:
     """Turn a Sa2VA model into a checkpoint of a recipe, as far as their parts are the same."""
@@ -46,10 +47,9 @@ def sa2va(
     from rich.table import Table
 
     from perceptio.importing.sa2va import REPORT_FILE, import_sa2va
-    from perceptio.settings import load_recipe, with_settings
 
     check_free(out)
-    report = import_sa2va(folder, with_settings(load_recipe(recipe), settings_of(set_)), out)
+    report = import_sa2va(folder, chosen_recipe(recipe, arg, set_), out)
     table = Table("tensors", "of", "count", box=None, pad_edge=False)
     for title, names, depth in (
         ("loaded", [name for ours in report.loaded.values() for name in ours], 1),

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from perceptio.cli.console import command, console, progress, say, settings_again
-from perceptio.cli.explain import RecipeArgument, SetOption, settings_of
+from perceptio.cli.console import again, command, console, progress, say
 from perceptio.cli.files import open_folder, path, writing
+from perceptio.cli.recipe import ArgOption, RecipeArgument, SetOption, chosen_recipe
 
 
 def run(
@@ -15,16 +15,16 @@ def run(
     out: Annotated[
         Path, typer.Option(parser=path, help="The run's folder: checkpoint/, metrics.jsonl, tensorboard/.")
     ],
+    arg: ArgOption = None,
     set_: SetOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the folder's checkpoint.")] = False,
 ) -> None:
     """Train what a recipe describes. Ctrl-C leaves a checkpoint that --resume goes on from, to the bit."""
     from perceptio.errors import CheckpointError, DataError
     from perceptio.ops.files import path_text
-    from perceptio.settings import load_recipe, with_settings
     from perceptio.training import trainer
 
-    chosen = with_settings(load_recipe(recipe), settings_of(set_))
+    chosen = chosen_recipe(recipe, arg, set_)
     if (out / trainer.CHECKPOINT).exists() and not resume:
         raise CheckpointError(
             f"{out} holds a checkpoint already; give --resume to go on, or choose another --out."
@@ -50,8 +50,8 @@ def run(
             with writing(out):
                 trainer.train(chosen, out, resume=resume, progress=show)
         except KeyboardInterrupt:
-            again = command("train", recipe, *settings_again(set_), "--out", out, "--resume")
-            say(shown, f"Stopped. To go on: {again}")
+            given = (*again("--arg", arg), *again("--set", set_))
+            say(shown, f"Stopped. To go on: {command('train', recipe, *given, '--out', out, '--resume')}")
             raise
         bar.update(task, completed=chosen.train.steps)
     evaluate, ask = command("eval", out, "--data", "FOLDER"), command("ask", out, "IMAGE", "QUESTION")

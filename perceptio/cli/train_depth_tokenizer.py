@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from perceptio.cli.console import console, progress, say
-from perceptio.cli.explain import RecipeArgument, SetOption, settings_of
 from perceptio.cli.files import check_free, path
+from perceptio.cli.recipe import ArgOption, RecipeArgument, SetOption, chosen_recipe
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,6 +28,7 @@ def run(
             parser=path, help="Data folder with depth maps, in place of the recipe's; may be repeated."
         ),
     ] = None,
+    arg: ArgOption = None,
     set_: SetOption = None,
 ) -> None:
     """Train a recipe's depth tokenizer on the depth maps of its data, and measure it on maps held out of training.
@@ -39,15 +40,13 @@ def run(
     from perceptio.errors import RecipeError
     from perceptio.evaluation.depth_tokenizers import evaluate_depth_tokenizer
     from perceptio.model.checkpoint import save
+    from perceptio.model.parts import build_part
     from perceptio.ops.json_files import without_nan, write_json
-    from perceptio.settings import load_recipe, with_settings
     from perceptio.training.depth_maps import read_training_maps
     from perceptio.training.depth_tokenizer import DepthTrainingRecord, train_depth_tokenizer
 
-    changes: dict[str, Any] = dict(settings_of(set_))
-    if data:
-        changes["data.folders"] = [{"path": str(folder)} for folder in data]
-    chosen = with_settings(load_recipe(recipe), changes)
+    folders = {"data.folders": [str(folder) for folder in data]} if data else {}
+    chosen = chosen_recipe(recipe, arg, set_, **folders)
     if chosen.depth is None:
         raise RecipeError(f"{chosen.name} has no depth tokenizer to train: give it one in depth.")
     check_free(out)
@@ -68,7 +67,7 @@ def run(
             bar.update(training, completed=record.step, shown=stands)
 
         torch.manual_seed(settings.seed)
-        tokenizer = chosen.depth.build().to("cuda" if torch.cuda.is_available() else "cpu")
+        tokenizer = build_part(chosen.depth).to("cuda" if torch.cuda.is_available() else "cpu")
         train_depth_tokenizer(
             tokenizer,
             maps.training_N1HW,

@@ -132,7 +132,8 @@ def _training(recipe: Recipe) -> str:
         ("tasks", ", ".join(f"{_text(task)} (weight {weight:g})" for task, weight in data.mixture.items())),
         ("perception and answers", f"{_code(data.perceive)}, {_code(recipe.answer_format)}"),
     ]
-    losses = [(_code(weighted.loss.name), f"{weighted.weight:g}") for weighted in recipe.losses]
+    registry = Registry.discover()
+    losses = [(_code(registry.known_as(one.loss)), f"{one.weight:g}") for one in recipe.losses]
     return f"{_table(('setting', 'value'), facts)}\n\n{_table(('loss', 'weight'), losses)}"
 
 

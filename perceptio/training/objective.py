@@ -6,8 +6,10 @@ import attrs
 import torch
 from torch import Tensor, nn
 
+from perceptio.errors import RecipeError
 from perceptio.interfaces import Batch, Loss, PerceptionOutput
 from perceptio.recipe import Recipe
+from perceptio.registry import Registry
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -21,18 +23,25 @@ class Terms:
 class Objective(nn.Module):
     """A recipe's losses with their weights.
 
+    A term is called as its loss is registered: `dice`, or `acme/dice` where a plugin offers it.
+
     Args:
         recipe: Whose losses are built.
+
+    Raises:
+        RecipeError: Two losses that are not registered have one name.
     """
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
-        names = [weighted.loss.name for weighted in recipe.losses]
+        registry = Registry.discover()
+        names = [registry.known_as(weighted.loss) for weighted in recipe.losses]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise RecipeError(f"Two losses are called {min(twice)}; register one by a plugin, or rename it.")
+        specs = recipe.specs
         self.terms = nn.ModuleDict(
-            {
-                name: weighted.loss.build(recipe.specs)
-                for name, weighted in zip(names, recipe.losses, strict=True)
-            }
+            {name: weighted.loss.build(specs) for name, weighted in zip(names, recipe.losses, strict=True)}
         )
         self.weights = {name: weighted.weight for name, weighted in zip(names, recipe.losses, strict=True)}
 

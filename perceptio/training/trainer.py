@@ -14,16 +14,18 @@ from torch import Tensor, nn
 
 from perceptio.data.conversations import ConversationSampler
 from perceptio.data.folder import FolderDataset
+from perceptio.data.mixture import check_mixture
 from perceptio.data.packing import Packer
 from perceptio.errors import CheckpointError, RecipeError, TrainingError
 from perceptio.interfaces import Batch
 from perceptio.model.assemble import build_model
+from perceptio.model.base import base_tensors
 from perceptio.model.checkpoint import load, save
 from perceptio.model.perception_model import PerceptionModel
 from perceptio.ops.interrupts import interrupt_flag
 from perceptio.ops.precision import computes_bfloat16
 from perceptio.recipe import Recipe, TrainConfig
-from perceptio.serialize import fingerprint
+from perceptio.serialize import fingerprint, to_json
 from perceptio.training.memory import advice_when_out_of_memory, peak_memory
 from perceptio.training.objective import Objective, Terms
 from perceptio.training.optimizer import Optimizers, learning_rate_at
@@ -59,8 +61,10 @@ class Trainer:
         progress: Called after every step.
 
     Raises:
-        RecipeError: The recipe has no data or no losses.
-        CheckpointError: The folder's checkpoint is of another recipe.
+        RecipeError: The recipe has no data or no losses, or a part that is not registered.
+        DataError: The mixture asks for tasks that no folder has.
+        CheckpointError: The folder's checkpoint is of another recipe, or `save_base` is off and nothing frozen comes
+            from pretrained weights.
     """
 
     def __init__(
@@ -77,6 +81,8 @@ class Trainer:
             raise RecipeError(f"{recipe.name} names no data; set data.folders to one or more folders.")
         if not recipe.losses:
             raise RecipeError(f"{recipe.name} has no losses; there is nothing to train.")
+        to_json(recipe)  # A part that could not be saved is named now, and not at the first save.
+        check_mixture(recipe)
         self.recipe, self.out, self.progress = recipe, Path(out), progress
         # Autocast is PyTorch's own: accelerate fixes the precision for the whole process at its first use.
         self.accelerator = Accelerator(mixed_precision="no")
@@ -85,6 +91,8 @@ class Trainer:
         torch.manual_seed(recipe.train.seed)
         self.step = 0
         model = self._resumed() if resume and (self.out / CHECKPOINT).exists() else build_model(recipe)
+        if not recipe.train.save_base:
+            base_tensors(model)
         self.datasets = [FolderDataset(folder.path) for folder in recipe.data.folders]
         model.to(self.accelerator.device)
         codes = None

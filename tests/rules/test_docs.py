@@ -8,12 +8,12 @@ import pytest
 import torch
 import typer
 
-from perceptio.cli.explain import settings_of
 from perceptio.cli.main import app
+from perceptio.cli.recipe import chosen_recipe
 from perceptio.hookspecs import HOOKS
 from perceptio.interfaces import ComponentConfig
 from perceptio.recipe import Recipe
-from perceptio.settings import load_recipe, with_settings
+from perceptio.settings import load_recipe
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -80,7 +80,7 @@ def test_every_command_from_checkpoints_on_is_one(tmp_path, monkeypatch):
             command = command.commands[words.pop(0)]
         given = command.make_context(line, words).params
         if "recipe" in given:
-            with_settings(load_recipe(given["recipe"]), settings_of(given["set_"]))
+            chosen_recipe(given["recipe"], given["arg"], given["set_"])
 
 
 @pytest.mark.parametrize(

@@ -400,6 +400,8 @@ class HFLanguageConfig(LanguageBackboneConfig):
                     model, "activation_checkpointing_enable", model.gradient_checkpointing_enable
                 )
                 enable({"use_reentrant": False})
+                # Checkpoints that are not re-entrant do without these hooks, which cannot be pickled.
+                model.disable_input_require_grads()
             scaling = LogitScaling(
                 factor=getattr(config, "logit_scale", 1.0) / getattr(config, "logits_scaling", 1.0),
                 cap=getattr(config, "final_logit_softcapping", None),
