@@ -176,7 +176,9 @@ def _one_of(document: Any, members: tuple[Any, ...], registry: Registry, where: 
             errors.append(error)
     if len(errors) == 1:
         raise errors[0]
-    inside = [error for error in errors if "it must be" not in str(error)]
+    # Where the document looks like one of them as a whole, what is wrong lies in its parts.
+    whole = f"{where or 'The value'} is "
+    inside = [error for error in errors if not error.problems[0].startswith(whole)]
     if inside:
         raise inside[0]
     wanted = " or ".join(described(one) for one in members)
@@ -192,7 +194,7 @@ def _config(document: Any, target: type, registry: Registry, where: str) -> Any:
     elif not isinstance(document, Mapping):
         document = _alone(document, target)
     if not isinstance(document, Mapping):
-        raise RecipeError(f"{where or 'The document'} is {shown(document)}; it must be {described(target)}.")
+        raise RecipeError(f"{where or 'The value'} is {shown(document)}; it must be {described(target)}.")
     retired = getattr(target, "retired", {})
     types, parts = field_types(target), {}
     errors: list[RecipeError] = []

@@ -94,7 +94,7 @@ def described(kind: Any) -> str:
     if kind in (None, types.NoneType):
         return "None"
     if is_settings(kind):
-        return f"a {kind.__name__}"
+        return f"{'an' if kind.__name__[0] in 'AEIOU' else 'a'} {kind.__name__}"
     if get_origin(kind) is None and isinstance(kind, type):
         return kind.__name__
     return str(kind).replace("collections.abc.", "").replace("pathlib.", "")

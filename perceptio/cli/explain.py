@@ -125,7 +125,6 @@ def _settings(recipe: "Recipe") -> "Table":
     import json
 
     import attrs
-    from rich.markup import escape
     from rich.table import Table
 
     from perceptio.registry import Registry
@@ -142,9 +141,7 @@ def _settings(recipe: "Recipe") -> "Table":
             default = factory() if factory is not None else field.default
             if value != default:
                 text = json.dumps(document[field.name], ensure_ascii=False)
-                table.add_row(
-                    part, field.name, escape(text if len(text) <= LONGEST else f"{text[:LONGEST]}…")
-                )
+                table.add_row(part, field.name, text if len(text) <= LONGEST else f"{text[:LONGEST]}…")
     return table
 
 

@@ -74,7 +74,7 @@ VALUES = {
     Inner: st.builds(Inner, where=st.just(Path("x")), values=st.lists(st.integers())),
     Inner | str: st.text() | st.just(Inner(where=Path("y"))),
     FSQDepthConfig | VQVAEDepthConfig: st.sampled_from([FSQDepthConfig(), VQVAEDepthConfig()]),
-    DepthTokenizerConfig | None: st.sampled_from([None, FSQDepthConfig(grid=(4, 4))]),
+    DepthTokenizerConfig | None: st.sampled_from([None, FSQDepthConfig(levels=(4, 4))]),
     DepthConvention: st.just(DepthConvention(near_m=1.0, far_m=2.0)),
 }
 
@@ -107,7 +107,7 @@ class Handle:
         (str | Path, "str and Path look alike in JSON"),
         (Mode | Path, "look alike in JSON"),
         (list[int] | tuple[int, ...], "look alike in JSON"),
-        (DepthConvention | Inner, "a DepthConvention and a Inner look alike"),
+        (DepthConvention | Inner, "a DepthConvention and an Inner look alike"),
     ],
 )
 def test_what_json_could_not_say_is_refused(kind, reason):
