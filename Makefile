@@ -6,11 +6,12 @@ BIN := $(VENV)/bin
 BENCHMARKS := $(shell grep -l 'def main(' benchmarks/*.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench gpu gpu-rehearsal lint clean
+.PHONY: help demo test fuzz bench gpu gpu-rehearsal lint clean
 
 help:
 	@echo "make demo          train and evaluate the small Perceptio beside its controls (FRESH=1 starts over)"
 	@echo "make test          the whole test suite"
+	@echo "make fuzz          more than a thousand mutants of every file format that is read"
 	@echo "make lint          ruff and mypy"
 	@echo "make bench         every benchmark, into benchmarks/results/ (QUICK=1: does each run?)"
 	@echo "make gpu           everything that only a GPU can show, in eight minutes, into benchmarks/results/"
@@ -29,6 +30,9 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest
+
+fuzz: $(VENV)/.installed
+	PERCEPTIO_FUZZ=1200 $(BIN)/python -m pytest tests/fuzz -q
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

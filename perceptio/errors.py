@@ -64,3 +64,9 @@ def near_miss(name: str, known: Iterable[str]) -> str:
     close = get_close_matches(name, known, n=1)
     meant = f"; did you mean {close[0]!r}?" if close else "."
     return f"{meant} There is: {', '.join(known)}." if known else f"{meant} There is none."
+
+
+def quoted(value: object) -> str:
+    """A value of somebody else's in a message: on one line, and not too long."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."

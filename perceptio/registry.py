@@ -21,7 +21,7 @@ import attrs
 import pluggy
 
 from perceptio import hookspecs
-from perceptio.errors import PerceptioError, PluginError, UnknownNameError, near_miss
+from perceptio.errors import PerceptioError, PluginError, UnknownNameError, near_miss, quoted
 from perceptio.hookspecs import HOOKS, PROJECT
 from perceptio.interfaces import INTERFACE_VERSION, ComponentConfig, Kind
 from perceptio.python_files import module_of
@@ -178,8 +178,10 @@ class Registry:
                 return entry
         reason = self.why_missing(name)
         if reason is not None:
-            raise PluginError(f"There is no {kind} component {name!r}. {reason}")
-        raise UnknownNameError(f"There is no {kind} component {name!r}{near_miss(name, self.names(kind))}")
+            raise PluginError(f"There is no {kind} component {quoted(name)}. {reason}")
+        raise UnknownNameError(
+            f"There is no {kind} component {quoted(name)}{near_miss(name, self.names(kind))}"
+        )
 
 
 @attrs.frozen(kw_only=True)

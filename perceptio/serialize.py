@@ -15,7 +15,7 @@ from typing import Any, get_args, get_origin
 
 import attrs
 
-from perceptio.errors import PerceptioError, RecipeError, UnknownNameError, near_miss
+from perceptio.errors import PerceptioError, RecipeError, UnknownNameError, near_miss, quoted
 from perceptio.hookspecs import HOOKS
 from perceptio.interfaces import ComponentConfig, Kind
 from perceptio.ops.identity import hash_of_files
@@ -30,7 +30,6 @@ from perceptio.setting_types import (
     is_settings,
     is_union,
     problems,
-    shown,
 )
 
 COMPONENT = "component"
@@ -182,7 +181,7 @@ def _one_of(document: Any, members: tuple[Any, ...], registry: Registry, where: 
     if inside:
         raise inside[0]
     wanted = " or ".join(described(one) for one in members)
-    raise RecipeError(f"{where or 'The value'} is {shown(document)}; it must be {wanted}.")
+    raise RecipeError(f"{where or 'The value'} is {quoted(document)}; it must be {wanted}.")
 
 
 def _config(document: Any, target: type, registry: Registry, where: str) -> Any:
@@ -194,7 +193,7 @@ def _config(document: Any, target: type, registry: Registry, where: str) -> Any:
     elif not isinstance(document, Mapping):
         document = _alone(document, target)
     if not isinstance(document, Mapping):
-        raise RecipeError(f"{where or 'The value'} is {shown(document)}; it must be {described(target)}.")
+        raise RecipeError(f"{where or 'The value'} is {quoted(document)}; it must be {described(target)}.")
     retired = getattr(target, "retired", {})
     types, parts = field_types(target), {}
     errors: list[RecipeError] = []
@@ -203,7 +202,9 @@ def _config(document: Any, target: type, registry: Registry, where: str) -> Any:
             parts[key] = (held, types[key])
         elif key not in retired:
             errors.append(
-                UnknownNameError(f"{where or target.__name__} has no setting {key!r}{near_miss(key, types)}")
+                UnknownNameError(
+                    f"{where or target.__name__} has no setting {quoted(key)}{near_miss(key, types)}"
+                )
             )
     try:
         values = _all_of(parts, registry, where)
@@ -228,7 +229,9 @@ def _component_of(
     full = settings.pop(COMPONENT, None)
     kind, _, name = str(full).partition(":")
     if kind not in list(Kind) or not name:
-        raise RecipeError(f"{where or 'The document'} names the component {full!r}; it must be kind:name.")
+        raise RecipeError(
+            f"{where or 'The document'} names the component {quoted(full)}; it must be kind:name."
+        )
     found = registry.get(Kind(kind), name)
     if not issubclass(found, target):
         raise RecipeError(f"{where or 'It'} is the component {full}; it must be {described(target)}.")
@@ -251,7 +254,7 @@ def _sequence(document: Any, target: Any, registry: Registry, where: str) -> Any
     if not isinstance(document, list | tuple) or not (any_length or len(document) == len(arguments)):
         count = "any number of" if any_length else len(arguments)
         raise RecipeError(
-            f"{where or 'The value'} is {shown(document)}; it must be a list of {count} values."
+            f"{where or 'The value'} is {quoted(document)}; it must be a list of {count} values."
         )
     types = [arguments[0]] * len(document) if any_length else arguments
     parts = {number: (held, one) for number, (held, one) in enumerate(zip(document, types, strict=True))}

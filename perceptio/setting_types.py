@@ -21,6 +21,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import attrs
 
+from perceptio.errors import quoted
 from perceptio.interfaces import ComponentConfig
 
 SUPPORTED = (
@@ -98,12 +99,6 @@ def described(kind: Any) -> str:
     if get_origin(kind) is None and isinstance(kind, type):
         return kind.__name__
     return str(kind).replace("collections.abc.", "").replace("pathlib.", "")
-
-
-def shown(value: Any) -> str:
-    """A value as a message shows it: its repr, cut where it is long."""
-    text = repr(value)
-    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 # -- which types there are ----------------------------------------------------------------------------------------
@@ -212,7 +207,7 @@ def problems(value: Any, kind: Any, where: str) -> Iterator[str]:
             if isinstance(key, str):
                 yield from problems(held, arguments[1], f"{where}.{key}")
             else:
-                yield f"{where} has the key {shown(key)}; keys must be strings."
+                yield f"{where} has the key {quoted(key)}; keys must be strings."
     elif not _is_of(value, kind):
         yield _wrong(value, kind, where)
     elif isinstance(value, float) and not math.isfinite(value):
@@ -257,4 +252,4 @@ def _wrong(value: Any, kind: Any, where: str) -> str:
     subject = where or "The value"
     if isinstance(value, type) and is_settings(kind) and issubclass(value, kind):
         return f"{subject} is the class {value.__name__}; give one of its values: {value.__name__}(…)."
-    return f"{subject} is {shown(value)}; it must be {described(kind)}."
+    return f"{subject} is {quoted(value)}; it must be {described(kind)}."

@@ -19,10 +19,10 @@ from perceptio.backbones.language.hf import SETTINGS_FILES, HFLanguageConfig
 from perceptio.backbones.language.hf_settings import canonical
 from perceptio.backbones.language.hf_text import CHATML, read_tokenizer, vocabulary_size
 from perceptio.backbones.vision.internvit import InternViTConfig
-from perceptio.errors import CheckpointError, RecipeError
+from perceptio.errors import CheckpointError, RecipeError, quoted
 from perceptio.heads.mlp import MLPHeadConfig
-from perceptio.ops.configuration import Configuration, quoted
-from perceptio.ops.foreign import parsing
+from perceptio.ops.configuration import Configuration
+from perceptio.ops.foreign import naming, parsing
 from perceptio.ops.hub import resolve
 from perceptio.ops.precision import Precision, published_precision
 
@@ -119,10 +119,11 @@ def vision(which: str, **settings: Any) -> InternViTConfig:
         "tile_size": held.side("image_size"),
         "max_tiles": document.whole("max_dynamic_patch", 12, high=1000),
         "thumbnail": document.flag("use_thumbnail", True),
-        "dtype": _precision(document.values, settings),
+        "dtype": _precision(document, settings),
         "weights": which,
     }
-    return InternViTConfig(**found | settings)
+    with naming(document.where):
+        return InternViTConfig(**found | settings)
 
 
 def projector(which: str, **settings: Any) -> MLPHeadConfig:
@@ -168,9 +169,10 @@ def language(which: str, **settings: Any) -> HFLanguageConfig:
             "text_vocab_size": vocabulary_size(read_tokenizer(resolve(files, SETTINGS_FILES))),
             "text_tokenizer_files": files,
             "weights": which,
-            "dtype": _precision(document.values, settings),
+            "dtype": _precision(document, settings),
         }
-    return HFLanguageConfig(**found | {"template": TEMPLATE} | settings)
+    with naming(which):
+        return HFLanguageConfig(**found | {"template": TEMPLATE} | settings)
 
 
 def _read(which: str) -> Configuration:
@@ -214,6 +216,8 @@ def _language_model(document: Configuration) -> str:
         return canonical(AutoConfig.for_model(kind, **settings))
 
 
-def _precision(document: Mapping[str, Any], settings: Mapping[str, Any]) -> Precision:
+def _precision(document: Configuration, settings: Mapping[str, Any]) -> Precision:
     """The precision that is asked for, or else that of the published weights."""
-    return settings.get("dtype") or published_precision(document.get("dtype", document.get("torch_dtype")))
+    stated = document.values.get("dtype", document.values.get("torch_dtype"))
+    with naming(document.where):
+        return settings.get("dtype") or published_precision(stated)

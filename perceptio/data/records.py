@@ -13,9 +13,8 @@ from typing import Any, Literal
 
 import attrs
 
-from perceptio.errors import DataError
+from perceptio.errors import DataError, quoted
 from perceptio.model.sequence import LETTERS
-from perceptio.ops.configuration import quoted
 from perceptio.ops.foreign import parsing
 from perceptio.ops.image_files import MAX_PIXELS
 from perceptio.ops.json_files import InvalidJSONError, Line, parse_json, read_json, read_line, read_lines
@@ -124,7 +123,7 @@ def _info_problems(found: Any) -> Iterator[str]:
         yield f'it does not say "format": "{FORMAT}".'
         return
     if found.get("version") != VERSION:
-        yield f"version {found.get('version')!r} is not {VERSION}, the one that this release reads."
+        yield f"version {quoted(found.get('version'))} is not {VERSION}, the one that this release reads."
     yield from _key_problems(found, {"format", "version"}, {"depth"})
     depth = found.get("depth", {"unit": "metres"})
     if not isinstance(depth, dict):
@@ -132,10 +131,10 @@ def _info_problems(found: Any) -> Iterator[str]:
         return
     yield from _key_problems(depth, {"unit"}, {"scale"})
     if depth.get("unit") not in ["metres", "disparity"]:
-        yield f'depth unit {depth.get("unit")!r} is neither "metres" nor "disparity".'
+        yield f'depth unit {quoted(depth.get("unit"))} is neither "metres" nor "disparity".'
     scale = depth.get("scale", 1.0)
     if not _is_number(scale) or not SCALES[0] <= scale <= SCALES[1]:
-        yield f"depth scale {scale!r} is not a number from {SCALES[0]:g} to {SCALES[1]:g}."
+        yield f"depth scale {quoted(scale)} is not a number from {SCALES[0]:g} to {SCALES[1]:g}."
 
 
 def parse_lines(root: Path) -> Iterator[SampleRecord | Problem]:

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from perceptio.data.loading import DEPTH_LEVELS
 from perceptio.data.records import INFO_FILE, LINES_FILE, DatasetInfo, Problem, parse_info, parse_lines
 from perceptio.data.teacher import DepthTeacher
-from perceptio.errors import DataError, InputError
+from perceptio.errors import DataError, InputError, quoted
 from perceptio.ops.files import disk_errors, new_file
 from perceptio.ops.foreign import parsing
 from perceptio.ops.image_files import read_image
@@ -181,7 +181,7 @@ def _check_record(out: Path, record: Mapping[str, Any], *, is_data: bool) -> Non
     if there["tokenizer"] is None:
         there["tokenizer"] = now["tokenizer"]  # Codes can be added to targets that have none.
     differing = [
-        f"{key} (there {there.get(key)}, now {now.get(key)})"
+        f"{key[:80]} (there {quoted(there.get(key))}, now {quoted(now.get(key))})"
         for key in {**there, **now}
         if there.get(key) != now.get(key)
     ]

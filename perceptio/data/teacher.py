@@ -18,6 +18,7 @@ from perceptio.ops.configuration import Configuration
 from perceptio.ops.foreign import parsing
 from perceptio.ops.hub import resolve
 from perceptio.ops.identity import hash_of_files
+from perceptio.ops.weights import read_headers
 
 PUBLISHED = {
     f"depth-anything-v2-{size.lower()}": f"depth-anything/Depth-Anything-V2-{size}-hf"
@@ -26,6 +27,8 @@ PUBLISHED = {
 """Short names of the published teachers, and where the hub has them."""
 IMAGE_SIZE = 518
 PATCH = 14
+SHOWN = 20
+"""So many tensors that do not fit are named before the rest is counted."""
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet, as the teacher was trained with."""
 
@@ -157,6 +160,7 @@ def _read_model(folder: Path) -> nn.Module:
             "Depth Anything needs transformers, which is not installed: pip install 'perceptio[hf]'."
         ) from error
     with parsing(CheckpointError, f"{folder} cannot be read as a Depth Anything model ({{reason}})."):
+        _check_extent(folder, DepthAnythingForDepthEstimation)
         # Their own loader knows the names of older versions of their files.
         read: Any = DepthAnythingForDepthEstimation.from_pretrained(
             folder,
@@ -174,5 +178,21 @@ def _read_model(folder: Path) -> nn.Module:
         for key, found, wanted in sorted(report["mismatched_keys"])
     ]
     if problems:
-        raise CheckpointError(f"{folder} does not fit its own config.json: {'; '.join(problems)}.")
+        more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        raise CheckpointError(
+            f"{folder} does not fit its own config.json: {'; '.join(problems[:SHOWN])}{more}."
+        )
     return model
+
+
+def _check_extent(folder: Path, kind: Any) -> None:
+    """Refuse a configuration of far more values than the files hold, before memory is taken for them."""
+    with torch.device("meta"):
+        described = kind(kind.config_class.from_pretrained(folder, local_files_only=True))
+    wanted = sum(value.numel() for value in described.state_dict().values())
+    held = sum(value.numel() for value in read_headers(sorted(folder.glob("*.safetensors"))).values())
+    if wanted > 2 * held:
+        raise CheckpointError(
+            f"{folder} does not fit its own config.json, which describes a model of {wanted:,} values: its files "
+            f"hold {held:,}."
+        )

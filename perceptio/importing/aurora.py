@@ -67,7 +67,9 @@ def _state_dict(file: Path) -> dict[str, Tensor]:
     held = read_pickled(file)
     held = held.get("weights", held) if isinstance(held, Mapping) else held
     if not is_state_dict(held):
-        raise CheckpointError(f"{file} holds no state dict, neither at its top nor under 'weights'.")
+        raise CheckpointError(
+            f"{file} holds no state dict of whole tensors, neither at its top nor under 'weights'."
+        )
     tensors = {name.removeprefix("module."): value for name, value in held.items()}
     if CODEBOOK in tensors and tensors[CODEBOOK].ndim and not {CLUSTER_SIZE, CLUSTER_SUM} & tensors.keys():
         # The sums behind the averages matter to training alone; a file made for use may lack them.

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from perceptio.errors import CheckpointError, RecipeError
+from perceptio.errors import CheckpointError, RecipeError, quoted
 from perceptio.hookspecs import PROJECT
 from perceptio.interfaces import ComponentConfig, Kind, LossConfig, TrainableDepthTokenizer
 from perceptio.model.assemble import build_model
@@ -252,12 +252,15 @@ def _read_json(folder: Path, registry: Registry) -> tuple[Any, dict[str, Any]]:
             if not isinstance(document, dict) or required not in document:
                 raise CheckpointError(f"{path} is not a checkpoint of this library: it has no {required!r}.")
         if document["format"] != FORMAT:
-            raise CheckpointError(f"{path} has format {document['format']}; this version reads {FORMAT}.")
+            raise CheckpointError(
+                f"{path} has format {quoted(document['format'])}; this version reads {FORMAT}."
+            )
         for full, provider in document.get("providers", {}).items():
             kind, _, name = full.partition(":")
             if name not in registry.names(Kind(kind)) and registry.why_missing(name) is None:
                 raise CheckpointError(
-                    f"{path} needs the component {full} of the plugin {provider}, which is not installed here: "
+                    f"{path} needs the component {full[:80]!r} of the plugin {quoted(provider)}, which is not "
+                    "installed here: "
                     "install it, or name its file with perceptio --plugin FILE."
                 )
         try:

@@ -6,19 +6,13 @@ from typing import Any
 
 import attrs
 
-from perceptio.errors import PerceptioError
+from perceptio.errors import PerceptioError, quoted
 from perceptio.ops.json_files import read_json
 
 LARGEST_SIZE = 2**24
 """No extent of a layer, vocabulary, sequence or picture is larger."""
 
 _REQUIRED: Any = object()
-
-
-def quoted(value: Any) -> str:
-    """A value of a file in a message: on one line, and not too long."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:80]}…"
 
 
 @attrs.frozen

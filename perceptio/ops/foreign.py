@@ -7,6 +7,7 @@ what is no failure of the file (Ctrl-C, an exit) pass through.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from perceptio.errors import PerceptioError
 
@@ -36,6 +37,15 @@ def parsing(error: type[PerceptioError], message: str) -> Iterator[None]:
         if not isinstance(failure, Exception) and type(failure).__name__ != RUST_PANIC:
             raise
         raise error(message.replace("{reason}", reason_of(failure))) from failure
+
+
+@contextmanager
+def naming(file: Path | str) -> Iterator[None]:
+    """Let the messages of our own errors begin with the file whose values they are about."""
+    try:
+        yield
+    except PerceptioError as error:
+        raise type(error)(f"{file}: {error}") from error
 
 
 def reason_of(failure: BaseException) -> str:

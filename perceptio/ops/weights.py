@@ -1,5 +1,7 @@
 """Weights: written as safetensors, read strictly; a pickle never runs code."""
 
+import io
+import os
 import pickle
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -183,9 +185,38 @@ def read_pickled(file: Path) -> Any:
         if zipped and any(one.file_size > one.compress_size for one in zipfile.ZipFile(file).infolist()):
             raise ValueError("it is compressed, which PyTorch's files are not")
         try:
-            return torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
+            return _load_zipped(file) if zipped else _load_plain(file)
         except pickle.UnpicklingError as error:
             raise _unpickling_error(file, error) from error
+
+
+def _load_zipped(file: Path) -> Any:
+    return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+
+
+def _load_plain(file: Path) -> Any:
+    """What a file in the layout before PyTorch 1.6 holds; its sizes are compared with the file's on the way."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.utils._pytree import tree_leaves
+
+    size = file.stat().st_size
+    with _Measured(io.FileIO(file)) as opened, FakeTensorMode():
+        held = torch.load(opened, map_location="cpu", weights_only=True)
+    for tensor in tree_leaves(held):
+        if isinstance(tensor, Tensor) and tensor.untyped_storage().nbytes() > size:
+            raise ValueError(
+                f"a tensor of {tensor.untyped_storage().nbytes():,} bytes in a file of {size:,} bytes"
+            )
+    with _Measured(io.FileIO(file)) as opened:
+        return torch.load(opened, map_location="cpu", weights_only=True)
+
+
+class _Measured(io.BufferedReader):
+    """A file of which no more is asked for than it has left, as the memory for it is taken before it is read."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        left = max(0, os.fstat(self.fileno()).st_size - self.tell())
+        return super().read(left if size is None or size < 0 else min(size, left))
 
 
 def _unpickling_error(file: Path, error: pickle.UnpicklingError) -> Exception:
@@ -299,6 +330,8 @@ def indexed_files(folder: Path) -> list[Path]:
     """
     index = Configuration.read(folder / INDEX, CheckpointError, "copy or download it again")
     names = index.section("weight_map").values.values()
+    if not names:
+        raise CheckpointError(f"{folder / INDEX} names no file: copy or download it again.")
     for name in names:
         if why := why_not_inside(name):
             raise CheckpointError(f"{folder / INDEX} names the file {str(name)[:80]!r}, which {why}.")

@@ -37,7 +37,7 @@ from perceptio.interfaces import (
 from perceptio.ops import hf_attention, internvl_layout
 from perceptio.ops.configuration import Configuration
 from perceptio.ops.files import disk_errors, new_folder
-from perceptio.ops.foreign import parsing
+from perceptio.ops.foreign import naming, parsing
 from perceptio.ops.hub import resolve
 from perceptio.ops.kv_cache import KeyValueCache
 from perceptio.ops.precision import Precision, published_precision
@@ -357,16 +357,17 @@ class HFLanguageConfig(LanguageBackboneConfig):
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
             model = canonical(config)
         tokenizer = read_tokenizer(folder)
-        found: dict[str, Any] = {
-            "model": model,
-            "text_vocab_size": vocabulary_size(tokenizer),
-            "text_tokenizer_files": str(folder),
-            "weights": str(source),
-            "dtype": settings.get("dtype") or published_precision(config.dtype),
-        }
-        if "template" not in settings:
-            found["template"] = derive_template(tokenizer)
-        return cls(**(found | settings))
+        with naming(folder / "config.json"):
+            found: dict[str, Any] = {
+                "model": model,
+                "text_vocab_size": vocabulary_size(tokenizer),
+                "text_tokenizer_files": str(folder),
+                "weights": str(source),
+                "dtype": settings.get("dtype") or published_precision(config.dtype),
+            }
+            if "template" not in settings:
+                found["template"] = derive_template(tokenizer)
+            return cls(**(found | settings))
 
     @property
     def spec(self) -> LanguageSpec:

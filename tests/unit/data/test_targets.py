@@ -215,10 +215,10 @@ def test_the_record_says_what_made_the_targets(photos, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "tokenizer", "named"),
     [
-        ({"weights_hash": "4567"}, "feed", "teacher.weights_sha256 (there 0123, now 4567)"),
+        ({"weights_hash": "4567"}, "feed", "teacher.weights_sha256 (there '0123', now '4567')"),
         ({"image_size": 42}, "feed", "preprocessing.shorter_side (there 28, now 42)"),
-        ({}, "beef", "tokenizer (there feed, now beef)"),
-        ({}, None, "tokenizer (there feed, now None)"),
+        ({}, "beef", "tokenizer (there 'feed', now 'beef')"),
+        ({}, None, "tokenizer (there 'feed', now None)"),
     ],
 )
 def test_targets_made_otherwise_are_not_mixed(photos, tmp_path, changes, tokenizer, named):

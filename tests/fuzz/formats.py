@@ -1,0 +1,482 @@
+"""What is read from outside, format by format: valid files, their mutants, and the reader that users meet."""
+
+import atexit
+import functools
+import io
+import json
+import shutil
+import struct
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import torch
+from hypothesis import strategies as st
+from mutations import byte_mutants, json_mutants
+from PIL import Image
+from safetensors.torch import save
+from small import scenes_folder, small_recipe
+from teachers import official_teacher
+from tiny_hf import SETTINGS, TEXT_VOCAB, model_json, write_tokenizer
+
+import perceptio
+from perceptio.backbones import internvl
+from perceptio.backbones.language.hf import HFLanguageConfig
+from perceptio.backbones.language.hf_settings import MODEL_TYPES
+from perceptio.backbones.language.hf_text import CHATML, HFTextTokenizer
+from perceptio.data.check import check_folder
+from perceptio.data.folder import FolderDataset
+from perceptio.data.targets import _check_record
+from perceptio.data.teacher import load_teacher
+from perceptio.importing.aurora import import_aurora_vqvae
+from perceptio.importing.sa2va import _Export
+from perceptio.model.assemble import build_model
+from perceptio.model.checkpoint import save as save_checkpoint
+from perceptio.ops.image_files import read_image
+from perceptio.ops.weights import INDEX, load_tensors, read_pickled
+from perceptio.tokenizers.segmentation.hf_sam import HFSAMSegmentationConfig
+
+
+@attrs.frozen(kw_only=True)
+class Format:
+    """A format.
+
+    Attributes:
+        mutants: The bytes of a file that is valid, or not quite.
+        prepare: Makes a folder in which all is well but for that file; the file's path.
+        read: What a user does with it; raises a `PerceptioError`, or nothing.
+        refuses: Whether a mutant can be wrong at all.
+        part: How a message begins that is about a part, which knows its values and not the file they are from.
+    """
+
+    mutants: st.SearchStrategy[bytes]
+    prepare: Callable[[Path], Path]
+    read: Callable[[Path], Any]
+    refuses: bool = True
+    part: str | None = None
+
+
+def _file(name: str) -> Callable[[Path], Path]:
+    return lambda folder: folder / name
+
+
+def _both(seeds: Sequence[Any]) -> st.SearchStrategy[bytes]:
+    """Mutants of a document's values, and of its bytes."""
+    return st.one_of(
+        json_mutants(seeds), json_mutants(seeds), byte_mutants([json.dumps(s).encode() for s in seeds])
+    )
+
+
+# -- pictures -----------------------------------------------------------------------------------------------------
+
+
+def _picture(mode: str, size: tuple[int, int] = (20, 12)) -> Image.Image:
+    width, height = size
+    values = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(values).convert(mode)
+
+
+def _saved(kind: str, mode: str = "RGB", size: tuple[int, int] = (20, 12), **options: Any) -> bytes:
+    stream = io.BytesIO()
+    _picture(mode, size).save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def _exif() -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x010F] = "maker"
+    exif.get_ifd(0x8769)[0x9003] = "2024:01:01 00:00:00"
+    return exif.tobytes()
+
+
+PICTURES = {
+    "png": [
+        *(_saved("PNG", mode) for mode in ("RGB", "RGBA", "L", "LA", "P", "1")),
+        _saved("PNG", exif=_exif()),
+    ],
+    "jpeg": [
+        _saved("JPEG"),
+        _saved("JPEG", "L"),
+        _saved("JPEG", "CMYK"),
+        _saved("JPEG", progressive=True, exif=_exif()),
+    ],
+    "gif": [
+        _saved("GIF", "P"),
+        _saved("GIF", "L"),
+        _saved("GIF", save_all=True, append_images=[_picture("L")]),
+    ],
+    "webp": [_saved("WEBP"), _saved("WEBP", lossless=True, exif=_exif()), _saved("WEBP", "RGBA")],
+    "tiff": [
+        *(_saved("TIFF", mode) for mode in ("RGB", "L", "F", "CMYK")),
+        _saved("TIFF", compression="tiff_lzw"),
+    ],
+    "bmp, ppm, jp2": [_saved("BMP"), _saved("BMP", "P"), _saved("PPM"), _saved("JPEG2000")],
+}
+
+
+def _with_exif(blob: bytes) -> bytes:
+    """A whole JPEG with a piece of metadata."""
+    whole = _saved("JPEG")
+    blob = blob[:65_000]
+    return whole[:2] + b"\xff\xe1" + struct.pack(">H", len(blob) + 2) + blob + whole[2:]
+
+
+# -- data folders -------------------------------------------------------------------------------------------------
+
+
+def _data_folder(name: str) -> Callable[[Path], Path]:
+    def prepare(folder: Path) -> Path:
+        folder = scenes_folder(folder / "scenes", count=2)
+        line = json.loads((folder / "samples.jsonl").read_text().split("\n")[0])
+        return folder / line.get(name, name)
+
+    return prepare
+
+
+def _depth_array(folder: Path) -> Path:
+    folder = scenes_folder(folder / "scenes", count=2)
+    lines = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+    lines[0]["depth"] = "depth/a.npy"
+    (folder / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder / "depth/a.npy"
+
+
+def _read_data(file: Path) -> None:
+    """Both readers of a folder agree on whether anything is wrong."""
+    folder = file.parent if (file.parent / "images").is_dir() else file.parent.parent
+    report = check_folder(folder)
+    if report.problems and all("named by no sample" in str(one) for one in report.problems):
+        report = attrs.evolve(report, problems=())
+    for sample in (dataset := FolderDataset(folder)):
+        assert sample.image_3HW is not None
+    assert not report.problems and len(dataset), report.problems
+
+
+def _npy(values: np.ndarray, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, values, **options)
+    return stream.getvalue()
+
+
+def _arrays() -> list[bytes]:
+    depth = np.random.default_rng(0).uniform(1, 5, (32, 32))
+    archive = io.BytesIO()
+    np.savez(archive, a=depth)
+    return [
+        *(_npy(depth.astype(kind)) for kind in ("<f4", ">f4", "<f2", "<f8")),
+        _npy(np.asfortranarray(depth)),
+        _npy(np.array([{}], dtype=object)),
+        archive.getvalue(),
+    ]
+
+
+def _gray(mode: str, high: int) -> bytes:
+    stream = io.BytesIO()
+    values = (
+        np.random.default_rng(0).integers(1, high, (32, 32)).astype(np.uint16 if mode == "I;16" else np.uint8)
+    )
+    Image.fromarray(values).save(stream, "PNG")
+    return stream.getvalue()
+
+
+@functools.cache
+def _sample_lines() -> list[dict[str, Any]]:
+    """The lines that a folder of two scenes has, the second with masks as runs."""
+    with tempfile.TemporaryDirectory() as made:
+        folder = scenes_folder(Path(made) / "scenes", count=2)
+        lines = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+    runs = [
+        {"id": number, "size": [32, 32], "counts": [40 * number, 20, 1004 - 40 * number]}
+        for number in range(1, 9)
+    ]
+    turns = [{"task": "referring", "question": "Which?", "answer": "This.", "objects": [1, 2]}]
+    return [*lines, lines[0] | {"id": "runs", "masks": runs, "turns": turns}]
+
+
+def _lines() -> st.SearchStrategy[bytes]:
+    whole = json.dumps(_sample_lines()[1]).encode()
+    return _both(_sample_lines()).map(lambda line: line + b"\n" + whole + b"\n")
+
+
+# -- checkpoints --------------------------------------------------------------------------------------------------
+
+
+def _checkpoint(folder: Path) -> Path:
+    torch.manual_seed(0)
+    save_checkpoint(build_model(small_recipe()), folder)
+    return folder / "recipe.json"
+
+
+def _component(folder: Path) -> Path:
+    torch.manual_seed(0)
+    config = small_recipe().depth
+    save_checkpoint(config.build(), folder, config=config)
+    return folder / "component.json"
+
+
+@functools.cache
+def _written_component() -> Any:
+    with tempfile.TemporaryDirectory() as made:
+        return json.loads(_component(Path(made) / "part").read_text())
+
+
+@functools.cache
+def _written_recipe() -> Any:
+    with tempfile.TemporaryDirectory() as made:
+        return json.loads(_checkpoint(Path(made) / "model").read_text())
+
+
+def _tensors() -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    return {"weight": torch.randn(4, 3), "bias": torch.randn(4)}
+
+
+def _index(folder: Path) -> Path:
+    for name, value in _tensors().items():
+        (folder / f"{name}.safetensors").write_bytes(save({name: value}))
+    return folder / INDEX
+
+
+def _fill_linear(source: Path) -> None:
+    load_tensors(torch.nn.Linear(3, 4), source)
+
+
+def _pickled(value: Any, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    torch.save(value, stream, **options)
+    return stream.getvalue()
+
+
+@functools.cache
+def _aurora() -> dict[str, torch.Tensor]:
+    """A VQ-VAE of two levels by AURORA's names."""
+    shapes = {
+        "encoder.0.weight": (4, 1, 4, 4),
+        "encoder.2.weight": (8, 4, 4, 4),
+        "encoder.4.net.0.weight": (8, 8, 3, 3),
+        "encoder.4.net.2.weight": (8, 8, 3, 3),
+        "encoder.4.net.4.weight": (8, 8, 1, 1),
+        "encoder.5.weight": (4, 8, 1, 1),
+        "decoder.0.weight": (8, 4, 1, 1),
+        "decoder.2.net.0.weight": (8, 8, 3, 3),
+        "decoder.2.net.2.weight": (8, 8, 3, 3),
+        "decoder.2.net.4.weight": (8, 8, 1, 1),
+        "decoder.3.weight": (8, 8, 4, 4),
+        "decoder.5.weight": (8, 4, 4, 4),
+        "decoder.7.weight": (1, 4, 1, 1),
+        "_vq_vae._embedding": (8, 4),
+    }
+    outputs = {"decoder.5": 4}
+    held = {name: torch.randn(shape) for name, shape in shapes.items()}
+    for name in list(held):
+        if name.endswith(".weight"):
+            layer = name.removesuffix(".weight")
+            held[f"{layer}.bias"] = torch.randn(outputs.get(layer, shapes[name][0]))
+    return held
+
+
+def _pickles() -> list[bytes]:
+    held = _aurora()
+    zero_d = {name: torch.tensor(1.0) for name in held}
+    grown = held | {"_vq_vae._embedding": torch.zeros(1).expand(10**9, 4)}
+    return [
+        _pickled(held),
+        _pickled({"weights": held}),
+        _pickled(held, _use_new_zipfile_serialization=False),
+        _pickled(zero_d),
+        _pickled(grown),
+        _pickled([1, {"a": None}]),
+    ]
+
+
+def _read_pickle(file: Path) -> None:
+    read_pickled(file)
+    import_aurora_vqvae(file, file.parent / "out")
+
+
+# -- models of others ---------------------------------------------------------------------------------------------
+
+
+def _tokenizer_folder(name: str) -> Callable[[Path], Path]:
+    return lambda folder: write_tokenizer(folder) / name
+
+
+@functools.cache
+def _tokenizer_documents(name: str) -> list[Any]:
+    with tempfile.TemporaryDirectory() as made:
+        return [json.loads((write_tokenizer(Path(made)) / name).read_text())]
+
+
+def _read_tokenizer(file: Path) -> None:
+    text = HFTextTokenizer(file.parent, CHATML, TEXT_VOCAB)
+    ids = text.encode("a point <|im_end|> 深度")
+    assert text.end_id not in ids and max(ids, default=0) < TEXT_VOCAB
+
+
+def _model_folder(folder: Path) -> Path:
+    return write_tokenizer(folder) / "config.json"
+
+
+def _internvl() -> dict[str, Any]:
+    return {
+        "model_type": "internvl_chat",
+        "vision_config": {
+            **{"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 12},
+            **{
+                "patch_size": 2,
+                "image_size": 8,
+                "norm_type": "layer_norm",
+                "layer_norm_eps": 1e-6,
+                "qkv_bias": True,
+            },
+        },
+        "llm_config": json.loads(model_json()) | {"rope_theta": 10000.0, "rope_scaling": None},
+        **{"max_dynamic_patch": 6, "use_thumbnail": True, "downsample_ratio": 0.5, "select_layer": -1},
+        "torch_dtype": "bfloat16",
+    }
+
+
+def _read_internvl(file: Path) -> None:
+    with torch.device("meta"):
+        internvl.vision(str(file.parent), weights=None).build()
+        internvl.language(str(file.parent), weights=None).build()
+
+
+def _read_language(file: Path) -> None:
+    with torch.device("meta"):
+        HFLanguageConfig.from_pretrained(str(file.parent), weights=None).build()
+
+
+def _sa2va(folder: Path) -> Path:
+    write_tokenizer(folder)
+    (folder / "added_tokens.json").write_text('{"[SEG]": 261}')
+    return folder / "config.json"
+
+
+@functools.cache
+def _sam() -> dict[str, Any]:
+    from transformers import Sam2Config
+
+    return json.loads(json.dumps(Sam2Config().to_dict()))
+
+
+def _read_sam(file: Path) -> None:
+    with torch.device("meta"):
+        attrs.evolve(HFSAMSegmentationConfig.from_pretrained(str(file.parent)), weights=None).build()
+
+
+@functools.cache
+def _teacher() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="perceptio-teacher-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    official_teacher(folder)
+    return folder
+
+
+def _targets_record() -> dict[str, Any]:
+    preprocessing = {"shorter_side": 518, "mean": [0.485, 0.456, 0.406], "resize": "bicubic"}
+    teacher = {"name": "small", "weights_sha256": "0" * 64}
+    return {"teacher": teacher, "preprocessing": preprocessing, "normalization": "own", "tokenizer": None}
+
+
+FORMATS: dict[str, Format] = {
+    **{
+        name: Format(mutants=byte_mutants(seeds), prepare=_file("picture"), read=read_image)
+        for name, seeds in PICTURES.items()
+    },
+    "exif": Format(
+        mutants=byte_mutants([_exif()]).map(_with_exif),
+        prepare=_file("picture.jpg"),
+        read=read_image,
+        refuses=False,
+    ),
+    "data: picture": Format(
+        mutants=byte_mutants([_saved(kind, size=(32, 32)) for kind in ("PNG", "JPEG", "WEBP", "BMP")]),
+        prepare=_data_folder("image"),
+        read=_read_data,
+    ),
+    "data: depth PNG": Format(
+        mutants=byte_mutants([_gray("I;16", 60_000)]), prepare=_data_folder("depth"), read=_read_data
+    ),
+    "data: depth NPY": Format(mutants=byte_mutants(_arrays()), prepare=_depth_array, read=_read_data),
+    "data: masks PNG": Format(
+        mutants=byte_mutants([_gray("L", 9), _gray("I;16", 9)]),
+        prepare=_data_folder("masks"),
+        read=_read_data,
+    ),
+    "data: dataset.json": Format(
+        mutants=_both(
+            [{"format": "perceptio-data", "version": 1, "depth": {"unit": "metres", "scale": 0.00025}}]
+        ),
+        prepare=_data_folder("dataset.json"),
+        read=_read_data,
+    ),
+    "data: samples.jsonl": Format(mutants=_lines(), prepare=_data_folder("samples.jsonl"), read=_read_data),
+    "recipe.json": Format(
+        mutants=st.deferred(lambda: _both([_written_recipe()])),
+        prepare=_checkpoint,
+        read=lambda file: perceptio.load(file.parent),
+    ),
+    "safetensors": Format(
+        mutants=byte_mutants([save(_tensors()), save({name: v.double() for name, v in _tensors().items()})]),
+        prepare=_file("model.safetensors"),
+        read=_fill_linear,
+    ),
+    "index of weights": Format(
+        mutants=_both(
+            [{"metadata": {}, "weight_map": {name: f"{name}.safetensors" for name in ("weight", "bias")}}]
+        ),
+        prepare=_index,
+        read=lambda file: _fill_linear(file.parent),
+    ),
+    "PyTorch file": Format(
+        mutants=st.deferred(lambda: byte_mutants(_pickles())), prepare=_file("a.pt"), read=_read_pickle
+    ),
+    "tokenizer.json": Format(
+        mutants=st.deferred(lambda: _both(_tokenizer_documents("tokenizer.json"))),
+        prepare=_tokenizer_folder("tokenizer.json"),
+        read=_read_tokenizer,
+    ),
+    "tokenizer_config.json": Format(
+        mutants=st.deferred(lambda: _both(_tokenizer_documents("tokenizer_config.json"))),
+        prepare=_tokenizer_folder("tokenizer_config.json"),
+        read=_read_tokenizer,
+    ),
+    "config.json: InternVL": Format(
+        mutants=_both([_internvl()]), prepare=_model_folder, read=_read_internvl, part="language:hf"
+    ),
+    "config.json: language": Format(
+        mutants=_both([json.loads(model_json(kind, **SETTINGS.get(kind, {}))) for kind in MODEL_TYPES]),
+        prepare=_model_folder,
+        read=_read_language,
+        part="language:hf",
+    ),
+    "config.json: SAM 2": Format(
+        mutants=st.deferred(lambda: _both([_sam()])),
+        prepare=_model_folder,
+        read=_read_sam,
+        part="hf_sam",
+    ),
+    "config.json: teacher": Format(
+        mutants=st.deferred(lambda: _both([json.loads((_teacher() / "config.json").read_text())])),
+        prepare=lambda folder: Path(shutil.copytree(_teacher(), folder, dirs_exist_ok=True)) / "config.json",
+        read=lambda file: load_teacher(str(file.parent)),
+    ),
+    "component.json": Format(
+        mutants=st.deferred(lambda: _both([_written_component()])),
+        prepare=_component,
+        read=lambda file: perceptio.load(file.parent),
+    ),
+    "depth_targets.json": Format(
+        mutants=st.deferred(lambda: _both([_targets_record()])),
+        prepare=_file("depth_targets.json"),
+        read=lambda file: _check_record(file.parent, _targets_record(), is_data=False),
+    ),
+    "config.json: Sa2VA": Format(
+        mutants=_both([_internvl()]), prepare=_sa2va, read=lambda file: _Export.read(file.parent)
+    ),
+}
