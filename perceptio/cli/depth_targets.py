@@ -40,7 +40,20 @@ def run(
             parser=path, metavar="RUN", help="Write codes, too: a depth tokenizer's folder, or a run's."
         ),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures through the teacher at once.")] = 8,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Pictures through the teacher at once; of long ones fewer.")
+    ] = 8,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Threads that decode pictures and write depth maps.",
+            show_default="as many as cores, at most 8",
+        ),
+    ] = None,
+    precision: Annotated[
+        str, typer.Option(help="fp32, bf16 or fp16, in which a GPU is several times as fast.")
+    ] = "fp32",
     image_size: Annotated[
         int, typer.Option(help="Shorter side that the teacher sees, a multiple of 14.")
     ] = 518,
@@ -59,6 +72,7 @@ def run(
     from perceptio.data.records import INFO_FILE
     from perceptio.data.targets import write_depth_targets
     from perceptio.data.teacher import load_teacher
+    from perceptio.data.teacher_pass import WORKERS
     from perceptio.errors import DataError
     from perceptio.training.targets import tokenizer_fingerprint, write_codes
 
@@ -71,7 +85,7 @@ def run(
             f"{tokenizer} speaks of metres, and a teacher gives relative depth: take another tokenizer."
         )
     shown = console()
-    loaded = load_teacher(teacher, image_size=image_size, device=device)
+    loaded = load_teacher(teacher, image_size=image_size, precision=precision, device=device)
     with progress(shown) as bar:
         task = bar.add_task("depth maps", total=None)
         try:
@@ -81,6 +95,7 @@ def run(
                 loaded,
                 tokenizer=None if held is None else tokenizer_fingerprint(held),
                 batch_size=batch_size,
+                workers=workers or WORKERS,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
         except KeyboardInterrupt:

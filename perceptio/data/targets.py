@@ -1,47 +1,30 @@
 """Depth targets: a teacher's depth for a folder of pictures, as a data folder that recipes train on.
 
-Depth is stored as 16-bit disparity, each map scaled to its own minimum and maximum, which is all that a relative
-depth convention keeps of it; a flat map is stored as one middle value.
-
 What made the targets stands beside them in `depth_targets.json`, and targets made otherwise are never mixed in.
-
-Shapes: B pictures, H W pixels of a picture, h w pixels that the teacher sees.
 """
 
-import filecmp
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
-import numpy as np
-import torch
-from PIL import Image
-from torch import Tensor
-from torch.nn import functional as F
 
 from perceptio.data.loading import DEPTH_LEVELS
 from perceptio.data.records import INFO_FILE, LINES_FILE, DatasetInfo, Problem, parse_info, parse_lines
 from perceptio.data.teacher import DepthTeacher
-from perceptio.errors import DataError, InputError, quoted
-from perceptio.ops.files import disk_errors, new_file
+from perceptio.data.teacher_pass import NORMALIZATION, WORKERS, Job, write_depth
+from perceptio.errors import DataError, quoted
+from perceptio.ops.files import disk_errors
 from perceptio.ops.foreign import parsing
-from perceptio.ops.image_files import read_image
 from perceptio.ops.json_files import parse_json, read_json, read_lines, rewrite_log, write_json
 
 RECORD_FILE = "depth_targets.json"
 INFO = DatasetInfo(depth_unit="disparity", depth_scale=1 / DEPTH_LEVELS)
-NORMALIZATION = f"each map from its own minimum and maximum to 1 and {DEPTH_LEVELS}, flat maps to the middle"
-FLAT = 1e-6
-"""A map whose values differ by less than this share of them is flat: the rest is rounding."""
 PICTURES = frozenset(
     f".{ending}"
     for ending in "avif bmp gif heic jfif jp2 jpeg jpg mpo pgm png ppm tif tiff webp".split()  # noqa: SIM905
 )
 """Endings of pictures' names: such a file is either read or reported as broken."""
-PENDING = 8
-"""So many batches of pictures of different sizes wait for company before one goes alone."""
 
 
 @attrs.frozen(kw_only=True)
@@ -63,38 +46,6 @@ class TargetsReport:
     passed_over: tuple[str, ...]
 
 
-@attrs.frozen(kw_only=True)
-class _Job:
-    """A picture, and where in the data folder its picture and its depth lie."""
-
-    picture: Path
-    folder: Path
-    image: str
-
-    @property
-    def copy(self) -> Path:
-        return self.folder / self.image
-
-    @property
-    def depth(self) -> str:
-        """With the ending of the picture's name, as `a.jpg` and `a.png` are two pictures."""
-        return f"depth/{self.image.removeprefix('images/')}.png"
-
-    @property
-    def done(self) -> bool:
-        copied = self.copy.is_file() and filecmp.cmp(self.picture, self.copy)
-        return copied and (self.folder / self.depth).is_file()
-
-
-@attrs.frozen(eq=False)
-class _Ready:
-    """A picture as the teacher sees it, and the size it has."""
-
-    job: _Job
-    size: tuple[int, int]
-    seen_3hw: Tensor
-
-
 def write_depth_targets(
     pictures: Path,
     out: Path,
@@ -102,6 +53,7 @@ def write_depth_targets(
     *,
     tokenizer: str | None = None,
     batch_size: int = 8,
+    workers: int = WORKERS,
     progress: Callable[[int, int], None] | None = None,
 ) -> TargetsReport:
     """Write the teacher's depth of every picture of a folder.
@@ -115,7 +67,8 @@ def write_depth_targets(
         out: The data folder to write; for a data folder, itself.
         teacher: Whose depth it is.
         tokenizer: Fingerprint of the depth tokenizer whose codes will be written beside the targets.
-        batch_size: Pictures that go through the teacher at once; they have one size there.
+        batch_size: Pictures that go through the teacher at once; they have one size there, and long ones are fewer.
+        workers: Threads that decode pictures and write depth maps.
         progress: Called with how many pictures are dealt with, and of how many.
 
     Raises:
@@ -148,9 +101,8 @@ def write_depth_targets(
         write_json(out / RECORD_FILE, record)
         if progress is not None:
             progress(done, len(jobs))
-        for batch in _batches(waiting, teacher, batch_size, broken):
-            _write_batch(batch, teacher)
-            done += len(batch)
+        for more in write_depth(waiting, teacher, broken, batch_size=batch_size, workers=workers):
+            done += more
             if progress is not None:
                 progress(done + len(broken), len(jobs))
         if not done:
@@ -194,7 +146,9 @@ def _check_record(out: Path, record: Mapping[str, Any], *, is_data: bool) -> Non
 
 def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
     """What has to agree, by name; a teacher is its weights, whatever it was called."""
-    preprocessing = {f"preprocessing.{key}": value for key, value in record["preprocessing"].items()}
+    # Targets of before there was a choice were made in fp32.
+    done = {"precision": "fp32", **record["preprocessing"]}
+    preprocessing = {f"preprocessing.{key}": value for key, value in done.items()}
     return {
         "teacher.weights_sha256": record["teacher"]["weights_sha256"],
         **preprocessing,
@@ -203,7 +157,7 @@ def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _picture_jobs(pictures: Path, out: Path) -> tuple[list[_Job], tuple[str, ...]]:
+def _picture_jobs(pictures: Path, out: Path) -> tuple[list[Job], tuple[str, ...]]:
     """The pictures of a folder in the order of their names, and the names of what is none."""
     jobs, passed_over = [], []
     for file in sorted(pictures.rglob("*")):
@@ -212,20 +166,20 @@ def _picture_jobs(pictures: Path, out: Path) -> tuple[list[_Job], tuple[str, ...
         if file.is_dir() or hidden or file.resolve().is_relative_to(out.resolve()):
             continue
         if file.suffix.lower() in PICTURES:
-            jobs.append(_Job(picture=file, folder=out, image=f"images/{name}"))
+            jobs.append(Job(picture=file, folder=out, image=f"images/{name}"))
         else:
             passed_over.append(name)
     return jobs, tuple(passed_over)
 
 
-def _data_jobs(folder: Path) -> list[_Job]:
+def _data_jobs(folder: Path) -> list[Job]:
     """The pictures of a data folder, each once."""
-    jobs: dict[str, _Job] = {}
+    jobs: dict[str, Job] = {}
     taken: dict[str, str] = {}
     for parsed in parse_lines(folder):
         if isinstance(parsed, Problem):
             raise DataError(f"{folder}/{parsed}")
-        job = _Job(picture=folder / parsed.image, folder=folder, image=parsed.image)
+        job = Job(picture=folder / parsed.image, folder=folder, image=parsed.image)
         if taken.setdefault(job.depth, job.image) != job.image:
             raise DataError(
                 f"{folder} has the pictures {taken[job.depth]} and {job.image}, whose depth would both be "
@@ -235,54 +189,7 @@ def _data_jobs(folder: Path) -> list[_Job]:
     return list(jobs.values())
 
 
-def _batches(
-    jobs: Sequence[_Job], teacher: DepthTeacher, batch_size: int, broken: dict[str, str]
-) -> Iterator[list[_Ready]]:
-    """Pictures that the teacher sees at one size; what cannot be read goes to `broken`."""
-    waiting: dict[torch.Size, list[_Ready]] = {}
-    for job in jobs:
-        try:
-            image_3HW = read_image(job.picture)
-        except InputError as error:
-            broken[str(job.picture)] = str(error)
-            continue
-        height, width = image_3HW.shape[-2:]
-        ready = _Ready(job, (height, width), teacher.prepare(image_3HW))
-        alike = waiting.setdefault(ready.seen_3hw.shape, [])
-        alike.append(ready)
-        if len(alike) == batch_size:
-            yield waiting.pop(ready.seen_3hw.shape)
-        elif sum(map(len, waiting.values())) >= PENDING * batch_size:
-            yield waiting.pop(max(waiting, key=lambda size: len(waiting[size])))
-    yield from waiting.values()
-
-
-def _write_batch(batch: Sequence[_Ready], teacher: DepthTeacher) -> None:
-    """Depth of each picture, then, so that it counts as done, its picture."""
-    disparity_Bhw = teacher.disparity(torch.stack([ready.seen_3hw for ready in batch]))
-    for ready, disparity_hw in zip(batch, disparity_Bhw, strict=True):
-        if not bool(disparity_hw.isfinite().all()):
-            raise InputError(
-                f"The teacher gives {ready.job.picture} depth that is no number: its weights are damaged."
-            )
-        disparity_HW = F.interpolate(disparity_hw[None, None], ready.size, mode="bilinear")[0, 0]
-        with new_file(ready.job.folder / ready.job.depth) as file:
-            Image.fromarray(to_levels(disparity_HW.numpy())).save(file, "PNG", compress_level=1)
-        if ready.job.copy != ready.job.picture:
-            with new_file(ready.job.copy) as file:
-                shutil.copy2(ready.job.picture, file)
-
-
-def to_levels(disparity_HW: np.ndarray) -> np.ndarray:
-    """A map as it is stored, uint16: its minimum is 1 and its maximum 65535; a flat one is 32768."""
-    low, high = float(disparity_HW.min()), float(disparity_HW.max())
-    if high - low <= FLAT * max(abs(low), abs(high)):
-        return np.full(disparity_HW.shape, (1 + DEPTH_LEVELS) // 2, dtype=np.uint16)
-    unit_HW = (disparity_HW.astype(np.float64) - low) / (high - low)
-    return np.rint(1 + unit_HW * (DEPTH_LEVELS - 1)).astype(np.uint16)
-
-
-def _lines(out: Path, made: Mapping[str, _Job]) -> list[dict[str, Any]]:
+def _lines(out: Path, made: Mapping[str, Job]) -> list[dict[str, Any]]:
     """The lines that are there, each with its depth, and one for each picture that has none."""
     file = out / LINES_FILE
     lines = [parse_json(line.text) for line in read_lines(file)] if file.is_file() else []

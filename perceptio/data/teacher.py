@@ -29,6 +29,10 @@ IMAGE_SIZE = 518
 PATCH = 14
 SHOWN = 20
 """So many tensors that do not fit are named before the rest is counted."""
+MAX_PATCHES = 2**14
+"""Most patches of one picture (ours), for attention takes time in their square: at 518 pixels a picture may be twelve
+times as long as it is wide."""
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet, as the teacher was trained with."""
 
@@ -46,14 +50,20 @@ class DepthTeacher:
         name: What it was asked for as.
         weights_hash: sha256 of its weights' files.
         image_size: Shorter side that the teacher sees, in pixels.
+        precision: What it computes in: fp32, or autocast to bf16 or fp16.
     """
 
     model: nn.Module
     name: str
     weights_hash: str
     image_size: int = IMAGE_SIZE
+    precision: str = "fp32"
 
     def __attrs_post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise InputError(
+                f"The teacher computes in {', '.join(PRECISIONS)}, and precision is {self.precision!r}."
+            )
         if self.image_size < PATCH or self.image_size % PATCH:
             near = max(1, round(self.image_size / PATCH)) * PATCH
             raise InputError(
@@ -71,15 +81,31 @@ class DepthTeacher:
             "mean": list(MEAN),
             "std": list(STD),
             "depth_resize": "torch bilinear, to the size of the picture",
+            "precision": self.precision,
         }
 
     def seen_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width [h, w] at which the teacher sees a picture of a given height and width."""
+        """Height and width [h, w] at which the teacher sees a picture of a given height and width.
+
+        Raises:
+            InputError: It would be more than `MAX_PATCHES` patches.
+        """
         scale = self.image_size / min(height, width)
-        return max(1, round(height * scale / PATCH)) * PATCH, max(1, round(width * scale / PATCH)) * PATCH
+        rows, columns = (max(1, round(side * scale / PATCH)) for side in (height, width))
+        if rows * columns > MAX_PATCHES:
+            raise InputError(
+                f"the teacher would see {width}x{height} pixels, its shorter side brought to {self.image_size}, as "
+                f"{rows * columns:,} patches, more than {MAX_PATCHES:,}: crop the picture, or lower the image size "
+                "(--image-size)."
+            )
+        return rows * PATCH, columns * PATCH
 
     def prepare(self, image_3HW: Tensor) -> Tensor:
-        """RGB in [0, 1] at the size that the teacher sees, normalized [3, h, w]."""
+        """RGB in [0, 1] at the size that the teacher sees, normalized [3, h, w].
+
+        Raises:
+            InputError: As `seen_size`.
+        """
         size = self.seen_size(*image_3HW.shape[-2:])
         seen_13hw = F.interpolate(image_3HW[None], size, mode="bicubic", antialias=True).clamp(0, 1)
         mean_311, std_311 = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
@@ -93,8 +119,10 @@ class DepthTeacher:
             InputError: They do not fit into the memory of the device.
         """
         device = next(self.model.parameters()).device
+        rounded = self.precision != "fp32"
         try:
-            return self.model(pixel_values=seen_B3hw.to(device)).predicted_depth.float().cpu()
+            with torch.autocast(device.type, PRECISIONS[self.precision], enabled=rounded):
+                return self.model(pixel_values=seen_B3hw.to(device)).predicted_depth.float().cpu()
         except torch.OutOfMemoryError:
             count, _, height, width = seen_B3hw.shape
             raise InputError(
@@ -104,13 +132,18 @@ class DepthTeacher:
 
 
 def load_teacher(
-    name: str, *, image_size: int = IMAGE_SIZE, device: torch.device | str = "cpu"
+    name: str,
+    *,
+    image_size: int = IMAGE_SIZE,
+    precision: str = "fp32",
+    device: torch.device | str = "cpu",
 ) -> DepthTeacher:
     """The teacher with its weights.
 
     Args:
         name: One of `PUBLISHED`, a folder with the files of such a checkpoint, or a hub id.
         image_size: Shorter side that the teacher sees, a multiple of 14.
+        precision: What it is to compute in.
         device: Where it is to compute.
 
     Raises:
@@ -129,6 +162,7 @@ def load_teacher(
         name=name,
         weights_hash=hash_of_files(str(folder)),
         image_size=image_size,
+        precision=precision,
     )
 
 

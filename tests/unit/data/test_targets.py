@@ -1,6 +1,7 @@
 """Depth targets: what becomes of every kind of file, resumption, and targets that are not mixed."""
 
 import json
+import warnings
 
 import attrs
 import numpy as np
@@ -12,8 +13,9 @@ from torch import nn
 
 from perceptio.data.check import check_folder
 from perceptio.data.folder import FolderDataset
-from perceptio.data.targets import PENDING, RECORD_FILE, to_levels, write_depth_targets
+from perceptio.data.targets import RECORD_FILE, write_depth_targets
 from perceptio.data.teacher import DepthTeacher
+from perceptio.data.teacher_pass import PENDING, to_levels
 from perceptio.errors import DataError, InputError
 from perceptio.interfaces import DepthConvention
 from perceptio.ops.depth_maps import from_map
@@ -167,6 +169,65 @@ def test_pictures_of_many_sizes_do_not_pile_up(tmp_path):
     assert len(bright.model.batches) == PENDING + 2
 
 
+def test_long_pictures_share_a_batch_with_fewer(tmp_path):
+    (tmp_path / "photos").mkdir()
+    for number in range(4):
+        ramp(32, 160).save(tmp_path / "photos" / f"long{number}.png")
+        ramp(32, 64).save(tmp_path / "photos" / f"usual{number}.png")
+    bright = teacher()
+    write_depth_targets(tmp_path / "photos", tmp_path / "out", bright, batch_size=4)
+    long, usual = bright.seen_size(32, 160), bright.seen_size(32, 64)
+    assert sorted(bright.model.batches) == sorted([(1, 3, *long)] * 4 + [(4, 3, *usual)])
+
+
+def test_a_picture_far_too_long_is_broken_and_the_pass_goes_on(photos, tmp_path):
+    ramp(8, 4000).save(photos / "strip.png")
+    seen = []
+    report = write_depth_targets(
+        photos, tmp_path / "out", teacher(image_size=140), progress=lambda *at: seen.append(at)
+    )
+    assert report.broken == {
+        str(
+            photos / "strip.png"
+        ): f"{photos / 'strip.png'}: the teacher would see 4000x8 pixels, its shorter side "
+        "brought to 140, as 50,000 patches, more than 16,384: crop the picture, or lower the image size "
+        "(--image-size)."
+    }
+    assert report.made == 3 and seen[-1] == (4, 4)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_the_targets_do_not_depend_on_the_threads(tmp_path, workers):
+    (tmp_path / "photos").mkdir()
+    for number in range(7):
+        ramp(32 + number, 40).save(tmp_path / "photos" / f"{number}.png")
+    (tmp_path / "photos" / "empty.png").touch()
+    filters, seen = list(warnings.filters), []
+    report = write_depth_targets(
+        tmp_path / "photos",
+        tmp_path / "out",
+        teacher(),
+        batch_size=2,
+        workers=workers,
+        progress=lambda *at: seen.append(at),
+    )
+    assert report.made == 7 and seen == sorted(seen) and seen[-1] == (8, 8)
+    for number in range(7):
+        with Image.open(tmp_path / "out" / "depth" / f"{number}.png.png") as depth:
+            levels = np.asarray(depth)
+        assert levels.shape == (32 + number, 40) and levels[:, 0].max() == 1 and levels[:, -1].min() == 65535
+    assert warnings.filters == filters
+
+
+def test_a_disk_that_fills_behind_the_teacher_ends_the_pass(photos, tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("perceptio.data.teacher_pass.shutil.copy2", full)
+    with pytest.raises(DataError, match="the disk is full"):
+        write_depth_targets(photos, tmp_path / "out", teacher(), batch_size=1)
+
+
 def test_a_pass_goes_on_where_it_was_stopped(photos, tmp_path):
     def stop(done, total):
         if done:
@@ -217,6 +278,7 @@ def test_the_record_says_what_made_the_targets(photos, tmp_path):
     [
         ({"weights_hash": "4567"}, "feed", "teacher.weights_sha256 (there '0123', now '4567')"),
         ({"image_size": 42}, "feed", "preprocessing.shorter_side (there 28, now 42)"),
+        ({"precision": "bf16"}, "feed", "preprocessing.precision (there 'fp32', now 'bf16')"),
         ({}, "beef", "tokenizer (there 'feed', now 'beef')"),
         ({}, None, "tokenizer (there 'feed', now None)"),
     ],
@@ -228,6 +290,18 @@ def test_targets_made_otherwise_are_not_mixed(photos, tmp_path, changes, tokeniz
         write_depth_targets(photos, tmp_path / "out", teacher(**changes), tokenizer=tokenizer)
     assert f"what differs: {named}." in str(raised.value)
     assert (tmp_path / "out" / RECORD_FILE).read_text() == before
+
+
+def test_targets_of_before_there_was_a_precision_are_of_fp32(photos, tmp_path):
+    write_depth_targets(photos, tmp_path / "out", teacher())
+    file = tmp_path / "out" / RECORD_FILE
+    record = json.loads(file.read_text())
+    del record["preprocessing"]["precision"]
+    file.write_text(json.dumps(record))
+    assert write_depth_targets(photos, tmp_path / "out", teacher()).kept == 3
+    file.write_text(json.dumps(record))
+    with pytest.raises(DataError, match="preprocessing.precision \\(there 'fp32', now 'fp16'\\)"):
+        write_depth_targets(photos, tmp_path / "out", teacher(precision="fp16"))
 
 
 def test_a_teacher_s_name_is_not_what_it_is_and_codes_can_be_added(photos, tmp_path):

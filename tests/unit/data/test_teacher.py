@@ -34,6 +34,20 @@ def test_depth_equals_the_official_module_s(saved):
     assert ((found - expected).abs().max() / expected.abs().max()).item() < 1e-5
 
 
+def test_half_precision_rounds_and_a_precision_that_is_none_is_refused(saved):
+    image_3HW = torch.rand(3, 28, 42, generator=torch.Generator().manual_seed(1))
+    found = {}
+    for precision in ("fp32", "bf16"):
+        teacher = load_teacher(str(saved[0]), image_size=28, precision=precision)
+        assert teacher.preprocessing["precision"] == precision
+        found[precision] = teacher.disparity(teacher.prepare(image_3HW)[None])
+        assert found[precision].dtype == torch.float32
+    difference = ((found["bf16"] - found["fp32"]).abs().max() / found["fp32"].abs().max()).item()
+    assert 1e-6 < difference < 0.05
+    with pytest.raises(InputError, match="computes in fp32, bf16, fp16, and precision is 'fp8'"):
+        load_teacher(str(saved[0]), image_size=28, precision="fp8")
+
+
 def test_every_tensor_is_read(saved):
     folder, official = saved
     held = load_teacher(str(folder), image_size=28).model.state_dict()
