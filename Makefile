@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 BENCHMARKS := $(shell grep -l 'def main(' benchmarks/*.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz bench gpu gpu-rehearsal lint clean
+.PHONY: help demo test fuzz kills bench gpu gpu-rehearsal lint clean
 
 help:
 	@echo "make demo          train and evaluate the small Perceptio beside its controls (FRESH=1 starts over)"
 	@echo "make test          the whole test suite"
 	@echo "make fuzz          more than a thousand mutants of every file format that is read"
+	@echo "make kills         twenty trainings killed at every kind of moment, which go on to the bit"
 	@echo "make lint          ruff and mypy"
 	@echo "make bench         every benchmark, into benchmarks/results/ (QUICK=1: does each run?)"
 	@echo "make gpu           everything that only a GPU can show, in eight minutes, into benchmarks/results/"
@@ -33,6 +34,9 @@ test: $(VENV)/.installed
 
 fuzz: $(VENV)/.installed
 	PERCEPTIO_FUZZ=1200 $(BIN)/python -m pytest tests/fuzz -q
+
+kills: $(VENV)/.installed
+	$(BIN)/python -m pytest tests/unit/training/test_kills.py --kills 20
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
