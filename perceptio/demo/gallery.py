@@ -13,7 +13,7 @@ import torch
 
 from perceptio.data.conversations import MARKED
 from perceptio.data.folder import FolderDataset
-from perceptio.evaluation.suite import parse_letter
+from perceptio.evaluation.passes import parse_letter
 from perceptio.interfaces import Part, Sample, Turn
 from perceptio.model.generation import GenerationSettings
 from perceptio.model.perception_model import PerceptionModel

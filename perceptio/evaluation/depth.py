@@ -1,18 +1,21 @@
 """Figures of depth maps against truth.
 
 Error figures are those of monocular depth estimation since Eigen et al. (arXiv 1406.2283), in metres over known
-pixels and without any alignment. Ordinal accuracy asks only which of two pixels is nearer, which relative depth can
-answer too.
+pixels and without any alignment, where both sides have metres. Ordinal accuracy asks only which of two pixels is
+nearer, which relative depth can answer too: where one side has no metres, it is the only figure.
 
 Shapes: B maps, H W pixels, P pairs.
 """
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from perceptio.errors import InterfaceError
+from perceptio.interfaces import DepthConvention, DepthMap
+from perceptio.ops.depth_maps import from_map, resize_depth
 
 NEAREST_M = 1e-3
 """Metres that a prediction is clipped to before ratios are taken."""
@@ -20,10 +23,16 @@ PAIRS = 1000
 """Pairs of pixels drawn from each map for ordinal accuracy."""
 MARGIN = 1.08
 """Pairs count when their true depths differ by this ratio or more (ours; AURORA asks for 20 of 255 gray levels)."""
+RELATIVE_MARGIN = 20 / 255
+"""Pairs of relative depth count when they differ by this much or more (AURORA's 20 of 255 gray levels)."""
 
 
 class DepthMeter:
     """Errors of depth in metres, averaged over each map's known pixels, then over maps.
+
+    Args:
+        metric: Whether both sides are in metres. Else they are distances of some scale, as `distances` gives them of
+            relative depth, and only what needs no metres is computed.
 
     Example:
         meter = DepthMeter()
@@ -31,14 +40,15 @@ class DepthMeter:
         meter.compute()["absrel"]  # 0.1
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, metric: bool = True) -> None:
+        self.metric = metric
         self._sums = {name: 0.0 for name in ("absrel", "rmse", "rmse_log", "delta1", "delta2", "delta3")}
         self._count = 0
         self._ordered = self._pairs = 0
         self._generator = torch.Generator().manual_seed(0)
 
     def update(self, predicted_B1HW: Tensor, target_B1HW: Tensor) -> None:
-        """Score maps in metres; NaN marks unknown pixels of the target.
+        """Score maps in metres, or distances of some scale; NaN marks unknown pixels of the target.
 
         Raises:
             InterfaceError: The sizes differ, a prediction is not finite, or a target has no known pixel.
@@ -85,13 +95,65 @@ class DepthMeter:
     def compute(self) -> dict[str, Any]:
         """`absrel`, `rmse` (m), `rmse_log`, `delta1..3` and `ordinal` (shares in [0, 1]), and `count` maps.
 
+        Without metres, `ordinal` and `count`.
+
         Raises:
             InterfaceError: Nothing was scored.
         """
         if not self._count:
             raise InterfaceError("No depth map was scored.")
-        figures: dict[str, Any] = {name: total / self._count for name, total in self._sums.items()}
-        return figures | {"ordinal": self._ordered / max(self._pairs, 1), "count": self._count}
+        errors: dict[str, Any] = {name: total / self._count for name, total in self._sums.items()}
+        return (errors if self.metric else {}) | {
+            "ordinal": self._ordered / max(self._pairs, 1),
+            "count": self._count,
+        }
+
+
+class DepthMapMeter:
+    """Figures of whole maps, each in the unit that it has.
+
+    Args:
+        metric: Whether all of them, predictions and truths, are in metres.
+    """
+
+    def __init__(self, *, metric: bool) -> None:
+        self._meter = DepthMeter(metric=metric)
+
+    def update(self, predicted: DepthMap, truth: DepthMap) -> None:
+        """Score a map against its truth, which is brought to its size.
+
+        Raises:
+            InterfaceError: Errors in metres are asked for, and one of the two has none.
+            DataError: A map has no known pixel.
+        """
+        if self._meter.metric and not predicted.unit == truth.unit == "metres":
+            raise InterfaceError(
+                f"A map in {predicted.unit} was given for a truth in {truth.unit}: errors are of metres; ask for a "
+                "meter with metric=False."
+            )
+        height, width = predicted.values_HW.shape
+        self._meter.update(distances(predicted), resize_depth(distances(truth), (height, width)))
+
+    def compute(self) -> dict[str, Any]:
+        """See `DepthMeter.compute`."""
+        return self._meter.compute()
+
+
+def distances(depth: DepthMap) -> Tensor:
+    """A map as [1, 1, H, W] that grows with distance: metres as they are, of disparity what is ordered like them."""
+    if depth.unit == "metres":
+        return torch.from_numpy(depth.values_HW)[None, None].float()
+    return unit_distances(from_map(depth, DepthConvention()), DepthConvention())
+
+
+def unit_distances(unit_B1HW: Tensor, convention: DepthConvention) -> Tensor:
+    """Depth in a convention's [0, 1] as what grows with distance: metres, or where it has none what is ordered alike.
+
+    There `RELATIVE_MARGIN` becomes the meter's `MARGIN`.
+    """
+    if convention.metric:
+        return convention.to_metres(unit_B1HW)
+    return torch.exp(-unit_B1HW * (math.log(MARGIN) / RELATIVE_MARGIN))
 
 
 def code_usage(codes_NL: Tensor, codebook_size: int) -> dict[str, float]:

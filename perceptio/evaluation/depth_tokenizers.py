@@ -3,7 +3,6 @@
 Shapes: N maps, B batch, H W pixels, h w grid cells, L = h*w codes.
 """
 
-import math
 from typing import Any, Literal
 
 import attrs
@@ -12,13 +11,12 @@ import torch
 from torch import Tensor
 
 from perceptio.errors import DataError, InterfaceError
-from perceptio.evaluation.depth import MARGIN, DepthMeter, code_usage
+from perceptio.evaluation.depth import DepthMeter, code_usage, unit_distances
 from perceptio.interfaces import DepthConvention, DepthMap, DepthTokenizer, device_of
 from perceptio.ops.depth_maps import from_map, resize_depth
+from perceptio.ops.eval_mode import in_eval_mode
 
 BATCH_SIZE = 64
-RELATIVE_MARGIN = 20 / 255
-"""Pairs of relative depth count when they differ by this much or more (AURORA's 20 of 255 gray levels)."""
 
 
 @torch.inference_mode()
@@ -26,7 +24,7 @@ def evaluate_depth_tokenizer(tokenizer: DepthTokenizer, depth_N1HW: Tensor) -> d
     """Encode and decode depth maps, and compare.
 
     Args:
-        tokenizer: A trained tokenizer; it is left in eval mode.
+        tokenizer: A trained tokenizer; its mode is left alone.
         depth_N1HW: Floating-point maps [N, 1, H, W] in its convention and at its size, NaN where unknown.
 
     Returns:
@@ -41,16 +39,16 @@ def evaluate_depth_tokenizer(tokenizer: DepthTokenizer, depth_N1HW: Tensor) -> d
     if not len(depth_N1HW):
         raise InterfaceError("No depth map was given to measure the depth tokenizer on.")
     convention, device = tokenizer.spec.convention, device_of(tokenizer)
-    tokenizer.eval()
-    meter, codes, error = DepthMeter(), [], 0.0
+    tokenizer = in_eval_mode(tokenizer)
+    meter, codes, error = DepthMeter(metric=convention.metric), [], 0.0
     for depth_B1HW in depth_N1HW.float().split(BATCH_SIZE):
         codes_BL = tokenizer.encode(depth_B1HW.to(device))
         made_B1HW = tokenizer.decode(codes_BL).cpu()
-        meter.update(_as_metres(made_B1HW, convention), _as_metres(depth_B1HW, convention))
+        meter.update(unit_distances(made_B1HW, convention), unit_distances(depth_B1HW, convention))
         codes.append(codes_BL.cpu())
         error += float((made_B1HW - depth_B1HW).abs().flatten(1).nanmean(1).sum())
     usage = code_usage(torch.cat(codes), tokenizer.spec.codebook_size)
-    return {"absolute_error": error / len(depth_N1HW)} | _figures(meter, convention) | usage
+    return {"absolute_error": error / len(depth_N1HW)} | meter.compute() | usage
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -79,16 +77,17 @@ def round_trip(tokenizer: DepthTokenizer, given: DepthMap) -> DepthRoundTrip:
     Raises:
         DataError: No pixel is known, or the tokenizer's convention is metric and the map is not.
     """
+    tokenizer = in_eval_mode(tokenizer)
     spec, device = tokenizer.spec, device_of(tokenizer)
     convention = spec.convention
     unit_11HW = from_map(given, convention)
     small_11HW = resize_depth(unit_11HW, spec.image_size)
     if bool(small_11HW.isnan().all()):
         raise DataError("A depth map has too few known pixels to be seen at the depth tokenizer's size.")
-    codes_1L = tokenizer.eval().encode(small_11HW.to(device))
+    codes_1L = tokenizer.encode(small_11HW.to(device))
     made_11HW = resize_depth(tokenizer.decode(codes_1L).cpu(), given.values_HW.shape)
     figures: dict[str, Any] = {"absolute_error": float((made_11HW - unit_11HW).abs().nanmean())}
-    meter = DepthMeter()
+    meter = DepthMeter(metric=convention.metric)
     if convention.metric:
         truth_11HW, shown_11HW = (
             torch.from_numpy(given.values_HW)[None, None],
@@ -98,27 +97,14 @@ def round_trip(tokenizer: DepthTokenizer, given: DepthMap) -> DepthRoundTrip:
         figures["outside"] = _share_outside(truth_11HW, convention)
     else:
         truth_11HW, shown_11HW = unit_11HW, made_11HW
-        meter.update(_as_metres(made_11HW, convention), _as_metres(unit_11HW, convention))
+        meter.update(unit_distances(made_11HW, convention), unit_distances(unit_11HW, convention))
     unit: Literal["metres", "disparity"] = "metres" if convention.metric else "disparity"
     return DepthRoundTrip(
         codes_hw=codes_1L[0].view(spec.grid).cpu().numpy(),
         depth=DepthMap(values_HW=shown_11HW[0, 0].numpy(), unit=unit),
         truth_HW=truth_11HW[0, 0].numpy(),
-        figures=figures | _figures(meter, convention),
+        figures=figures | meter.compute(),
     )
-
-
-def _as_metres(unit_B1HW: Tensor, convention: DepthConvention) -> Tensor:
-    """Metres, or of relative depth something that a meter orders alike: `RELATIVE_MARGIN` becomes its `MARGIN`."""
-    if convention.metric:
-        return convention.to_metres(unit_B1HW)
-    return torch.exp(-unit_B1HW * (math.log(MARGIN) / RELATIVE_MARGIN))
-
-
-def _figures(meter: DepthMeter, convention: DepthConvention) -> dict[str, Any]:
-    """What a meter says; of relative depth, which has no metres, only what holds without them."""
-    figures = meter.compute()
-    return figures if convention.metric else {name: figures[name] for name in ("ordinal", "count")}
 
 
 def _share_outside(metres: Tensor, convention: DepthConvention) -> float:

@@ -11,7 +11,7 @@ from perceptio.data.scenes import SceneSet, Split
 from perceptio.demo.files import HISTORY
 from perceptio.demo.gallery import Reply, Shown, pick_turns, write_gallery
 from perceptio.demo.holdings import Demo
-from perceptio.evaluation.suite import parse_letter
+from perceptio.evaluation.passes import parse_letter
 from perceptio.ops.json_files import write_json
 
 SCENES = 4

@@ -1,10 +1,13 @@
 import math
 
+import attrs
+import numpy as np
 import pytest
 import torch
 
 from perceptio.errors import InterfaceError
-from perceptio.evaluation.depth import DepthMeter, code_usage
+from perceptio.evaluation.depth import DepthMapMeter, DepthMeter, code_usage
+from perceptio.interfaces import DepthMap
 
 NAN = float("nan")
 
@@ -56,6 +59,30 @@ def test_what_cannot_be_scored_is_refused(predicted, target, message):
 def test_nothing_scored_has_no_figures():
     with pytest.raises(InterfaceError, match="No depth map was scored"):
         DepthMeter().compute()
+
+
+@pytest.mark.parametrize(
+    "units", [("disparity", "metres"), ("metres", "disparity"), ("disparity", "disparity")]
+)
+def test_where_one_side_has_no_metres_only_order_is_scored(units):
+    """A map of 1, 2, 4 and 8 m, and the inverse of these at another scale, are the same map."""
+    metres_HW = np.array([[1, 2], [4, 8]], np.float32)
+    maps = {"metres": metres_HW, "disparity": 30 / metres_HW}
+    predicted, truth = (DepthMap(values_HW=maps[unit], unit=unit) for unit in units)
+    meter = DepthMapMeter(metric=False)
+    meter.update(predicted, truth)
+    assert meter.compute() == {"ordinal": 1.0, "count": 1}
+    meter.update(attrs.evolve(predicted, values_HW=predicted.values_HW[::-1, ::-1].copy()), truth)
+    assert meter.compute() == {"ordinal": pytest.approx(0.5, abs=0.02), "count": 2}
+    with pytest.raises(InterfaceError, match="errors are of metres; ask for a meter with metric=False"):
+        DepthMapMeter(metric=True).update(predicted, truth)
+
+
+def test_a_map_in_metres_is_scored_in_metres_at_its_own_size():
+    truth = DepthMap(values_HW=np.full((4, 8), 2.0, np.float32), unit="metres")
+    meter = DepthMapMeter(metric=True)
+    meter.update(DepthMap(values_HW=np.full((2, 2), 2.2, np.float32), unit="metres"), truth)
+    assert meter.compute()["absrel"] == pytest.approx(0.1)
 
 
 def test_code_usage():

@@ -1,14 +1,26 @@
 """The suite on a random model: every figure is there, counted, and of the right questions."""
 
+import weakref
+
+import attrs
 import pytest
 import torch
 from small import scenes_folder, small_recipe
 
+from perceptio.backbones.language.words import WordsTokenizer
 from perceptio.data.folder import FolderDataset
 from perceptio.data.scenes import Split
 from perceptio.errors import DataError
-from perceptio.evaluation.suite import Evaluation, parse_letter
+from perceptio.evaluation import suite
+from perceptio.evaluation.passes import parse_letter
+from perceptio.evaluation.suite import Evaluation
+from perceptio.interfaces import DepthConvention, DepthMap, Turn
 from perceptio.model.assemble import build_model
+from perceptio.model.generation import generate
+from perceptio.model.marks import draw_marks
+from perceptio.ops.depth_maps import from_map, resize_depth
+
+METRIC = DepthConvention(near_m=1.0, far_m=16.0)
 
 
 @pytest.fixture(scope="module")
@@ -57,17 +69,28 @@ def test_every_figure_is_there_and_counts_its_questions(dataset):
     assert seen[-1][0] == seen[-1][1]
 
 
-def test_given_true_codes_the_block_is_the_truth_s(dataset):
-    evaluation = Evaluation(model_of(), dataset)
-    codes = evaluation.true_codes()
-    assert codes.shape == (4, 16)
-    again = Evaluation(model_of(), dataset, limit=2).true_codes()
-    assert torch.equal(again, codes[:2])
+def test_the_given_codes_are_those_of_the_sample_and_of_the_one_before_it(dataset, monkeypatch):
+    """What is written into the blocks, sample by sample; before the first comes the last."""
+    model, given = model_of(), []
+    monkeypatch.setattr(
+        suite,
+        "generate",
+        lambda *rest, given_codes_BL=None: (
+            given.append(given_codes_BL) or generate(*rest, given_codes_BL=given_codes_BL)
+        ),
+    )
+    Evaluation(model, dataset, limit=3).run()
+    maps = [resize_depth(from_map(dataset.depth(n), METRIC), (16, 16)) for n in range(3)]
+    codes_nL = model.eval().depth.encode(torch.cat(maps))
+    per_sample = [sum(turn.task == "relative_depth" for turn in dataset.turns(n)) for n in range(3)]
+    true, other = (codes for codes in given if codes is not None)
+    counts = torch.tensor(per_sample)
+    assert torch.equal(true, codes_nL.repeat_interleave(counts, 0))
+    assert torch.equal(other, codes_nL.roll(1, 0).repeat_interleave(counts, 0))
 
 
-def test_a_model_without_perception_has_fewer_figures(dataset):
-    recipe = small_recipe()
-    model = model_of(
+def model_without_perception():
+    return model_of(
         depth=None,
         segmentation=None,
         prompt_head=None,
@@ -75,12 +98,133 @@ def test_a_model_without_perception_has_fewer_figures(dataset):
         order=(),
         codes_per_step=1,
         answer_format="direct",
-        losses=recipe.losses[:1],
+        losses=small_recipe().losses[:1],
     )
-    figures = Evaluation(model, dataset).run()
-    assert {"relative_depth", "attribute"} == figures.keys()
+
+
+def test_a_model_without_perception_has_fewer_figures(dataset):
+    figures = Evaluation(model_without_perception(), dataset).run()
+    assert {"relative_depth", "attribute", "not_scored"} == figures.keys()
+    assert figures["not_scored"].keys() == {"referring"}
 
 
 def test_nothing_to_evaluate_on_is_refused(dataset):
     with pytest.raises(DataError, match="nothing to evaluate on"):
         Evaluation(model_of(), dataset, limit=0)
+
+
+class Partly:
+    """A folder in which some samples have no depth, and some questions are of a task that nobody knows."""
+
+    def __init__(self, dataset, without_depth=()):
+        self.dataset, self.without_depth, self.info = dataset, without_depth, dataset.info
+        self.opened = []
+        self.tasks = [tasks | {"chat"} for tasks in dataset.tasks]
+        self.records = [
+            attrs.evolve(dataset.records[n], depth=None) if n in without_depth else dataset.records[n]
+            for n in range(len(dataset))
+        ]
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getitem__(self, number):
+        self.opened.append(number)
+        sample = self.dataset[number]
+        chat = Turn(question="What is this?", answer="a scene of spheres", task="chat")
+        depth = None if number in self.without_depth else sample.depth
+        return attrs.evolve(sample, turns=(*sample.turns, chat), depth=depth)
+
+    def depth(self, number):
+        return self[number].depth
+
+    def turns(self, number):
+        return self[number].turns
+
+
+def test_samples_without_depth_are_asked_about_and_counted_out_of_what_needs_it(dataset):
+    figures = Evaluation(model_of(), Partly(dataset, without_depth={0, 2})).run()
+    marked = [sum(turn.task == "relative_depth" for turn in dataset.turns(n)) for n in range(4)]
+    assert figures["relative_depth"]["count"] == sum(marked)
+    assert figures["oracle_codes"]["count"] == figures["shuffled_codes"]["count"] == marked[1] + marked[3]
+    assert figures["depth_block"]["count"] == 2 and figures["depth_block"]["well_formed"] == 1.0
+    nothing = Evaluation(model_of(), Partly(dataset, without_depth=range(4))).run()
+    assert nothing["depth_block"]["count"] == 0 and "absrel" not in nothing["depth_block"]
+    assert not {"oracle_codes", "shuffled_codes"} & nothing.keys()
+    alone = Evaluation(model_of(), Partly(dataset, without_depth={1, 2, 3})).run()
+    assert "shuffled_codes" not in alone and alone["oracle_codes"]["count"] == marked[0]
+
+
+def test_questions_of_any_task_are_scored_by_their_words(dataset, monkeypatch):
+    figures = Evaluation(model_of(), Partly(dataset)).run()
+    assert figures["chat"]["exact_match"] == 0.0 and figures["chat"]["count"] == 4
+    monkeypatch.setattr(WordsTokenizer, "decode", lambda self, ids: " A scene of spheres\n")
+    assert Evaluation(model_of(), Partly(dataset)).run()["chat"]["exact_match"] == 1.0
+
+
+def test_what_a_model_cannot_answer_is_counted_by_task(dataset):
+    changes = {"segmentation": None, "prompt_head": None, "order": ("depth",), "losses": ()}
+    figures = Evaluation(model_of(**changes), dataset).run()
+    expressions = sum(turn.task == "referring" for n in range(4) for turn in dataset.turns(n))
+    assert "referring" not in figures and figures["not_scored"] == {"referring": expressions}
+
+
+def test_disparity_and_metres_are_compared_by_order_alone(dataset):
+    """A tokenizer of relative depth on scenes in metres, and one of metres on relative depth."""
+    relative = attrs.evolve(small_recipe().depth, convention=DepthConvention())
+    block = Evaluation(model_of(depth=relative), dataset, limit=2).run()["depth_block"]
+    assert block.keys() == {"ordinal", "count", "well_formed", "well_formed_free"} and block["count"] == 2
+
+    class Disparity(Partly):
+        info = None
+
+        def __getitem__(self, number):
+            sample = super().__getitem__(number)
+            values_HW = 1 / sample.depth.values_HW
+            return attrs.evolve(sample, depth=DepthMap(values_HW=values_HW, unit="disparity"))
+
+    scenes = Disparity(dataset)
+    scenes.info = attrs.evolve(dataset.info, depth_unit="disparity")
+    figures = Evaluation(model_of(), scenes, limit=2).run()
+    assert figures["depth_block"].keys() == block.keys()
+    assert "oracle_codes" not in figures
+
+
+def test_points_are_drawn_as_asking_draws_them(dataset, monkeypatch):
+    model, shown = model_of(points="drawn"), []
+    encode = model.encode_vision
+    monkeypatch.setattr(model, "encode_vision", lambda images: shown.extend(images) or encode(images))
+    Evaluation(model, dataset, limit=1).run()
+    picture = dataset[0].image_3HW
+    for turn in dataset.turns(0):
+        expected = draw_marks(picture, turn.points) if turn.points else picture
+        assert any(torch.equal(image, expected) for image in shown), turn.question
+
+
+def test_a_sample_is_read_once_and_few_are_held(dataset, monkeypatch):
+    """Asked in batches of four, no more than the samples of one batch are alive at any time."""
+    monkeypatch.setattr(suite, "BATCH_SIZE", 4)
+    alive, most, partly = weakref.WeakSet(), 0, Partly(dataset)
+
+    class Watched(Partly):
+        def __len__(self):
+            return 12
+
+        def __getitem__(self, number):
+            nonlocal most
+            sample = partly[number % 4]
+            alive.add(sample.image_3HW)
+            most = max(most, len(alive))
+            return sample
+
+    watched = Watched(dataset)
+    watched.tasks, watched.records = partly.tasks * 3, partly.records * 3
+    Evaluation(model_without_perception(), watched).run()
+    assert partly.opened == [0, 1, 2, 3] * 3
+    assert most <= 6
+
+
+def test_the_model_s_mode_is_left_alone(dataset):
+    model = model_of().train()
+    Evaluation(model, dataset, limit=1).run()
+    assert model.training and model.language.training
