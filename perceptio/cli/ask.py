@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from perceptio.cli.console import console, say
+from perceptio.cli.devices import Device, DeviceOption, chosen
 from perceptio.cli.files import open_folder, path, writing
 
 if TYPE_CHECKING:
@@ -38,6 +39,10 @@ def run(
             show_default="what the recipe orders and the model then decides",
         ),
     ] = None,
+    max_new_tokens: Annotated[
+        int, typer.Option(min=1, help="Most tokens of the answer's text, which is cut there.")
+    ] = 32,
+    device: DeviceOption = Device.AUTO,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -58,8 +63,9 @@ def run(
     from perceptio.ops.image_files import read_image
 
     points = [_point(text) for text in point or ()]
-    settings = None if perceive is None else _settings(perceive)
+    settings = _settings(perceive, max_new_tokens)
     pixels_3HW = read_image(image)
+    where = chosen(device)
     started = time.perf_counter()
     model = load(folder)
     loaded = time.perf_counter()
@@ -67,6 +73,7 @@ def run(
         raise InputError(f"{folder} holds no model but a part, {type(model).__name__}; ask needs a model.")
     if out is not None:
         open_folder(out)
+    model.to(where)
     answer = model.ask(pixels_3HW, question, points=points, settings=settings)
     written: list[str] = []
     if out is not None:
@@ -77,6 +84,8 @@ def run(
             written = _write(out, answer, shown_3HW.permute(1, 2, 0).numpy(), asked | {"seconds": seconds})
     shown = console()
     say(shown, answer.text or "(no words)")
+    if answer.truncated:
+        say(shown, f"(cut at {max_new_tokens} tokens: --max-new-tokens allows more)", style="dim")
     if written:
         say(shown, f"Written to {out}: {', '.join(written)}", style="dim")
 
@@ -91,20 +100,22 @@ def _point(text: str) -> tuple[float, float]:
     return x, y
 
 
-def _settings(perceive: str) -> "GenerationSettings":
+def _settings(perceive: str | None, max_new_tokens: int) -> "GenerationSettings":
     from typing import get_args
 
     from perceptio.errors import InputError, near_miss
     from perceptio.interfaces import Part
     from perceptio.model.generation import GenerationSettings
 
+    if perceive is None:
+        return GenerationSettings(max_new_tokens=max_new_tokens)
     known: dict[str, Part] = {part: part for part in get_args(Part)}
     names = [] if perceive == "none" else [name.strip() for name in perceive.split(",")]
     for name in names:
         if name not in known:
             raise InputError(f"--perceive names {name!r}{near_miss(name, (*known, 'none'))}")
     parts = tuple(known[name] for name in names)
-    return GenerationSettings(order=parts, force=parts)
+    return GenerationSettings(order=parts, force=parts, max_new_tokens=max_new_tokens)
 
 
 def _write(out: Path, answer: "Answer", pixels_HW3: "np.ndarray", asked: dict[str, Any]) -> list[str]:
@@ -116,6 +127,7 @@ def _write(out: Path, answer: "Answer", pixels_HW3: "np.ndarray", asked: dict[st
 
     document = asked | {
         "answer": answer.text,
+        "truncated": answer.truncated,
         "tokens": list(answer.tokens),
         "depth_codes": list(answer.codes),
         "readout": list(answer.readout),

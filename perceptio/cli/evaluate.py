@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from perceptio.cli.console import console, progress, say
+from perceptio.cli.devices import Device, DeviceOption, chosen
 from perceptio.cli.files import open_folder, path
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def run(
     limit: Annotated[
         int | None, typer.Option(min=1, help="Use only the first so many samples of each folder.")
     ] = None,
+    device: DeviceOption = Device.AUTO,
 ) -> None:
     """Evaluate a trained model: relative depth, referring masks, the depth block, and what answers owe to it."""
     from rich.table import Table
@@ -40,6 +42,7 @@ def run(
     from perceptio.ops.files import path_text
     from perceptio.ops.json_files import without_nan, write_json
 
+    where = chosen(device)
     model = load(folder)
     if not isinstance(model, PerceptionModel):
         raise InputError(f"{folder} holds no model but a part, {type(model).__name__}; eval needs a model.")
@@ -47,7 +50,14 @@ def run(
     if not folders:
         raise DataError("The recipe names no data; name a folder with --data.")
     open_folder(out or folder)
+    model.to(where)
     shown, results = console(), {}
+    if not data:
+        say(
+            console(stderr=True),
+            "These are questions that the model was trained on, which flatters it: name others with --data.",
+            style="yellow",
+        )
     target = (out or folder) / "metrics.json"
     for one in folders:
         with progress(shown, transient=True) as bar:
@@ -61,6 +71,12 @@ def run(
         for name, value in _flat(results[path_text(one)]):
             table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
         shown.print(table)
+        for task, count in results[path_text(one)].get("not_scored", {}).items():
+            say(
+                shown,
+                f"Not scored: {count} of the task {task!r}, which this model has no part for.",
+                style="yellow",
+            )
     say(shown, f"Written to {target}.")
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from perceptio.cli.console import console, say
+from perceptio.cli.devices import Device, DeviceOption, chosen
 from perceptio.cli.files import open_folder, path, writing
 from perceptio.cli.train_depth_tokenizer import figures_table
 
@@ -53,6 +54,15 @@ def run(
             show_default="as its data folder says; else millimetres in PNG, metres in NPY",
         ),
     ] = None,
+    scale: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBER",
+            help="What a value of the file is multiplied with to be in the unit, which is then metres unless said "
+            "otherwise: a number or a fraction, such as 1/256 for KITTI.",
+        ),
+    ] = None,
+    device: DeviceOption = Device.AUTO,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -67,8 +77,9 @@ def run(
     from perceptio.evaluation.depth_tokenizers import round_trip
     from perceptio.ops.files import path_text
 
-    depth = _read(depth_file, unit)
-    tokenizer = tokenizer_of(folder)
+    depth = _read(depth_file, unit, scale)
+    where = chosen(device)
+    tokenizer = tokenizer_of(folder).to(where)
     out = out or Path(f"{depth_file.stem}-tokens")
     open_folder(out)
     try:
@@ -85,22 +96,37 @@ def run(
     say(shown, f"Written to {out}: {written}")
 
 
-def _read(file: Path, unit: Unit | None) -> "DepthMap":
+def _read(file: Path, unit: Unit | None, scale: str | None) -> "DepthMap":
     import attrs
 
     from perceptio.data.loading import read_depth
     from perceptio.data.records import INFO_FILE, DatasetInfo, parse_info
 
     data_folder = file.resolve().parent.parent
-    if unit is None and (data_folder / INFO_FILE).is_file():
+    if unit is None and scale is None and (data_folder / INFO_FILE).is_file():
         return read_depth(file, parse_info(data_folder))
     if unit is None:
-        unit = Unit.METRES if file.suffix.lower() == ".npy" else Unit.MILLIMETRES
-    scale = MILLIMETRE if unit is Unit.MILLIMETRES else 1.0
-    info = DatasetInfo(depth_unit="disparity" if unit is Unit.DISPARITY else "metres", depth_scale=scale)
+        unit = Unit.METRES if scale or file.suffix.lower() == ".npy" else Unit.MILLIMETRES
+    factor = (MILLIMETRE if unit is Unit.MILLIMETRES else 1.0) * (1.0 if scale is None else _number(scale))
+    info = DatasetInfo(depth_unit="disparity" if unit is Unit.DISPARITY else "metres", depth_scale=factor)
     depth = read_depth(file, info)
     # The reader scales what a PNG stores; the numbers of an NPY file are taken as they are.
-    return attrs.evolve(depth, values_HW=depth.values_HW * scale) if file.suffix.lower() == ".npy" else depth
+    return attrs.evolve(depth, values_HW=depth.values_HW * factor) if file.suffix.lower() == ".npy" else depth
+
+
+def _number(scale: str) -> float:
+    """The number above 0 that `--scale` is."""
+    from fractions import Fraction
+
+    from perceptio.errors import InputError
+
+    try:
+        number = float(Fraction(scale))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        number = 0.0
+    if number <= 0:
+        raise InputError(f"--scale {scale} is no number above 0; write, say, --scale 1/256 or --scale 0.001.")
+    return number
 
 
 def tokenizer_of(folder: Path) -> "DepthTokenizer":

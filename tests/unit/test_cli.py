@@ -120,6 +120,8 @@ def test_train_eval_ask(run, place, tmp_path):
     assert {"relative_depth", "depth_block", "oracle_codes", "referring"} <= figures.keys()
     assert figures["depth_block"]["well_formed"] == 1.0
     assert "relative_depth.mean" in out
+    status, _, err = run("eval", tmp_path / "run", "--limit", "1", "--out", tmp_path / "out")
+    assert status == 0 and "questions that the model was trained on" in err
 
     picture = tmp_path / "picture.png"
     Image.fromarray(np.full((40, 60, 3), 128, dtype=np.uint8)).save(picture)
@@ -152,6 +154,15 @@ def test_train_eval_ask(run, place, tmp_path):
     assert Image.open(tmp_path / "answer" / "depth.png").size == (60, 40)
     status, out, _ = ask("--perceive", "none")
     assert status == 0 and not (tmp_path / "answer" / "depth.png").exists()
+    for tokens, cut in ((1, True), (400, False)):
+        status, out, _ = ask("--max-new-tokens", tokens, "--device", "cpu")
+        answer = json.loads((tmp_path / "answer" / "answer.json").read_text())
+        assert status == 0 and answer["truncated"] == (
+            f"cut at {tokens} tokens: --max-new-tokens allows" in out
+        )
+        assert answer["truncated"] or not cut
+    status, _, err = ask("--device", "mps")
+    assert status == 2 and "--device mps is asked for, and PyTorch finds none here" in err
     status, _, err = ask("--perceive", "depht")
     assert status == 2 and "--perceive names 'depht'; did you mean 'depth'" in err
     status, out, err = ask(out="picture.png")

@@ -83,6 +83,30 @@ def test_the_same_depth_in_every_unit_has_the_same_codes(tokenizer, tmp_path):
     assert all_codes[0] == all_codes[1] == all_codes[2]
 
 
+def test_a_scale_says_what_a_value_counts(tokenizer, tmp_path):
+    """KITTI stores 256 to the metre."""
+    np.save(tmp_path / "m.npy", ramp_m())
+    np.save(tmp_path / "kitti.npy", ramp_m() * 256)
+    Image.fromarray((ramp_m() * 256).round().astype(np.uint16)).save(tmp_path / "kitti.png")
+    cases = [
+        ("m.npy", ()),
+        ("kitti.png", ("--scale", "1/256")),
+        ("kitti.npy", ("--scale", "0.00390625")),
+        ("kitti.png", ("--scale", "1000/256", "--unit", "millimetres")),
+    ]
+    made = [tokenized(tokenizer, tmp_path / name, tmp_path / "out", *options)[1] for name, options in cases]
+    assert len({str(one["codes"]) for one in made}) == 1
+    for one in made[1:]:
+        assert one["figures"]["absrel"] == pytest.approx(made[0]["figures"]["absrel"], rel=1e-3)
+
+
+@pytest.mark.parametrize("scale", ["1/0", "0", "-2", "nan", "inf", "a metre", "1e400"])
+def test_a_scale_that_is_no_number_is_refused(tokenizer, tmp_path, scale):
+    np.save(tmp_path / "m.npy", ramp_m())
+    error = refused(tokenizer, tmp_path / "m.npy", f"--scale={scale}")
+    assert f"--scale {scale} is no number above 0; write, say, --scale 1/256" in str(error)
+
+
 def test_a_file_of_a_data_folder_is_read_as_the_folder_says(tokenizer, tmp_path):
     folder = scenes_folder(tmp_path / "scenes", count=2)
     file = sorted((folder / "depth").iterdir())[0]

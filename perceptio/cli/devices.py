@@ -1,0 +1,44 @@
+"""The option `--device` of verbs that run a model."""
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Device(StrEnum):
+    """Where a model runs."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+    MPS = "mps"
+
+
+DeviceOption = Annotated[
+    Device, typer.Option(help="Where the model runs; auto: on a GPU where there is one.")
+]
+
+
+def chosen(device: Device) -> "torch.device":
+    """The device of an option.
+
+    Raises:
+        InputError: It is not there.
+    """
+    import torch
+
+    from perceptio.errors import InputError
+
+    there = [Device.CPU]
+    there += [Device.CUDA] * torch.cuda.is_available() + [Device.MPS] * torch.backends.mps.is_available()
+    if device is Device.AUTO:
+        return torch.device(there[-1])
+    if device not in there:
+        raise InputError(
+            f"--device {device} is asked for, and PyTorch finds none here: it finds {' and '.join(there)}."
+        )
+    return torch.device(device)
