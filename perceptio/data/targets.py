@@ -3,6 +3,7 @@
 What made the targets stands beside them in `depth_targets.json`, and targets made otherwise are never mixed in.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from perceptio.errors import DataError, quoted
 from perceptio.ops.files import disk_errors
 from perceptio.ops.foreign import parsing
 from perceptio.ops.json_files import parse_json, read_json, read_lines, rewrite_log, write_json
+from perceptio.ops.paths import resolved_inside, why_not_inside
 
 RECORD_FILE = "depth_targets.json"
 INFO = DatasetInfo(depth_unit="disparity", depth_scale=1 / DEPTH_LEVELS)
@@ -90,26 +92,27 @@ def write_depth_targets(
             f"{pictures} is a data folder, which gets its depth in place: leave --out out, or copy the folder first."
         )
     _check_record(out, record, is_data=is_data)
-    jobs, passed_over = (_data_jobs(pictures), ()) if is_data else _picture_jobs(pictures, out)
-    if not jobs:
+    found, passed_over = (_data_jobs(pictures), ()) if is_data else _picture_jobs(pictures, out)
+    listed = _listed(out)
+    if not found:
         raise DataError(f"There is no picture in {pictures}: a name ends with {', '.join(sorted(PICTURES))}.")
+    broken = {str(job.picture): why for job in found if (why := _why_not_listed(job))}
+    jobs = [job for job in found if str(job.picture) not in broken]
     waiting = [job for job in jobs if not job.done]
-    kept = len(jobs) - len(waiting)
-    broken: dict[str, str] = {}
-    done = kept
+    done = kept = len(jobs) - len(waiting)
     with disk_errors(out, DataError):
         write_json(out / RECORD_FILE, record)
         if progress is not None:
-            progress(done, len(jobs))
+            progress(done + len(broken), len(found))
         for more in write_depth(waiting, teacher, broken, batch_size=batch_size, workers=workers):
             done += more
             if progress is not None:
-                progress(done + len(broken), len(jobs))
+                progress(done + len(broken), len(found))
         if not done:
             raise DataError(
                 f"No picture in {pictures} can be read; of the first: {next(iter(broken.values()))}"
             )
-        lines = _lines(out, {job.image: job for job in jobs if str(job.picture) not in broken})
+        lines = _lines(listed, {job.image: job for job in jobs if str(job.picture) not in broken})
         write_json(out / INFO_FILE, INFO.to_json())
         rewrite_log(out / LINES_FILE, lines)
     return TargetsReport(folder=out, made=done - kept, kept=kept, broken=broken, passed_over=passed_over)
@@ -160,12 +163,14 @@ def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
 def _picture_jobs(pictures: Path, out: Path) -> tuple[list[Job], tuple[str, ...]]:
     """The pictures of a folder in the order of their names, and the names of what is none."""
     jobs, passed_over = [], []
+    made = os.path.realpath(out)
     for file in sorted(pictures.rglob("*")):
         name = file.relative_to(pictures).as_posix()
         hidden = any(part.startswith(".") for part in name.split("/"))
-        if file.is_dir() or hidden or file.resolve().is_relative_to(out.resolve()):
+        inner = Path(os.path.realpath(file)).is_relative_to(made)
+        if (file.is_dir() and not file.is_symlink()) or hidden or inner:
             continue
-        if file.suffix.lower() in PICTURES:
+        if file.suffix.lower() in PICTURES and not file.is_dir():
             jobs.append(Job(picture=file, folder=out, image=f"images/{name}"))
         else:
             passed_over.append(name)
@@ -189,15 +194,36 @@ def _data_jobs(folder: Path) -> list[Job]:
     return list(jobs.values())
 
 
-def _lines(out: Path, made: Mapping[str, Job]) -> list[dict[str, Any]]:
+def _why_not_listed(job: Job) -> str | None:
+    """Why a data folder could not name a picture or its depth, or its reader would not follow them, if so."""
+    shown = os.fsencode(job.picture).decode("utf-8", errors="replace")
+    for path in (job.image, job.depth):
+        if why := why_not_inside(path):
+            return f"{shown} cannot be listed in a data folder, as {quoted(path)} {why}: rename it."
+        try:
+            resolved_inside(job.folder, path, DataError)
+        except DataError as error:
+            return str(error)
+    return None
+
+
+def _listed(out: Path) -> list[dict[str, Any]]:
+    """The lines that a data folder has, all of the format."""
+    if not (out / LINES_FILE).is_file():
+        return []
+    for parsed in parse_lines(out):
+        if isinstance(parsed, Problem):
+            raise DataError(f"{out}/{parsed} `perceptio data check {out}` lists all problems.")
+    return [parse_json(line.text) for line in read_lines(out / LINES_FILE)]
+
+
+def _lines(listed: list[dict[str, Any]], made: Mapping[str, Job]) -> list[dict[str, Any]]:
     """The lines that are there, each with its depth, and one for each picture that has none."""
-    file = out / LINES_FILE
-    lines = [parse_json(line.text) for line in read_lines(file)] if file.is_file() else []
-    listed = {line["image"] for line in lines}
-    lines += [
+    images = {line["image"] for line in listed}
+    lines = listed + [
         {"id": image.removeprefix("images/"), "image": image, "turns": []}
         for image in made
-        if image not in listed
+        if image not in images
     ]
     for line in lines:
         if line["image"] in made:

@@ -14,12 +14,14 @@ import numpy as np
 from PIL import Image
 
 from perceptio.data.loading import DEPTH_LEVELS
-from perceptio.data.records import INFO_FILE, LINES_FILE, DatasetInfo
-from perceptio.errors import DataError
+from perceptio.data.records import INFO_FILE, LINES_FILE, DatasetInfo, line_problems
+from perceptio.errors import DataError, quoted
 from perceptio.interfaces import DepthMap, Turn
 from perceptio.ops.files import disk_errors, new_folder
-from perceptio.ops.json_files import format_json, write_json
+from perceptio.ops.image_files import MIN_SIDE
+from perceptio.ops.json_files import InvalidJSONError, format_json, write_json
 
+MAX_OBJECTS = 255
 _CHUNK = 32
 
 
@@ -73,9 +75,14 @@ def write_folder(
             (folder / name).mkdir()
         write = partial(_write_range, folder, info, entries)
         starts = range(0, len(entries), _CHUNK)
+        ids: set[str] = set()
         with (folder / LINES_FILE).open("w", encoding="utf-8") as lines:
             for done, chunk in enumerate(_run(write, starts, workers), start=1):
-                lines.writelines(format_json(line) for line in chunk)
+                for name, line in chunk:
+                    if name in ids:
+                        raise DataError(f"Two entries have the id {quoted(name)}: ids must differ.")
+                    ids.add(name)
+                    lines.write(line)
                 if progress is not None:
                     progress(min(done * _CHUNK, len(entries)))
         write_json(folder / INFO_FILE, info.to_json())
@@ -94,26 +101,57 @@ def _run(write: Callable[[int], list], starts: range, workers: int) -> Iterator[
 
 def _write_range(
     folder: Path, info: DatasetInfo, entries: Sequence[Entry], start: int
-) -> list[dict[str, Any]]:
+) -> list[tuple[str, str]]:
     stop = min(start + _CHUNK, len(entries))
     return [_write_entry(folder, info, entries[number]) for number in range(start, stop)]
 
 
-def _write_entry(folder: Path, info: DatasetInfo, entry: Entry) -> dict[str, Any]:
-    """Write the files of an entry and return its line."""
+def _write_entry(folder: Path, info: DatasetInfo, entry: Entry) -> tuple[str, str]:
+    """Write the files of an entry and return its id and its line."""
+    _check(entry)
     line: dict[str, Any] = {"id": entry.id, "image": f"images/{entry.id}.png"}
-    _save_png(entry.image_HW3, folder / line["image"])
     if entry.depth is not None:
         line["depth"] = f"depth/{entry.id}.png"
-        _save_png(_stored_depth(entry, info), folder / line["depth"])
     if entry.object_ids_HW is not None:
         line["masks"] = f"masks/{entry.id}.png"
-        _save_png(entry.object_ids_HW.astype(np.uint8), folder / line["masks"])
     line["turns"] = [_turn_line(turn, entry) for turn in entry.turns]
-    return line
+    # What the reader will refuse is refused here, in the words that it has for it.
+    for problem in line_problems(line):
+        raise DataError(f"Entry {quoted(entry.id)} cannot be written: {problem}")
+    try:
+        text = format_json(line)
+    except InvalidJSONError as error:
+        raise DataError(f"Entry {quoted(entry.id)} cannot be written: {error}.") from error
+    _save_png(entry.image_HW3, folder / line["image"])
+    if entry.depth is not None:
+        _save_png(_stored_depth(entry, info), folder / line["depth"])
+    if entry.object_ids_HW is not None:
+        _save_png(entry.object_ids_HW.astype(np.uint8), folder / line["masks"])
+    return entry.id, text
+
+
+def _check(entry: Entry) -> None:
+    """Refuse arrays that cannot be stored as they are."""
+    shape = entry.image_HW3.shape
+    if entry.image_HW3.dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or min(shape[:2]) < MIN_SIDE:
+        raise DataError(
+            f"Entry {quoted(entry.id)} has a picture of {entry.image_HW3.dtype} {list(shape)}: give uint8 RGB of at "
+            f"least {MIN_SIDE} pixels on each side."
+        )
+    maps = {"depth": None if entry.depth is None else entry.depth.values_HW, "objects": entry.object_ids_HW}
+    for name, values_HW in maps.items():
+        if values_HW is not None and values_HW.shape != shape[:2]:
+            raise DataError(
+                f"Entry {quoted(entry.id)} has {name} of {list(values_HW.shape)} and a picture of {list(shape[:2])}: "
+                "they must have one size."
+            )
+    ids_HW = entry.object_ids_HW
+    if ids_HW is not None and not (ids_HW.min() >= 0 and ids_HW.max() <= MAX_OBJECTS):
+        raise DataError(f"Entry {quoted(entry.id)} has object numbers outside 0 to {MAX_OBJECTS}.")
 
 
 def _save_png(pixels: np.ndarray, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path, compress_level=1)
 
 
@@ -121,13 +159,15 @@ def _stored_depth(entry: Entry, info: DatasetInfo) -> np.ndarray:
     assert entry.depth is not None
     if entry.depth.unit != info.depth_unit or info.depth_scale is None:
         raise DataError(
-            f"Entry {entry.id} has depth in {entry.depth.unit}, and the folder is to hold {info.depth_unit} with"
-            f" scale {info.depth_scale}: give write_folder an `info` that fits."
+            f"Entry {quoted(entry.id)} has depth in {entry.depth.unit}, and the folder is to hold {info.depth_unit}"
+            f" with scale {info.depth_scale}: give write_folder an `info` that fits."
         )
+    if not (~np.isnan(entry.depth.values_HW)).any():
+        raise DataError(f"Entry {quoted(entry.id)} has depth without a known pixel: leave it out.")
     levels_HW = np.rint(entry.depth.values_HW / info.depth_scale)
     if np.nanmax(levels_HW) > DEPTH_LEVELS or np.nanmin(levels_HW) < 1:
         raise DataError(
-            f"Entry {entry.id} has depths outside {info.depth_scale:g} to {info.depth_scale * DEPTH_LEVELS:g}"
+            f"Entry {quoted(entry.id)} has depths outside {info.depth_scale:g} to {info.depth_scale * DEPTH_LEVELS:g}"
             f" {info.depth_unit}, the range of 16 bits: choose another scale."
         )
     return np.nan_to_num(levels_HW, nan=0.0).astype(np.uint16)
@@ -146,5 +186,5 @@ def _object_of(mask: np.ndarray, entry: Entry) -> int:
     ids_HW = entry.object_ids_HW
     number = 0 if ids_HW is None or not mask.any() else int(ids_HW[mask][0])
     if ids_HW is None or number == 0 or not np.array_equal(ids_HW == number, mask):
-        raise DataError(f"Entry {entry.id} has a turn whose mask is none of its objects.")
+        raise DataError(f"Entry {quoted(entry.id)} has a turn whose mask is none of its objects.")
     return number

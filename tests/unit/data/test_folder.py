@@ -129,6 +129,42 @@ def test_a_scale_can_be_chosen(tmp_path):
     np.testing.assert_allclose(FolderDataset(tmp_path / "data")[0].depth.values_HW, 60.0, atol=1e-3)
 
 
+ALL_NAN = DepthMap(values_HW=np.full((8, 12), np.nan, np.float32), unit="metres")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (entry(name="a\\b"), r"Entry 'a.*b' cannot be written: image .* must be a path inside the folder"),
+        (entry(name="caf\udce9"), "cannot be written: image .* has characters that are not UTF-8"),
+        (entry(name="n" * 252), "cannot be written: image .* longer than 255 bytes"),
+        (entry(name="../a"), "must be a path inside"),
+        (entry(image_HW3=np.zeros((8, 12), np.uint8)), r"a picture of uint8 \[8, 12\]: give uint8 RGB"),
+        (entry(image_HW3=np.zeros((4, 12, 3), np.uint8)), "at least 8 pixels on each side"),
+        (
+            entry(depth=DepthMap(values_HW=np.ones((8, 8)), unit="metres")),
+            "depth of .* they must have one size",
+        ),
+        (entry(depth=ALL_NAN), "has depth without a known pixel: leave it out"),
+        (entry(object_ids_HW=np.full((8, 12), 256), turns=()), "object numbers outside 0 to 255"),
+        (
+            entry(turns=(Turn(task="chat", question="\ud800", answer=""),)),
+            "cannot be written: the text .* has half a surrogate pair",
+        ),
+        (entry(turns=(Turn(task="relative_depth", question="?", answer="(B)"),)), "needs points"),
+    ],
+)
+def test_what_the_reader_would_refuse_is_not_written(tmp_path, wrong, message):
+    with pytest.raises(DataError, match=message):
+        write_folder(tmp_path / "data", [entry("first"), wrong])
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_entries_of_one_id_are_refused(tmp_path):
+    with pytest.raises(DataError, match="Two entries have the id 'kitchen': ids must differ"):
+        write_folder(tmp_path / "data", [entry(), entry()])
+
+
 plain = st.fixed_dictionaries(
     {
         key: st.sampled_from(["chat", "", "relative_depth"]) | st.integers()

@@ -1,6 +1,7 @@
 """Depth targets: what becomes of every kind of file, resumption, and targets that are not mixed."""
 
 import json
+import os
 import warnings
 
 import attrs
@@ -146,6 +147,64 @@ def test_a_picture_that_cannot_be_read_is_named_and_does_not_stop_the_others(
     ((file, message),) = report.broken.items()
     assert file == str(photos / name) and str(photos / name) in message and reason in message
     assert report.made == 3 and len(FolderDataset(tmp_path / "out")) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        (b"back\\slash.png", "must be a path inside the folder, with /: rename it"),
+        (b"caf\xe9.png", "has characters that are not UTF-8: rename it"),
+        (b"n" * 248 + b".png", "longer than 255 bytes, or is longer than 4000: rename it"),
+    ],
+)
+def test_a_name_that_a_data_folder_cannot_hold_is_said_before_the_work(photos, tmp_path, name, reason):
+    ramp().save(os.fsdecode(os.path.join(os.fsencode(photos), name)), "PNG")
+    bright = teacher()
+    report = write_depth_targets(photos, tmp_path / "out", bright)
+    ((file, message),) = report.broken.items()
+    assert os.fsencode(file).endswith(name) and reason in message and message.encode()
+    assert report.made == sum(batch[0] for batch in bright.model.batches) == 3
+    assert not check_folder(tmp_path / "out").problems
+
+
+def test_the_longest_name_that_fits_is_taken(photos, tmp_path):
+    ramp().save(photos / ("n" * 247 + ".png"))
+    assert write_depth_targets(photos, tmp_path / "out", teacher()).made == 4
+    assert not check_folder(tmp_path / "out").problems
+
+
+def test_lines_that_the_reader_refuses_are_said_before_the_work(photos, tmp_path):
+    out = tmp_path / "out"
+    write_depth_targets(photos, out, teacher())
+    with (out / "samples.jsonl").open("a") as lines:
+        lines.write('{"id": "a.png", "image": "x.png", "turns": []}\n')
+    ramp().save(photos / "d.png")
+    bright = teacher()
+    with pytest.raises(DataError, match="line 4.*id 'a.png' is that of line 1 too.*lists all problems"):
+        write_depth_targets(photos, out, bright)
+    assert not bright.model.batches
+
+
+def test_a_question_with_other_line_ends_in_it_gets_its_depth(tmp_path):
+    folder = scenes_folder(tmp_path / "scenes", count=1)
+    line = json.loads((folder / "samples.jsonl").read_text())
+    del line["depth"]
+    line["turns"] = [{"task": "chat", "question": "one\u2028two\x85three", "answer": "\x0b"}]
+    (folder / "samples.jsonl").write_text(json.dumps(line, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / "dataset.json").write_text('{"format": "perceptio-data", "version": 1}')
+    write_depth_targets(folder, folder, teacher())
+    assert FolderDataset(folder).turns(0)[0].question == "one\u2028two\x85three"
+
+
+def test_a_folder_that_leads_elsewhere_is_not_written_through(photos, tmp_path):
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    write_depth_targets(photos, out, teacher())
+    (out / "depth").rename(elsewhere)
+    (out / "depth").symlink_to(elsewhere)
+    bright = teacher()
+    with pytest.raises(DataError, match="leads out of"):
+        write_depth_targets(photos, out, bright)
+    assert not bright.model.batches
 
 
 def test_pictures_go_through_the_teacher_in_batches_of_one_size(photos, tmp_path):
