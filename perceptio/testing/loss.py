@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import attrs
+import pytest
 import torch
 from torch import Tensor
 
+from perceptio.errors import RecipeError
 from perceptio.interfaces import (
     Batch,
     Kind,
@@ -134,6 +136,13 @@ class LossConformance(ComponentConformance):
         loss = self.fresh()
         assert loss.reads and all(name in fields or name.startswith("heads.") for name in loss.reads)
         assert set(self.config.needs) <= {"depth", "segmentation"}
+
+    def test_it_refuses_a_model_without_what_it_needs(self) -> None:
+        """A recipe is checked by building its losses; what a loss cannot do without, it says there."""
+        for need in self.config.needs:
+            gone: dict[str, None] = {need: None} | ({"depth_block": None} if need == "depth" else {})
+            with pytest.raises(RecipeError):
+                self.config.build(attrs.evolve(self.model, **gone))
 
     def test_its_count_is_known_beforehand(self) -> None:
         """The count follows from the batch alone, agrees with the value's, and is 0 where there is nothing."""

@@ -14,6 +14,7 @@ from perceptio.backbones.language.decoder import DecoderConfig
 from perceptio.backbones.vision.conv import ConvVisionConfig
 from perceptio.heads.mlp import MLPHeadConfig
 from perceptio.interfaces import SequenceLayout
+from perceptio.losses.depth_tokens import DepthToken, DepthTokenConfig
 from perceptio.losses.next_token import NextTokenConfig
 from perceptio.testing import (
     DepthTokenizerConformance,
@@ -23,6 +24,7 @@ from perceptio.testing import (
     SegmentationTokenizerConformance,
     VisionEncoderConformance,
 )
+from perceptio.testing.component import BLOCK
 from perceptio.tokenizers.depth.vqvae import VQVAEDepthConfig
 from perceptio.tokenizers.segmentation.pixel_features import PixelFeaturesConfig
 
@@ -264,3 +266,16 @@ def test_the_part_without_a_bug_passes(suite, config):
 )
 def test_a_planted_bug_fails_the_suite(suite, config, method, change):
     assert failures(suite, broken(config, wrapped(method, change))) != []
+
+
+@attrs.frozen(kw_only=True)
+class AnyModelConfig(DepthTokenConfig):
+    """A loss that is built for a model without what it needs, and fails in the first step."""
+
+    def build(self, model):
+        return DepthToken(model.depth_block or BLOCK, 0.0)
+
+
+def test_a_loss_that_takes_any_model_fails_the_suite():
+    assert failures(LossConformance, DepthTokenConfig()) == []
+    assert failures(LossConformance, AnyModelConfig()) == ["test_it_refuses_a_model_without_what_it_needs"]

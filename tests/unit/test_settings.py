@@ -1,10 +1,24 @@
 """Recipes from files, and single settings by name."""
 
+import sys
+import types
+from importlib.metadata import EntryPoint
+
+import attrs
 import pytest
 from small import small_recipe
 
+from perceptio import component, registry
 from perceptio.errors import RecipeError, UnknownNameError
-from perceptio.settings import SHIPPED, load_recipe, with_settings
+from perceptio.hookspecs import hookimpl
+from perceptio.interfaces import DepthConvention
+from perceptio.losses.masks import DiceConfig
+from perceptio.losses.next_token import NextTokenConfig
+from perceptio.recipe import DataFolder, Weighted
+from perceptio.serialize import from_json, to_json
+from perceptio.settings import SHIPPED, load_recipe, read_recipe, with_settings
+from perceptio.tokenizers.depth.fsq import FSQDepthConfig
+from perceptio.training.objective import Objective
 
 
 def test_recipes_that_come_with_the_library_are_found_by_name(tmp_path, monkeypatch):
@@ -110,3 +124,109 @@ def test_a_setting_that_does_not_fit_is_refused(path, value, error, message):
 def test_a_component_is_exchanged_by_its_name():
     changed = with_settings(small_recipe(), {"depth": "fsq", "codes_per_step": "10"})
     assert (changed.depth.name, changed.depth.levels) == ("fsq", (8, 4, 4))
+
+
+@attrs.frozen(kw_only=True)
+class AcmeDiceConfig(DiceConfig):
+    """A plugin's loss of a built-in's name."""
+
+
+@pytest.fixture
+def acme(monkeypatch):
+    """An installed plugin with a loss called as a built-in one is."""
+    module = types.ModuleType("acme")
+    module.register_losses = hookimpl(lambda: [AcmeDiceConfig])
+    monkeypatch.setitem(sys.modules, "installed_acme", module)
+    points = [EntryPoint(name="acme", value="installed_acme", group="perceptio")]
+    monkeypatch.setattr(registry, "entry_points", lambda group: points)
+
+
+def test_losses_go_by_their_full_names(acme):
+    recipe = small_recipe()
+    recipe = attrs.evolve(recipe, losses=(*recipe.losses, Weighted(loss=AcmeDiceConfig())))
+    changed = with_settings(
+        recipe, {"losses.acme/dice.weight": "0.125", "losses.acme/dice.sampling.num_points": 9}
+    )
+    assert (changed.losses[-1].weight, changed.losses[-1].loss.sampling.num_points) == (0.125, 9)
+    assert changed.losses[:-1] == recipe.losses[:-1]
+    assert {"dice", "acme/dice"} <= Objective(changed).weights.keys()
+    assert from_json(to_json(changed)) == changed and component("loss:acme/dice") == AcmeDiceConfig()
+    with pytest.raises(UnknownNameError, match="losses has no item 'acme/dise'; did you mean 'acme/dice'"):
+        with_settings(recipe, {"losses.acme/dise.weight": 1})
+
+
+def test_two_losses_that_are_not_registered_cannot_share_a_name():
+    recipe = small_recipe()
+    with pytest.raises(
+        RecipeError, match="Two losses are called dice; register one by a plugin, or rename it"
+    ):
+        Objective(attrs.evolve(recipe, losses=(*recipe.losses, Weighted(loss=AcmeDiceConfig()))))
+
+
+def test_folders_and_losses_may_be_given_by_what_they_cannot_do_without():
+    changed = with_settings(
+        small_recipe(),
+        {"data.folders": '["data/x", {"path": "y", "weight": 2}]', "losses": '["next_token"]', "heads": {}},
+    )
+    assert changed.data.folders == (DataFolder(path="data/x"), DataFolder(path="y", weight=2.0))
+    assert changed.losses == (Weighted(loss=NextTokenConfig()),)
+
+
+def test_text_that_is_json_of_another_type_stays_text_where_text_is_wanted():
+    assert with_settings(small_recipe(), {"name": "12", "depth.weights": "12"}).depth.weights == "12"
+
+
+def test_everything_that_is_wrong_with_settings_is_said_at_once():
+    with pytest.raises(RecipeError) as refused:
+        with_settings(
+            small_recipe(), {"train.lrr": 1, "train.lr": "NaN", "train.steps": "many", "codes_per_step": 3}
+        )
+    assert [problem.partition(";")[0] for problem in refused.value.problems] == [
+        "train has no setting 'lrr'",
+        "train.lr is nan",
+        "train.steps is 'many'",
+    ]
+
+
+def test_a_component_is_made_by_its_name():
+    made = component("depth:fsq", levels=[4, 4], convention=DepthConvention(near_m=1.0, far_m=2.0))
+    assert made == FSQDepthConfig(levels=(4, 4), convention=DepthConvention(near_m=1.0, far_m=2.0))
+    with pytest.raises(UnknownNameError, match="no setting 'level'; did you mean 'levels'"):
+        component("depth:fsq", level=3)
+    with pytest.raises(RecipeError, match="names the component 'fsq'; it must be kind:name"):
+        component("fsq")
+    with pytest.raises(RecipeError, match="2 things are wrong"):
+        component("depth:fsq", levels="8", grid=3)
+
+
+RECIPE_WITH_ARGUMENTS = """
+import attrs
+from small import small_recipe
+
+
+def recipe(size: str, *, steps: int = 3, scale=1):
+    base = small_recipe()
+    return attrs.evolve(base, name=f"{size!r} {scale!r}", train=attrs.evolve(base.train, steps=steps))
+"""
+
+
+def test_the_command_line_gives_a_recipe_arguments(tmp_path):
+    file = tmp_path / "sized.py"
+    file.write_text(RECIPE_WITH_ARGUMENTS)
+    made = read_recipe(str(file), {"size": "1", "steps": "7", "scale": "[1]"}, {"train.lr": "1e-4"})
+    assert (made.name, made.train.steps, made.train.lr) == ("'1' [1]", 7, 1e-4)
+    with pytest.raises(
+        RecipeError, match=r"recipe\(\) of .*sized.py \(missing a required argument: 'size'\): it takes size"
+    ):
+        read_recipe(str(file))
+    with pytest.raises(RecipeError, match="The argument steps of recipe.* is 'many'; it must be int"):
+        read_recipe(str(file), {"size": "1", "steps": "many"})
+
+
+def test_a_recipe_that_is_changed_is_read_again(tmp_path):
+    file = tmp_path / "mine.py"
+    text = "from attrs import evolve\nfrom small import small_recipe\n"
+    text += "def recipe():\n    return evolve(small_recipe(), name={})\n"
+    for name in ("one", "two"):
+        file.write_text(text.format(repr(name)))
+        assert load_recipe(file).name == name
