@@ -5,7 +5,7 @@ features, C candidate masks, H W pixels, h w mask cells.
 """
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import attrs
 import pytest
@@ -140,7 +140,7 @@ class LossConformance(ComponentConformance):
     def test_it_refuses_a_model_without_what_it_needs(self) -> None:
         """A recipe is checked by building its losses; what a loss cannot do without, it says there."""
         for need in self.config.needs:
-            gone: dict[str, None] = {need: None} | ({"depth_block": None} if need == "depth" else {})
+            gone: dict[str, Any] = {need: None} | ({"depth_block": None} if need == "depth" else {})
             with pytest.raises(RecipeError):
                 self.config.build(attrs.evolve(self.model, **gone))
 

@@ -76,6 +76,6 @@ def test_a_checkpoint_says_which_plugin_it_needs(installed, tmp_path):
 
     with pytest.raises(
         CheckpointError,
-        match="depth:bins/bins of the plugin perceptio-bins, which is not installed",
+        match="'depth:bins/bins' of the plugin 'perceptio-bins', which is not installed",
     ):
         load(tmp_path / "model")

@@ -242,7 +242,7 @@ def test_without_its_plugin_one_sentence_says_what_is_missing(model, tmp_path, m
     monkeypatch.delenv("PERCEPTIO_PLUGIN_FILES")
     with pytest.raises(
         CheckpointError,
-        match=r"needs the component .*:acme/(pretrained|adapted) of the plugin .*acme.py.*install it",
+        match=r"needs the component .*:acme/(pretrained|adapted)' of the plugin .*acme.py.*install it",
     ):
         load(tmp_path / "out")
 
