@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from perceptio.cli.console import console, progress, say
+from perceptio.cli.devices import Device, DeviceOption, chosen
 from perceptio.cli.files import path
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def run(
     precision: Annotated[
         str, typer.Option(help="fp32, bf16 or fp16, in which a GPU is several times as fast.")
     ] = "fp32",
+    device: DeviceOption = Device.AUTO,
     image_size: Annotated[
         int, typer.Option(help="Shorter side that the teacher sees, a multiple of 14.")
     ] = 518,
@@ -66,8 +68,6 @@ def run(
     Run again, it goes on where it was stopped. Targets of different teachers, preprocessings or tokenizers are never
     mixed in one folder. Exit status 1 if a picture is broken.
     """
-    import torch
-
     from perceptio.cli.tokenize import tokenizer_of
     from perceptio.data.records import INFO_FILE
     from perceptio.data.targets import write_depth_targets
@@ -78,14 +78,14 @@ def run(
 
     if out is None and not (images / INFO_FILE).is_file():
         raise DataError(f"{images} is no data folder: say with --out where its depth is to be written.")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    held = None if tokenizer is None else tokenizer_of(tokenizer).to(device)
+    place = chosen(device)
+    held = None if tokenizer is None else tokenizer_of(tokenizer).to(place)
     if held is not None and held.spec.convention.metric:
         raise DataError(
             f"{tokenizer} speaks of metres, and a teacher gives relative depth: take another tokenizer."
         )
     shown = console()
-    loaded = load_teacher(teacher, image_size=image_size, precision=precision, device=device)
+    loaded = load_teacher(teacher, image_size=image_size, precision=precision, device=place)
     with progress(shown) as bar:
         task = bar.add_task("depth maps", total=None)
         try:

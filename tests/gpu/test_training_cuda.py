@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 import warnings
 
 import attrs
@@ -11,6 +13,7 @@ from small import scenes_folder, small_recipe
 
 from perceptio.interfaces import Turn
 from perceptio.model.assemble import build_model
+from perceptio.model.checkpoint import save
 from perceptio.model.generation import GenerationSettings, generate
 from perceptio.training.trainer import train
 
@@ -57,6 +60,18 @@ def test_a_resumed_run_goes_on_as_if_nothing_had_been(recipe, tmp_path):
     for one, other in zip(whole, again, strict=True):
         # Sums over atomics come in any order on a GPU; what is lost in a checkpoint would be far more.
         assert other["loss"] == pytest.approx(one["loss"], rel=1e-4), one["step"]
+
+
+def test_the_command_asks_on_the_device(tmp_path, device):
+    save(build_model(small_recipe()), tmp_path / "model")
+    image = next((scenes_folder(tmp_path / "scenes", count=1) / "images").iterdir())
+    command = [sys.executable, "-m", "perceptio.cli.main", "ask", str(tmp_path / "model"), str(image)]
+    command += ["Which point is closest to the camera?", "--point", "0.2,0.3", "--point", "0.8,0.5"]
+    command += ["--perceive", "depth", "--device", device.type, "--out", str(tmp_path / "answer")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads((tmp_path / "answer" / "answer.json").read_text())
+    assert len(answer["depth_codes"]) == 16 and len(answer["readout"]) == 2
 
 
 def waits_of_generation(model, device, codes_per_step):
