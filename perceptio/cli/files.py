@@ -4,7 +4,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from perceptio.errors import CheckpointError, DataError
-from perceptio.ops.files import LOCK, check_replaceable, check_writable, disk_errors
+from perceptio.ops.files import check_replaceable, check_writable, disk_errors, is_free
 
 
 def path(text: str | Path) -> Path:
@@ -41,6 +41,6 @@ def check_free(out: Path) -> None:
         CheckpointError: It is not empty.
         DataError: It cannot be written.
     """
-    if out.is_dir() and any(entry.name != LOCK for entry in out.iterdir()):
+    if out.is_dir() and not is_free(out):
         raise CheckpointError(f"{out} is there already and is not empty: choose another --out, or remove it.")
     open_folder(out, replacing=True)

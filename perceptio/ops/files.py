@@ -9,28 +9,28 @@ Whatever is written has the modes that the umask gives new files. A target that 
 """
 
 import errno
-import hashlib
 import os
 import re
 import shutil
 import stat
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from itertools import count
 from pathlib import Path
 
 from perceptio.errors import PerceptioError
-
-try:
-    import fcntl
-except ImportError:  # Windows: what a killed process left stays there.
-    fcntl = None  # type: ignore[assignment]
+from perceptio.ops.hidden_names import (
+    all_new,
+    aside_name,
+    claimed,
+    hidden,
+    old_name,
+    remove,
+    remove_if_dead,
+)
 
 LOCK = ".lock"
-LONGEST_NAME = 255
-"""Bytes that a file's name may have on the usual file systems."""
 REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE}
 """What a disk says that refuses to write; such an error need not name a file."""
 SYNCS = 16
@@ -48,7 +48,7 @@ def new_file(path: Path | str) -> Iterator[Path]:
     """
     place = _followed(path)
     place.parent.mkdir(parents=True, exist_ok=True)
-    with _claimed(place, lambda new: os.close(os.open(new, os.O_CREAT | os.O_EXCL, 0o666))) as (new, mode):
+    with claimed(place, lambda new: os.close(os.open(new, os.O_CREAT | os.O_EXCL, 0o666))) as (new, mode):
         yield new
         new.chmod(mode)
         _sync(new)
@@ -69,7 +69,7 @@ def new_folder(path: Path | str) -> Iterator[Path]:
     beside = place / "entries" if in_place else place
     beside.parent.mkdir(parents=True, exist_ok=True)
     recover(place)
-    with _claimed(beside, os.mkdir) as (new, mode):
+    with claimed(beside, os.mkdir) as (new, mode):
         yield new
         _finish(new, mode)
         if in_place:
@@ -86,11 +86,11 @@ def whole(path: Path | str) -> Path:
         OSError: `path` is no path.
     """
     place = _followed(path)
-    if not place.exists() and _old(place).is_dir():
-        return _old(place)
-    if _aside(place, "old").is_dir():
-        return _aside(place, "old")
-    if _aside(place, "leaving").is_dir():
+    if not place.exists() and old_name(place).is_dir():
+        return old_name(place)
+    if aside_name(place, "old").is_dir():
+        return aside_name(place, "old")
+    if aside_name(place, "leaving").is_dir():
         raise BlockingIOError(
             errno.EAGAIN, "it is being replaced, or its writer was killed in that", str(place)
         )
@@ -108,9 +108,9 @@ def recover(path: Path | str) -> bool:
     """
     place = _followed(path)
     for beside in (place, place / "entries"):
-        for new in _all_new(beside):
-            _remove_if_dead(new)
-    old = _old(place)
+        for new in all_new(beside):
+            remove_if_dead(new)
+    old = old_name(place)
     if old.is_dir() and not place.exists():
         os.rename(old, place)
         _sync(place.parent)
@@ -129,9 +129,9 @@ def folder_lock(folder: Path | str) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    folder = _followed(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK, timeout=0)
+    place = _followed(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(place / LOCK, timeout=0)
     try:
         lock.acquire()
     except Timeout:
@@ -176,7 +176,7 @@ def check_replaceable(path: Path | str) -> None:
     _refuse_file(place)
     beside = place / "entries" if _stays(place) else place
     beside.parent.mkdir(parents=True, exist_ok=True)
-    with _claimed(beside, os.mkdir):
+    with claimed(beside, os.mkdir):
         pass
 
 
@@ -189,8 +189,17 @@ def check_writable(path: Path | str) -> None:
     place = _followed(path)
     _refuse_file(place)
     place.mkdir(parents=True, exist_ok=True)
-    with _claimed(place / "files", os.mkdir):
+    with claimed(place / "files", os.mkdir):
         pass
+
+
+def is_free(path: Path | str) -> bool:
+    """Whether a folder can be written to a place without anything being lost: it is not there, or it is empty.
+
+    A lock in it, and what this module or a file system keeps in it, do not count.
+    """
+    place = _followed(path)
+    return not place.exists() or (place.is_dir() and not _entries(place))
 
 
 def path_text(path: Path | str) -> str:
@@ -202,7 +211,7 @@ def path_text(path: Path | str) -> str:
 
 
 def _exchange(place: Path, new: Path) -> None:
-    old = _old(place)
+    old = old_name(place)
     if place.exists():
         try:
             os.rename(place, old)
@@ -210,7 +219,7 @@ def _exchange(place: Path, new: Path) -> None:
             if refused.errno != errno.EBUSY:
                 raise
             # A mount that the system does not show as one, such as a folder of the same disk bound there.
-            with _claimed(place / "entries", os.mkdir) as (inside, _):
+            with claimed(place / "entries", os.mkdir) as (inside, _):
                 shutil.copytree(new, inside, dirs_exist_ok=True)
                 _finish(inside, stat.S_IMODE(new.stat().st_mode))
                 _exchange_entries(place, inside)
@@ -231,7 +240,7 @@ def _exchange(place: Path, new: Path) -> None:
 
 
 def _exchange_entries(place: Path, new: Path) -> None:
-    leaving, old, gone = (_aside(place, state) for state in ("leaving", "old", "gone"))
+    leaving, old, gone = (aside_name(place, state) for state in ("leaving", "old", "gone"))
     try:
         leaving.mkdir()
         for entry in _entries(place):
@@ -248,11 +257,11 @@ def _exchange_entries(place: Path, new: Path) -> None:
 
 
 def _recover_entries(place: Path) -> bool:
-    leaving, old, gone = (_aside(place, state) for state in ("leaving", "old", "gone"))
+    leaving, old, gone = (aside_name(place, state) for state in ("leaving", "old", "gone"))
     shutil.rmtree(gone, ignore_errors=True)
     if old.is_dir():
         for entry in _entries(place):
-            _remove(entry)
+            remove(entry)
         os.rename(old, leaving)
     if not leaving.is_dir():
         return False
@@ -292,118 +301,7 @@ def _refuse_file(place: Path) -> None:
         raise NotADirectoryError(errno.ENOTDIR, "a file is there, and a folder is to be written", str(place))
 
 
-def _hidden(place: Path, state: str) -> Path:
-    """A hidden name beside a place that says whose it is; a name too long for that is hashed."""
-    name, end = place.name, f".{state}" if state else ""
-    if len(os.fsencode(name)) + len(end) + 1 > LONGEST_NAME:
-        name = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
-    return place.with_name(f".{name}{end}")
-
-
-def _new(place: Path, number: int) -> Path:
-    return _hidden(place, f"new-{number}{place.suffix}")
-
-
-def _all_new(place: Path) -> list[Path]:
-    """Whatever has a hidden name that writers of a place use."""
-    pattern = re.escape(_hidden(place, f"new-\0{place.suffix}").name).replace("\0", r"\d+")
-    names = re.compile(pattern)
-    if not place.parent.is_dir():
-        return []
-    return [place.with_name(name) for name in os.listdir(place.parent) if names.fullmatch(name)]
-
-
-def _old(place: Path) -> Path:
-    return _hidden(place, "old")
-
-
-def _aside(place: Path, state: str) -> Path:
-    return _hidden(place / "entries", state)
-
-
-# -- what is left behind, modes, and the disk ---------------------------------------------------------------------
-
-
-@contextmanager
-def _claimed(place: Path, create: Callable[[Path], None]) -> Iterator[tuple[Path, int]]:
-    """A hidden name beside a place, locked for as long as its writer lives, and the mode that it was made with.
-
-    The mode has the umask in it, which can be asked for only by changing it for a moment, for all threads. What a
-    writer that was killed left under the name is removed; that of a living one is locked, and the next name is tried.
-    """
-    for number in count(1):
-        new = _new(place, number)
-        if not _remove_if_dead(new):
-            continue
-        with suppress(FileExistsError):  # Another writer was faster.
-            create(new)
-            descriptor, mine = _locked(new)
-            if mine:
-                break
-            if descriptor is not None:
-                os.close(descriptor)
-    mode = stat.S_IMODE(new.stat().st_mode)
-    try:
-        yield new, mode
-    finally:
-        if descriptor is None or _is_at(
-            new, descriptor
-        ):  # Else it has its place, and the name another writer.
-            _remove(new)
-        if descriptor is not None:
-            os.close(descriptor)
-
-
-def _remove_if_dead(new: Path) -> bool:
-    """Remove what a killed writer left under a name; whether the name is free now."""
-    if not os.path.lexists(new):
-        return True
-    descriptor, mine = _locked(new)
-    if descriptor is None:
-        return False
-    if mine:
-        _remove(new)
-    os.close(descriptor)
-    return mine and not os.path.lexists(new)
-
-
-def _locked(path: Path) -> tuple[int | None, bool]:
-    """A descriptor with the lock on a file or folder, where there are locks; and whether it is this process's now.
-
-    It is not when another process has the lock, or had it just now and removed what was under the name.
-    """
-    if fcntl is None:
-        return None, True
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except OSError:
-        return None, False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return descriptor, _is_at(path, descriptor)
-    except BlockingIOError:
-        mine = False
-    except OSError:  # A file system without locks.
-        mine = True
-    os.close(descriptor)
-    return None, mine
-
-
-def _is_at(path: Path, descriptor: int) -> bool:
-    """Whether what is open is what has the name."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
-    except FileNotFoundError:
-        return False
-
-
-def _remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there and can be removed."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with suppress(OSError):
-            path.unlink()
+# -- modes, and the disk ------------------------------------------------------------------------------------------
 
 
 def _finish(new: Path, mode: int) -> None:
@@ -454,8 +352,8 @@ def _concerns(refused: OSError, place: Path) -> bool:
         return True
     named, place = Path(os.path.realpath(os.fsdecode(refused.filename))), _followed(place)
     beside = named.relative_to(place.parent).parts[:1] if named.is_relative_to(place.parent) else ()
-    hidden = any(name.startswith(_hidden(place, "").name) for name in beside)
-    return hidden or named.is_relative_to(place) or place.is_relative_to(named)
+    ours = any(name.startswith(hidden(place, "").name) for name in beside)
+    return ours or named.is_relative_to(place) or place.is_relative_to(named)
 
 
 def _reason(refused: OSError) -> str:
