@@ -4,15 +4,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from perceptio.errors import CheckpointError, DataError
-from perceptio.ops.files import check_replaceable, check_writable, disk_errors, is_free
+from perceptio.ops.files import check_replaceable, check_writable, disk_errors, expanded, is_free
 
 
 def path(text: str | Path) -> Path:
     """A path as a user writes it, for the `parser` of every option that is one: a shell leaves `--out=~/x` alone."""
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:  # Nobody of that name: a shell leaves it alone, too.
-        return Path(text)
+    return expanded(text)
 
 
 def writing(out: Path) -> AbstractContextManager[None]:

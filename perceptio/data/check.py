@@ -8,6 +8,7 @@ import attrs
 
 from perceptio.data.loading import load_files
 from perceptio.data.records import LINES_FILE, Problem, parse_info, parse_lines
+from perceptio.ops.files import expanded
 
 
 @attrs.frozen(kw_only=True)
@@ -30,7 +31,7 @@ def check_folder(path: Path | str, progress: Callable[[int], None] | None = None
         DataError: There is no such folder, or `dataset.json` or `samples.jsonl` is missing or cannot be read, so
             that nothing in it can be understood.
     """
-    root = Path(path)
+    root = expanded(path)
     info = parse_info(root)
     problems: list[Problem] = []
     samples = turns = broken = 0

@@ -44,6 +44,7 @@ Unknown keys are errors, so that a misspelt one is not silently ignored.
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 
 import attrs
 import numpy as np
@@ -62,6 +63,7 @@ from perceptio.data.records import (
 from perceptio.data.writer import Entry, write_folder
 from perceptio.errors import DataError
 from perceptio.interfaces import DepthMap, Sample, Turn
+from perceptio.ops.files import expanded
 from perceptio.ops.paths import resolved_inside
 
 __all__ = ["DatasetInfo", "Entry", "FolderDataset", "write_folder"]
@@ -78,7 +80,7 @@ class FolderDataset(Sequence[Sample]):
     """
 
     def __init__(self, path: Path | str) -> None:
-        self.root = Path(path)
+        self.root = expanded(path)
         self.info = parse_info(self.root)
         self.records = Records(self.root)
         if not self.records:
@@ -141,7 +143,9 @@ class FolderDataset(Sequence[Sample]):
         return files
 
     def _error(self, problem: Problem) -> DataError:
-        return DataError(f"{self.root}/{problem} `perceptio data check {self.root}` lists all problems.")
+        return DataError(
+            f"{self.root}/{problem} `perceptio data check {quote(str(self.root))}` lists all problems."
+        )
 
 
 def _turn(record: TurnRecord) -> Turn:

@@ -9,6 +9,7 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal
 
 import attrs
@@ -166,7 +167,9 @@ class Records(Sequence[SampleRecord]):
         known: dict[tuple[str, ...], frozenset[str]] = {}
         for parsed in _parsed_lines(root):
             if isinstance(parsed, Problem):
-                raise DataError(f"{root}/{parsed} `perceptio data check {root}` lists all problems.")
+                raise DataError(
+                    f"{root}/{parsed} `perceptio data check {quote(str(root))}` lists all problems."
+                )
             raw, line = parsed
             starts.append(line.start)
             numbers.append(line.number)

@@ -15,7 +15,7 @@ from perceptio.data.records import INFO_FILE, LINES_FILE, DatasetInfo, Problem, 
 from perceptio.data.teacher import DepthTeacher
 from perceptio.data.teacher_pass import NORMALIZATION, WORKERS, Job, write_depth
 from perceptio.errors import DataError, quoted
-from perceptio.ops.files import disk_errors
+from perceptio.ops.files import disk_errors, is_free
 from perceptio.ops.foreign import parsing
 from perceptio.ops.json_files import parse_json, read_json, read_lines, rewrite_log, write_json
 from perceptio.ops.paths import resolved_inside, why_not_inside
@@ -126,7 +126,7 @@ def _check_record(out: Path, record: Mapping[str, Any], *, is_data: bool) -> Non
             raise DataError(
                 f"{out} has depth of its own already: take it out of {INFO_FILE} and {LINES_FILE} first, or leave it."
             )
-        if not is_data and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if not is_data and not is_free(out):
             raise DataError(
                 f"{out} is not empty and holds no depth targets: choose another --out, or remove it."
             )

@@ -17,7 +17,7 @@ from perceptio.data.loading import DEPTH_LEVELS
 from perceptio.data.records import INFO_FILE, LINES_FILE, DatasetInfo, line_problems
 from perceptio.errors import DataError, quoted
 from perceptio.interfaces import DepthMap, Turn
-from perceptio.ops.files import disk_errors, new_folder
+from perceptio.ops.files import disk_errors, expanded, is_free, new_folder
 from perceptio.ops.image_files import MIN_SIDE
 from perceptio.ops.json_files import InvalidJSONError, format_json, write_json
 
@@ -67,9 +67,10 @@ def write_folder(
         DataError: The folder exists, the disk is full or not writable, or an entry does not fit the format. What
             was there before is unchanged.
     """
-    path, info = Path(path), info or DatasetInfo(depth_unit="metres", depth_scale=0.00025)
-    if path.exists() and not replace:
-        raise DataError(f"{path} exists already: choose another folder, or ask for it to be replaced.")
+    path, info = expanded(path), info or DatasetInfo(depth_unit="metres", depth_scale=0.00025)
+    with disk_errors(path, DataError):
+        if not replace and not is_free(path):
+            raise DataError(f"{path} exists already: choose another folder, or ask for it to be replaced.")
     with disk_errors(path, DataError), new_folder(path) as folder:
         for name in ("images", "depth", "masks"):
             (folder / name).mkdir()

@@ -27,7 +27,7 @@ from perceptio.model.assemble import build_model
 from perceptio.model.base import base_tensors, pretrained, with_weights
 from perceptio.model.parts import build_part
 from perceptio.model.perception_model import PerceptionModel
-from perceptio.ops.files import disk_errors, new_folder, whole
+from perceptio.ops.files import disk_errors, expanded, new_folder, whole
 from perceptio.ops.foreign import parsing
 from perceptio.ops.identity import hash_of_tensors
 from perceptio.ops.json_files import read_json, write_json
@@ -128,7 +128,7 @@ def load(
 def _find(folder: str | Path) -> Path:
     """The checkpoint in a run's folder, or the folder itself; whole, whatever became of the process that wrote it."""
     with parsing(CheckpointError, f"{folder} cannot be opened ({{reason}})."):
-        run = Path(folder).expanduser()
+        run = expanded(folder)
         inner = whole(run / CHECKPOINT)
         return inner if inner.is_dir() else whole(run)
 

@@ -12,7 +12,7 @@ from perceptio.interfaces import MergeableAdapters
 from perceptio.model.card import write_card
 from perceptio.model.checkpoint import load, save
 from perceptio.model.perception_model import PerceptionModel
-from perceptio.ops.files import new_file
+from perceptio.ops.files import expanded, new_file
 from perceptio.ops.hub import resolve
 from perceptio.ops.json_files import read_json, write_json
 from perceptio.registry import Registry
@@ -132,7 +132,7 @@ def merge(model: PerceptionModel) -> None:
 
 def _read_results(path: Path) -> Mapping[str, Any]:
     remedy = "name the metrics.json that `perceptio eval` wrote"
-    found = read_json(path.expanduser(), error=CheckpointError, remedy=remedy)
+    found = read_json(expanded(path), error=CheckpointError, remedy=remedy)
     if not isinstance(found, Mapping):
         raise CheckpointError(f"{path} holds no results: {remedy}.")
     return found

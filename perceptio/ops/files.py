@@ -94,7 +94,7 @@ def whole(path: Path | str) -> Path:
         raise BlockingIOError(
             errno.EAGAIN, "it is being replaced, or its writer was killed in that", str(place)
         )
-    return Path(path).expanduser()
+    return expanded(path)
 
 
 def recover(path: Path | str) -> bool:
@@ -202,6 +202,14 @@ def is_free(path: Path | str) -> bool:
     return not place.exists() or (place.is_dir() and not _entries(place))
 
 
+def expanded(path: Path | str) -> Path:
+    """A path with `~` as the home folder; as a shell does, the name of nobody is left alone."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def path_text(path: Path | str) -> str:
     """A path as text for a document: bytes in it that are not UTF-8 are escaped."""
     return os.fsencode(path).decode("utf-8", errors="backslashreplace")
@@ -283,8 +291,8 @@ def _entries(place: Path) -> list[Path]:
 
 def _followed(path: Path | str) -> Path:
     try:
-        return Path(os.path.realpath(Path(path).expanduser()))
-    except (ValueError, RuntimeError) as error:  # A NUL; a user without a home.
+        return Path(os.path.realpath(expanded(path)))
+    except ValueError as error:  # A NUL.
         raise OSError(errno.EINVAL, str(error), str(path)) from error
 
 

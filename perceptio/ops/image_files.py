@@ -18,6 +18,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
 from perceptio.errors import InputError
+from perceptio.ops.files import expanded
 from perceptio.ops.foreign import parsing
 
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF", "HEIF")
@@ -106,7 +107,7 @@ def open_image(
     Raises:
         InputError: As `read_image`, or another failure in the block.
     """
-    path = Path(path)
+    path = expanded(path)
     with parsing(InputError, f"{path} cannot be read to its end ({{reason}}): write or download it again."):
         if not path.is_file():
             what = "is a folder: name a file in it" if path.is_dir() else "does not exist: check the path"

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from perceptio.errors import PerceptioError
-from perceptio.ops.files import LONGEST_NAME
+from perceptio.ops.hidden_names import LONGEST_NAME
 
 LONGEST_PATH = 4000
 """Bytes of a path in a folder; the usual systems allow 4095 in all."""

@@ -205,6 +205,19 @@ def test_any_name_of_a_folder_is_written_and_printed_as_it_is(run, place, tmp_pa
     assert status == 0 and "nothing is wrong" in said, err
 
 
+def test_the_working_folder_is_a_place_like_any_other(run, place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run("scenes", "--out", ".", "--count", "1", "--size", "32")[0] == 0
+    assert run("data", "check", ".")[0] == 0
+    status, _, err = run("scenes", "--out", ".", "--count", "1", "--size", "32")
+    assert status == 2 and ". exists already" in err
+    (tmp_path / "tokenizer").mkdir()
+    monkeypatch.chdir(tmp_path / "tokenizer")
+    steps = ("--set", "depth_training.steps=1")
+    status, _, err = run("train-depth-tokenizer", place / "recipe.py", "--out", ".", *steps)
+    assert status == 0 and (tmp_path / "tokenizer" / "component.json").exists(), err
+
+
 def test_a_run_in_a_folder_of_any_name_and_the_hints_about_it(run, place, tmp_path):
     out = tmp_path / "b[/red] x"
     status, said, err = run("train", place / "recipe.py", "--out", out, "--set", "train.steps=1")

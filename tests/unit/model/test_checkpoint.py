@@ -172,7 +172,7 @@ def test_the_home_folder_is_found_by_its_sign(model, tmp_path, monkeypatch):
     assert load("~/run").recipe == PerceptionModel.from_pretrained("~/run").recipe == model.recipe
 
 
-@pytest.mark.parametrize("folder", ["a\0b", "~nobody-has-this-name/run", "n" * 300])
+@pytest.mark.parametrize("folder", ["a\0b", "n" * 300])
 def test_what_is_no_path_is_a_sentence(model, folder):
     with pytest.raises(CheckpointError, match="cannot be opened"):
         load(folder)
