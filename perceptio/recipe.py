@@ -86,6 +86,8 @@ class DataConfig:
 
     Attributes:
         folders: Where samples come from; a path alone has the weight 1.
+        validation: Data folders on which training is measured as it goes, as `train.validation` says; none of them is
+            trained on.
         perceive: `"before"`: a depth block precedes the first answer that reads it, or else the last that may have it
             (Perceptio); later turns see it. `"apart"`: it is
             a task of its own, the last turn, which no answer sees (the *direct* control). `"never"`: neither depth
@@ -94,9 +96,9 @@ class DataConfig:
         turns: Most turns of one conversation; the others are drawn from the same image's.
         max_questions: Use the marked-point questions of only so many images; None: all of them.
         permute_marks: Shuffle the letters of marked points on every visit.
-        readings: Lessons in reading per conversation, for the `readout` answer format: the depth block of an image
-            that is not shown, given, and then its marked-point questions. With nothing else to read from, a model
-            learns to read from the block, and goes on doing so where it sees the image (ours).
+        readings: Lessons in reading per conversation, any number such as 0.25, for the `readout` answer format: the
+            depth block of an image that is not shown, given, and then its marked-point questions. With nothing else
+            to read from, a model learns to read from the block, and goes on doing so where it sees the image (ours).
         comparisons: Lessons in comparing per conversation, for the same format: one marked-point question, what is
             read out of each point, given, and the answer (ours).
         pictures: Pictures per conversation of which nothing is said. They cost a pass of the vision encoder each, and
@@ -104,6 +106,7 @@ class DataConfig:
     """
 
     folders: tuple[DataFolder, ...] = attrs.field(default=(), converter=_folders)
+    validation: tuple[str, ...] = ()
     perceive: Perceive = "before"
     mixture: Mapping[str, float] = attrs.field(
         factory=lambda: {"relative_depth": 1.0, "referring": 1.0}, converter=_frozen_mapping
@@ -117,18 +120,41 @@ class DataConfig:
 
 
 @attrs.frozen(kw_only=True)
+class ValidationConfig:
+    """How training is measured on `data.validation` while it goes on; nothing that is trained depends on it.
+
+    Attributes:
+        every: Steps between measurements; the last step is always measured.
+        samples: Conversations that are measured, the same ones every time, drawn as those for training are.
+        best: The figure by which the model in `best/` is chosen, such as `"loss"` or `"next_token.text_accuracy"`:
+            one that training logs, measured on the validation data.
+        goal: Whether the lowest or the highest value of it is best.
+    """
+
+    every: int = attrs.field(default=100, validator=_positive)
+    samples: int = attrs.field(default=256, validator=_positive)
+    best: str = "loss"
+    goal: Literal["lowest", "highest"] = "lowest"
+
+
+@attrs.frozen(kw_only=True)
 class TrainConfig:
     """How a model is trained.
 
     Attributes:
         steps: Optimizer steps.
-        batch_size: Conversations per step, packed into one row.
+        batch_size: Conversations per step and process, packed into one row.
+        accumulate: Such rows per step and process, one after the other.
         lr: Peak learning rate of AdamW.
         lr_scale: What it is multiplied with, by parameter group; of several that a parameter is in, the longest name
             holds, so that `{"language": 0.1, "language.lora": 1.0}` says something else of LoRA than of the rest.
         muon: Peak learning rate of Muon by parameter group, in the same way, for the matrices and convolution kernels
             in it; the rest is AdamW's. It teaches what starts from random values several times faster.
-        warmup_steps: Linear warm-up before the cosine to zero.
+        warmup_steps: Linear warm-up before the schedule.
+        schedule: From the peak learning rate, `"cosine"` goes to zero, `"constant"` stays, and `"stable_decay"` stays
+            and then goes down to zero in a straight line. A run of the last two can be resumed with more steps, of
+            the last as long as it has not begun to go down.
+        decay: Share of the steps in which `"stable_decay"` goes down.
         train: Parameter groups that train, such as `"language"` or `"segmentation.decoder"`; the rest is frozen.
         precision: `"fp32"`; `"bf16"` autocast, which computes the model in bfloat16 and leaves soft decoding, the
             losses, the weights that train, their gradients and the optimizer's state in float32; or `"auto"`: bf16
@@ -139,6 +165,10 @@ class TrainConfig:
         save_every: Steps between checkpoints; the last is always saved.
         save_base: Whether checkpoints hold what is frozen from pretrained weights, too. Without, they are small, and
             loading reads those weights again from where the recipe names them.
+        log_every: Steps between lines of the log; the last is always logged.
+        workers: Threads that draw and pack conversations ahead of time; 0: none, training waits for each. What is
+            drawn does not depend on it.
+        validation: How training is measured on `data.validation`.
     """
 
     steps: int = attrs.field(default=1000, validator=_positive)
@@ -148,6 +178,8 @@ class TrainConfig:
     lr_scale: Mapping[str, float] = attrs.field(factory=dict, converter=_frozen_mapping)
     muon: Mapping[str, float] = attrs.field(factory=dict, converter=_frozen_mapping)
     warmup_steps: int = attrs.field(default=50, validator=_not_negative)
+    schedule: Literal["cosine", "constant", "stable_decay"] = "cosine"
+    decay: float = attrs.field(default=0.1, validator=_share)
     weight_decay: float = attrs.field(default=0.05, validator=_not_negative)
     betas: tuple[float, float] = attrs.field(default=(0.9, 0.999), validator=_shares)
     clip: float = attrs.field(default=1.0, validator=_positive)
@@ -157,13 +189,17 @@ class TrainConfig:
     save_every: int = attrs.field(default=500, validator=_positive)
     save_base: bool = True
     log_every: int = attrs.field(default=10, validator=_positive)
+    workers: int = attrs.field(default=1, validator=_not_negative)
+    validation: ValidationConfig = ValidationConfig()
 
 
 @attrs.frozen(kw_only=True)
 class DepthTrainingConfig:
-    """How the recipe's depth tokenizer is trained by `perceptio train-depth-tokenizer`.
+    """How the recipe's depth tokenizer is trained, by `train-depth-tokenizer` or, before the model, by `train`.
 
     Attributes:
+        untrained: Use the tokenizer with its random values where it names no weights. Otherwise `perceptio train`
+            trains it on the recipe's own data before it trains the model.
         steps: Optimizer steps.
         batch_size: Depth maps per step.
         lr: Peak learning rate of AdamW.
@@ -173,6 +209,7 @@ class DepthTrainingConfig:
             latents that mean something (ours).
     """
 
+    untrained: bool = False
     steps: int = attrs.field(default=600, validator=_positive)
     batch_size: int = attrs.field(default=16, validator=_positive)
     lr: float = attrs.field(default=2e-3, validator=_positive)

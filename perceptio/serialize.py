@@ -78,7 +78,14 @@ def component(name: str, /, **settings: Any) -> Any:
 
 
 def fingerprint(value: Any, registry: Registry | None = None) -> str:
-    """Sixteen hexadecimal digits that tell two recipes apart, whatever the machine.
+    """Sixteen hexadecimal digits that tell two recipes apart, whatever the machine: a hash of `identity_of`."""
+    document = identity_of(value, registry)
+    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def identity_of(value: Any, registry: Registry | None = None) -> Any:
+    """A recipe or a config as `to_json` writes it, with what files hold in place of where they lie.
 
     A setting that names trained weights (field metadata `{"fingerprint": False}`) counts by a hash of what it names,
     never by its path; one that only says where files lie (`{"fingerprint": "ignore"}`) does not count.
@@ -90,11 +97,9 @@ def fingerprint(value: Any, registry: Registry | None = None) -> str:
         return held if field.metadata.get("fingerprint", True) or held is None else hash_of_files(held)
 
     registry = registry or Registry.discover()
-    # From JSON a 1 is a 1.0 where the type says so: what is read back has the fingerprint of what was written.
+    # From JSON a 1 is a 1.0 where the type says so: what is read back has the identity of what was written.
     target = ComponentConfig if isinstance(value, ComponentConfig) else type(value)
-    document = _unstructured(structure(to_json(value, registry), target, registry), registry, identity)
-    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+    return _unstructured(structure(to_json(value, registry), target, registry), registry, identity)
 
 
 def structure(document: Any, target: Any, registry: Registry, where: str = "") -> Any:

@@ -161,6 +161,8 @@ def _choices(recipe: "Recipe", model: "PerceptionModel") -> "Table":
             "depth codes",
             f"{spec.num_codes} of {spec.codebook_size}, {recipe.codes_per_step} a step; {meaning}",
         )
+        if fate := _codebook(recipe):
+            table.add_row("depth codebook", fate)
     table.add_row("answer format", recipe.answer_format)
     counts = {size: recipe.vision.num_features(*size) for size in (recipe.vision.spec.image_size, PHOTO)}
     said = [f"{count:,} for {height}x{width} pixels" for (height, width), count in counts.items()]
@@ -177,3 +179,17 @@ def _choices(recipe: "Recipe", model: "PerceptionModel") -> "Table":
     steps = f"{recipe.train.steps} steps of {recipe.train.batch_size} conversations, {recipe.train.precision}"
     table.add_row("training", steps)
     return table
+
+
+def _codebook(recipe: "Recipe") -> str:
+    """What becomes of a depth tokenizer that has no weights."""
+    from perceptio.model.base import pretrained
+    from perceptio.training.codebook import to_be_trained
+
+    if to_be_trained(recipe):
+        return (
+            f"no weights: `train` trains it first, {recipe.depth_training.steps} steps on data.folders, unless "
+            "depth.weights names some"
+        )
+    untrained = recipe.depth_training.untrained and "depth" not in pretrained(recipe)
+    return "random values, as depth_training.untrained asks" if untrained else ""

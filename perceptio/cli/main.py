@@ -1,8 +1,8 @@
 """The command `perceptio`: its verbs, and what becomes of errors.
 
 Modules of verbs import what is heavy where they use it, so that `--help` answers at once. What a user did wrong is
-one sentence on stderr and exit status 2, without a traceback; Ctrl-C is 130. An error inside a user's own recipe or
-plugin shows their traceback.
+one sentence on stderr and exit status 2, without a traceback; Ctrl-C is 130 and SIGTERM 143. An error inside a user's
+own recipe or plugin shows their traceback.
 """
 
 import json
@@ -31,6 +31,7 @@ from perceptio.cli import train_depth_tokenizer as depth_tokenizer
 from perceptio.cli.console import console, never_fail_to_print, say
 from perceptio.cli.files import path
 from perceptio.errors import PerceptioError
+from perceptio.ops.interrupts import Stopped
 
 app = typer.Typer(
     name="perceptio",
@@ -90,6 +91,8 @@ def main() -> None:
         said.print("Error:", style="red", end=" ")
         say(said, str(error))
         sys.exit(2)
+    except Stopped as stopped:
+        sys.exit(128 + stopped.signal)
     except KeyboardInterrupt:
         sys.exit(130)
 

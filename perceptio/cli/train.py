@@ -1,13 +1,28 @@
 """`perceptio train`: a recipe into a run's folder."""
 
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from perceptio.cli.console import again, command, console, progress, say
-from perceptio.cli.files import open_folder, path, writing
+from perceptio.cli.files import path
 from perceptio.cli.recipe import ArgOption, RecipeArgument, SetOption, chosen_recipe
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from perceptio.training.trainer import Progress as Step
+
+SHOWN = {
+    "loss": "loss",
+    "next_token.text_accuracy": "text_accuracy",
+    "depth_token.code_accuracy": "code_accuracy",
+    "dice.mask_iou": "mask_iou",
+    "validation.loss": "validation loss",
+}
+"""Metrics beside the bar, and what they are called there."""
 
 
 def run(
@@ -17,42 +32,70 @@ def run(
     ],
     arg: ArgOption = None,
     set_: SetOption = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the folder's checkpoint.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the folder's checkpoint, which must be there.")
+    ] = False,
+    auto_resume: Annotated[
+        bool,
+        typer.Option(
+            "--auto-resume",
+            help="Go on where there is a checkpoint, begin where there is none: for job scripts.",
+        ),
+    ] = False,
 ) -> None:
-    """Train what a recipe describes. Ctrl-C leaves a checkpoint that --resume goes on from, to the bit."""
-    from perceptio.errors import CheckpointError, DataError
+    """Train what a recipe describes. Ctrl-C or SIGTERM leaves a checkpoint that --resume goes on from, to the bit."""
+    from perceptio.errors import DataError
     from perceptio.ops.files import path_text
-    from perceptio.training import trainer
+    from perceptio.ops.interrupts import Stopped
+    from perceptio.training.trainer import train
 
     chosen = chosen_recipe(recipe, arg, set_)
-    if (out / trainer.CHECKPOINT).exists() and not resume:
-        raise CheckpointError(
-            f"{out} holds a checkpoint already; give --resume to go on, or choose another --out."
-        )
     if path_text(out) != str(out):
         raise DataError(f"{out} is not UTF-8, and TensorBoard writes nowhere else: choose another --out.")
-    open_folder(out)
-    open_folder(out / trainer.CHECKPOINT, replacing=True)
     shown = console()
-    with progress(shown, "shown") as bar:
-        task = bar.add_task(chosen.name, total=chosen.train.steps, shown="")
-
-        def show(now: trainer.Progress) -> None:
-            bar.update(task, completed=now.step)
-            if now.metrics:
-                keys = ("loss", "next_token.text_accuracy", "depth_token.code_accuracy", "dice.mask_iou")
-                values = [
-                    f"{key.split('.')[-1]} {now.metrics[key]:.3f}" for key in keys if key in now.metrics
-                ]
-                bar.update(task, shown="  ".join(values))
-
+    shown.quiet = os.environ.get("RANK", "0") != "0"  # Of several processes the first alone speaks.
+    with progress(shown, "shown") as bars:
+        running = _Bars(bars, chosen.name)
         try:
-            with writing(out):
-                trainer.train(chosen, out, resume=resume, progress=show)
-        except KeyboardInterrupt:
+            train(
+                chosen,
+                out,
+                resume="auto" if auto_resume else resume,
+                progress=running.step,
+                preparing=running.preparing,
+                say=lambda sentence: say(shown, sentence),
+            )
+        except Stopped:
             given = (*again("--arg", arg), *again("--set", set_))
             say(shown, f"Stopped. To go on: {command('train', recipe, *given, '--out', out, '--resume')}")
             raise
-        bar.update(task, completed=chosen.train.steps)
+    _leave_together()
     evaluate, ask = command("eval", out, "--data", "FOLDER"), command("ask", out, "IMAGE", "QUESTION")
     say(shown, f"Trained. Try: {evaluate}, or {ask}.")
+
+
+class _Bars:
+    """A bar for the steps of a training, and one for each thing that is prepared before them."""
+
+    def __init__(self, bars: "Progress", name: str) -> None:
+        self.bars, self.name = bars, name
+        self.tasks: dict[str, TaskID] = {}
+
+    def step(self, now: "Step") -> None:
+        self.preparing(self.name, now.step, now.steps)
+        if now.metrics:
+            values = [f"{name} {now.metrics[key]:.3f}" for key, name in SHOWN.items() if key in now.metrics]
+            self.bars.update(self.tasks[self.name], shown="  ".join(values))
+
+    def preparing(self, what: str, done: int, total: int) -> None:
+        if what not in self.tasks:
+            self.tasks[what] = self.bars.add_task(what, total=total, shown="")
+        self.bars.update(self.tasks[what], completed=done, total=total)
+
+
+def _leave_together() -> None:
+    """End the process group: a process that ends without it can take the others' connections along."""
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()

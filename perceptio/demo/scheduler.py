@@ -15,7 +15,7 @@ from perceptio.demo.display import Display, title
 from perceptio.demo.jobs import Job
 from perceptio.demo.ledger import Ledger
 from perceptio.errors import PerceptioError, TrainingError
-from perceptio.ops.interrupts import interrupt_flag
+from perceptio.ops.interrupts import Stopped, interrupt_flag
 
 LOOK_EVERY_S = 0.2
 """Seconds after which Ctrl-C is noticed at the latest."""
@@ -107,7 +107,7 @@ class Scheduler:
 
         Raises:
             PerceptioError: A job failed; the others were stopped and go on where they were the next time.
-            KeyboardInterrupt: After Ctrl-C, when the jobs have saved what they had.
+            Stopped: After Ctrl-C or SIGTERM, when the jobs have saved what they had.
         """
         for job in self.jobs:
             if self.ledger.complete(job):
@@ -117,7 +117,7 @@ class Scheduler:
             with interrupt_flag() as interrupted:
                 while len(self._complete) < len(self.jobs):
                     if interrupted.is_set():
-                        raise KeyboardInterrupt
+                        raise Stopped(interrupted.signal)
                     self._begin_ready()
                     with suppress(queue.Empty):
                         self._take(*self._reports.get(timeout=LOOK_EVERY_S))

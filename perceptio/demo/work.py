@@ -100,7 +100,7 @@ def train_arm(task: Task) -> None:
     def progress(now: Progress) -> None:
         task.report(now.step, now.steps, f"loss {now.metrics['loss']:.3f}" if "loss" in now.metrics else "")
 
-    train(recipe, task.out, resume=True, progress=progress)
+    train(recipe, task.out, resume="auto", progress=progress)
 
 
 def evaluate_arm(task: Task) -> None:

@@ -154,13 +154,3 @@ def unit_distances(unit_B1HW: Tensor, convention: DepthConvention) -> Tensor:
     if convention.metric:
         return convention.to_metres(unit_B1HW)
     return torch.exp(-unit_B1HW * (math.log(MARGIN) / RELATIVE_MARGIN))
-
-
-def code_usage(codes_NL: Tensor, codebook_size: int) -> dict[str, float]:
-    """How much of a codebook is used: `codes_used`, and `perplexity` (exp of the entropy, at most the size)."""
-    counts_K = torch.bincount(codes_NL.flatten().cpu(), minlength=codebook_size).double()
-    share_K = counts_K / counts_K.sum()
-    return {
-        "codes_used": int((counts_K > 0).sum()),
-        "perplexity": float(torch.special.entr(share_K).sum().exp()),
-    }

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from perceptio.errors import DataError, InterfaceError
-from perceptio.evaluation.depth import DepthMeter, code_usage, unit_distances
+from perceptio.evaluation.depth import DepthMeter, unit_distances
 from perceptio.interfaces import DepthConvention, DepthMap, DepthTokenizer, device_of
+from perceptio.ops.codebooks import code_usage
 from perceptio.ops.depth_maps import from_map, resize_depth
 from perceptio.ops.eval_mode import in_eval_mode
 
@@ -47,7 +48,7 @@ def evaluate_depth_tokenizer(tokenizer: DepthTokenizer, depth_N1HW: Tensor) -> d
         meter.update(unit_distances(made_B1HW, convention), unit_distances(depth_B1HW, convention))
         codes.append(codes_BL.cpu())
         error += float((made_B1HW - depth_B1HW).abs().flatten(1).nanmean(1).sum())
-    usage = code_usage(torch.cat(codes), tokenizer.spec.codebook_size)
+    usage = code_usage(torch.bincount(torch.cat(codes).flatten(), minlength=tokenizer.spec.codebook_size))
     return {"absolute_error": error / len(depth_N1HW)} | meter.compute() | usage
 
 

@@ -1,23 +1,55 @@
-"""Ctrl-C at a time of one's own choosing."""
+"""Ctrl-C and SIGTERM at a time of one's own choosing."""
 
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""Ctrl-C, and what schedulers of clusters and containers send before they kill."""
+
+
+class Stopped(KeyboardInterrupt):
+    """Work that ended early, where stopping was safe, because a signal asked for it.
+
+    Attributes:
+        signal: The signal's number; a shell expects the exit status 128 + `signal`.
+    """
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(signal)
+        self.signal = signal
+
+
+class Interrupt:
+    """Whether a signal has asked to stop."""
+
+    def __init__(self) -> None:
+        self.signal = 0
+
+    def is_set(self) -> bool:
+        """Whether one has."""
+        return self.signal != 0
+
+    def _set(self, number: int, _: FrameType | None) -> None:
+        self.signal = number
 
 
 @contextmanager
-def interrupt_flag() -> Iterator[threading.Event]:
-    """Turn Ctrl-C into a flag, so that nothing in the block is cut in two; look at it where stopping is safe.
+def interrupt_flag() -> Iterator[Interrupt]:
+    """Turn Ctrl-C and SIGTERM into a flag, so that nothing in the block is cut in two.
 
-    Outside the main thread, which alone hears Ctrl-C, the flag is never set.
+    Look at it where stopping is safe, and raise `Stopped` there. Outside the main thread, which alone hears signals,
+    the flag is never set.
     """
-    flag = threading.Event()
+    flag = Interrupt()
     if threading.current_thread() is not threading.main_thread():
         yield flag
         return
-    before = signal.signal(signal.SIGINT, lambda *_: flag.set())
+    before = {number: signal.signal(number, flag._set) for number in SIGNALS}
     try:
         yield flag
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

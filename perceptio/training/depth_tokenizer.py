@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from perceptio.errors import DataError, InterfaceError, TrainingError
 from perceptio.interfaces import DepthTokenizer, TrainableDepthTokenizer, fill_unknown
+from perceptio.ops.codebooks import code_usage
 from perceptio.recipe import DepthTrainingConfig
 
 logger = logging.getLogger(__name__)
@@ -188,15 +189,15 @@ class _Meter:
 
     def record(self, step: int) -> DepthTrainingRecord:
         loss, absolute, edge = (self.sums / self.added).tolist()
-        share_K = self.counts_K / self.counts_K.sum()
+        usage = code_usage(self.counts_K)
         record = DepthTrainingRecord(
             step=step,
             steps=self.steps,
             loss=loss,
             absolute_error=absolute,
             edge_error=edge,
-            codes_used=int((self.counts_K > 0).sum()),
-            perplexity=float(torch.special.entr(share_K).sum().exp()),
+            codes_used=int(usage["codes_used"]),
+            perplexity=usage["perplexity"],
             seconds=time.perf_counter() - self.started,
         )
         self._reset()

@@ -11,6 +11,9 @@ from perceptio.interfaces import Batch, Loss, PerceptionOutput
 from perceptio.recipe import Recipe
 from perceptio.registry import Registry
 
+Sums = dict[str, tuple[Tensor, int]]
+"""Terms and metrics by name, as a sum over items and their count."""
+
 
 @attrs.frozen(kw_only=True, eq=False)
 class Terms:
@@ -63,7 +66,7 @@ class Objective(nn.Module):
             counts: The count of each term by which it is divided.
         """
         total = torch.zeros((), device=batch.ids_T.device)
-        sums: dict[str, tuple[Tensor, int]] = {}
+        sums: Sums = {}
         for name, loss in self._losses():
             if loss.count(batch) == 0:
                 continue
@@ -76,3 +79,10 @@ class Objective(nn.Module):
 
     def _losses(self) -> list[tuple[str, Loss]]:
         return [(name, loss) for name, loss in self.terms.items() if isinstance(loss, Loss)]
+
+
+def add_sums(sums: Sums, more: Mapping[str, tuple[Tensor, int]]) -> None:
+    """Add sums and counts to those that are there."""
+    for name, (total, count) in more.items():
+        before = sums.get(name)
+        sums[name] = (total, count) if before is None else (before[0] + total, before[1] + count)

@@ -133,9 +133,14 @@ def muon_rates(model: PerceptionModel, config: TrainConfig) -> dict[int, float]:
 
 
 def learning_rate_at(step: int, config: TrainConfig) -> float:
-    """The share of the peak learning rate at a step: linear warm-up, then a cosine to zero."""
+    """The share of the peak learning rate at a step: linear warm-up, then the schedule."""
     if step < config.warmup_steps:
         return (step + 1) / config.warmup_steps
+    if config.schedule == "constant":
+        return 1.0
+    if config.schedule == "stable_decay":
+        going_down = max(round(config.decay * config.steps), 1)
+        return min((config.steps - step) / going_down, 1.0)
     done = (step - config.warmup_steps) / max(config.steps - config.warmup_steps, 1)
     return 0.5 * (1.0 + math.cos(math.pi * min(done, 1.0)))
 

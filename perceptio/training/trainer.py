@@ -1,10 +1,10 @@
 """Training a model from a recipe, on accelerate: resumable to the bit, one folder per run."""
 
-import json
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,246 +16,280 @@ from perceptio.data.conversations import ConversationSampler
 from perceptio.data.folder import FolderDataset
 from perceptio.data.mixture import check_mixture
 from perceptio.data.packing import Packer
-from perceptio.errors import CheckpointError, RecipeError, TrainingError
+from perceptio.errors import RecipeError, TrainingError
 from perceptio.interfaces import Batch
-from perceptio.model.assemble import build_model
-from perceptio.model.base import base_tensors
-from perceptio.model.checkpoint import load, save
 from perceptio.model.perception_model import PerceptionModel
-from perceptio.ops.interrupts import interrupt_flag
+from perceptio.ops.interrupts import Stopped, interrupt_flag
 from perceptio.ops.precision import computes_bfloat16
-from perceptio.recipe import Recipe, TrainConfig
-from perceptio.serialize import fingerprint, to_json
+from perceptio.recipe import Recipe
+from perceptio.serialize import to_json
+from perceptio.training.batches import made_ahead
+from perceptio.training.listener import Listener, Preparing, Progress
 from perceptio.training.memory import advice_when_out_of_memory, peak_memory
-from perceptio.training.objective import Objective, Terms
+from perceptio.training.objective import Objective, Sums, Terms, add_sums
 from perceptio.training.optimizer import Optimizers, learning_rate_at
-from perceptio.training.targets import encode_depth
+from perceptio.training.preparation import Preparation
+from perceptio.training.ranks import Ranks
+from perceptio.training.run_folder import CHECKPOINT, METRICS, OPTIMIZER, Resume, RunFolder
+from perceptio.training.validation import PREFIX, Validation
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
+__all__ = ["CHECKPOINT", "METRICS", "Progress", "Trainer", "train"]
+
 logger = logging.getLogger(__name__)
-
-METRICS = "metrics.jsonl"
-CHECKPOINT = "checkpoint"
-OPTIMIZER = "optimizer.safetensors"
-
-
-@attrs.frozen(kw_only=True)
-class Progress:
-    """How far training is: reported after every step."""
-
-    step: int
-    steps: int
-    metrics: Mapping[str, float]
-    seconds: float
-
-
-class Trainer:
-    """One training run.
-
-    Args:
-        recipe: What to train, and on what.
-        out: The run's folder: `checkpoint/`, `metrics.jsonl` and `tensorboard/` are written in it.
-        resume: Go on from the folder's checkpoint, if it has one.
-        progress: Called after every step.
-
-    Raises:
-        RecipeError: The recipe has no data or no losses, or a part that is not registered.
-        DataError: The mixture asks for tasks that no folder has.
-        CheckpointError: The folder's checkpoint is of another recipe, or `save_base` is off and nothing frozen comes
-            from pretrained weights.
-    """
-
-    def __init__(
-        self,
-        recipe: Recipe,
-        out: Path,
-        *,
-        resume: bool = False,
-        progress: Callable[[Progress], None] | None = None,
-    ) -> None:
-        from accelerate import Accelerator
-
-        if not recipe.data.folders:
-            raise RecipeError(f"{recipe.name} names no data; set data.folders to one or more folders.")
-        if not recipe.losses:
-            raise RecipeError(f"{recipe.name} has no losses; there is nothing to train.")
-        to_json(recipe)  # A part that could not be saved is named now, and not at the first save.
-        check_mixture(recipe)
-        self.recipe, self.out, self.progress = recipe, Path(out), progress
-        # Autocast is PyTorch's own: accelerate fixes the precision for the whole process at its first use.
-        self.accelerator = Accelerator(mixed_precision="no")
-        native = recipe.train.precision == "auto" and computes_bfloat16(self.accelerator.device)
-        self.bf16 = native or recipe.train.precision == "bf16"
-        torch.manual_seed(recipe.train.seed)
-        self.step = 0
-        model = self._resumed() if resume and (self.out / CHECKPOINT).exists() else build_model(recipe)
-        if not recipe.train.save_base:
-            base_tensors(model)
-        self.datasets = [FolderDataset(folder.path) for folder in recipe.data.folders]
-        model.to(self.accelerator.device)
-        codes = None
-        if model.depth is not None:
-            codes = [encode_depth(model.depth, dataset) for dataset in self.datasets]
-        self.sampler = ConversationSampler(recipe, self.datasets, codes)
-        self.packer = Packer(model)
-        self.objective = Objective(recipe)
-        self.optimizers = Optimizers(model, recipe.train)
-        if self.step:
-            self.optimizers.load(self.out / CHECKPOINT / OPTIMIZER)
-        self.model: PerceptionModel = model
-        self.wrapped: nn.Module = self.accelerator.prepare_model(model)
-        self._window: dict[str, tuple[Tensor, int]] = {}
-
-    def run(self) -> PerceptionModel:
-        """Train to the last step, saving on the way.
-
-        Returns:
-            The trained model, in eval mode.
-
-        Raises:
-            TrainingError: The loss is no longer a finite number; what was saved before is kept.
-            KeyboardInterrupt: After Ctrl-C, when a resumable checkpoint has been written.
-        """
-        from torch.utils.tensorboard import SummaryWriter
-
-        train = self.recipe.train
-        self.out.mkdir(parents=True, exist_ok=True)
-        _drop_metrics_after(self.out / METRICS, self.step)
-        self.model.train()
-        started, first = time.perf_counter(), self.step
-        with interrupt_flag() as interrupted, SummaryWriter(str(self.out / "tensorboard")) as board:
-            while self.step < train.steps:
-                self._train_step(train)
-                self.step += 1
-                seconds = (time.perf_counter() - started) / (self.step - first)
-                metrics = {}
-                if self.step % train.log_every == 0 or self.step == train.steps:
-                    metrics = self._log(board, seconds)
-                if self.progress is not None:
-                    self.progress(
-                        Progress(step=self.step, steps=train.steps, metrics=metrics, seconds=seconds)
-                    )
-                stop = interrupted.is_set()
-                if stop or self.step % train.save_every == 0 or self.step == train.steps:
-                    self._save()
-                if stop:
-                    raise KeyboardInterrupt
-        return self.model.eval()
-
-    def _train_step(self, train: TrainConfig) -> None:
-        torch.manual_seed(train.seed * 1_000_003 + self.step)
-        micro = [self._batch(self.step * train.accumulate + i) for i in range(train.accumulate)]
-        counts = self._global_counts(micro)
-        self.optimizers.set_learning_rates(learning_rate_at(self.step, train))
-        for batch in micro:
-            with torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.bf16):
-                output = self.wrapped(batch, self.objective.reads)
-            terms = self.objective(output, batch, counts)  # In float32, whatever the model computes in.
-            self.accelerator.backward(self._with_every_parameter(terms))
-            self._accumulate(terms)
-        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), train.clip)
-        self._window["gradient_norm"] = _added(self._window.get("gradient_norm"), (norm.detach(), 1))
-        self.optimizers.step()
-
-    def _batch(self, draw: int) -> Batch:
-        rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        samples = self.sampler.draw(draw * world + rank, self.recipe.train.batch_size)
-        return self.packer.pack(samples).to(self.accelerator.device)
-
-    def _global_counts(self, micro: list[Batch]) -> dict[str, float]:
-        """Counts over micro-steps and ranks, divided by the ranks because their gradients are averaged."""
-        counts = self.objective.counts(micro)
-        world = self.accelerator.num_processes
-        if world == 1:
-            return {name: max(count, 1) for name, count in counts.items()}
-        local = torch.tensor(list(counts.values()), device=self.accelerator.device, dtype=torch.float64)
-        summed = self.accelerator.reduce(local, "sum").clamp_min(1) / world
-        return dict(zip(counts, summed.tolist(), strict=True))
-
-    def _with_every_parameter(self, terms: Terms) -> Tensor:
-        """The total; across ranks every trained parameter stays in the graph, used in this batch or not."""
-        if self.accelerator.num_processes == 1:
-            return terms.total
-        return terms.total + 0.0 * sum(p.sum() for p in self.model.parameters() if p.requires_grad)
-
-    def _accumulate(self, terms: Terms) -> None:
-        for name, value in terms.sums.items():
-            self._window[name] = _added(self._window.get(name), value)
-        self._window["loss"] = _added(self._window.get("loss"), (terms.total.detach(), 1))
-
-    def _log(self, board: "SummaryWriter", seconds: float) -> dict[str, float]:
-        means = {name: float(total) / count for name, (total, count) in self._window.items()}
-        self._window.clear()
-        bad = sorted(name for name, value in means.items() if not math.isfinite(value))
-        if bad:
-            raise TrainingError(
-                f"At step {self.step} of {self.recipe.train.steps} {', '.join(bad)} stopped being finite. The last "
-                "checkpoint is kept; lower train.lr, or look for broken targets with `perceptio data check`."
-            )
-        lr = learning_rate_at(self.step - 1, self.recipe.train) * self.recipe.train.lr
-        memory = peak_memory(self.accelerator.device)
-        metrics = {**means, "lr": lr, "seconds_per_step": seconds, **memory}
-        for name, value in metrics.items():
-            board.add_scalar(name, value, self.step)
-        with open(self.out / METRICS, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": self.step, **metrics}) + "\n")
-        return metrics
-
-    def _save(self) -> None:
-        if not self.accelerator.is_main_process:
-            return
-        if any(not bool(torch.isfinite(total).all()) for total, _ in self._window.values()):
-            raise TrainingError(f"At step {self.step} the loss is not finite; the last checkpoint is kept.")
-
-        def add_state(folder: Path) -> None:
-            self.optimizers.save(folder / OPTIMIZER)
-            state = {"step": self.step, "steps": self.recipe.train.steps}
-            (folder / "training.json").write_text(json.dumps(state), encoding="utf-8")
-
-        adapters_only = not self.recipe.train.save_base
-        save(self.model, self.out / CHECKPOINT, add=add_state, adapters_only=adapters_only)
-
-    def _resumed(self) -> PerceptionModel:
-        folder = self.out / CHECKPOINT
-        model = load(folder)
-        if not isinstance(model, PerceptionModel) or not (folder / "training.json").exists():
-            raise CheckpointError(f"{folder} holds no training state; it cannot be resumed.")
-        if fingerprint(model.recipe) != fingerprint(self.recipe):
-            raise CheckpointError(
-                f"{folder} was trained from another recipe ({fingerprint(model.recipe)}, this one is "
-                f"{fingerprint(self.recipe)}); resume with the same recipe and settings, or choose another --out."
-            )
-        self.step = int(json.loads((folder / "training.json").read_text(encoding="utf-8"))["step"])
-        logger.info("Resuming %s at step %d of %d.", self.recipe.name, self.step, self.recipe.train.steps)
-        return model
 
 
 def train(
     recipe: Recipe,
     out: str | Path,
     *,
-    resume: bool = False,
+    resume: Resume = False,
     progress: Callable[[Progress], None] | None = None,
+    preparing: Preparing = lambda what, done, total: None,
+    say: Callable[[str], None] = logger.info,
 ) -> PerceptionModel:
-    """Train what a recipe describes into a folder; see `Trainer`.
+    """Train what a recipe describes into a folder, in one process or in each of several.
+
+    Args:
+        recipe: What to train, and on what.
+        out: The run's folder; see `perceptio.training.run_folder`.
+        resume: Whether to go on from the folder's checkpoint: True, it must have one; `"auto"`, if it has one; False,
+            it must have none.
+        progress: Called after every step, in the first process.
+        preparing: Called before the first step with what is being prepared, how much of it is done, and of how much.
+        say: Called with what a user should know, a sentence each.
+
+    Returns:
+        The trained model, in eval mode.
 
     Raises:
-        TrainingError: As `Trainer.run` does, or the device runs out of memory; the message says what to lower.
+        RecipeError: The recipe has no data or no losses, or a part that is not registered; or its depth tokenizer is
+            untrained and cannot be trained.
+        DataError: The mixture asks for tasks that no folder has.
+        CheckpointError: There is nothing to resume, or something already; the checkpoint is of another run; another
+            process trains there; or the folder cannot be written or is too small.
+        TrainingError: The loss is no longer a finite number, all depth codes are the same, another process of the
+            run failed, or the device runs out of memory; what was saved before is kept.
+        Stopped: After Ctrl-C or SIGTERM, when a resumable checkpoint has been written.
     """
-    with advice_when_out_of_memory(recipe.train):
-        return Trainer(recipe, Path(out), resume=resume, progress=progress).run()
+    recipe.check()
+    if not recipe.data.folders:
+        raise RecipeError(f"{recipe.name} names no data; set data.folders to one or more folders.")
+    if not recipe.losses:
+        raise RecipeError(f"{recipe.name} has no losses; there is nothing to train.")
+    to_json(recipe)  # A part that could not be saved is named now, and not at the first save.
+    check_mixture(recipe)
+    listener = Listener(progress=progress, preparing=preparing, say=say)
+    with advice_when_out_of_memory(recipe.train), ExitStack() as held:
+        ranks = Ranks()
+        held.enter_context(ranks.together())
+        folder = RunFolder(Path(out).expanduser())
+        ranks.on_main(lambda: folder.check_resume(resume))
+        ranks.on_main(lambda: _keep(held, folder))
+        return Trainer(recipe, folder, ranks, listener).run()
 
 
-def _added(old: tuple[Tensor, int] | None, new: tuple[Tensor, int]) -> tuple[Tensor, int]:
-    return new if old is None else (old[0] + new[0], old[1] + new[1])
+class Trainer:
+    """One training run, in one of its processes.
+
+    Args:
+        recipe: What to train, and on what.
+        folder: The run's folder, from whose checkpoint it goes on where there is one.
+        ranks: The processes of the run.
+        listener: Who is told how it goes.
+
+    Raises:
+        PerceptioError: As `train` does.
+    """
+
+    def __init__(self, recipe: Recipe, folder: RunFolder, ranks: Ranks, listener: Listener) -> None:
+        self.recipe, self.folder, self.ranks, self.listener = recipe, folder, ranks, listener
+        self.device = ranks.accelerator.device
+        native = recipe.train.precision == "auto" and computes_bfloat16(self.device)
+        self.bf16 = native or recipe.train.precision == "bf16"
+        prepared = Preparation(recipe, folder, ranks, listener, bf16=self.bf16)
+        self.state, model, codes = prepared.state, prepared.model, prepared.codes
+        self._usage = prepared.usage
+        self.sampler = ConversationSampler(recipe, prepared.datasets, codes)
+        self.packer, self.objective = Packer(model), Objective(recipe)
+        self.validation = self._validation(prepared)
+        self.optimizers = Optimizers(model, recipe.train)
+        if prepared.resuming:
+            self.optimizers.load(folder.checkpoint / OPTIMIZER)
+        self.model: PerceptionModel = model
+        self.wrapped: nn.Module = ranks.accelerator.prepare_model(model)
+        self._window: Sums = {}
+        self._saved = self.state.step if prepared.resuming else None
+
+    def run(self) -> PerceptionModel:
+        """Train to the last step, saving on the way; see `train`."""
+        train = self.recipe.train
+        self.ranks.on_main(self._begin_log)
+        self.model.train()
+        started, first = time.perf_counter(), self.state.step
+        with interrupt_flag() as interrupt, self._board() as board, closing(self._batches()) as batches:
+            while self.state.step < train.steps:
+                micro, counts = self._next(batches, interrupt.signal)
+                self._train_step(micro, counts)
+                step = self.state.step + 1
+                self.state = attrs.evolve(self.state, step=step)
+                seconds = (time.perf_counter() - started) / (step - first)
+                last = step == train.steps
+                metrics = self._metrics(seconds) if last or step % train.log_every == 0 else {}
+                if self.validation is not None and (last or step % train.validation.every == 0):
+                    metrics |= self._validate(self.validation)
+                self._log(board, metrics)
+                if self.listener.progress is not None and self.ranks.main:
+                    self.listener.progress(
+                        Progress(step=step, steps=train.steps, metrics=metrics, seconds=seconds)
+                    )
+                if last or step % train.save_every == 0:
+                    self._save()
+        return self.model.eval()
+
+    def _validation(self, prepared: Preparation) -> Validation | None:
+        if not self.recipe.data.validation:
+            return None
+        datasets = [FolderDataset(path) for path in self.recipe.data.validation]
+        codes = prepared.depth_codes(datasets, "validation")
+        return Validation(self.recipe, datasets, codes, self.packer, self.objective, self.ranks)
+
+    def _begin_log(self) -> None:
+        torn = self.folder.begin_log(self.state.step)
+        if torn is not None:
+            self.listener.say(f"{self.folder.metrics} ended in half a line, {torn[:60]!r}, which is dropped.")
+
+    @contextmanager
+    def _board(self) -> "Iterator[SummaryWriter | None]":
+        """Where the first process draws curves."""
+        if not self.ranks.main:
+            yield None
+            return
+        from torch.utils.tensorboard import SummaryWriter
+
+        with SummaryWriter(str(self.folder.tensorboard), purge_step=self.state.step + 1) as board:
+            yield board
+
+    # -- steps -------------------------------------------------------------------------------------------------
+
+    def _batches(self) -> Generator[Batch]:
+        """What this process sees from the next step on: a function of the seed, the step and its number."""
+        train = self.recipe.train
+        first, end = (self._draw(step * train.accumulate) for step in (self.state.step, train.steps))
+        ahead = train.accumulate + train.workers - 1
+        draws = range(first, end, self.ranks.count)
+        return made_ahead(self._batch, draws, workers=train.workers, ahead=ahead)
+
+    def _draw(self, number: int) -> int:
+        """The draw of this process's batch of that number."""
+        return number * self.ranks.count + self.ranks.index
+
+    def _batch(self, draw: int) -> Batch:
+        return self.packer.pack(self.sampler.draw(draw, self.recipe.train.batch_size))
+
+    def _next(self, batches: Iterator[Batch], signal: int) -> tuple[list[Batch], dict[str, float]]:
+        """The batches of a step and the counts of the losses' items, by which they are divided.
+
+        Counts are over micro-steps and processes, divided by the processes because their gradients are averaged. In
+        the same exchange the processes agree whether to stop, and whether one has failed.
+
+        Raises:
+            Stopped: A process was asked to; the checkpoint is written.
+            PerceptioError: A batch cannot be made.
+        """
+        micro: list[Batch] = []
+        failure: BaseException | None = None
+        try:
+            micro = [next(batches) for _ in range(self.recipe.train.accumulate)]
+        except Exception as error:
+            failure = error
+        known = {"stopping": float(signal != 0), "failed": float(failure is not None)}
+        counts = self.ranks.add(known | self.objective.counts(micro))
+        if counts.pop("failed"):
+            self.ranks.raise_together(failure)
+        if counts.pop("stopping"):
+            signal = max(self.ranks.gather(signal))
+            self._save()
+            raise Stopped(signal)
+        return micro, {name: max(count, 1) / self.ranks.count for name, count in counts.items()}
+
+    def _train_step(self, micro: list[Batch], counts: Mapping[str, float]) -> None:
+        train = self.recipe.train
+        self.optimizers.set_learning_rates(learning_rate_at(self.state.step, train))
+        losses = []
+        for number, batch in enumerate(micro):
+            # Of the draw, and not of the process: what is random in a step is the same however it is shared out.
+            draw = self._draw(self.state.step * train.accumulate + number)
+            torch.manual_seed(train.seed * 1_000_003 + draw)
+            last = number == len(micro) - 1
+            with nullcontext() if last else self.ranks.accelerator.no_sync(self.wrapped):
+                losses.append(self._backward(batch, counts))
+        norm = self.ranks.accelerator.clip_grad_norm_(self.model.parameters(), train.clip)
+        whole_step = {"loss": (torch.stack(losses).sum(), 1), "gradient_norm": (norm.detach(), 1)}
+        add_sums(self._window, whole_step)
+        self.optimizers.step()
+
+    def _backward(self, batch: Batch, counts: Mapping[str, float]) -> Tensor:
+        """Add the gradients of one batch; its share of the objective."""
+        batch = batch.to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            output = self.wrapped(batch, self.objective.reads)
+        terms = self.objective(output, batch, counts)  # In float32, whatever the model computes in.
+        self.ranks.accelerator.backward(self._with_every_parameter(terms))
+        add_sums(self._window, terms.sums)
+        return terms.total.detach()
+
+    def _with_every_parameter(self, terms: Terms) -> Tensor:
+        """The total; across processes every trained parameter stays in the graph, used in this batch or not."""
+        if self.ranks.count == 1:
+            return terms.total
+        return terms.total + 0.0 * sum(p.sum() for p in self.model.parameters() if p.requires_grad)
+
+    # -- after a step ------------------------------------------------------------------------------------------
+
+    def _metrics(self, seconds: float) -> dict[str, float]:
+        """Of the steps since the last line, over all processes."""
+        means = self.ranks.means(self._window)
+        self._window.clear()
+        self._check_finite(means)
+        lr = learning_rate_at(self.state.step - 1, self.recipe.train) * self.recipe.train.lr
+        memory = peak_memory(self.device)
+        return {**means, "lr": lr, "seconds_per_step": seconds, **memory, **self._usage}
+
+    def _validate(self, validation: Validation) -> dict[str, float]:
+        figures = validation.measure(self.model, bf16=self.bf16)
+        self._check_finite(figures)
+        value = figures[validation.settings.best]
+        if validation.is_better(value, self.state.best):
+            self.state = attrs.evolve(self.state, best=value)
+            self.ranks.on_main(lambda: self.folder.save_best(self.model, self.state.step, figures))
+        return {f"{PREFIX}{name}": value for name, value in figures.items()}
+
+    def _check_finite(self, means: Mapping[str, float]) -> None:
+        bad = sorted(name for name, value in means.items() if not math.isfinite(value))
+        if bad:
+            raise TrainingError(
+                f"At step {self.state.step} of {self.recipe.train.steps} {', '.join(bad)} stopped being finite. The "
+                "last checkpoint is kept; lower train.lr, or look for broken targets with `perceptio data check`."
+            )
+
+    def _log(self, board: "SummaryWriter | None", metrics: Mapping[str, float]) -> None:
+        if not metrics or board is None:
+            return
+        for name, value in metrics.items():
+            board.add_scalar(name, value, self.state.step)
+        self.folder.log(self.state.step, metrics)
+
+    def _save(self) -> None:
+        """Write the checkpoint, if it is not written already."""
+        if self._saved == self.state.step:
+            return
+        self._check_finite(self.ranks.means(self._window))
+        self.ranks.on_main(lambda: self.folder.save(self.model, self.optimizers, self.state))
+        self._saved = self.state.step
 
 
-def _drop_metrics_after(path: Path, step: int) -> None:
-    """Forget lines that a resumed run will write again."""
-    if not path.exists():
-        return
-    lines = path.read_text(encoding="utf-8").splitlines()
-    kept = [line for line in lines if json.loads(line)["step"] <= step]
-    path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+def _keep(held: ExitStack, folder: RunFolder) -> None:
+    held.enter_context(folder.held())

@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import attrs
 import pytest
 import torch
 from small import scenes_folder
@@ -13,9 +12,10 @@ from perceptio.cli.explain import run as explain
 from perceptio.data.folder import FolderDataset
 from perceptio.model.base import pretrained
 from perceptio.model.generation import GenerationSettings
-from perceptio.recipe import DataFolder, Recipe
+from perceptio.recipe import Recipe
 from perceptio.serialize import fingerprint, from_json, to_json
 from perceptio.settings import SHIPPED, load_recipe, with_settings
+from perceptio.training.codebook import with_codebook
 from perceptio.training.trainer import METRICS, train
 
 NAMES = sorted(str(file.relative_to(SHIPPED).with_suffix("")) for file in SHIPPED.rglob("*.py"))
@@ -23,7 +23,14 @@ LARGE = ["other_masks", "perceptio_1b", "perceptio_4b", "perceptio_8b", "qwen_op
 """Those that are no size for a CPU: they have a `tiny()`."""
 
 FOR_A_CPU = sorted(set(NAMES) - set(LARGE))
+CODEBOOK = {
+    "depth_training.steps": 3,
+    "depth_training.batch_size": 2,
+    "depth_training.unquantized": 0.0,
+}
+"""What makes a depth tokenizer train within a second."""
 SMALL = {
+    **CODEBOOK,
     "language.hidden_dim": 32,
     "language.num_layers": 1,
     "train.steps": 2,
@@ -89,11 +96,11 @@ def test_a_tiny_twin_has_the_same_parts(name):
 @pytest.mark.parametrize("name", LARGE)
 def test_a_tiny_twin_trains_answers_saves_and_loads(name, scenes, tmp_path):
     recipe = load_recipe(f"{name}:tiny")
-    recipe = attrs.evolve(recipe, data=attrs.evolve(recipe.data, folders=(DataFolder(path=str(scenes)),)))
-    torch.manual_seed(recipe.train.seed)
-    start = perceptio.build_model(recipe).state_dict()
+    recipe = with_settings(recipe, {**CODEBOOK, "data.folders": [str(scenes)]})
     logged: list[dict[str, float]] = []
     model = train(recipe, tmp_path / "run", progress=lambda step: logged.append(dict(step.metrics)))
+    torch.manual_seed(recipe.train.seed)
+    start = perceptio.build_model(with_codebook(recipe, tmp_path / "run" / "depth_tokenizer")).state_dict()
     assert len(logged) == 2 and {one.loss.name for one in recipe.losses} <= logged[1].keys()
     moved = {name for name, value in model.state_dict().items() if not value.equal(start[name])}
     assert moved <= {name for name, p in model.named_parameters() if p.requires_grad}

@@ -1,6 +1,6 @@
 """Kill trainings and see what becomes of them: `python tests/support/kills.py FOLDER --kills 20`.
 
-Each attempt is a process of its own that runs `perceptio train … --resume`. It is killed either at one of the moments
+Each attempt is a process of its own that runs `perceptio train … --auto-resume`. It is killed either at one of the moments
 when it touches a file of its run, counted by an audit hook, or after a random time, from outside. Processes are
 forked from this one, which has imported everything and done nothing, so that an attempt takes a second.
 """
@@ -78,7 +78,7 @@ def train(
             os.dup2(descriptor, 1)
             os.dup2(descriptor, 2)
         sys.addaudithook(hook)
-        sys.argv = ["perceptio", "train", str(recipe), "--out", run, "--resume"]
+        sys.argv = ["perceptio", "train", str(recipe), "--out", run, "--auto-resume"]
         try:
             command.main()
         finally:

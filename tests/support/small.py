@@ -11,7 +11,7 @@ from perceptio.data.scenes import SceneSet, Split
 from perceptio.heads.mlp import MLPHeadConfig
 from perceptio.interfaces import DepthConvention
 from perceptio.losses.cell_codes import CellCodesConfig
-from perceptio.recipe import DataConfig, DataFolder, Recipe, TrainConfig, Weighted
+from perceptio.recipe import DataConfig, DataFolder, DepthTrainingConfig, Recipe, TrainConfig, Weighted
 from perceptio.tokenizers.depth.vqvae import VQVAEDepthConfig
 from perceptio.tokenizers.segmentation.pixel_features import PixelFeaturesConfig
 
@@ -49,6 +49,7 @@ def small_recipe(folder: Path | None = None, **changes: Any) -> Recipe:
             comparisons=0.5,
             turns=2,
         ),
+        depth_training=DepthTrainingConfig(steps=4, batch_size=8, warmup_steps=1, unquantized=0.0),
         train=TrainConfig(steps=6, batch_size=2, warmup_steps=2, log_every=1, save_every=3),
     )
     return attrs.evolve(recipe, **changes)

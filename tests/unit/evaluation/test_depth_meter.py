@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from perceptio.errors import InterfaceError
-from perceptio.evaluation.depth import DepthMapMeter, DepthMeter, code_usage
+from perceptio.evaluation.depth import DepthMapMeter, DepthMeter
 from perceptio.interfaces import DepthMap
 
 NAN = float("nan")
@@ -83,7 +83,3 @@ def test_a_map_in_metres_is_scored_in_metres_at_its_own_size():
     meter = DepthMapMeter(metric=True)
     meter.update(DepthMap(values_HW=np.full((2, 2), 2.2, np.float32), unit="metres"), truth)
     assert meter.compute()["absrel"] == pytest.approx(0.1)
-
-
-def test_code_usage():
-    assert code_usage(torch.tensor([[0, 0, 3, 3]]), 8) == {"codes_used": 2, "perplexity": pytest.approx(2.0)}

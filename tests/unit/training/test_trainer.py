@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 
 import attrs
@@ -12,8 +13,14 @@ from safetensors import safe_open
 from small import scenes_folder, small_recipe
 
 from perceptio.errors import CheckpointError, RecipeError, TrainingError
+from perceptio.model.assemble import build_model
 from perceptio.model.checkpoint import load
+from perceptio.ops.files import folder_lock
+from perceptio.ops.interrupts import Stopped
 from perceptio.ops.precision import computes_bfloat16
+from perceptio.settings import with_settings
+from perceptio.training.codebook import with_codebook
+from perceptio.training.objective import Objective
 from perceptio.training.trainer import METRICS, Progress, Trainer, train
 
 
@@ -55,11 +62,9 @@ def test_a_run_leaves_a_checkpoint_metrics_and_curves(folder, tmp_path):
 def test_training_moves_what_it_names_and_nothing_else(folder, tmp_path):
     recipe = small_recipe(folder)
     recipe = attrs.evolve(recipe, train=attrs.evolve(recipe.train, train=("language.trunk",)))
-    torch.manual_seed(recipe.train.seed)
-    from perceptio.model.assemble import build_model
-
-    before = weights_of(build_model(recipe))
     after = weights_of(train(recipe, tmp_path / "run"))
+    torch.manual_seed(recipe.train.seed)
+    before = weights_of(build_model(with_codebook(recipe, tmp_path / "run" / "depth_tokenizer")))
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert moved and all(name.startswith("language.") and "embedding" not in name for name in moved)
 
@@ -107,28 +112,162 @@ def test_a_parameter_that_no_loss_reaches_does_not_stop_a_resumption(folder, tmp
     assert_same_weights(weights_of(whole), weights_of(resumed))
 
 
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_either_signal_leaves_a_checkpoint(folder, tmp_path, number, status):
+    def stop(progress: Progress) -> None:
+        if progress.step == 2:
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(Stopped) as stopped:
+        train(small_recipe(folder), tmp_path / "run", progress=stop)
+    assert 128 + stopped.value.signal == status
+    assert json.loads((tmp_path / "run" / "checkpoint" / "training.json").read_text())["step"] == 2
+
+
+def test_bookkeeping_and_places_do_not_keep_a_run_from_going_on(folder, tmp_path):
+    """Nor does the number of threads that draw change what is drawn."""
+    recipe = small_recipe(folder)
+    whole = train(recipe, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "cut", progress=stop_after_two)
+    moved = shutil.copytree(folder, tmp_path / "moved")
+    changes = {
+        "name": "renamed",
+        "train.save_every": 1,
+        "train.log_every": 2,
+        "train.workers": 3,
+        "data.folders": [{"path": str(moved)}],
+    }
+    resumed = train(with_settings(recipe, changes), tmp_path / "cut", resume=True)
+    assert_same_weights(weights_of(whole), weights_of(resumed))
+    assert load(tmp_path / "cut").recipe.data.folders[0].path == str(moved)
+
+
+def test_other_data_at_the_same_place_do_not_resume(folder, tmp_path):
+    data = shutil.copytree(folder, tmp_path / "data")
+    recipe = small_recipe(data)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "run", progress=stop_after_two)
+    (picture := next((data / "images").iterdir())).write_bytes(picture.read_bytes() + b"\0")
+    with pytest.raises(
+        CheckpointError, match=r"cannot be resumed so: data.folders.0 holds other data\. Set these"
+    ):
+        train(recipe, tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "stable_decay"])
+def test_a_run_is_made_longer_where_its_learning_rates_stay(folder, tmp_path, schedule):
+    recipe = with_settings(small_recipe(folder), {"train.schedule": schedule, "train.decay": 0.5})
+    longer = with_settings(recipe, {"train.steps": 8})
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "run", progress=stop_after_two)
+    extended = train(longer, tmp_path / "run", resume=True)
+    assert_same_weights(weights_of(train(longer, tmp_path / "whole")), weights_of(extended))
+
+
+def test_a_cosine_is_not_made_longer(folder, tmp_path):
+    recipe = small_recipe(folder)
+    train(recipe, tmp_path / "run")
+    with pytest.raises(
+        CheckpointError, match="train.steps was 6 and is 8, so that the 6 steps that are done would"
+    ):
+        train(with_settings(recipe, {"train.steps": 8}), tmp_path / "run", resume=True)
+    with pytest.raises(CheckpointError, match="train.steps is 4, and 6 steps are done"):
+        train(with_settings(recipe, {"train.steps": 4}), tmp_path / "run", resume=True)
+
+
+def test_nothing_to_resume_and_something_to_lose_are_refused(folder, tmp_path):
+    recipe = small_recipe(folder)
+    with pytest.raises(CheckpointError, match="rnu holds no checkpoint to resume; look at --out"):
+        train(recipe, tmp_path / "rnu", resume=True)
+    assert not (tmp_path / "rnu").exists()
+    train(recipe, tmp_path / "run", resume="auto")
+    with pytest.raises(CheckpointError, match="run holds a checkpoint already; give --resume to go on"):
+        train(recipe, tmp_path / "run")
+    train(recipe, tmp_path / "run", resume="auto")
+    (tmp_path / "run" / "checkpoint" / "training.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="is no training state of this version .*cannot be resumed"):
+        train(recipe, tmp_path / "run", resume=True)
+
+
+def test_a_folder_is_one_process_s(folder, tmp_path):
+    with (
+        folder_lock(tmp_path / "run"),
+        pytest.raises(CheckpointError, match="Another process trains in .*run: wait"),
+    ):
+        train(small_recipe(folder), tmp_path / "run")
+
+
+def test_half_a_line_of_the_log_is_dropped_and_said(folder, tmp_path):
+    recipe, said = small_recipe(folder), []
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "run", progress=stop_after_two)
+    with (tmp_path / "run" / METRICS).open("a") as log:
+        log.write('{"step": 3, "next_to')
+    train(recipe, tmp_path / "run", resume=True, say=said.append)
+    assert any('ended in half a line, \'{"step": 3, "next_to\', which is dropped' in one for one in said)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "run" / METRICS).read_text().splitlines()]
+    assert steps == [1, 2, 3, 4, 5, 6]
+
+
+def test_what_the_first_save_would_fail_at_is_refused_at_the_start(folder, tmp_path, monkeypatch):
+    recipe, steps = small_recipe(folder), []
+    (tmp_path / "acme.py").write_text(PLUGIN)
+    monkeypatch.setenv("PERCEPTIO_PLUGIN_FILES", str(tmp_path / "acme.py"))
+    vision = PretrainedVisionConfig(weights=write_base(tmp_path / "base")["vision"])
+    all_trains = with_settings(attrs.evolve(recipe, vision=vision), {"train.save_base": False})
+    with pytest.raises(CheckpointError, match="holds nothing frozen from pretrained weights"):
+        train(all_trains, tmp_path / "a", progress=steps.append)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "checkpoint").write_text("a file")
+    with pytest.raises(CheckpointError, match="b could not be written .*a file is there"):
+        train(recipe, tmp_path / "b", resume="auto", progress=steps.append)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 1000))
+    with pytest.raises(CheckpointError, match=r"takes 0.0 GiB, and the disk of .*c has 0.0 left: make room"):
+        train(recipe, tmp_path / "c", progress=steps.append)
+    assert not steps
+
+
+def test_the_loss_that_is_logged_is_the_objective_however_a_step_is_cut(folder, tmp_path):
+    recipe = with_settings(small_recipe(folder), {"train.accumulate": 2})
+    train(recipe, tmp_path / "run")
+    for line in (tmp_path / "run" / METRICS).read_text().splitlines():
+        values = json.loads(line)
+        plain = sum(weighted.weight * values.get(weighted.loss.name, 0.0) for weighted in recipe.losses)
+        assert values["loss"] == pytest.approx(plain, rel=1e-5)
+
+
 def test_another_recipe_does_not_resume_the_checkpoint(folder, tmp_path):
     recipe = small_recipe(folder)
     train(recipe, tmp_path / "run")
-    other = attrs.evolve(recipe, train=attrs.evolve(recipe.train, lr=5e-4))
-    with pytest.raises(CheckpointError, match="was trained from another recipe"):
+    other = with_settings(recipe, {"train.lr": 5e-4, "losses.dice.weight": 3.0, "data.turns": 1})
+    with pytest.raises(CheckpointError) as error:
         train(other, tmp_path / "run", resume=True)
+    assert "train.lr was 0.001 and is 0.0005" in str(error.value)
+    assert "data.turns was 2 and is 1" in str(error.value)
+    assert "losses.dice.weight was" in str(error.value) and "and is 3.0;" in str(error.value)
+    assert "seed" not in str(error.value)
 
 
-def test_a_loss_that_is_not_finite_stops_and_keeps_what_was_saved(folder, tmp_path):
+def test_a_loss_that_is_not_finite_stops_and_keeps_what_was_saved(folder, tmp_path, monkeypatch):
     recipe = small_recipe(folder)
-    train(recipe, tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "run", progress=stop_after_two)
     before = (tmp_path / "run" / "checkpoint" / "model.safetensors").read_bytes()
-    wild = attrs.evolve(
-        recipe, train=attrs.evolve(recipe.train, lr=1e30, warmup_steps=0, clip=1e30, steps=40)
-    )
-    with pytest.raises(TrainingError, match="stopped being finite.*lower train.lr"):
-        train(wild, tmp_path / "run")
+    whole = Objective.forward
+
+    def broken(self, output, batch, counts):
+        terms = whole(self, output, batch, counts)
+        return attrs.evolve(terms, total=terms.total * float("nan"))
+
+    monkeypatch.setattr(Objective, "forward", broken)
+    with pytest.raises(TrainingError, match="At step 3 of 6 .*loss stopped being finite.*lower train.lr"):
+        train(recipe, tmp_path / "run", resume=True)
     assert (tmp_path / "run" / "checkpoint" / "model.safetensors").read_bytes() == before
 
 
 def test_out_of_memory_says_what_to_lower(folder, tmp_path, monkeypatch):
-    def fail(self, train):
+    def fail(self, micro, counts):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     monkeypatch.setattr(Trainer, "_train_step", fail)

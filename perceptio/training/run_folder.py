@@ -1,0 +1,211 @@
+"""The folder of one run.
+
+checkpoint/        the model as it was last saved, its optimizer's state, and `training.json`: where the run stands
+best/              the model that was best on the validation data, and `validation.json`: its figures
+metrics.jsonl      a line for every logged step
+tensorboard/       the same as curves
+depth_tokenizer/   the depth tokenizer, where the run trained it itself
+depth_codes/       the depth codes of the data, folder by folder, where the data have none
+"""
+
+import errno
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+
+from perceptio.errors import CheckpointError
+from perceptio.model.base import base_tensors
+from perceptio.model.checkpoint import save
+from perceptio.model.perception_model import PerceptionModel
+from perceptio.ops.files import check_replaceable, disk_errors, folder_lock, recover, whole
+from perceptio.ops.json_files import append_line, read_json, read_log, rewrite_log, write_json
+from perceptio.ops.weights import tensors_of
+from perceptio.training.memory import GIB, MemoryPlan
+from perceptio.training.optimizer import Optimizers
+
+Resume = bool | Literal["auto"]
+"""Whether a run goes on from its folder's checkpoint: True, it must; False, there must be none; "auto", if it can."""
+
+METRICS = "metrics.jsonl"
+CHECKPOINT = "checkpoint"
+BEST = "best"
+OPTIMIZER = "optimizer.safetensors"
+STATE = "training.json"
+VALIDATION = "validation.json"
+
+
+@attrs.frozen(kw_only=True)
+class RunState:
+    """Where a run stands, as `training.json` in its checkpoint has it.
+
+    Attributes:
+        step: Steps that are done.
+        steps: Steps that there were to be.
+        identity: What the run's result depends on; see `perceptio.training.identity`.
+        schedule: Its settings of the learning rate's schedule.
+        best: The best value on the validation data so far; None: none was measured.
+    """
+
+    step: int
+    steps: int
+    identity: Mapping[str, Any]
+    schedule: Mapping[str, Any]
+    best: float | None = None
+
+
+class RunFolder:
+    """Reads and writes the folder of a run.
+
+    Args:
+        path: The folder; it is made when something is written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoint, self.best, self.metrics = path / CHECKPOINT, path / BEST, path / METRICS
+        self.tensorboard = path / "tensorboard"
+        self.depth_tokenizer, self.depth_codes = path / "depth_tokenizer", path / "depth_codes"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the folder for this process.
+
+        Raises:
+            CheckpointError: Another process has it, or it cannot be written.
+        """
+        with disk_errors(self.path, CheckpointError):
+            try:
+                with folder_lock(self.path):
+                    yield
+            except BlockingIOError as error:
+                if error.errno != errno.EWOULDBLOCK or error.filename != str(self.path):
+                    raise
+                raise CheckpointError(
+                    f"Another process trains in {self.path}: wait for it, or choose another folder (--out)."
+                ) from error
+
+    def check_resume(self, resume: Resume) -> None:
+        """Refuse to go on where nothing is, and to begin where something is; nothing is written.
+
+        Raises:
+            CheckpointError: So it is.
+        """
+        there = whole(self.checkpoint).exists()
+        if there and resume is False:
+            raise CheckpointError(
+                f"{self.path} holds a checkpoint already; give --resume to go on, or choose another --out."
+            )
+        if not there and resume is True:
+            raise CheckpointError(
+                f"{self.path} holds no checkpoint to resume; look at --out, or begin a run by leaving --resume out "
+                "(--auto-resume does what fits)."
+            )
+
+    def open(self) -> bool:
+        """Put back what a killed process left aside, and ask for what saving will need.
+
+        Returns:
+            Whether there is a checkpoint to go on from.
+
+        Raises:
+            CheckpointError: The folder cannot be written.
+        """
+        with disk_errors(self.path, CheckpointError):
+            for folder in (self.checkpoint, self.best):
+                recover(folder)
+                check_replaceable(folder)
+        return self.checkpoint.exists()
+
+    def check_room(self, model: PerceptionModel, *, save_base: bool) -> None:
+        """Refuse what the first save would fail at.
+
+        Raises:
+            CheckpointError: There is nothing to leave out of checkpoints, or the disk has too little room for one.
+        """
+        saved = dict(tensors_of(model))
+        if not save_base:
+            for held in base_tensors(model).values():
+                for name in held:
+                    saved.pop(name, None)
+        needed = sum(value.numel() * value.element_size() for value in saved.values())
+        needed += MemoryPlan.of(model, model.recipe.train).optimizer
+        free = shutil.disk_usage(self.path).free
+        if free < needed:
+            raise CheckpointError(
+                f"A checkpoint of {model.recipe.name} takes {needed / GIB:.1f} GiB, and the disk of {self.path} has "
+                f"{free / GIB:.1f} left: make room, or choose another --out."
+            )
+
+    def state(self) -> RunState:
+        """Where the run stands.
+
+        Raises:
+            CheckpointError: The checkpoint has no such state.
+        """
+        path = self.checkpoint / STATE
+        held = read_json(path, error=CheckpointError, remedy="it cannot be resumed")
+        try:
+            return RunState(**held)
+        except TypeError as error:
+            raise CheckpointError(
+                f"{path} is no training state of this version ({error}); it cannot be resumed."
+            ) from error
+
+    def save(self, model: PerceptionModel, optimizers: Optimizers, state: RunState) -> None:
+        """Replace the checkpoint.
+
+        Raises:
+            CheckpointError: It cannot be written; the last one is unchanged.
+        """
+
+        def add_state(folder: Path) -> None:
+            optimizers.save(folder / OPTIMIZER)
+            write_json(folder / STATE, attrs.asdict(state), error=CheckpointError)
+
+        save(model, self.checkpoint, add=add_state, adapters_only=not model.recipe.train.save_base)
+
+    def save_best(self, model: PerceptionModel, step: int, figures: Mapping[str, float]) -> None:
+        """Replace the best model.
+
+        Raises:
+            CheckpointError: It cannot be written; the last one is unchanged.
+        """
+
+        def add_figures(folder: Path) -> None:
+            write_json(folder / VALIDATION, {"step": step, **figures}, error=CheckpointError)
+
+        save(model, self.best, add=add_figures, adapters_only=not model.recipe.train.save_base)
+
+    def begin_log(self, step: int) -> str | None:
+        """Forget the lines after a step, which a resumed run writes again.
+
+        Returns:
+            The half line that a process left which died as it wrote; it is dropped, too.
+
+        Raises:
+            CheckpointError: The log cannot be read or written, or holds something else.
+        """
+        lines, torn = read_log(self.metrics, error=CheckpointError)
+        foreign = next((line for line in lines if not isinstance(line, dict) or "step" not in line), None)
+        if foreign is not None:
+            raise CheckpointError(
+                f"{self.metrics} has the line {foreign!r}, which is no metrics: move it away."
+            )
+        kept = [line for line in lines if line["step"] <= step]
+        if torn is not None or len(kept) < len(lines):
+            with disk_errors(self.path, CheckpointError):
+                rewrite_log(self.metrics, kept)
+        return torn
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Append a line.
+
+        Raises:
+            CheckpointError: The disk refuses.
+        """
+        with disk_errors(self.path, CheckpointError):
+            append_line(self.metrics, {"step": step, **metrics})

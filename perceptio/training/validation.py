@@ -1,0 +1,115 @@
+"""How a model in training does on data that it is not trained on."""
+
+from collections.abc import Sequence
+
+import attrs
+import torch
+from torch import Tensor
+
+from perceptio.data.conversations import ConversationSampler
+from perceptio.data.folder import FolderDataset
+from perceptio.data.packing import Packer
+from perceptio.errors import TrainingError, UnknownNameError, near_miss
+from perceptio.model.perception_model import PerceptionModel
+from perceptio.recipe import DataFolder, Recipe
+from perceptio.training.objective import Objective, Sums, add_sums
+from perceptio.training.ranks import Ranks
+
+PREFIX = "validation."
+
+
+class Validation:
+    """The recipe's losses and their metrics on conversations from `data.validation`, the same ones every time.
+
+    Conversations are drawn as those for training are, lessons included, and shared out among the processes.
+
+    Args:
+        recipe: Whose `data.validation` and `train.validation` apply.
+        datasets: The opened folders of `data.validation`.
+        codes: Depth codes [n, L] of each folder's images; None without depth.
+        packer: Packs them.
+        objective: Measures them.
+        ranks: The processes of the run.
+
+    Raises:
+        UnknownNameError: The figure that decides is of no loss of the recipe.
+        DataError: The mixture names a task of which no folder has a turn.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        datasets: Sequence[FolderDataset],
+        codes: Sequence[Tensor] | None,
+        packer: Packer,
+        objective: Objective,
+        ranks: Ranks,
+    ) -> None:
+        self.settings, self.batch_size = recipe.train.validation, recipe.train.batch_size
+        known = ["loss", *objective.weights]
+        if self.settings.best.partition(".")[0] not in known:
+            raise UnknownNameError(
+                f"train.validation.best names the figure {self.settings.best!r}{near_miss(self.settings.best, known)}"
+            )
+        folders = tuple(DataFolder(path=path) for path in recipe.data.validation)
+        here = attrs.evolve(recipe, data=attrs.evolve(recipe.data, folders=folders, max_questions=None))
+        self.sampler = ConversationSampler(here, datasets, codes)
+        self.packer, self.objective, self.ranks = packer, objective, ranks
+
+    def measure(self, model: PerceptionModel, *, bf16: bool) -> dict[str, float]:
+        """The figures: `loss`, and every term and metric of the losses.
+
+        Neither the model nor any random number of training is touched.
+
+        Args:
+            model: The model; it is in the mode afterwards that it was in.
+            bf16: Whether it computes in bfloat16.
+
+        Raises:
+            TrainingError: The figure that decides was not measured.
+        """
+        sums: Sums = {}
+        devices = [model.device] if model.device.type == "cuda" else []
+        was_training = model.training
+        model.eval()
+        try:
+            with torch.random.fork_rng(devices), torch.no_grad():
+                for number in range(self.ranks.index, self._count, self.ranks.count):
+                    torch.manual_seed(number)
+                    add_sums(sums, self._terms(model, number, bf16))
+        finally:
+            model.train(was_training)
+        means = self.ranks.means(sums)
+        weights = self.objective.weights
+        figures = {
+            "loss": sum(weight * means.get(name, 0.0) for name, weight in weights.items()),
+            **means,
+        }
+        if self.settings.best not in figures:
+            raise TrainingError(
+                f"train.validation.best is {self.settings.best!r}, which the validation data do not give"
+                f"{near_miss(self.settings.best, figures)}"
+            )
+        return figures
+
+    def is_better(self, value: float, best: float | None) -> bool:
+        """Whether a value of the figure that decides is better than the best so far."""
+        if best is None:
+            return True
+        return value < best if self.settings.goal == "lowest" else value > best
+
+    @property
+    def _count(self) -> int:
+        """How many batches are measured."""
+        return -(-self.settings.samples // self.batch_size)
+
+    def _terms(self, model: PerceptionModel, number: int, bf16: bool) -> Sums:
+        left = self.settings.samples - number * self.batch_size
+        samples = self.sampler.draw(number, min(self.batch_size, left))
+        batch = self.packer.pack(samples)
+        counts = self.objective.counts([batch])
+        batch = batch.to(model.device)
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
+            output = model(batch, self.objective.reads)
+        terms = self.objective(output, batch, {name: max(count, 1) for name, count in counts.items()})
+        return dict(terms.sums)

@@ -1,0 +1,108 @@
+"""What is measured on validation data, what it leaves alone, and which model is best."""
+
+import json
+
+import pytest
+import torch
+from small import scenes_folder, small_recipe
+
+from perceptio.data.conversations import ConversationSampler
+from perceptio.data.scenes import Split
+from perceptio.errors import TrainingError, UnknownNameError
+from perceptio.model.checkpoint import load
+from perceptio.settings import with_settings
+from perceptio.training.trainer import METRICS, Progress, train
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    place = tmp_path_factory.mktemp("data")
+    return scenes_folder(place / "train"), scenes_folder(place / "validation", 8, Split.VALIDATION)
+
+
+def validated(folders, **settings):
+    changes = {
+        "data.validation": [str(folders[1])],
+        "train.validation.every": 2,
+        "train.validation.samples": 5,
+    }
+    return with_settings(small_recipe(folders[0]), changes | settings)
+
+
+def logged(out):
+    lines = [json.loads(line) for line in (out / METRICS).read_text().splitlines()]
+    return {line["step"]: line for line in lines}
+
+
+def test_it_changes_nothing_that_is_trained(folders, tmp_path):
+    with_it = train(validated(folders), tmp_path / "with")
+    without = train(small_recipe(folders[0]), tmp_path / "without")
+    for value, other in zip(with_it.state_dict().values(), without.state_dict().values(), strict=True):
+        assert torch.equal(value, other)
+    lines = logged(tmp_path / "with")
+    assert [step for step, line in lines.items() if "validation.loss" in line] == [2, 4, 6]
+    assert {"validation.loss", "validation.next_token", "validation.depth_token.code_accuracy"} <= lines[
+        6
+    ].keys()
+    weights = {weighted.loss.name: weighted.weight for weighted in with_it.recipe.losses}
+    plain = sum(weight * lines[6].get(f"validation.{name}", 0.0) for name, weight in weights.items())
+    assert lines[6]["validation.loss"] == pytest.approx(plain)
+
+
+@pytest.mark.parametrize(("goal", "choose"), [("lowest", min), ("highest", max)])
+def test_the_best_model_is_kept_beside_the_last(folders, tmp_path, goal, choose):
+    recipe = validated(folders, **{"train.validation.goal": goal, "train.validation.every": 1})
+    train(recipe, tmp_path / "run")
+    values = {step: line["validation.loss"] for step, line in logged(tmp_path / "run").items()}
+    best = choose(values, key=values.get)
+    kept = json.loads((tmp_path / "run" / "best" / "validation.json").read_text())
+    assert (kept["step"], kept["loss"]) == (best, values[best])
+    state = json.loads((tmp_path / "run" / "checkpoint" / "training.json").read_text())
+    assert (state["step"], state["best"]) == (6, values[best])
+    assert load(tmp_path / "run" / "best").recipe.name == "small"
+
+
+def test_a_resumed_run_knows_its_best(folders, tmp_path):
+    recipe = validated(folders)
+
+    def stop_after_three(progress: Progress) -> None:
+        if progress.step == 3:
+            raise KeyboardInterrupt
+
+    train(recipe, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(with_settings(recipe, {"train.save_every": 2}), tmp_path / "cut", progress=stop_after_three)
+    train(recipe, tmp_path / "cut", resume=True)
+    states = [
+        json.loads((tmp_path / name / "checkpoint" / "training.json").read_text())
+        for name in ("whole", "cut")
+    ]
+    assert states[0]["best"] == states[1]["best"]
+    lines = [logged(tmp_path / name) for name in ("whole", "cut")]
+    for step in (2, 4, 6):
+        assert lines[0][step]["validation.loss"] == lines[1][step]["validation.loss"]
+    best = [(tmp_path / name / "best" / "model.safetensors").read_bytes() for name in ("whole", "cut")]
+    assert best[0] == best[1]
+
+
+def test_a_limit_bounds_it(folders, tmp_path, monkeypatch):
+    drawn = []
+    whole = ConversationSampler.draw
+
+    def watched(self, number, count):
+        if self.recipe.data.folders[0].path == str(folders[1]):
+            drawn.append((number, count))
+        return whole(self, number, count)
+
+    monkeypatch.setattr(ConversationSampler, "draw", watched)
+    train(validated(folders, **{"train.steps": 1}), tmp_path / "run")
+    assert drawn == [(0, 2), (1, 2), (2, 1)]
+
+
+def test_a_figure_that_is_not_there_is_refused(folders, tmp_path):
+    with pytest.raises(UnknownNameError, match="best names the figure 'losss'; did you mean 'loss'"):
+        train(validated(folders, **{"train.validation.best": "losss"}), tmp_path / "a")
+    with pytest.raises(
+        TrainingError, match="'dice.iou', which the validation data do not give; did you mean"
+    ):
+        train(validated(folders, **{"train.validation.best": "dice.iou"}), tmp_path / "b")
