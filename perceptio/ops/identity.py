@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from perceptio.errors import CheckpointError
+from perceptio.ops.foreign import parsing
 from perceptio.ops.hub import find
 from perceptio.ops.weights import INDEX, WEIGHTS, indexed_files
 
@@ -24,9 +26,15 @@ def hash_of_files(weights: str) -> str:
 
     A folder counts by the shards of its index, or else by `model.safetensors`, as `load_tensors` reads it, or else by
     every file that looks like weights, or else by every file. Each file is read once in a process, unless it changes.
+
+    Raises:
+        CheckpointError: A file cannot be read.
     """
-    path = find(weights)
-    hashes = [] if path is None else [_hash_of_file(file) for file in _files(path)]
+    with parsing(
+        CheckpointError, f"{weights} cannot be read ({{reason}}): check the path and who may read it."
+    ):
+        path = find(weights)
+        hashes = [] if path is None else [_hash_of_file(file) for file in _files(path)]
     if len(hashes) > 1:
         return hashlib.sha256(" ".join(hashes).encode()).hexdigest()
     return hashes[0] if hashes else "absent"

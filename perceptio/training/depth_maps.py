@@ -3,6 +3,8 @@
 Shapes: N maps, M held-out maps, H W pixels.
 """
 
+import math
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -131,6 +133,8 @@ def _room(count: int, spec: DepthSpec, store: Path | None) -> Tensor:
     if store is None:
         return torch.empty(shape, dtype=torch.float16)
     with disk_errors(store, DataError), tempfile.TemporaryFile(dir=store) as file:
+        if hasattr(os, "posix_fallocate"):  # A mapped file that finds no room later would end the process.
+            os.posix_fallocate(file.fileno(), 0, max(1, 2 * math.prod(shape)))
         return torch.from_numpy(np.memmap(file, dtype=np.float16, mode="w+", shape=shape))
 
 

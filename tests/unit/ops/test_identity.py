@@ -6,6 +6,7 @@ import json
 import pytest
 import torch
 
+from perceptio.errors import CheckpointError
 from perceptio.ops import identity
 from perceptio.ops.identity import hash_of_files, hash_of_tensors
 
@@ -115,3 +116,14 @@ def test_tensors_are_hashed_again_only_when_they_have_changed(monkeypatch):
     assert changed != first and len(hashed) == 3
     tensors["a"].data[-1] = 0
     assert hash_of_tensors(tensors) not in (first, changed)
+
+
+def test_a_file_that_cannot_be_read_is_a_sentence(folder, monkeypatch):
+    (folder / "model.safetensors").write_bytes(b"values")
+    monkeypatch.setattr(
+        identity, "_hash_of_file", lambda _: (_ for _ in ()).throw(PermissionError(13, "denied"))
+    )
+    with pytest.raises(
+        CheckpointError, match="cannot be read .*denied.*: check the path and who may read it"
+    ):
+        hash_of_files(str(folder))
