@@ -11,6 +11,7 @@ from perceptio.cli.files import open_folder, path, writing
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
     from perceptio.interfaces import DepthMap
     from perceptio.model.answer import Answer
@@ -80,8 +81,9 @@ def run(
         asked = {"image": path_text(image), "question": question, "points": points}
         seconds = {"load": round(loaded - started, 4), "answer": round(answer.seconds, 4)}
         with writing(out):
-            shown_3HW = draw_marks(pixels_3HW, points)
-            written = _write(out, answer, shown_3HW.permute(1, 2, 0).numpy(), asked | {"seconds": seconds})
+            # Marks lie over masks, so that both are seen.
+            shown_3HW = draw_marks(_overlaid(pixels_3HW, answer.masks), points)
+            written = _write(out, answer, shown_3HW, asked | {"seconds": seconds})
     shown = console()
     say(shown, answer.text or "(no words)")
     if answer.truncated:
@@ -118,7 +120,7 @@ def _settings(perceive: str | None, max_new_tokens: int) -> "GenerationSettings"
     return GenerationSettings(order=parts, force=parts, max_new_tokens=max_new_tokens)
 
 
-def _write(out: Path, answer: "Answer", pixels_HW3: "np.ndarray", asked: dict[str, Any]) -> list[str]:
+def _write(out: Path, answer: "Answer", shown_3HW: "Tensor", asked: dict[str, Any]) -> list[str]:
     """The names of the files written; of an earlier answer nothing is left."""
     from PIL import Image
 
@@ -135,24 +137,25 @@ def _write(out: Path, answer: "Answer", pixels_HW3: "np.ndarray", asked: dict[st
     }
     write_json(out / "answer.json", document)
     with new_file(out / "masks.png") as new:
-        Image.fromarray(_overlaid(pixels_HW3, answer.masks)).save(new)
+        Image.fromarray(shown_3HW.mul(255).round().byte().permute(1, 2, 0).numpy()).save(new)
     (out / "depth.png").unlink(missing_ok=True)
     if answer.depth is None:
         return ["answer.json", "masks.png"]
-    size = (pixels_HW3.shape[1], pixels_HW3.shape[0])
+    size = (shown_3HW.shape[2], shown_3HW.shape[1])
     with new_file(out / "depth.png") as new:
         Image.fromarray(_colored(answer.depth)).resize(size, Image.Resampling.BILINEAR).save(new)
     return ["answer.json", "masks.png", "depth.png"]
 
 
-def _overlaid(pixels_HW3: "np.ndarray", masks_NHW: "np.ndarray") -> "np.ndarray":
-    """The picture with each mask laid over it in a color of its own."""
-    import numpy as np
+def _overlaid(pixels_3HW: "Tensor", masks_NHW: "np.ndarray") -> "Tensor":
+    """The picture in [0, 1] with each mask laid over it in a color of its own."""
+    import torch
 
-    shown = pixels_HW3 * 255
-    for number, mask_HW in enumerate(masks_NHW):
-        shown[mask_HW] = 0.45 * shown[mask_HW] + 0.55 * np.array(COLORS[number % len(COLORS)])
-    return shown.clip(0, 255).astype(np.uint8)
+    shown_3HW = pixels_3HW.clone()
+    for number, mask_HW in enumerate(torch.from_numpy(masks_NHW)):
+        color_31 = torch.tensor(COLORS[number % len(COLORS)])[:, None] / 255
+        shown_3HW[:, mask_HW] = 0.45 * shown_3HW[:, mask_HW] + 0.55 * color_31
+    return shown_3HW
 
 
 def _colored(depth: "DepthMap") -> "np.ndarray":

@@ -152,6 +152,9 @@ def test_train_eval_ask(run, place, tmp_path):
     answer = json.loads((tmp_path / "answer" / "answer.json").read_text())
     assert answer["tokens"][0] == "<depth_start>" and len(answer["depth_codes"]) == 16 and answer["masks"]
     assert Image.open(tmp_path / "answer" / "depth.png").size == (60, 40)
+    status, _, _ = ask("--perceive", "none", "--point", "0.5,0.5", out="marked")
+    with Image.open(tmp_path / "marked" / "masks.png") as marked:
+        assert (np.asarray(marked) == (255, 0, 0)).all(-1).any()
     status, out, _ = ask("--perceive", "none")
     assert status == 0 and not (tmp_path / "answer" / "depth.png").exists()
     for tokens, cut in ((1, True), (400, False)):
