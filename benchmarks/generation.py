@@ -1,5 +1,5 @@
-"""A whole answer with and without the depth block, at 1 and 10 codes a step, with and without cache; and the bare
-decoding loop against transformers' on the same weights.
+"""A whole answer with and without the depth block, at 1 and 10 codes a step, with and without cache; questions about
+one image, sharing its prompt or not; and the bare decoding loop against transformers' on the same weights.
 
 An answer runs from the picture to the last token: image features, the prompt, the block, the read-out, the text. Its
 length is fixed, so that random weights write as much as trained ones. The map is not decoded.
@@ -39,9 +39,11 @@ ALLOWED = {"cpu": 1e-4, "cuda": 1e-3}
 
 
 def measure(bench: Bench) -> None:
-    """Answers of the demo's model to one question and to several at once; the bare loop at two widths."""
+    """Answers of the demo's model to one question, to several at once and about one image; the bare loop."""
     for batch_size in (1, 2) if bench.quick else (1, 4):
         compare_answers(bench, f"answer_batch_{batch_size}", batch_size)
+    for questions in (2,) if bench.quick else (2, 8):
+        compare_shared(bench, f"one_image_{questions}", questions)
     small = attrs.evolve(demo_recipe(bench.quick).language, position_axes=1, rope_fastest=1.0)
     wide = attrs.evolve(small, hidden_dim=512, num_layers=8, num_heads=8, num_kv_heads=4)
     prompt, new = (16, 8) if bench.quick else (128, 32)
@@ -90,6 +92,34 @@ def compare_answers(bench: Bench, case: str, batch_size: int) -> None:
         ("one_code_no_cache", "one_code"),
     ]
     bench.compare(case, variants, pairs, ROUNDS)
+
+
+def compare_shared(bench: Bench, case: str, questions: int) -> None:
+    """Time several questions about one image, whose prompt they share, against the same about as many images."""
+    model = build_model(demo_recipe(bench.quick)).to(bench.device).eval()
+    scene = SceneSet(split=Split.TEST, count=1)[0]
+    image = torch.from_numpy(scene.image_HW3).permute(2, 0, 1).float().div(255).to(bench.device)
+    with torch.inference_mode():
+        encoded = {count: model.encode_vision([image] * count) for count in (1, questions)}
+    marked, plain = (
+        next(turn for turn in scene.turns if turn.task == task) for task in ("relative_depth", "attribute")
+    )
+
+    @torch.inference_mode()
+    def answer(turn: Turn, settings: GenerationSettings, count: int) -> Generated:
+        index = [number % count for number in range(questions)]
+        return generate(model, [turn] * questions, [image] * count, index, settings, vision=encoded[count])
+
+    for name, turn, settings in (("perceive", marked, PERCEIVE), ("plain", plain, NO_BLOCK_NO_READOUT)):
+        logits = [answer(marked, PERCEIVE, count).depth.logits_BLK for count in (questions, 1)]
+        assert logits[0] is not None and logits[1] is not None
+        bench.check(f"{case}.{name}", relative_difference(*logits), ALLOWED[bench.device.type])
+        variants = {
+            "shared": Variant(partial(answer, turn, settings, 1)),
+            "apart": Variant(partial(answer, turn, settings, questions)),
+        }
+        bench.compare(f"{case}.{name}", variants, [("shared", "apart")], ROUNDS)
+    bench.sizes[case] = {"questions": questions, "image_features": len(encoded[1].features_MD)}
 
 
 def compare_loops(bench: Bench, case: str, config: DecoderConfig, prompt: int, new: int) -> None:

@@ -31,6 +31,7 @@ RATIOS = {
             "one_code_no_cache_over_one_code",
         )
     }
+    | {f"one_image_2.{what}.shared_over_apart" for what in ("perceive", "plain")}
     | {f"loop_width_32.transformers_{loop}_over_ours" for loop in ("generate", "bare_loop")},
     "segmentation": {"image.further_object_over_first_object", "objects_8.one_call_over_calls"},
     "start_up": {"help.help_over_python"},
