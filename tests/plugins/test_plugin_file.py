@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from small import scenes_folder
 
+from perceptio.cli import main as command
+
 ROOT = Path(__file__).parents[2]
 RECIPE = """
 import attrs
@@ -30,25 +32,37 @@ def place(tmp_path_factory):
     page = (ROOT / "docs/plugins.md").read_text(encoding="utf-8")
     (folder / "bins.py").write_text(re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0])
     (folder / "mine.py").write_text(RECIPE)
+    (folder / "page.py").write_text(re.findall(r"```\n(# mine.py\n.*?)```", page, re.DOTALL)[0])
     (folder / "names.py").write_text('NAME = "with-bins"\n')
     scenes_folder(folder / "scenes")
     return folder
 
 
-@pytest.fixture(scope="module")
-def run(place):
-    """Run a verb in a process of its own, in the folder."""
-    support = str(ROOT / "tests" / "support")
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{support}", "COLUMNS": "200"}
+@pytest.fixture
+def run(place, capsys, monkeypatch):
+    """Run a verb in this process, in the folder."""
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("PERCEPTIO_PLUGIN_FILES", "")
+    monkeypatch.setenv("COLUMNS", "200")
 
     def run(*words):
-        command = [sys.executable, "-m", "perceptio.cli.main", *words]
-        done = subprocess.run(
-            command, cwd=place, env=environment, capture_output=True, text=True, check=False
-        )
-        return done.returncode, done.stdout, done.stderr
+        monkeypatch.setattr(sys, "argv", ["perceptio", *words])
+        with pytest.raises(SystemExit) as stopped:
+            command.main()
+        printed = capsys.readouterr()
+        return stopped.value.code or 0, printed.out, printed.err
 
     return run
+
+
+def run_anew(place, *words):
+    """Run a verb in a process of its own, in the folder: its exit status, and what it printed to stderr."""
+    support = str(ROOT / "tests" / "support")
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{support}", "PERCEPTIO_PLUGIN_FILES": ""}
+    line = [sys.executable, "-m", "perceptio.cli.main", *words]
+    done = subprocess.run(line, cwd=place, env=environment, capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr
 
 
 SETTINGS = ("--set", 'data.folders=["scenes"]', "--set", "train.steps=2", "--set", "train.warmup_steps=1")
@@ -60,6 +74,7 @@ def test_a_plugin_file_serves_every_verb(place, run):
     status, out, _ = run("--plugin", "bins.py", "explain", "mine.py", "--arg", "bins=4", *SETTINGS)
     assert status == 0 and "with-bins" in out
     assert re.search(rf"depth:bins/bins +{place / 'bins.py'}", out) and re.search(r"depth +bins +4 ", out)
+    assert run("--plugin", "bins.py", "explain", "page.py")[::2] == (0, "")
     status, out, err = run("--plugin", "bins.py", "train", "mine.py", "--out", "run", *SETTINGS)
     assert (status, err) == (0, "")
     image = sorted((place / "scenes" / "images").iterdir())[0]
@@ -74,12 +89,10 @@ def test_a_plugin_file_serves_every_verb(place, run):
         "--point",
         "0.8,0.8",
     )
-    status, _, err = run("--plugin", "bins.py", *question)
-    assert (status, err) == (0, "")
-    status, _, err = run(*question)
+    assert run_anew(place, "--plugin", "bins.py", *question) == (0, "")
+    status, err = run_anew(place, *question)
     assert status == 2 and "needs the component 'depth:bins/bins' of the plugin" in err
-    status, _, err = run("--plugin", "bins.py", "tokenize", "run", str(depth))
-    assert (status, err) == (0, "")
+    assert run("--plugin", "bins.py", "tokenize", "run", str(depth))[::2] == (0, "")
 
 
 def test_what_is_wrong_with_a_plugin_s_part_names_it_and_who_offers_it(place, run):
