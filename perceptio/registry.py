@@ -106,8 +106,8 @@ class Registry:
                     raise PluginError(f"Its name is taken by {' and by '.join(same)}: rename or remove one.")
                 entries += plugin.components()
             except PluginError as error:
-                own = error.__cause__ is None
-                details = "" if own else traceback.format_exc()
+                cause = error.__cause__
+                details = "" if cause is None else "".join(traceback.format_exception(cause))
                 broken[plugin.name] = Broken(provider=plugin.provider, reason=str(error), details=details)
         for name, found in broken.items():
             _warn_once(name, found.provider, found.reason)
