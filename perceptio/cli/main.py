@@ -31,6 +31,7 @@ from perceptio.cli import train_depth_tokenizer as depth_tokenizer
 from perceptio.cli.console import console, never_fail_to_print, say
 from perceptio.cli.files import path
 from perceptio.errors import PerceptioError
+from perceptio.ops.files import REFUSALS
 from perceptio.ops.interrupts import Stopped
 
 app = typer.Typer(
@@ -90,6 +91,11 @@ def main() -> None:
         said = console(stderr=True)
         said.print("Error:", style="red", end=" ")
         say(said, str(error))
+        sys.exit(2)
+    except OSError as error:
+        if error.filename is not None or error.errno not in REFUSALS:
+            raise
+        say(console(stderr=True), f"Error: The output could not be printed ({error.strerror}).", style="red")
         sys.exit(2)
     except Stopped as stopped:
         sys.exit(128 + stopped.signal)

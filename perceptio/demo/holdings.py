@@ -16,6 +16,7 @@ from perceptio.data.scenes import Split
 from perceptio.demo.gallery import Shown, read_gallery
 from perceptio.demo.settings import ARMS, FOURTH_ARM
 from perceptio.interfaces import Sample
+from perceptio.model.checkpoint import CHECKPOINT, RECIPE
 from perceptio.ops.json_files import read_json
 
 NAMES = {
@@ -51,7 +52,7 @@ class Demo:
 
     def recipe(self, arm: str) -> Any:
         """What an arm's checkpoint says of its recipe: `recipe` as JSON, and its `fingerprint`."""
-        return read_json(self.root / arm / "checkpoint" / "recipe.json")
+        return read_json(self.root / arm / CHECKPOINT / RECIPE)
 
     def pixels(self, number: int) -> np.ndarray:
         """The picture of a scene, uint8 [H, W, 3]."""

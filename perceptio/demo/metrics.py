@@ -7,6 +7,7 @@ from perceptio.demo.files import FIGURES
 from perceptio.demo.jobs import DEPTH_TOKENIZERS, Job
 from perceptio.demo.ledger import Ledger, covered_seconds
 from perceptio.demo.settings import DemoSettings
+from perceptio.model.checkpoint import CHECKPOINT, RECIPE
 from perceptio.ops.json_files import read_json
 
 METRICS = "metrics.json"
@@ -16,7 +17,7 @@ def collect_metrics(settings: DemoSettings, jobs: Sequence[Job], ledger: Ledger)
     """Every number of a complete demo."""
     by_name = {job.name: job for job in jobs}
     arms = {arm: by_name[arm] for arm in settings.arms}
-    held = {arm: read_json(job.out / "checkpoint" / "recipe.json") for arm, job in arms.items()}
+    held = {arm: read_json(job.out / CHECKPOINT / RECIPE) for arm, job in arms.items()}
     return {
         "seed": settings.seed,
         "scenes": dict(by_name["scenes"].settings["counts"]),

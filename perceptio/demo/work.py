@@ -18,7 +18,7 @@ from perceptio.evaluation.depth_tokenizers import evaluate_depth_tokenizer
 from perceptio.evaluation.shortcuts import shortcuts
 from perceptio.evaluation.suite import Evaluation
 from perceptio.interfaces import DepthTokenizerConfig
-from perceptio.model.checkpoint import load, save
+from perceptio.model.checkpoint import CHECKPOINT, load, save
 from perceptio.ops.json_files import append_line, rewrite_log, without_nan, write_json
 from perceptio.recipe import DataFolder, Recipe
 from perceptio.registry import Registry
@@ -26,8 +26,6 @@ from perceptio.serialize import from_json
 from perceptio.training.depth_maps import read_depth_maps
 from perceptio.training.depth_tokenizer import DepthTrainingRecord, train_depth_tokenizer
 from perceptio.training.trainer import Progress, train
-
-CHECKPOINT = "checkpoint"
 
 
 @attrs.frozen(kw_only=True)

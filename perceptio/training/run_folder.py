@@ -19,7 +19,7 @@ import attrs
 
 from perceptio.errors import CheckpointError
 from perceptio.model.base import base_tensors
-from perceptio.model.checkpoint import save
+from perceptio.model.checkpoint import CHECKPOINT, save
 from perceptio.model.perception_model import PerceptionModel
 from perceptio.ops.files import check_replaceable, disk_errors, folder_lock, recover, whole
 from perceptio.ops.json_files import append_line, read_json, read_log, rewrite_log, write_json
@@ -31,7 +31,6 @@ Resume = bool | Literal["auto"]
 """Whether a run goes on from its folder's checkpoint: True, it must; False, there must be none; "auto", if it can."""
 
 METRICS = "metrics.jsonl"
-CHECKPOINT = "checkpoint"
 BEST = "best"
 OPTIMIZER = "optimizer.safetensors"
 STATE = "training.json"

@@ -1,8 +1,8 @@
 """Kill trainings and see what becomes of them: `python tests/support/kills.py FOLDER --kills 20`.
 
-Each attempt is a process of its own that runs `perceptio train … --auto-resume`. It is killed either at one of the moments
-when it touches a file of its run, counted by an audit hook, or after a random time, from outside. Processes are
-forked from this one, which has imported everything and done nothing, so that an attempt takes a second.
+Each attempt is a process of its own that runs `perceptio train … --auto-resume`. It is killed either at one of the
+moments when it touches a file of its run, counted by an audit hook, or after a random time, from outside. Processes
+are forked from this one, which has imported everything and done nothing, so that an attempt takes a second.
 """
 
 import argparse

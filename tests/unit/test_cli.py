@@ -231,6 +231,14 @@ def test_a_run_in_a_folder_of_any_name_and_the_hints_about_it(run, place, tmp_pa
     assert status == 2 and "is not UTF-8, and TensorBoard writes nowhere else: choose another --out" in err
 
 
+def test_a_full_disk_behind_the_output_is_a_sentence():
+    code = "import sys; sys.argv = ['perceptio', 'components']; from perceptio.cli.main import main; main()"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert "Error: The output could not be printed (No space left on device)." in done.stderr
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+
+
 def test_ctrl_c_while_nothing_runs_yet_is_status_130(run, monkeypatch):
     def interrupted():
         raise KeyboardInterrupt
