@@ -96,6 +96,9 @@ class DataConfig:
         turns: Most turns of one conversation; the others are drawn from the same image's.
         max_questions: Use the marked-point questions of only so many images; None: all of them.
         permute_marks: Shuffle the letters of marked points on every visit.
+        too_long: What becomes of a conversation that is longer than the language model serves: `"refuse"` stops and
+            names its sample, `"skip"` leaves it out; the metric `too_long` is the share of those.
+            `perceptio data check --recipe` lists them all.
         readings: Lessons in reading per conversation, any number such as 0.25, for the `readout` answer format: the
             depth block of an image that is not shown, given, and then its marked-point questions. With nothing else
             to read from, a model learns to read from the block, and goes on doing so where it sees the image (ours).
@@ -114,6 +117,7 @@ class DataConfig:
     turns: int = attrs.field(default=3, validator=_positive)
     max_questions: int | None = attrs.field(default=None, validator=_positive)
     permute_marks: bool = True
+    too_long: Literal["refuse", "skip"] = "refuse"
     readings: float = attrs.field(default=0.0, validator=_not_negative)
     comparisons: float = attrs.field(default=0.0, validator=_not_negative)
     pictures: float = attrs.field(default=0.0, validator=_not_negative)

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import attrs
 
-from perceptio.data.loading import load_files
-from perceptio.data.records import LINES_FILE, Problem, parse_info, parse_lines
+from perceptio.data.lengths import ConversationLengths
+from perceptio.data.loading import LoadedFiles, load_files
+from perceptio.data.records import LINES_FILE, Problem, SampleRecord, parse_info, parse_lines
 from perceptio.ops.files import expanded
+from perceptio.recipe import Recipe
 
 
 @attrs.frozen(kw_only=True)
@@ -20,12 +22,15 @@ class Report:
     problems: tuple[Problem, ...]
 
 
-def check_folder(path: Path | str, progress: Callable[[int], None] | None = None) -> Report:
+def check_folder(
+    path: Path | str, progress: Callable[[int], None] | None = None, *, recipe: Recipe | None = None
+) -> Report:
     """Read every line and every file of a data folder.
 
     Args:
         path: The folder.
         progress: Called with the number of samples looked at so far.
+        recipe: Samples of which a conversation can become longer than its language model serves are problems, too.
 
     Raises:
         DataError: There is no such folder, or `dataset.json` or `samples.jsonl` is missing or cannot be read, so
@@ -33,6 +38,7 @@ def check_folder(path: Path | str, progress: Callable[[int], None] | None = None
     """
     root = expanded(path)
     info = parse_info(root)
+    lengths = None if recipe is None else ConversationLengths(recipe)
     problems: list[Problem] = []
     samples = turns = broken = 0
     named: set[str] = set()
@@ -46,7 +52,9 @@ def check_folder(path: Path | str, progress: Callable[[int], None] | None = None
         else:
             turns += len(parsed.turns)
             named |= {file for file in (parsed.image, parsed.depth, parsed.masks) if isinstance(file, str)}
-            load_files(root, info, parsed, problems)
+            files = load_files(root, info, parsed, problems)
+            if lengths is not None:
+                problems += _too_long(lengths, parsed, files)
         if progress is not None:
             progress(samples)
     if not samples:
@@ -57,6 +65,19 @@ def check_folder(path: Path | str, progress: Callable[[int], None] | None = None
             for file in _strays(root, named)
         ]
     return Report(samples=samples, turns=turns, problems=tuple(problems))
+
+
+def _too_long(lengths: ConversationLengths, record: SampleRecord, files: LoadedFiles) -> Iterator[Problem]:
+    if lengths.limit is None or files.image_3HW is None:
+        return
+    height, width = files.image_3HW.shape[-2:]
+    length = lengths.longest(record.turns, (height, width), has_depth=files.depth is not None)
+    if length > lengths.limit:
+        message = (
+            f"a conversation about it can have {length} slots, and the recipe's language model serves at most "
+            f'{lengths.limit}: shorten it, or set data.too_long to "skip".'
+        )
+        yield Problem(file=LINES_FILE, line=record.line, message=message)
 
 
 def _strays(root: Path, named: set[str]) -> Iterator[str]:

@@ -61,7 +61,7 @@ from perceptio.data.records import (
     parse_info,
 )
 from perceptio.data.writer import Entry, write_folder
-from perceptio.errors import DataError
+from perceptio.errors import DataError, quoted
 from perceptio.interfaces import DepthMap, Sample, Turn
 from perceptio.ops.files import expanded
 from perceptio.ops.paths import resolved_inside
@@ -103,7 +103,7 @@ class FolderDataset(Sequence[Sample]):
             attrs.evolve(_turn(turn), masks=tuple(masks[one] for one in turn.objects))
             for turn in record.turns
         )
-        return Sample(turns=turns, image_3HW=files.image_3HW, depth=files.depth)
+        return Sample(turns=turns, image_3HW=files.image_3HW, depth=files.depth, source=self._place(record))
 
     def turns(self, number: int) -> tuple[Turn, ...]:
         """The turns of sample `number` without their masks: no file is read."""
@@ -134,6 +134,9 @@ class FolderDataset(Sequence[Sample]):
     def object_masks(self, number: int) -> Mapping[int, np.ndarray]:
         """The boolean masks [H, W] of all objects of a sample by their numbers; empty where it has none."""
         return self._load(self.records[number]).masks or {}
+
+    def _place(self, record: SampleRecord) -> str:
+        return f"{self.root / LINES_FILE} line {record.line} ({quoted(record.id)})"
 
     def _load(self, record: SampleRecord) -> LoadedFiles:
         problems: list[Problem] = []

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from perceptio.errors import DataError
 from perceptio.interfaces import Batch, Sample, device_of
 from perceptio.model.marks import shown_image
 from perceptio.model.perception_model import PerceptionModel
@@ -25,17 +26,27 @@ class Packer:
         self.recipe, self.plan = model.recipe, model.plan
         self.vision, self.depth, self.segmentation = model.vision, model.depth, model.segmentation
         self.text = model.language.text_tokenizer
-        self.axes = model.language.spec.position_axes
+        self.axes, self.limit = model.language.spec.position_axes, model.language.spec.max_length
         self._places: dict[tuple[int, int], Tensor] = {}
 
     def pack(self, samples: Sequence[Sample]) -> Batch:
         """One batch, on the CPU; pictures without words come after those that are spoken of.
 
         Raises:
-            DataError: A turn wants depth that its sample has not, or points are drawn and two turns have some.
+            DataError: A turn wants depth that its sample has not, or points are drawn and two turns have some; or a
+                conversation is longer than the language model serves, unless `data.too_long` says to skip it, or all
+                are.
         """
-        samples = sorted(samples, key=lambda sample: not sample.turns)
-        writers = [self._write(sample) for sample in samples if sample.turns]
+        asked = samples
+        written = [(sample, self._write(sample)) for sample in asked if sample.turns]
+        written = [(sample, writer) for sample, writer in written if self._fits(sample, len(writer.ids))]
+        samples = [*(sample for sample, _ in written), *(sample for sample in asked if not sample.turns)]
+        if not written and any(sample.turns for sample in asked):
+            raise DataError(
+                "Every conversation of a batch is longer than the language model serves: use fewer image tiles or "
+                "turns (data.turns), or a larger max_length where the model allows it."
+            )
+        writers = [writer for _, writer in written]
         lengths = [len(writer.ids) for writer in writers]
         starts = np.cumsum([0, *lengths[:-1]]).tolist()
         with_image = [i for i, sample in enumerate(samples) if sample.image_3HW is not None]
@@ -85,6 +96,19 @@ class Packer:
             masks_NHW=torch.stack(masks_NHW)
             if masks_NHW
             else torch.zeros(0, *self._mask_size(), dtype=torch.bool),
+            too_long=len(asked) - len(samples),
+        )
+
+    def _fits(self, sample: Sample, length: int) -> bool:
+        """Whether a conversation is as short as the language model needs it."""
+        if self.limit is None or length <= self.limit:
+            return True
+        if self.recipe.data.too_long == "skip":
+            return False
+        raise DataError(
+            f"A conversation about {sample.source} has {length} slots, and the language model serves at most "
+            f'{self.limit}: use fewer image tiles or turns (data.turns), or set data.too_long to "skip"; '
+            "`perceptio data check --recipe` lists all such samples."
         )
 
     def _write(self, sample: Sample) -> SequenceWriter:

@@ -21,11 +21,13 @@ class LanguageSpec:
 
     `vocab_size` counts the ids of its own text tokenizer; the token plan allots further ids after them.
     `position_axes` is 1 for plain rotary positions and 3 for (time, row, column).
+    `max_length` is the longest sequence that it serves; None: any.
     """
 
     vocab_size: int
     hidden_dim: int
     position_axes: int
+    max_length: int | None = None
 
 
 @attrs.frozen(kw_only=True, eq=False)

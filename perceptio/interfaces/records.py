@@ -95,13 +95,14 @@ class Sample:
     """A conversation about one image; without turns, an image of which nothing is said.
 
     Without the image nothing is perceived: the depth block is given, not learned, and without a block, too, so are
-    the readings.
+    the readings. `source` says in messages where it comes from.
     """
 
     turns: tuple[Turn, ...]
     image_3HW: Tensor | None = None
     depth: DepthMap | None = None
     depth_codes_L: Tensor | None = None
+    source: str = "a sample"
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -129,6 +130,7 @@ class Batch:
         mask_image_N: The image of each object.
         masks_NHW: Target masks at the segmentation tokenizer's image size or larger: as packed, bool, and once `to`
             has moved them, float 0 or 1.
+        too_long: Conversations that are left out because the model serves none of their length.
     """
 
     images: tuple[Tensor, ...]
@@ -147,6 +149,7 @@ class Batch:
     prompt_rows_Ns: Tensor
     mask_image_N: Tensor
     masks_NHW: Tensor
+    too_long: int = 0
 
     def to(self, device: torch.device | str) -> "Batch":
         """The batch with every tensor on a device, and its masks float there."""

@@ -228,6 +228,9 @@ class Trainer:
                 losses.append(self._backward(batch, counts))
         norm = self.ranks.accelerator.clip_grad_norm_(self.model.parameters(), train.clip)
         whole_step = {"loss": (torch.stack(losses).sum(), 1), "gradient_norm": (norm.detach(), 1)}
+        if self.recipe.data.too_long == "skip":
+            left_out = torch.tensor(float(sum(batch.too_long for batch in micro)), device=self.device)
+            whole_step["too_long"] = (left_out, len(micro) * train.batch_size)
         add_sums(self._window, whole_step)
         self.optimizers.step()
 

@@ -79,7 +79,7 @@ def test_every_command_from_checkpoints_on_is_one(tmp_path, monkeypatch):
         while hasattr(command, "commands"):
             command = command.commands[words.pop(0)]
         given = command.make_context(line, words).params
-        if "recipe" in given:
+        if given.get("recipe") is not None:
             chosen_recipe(given["recipe"], given["arg"], given["set_"])
 
 

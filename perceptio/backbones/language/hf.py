@@ -372,8 +372,13 @@ class HFLanguageConfig(LanguageBackboneConfig):
     @property
     def spec(self) -> LanguageSpec:
         """See `LanguageBackboneConfig.spec`."""
-        hidden_dim = self._settings["hidden_size"]
-        return LanguageSpec(vocab_size=self.text_vocab_size, hidden_dim=hidden_dim, position_axes=1)
+        settings = self._settings
+        return LanguageSpec(
+            vocab_size=self.text_vocab_size,
+            hidden_dim=settings["hidden_size"],
+            position_axes=1,
+            max_length=longest_served(settings) if self.max_length is None else self.max_length,
+        )
 
     def with_text_tokenizer(self, folder: Path) -> Self:
         """See `LanguageBackboneConfig.with_text_tokenizer`."""

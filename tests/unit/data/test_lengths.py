@@ -1,0 +1,99 @@
+"""Samples that are too long are found before training, refused by name in it, or skipped and counted."""
+
+import json
+import sys
+
+import attrs
+import pytest
+from small import scenes_folder, small_recipe
+from tiny_hf import TEXT_VOCAB, model_json, tokenizer_folder
+
+from perceptio.backbones.language.hf import HFLanguageConfig
+from perceptio.cli import main as command
+from perceptio.data.check import check_folder
+from perceptio.data.conversations import ConversationSampler
+from perceptio.data.folder import FolderDataset
+from perceptio.data.lengths import ConversationLengths
+from perceptio.data.packing import Packer
+from perceptio.errors import DataError
+from perceptio.model.assemble import build_model
+from perceptio.training.targets import encode_depth
+from perceptio.training.trainer import METRICS, train
+
+
+def recipe(folder=None, max_length=400, **data):
+    language = HFLanguageConfig(
+        model=model_json(),
+        text_vocab_size=TEXT_VOCAB,
+        text_tokenizer_files=str(tokenizer_folder()),
+        max_length=max_length,
+    )
+    base = small_recipe(folder, language=language)
+    return attrs.evolve(base, data=attrs.evolve(base.data, readings=0.0, comparisons=0.0, **data))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Three scenes, the second with an answer of 500 letters."""
+    folder = scenes_folder(tmp_path_factory.mktemp("data") / "scenes", count=3)
+    lines = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+    lines[1]["turns"] = [{"task": "referring", "question": "What is it?", "answer": "x" * 500}]
+    (folder / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def prepared(chosen):
+    model = build_model(chosen)
+    datasets = [FolderDataset(one.path) for one in chosen.data.folders]
+    codes = [encode_depth(model.depth, dataset) for dataset in datasets]
+    return ConversationSampler(chosen, datasets, codes), Packer(model)
+
+
+@pytest.mark.parametrize("changes", [{}, {"perceive": "apart"}, {"perceive": "never"}, {"turns": 1}])
+@pytest.mark.parametrize("answer_format", ["direct", "readout"])
+def test_the_longest_conversation_is_the_longest_that_is_drawn(tmp_path, changes, answer_format):
+    scenes = scenes_folder(tmp_path / "scenes", count=3)
+    chosen = attrs.evolve(recipe(scenes, max_length=512, **changes), answer_format=answer_format)
+    sampler, packer = prepared(chosen)
+    drawn = max(max(packer.pack(sampler.draw(number, 4)).lengths) for number in range(25))
+    lengths, records = ConversationLengths(chosen), FolderDataset(scenes).records
+    longest = max(lengths.longest(record.turns, (32, 32), has_depth=True) for record in records)
+    assert drawn <= longest <= 1.2 * drawn
+
+
+def test_a_check_names_the_samples_that_are_too_long(folder, monkeypatch, capsys):
+    (problem,) = check_folder(folder, recipe=recipe(folder)).problems
+    assert problem.line == 2 and "serves at most 400" in str(problem)
+    assert not check_folder(folder).problems
+    assert not check_folder(folder, recipe=small_recipe()).problems, "a model without a limit"
+    monkeypatch.setattr("perceptio.settings.read_recipe", lambda *_, **__: recipe(folder))
+    monkeypatch.setattr(sys, "argv", ["perceptio", "data", "check", str(folder), "--recipe", "mine"])
+    with pytest.raises(SystemExit):
+        command.main()
+    assert "the recipe's language model serves at most 400" in " ".join(capsys.readouterr().out.split())
+
+
+def test_training_refuses_a_conversation_by_name_or_skips_and_counts_it(folder):
+    sampler, packer = prepared(recipe(folder, mixture={"referring": 1.0}))
+    samples = sampler.draw(0, 12)
+    with pytest.raises(
+        DataError, match=r"samples.jsonl line 2 \('.*'\) has 5\d\d slots, .* serves at most 400"
+    ):
+        packer.pack(samples)
+    _, skipping = prepared(recipe(folder, mixture={"referring": 1.0}, too_long="skip"))
+    batch = skipping.pack(samples)
+    assert batch.too_long > 0 and len(batch.lengths) + batch.too_long == 12 and max(batch.lengths) <= 400
+    long = [sample for sample in samples if "line 2" in sample.source]
+    assert len(long) == batch.too_long
+    with pytest.raises(
+        DataError, match="Every conversation of a batch is longer than the language model serves"
+    ):
+        skipping.pack(long)
+
+
+def test_a_training_that_skips_logs_the_share(folder, tmp_path):
+    chosen = recipe(folder, mixture={"referring": 1.0}, too_long="skip")
+    chosen = attrs.evolve(chosen, train=attrs.evolve(chosen.train, steps=2, batch_size=8))
+    train(chosen, tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run" / METRICS).read_text().splitlines()]
+    assert [0 < line["too_long"] < 1 for line in lines] == [True, True]
