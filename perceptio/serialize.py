@@ -7,7 +7,8 @@ and values of another type are refused, all of them in one message.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from types import NoneType
@@ -216,14 +217,28 @@ def _config(document: Any, target: type, registry: Registry, where: str) -> Any:
     except RecipeError as error:
         errors.append(error)
     raise_together(errors)
-    try:
+    missing = [name for name in _mandatory(target) if name not in values]
+    if missing:
+        raise RecipeError(f"{where or target.__name__} is incomplete: it has no {', '.join(missing)}.")
+    with refusals(where or target.__name__):
         return target(**values)
-    except TypeError as error:
-        raise RecipeError(f"{where or target.__name__} is incomplete: {error}.") from error
+
+
+@contextmanager
+def refusals(where: str) -> Iterator[None]:
+    """Turn whatever a config raises about its settings into a sentence that names their place.
+
+    Raises:
+        RecipeError: The config refuses its settings, or cannot work with them.
+    """
+    try:
+        yield
+    except PerceptioError:
+        raise
     except ValueError as error:
-        if isinstance(error, PerceptioError):
-            raise
-        raise RecipeError(f"{where or target.__name__}: {error}") from error
+        raise RecipeError(f"{where}: {error}") from error
+    except Exception as error:
+        raise RecipeError(f"{where} has settings that cannot be worked with: {error!r}.") from error
 
 
 def _component_of(
@@ -245,8 +260,12 @@ def _component_of(
 
 def _alone(document: Any, target: type) -> Any:
     """A value of which one setting is mandatory may be written as that one alone: a data folder as its path."""
-    mandatory = [field.name for field in attrs.fields(target) if field.default is attrs.NOTHING]
+    mandatory = _mandatory(target)
     return {mandatory[0]: document} if len(mandatory) == 1 else document
+
+
+def _mandatory(target: type) -> list[str]:
+    return [field.name for field in attrs.fields(target) if field.default is attrs.NOTHING]
 
 
 def _kind_of(base: type[ComponentConfig]) -> Kind:

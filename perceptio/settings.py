@@ -19,7 +19,7 @@ from perceptio.interfaces import LossConfig
 from perceptio.python_files import module_of
 from perceptio.recipe import Recipe, Weighted
 from perceptio.registry import Registry
-from perceptio.serialize import raise_together, structure
+from perceptio.serialize import raise_together, refusals, structure
 from perceptio.setting_types import field_types, is_mapping, is_union, problems
 
 _REPOSITORY = Path(__file__).parent.parent
@@ -174,7 +174,8 @@ def _changed(held: Any, path: list[str], value: Any, kind: Any, registry: Regist
         types = field_types(type(held))
         if key in types:
             new = _changed(getattr(held, key), rest, value, types[key], registry, here)
-            return attrs.evolve(held, **{key: new})
+            with refusals(where or "The recipe"):
+                return attrs.evolve(held, **{key: new})
         if isinstance(held, Weighted) and key in field_types(type(held.loss)):
             # `losses.dice.sampling` needs no `.loss`.
             return attrs.evolve(held, loss=_changed(held.loss, path, value, LossConfig, registry, where))

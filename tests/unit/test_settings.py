@@ -107,6 +107,8 @@ def test_settings_reach_fields_losses_and_entries_and_leave_the_rest():
         ("train.steps", "0", RecipeError, "must be above 0"),
         ("order.0", '"depht"', RecipeError, "must be 'segmentation' or 'depth'"),
         ("codes_per_step", 3, RecipeError, "3 codes per step do not divide"),
+        ("depth.convention.near_m", -1, RecipeError, r"depth.convention: near_m \(-1.0\) must be above 0"),
+        ("language.num_heads", 0, RecipeError, "num_heads|language has settings that cannot be worked with"),
         ("depth", "fsqq", UnknownNameError, "There is no depth component 'fsqq'; did you mean 'fsq'"),
         (
             "depth",
