@@ -10,9 +10,10 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from perceptio.cli import (
     ask,
@@ -34,7 +35,19 @@ from perceptio.errors import PerceptioError
 from perceptio.ops.files import REFUSALS
 from perceptio.ops.interrupts import Stopped
 
+
+class _Verbs(TyperGroup):
+    """The verbs; typer itself would make 130 of every signal."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Stopped as stopped:
+            raise typer.Exit(128 + stopped.signal) from stopped
+
+
 app = typer.Typer(
+    cls=_Verbs,
     name="perceptio",
     help="Perception-enhanced vision-language models from pluggable tokenizers: perceive, then answer.",
     no_args_is_help=True,
@@ -97,8 +110,6 @@ def main() -> None:
             raise
         say(console(stderr=True), f"Error: The output could not be printed ({error.strerror}).", style="red")
         sys.exit(2)
-    except Stopped as stopped:
-        sys.exit(128 + stopped.signal)
     except KeyboardInterrupt:
         sys.exit(130)
 

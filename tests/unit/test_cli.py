@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from small import scenes_folder
 
 from perceptio.cli import main as command
 from perceptio.data.scenes import Split
+from perceptio.training.trainer import Trainer
 
 RECIPE = """
 import sys
@@ -100,6 +102,7 @@ def test_explain_shows_what_will_be_built(run):
         "5 a step",
         "tokens per image",
         "optimizer 0.01",
+        "no weights: `train` trains it first",
         "fingerprint",
     ):
         assert shown in out, shown
@@ -111,6 +114,8 @@ def test_train_eval_ask(run, place, tmp_path):
 
     status, _, err = run("train", place / "recipe.py", "--out", tmp_path / "run", "--set", "train.steps=3")
     assert status == 2 and "holds a checkpoint already; give --resume" in err
+    assert "names no weights for its depth tokenizer depth:vqvae: it is trained first, for 4 steps" in out
+    assert "of 8 depth codes (perplexity" in out
 
     status, out, _ = run(
         "eval", tmp_path / "run", "--data", place / "test", "--limit", "3", "--out", tmp_path / "out"
@@ -219,6 +224,27 @@ def test_the_working_folder_is_a_place_like_any_other(run, place, tmp_path, monk
     steps = ("--set", "depth_training.steps=1")
     status, _, err = run("train-depth-tokenizer", place / "recipe.py", "--out", ".", *steps)
     assert status == 0 and (tmp_path / "tokenizer" / "component.json").exists(), err
+
+
+def test_a_stopped_run_says_how_to_go_on(run, place, tmp_path, monkeypatch):
+    whole = Trainer._train_step
+
+    def stopping(self, micro, counts):
+        whole(self, micro, counts)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Trainer, "_train_step", stopping)
+    out = tmp_path / "a run"
+    given = ("train", place / "recipe.py", "--set", 'data.mixture={"referring": 1.0}', "--out", out)
+    status, _, err = run(*given, "--resume")
+    assert status == 2 and "holds no checkpoint to resume; look at --out" in err and not out.exists()
+    status, said, _ = run(*given, "--auto-resume")
+    hint = next(line for line in said.splitlines() if line.startswith("Stopped. To go on: "))
+    words = shlex.split(hint.removeprefix("Stopped. To go on: perceptio "))
+    assert status == 143 and words == [*map(str, given), "--resume"]
+    monkeypatch.setattr(Trainer, "_train_step", whole)
+    status, said, err = run(*words)
+    assert status == 0 and "Resuming at step 1 of 6." in said, err
 
 
 def test_a_run_in_a_folder_of_any_name_and_the_hints_about_it(run, place, tmp_path):

@@ -1,6 +1,7 @@
 """Depth codes of a data folder, in memory and on disk."""
 
 import json
+import shutil
 
 import attrs
 import numpy as np
@@ -10,7 +11,7 @@ from small import scenes_folder, small_recipe
 
 from perceptio.data.folder import FolderDataset
 from perceptio.errors import DataError
-from perceptio.training.targets import encode_depth, tokenizer_fingerprint, write_codes
+from perceptio.training.targets import encode_depth, read_codes, tokenizer_fingerprint, write_codes
 
 
 @pytest.fixture
@@ -49,6 +50,38 @@ def test_a_folder_that_cannot_be_written(folder):
     (folder / "depth_codes.npy").mkdir()
     with pytest.raises(DataError, match="could not be written .*What was there before is unchanged"):
         write_codes(folder, tokenizer())
+
+
+def test_codes_are_read_where_they_are_of_the_tokenizer_and_the_maps(folder, tmp_path):
+    held = tokenizer()
+    assert read_codes(folder, FolderDataset(folder), held) is None
+    write_codes(folder, held, into=tmp_path / "elsewhere")
+    assert not (folder / "depth_codes.npy").exists()
+    write_codes(folder, held)
+    dataset = FolderDataset(folder)
+    codes_nL = encode_depth(held, dataset)
+    assert torch.equal(read_codes(folder, dataset, held), codes_nL)
+    assert torch.equal(read_codes(tmp_path / "elsewhere", dataset, held), codes_nL)
+
+    other = tokenizer()
+    with torch.no_grad():
+        other.codebook_KC[0, 0] += 1
+    assert read_codes(folder, dataset, other) is None
+    shutil.copy(folder / dataset.records[0].image, folder / dataset.records[2].depth)
+    assert read_codes(folder, dataset, held) is None
+
+
+def test_codes_that_are_not_what_their_index_says_are_refused(folder):
+    held, dataset = tokenizer(), FolderDataset(folder)
+    write_codes(folder, held)
+    np.save(folder / "depth_codes.npy", np.full((3, 16), 8, dtype=np.uint8))
+    with pytest.raises(
+        DataError, match=r"holds uint8 \[3, 16\], and depth_codes.json speaks of codes below 8"
+    ):
+        read_codes(folder, dataset, held)
+    (folder / "depth_codes.npy").write_bytes(b"no array")
+    with pytest.raises(DataError, match="depth_codes.npy cannot be read .*: remove it, and depth_codes.json"):
+        read_codes(folder, dataset, held)
 
 
 def test_a_fingerprint_is_of_values_and_sizes():
