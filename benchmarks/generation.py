@@ -23,7 +23,9 @@ from perceptio.data.scenes import SceneSet, Split
 from perceptio.interfaces import SequenceLayout, Turn, text_positions
 from perceptio.model.assemble import build_model
 from perceptio.model.feeding import Feeder
-from perceptio.model.generation import Generated, GenerationSettings, generate
+from perceptio.model.generated import Generated
+from perceptio.model.generation import generate
+from perceptio.model.generation_settings import GenerationSettings
 from perceptio.model.perception_model import PerceptionModel
 from perceptio.model.sequence import SequenceWriter, Slot
 from perceptio.vocabulary import TokenPlan

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from perceptio.model.answer import Answer
     from perceptio.model.assemble import build_model
     from perceptio.model.checkpoint import load, save
-    from perceptio.model.generation import GenerationSettings
+    from perceptio.model.generation_settings import GenerationSettings
     from perceptio.model.perception_model import PerceptionModel
     from perceptio.recipe import DataConfig, DataFolder, Recipe, TrainConfig, Weighted
     from perceptio.registry import Registry
@@ -30,7 +30,7 @@ _HOMES = {
     "perceptio.model.answer": ("Answer",),
     "perceptio.model.assemble": ("build_model",),
     "perceptio.model.checkpoint": ("load", "save"),
-    "perceptio.model.generation": ("GenerationSettings",),
+    "perceptio.model.generation_settings": ("GenerationSettings",),
     "perceptio.model.perception_model": ("PerceptionModel",),
     "perceptio.recipe": ("DataConfig", "DataFolder", "Recipe", "TrainConfig", "Weighted"),
     "perceptio.registry": ("Registry",),

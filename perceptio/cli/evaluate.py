@@ -14,6 +14,8 @@ from perceptio.cli.files import open_folder, path
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+    from perceptio.recipe import Recipe
+
 
 def run(
     folder: Annotated[
@@ -21,7 +23,11 @@ def run(
     ],
     data: Annotated[
         list[Path] | None,
-        typer.Option(parser=path, help="Folder with questions; by default those the recipe trained on."),
+        typer.Option(
+            parser=path,
+            help="Folder with questions; repeated: several.",
+            show_default="the recipe's validation data; without any, what it trained on",
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(parser=path, help="Where metrics.json goes; by default the run's folder.")
@@ -35,7 +41,7 @@ def run(
     from rich.table import Table
 
     from perceptio.data.folder import FolderDataset
-    from perceptio.errors import DataError, InputError
+    from perceptio.errors import InputError
     from perceptio.evaluation.suite import Evaluation
     from perceptio.model.checkpoint import load
     from perceptio.model.perception_model import PerceptionModel
@@ -46,18 +52,12 @@ def run(
     model = load(folder)
     if not isinstance(model, PerceptionModel):
         raise InputError(f"{folder} holds no model but a part, {type(model).__name__}; eval needs a model.")
-    folders = data or [Path(one.path) for one in model.recipe.data.folders]
-    if not folders:
-        raise DataError("The recipe names no data; name a folder with --data.")
+    folders, warning = (data, None) if data else _of_recipe(model.recipe)
     open_folder(out or folder)
     model.to(where)
     shown, results = console(), {}
-    if not data:
-        say(
-            console(stderr=True),
-            "These are questions that the model was trained on, which flatters it: name others with --data.",
-            style="yellow",
-        )
+    if warning:
+        say(console(stderr=True), warning, style="yellow")
     target = (out or folder) / "metrics.json"
     for one in folders:
         with progress(shown, transient=True) as bar:
@@ -78,6 +78,23 @@ def run(
                 style="yellow",
             )
     say(shown, f"Written to {target}.")
+
+
+def _of_recipe(recipe: "Recipe") -> tuple[list[Path], str | None]:
+    """The folders that a recipe is measured on, and what is to be said of them.
+
+    Raises:
+        DataError: It names none.
+    """
+    from perceptio.errors import DataError
+
+    if recipe.data.validation:
+        return [Path(one) for one in recipe.data.validation], None
+    if not recipe.data.folders:
+        raise DataError("The recipe names no data; name a folder with --data.")
+    return [Path(one.path) for one in recipe.data.folders], (
+        "These are questions that the model was trained on, which flatters it: name others with --data."
+    )
 
 
 def _advance(bar: "Progress", task: "TaskID", done: int, total: int) -> None:

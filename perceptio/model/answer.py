@@ -13,7 +13,9 @@ from torch.nn import functional as F
 
 from perceptio.errors import CheckpointError, InputError
 from perceptio.interfaces import DepthMap, MaskPrediction, Turn
-from perceptio.model.generation import Generated, GenerationSettings, generate
+from perceptio.model.generated import Generated
+from perceptio.model.generation import generate
+from perceptio.model.generation_settings import GenerationSettings
 from perceptio.model.marks import shown_images
 from perceptio.model.perception_model import PerceptionModel
 from perceptio.ops.eval_mode import in_eval_mode

@@ -7,140 +7,23 @@ Shapes: B rows, D hidden width, V vocabulary, L depth codes, K codebook size, k 
 object, M mask codes per object, N objects found, P marked points.
 """
 
-import math
-from collections.abc import Callable, Sequence
-from typing import Any, get_args
+from collections.abc import Sequence
+from typing import Any
 
-import attrs
 import torch
 from torch import Tensor
 
-from perceptio.errors import CheckpointError, InputError, near_miss
+from perceptio.errors import CheckpointError, InputError
 from perceptio.interfaces import Part, TokenSpan, Turn, VisionFeatures
 from perceptio.model.feeding import Feeder
+from perceptio.model.generated import DepthBlocks, Generated, Objects
+from perceptio.model.generation_settings import GenerationSettings
 from perceptio.model.perception_model import PerceptionModel
 from perceptio.model.sequence import SequenceWriter, Slot, code_slots, opening_slots, reading_slots
 
 STOP_CHECK = 8
 SHORTEST_WAIT = torch.finfo(torch.float32).tiny
 """Of the exponential draws whose logarithms are Gumbel noise: 0 has none."""
-
-
-def _parts(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
-    if value is None:
-        return
-    if not isinstance(value, tuple):
-        raise InputError(f"{attribute.name} is {value!r}: it must be a tuple of parts, such as ('depth',).")
-    for part in value:
-        if part not in get_args(Part):
-            raise InputError(
-                f"{attribute.name} names the part {part!r}{near_miss(str(part), get_args(Part))}"
-            )
-
-
-def _whole(least: int) -> Callable[[Any, "attrs.Attribute[Any]", Any], None]:
-    def check(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**63:
-            raise InputError(f"{attribute.name} is {value!r}: it must be a whole number of at least {least}.")
-
-    return check
-
-
-def _temperature(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
-    if not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise InputError(f"temperature is {value!r}: it must be a finite number of at least 0.")
-
-
-@attrs.frozen(kw_only=True)
-class GenerationSettings:
-    """How to perceive and decode.
-
-    What comes next is one choice of the model: another object, the depth block, or the first token of the text. It is
-    made once where the model may write any of them, and asked again only after something was written.
-
-    Attributes:
-        order: What may be perceived, in order; None: the recipe's. A part left out is never written.
-        force: Parts that every row perceives, whatever the model chose to write in their place.
-        readout: Whether points are read out before the answer; None: as the recipe's answer format says.
-        grammar: Whether a block holds codes and nothing else, text no codes, and what comes next is text or a part
-            that the order has next or later. Without it every token is chosen from the whole vocabulary, and a block
-            may come out malformed.
-        temperature: 0 takes the likeliest token; above, tokens are sampled from softmax(logits / temperature) over
-            those that may come.
-        max_new_tokens: Most tokens of text, at least 1; a text that is cut there says so (`Answer.truncated`).
-        max_objects: Most objects segmented in one answer, at least 1.
-        seed: For sampling.
-
-    Raises:
-        InputError: A value is none of these.
-    """
-
-    order: tuple[Part, ...] | None = attrs.field(default=None, validator=_parts)
-    force: tuple[Part, ...] = attrs.field(default=(), validator=_parts)
-    readout: bool | None = None
-    grammar: bool = True
-    temperature: float = attrs.field(default=0.0, validator=_temperature)
-    max_new_tokens: int = attrs.field(default=32, validator=_whole(1))
-    max_objects: int = attrs.field(default=4, validator=_whole(1))
-    seed: int = attrs.field(default=0, validator=_whole(0))
-
-
-@attrs.frozen(kw_only=True, eq=False)
-class Objects:
-    """The objects that a batch segments, row by row and in order of mention.
-
-    Attributes:
-        hidden_NsD: Hidden states that prompt their masks.
-        codes_NM: Their mask codes, for a segmentation tokenizer that reads codes; M is 0 otherwise. -1 where, with
-            the grammar off, something else was written.
-        row_N: The row each belongs to.
-    """
-
-    hidden_NsD: Tensor
-    codes_NM: Tensor
-    row_N: Tensor
-
-
-@attrs.frozen(kw_only=True, eq=False)
-class DepthBlocks:
-    """The depth blocks that a batch wrote.
-
-    Attributes:
-        opened_B: Rows with a block.
-        closed_B: Rows whose likeliest token after the last code was the closing marker.
-        codes_BL: The codes; -1 in rows without a block and, with the grammar off, where something else was written.
-        logits_BLK: What they were chosen from, for soft decoding; None where codes were given.
-    """
-
-    opened_B: Tensor
-    closed_B: Tensor
-    codes_BL: Tensor
-    logits_BLK: Tensor | None = None
-
-    @property
-    def whole_B(self) -> Tensor:
-        """Rows with a block of nothing but codes."""
-        return self.opened_B & (self.codes_BL >= 0).all(1)
-
-
-@attrs.frozen(kw_only=True, eq=False)
-class Generated:
-    """What a batch wrote.
-
-    Attributes:
-        objects: What was segmented.
-        depth: The depth blocks.
-        readout_BP: The code read out for each marked point; -1 where a row has fewer points and, with the grammar
-            off, where something else was written.
-        text_BT: Text ids; after the end token a row holds only end tokens.
-        written_BW: Every id after the prompt, in order and without the end token; -1 where a row wrote nothing.
-    """
-
-    objects: Objects
-    depth: DepthBlocks
-    readout_BP: Tensor
-    text_BT: Tensor
-    written_BW: Tensor
 
 
 class Generator:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
     from perceptio.model.answer import Answer
-    from perceptio.model.generation import GenerationSettings
+    from perceptio.model.generation_settings import GenerationSettings
 
 
 class PerceptionModel(nn.Module):

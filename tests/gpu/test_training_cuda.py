@@ -14,7 +14,8 @@ from small import scenes_folder, small_recipe
 from perceptio.interfaces import Turn
 from perceptio.model.assemble import build_model
 from perceptio.model.checkpoint import save
-from perceptio.model.generation import GenerationSettings, generate
+from perceptio.model.generation import generate
+from perceptio.model.generation_settings import GenerationSettings
 from perceptio.training.trainer import train
 
 pytestmark = pytest.mark.gpu

@@ -11,7 +11,7 @@ from PIL import Image
 
 from perceptio.errors import CheckpointError, InputError
 from perceptio.model.assemble import build_model
-from perceptio.model.generation import GenerationSettings
+from perceptio.model.generation_settings import GenerationSettings
 
 QUESTION = "Which point is closest to the camera?"
 POINTS = [(0.25, 0.25), (0.75, 0.5), (0.5, 0.9)]

@@ -9,7 +9,8 @@ from small import small_recipe
 from perceptio.interfaces import Turn
 from perceptio.model.answer import decode_depth, predict_masks
 from perceptio.model.assemble import build_model
-from perceptio.model.generation import GenerationSettings, generate
+from perceptio.model.generation import generate
+from perceptio.model.generation_settings import GenerationSettings
 
 PERCEIVE = GenerationSettings(
     order=("segmentation", "depth"), force=("segmentation", "depth"), max_objects=1, max_new_tokens=4

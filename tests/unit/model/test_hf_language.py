@@ -12,7 +12,7 @@ from tiny_hf import TEXT_VOCAB, official_model, write_checkpoint
 from perceptio.backbones.language.hf import HFLanguageConfig, LoRA
 from perceptio.model.assemble import build_model
 from perceptio.model.checkpoint import load
-from perceptio.model.generation import GenerationSettings
+from perceptio.model.generation_settings import GenerationSettings
 from perceptio.serialize import fingerprint
 from perceptio.training.trainer import train
 

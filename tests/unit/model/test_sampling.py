@@ -13,7 +13,8 @@ from fakes import tiny_recipe
 from perceptio.errors import InputError
 from perceptio.interfaces import Turn
 from perceptio.model.assemble import build_model
-from perceptio.model.generation import GenerationSettings, generate
+from perceptio.model.generation import generate
+from perceptio.model.generation_settings import GenerationSettings
 
 ROWS = 1500
 SEG, DEPTH, TEXT = 0.3, 0.5, 0.2  # The text's share falls on two tokens, 3 to 1.
