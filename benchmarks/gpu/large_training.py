@@ -30,16 +30,20 @@ from perceptio.training.memory import GIB, MemoryPlan
 from perceptio.training.trainer import Progress, Trainer
 
 STEPS = {False: 20, True: 2}
+TASKS = {"referring", "relative_depth", "depth_map"}
 SIDE = {False: 448, True: 32}
 """Of a scene, in pixels: one tile of InternViT."""
 
 
 def with_random_weights(recipe: Recipe) -> Recipe:
-    """The recipe without weights, without data, and with a text tokenizer that comes with the library."""
+    """The recipe without weights, with the library's own text tokenizer, and with the tasks that scenes have."""
     language: Any = recipe.language
+    tasks = {task: share for task, share in recipe.data.mixture.items() if task in TASKS}
     return attrs.evolve(
         recipe,
         language=attrs.evolve(language, weights=None, text_tokenizer_files=str(BYTES)),
+        data=attrs.evolve(recipe.data, mixture=tasks),
+        train=attrs.evolve(recipe.train, save_base=True),
         **{
             name: _without_weights(getattr(recipe, name))
             for name in ("vision", "vision_head", "segmentation", "depth")
@@ -58,7 +62,6 @@ def measure(device: torch.device, rehearse: bool) -> dict[str, Any]:
         warmup_steps=2,
         log_every=1,
         save_every=steps + 1,
-        save_base=True,
     )
     recipe = attrs.evolve(recipe, train=training)
     with tempfile.TemporaryDirectory() as held:
