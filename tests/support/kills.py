@@ -60,16 +60,34 @@ def forked(work) -> int:
 
 
 def train(
-    recipe: Path, out: Path, *, kill_at: int = 0, events: Path | None = None, log: Path | None = None
+    recipe: Path,
+    out: Path,
+    *,
+    kill_before: tuple[str, int] | None = None,
+    events: Path | None = None,
+    log: Path | None = None,
 ) -> int:
-    """Begin or resume a training in a process of its own, which kills itself at the given touch of a file."""
-    run, seen = str(out), []
+    """Begin or resume a training in a process of its own.
+
+    Args:
+        recipe: What is trained.
+        out: The run's folder.
+        kill_before: The process kills itself before its n-th touch of a file ("any"), or rename of a checkpoint
+            ("rename"): a first checkpoint takes one, each later one two.
+        events: Where the touches are written to, when it ends by itself.
+        log: Where its output goes.
+    """
+    run, seen = str(out), {"any": 0, "rename": 0}
 
     def hook(event: str, arguments: tuple) -> None:
         paths = [os.fsdecode(one) for one in arguments if isinstance(one, str | bytes | os.PathLike)]
-        if any(path.startswith(run) and "tensorboard" not in path for path in paths):
-            seen.append(event)
-            if len(seen) == kill_at:
+        if not any(path.startswith(run) and "tensorboard" not in path for path in paths):
+            return
+        place, old = f"{run}/checkpoint", f"{run}/.checkpoint.old"
+        renamed = event == "os.rename" and paths[0] != old and paths[1] in (place, old)
+        for kind in ("any", "rename") if renamed else ("any",):
+            seen[kind] += 1
+            if (kind, seen[kind]) == kill_before:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     def work() -> None:
@@ -124,20 +142,21 @@ def killed_runs(folder: Path, kills: int, seed: int) -> dict:
     assert ended(train(recipe, folder / "whole", events=folder / "events.json")) == 0
     seconds = time.monotonic() - started
     events = json.loads((folder / "events.json").read_text())
-    renames = [number for number, event in enumerate(events, start=1) if event == "os.rename"]
     whole = state_of(folder / "whole")
     out, moments, unreadable, had_one, finished = folder / "killed", [], [], False, []
     while len(moments) < kills:
-        # Between the renames of a checkpoint and after them, then anywhere, then at any time.
-        kind = ("rename", "event", "time")[len(moments) % 3]
+        kind = ("rename", "any", "time")[len(moments) % 3]
         if kind == "time":
             process = train(recipe, out)
             time.sleep(rng.uniform(0, seconds))
             os.kill(process, signal.SIGKILL)
             at = None
         else:
-            at = rng.choice(renames) + rng.choice((0, 1)) if kind == "rename" else rng.randint(1, len(events))
-            process = train(recipe, out, kill_at=at)
+            between = rng.choice((2, 4)) + (
+                not (out / "checkpoint").exists()
+            )  # The two renames of a checkpoint.
+            at = between if kind == "rename" else rng.randint(1, events["any"])
+            process = train(recipe, out, kill_before=(kind, at))
         if ended(process) == 0:  # It was through; begin again, with the next moment.
             finished.append(out)
             out, had_one = folder / f"killed-{len(moments)}", False
