@@ -12,6 +12,7 @@ from perceptio.errors import DataError, PerceptioError, RecipeError, TrainingErr
 from perceptio.interfaces import DepthTokenizerConfig, TrainableDepthTokenizer
 from perceptio.model.base import pretrained
 from perceptio.model.checkpoint import COMPONENT, save
+from perceptio.model.parts import build_part
 from perceptio.ops.codebooks import code_usage
 from perceptio.ops.files import recover
 from perceptio.ops.json_files import read_json, write_json
@@ -34,7 +35,7 @@ def to_be_trained(recipe: Recipe) -> bool:
     if recipe.depth is None or recipe.depth_training.untrained or "depth" in pretrained(recipe):
         return False
     with torch.device("meta"):
-        return isinstance(recipe.depth.build(), TrainableDepthTokenizer)
+        return isinstance(build_part(recipe.depth), TrainableDepthTokenizer)
 
 
 def train_codebook(
