@@ -6,7 +6,6 @@ entry of a mapping by its key, `data.mixture.referring`.
 """
 
 import inspect
-import json
 import sysconfig
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ import attrs
 
 from perceptio.errors import RecipeError, UnknownNameError, near_miss
 from perceptio.interfaces import LossConfig
+from perceptio.ops.json_files import InvalidJSONError, parse_json
 from perceptio.python_files import module_of
 from perceptio.recipe import Recipe, Weighted
 from perceptio.registry import Registry
@@ -129,8 +129,8 @@ def _argument(text: str, kind: Any) -> Any:
     if kind is str:
         return text
     try:
-        return json.loads(text)
-    except json.JSONDecodeError:
+        return parse_json(text)
+    except InvalidJSONError:
         return text
 
 
@@ -209,8 +209,8 @@ def _converted(value: Any, kind: Any, registry: Registry, where: str) -> Any:
     """A value of a type, of which a string may be the JSON; one that the type takes as it is stays a string."""
     if isinstance(value, str) and kind is not str:
         try:
-            parsed = json.loads(value)
-        except json.JSONDecodeError:
+            parsed = parse_json(value)
+        except InvalidJSONError:
             return structure(value, kind, registry, where)
         try:
             return structure(parsed, kind, registry, where)

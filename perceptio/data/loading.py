@@ -13,8 +13,8 @@ from torch import Tensor
 from perceptio.data.records import LINES_FILE, DatasetInfo, Problem, RunLengths, SampleRecord
 from perceptio.errors import DataError, InputError
 from perceptio.interfaces import DepthMap
+from perceptio.ops.array_files import mapped_array
 from perceptio.ops.depth_maps import check_values
-from perceptio.ops.foreign import parsing
 from perceptio.ops.image_files import MAX_PIXELS, open_image, read_image
 from perceptio.ops.paths import resolved_inside
 
@@ -130,18 +130,12 @@ def read_depth(path: Path, info: DatasetInfo, size: Size | None = None) -> Depth
 
 
 def _read_npy(path: Path, size: Size | None) -> np.ndarray:
-    with parsing(DataError, f"{path} cannot be read as NPY ({{reason}}): write it again with numpy.save."):
-        if not path.is_file():
-            raise DataError(f"{path} does not exist.")
-        # Mapped, so that the sizes in its header are compared with the file's before memory is taken.
-        stored = np.lib.format.open_memmap(path, mode="r")
-        if stored.ndim != 2 or stored.dtype.kind != "f":
-            raise DataError(
-                f"{path} holds {stored.dtype} {list(stored.shape)}: write float32 [height, width]."
-            )
-        _check_size(path, (stored.shape[0], stored.shape[1]), size)
-        with np.errstate(over="ignore"):  # Becomes infinite, which is refused.
-            return stored.astype(np.float32)
+    stored = mapped_array(path)
+    if stored.ndim != 2 or stored.dtype.kind != "f":
+        raise DataError(f"{path} holds {stored.dtype} {list(stored.shape)}: write float32 [height, width].")
+    _check_size(path, (stored.shape[0], stored.shape[1]), size)
+    with np.errstate(over="ignore"):  # Becomes infinite, which is refused.
+        return stored.astype(np.float32)
 
 
 def _read_depth_png(path: Path, scale: float | None, size: Size | None) -> np.ndarray:

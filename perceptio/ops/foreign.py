@@ -5,6 +5,8 @@ exceptions to expect is never complete. So every call into a parser stands in `p
 what is no failure of the file (Ctrl-C, an exit) pass through.
 """
 
+import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +48,21 @@ def naming(file: Path | str) -> Iterator[None]:
         yield
     except PerceptioError as error:
         raise type(error)(f"{file}: {error}") from error
+
+
+class MeasuredFile(io.BufferedReader):
+    """A file for a parser that reads as many bytes as the file itself says: never asked for more than it has left.
+
+    Python takes the memory for `read(n)` before it reads.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Up to so many bytes."""
+        left = max(0, os.fstat(self.fileno()).st_size - self.tell())
+        return super().read(left if size is None or size < 0 else min(size, left))
 
 
 def reason_of(failure: BaseException) -> str:

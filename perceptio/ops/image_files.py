@@ -19,7 +19,7 @@ from torch import Tensor
 
 from perceptio.errors import InputError
 from perceptio.ops.files import expanded
-from perceptio.ops.foreign import parsing
+from perceptio.ops.foreign import MeasuredFile, parsing
 
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF", "HEIF")
 """What is read, by Pillow's names; HEIF where its plugin is there. Pillow's others include programs (EPS)."""
@@ -114,10 +114,10 @@ def open_image(
             raise InputError(f"{path} {what}.")
         if path.stat().st_size == 0:
             raise InputError(f"{path} is empty: write or download it again.")
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), MeasuredFile(path) as file:
             warnings.simplefilter("ignore")  # Of metadata, and of sizes that are checked here.
             try:
-                picture = Image.open(path, formats=_readable())
+                picture = Image.open(file, formats=_readable())
             except UnidentifiedImageError:
                 raise InputError(f"{path} is no image that can be read: save it as {save_as}.") from None
             except Image.DecompressionBombError:

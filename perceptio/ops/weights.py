@@ -1,7 +1,5 @@
 """Weights: written as safetensors, read strictly; a pickle never runs code."""
 
-import io
-import os
 import pickle
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -18,7 +16,7 @@ from torch import Tensor, nn
 from perceptio.errors import CheckpointError
 from perceptio.ops.configuration import Configuration
 from perceptio.ops.files import disk_errors
-from perceptio.ops.foreign import parsing
+from perceptio.ops.foreign import MeasuredFile, parsing
 from perceptio.ops.json_files import write_json
 from perceptio.ops.paths import why_not_inside
 
@@ -200,23 +198,15 @@ def _load_plain(file: Path) -> Any:
     from torch.utils._pytree import tree_leaves
 
     size = file.stat().st_size
-    with _Measured(io.FileIO(file)) as opened, FakeTensorMode():
+    with MeasuredFile(file) as opened, FakeTensorMode():
         held = torch.load(opened, map_location="cpu", weights_only=True)
     for tensor in tree_leaves(held):
         if isinstance(tensor, Tensor) and tensor.untyped_storage().nbytes() > size:
             raise ValueError(
                 f"a tensor of {tensor.untyped_storage().nbytes():,} bytes in a file of {size:,} bytes"
             )
-    with _Measured(io.FileIO(file)) as opened:
+    with MeasuredFile(file) as opened:
         return torch.load(opened, map_location="cpu", weights_only=True)
-
-
-class _Measured(io.BufferedReader):
-    """A file of which no more is asked for than it has left, as the memory for it is taken before it is read."""
-
-    def read(self, size: int | None = -1) -> bytes:
-        left = max(0, os.fstat(self.fileno()).st_size - self.tell())
-        return super().read(left if size is None or size < 0 else min(size, left))
 
 
 def _unpickling_error(file: Path, error: pickle.UnpicklingError) -> Exception:

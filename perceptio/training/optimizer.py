@@ -13,6 +13,8 @@ from torch import nn
 from perceptio.errors import CheckpointError, RecipeError
 from perceptio.model.groups import by_group
 from perceptio.model.perception_model import PerceptionModel
+from perceptio.ops.foreign import parsing
+from perceptio.ops.json_files import parse_json
 from perceptio.recipe import TrainConfig
 from perceptio.training.muon import Muon
 
@@ -103,14 +105,12 @@ class Optimizers:
         Raises:
             CheckpointError: The file is missing or broken, or lacks a parameter that trains.
         """
-        try:
-            with safe_open(path, framework="pt") as file:
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
-                unreached = json.loads((file.metadata() or {}).get(UNREACHED, "[]"))
-        except Exception as error:
-            raise CheckpointError(
-                f"{path} cannot be read ({error}); train again without --resume."
-            ) from error
+        with (
+            parsing(CheckpointError, f"{path} cannot be read ({{reason}}); train again without --resume."),
+            safe_open(path, framework="pt") as file,
+        ):
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+            unreached = set(parse_json((file.metadata() or {}).get(UNREACHED, "[]")))
         states: dict[str, dict[str, torch.Tensor]] = {}
         for key, value in tensors.items():
             name, _, moment = key.rpartition("/")

@@ -19,9 +19,9 @@ from perceptio.data.folder import FolderDataset
 from perceptio.data.identity import hash_of_depth
 from perceptio.errors import DataError
 from perceptio.interfaces import DepthTokenizer, device_of
+from perceptio.ops.array_files import mapped_array
 from perceptio.ops.depth_maps import from_map, resize_depth
 from perceptio.ops.files import disk_errors, new_file
-from perceptio.ops.foreign import parsing
 from perceptio.ops.json_files import read_json, write_json
 
 BATCH_SIZE = 64
@@ -103,8 +103,10 @@ def read_codes(folder: Path, dataset: FolderDataset, tokenizer: DepthTokenizer) 
     if not (folder / INDEX_FILE).is_file() or read_json(folder / INDEX_FILE) != _index(dataset, tokenizer):
         return None
     path = folder / CODES_FILE
-    with parsing(DataError, f"{path} cannot be read ({{reason}}): remove it, and {INDEX_FILE} beside it."):
-        stored_nL = np.load(path, allow_pickle=False)
+    try:
+        stored_nL = mapped_array(path)
+    except DataError as error:
+        raise DataError(f"{error} Or remove it, and {INDEX_FILE} beside it.") from error
     rows = [number for number, record in enumerate(dataset.records) if record.depth is not None]
     size, spec = (len(rows), tokenizer.spec.num_codes), tokenizer.spec
     broken = stored_nL.shape != size or stored_nL.dtype.kind != "u" or (stored_nL >= spec.codebook_size).any()

@@ -38,6 +38,7 @@ from perceptio.model.checkpoint import save as save_checkpoint
 from perceptio.ops.image_files import read_image
 from perceptio.ops.weights import INDEX, load_tensors, read_pickled
 from perceptio.tokenizers.segmentation.hf_sam import HFSAMSegmentationConfig
+from perceptio.training.targets import read_codes, write_codes
 
 
 @attrs.frozen(kw_only=True)
@@ -377,6 +378,28 @@ def _teacher() -> Path:
     return folder
 
 
+@functools.cache
+def _depth_tokenizer() -> Any:
+    torch.manual_seed(0)
+    return small_recipe().depth.build().eval()
+
+
+def _coded(folder: Path) -> Path:
+    """A data folder with depth codes beside it."""
+    write_codes(scenes_folder(folder / "scenes", count=2), _depth_tokenizer())
+    return folder / "scenes"
+
+
+@functools.cache
+def _written_index() -> Any:
+    with tempfile.TemporaryDirectory() as made:
+        return json.loads((_coded(Path(made)) / "depth_codes.json").read_text())
+
+
+def _read_coded(file: Path) -> None:
+    read_codes(file.parent, FolderDataset(file.parent), _depth_tokenizer())
+
+
 def _targets_record() -> dict[str, Any]:
     preprocessing = {"shorter_side": 518, "mean": [0.485, 0.456, 0.406], "resize": "bicubic"}
     teacher = {"name": "small", "weights_sha256": "0" * 64}
@@ -475,6 +498,16 @@ FORMATS: dict[str, Format] = {
         mutants=st.deferred(lambda: _both([_targets_record()])),
         prepare=_file("depth_targets.json"),
         read=lambda file: _check_record(file.parent, _targets_record(), is_data=False),
+    ),
+    "depth_codes.npy": Format(
+        mutants=byte_mutants([_npy(np.arange(32, dtype=np.uint8).reshape(2, 16) % 8)]),
+        prepare=lambda folder: _coded(folder) / "depth_codes.npy",
+        read=_read_coded,
+    ),
+    "depth_codes.json": Format(
+        mutants=st.deferred(lambda: _both([_written_index()])),
+        prepare=lambda folder: _coded(folder) / "depth_codes.json",
+        read=_read_coded,
     ),
     "config.json: Sa2VA": Format(
         mutants=_both([_internvl()]), prepare=_sa2va, read=lambda file: _Export.read(file.parent)

@@ -185,7 +185,7 @@ def test_everything_that_is_wrong_with_settings_is_said_at_once():
         )
     assert [problem.partition(";")[0] for problem in refused.value.problems] == [
         "train has no setting 'lrr'",
-        "train.lr is nan",
+        "train.lr is 'NaN'",
         "train.steps is 'many'",
     ]
 

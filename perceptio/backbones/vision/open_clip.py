@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from perceptio.backbones.vision._feature_map import FeatureMap, check_multiple
 from perceptio.errors import CheckpointError, RecipeError, UnknownNameError, near_miss
 from perceptio.interfaces import Kind, VisionEncoder, VisionEncoderConfig, VisionFeatures, VisionSpec
+from perceptio.ops.foreign import parsing
 from perceptio.ops.hub import resolve
 from perceptio.ops.images import stack_resized
 from perceptio.ops.precision import Precision
@@ -166,13 +167,12 @@ class OpenCLIPConfig(VisionEncoderConfig):
             return path
         import open_clip
 
-        try:
+        with parsing(
+            CheckpointError,
+            f"The weights {self.tag} of open_clip's {self.model} could not be fetched ({{reason}}). Without a "
+            "network, set weights to a file that holds them.",
+        ):
             return Path(open_clip.download_pretrained(_pretrained(self.model, self.tag)))
-        except Exception as error:
-            raise CheckpointError(
-                f"The weights {self.tag} of open_clip's {self.model} could not be fetched ({error}). Without a "
-                "network, set weights to a file that holds them."
-            ) from error
 
 
 def _pretrained(model: str, tag: str | None) -> dict[str, Any]:
@@ -196,16 +196,17 @@ def _tower(model: str, tag: str | None, image_size: tuple[int, int] | None, dtyp
     settings = open_clip.get_model_config(model)
     if settings is None:
         raise UnknownNameError(f"open_clip has no model {model!r}{near_miss(model, open_clip.list_models())}")
-    # Dropping patches is a way to train CLIP; here every place has its feature.
-    vision = settings["vision_cfg"] | {"timm_model_pretrained": False, "patch_dropout": 0.0}
-    if image_size is not None:
-        vision["image_size"] = image_size
-    quick_gelu = _pretrained(model, tag).get("quick_gelu", settings.get("quick_gelu", False))
-    both = open_clip.CLIP(settings["embed_dim"], vision, NO_TEXT, quick_gelu=quick_gelu)
-    tower = both.visual
-    if image_size is not None and hasattr(tower, "set_input_size"):
-        tower.set_input_size(image_size)
-    return tower.to(dtype)
+    with parsing(RecipeError, f"open_clip: the tower of {model} cannot be built ({{reason}})."):
+        # Dropping patches is a way to train CLIP; here every place has its feature.
+        vision = settings["vision_cfg"] | {"timm_model_pretrained": False, "patch_dropout": 0.0}
+        if image_size is not None:
+            vision["image_size"] = image_size
+        quick_gelu = _pretrained(model, tag).get("quick_gelu", settings.get("quick_gelu", False))
+        both = open_clip.CLIP(settings["embed_dim"], vision, NO_TEXT, quick_gelu=quick_gelu)
+        tower = both.visual
+        if image_size is not None and hasattr(tower, "set_input_size"):
+            tower.set_input_size(image_size)
+        return tower.to(dtype)
 
 
 @functools.cache
