@@ -8,6 +8,7 @@ import torch
 from perceptio.data.conversations import DEPTH_MAP_ANSWER, DEPTH_MAP_QUESTION, DEPTH_TASKS, MARKED
 from perceptio.data.records import TurnRecord
 from perceptio.interfaces import Part, TextTokenizer, Turn
+from perceptio.model.parts import build_part
 from perceptio.model.sequence import SequenceWriter
 from perceptio.recipe import Recipe
 
@@ -25,7 +26,7 @@ class ConversationLengths:
     def __init__(self, recipe: Recipe) -> None:
         self.recipe, self.plan = recipe, recipe.plan
         with torch.device("meta"):
-            self.text: TextTokenizer = recipe.language.build().text_tokenizer
+            self.text: TextTokenizer = build_part(recipe.language).text_tokenizer
         template = self.text.template
         self._start = sum(
             len(self.text.encode_template(text))

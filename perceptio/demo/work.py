@@ -19,6 +19,7 @@ from perceptio.evaluation.shortcuts import shortcuts
 from perceptio.evaluation.suite import Evaluation
 from perceptio.interfaces import DepthTokenizerConfig
 from perceptio.model.checkpoint import CHECKPOINT, load, save
+from perceptio.model.parts import build_part
 from perceptio.ops.json_files import append_line, rewrite_log, without_nan, write_json
 from perceptio.recipe import DataFolder, Recipe
 from perceptio.registry import Registry
@@ -78,7 +79,7 @@ def train_tokenizer(task: Task) -> None:
         task.report(record.step, record.steps, note)
 
     torch.manual_seed(training.seed)
-    tokenizer = config.build()
+    tokenizer = build_part(config)
     train_depth_tokenizer(tokenizer, depth_N1HW, training, on_record=on_record, record_every=10)
     save(tokenizer, task.out / CHECKPOINT, config=config)
     held_out_N1HW = read_depth_maps(task.inputs["scenes"] / Split.TEST, config.spec)

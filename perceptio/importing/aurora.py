@@ -19,6 +19,7 @@ from torch import Tensor
 from perceptio.errors import CheckpointError
 from perceptio.interfaces import DepthTokenizerConfig
 from perceptio.model.checkpoint import save
+from perceptio.model.parts import build_part
 from perceptio.ops.weights import Part, is_state_dict, load_tensors, read_pickled
 from perceptio.registry import Registry
 from perceptio.serialize import from_json
@@ -52,7 +53,7 @@ def import_aurora_vqvae(file: Path, out: Path, *, registry: Registry | None = No
     theirs = _state_dict(file)
     config = from_json(_document(file, theirs), registry or Registry.discover())
     assert isinstance(config, DepthTokenizerConfig)
-    tokenizer = config.build()
+    tokenizer = build_part(config)
     # A tokenizer of ours knows besides that its codebook has its start, and that its training is over.
     ours = {"quantizer.vq._codebook.initted": torch.tensor(True), "frozen": torch.tensor(True)}
     try:

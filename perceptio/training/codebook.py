@@ -140,7 +140,7 @@ def _train(
 
     with alone():
         torch.manual_seed(settings.seed)
-        tokenizer = config.build().to(device)
+        tokenizer = build_part(config).to(device)
         try:
             maps = read_training_maps(
                 recipe.data.folders,

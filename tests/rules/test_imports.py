@@ -130,3 +130,15 @@ def test_nothing_prints_but_the_command_line():
             continue
         calls = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
         assert not any(isinstance(call.func, ast.Name) and call.func.id == "print" for call in calls), file
+
+
+def test_parts_are_built_behind_their_boundary():
+    """`build_part` names the part in which something fails; losses are built where recipes are checked and train."""
+    builders = set()
+    for file in FILES:
+        if room_of(module_of(file)) == "testing":
+            continue
+        calls = [node.func for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
+        if any(isinstance(call, ast.Attribute) and call.attr == "build" for call in calls):
+            builders.add(str(file.relative_to(PACKAGE)))
+    assert builders == {"model/parts.py", "training/objective.py", "recipe_checks.py"}

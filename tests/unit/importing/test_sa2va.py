@@ -212,7 +212,7 @@ def test_what_is_no_export(export, tmp_path):
 
 
 def test_the_command(export, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("perceptio.settings.load_recipe", lambda name: recipe())
+    monkeypatch.setattr("perceptio.cli.import_.chosen_recipe", lambda *given: recipe())
     monkeypatch.setenv("COLUMNS", "200")
     arguments = ("import", "sa2va", export[0], "--recipe", "mine.py", "--out", tmp_path / "out")
     monkeypatch.setattr(sys, "argv", ["perceptio", *map(str, arguments)])
