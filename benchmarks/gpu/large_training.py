@@ -27,7 +27,7 @@ from perceptio.ops.attention import chosen_path
 from perceptio.recipe import Recipe
 from perceptio.settings import load_recipe
 from perceptio.training.memory import GIB, MemoryPlan
-from perceptio.training.trainer import Progress, Trainer
+from perceptio.training.trainer import Progress, train
 
 STEPS = {False: 20, True: 2}
 TASKS = {"referring", "relative_depth", "depth_map"}
@@ -67,7 +67,8 @@ def measure(device: torch.device, rehearse: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as held:
         folder = Path(held)
         recipe = with_data(recipe, folder, device, count=16, size=SIDE[rehearse], tokenizer_steps=100)
-        foretold = MemoryPlan.of(build_model(recipe, device="meta"), training)
+        described = build_model(recipe, device="meta")
+        foretold = MemoryPlan.of(described, training)
         records: list[Progress] = []
 
         def progress(now: Progress) -> None:
@@ -75,11 +76,10 @@ def measure(device: torch.device, rehearse: bool) -> dict[str, Any]:
             if now.step == steps:
                 raise EnoughError
 
-        trainer = Trainer(recipe, folder / "run", progress=progress)
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         with suppress(EnoughError):
-            trainer.run()
+            train(recipe, folder / "run", progress=progress)
     metrics = [record.metrics for record in records]
     (memory,) = [name for name in metrics[0] if name.startswith("peak_")]
     peak = max(one[memory] for one in metrics)
@@ -89,7 +89,7 @@ def measure(device: torch.device, rehearse: bool) -> dict[str, Any]:
     found = {
         "steps": len(records),
         "conversations_per_step": training.batch_size,
-        "parameters": sum(p.numel() for p in trainer.model.parameters()),
+        "parameters": sum(p.numel() for p in described.parameters()),
         "foretold_gib": {
             name: getattr(foretold, name) / GIB for name in ("weights", "gradients", "optimizer")
         },

@@ -4,6 +4,7 @@ python benchmarks/gpu/small_training.py --out FILE [--rehearse]
 """
 
 import math
+import signal
 import sys
 import tempfile
 from contextlib import suppress
@@ -12,17 +13,18 @@ from typing import Any
 
 import attrs
 import torch
-from steps import EnoughError, run_step, with_data
+from steps import run_step, with_data
 
+from perceptio.model.checkpoint import load
 from perceptio.settings import load_recipe
-from perceptio.training.trainer import Progress, Trainer
+from perceptio.training.trainer import Progress, train
 
 SECONDS = {False: 60, True: 1}
 SIZE = {False: 80, True: 32}
 
 
 def measure(device: torch.device, rehearse: bool) -> dict[str, Any]:
-    """Train until the time is up, saving nothing; then ask."""
+    """Train until the time is up, end it as Ctrl-C does, which saves, and ask what was saved."""
     recipe = load_recipe("perceptio_tiny")
     training = attrs.evolve(
         recipe.train, steps=10**6, warmup_steps=50, log_every=1 if rehearse else 5, save_every=10**6
@@ -38,17 +40,17 @@ def measure(device: torch.device, rehearse: bool) -> dict[str, Any]:
             if now.metrics:
                 records.append(now)
             if len(records) > 1 and now.step * now.seconds > SECONDS[rehearse]:
-                raise EnoughError
+                signal.raise_signal(signal.SIGINT)
 
-        trainer = Trainer(recipe, folder / "run", progress=progress)
-        with suppress(EnoughError):
-            trainer.run()
+        with suppress(KeyboardInterrupt):
+            train(recipe, folder / "run", progress=progress)
+        model = load(folder / "run").to(device)
         image = torch.rand(3, SIZE[rehearse], SIZE[rehearse], generator=torch.Generator().manual_seed(0))
         points = [(0.2, 0.3), (0.8, 0.7)]
-        answer = trainer.model.eval().ask(image, "Which point is closest to the camera?", points=points)
+        answer = model.ask(image, "Which point is closest to the camera?", points=points)
     first, last = records[0].metrics, records[-1].metrics
     found = {
-        "steps": trainer.step,
+        "steps": records[-1].step,
         "seconds_per_step": records[-1].seconds,
         "first": dict(first),
         "last": dict(last),
@@ -56,8 +58,8 @@ def measure(device: torch.device, rehearse: bool) -> dict[str, Any]:
         "tokens": len(answer.tokens),
     }
     found["summary"] = (
-        f"{trainer.step} steps, {records[-1].seconds:.3f} s each; loss {first['loss']:.2f} to {last['loss']:.2f}; "
-        f"answered {answer.text!r} after {len(answer.tokens)} tokens"
+        f"{records[-1].step} steps, {records[-1].seconds:.3f} s each; "
+        f"loss {first['loss']:.2f} to {last['loss']:.2f}; answered {answer.text!r} after {len(answer.tokens)} tokens"
     )
     # Two steps of a rehearsal need not show that anything is learned.
     found["learned"] = math.isfinite(last["loss"]) and (rehearse or last["loss"] < first["loss"])
