@@ -84,6 +84,13 @@ def run(
     save(tokenizer, out, config=chosen.depth, add=write_figures)
     say(shown, f"{figures['count']} held-out maps")
     shown.print(figures_table(figures))
+    if figures["codes_used"] == 1:
+        say(
+            shown,
+            "One code says everything: there is nothing in it for a model to learn. Try more depth_training.steps, "
+            "another depth_training.lr, or data with more depth.",
+            style="red",
+        )
     say(shown, f"Written to {out}. Use it: --set {quote(f'depth.weights={out}')}")
 
 

@@ -13,6 +13,7 @@ from perceptio.cli import train_depth_tokenizer
 from perceptio.errors import CheckpointError, DataError, RecipeError
 from perceptio.model.assemble import build_model
 from perceptio.model.checkpoint import load
+from perceptio.tokenizers.depth._autoencoder import AutoencoderDepthTokenizer
 
 app = typer.Typer()
 app.command()(train_depth_tokenizer.run)
@@ -61,6 +62,16 @@ def test_the_same_command_makes_the_same_tokenizer(recipe_file, tmp_path):
         )
     one, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "other"))
     assert one == other
+
+
+def test_a_collapsed_codebook_is_said(recipe_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        AutoencoderDepthTokenizer,
+        "encode",
+        lambda self, depth_B1HW: torch.full((len(depth_B1HW), self.spec.num_codes), 3),
+    )
+    result = CliRunner().invoke(app, [str(recipe_file), "--out", str(tmp_path / "tokenizer"), *QUICK])
+    assert result.exit_code == 0 and "One code says everything" in result.output
 
 
 def test_what_is_there_is_never_replaced(recipe_file, tmp_path):
