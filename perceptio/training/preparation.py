@@ -64,6 +64,7 @@ class Preparation:
                 recipe, self._data, processes=ranks.count, bf16=bf16, trains_depth=self._trains_depth
             ),
             schedule=used_schedule(recipe.train),
+            validation=self._measured(),
         )
         self.state = self._going_on(start) if self.resuming else start
         self.model = self._resumed() if self.resuming else self._built()
@@ -117,7 +118,16 @@ class Preparation:
                 f"{self.folder.checkpoint} was trained otherwise and cannot be resumed so: {'; '.join(differing)}. "
                 "Set these as they were, or choose another --out."
             )
-        return attrs.evolve(start, step=state.step, best=state.best)
+        comparable = state.validation == start.validation
+        return attrs.evolve(start, step=state.step, best=state.best if comparable else None)
+
+    def _measured(self) -> dict[str, object] | None:
+        """What a value on the validation data depends on beside the model; values of another are not compared."""
+        folders, settings = self.recipe.data.validation, self.recipe.train.validation
+        if not folders:
+            return None
+        data = self.ranks.on_main(lambda: [hash_of_data(FolderDataset(path)) for path in folders])
+        return {"data": data, "samples": settings.samples, "figure": settings.best, "goal": settings.goal}
 
     def depth_codes(self, datasets: Sequence[FolderDataset], what: str) -> list[Tensor] | None:
         """The codes of folders' images; what the folders do not hold is computed, and kept in the run's folder.

@@ -47,6 +47,7 @@ class RunState:
         identity: What the run's result depends on; see `perceptio.training.identity`.
         schedule: Its settings of the learning rate's schedule.
         best: The best value on the validation data so far; None: none was measured.
+        validation: What that value is of: the validation data by what they hold, and the settings of the figure.
     """
 
     step: int
@@ -54,6 +55,7 @@ class RunState:
     identity: Mapping[str, Any]
     schedule: Mapping[str, Any]
     best: float | None = None
+    validation: Mapping[str, Any] | None = None
 
 
 class RunFolder:

@@ -85,6 +85,15 @@ def test_a_resumed_run_knows_its_best(folders, tmp_path):
     assert best[0] == best[1]
 
 
+def test_a_value_of_another_figure_is_not_the_best_so_far(folders, tmp_path):
+    recipe = validated(folders, **{"train.schedule": "constant", "train.steps": 2})
+    train(recipe, tmp_path / "run")
+    changes = {"train.steps": 4, "train.validation.best": "next_token", "train.validation.goal": "highest"}
+    train(with_settings(recipe, changes), tmp_path / "run", resume=True)
+    kept = json.loads((tmp_path / "run" / "best" / "validation.json").read_text())
+    assert kept["step"] == 4 and kept["next_token"] == logged(tmp_path / "run")[4]["validation.next_token"]
+
+
 def test_a_limit_bounds_it(folders, tmp_path, monkeypatch):
     drawn = []
     whole = ConversationSampler.draw
