@@ -22,6 +22,7 @@ from perceptio.interfaces import (
     SegmentationSpec,
     VisionSpec,
 )
+from perceptio.ops.image_files import MAX_PIXELS
 from perceptio.setting_types import problems
 
 if TYPE_CHECKING:
@@ -88,6 +89,8 @@ def _spec_problems(part: str, config: Any) -> Iterator[str]:
             least = 0 if field.name == "prompt_dim" else 1
             if any(isinstance(number, int) and number < least for number in numbers):
                 yield f"{where}.{field.name}, is {held}; numbers must be at least {least}."
+            elif field.name == "image_size" and held[0] * held[1] > MAX_PIXELS:
+                yield f"{where}.{field.name}, is {held}; no picture has more than {MAX_PIXELS:,} pixels."
 
 
 def _order(recipe: "Recipe") -> Iterator[str]:

@@ -16,7 +16,7 @@ from typing import Any
 import attrs
 
 from perceptio.backbones.language.hf import SETTINGS_FILES, HFLanguageConfig
-from perceptio.backbones.language.hf_settings import canonical
+from perceptio.backbones.language.hf_settings import canonical, check_sizes
 from perceptio.backbones.language.hf_text import CHATML, read_tokenizer, vocabulary_size
 from perceptio.backbones.vision.internvit import InternViTConfig
 from perceptio.errors import CheckpointError, RecipeError, quoted
@@ -198,6 +198,7 @@ def _language_model(document: Configuration) -> str:
     from transformers import AutoConfig
 
     held = document.section("text_config" if "text_config" in document.values else "llm_config", {})
+    check_sizes(held)
     kind = held.text("model_type", "qwen2")
     if kind == "internlm2":
         if held.values.get("bias"):

@@ -27,7 +27,7 @@ ALLOWED = {
     "setting_types": ("errors", "interfaces"),
     "registry": ("errors", "interfaces", *PLUGGING),
     "vocabulary": ("errors", "interfaces"),
-    "recipe_checks": ("errors", "interfaces", "setting_types"),
+    "recipe_checks": (*GROUND, "setting_types"),
     "recipe": ("errors", "interfaces", "setting_types", "vocabulary", "recipe_checks"),
     "serialize": COMPOSING,
     "settings": COMPOSING,

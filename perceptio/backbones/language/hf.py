@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from perceptio.backbones.language.hf_settings import canonical, longest_served, parse, refuse
+from perceptio.backbones.language.hf_settings import canonical, check_sizes, longest_served, parse, refuse
 from perceptio.backbones.language.hf_text import (
     CHATML,
     HFTextTokenizer,
@@ -348,9 +348,8 @@ class HFLanguageConfig(LanguageBackboneConfig):
         from transformers import AutoConfig
 
         folder = resolve(str(source), SETTINGS_FILES)
-        Configuration.read(
-            folder / "config.json", CheckpointError, "copy or download the model's files again"
-        )
+        again = "copy or download the model's files again"
+        check_sizes(Configuration.read(folder / "config.json", CheckpointError, again))
         with parsing(
             CheckpointError, f"{source} holds no configuration that transformers reads ({{reason}})."
         ):

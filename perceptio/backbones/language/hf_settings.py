@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from perceptio.errors import RecipeError
-from perceptio.ops.configuration import Configuration
+from perceptio.ops.configuration import LARGEST_SIZE, Configuration
 from perceptio.ops.foreign import parsing
 from perceptio.ops.json_files import InvalidJSONError, parse_json
 
@@ -41,6 +41,7 @@ SIZES = (
     "original_max_position_embeddings",
 )
 """Settings that are whole numbers above 0 in every type."""
+MOST_LAYERS = 1000
 NEEDED = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")
 VOLATILE = ("transformers_version", "_name_or_path", "architectures", "dtype", "torch_dtype")
 
@@ -71,10 +72,7 @@ def parse(model: str) -> dict[str, Any]:
         raise RecipeError(f"language:hf: the configuration in model lacks {', '.join(absent)}.")
     checked = Configuration("language:hf: the configuration in model", settings, RecipeError)
     checked.text("model_type")
-    for name in SIZES:
-        checked.whole(name, None)
-    for name in ("rope_parameters", "rope_scaling"):
-        checked.section(name, {})
+    check_sizes(checked)
     heads, kv_heads = checked.whole("num_attention_heads"), checked.whole("num_key_value_heads", None)
     if settings.get("head_dim") is None and settings["hidden_size"] % heads:
         raise RecipeError(
@@ -85,6 +83,18 @@ def parse(model: str) -> dict[str, Any]:
             f"language:hf: {heads} heads of attention are no multiple of {kv_heads} key-value heads."
         )
     return settings
+
+
+def check_sizes(configuration: Configuration) -> None:
+    """Refuse extents that no model has, before transformers makes lists of that length.
+
+    Raises:
+        PerceptioError: Of the configuration's class; the value is named.
+    """
+    for name in SIZES:
+        configuration.whole(name, None, high=MOST_LAYERS if name == "num_hidden_layers" else LARGEST_SIZE)
+    for name in ("rope_parameters", "rope_scaling"):
+        configuration.section(name, {})
 
 
 def longest_served(settings: Mapping[str, Any]) -> int:

@@ -97,3 +97,26 @@ def test_a_configuration_is_the_same_text_wherever_it_was_read():
     other = AutoConfig.for_model("llama")
     assert canonical(one) == canonical(other)
     assert json.loads(canonical(one))["model_type"] == "llama"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("num_hidden_layers", 2**20),
+        ("num_attention_heads", 0),
+        ("num_attention_heads", "4"),
+        ("hidden_size", -32),
+        ("vocab_size", 2**40),
+        ("rope_parameters", 7),
+    ],
+)
+def test_a_setting_out_of_bounds_is_named(name, value):
+    with pytest.raises(RecipeError, match=f"the configuration in model has {name} .*; it must be"):
+        parse(model_json(**{name: value}))
+
+
+def test_heads_divide_the_width_and_one_another():
+    with pytest.raises(RecipeError, match="hidden_size 32 is no multiple of 5 heads"):
+        parse(model_json(num_attention_heads=5))
+    with pytest.raises(RecipeError, match="4 heads of attention are no multiple of 3 key-value heads"):
+        parse(model_json(num_key_value_heads=3))
