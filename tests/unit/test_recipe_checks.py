@@ -17,6 +17,7 @@ from perceptio.recipe import DataConfig, DataFolder, TrainConfig, Weighted
 from perceptio.serialize import from_json, to_json
 from perceptio.settings import load_recipe
 from perceptio.tokenizers.depth.fsq import FSQDepthConfig
+from perceptio.tokenizers.segmentation.pixel_features import PixelFeaturesConfig
 
 FITTING = small_recipe()
 
@@ -229,3 +230,9 @@ def test_a_document_is_checked_like_a_value():
     with pytest.raises(RecipeError) as refused:
         from_json(document)
     assert len(refused.value.problems) == 3
+
+
+def test_no_part_sees_more_pixels_than_a_picture_has():
+    recipe = small_recipe(segmentation=PixelFeaturesConfig(image_size=(2**31, 16)))
+    with pytest.raises(RecipeError, match="no picture has more than 50,000,000 pixels"):
+        recipe.check()
