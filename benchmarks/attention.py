@@ -22,7 +22,7 @@ from workload import LONG_LENGTHS, demo_conversations, demo_recipe, lengths_of
 
 from perceptio.data.packing import Packer
 from perceptio.interfaces import SequenceLayout, text_positions
-from perceptio.model.assemble import build_model
+from perceptio.model.perception_model import build_model
 from perceptio.ops.attention import VARIABLE, attention, chosen_path, reference
 
 ROUNDS = 15

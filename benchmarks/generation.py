@@ -21,13 +21,12 @@ from workload import demo_recipe
 from perceptio.backbones.language.decoder import Decoder, DecoderConfig
 from perceptio.data.scenes import SceneSet, Split
 from perceptio.interfaces import SequenceLayout, Turn, text_positions
-from perceptio.model.assemble import build_model
-from perceptio.model.feeding import Feeder
-from perceptio.model.generated import Generated
-from perceptio.model.generation import generate
-from perceptio.model.generation_settings import GenerationSettings
-from perceptio.model.perception_model import PerceptionModel
-from perceptio.model.sequence import SequenceWriter, Slot
+from perceptio.model.inference.decode_state import Feeder
+from perceptio.model.inference.generated import Generated
+from perceptio.model.inference.generation import generate
+from perceptio.model.inference.sequence import SequenceWriter, Slot
+from perceptio.model.inference.settings import GenerationSettings
+from perceptio.model.perception_model import PerceptionModel, build_model
 from perceptio.vocabulary import TokenPlan
 
 ROUNDS = 5
@@ -160,7 +159,7 @@ def compare_loops(bench: Bench, case: str, config: DecoderConfig, prompt: int, n
 
 @torch.inference_mode()
 def greedy(decoder: Decoder, prompts_BT: Tensor, new: int) -> Tensor:
-    """`new` greedy ids [B, new], fed as `perceptio.model.generation` feeds free text."""
+    """`new` greedy ids [B, new], fed as `perceptio.model.inference.generation` feeds free text."""
     plan = TokenPlan.of(decoder.spec.vocab_size, None, None, 1)
     writers = [SequenceWriter(plan, decoder.text_tokenizer) for _ in prompts_BT]
     for writer, ids in zip(writers, prompts_BT.tolist(), strict=True):

@@ -21,7 +21,7 @@ from workload import LONG_LENGTHS, demo_conversations, demo_recipe, lengths_of
 
 from perceptio.data.packing import Packer
 from perceptio.interfaces import Batch, LanguageBackbone, SequenceLayout, text_positions
-from perceptio.model.assemble import build_model
+from perceptio.model.perception_model import build_model
 from perceptio.vocabulary import TokenPlan
 
 ROUNDS = 7

@@ -13,11 +13,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from perceptio.model.answer import Answer
-    from perceptio.model.assemble import build_model
-    from perceptio.model.checkpoint import load, save
-    from perceptio.model.generation_settings import GenerationSettings
-    from perceptio.model.perception_model import PerceptionModel
+    from perceptio.model.checkpoints.checkpoint import save
+    from perceptio.model.inference.answer import Answer
+    from perceptio.model.inference.settings import GenerationSettings
+    from perceptio.model.perception_model import PerceptionModel, build_model, load
     from perceptio.recipe import DataConfig, DataFolder, Recipe, TrainConfig, Weighted
     from perceptio.registry import Registry
     from perceptio.serialize import component, fingerprint
@@ -27,11 +26,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "perceptio.model.answer": ("Answer",),
-    "perceptio.model.assemble": ("build_model",),
-    "perceptio.model.checkpoint": ("load", "save"),
-    "perceptio.model.generation_settings": ("GenerationSettings",),
-    "perceptio.model.perception_model": ("PerceptionModel",),
+    "perceptio.model.inference.answer": ("Answer",),
+    "perceptio.model.checkpoints.checkpoint": ("save",),
+    "perceptio.model.inference.settings": ("GenerationSettings",),
+    "perceptio.model.perception_model": ("PerceptionModel", "build_model", "load"),
     "perceptio.recipe": ("DataConfig", "DataFolder", "Recipe", "TrainConfig", "Weighted"),
     "perceptio.registry": ("Registry",),
     "perceptio.serialize": ("component", "fingerprint"),

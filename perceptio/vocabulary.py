@@ -1,4 +1,7 @@
-"""The one place where token ids are allotted: the text tokenizer's own, then everything perception adds."""
+"""The one place where token ids are allotted: the text tokenizer's own, then everything perception adds.
+
+And the letters by which marked points are named in text.
+"""
 
 from collections.abc import Iterator
 from typing import Self
@@ -7,6 +10,8 @@ import attrs
 
 from perceptio.interfaces import DepthSpec, SegmentationSpec, TokenBlock, TokenSpan
 
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+"""Marked points are named by these, in order."""
 DEPTH_START = "<depth_start>"
 DEPTH_END = "<depth_end>"
 
@@ -98,3 +103,8 @@ class TokenPlan:
         """The cell, row-major, in which the point (x, y) in [0, 1] lies."""
         h, w = self.grid
         return min(int(y * h), h - 1) * w + min(int(x * w), w - 1)
+
+
+def too_many_points(count: int) -> str:
+    """The sentence for more points than there are letters."""
+    return f"{count} points were marked and there are letters for {len(LETTERS)}; mark fewer."

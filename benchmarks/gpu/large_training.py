@@ -22,7 +22,7 @@ import torch
 from steps import EnoughError, run_step, with_data
 
 from perceptio.backbones.language.hf_text import BYTES
-from perceptio.model.assemble import build_model
+from perceptio.model.perception_model import build_model
 from perceptio.ops.attention import chosen_path
 from perceptio.recipe import Recipe
 from perceptio.settings import load_recipe

@@ -15,7 +15,7 @@ import attrs
 import torch
 from steps import run_step, with_data
 
-from perceptio.model.checkpoint import load
+from perceptio.model.perception_model import load
 from perceptio.settings import load_recipe
 from perceptio.training.trainer import Progress, train
 

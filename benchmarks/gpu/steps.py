@@ -11,7 +11,7 @@ import torch
 
 from perceptio.data.folder import write_folder
 from perceptio.data.scenes import SceneSet, Split
-from perceptio.model.checkpoint import save
+from perceptio.model.checkpoints.checkpoint import save
 from perceptio.recipe import DataFolder, DepthTrainingConfig, Recipe
 from perceptio.training.depth_maps import read_depth_maps
 from perceptio.training.depth_tokenizer import train_depth_tokenizer

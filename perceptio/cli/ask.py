@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from perceptio.interfaces import DepthMap
-    from perceptio.model.answer import Answer
-    from perceptio.model.generation_settings import GenerationSettings
+    from perceptio.model.inference.answer import Answer
+    from perceptio.model.inference.settings import GenerationSettings
 
 COLORS = ((230, 57, 70), (69, 123, 214), (42, 157, 143), (244, 162, 37), (155, 93, 229))
 
@@ -57,9 +57,8 @@ def run(
     import time
 
     from perceptio.errors import InputError
-    from perceptio.model.checkpoint import load
-    from perceptio.model.marks import draw_marks
-    from perceptio.model.perception_model import PerceptionModel
+    from perceptio.model.inference.marks import draw_marks
+    from perceptio.model.perception_model import PerceptionModel, load
     from perceptio.ops.files import path_text
     from perceptio.ops.image_files import read_image
 
@@ -107,7 +106,7 @@ def _settings(perceive: str | None, max_new_tokens: int) -> "GenerationSettings"
 
     from perceptio.errors import InputError, near_miss
     from perceptio.interfaces import Part
-    from perceptio.model.generation_settings import GenerationSettings
+    from perceptio.model.inference.settings import GenerationSettings
 
     if perceive is None:
         return GenerationSettings(max_new_tokens=max_new_tokens)

@@ -43,8 +43,7 @@ def run(
     from perceptio.data.folder import FolderDataset
     from perceptio.errors import InputError
     from perceptio.evaluation.suite import Evaluation
-    from perceptio.model.checkpoint import load
-    from perceptio.model.perception_model import PerceptionModel
+    from perceptio.model.perception_model import PerceptionModel, load
     from perceptio.ops.files import path_text
     from perceptio.ops.json_files import without_nan, write_json
 

@@ -26,7 +26,7 @@ def run(
 ) -> None:
     """Show what a recipe builds: parts, token ids, parameters, memory, losses, fingerprint. No weights are read."""
     from perceptio.data.mixture import check_mixture
-    from perceptio.model.assemble import build_model
+    from perceptio.model.perception_model import build_model
     from perceptio.serialize import fingerprint
 
     explained = chosen_recipe(recipe, arg, set_)
@@ -183,7 +183,7 @@ def _choices(recipe: "Recipe", model: "PerceptionModel") -> "Table":
 
 def _codebook(recipe: "Recipe") -> str:
     """What becomes of a depth tokenizer that has no weights."""
-    from perceptio.model.base import pretrained
+    from perceptio.model.checkpoints.pretrained import pretrained
     from perceptio.training.codebook import to_be_trained
 
     if to_be_trained(recipe):

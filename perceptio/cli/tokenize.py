@@ -137,8 +137,7 @@ def tokenizer_of(folder: Path) -> "DepthTokenizer":
     """
     from perceptio.errors import CheckpointError
     from perceptio.interfaces import DepthTokenizer
-    from perceptio.model.checkpoint import load
-    from perceptio.model.perception_model import PerceptionModel
+    from perceptio.model.perception_model import PerceptionModel, load
 
     held = load(folder)
     tokenizer = held.depth if isinstance(held, PerceptionModel) else held

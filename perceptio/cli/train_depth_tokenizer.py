@@ -39,7 +39,7 @@ def run(
 
     from perceptio.errors import RecipeError
     from perceptio.evaluation.depth_tokenizers import evaluate_depth_tokenizer
-    from perceptio.model.checkpoint import save
+    from perceptio.model.checkpoints.checkpoint import save
     from perceptio.model.parts import build_part
     from perceptio.ops.json_files import without_nan, write_json
     from perceptio.training.depth_maps import read_training_maps

@@ -11,8 +11,8 @@ from torch import Tensor
 from perceptio.data.folder import FolderDataset
 from perceptio.errors import DataError
 from perceptio.interfaces import Sample, Turn
-from perceptio.model.sequence import LETTERS
 from perceptio.recipe import Recipe
+from perceptio.vocabulary import LETTERS
 
 MARKED = "relative_depth"
 DEPTH_TASKS = frozenset({MARKED, "referring", "depth_map"})

@@ -8,8 +8,8 @@ import torch
 from perceptio.data.conversations import DEPTH_MAP_ANSWER, DEPTH_MAP_QUESTION, DEPTH_TASKS, MARKED
 from perceptio.data.records import TurnRecord
 from perceptio.interfaces import Part, TextTokenizer, Turn
+from perceptio.model.inference.sequence import SequenceWriter
 from perceptio.model.parts import build_part
-from perceptio.model.sequence import SequenceWriter
 from perceptio.recipe import Recipe
 
 _PLACEHOLDER = np.zeros((1, 1), dtype=bool)

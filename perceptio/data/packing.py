@@ -9,9 +9,9 @@ from torch.nn import functional as F
 
 from perceptio.errors import DataError
 from perceptio.interfaces import Batch, Sample, device_of
-from perceptio.model.marks import shown_image
-from perceptio.model.perception_model import PerceptionModel
-from perceptio.model.sequence import SequenceWriter, stacked_coordinates
+from perceptio.model.inference.marks import shown_image
+from perceptio.model.inference.sequence import SequenceWriter, stacked_coordinates
+from perceptio.model.network import PerceptionNetwork
 from perceptio.ops.depth_maps import from_map, resize_depth
 
 
@@ -22,7 +22,7 @@ class Packer:
         model: Whose token plan, text tokenizer, vision encoder and tokenizers' sizes the batches are for.
     """
 
-    def __init__(self, model: PerceptionModel) -> None:
+    def __init__(self, model: PerceptionNetwork) -> None:
         self.recipe, self.plan = model.recipe, model.plan
         self.vision, self.depth, self.segmentation = model.vision, model.depth, model.segmentation
         self.text = model.language.text_tokenizer

@@ -15,11 +15,11 @@ from typing import Any, Literal
 import attrs
 
 from perceptio.errors import DataError, quoted
-from perceptio.model.sequence import LETTERS
 from perceptio.ops.foreign import parsing
 from perceptio.ops.image_files import MAX_PIXELS
 from perceptio.ops.json_files import InvalidJSONError, Line, parse_json, read_json, read_line, read_lines
 from perceptio.ops.paths import why_not_inside
+from perceptio.vocabulary import LETTERS
 
 FORMAT, VERSION = "perceptio-data", 1
 INFO_FILE, LINES_FILE = "dataset.json", "samples.jsonl"

@@ -8,7 +8,7 @@ from perceptio.demo import figures, page
 from perceptio.demo.gallery import Shown, pick_turns
 from perceptio.demo.holdings import NAMES, Demo, depth_at
 from perceptio.evaluation.masks import ratio
-from perceptio.model.sequence import LETTERS
+from perceptio.vocabulary import LETTERS
 
 
 def question_gallery(demo: Demo) -> str:

@@ -16,7 +16,7 @@ from perceptio.data.scenes import Split
 from perceptio.demo.gallery import Shown, read_gallery
 from perceptio.demo.settings import ARMS, FOURTH_ARM
 from perceptio.interfaces import Sample
-from perceptio.model.checkpoint import CHECKPOINT, RECIPE
+from perceptio.model.checkpoints.checkpoint import CHECKPOINT, RECIPE
 from perceptio.ops.json_files import read_json
 
 NAMES = {

@@ -7,7 +7,7 @@ from perceptio.demo.files import FIGURES
 from perceptio.demo.jobs import DEPTH_TOKENIZERS, Job
 from perceptio.demo.ledger import Ledger, covered_seconds
 from perceptio.demo.settings import DemoSettings
-from perceptio.model.checkpoint import CHECKPOINT, RECIPE
+from perceptio.model.checkpoints.checkpoint import CHECKPOINT, RECIPE
 from perceptio.ops.json_files import read_json
 
 METRICS = "metrics.json"

@@ -18,8 +18,9 @@ from perceptio.evaluation.depth_tokenizers import evaluate_depth_tokenizer
 from perceptio.evaluation.shortcuts import shortcuts
 from perceptio.evaluation.suite import Evaluation
 from perceptio.interfaces import DepthTokenizerConfig
-from perceptio.model.checkpoint import CHECKPOINT, load, save
+from perceptio.model.checkpoints.checkpoint import CHECKPOINT, save
 from perceptio.model.parts import build_part
+from perceptio.model.perception_model import load
 from perceptio.ops.json_files import append_line, rewrite_log, without_nan, write_json
 from perceptio.recipe import DataFolder, Recipe
 from perceptio.registry import Registry

@@ -17,8 +17,8 @@ from perceptio.evaluation.depth import DepthMapMeter
 from perceptio.evaluation.intervals import wilson
 from perceptio.evaluation.masks import MaskMeter
 from perceptio.interfaces import DepthMap, Sample, TextTokenizer, Turn
-from perceptio.model.generation_settings import GenerationSettings
-from perceptio.model.sequence import LETTERS
+from perceptio.model.inference.settings import GenerationSettings
+from perceptio.vocabulary import LETTERS
 
 MAP_QUESTION = Turn(question=DEPTH_MAP_QUESTION, answer="", task="depth_map")
 LETTER_TOKENS = 8

@@ -10,7 +10,7 @@ from perceptio.data.folder import FolderDataset
 from perceptio.errors import DataError
 from perceptio.evaluation.intervals import wilson
 from perceptio.interfaces import Turn
-from perceptio.model.sequence import LETTERS
+from perceptio.vocabulary import LETTERS
 
 
 def shortcuts(dataset: FolderDataset) -> dict[str, Any]:

@@ -30,9 +30,9 @@ from perceptio.evaluation.passes import (
     Reply,
 )
 from perceptio.interfaces import DepthMap, Sample, Turn
-from perceptio.model.answer import decode_depth, predict_masks, resize_masks, text_ids
-from perceptio.model.generation import generate
-from perceptio.model.marks import shown_images
+from perceptio.model.inference.answer import decode_depth, predict_masks, resize_masks, text_ids
+from perceptio.model.inference.generation import generate
+from perceptio.model.inference.marks import shown_images
 from perceptio.model.perception_model import PerceptionModel
 from perceptio.ops.depth_maps import from_map, resize_depth
 from perceptio.ops.eval_mode import in_eval_mode

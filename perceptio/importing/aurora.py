@@ -18,7 +18,7 @@ from torch import Tensor
 
 from perceptio.errors import CheckpointError
 from perceptio.interfaces import DepthTokenizerConfig
-from perceptio.model.checkpoint import save
+from perceptio.model.checkpoints.checkpoint import save
 from perceptio.model.parts import build_part
 from perceptio.ops.weights import Part, is_state_dict, load_tensors, read_pickled
 from perceptio.registry import Registry

@@ -15,9 +15,8 @@ import attrs
 from torch import Tensor
 
 from perceptio.errors import CheckpointError
-from perceptio.model.assemble import build_model
-from perceptio.model.checkpoint import save
-from perceptio.model.perception_model import PerceptionModel
+from perceptio.model.checkpoints.checkpoint import save
+from perceptio.model.perception_model import PerceptionModel, build_model
 from perceptio.ops import internvl_layout
 from perceptio.ops.configuration import Configuration
 from perceptio.ops.files import new_file

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Collection
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +15,12 @@ from perceptio.interfaces import (
     device_of,
 )
 from perceptio.model.groups import check_groups, select_trained
+from perceptio.model.network import PerceptionNetwork
 from perceptio.model.parts import build_part, load_part
-from perceptio.model.perception_model import PerceptionModel
 from perceptio.recipe import Recipe
 from perceptio.vocabulary import TokenPlan
+
+Network = TypeVar("Network", bound=PerceptionNetwork)
 
 logger = logging.getLogger(__name__)
 
@@ -28,36 +30,27 @@ MOST_DECODED = 2048
 """Of larger codebooks nothing is decoded, which would take minutes: their vectors alone say which codes are alike."""
 
 
-def build_model(
+def assemble(
     recipe: Recipe,
+    network_class: type[Network],
     *,
     load_weights: bool | Collection[str] = True,
     device: Literal["cpu", "meta"] = "cpu",
-) -> PerceptionModel:
-    """Build the model that a recipe describes.
+) -> Network:
+    """Build the model that a recipe describes; see `perceptio.build_model`.
 
     Args:
         recipe: The recipe; it is checked first.
-        load_weights: Whether parts read the trained weights they name, or which of them, such as `("language",)`.
-            The others are for a checkpoint to fill, and so are the new vocabulary rows unless this is True.
-        device: Where the model is built. `"meta"` gives names, shapes and what trains, of the largest model in
-            seconds: no file is read, and there are no values.
-
-    Returns:
-        The model, with the parameters that `recipe.train.train` names requiring gradients.
-
-    Raises:
-        RecipeError: Something is wrong with the recipe: everything is listed.
-        UnknownNameError: A parameter group is named that no part has.
-        PluginError: A plugin's part cannot be built or filled.
-        InterfaceError: A part is something else than its config says.
+        network_class: The network, or what users hold it by: `PerceptionModel`.
+        load_weights: Whether parts read the trained weights they name, or which of them.
+        device: Where it is built; `"meta"`: without values.
     """
     recipe.check()
     reading: Collection[str] = recipe.parts if load_weights is True else load_weights or ()
     if device == "meta":
         reading = ()
     with torch.device(device):
-        model = _assembled(recipe, reading)
+        model = _assembled(recipe, network_class, reading)
     check_groups(model, recipe.train)
     if load_weights is True and device != "meta":
         _initialize_new_rows(model.language, model.plan, model.depth)
@@ -65,7 +58,7 @@ def build_model(
     return model
 
 
-def _assembled(recipe: Recipe, reading: Collection[str]) -> PerceptionModel:
+def _assembled(recipe: Recipe, network_class: type[Network], reading: Collection[str]) -> Network:
     """The parts, built on the default device, filled where they are to read weights, and put together."""
     specs, width = recipe.specs, recipe.language.spec.hidden_dim
     vision = build_part(recipe.vision)
@@ -96,7 +89,7 @@ def _assembled(recipe: Recipe, reading: Collection[str]) -> PerceptionModel:
         depth.freeze()
 
     language.resize_vocabulary(recipe.plan.size)
-    return PerceptionModel(
+    return network_class(
         recipe,
         vision=vision,
         vision_head=vision_head,

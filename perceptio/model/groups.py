@@ -6,12 +6,12 @@ from fnmatch import fnmatchcase
 from torch import nn
 
 from perceptio.errors import UnknownNameError, near_miss
-from perceptio.model.perception_model import PerceptionModel
+from perceptio.model.network import PerceptionNetwork
 from perceptio.recipe import TrainConfig
 from perceptio.recipe_checks import PARTS
 
 
-def check_groups(model: PerceptionModel, config: TrainConfig) -> None:
+def check_groups(model: PerceptionNetwork, config: TrainConfig) -> None:
     """Refuse names of groups that a model has not; `*` matches any run of characters.
 
     Raises:
@@ -29,7 +29,7 @@ def check_groups(model: PerceptionModel, config: TrainConfig) -> None:
         raise UnknownNameError(*unknown)
 
 
-def select_trained(model: PerceptionModel, names: Iterable[str]) -> None:
+def select_trained(model: PerceptionNetwork, names: Iterable[str]) -> None:
     """Let exactly the parameters of the named groups train."""
     groups = _trainable(model)
     model.requires_grad_(False)
@@ -40,7 +40,7 @@ def select_trained(model: PerceptionModel, names: Iterable[str]) -> None:
     model.train(model.training)
 
 
-def by_group(model: PerceptionModel, values: Mapping[str, float]) -> dict[int, float]:
+def by_group(model: PerceptionNetwork, values: Mapping[str, float]) -> dict[int, float]:
     """The value of every parameter by its id, where a group it is in has one; of several the longest name's holds.
 
     So `{"language": 0.1, "language.lora": 1.0}` means 1.0 for LoRA and 0.1 for the rest, in whatever order.
@@ -53,7 +53,7 @@ def by_group(model: PerceptionModel, values: Mapping[str, float]) -> dict[int, f
     return found
 
 
-def _trainable(model: PerceptionModel) -> dict[str, list[nn.Parameter]]:
+def _trainable(model: PerceptionNetwork) -> dict[str, list[nn.Parameter]]:
     """The groups of all parts but the depth tokenizer, whose codes are targets and must not move."""
     return {
         name: held for name, held in model.parameter_groups().items() if name.partition(".")[0] != "depth"

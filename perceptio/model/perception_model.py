@@ -1,48 +1,24 @@
-"""The model: the only file that knows how the parts meet in a forward pass.
-
-Shapes: T packed positions, D hidden width, M vision features, R text targets, V vocabulary, S depth blocks,
-N objects, s special tokens per object, P prompt width, L depth codes, K codebook size.
-"""
+"""The model that users hold: built or loaded, it answers questions and is saved and shared."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-import attrs
-import torch
-from torch import Tensor, nn
-
-from perceptio.interfaces import (
-    Batch,
-    DepthTokenizer,
-    Head,
-    LanguageBackbone,
-    MaskPrediction,
-    PerceptionOutput,
-    SegmentationTokenizer,
-    SequenceLayout,
-    VisionEncoder,
-    VisionFeatures,
-    parameter_groups,
-)
-from perceptio.ops.images import stack_resized
-from perceptio.ops.precision import brought_to
+from perceptio.model.assemble import assemble
+from perceptio.model.checkpoints import checkpoint
+from perceptio.model.checkpoints.hub import from_pretrained, push_to_hub, save_pretrained
+from perceptio.model.inference.answer import Answer, ask_batch
+from perceptio.model.inference.settings import GenerationSettings
+from perceptio.model.network import PerceptionNetwork
 from perceptio.recipe import Recipe
 from perceptio.registry import Registry
-from perceptio.vocabulary import TokenPlan
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-    from perceptio.model.answer import Answer
-    from perceptio.model.generation_settings import GenerationSettings
 
-
-class PerceptionModel(nn.Module):
+class PerceptionModel(PerceptionNetwork):
     """A vision-language model that can perceive before it answers, put together from its parts.
-
-    Parts may be of different precisions: what enters a part is brought to that of its weights, and depth maps and
-    mask logits come out in float32. So `ask` answers under autocast, and after `model.to(torch.bfloat16)`.
 
     Build it with `perceptio.build_model(recipe)`. Example:
 
@@ -51,134 +27,14 @@ class PerceptionModel(nn.Module):
         print(answer.text)
     """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        *,
-        vision: VisionEncoder,
-        vision_head: Head,
-        language: LanguageBackbone,
-        depth: DepthTokenizer | None = None,
-        segmentation: SegmentationTokenizer | None = None,
-        prompt_head: Head | None = None,
-        heads: Mapping[str, Head] | None = None,
-    ) -> None:
-        super().__init__()
-        self.recipe = recipe
-        self.plan: TokenPlan = recipe.plan
-        self.vision = vision
-        self.vision_head = vision_head
-        self.language = language
-        self.depth = depth
-        self.segmentation = segmentation
-        self.prompt_head = prompt_head
-        self.heads = nn.ModuleDict(dict(heads or {}))
-
-    @property
-    def device(self) -> torch.device:
-        """Where the parameters are."""
-        return next(self.parameters()).device
-
-    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Every parameter group by the name with which `TrainConfig.train` selects it."""
-        groups: dict[str, list[nn.Parameter]] = {}
-        for name, part in self.named_children():
-            for group, parameters in parameter_groups(part).items():
-                groups[f"{name}.{group}" if group else name] = parameters
-        return groups
-
-    def train(self, mode: bool = True) -> "PerceptionModel":
-        """Training mode for the parts that have something to train; frozen parts stay as they are at inference."""
-        super().train(mode)
-        for part in self.children():
-            if not any(parameter.requires_grad for parameter in part.parameters()):
-                part.eval()
-        return self
-
-    def encode_vision(self, images: Sequence[Tensor]) -> VisionFeatures:
-        """Features of images, each RGB [3, H, W] in [0, 1], projected to the width of the language model."""
-        features = self.vision(images)
-        return attrs.evolve(features, features_MD=_through(self.vision_head, features.features_MD))
-
-    def encode_segmentation(self, images: Sequence[Tensor]) -> Any:
-        """The segmentation tokenizer's features of images, each RGB [3, H, W] in [0, 1]."""
-        assert self.segmentation is not None
-        pixels_B3HW = stack_resized(images, self.segmentation.spec.image_size)
-        return self.segmentation.encode_image(brought_to(self.segmentation, pixels_B3HW))
-
-    def decode_masks(self, features: Any, hidden_NsD: Tensor, image_index_N: Tensor) -> MaskPrediction:
-        """Masks of N objects from the hidden states of their special tokens."""
-        assert self.segmentation is not None and self.prompt_head is not None
-        return self.segmentation.decode(features, _through(self.prompt_head, hidden_NsD), image_index_N)
-
-    def forward(self, batch: Batch, reads: Collection[str]) -> PerceptionOutput:
-        """Run the parts over packed conversations, once each.
-
-        Args:
-            batch: The conversations, on the model's device.
-            reads: Fields of `PerceptionOutput` that are wanted; the others stay None. A named head is
-                `"heads.NAME"`.
-
-        Returns:
-            The fields.
-        """
-        inputs_TD = self.language.embed(batch.ids_T)
-        vision = self.encode_vision(batch.images) if batch.images else None
-        if vision is not None:
-            spoken_of_MD = vision.features_MD[: len(batch.vision_rows_M)].to(inputs_TD.dtype)
-            inputs_TD = inputs_TD.index_copy(0, batch.vision_rows_M, spoken_of_MD)
-        layout = SequenceLayout.packed(batch.positions_AT, batch.lengths, batch.query_positions_AT)
-        hidden_TD = self.language(inputs_TD[None], layout)[0]
-
-        fields: dict[str, Any] = {"vision": vision} if "vision" in reads else {}
-        fields |= self._read_logits(hidden_TD, batch, reads)
-        if "masks" in reads and self.prompt_head is not None and batch.prompt_rows_Ns.shape[0]:
-            # Only the images somebody segments are encoded.
-            used, index_N = batch.mask_image_N.unique(return_inverse=True)
-            features = self.encode_segmentation([batch.images[i] for i in used.tolist()])
-            fields["masks"] = self.decode_masks(features, hidden_TD[batch.prompt_rows_Ns], index_N)
-        if vision is not None:
-            fields["heads"] = {
-                name: _through(head, vision.features_MD)
-                for name, head in self.heads.items()
-                if f"heads.{name}" in reads
-            }
-            if fields["heads"]:
-                fields["vision"] = vision
-        return PerceptionOutput(**fields)
-
-    def _read_logits(self, hidden_TD: Tensor, batch: Batch, reads: Collection[str]) -> dict[str, Tensor]:
-        """Logits of the union of supervised rows in one call, and the soft-merged depth."""
-        wants_depth = {"depth_logits_SNV", "soft_depth_S1HW"} & set(reads) and batch.block_rows_SN.shape[
-            0
-        ] > 0
-        rows = [batch.text_rows_R] if "text_logits_RV" in reads else []
-        if wants_depth:
-            rows.append(batch.block_rows_SN.flatten())
-        if not rows:
-            return {}
-        logits = self.language.logits(hidden_TD[torch.cat(rows)])
-        fields = {}
-        if "text_logits_RV" in reads:
-            fields["text_logits_RV"], logits = logits.tensor_split([len(batch.text_rows_R)])
-        if wants_depth:
-            logits_SNV = logits.unflatten(0, tuple(batch.block_rows_SN.shape))
-            fields["depth_logits_SNV"] = logits_SNV
-            if "soft_depth_S1HW" in reads:
-                assert self.depth is not None and self.plan.depth is not None
-                code_logits_SLK = logits_SNV[:, 1:-1, self.plan.depth.codes.slice]
-                with torch.autocast(hidden_TD.device.type, enabled=False):
-                    fields["soft_depth_S1HW"] = self.depth.soft_decode(code_logits_SLK.float().softmax(-1))
-        return fields
-
     def ask(
         self,
         image: Any,
         question: str,
         *,
         points: Sequence[tuple[float, float]] = (),
-        settings: "GenerationSettings | None" = None,
-    ) -> "Answer":
+        settings: GenerationSettings | None = None,
+    ) -> Answer:
         """Ask one question about an image.
 
         Asking leaves the model as it is, in training mode too, and several threads may ask at once.
@@ -203,11 +59,9 @@ class PerceptionModel(nn.Module):
         self,
         questions: Sequence[tuple[Any, str, Sequence[tuple[float, float]]]],
         *,
-        settings: "GenerationSettings | None" = None,
-    ) -> "list[Answer]":
+        settings: GenerationSettings | None = None,
+    ) -> list[Answer]:
         """Ask several (image, question, points) at once; an image that several share is encoded once."""
-        from perceptio.model.answer import ask_batch
-
         return ask_batch(self, questions, settings)
 
     def save_pretrained(
@@ -217,7 +71,7 @@ class PerceptionModel(nn.Module):
         max_shard_size: int | str = "5GB",
         merge_adapters: bool = False,
         adapters_only: bool = False,
-        results: "Mapping[str, Any] | Path | str | None" = None,
+        results: Mapping[str, Any] | Path | str | None = None,
         license: str | None = None,
     ) -> None:
         """Write a checkpoint with a model card, in place of whatever the folder held.
@@ -234,8 +88,6 @@ class PerceptionModel(nn.Module):
         Raises:
             CheckpointError: The folder cannot be written, or there are no adapters to merge or nothing to leave out.
         """
-        from perceptio.model.publish import save_pretrained
-
         save_pretrained(
             self,
             folder,
@@ -253,7 +105,7 @@ class PerceptionModel(nn.Module):
         *,
         registry: Registry | None = None,
         weights: Mapping[str, str] | None = None,
-    ) -> "PerceptionModel":
+    ) -> Self:
         """The model in a folder or a repository of the Hugging Face hub, in eval mode on the CPU.
 
         Args:
@@ -264,9 +116,7 @@ class PerceptionModel(nn.Module):
         Raises:
             CheckpointError: It cannot be found, fetched or built, or is no whole model.
         """
-        from perceptio.model.publish import from_pretrained
-
-        return from_pretrained(name, registry=registry, weights=weights)
+        return from_pretrained(name, cls, registry=registry, weights=weights)
 
     def push_to_hub(
         self,
@@ -292,12 +142,50 @@ class PerceptionModel(nn.Module):
         Raises:
             CheckpointError: The model cannot be saved so, or the hub cannot be reached or refuses.
         """
-        from huggingface_hub import HfApi
-
-        from perceptio.model.publish import push_to_hub
-
-        return push_to_hub(self, repo_id, api=api or HfApi(token=token), private=private, **saving)
+        return push_to_hub(self, repo_id, api=api, token=token, private=private, **saving)
 
 
-def _through(head: nn.Module, x: Tensor) -> Tensor:
-    return head(brought_to(head, x))
+def build_model(
+    recipe: Recipe,
+    *,
+    load_weights: bool | Collection[str] = True,
+    device: Literal["cpu", "meta"] = "cpu",
+) -> PerceptionModel:
+    """Build the model that a recipe describes.
+
+    Args:
+        recipe: The recipe; it is checked first.
+        load_weights: Whether parts read the trained weights they name, or which of them, such as `("language",)`.
+            The others are for a checkpoint to fill, and so are the new vocabulary rows unless this is True.
+        device: Where the model is built. `"meta"` gives names, shapes and what trains, of the largest model in
+            seconds: no file is read, and there are no values.
+
+    Returns:
+        The model, with the parameters that `recipe.train.train` names requiring gradients.
+
+    Raises:
+        RecipeError: Something is wrong with the recipe: everything is listed.
+        UnknownNameError: A parameter group is named that no part has.
+        PluginError: A plugin's part cannot be built or filled.
+        InterfaceError: A part is something else than its config says.
+    """
+    return assemble(recipe, PerceptionModel, load_weights=load_weights, device=device)
+
+
+def load(
+    folder: str | Path, *, registry: Registry | None = None, weights: Mapping[str, str] | None = None
+) -> Any:
+    """What a folder holds: a `PerceptionModel`, or a part such as a depth tokenizer, in eval mode on the CPU.
+
+    Args:
+        folder: A checkpoint, or a run's folder with one in `checkpoint/`.
+        registry: Where component names are looked up; None: built-ins and installed plugins.
+        weights: Where pretrained weights lie on this machine, by the part of the recipe that names them, such as
+            `{"language": "/models/internvl"}`; a checkpoint of adapters reads them.
+
+    Raises:
+        CheckpointError: There is no checkpoint; or it is truncated, foreign, of another format, or needs a plugin
+            that is not installed; or it holds values that are not finite; or the pretrained weights are not those its
+            adapters were trained on.
+    """
+    return checkpoint.load(folder, PerceptionModel, registry=registry, weights=weights)

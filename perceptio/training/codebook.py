@@ -10,8 +10,8 @@ from torch import Tensor
 
 from perceptio.errors import DataError, PerceptioError, RecipeError, TrainingError
 from perceptio.interfaces import DepthTokenizerConfig, TrainableDepthTokenizer
-from perceptio.model.base import pretrained
-from perceptio.model.checkpoint import COMPONENT, save
+from perceptio.model.checkpoints.checkpoint import COMPONENT, save
+from perceptio.model.checkpoints.pretrained import pretrained
 from perceptio.model.parts import build_part
 from perceptio.ops.codebooks import code_usage
 from perceptio.ops.files import recover

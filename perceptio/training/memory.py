@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from perceptio.errors import TrainingError
-from perceptio.model.perception_model import PerceptionModel
+from perceptio.model.network import PerceptionNetwork
 from perceptio.recipe import TrainConfig
 from perceptio.training.optimizer import muon_rates
 
@@ -34,7 +34,7 @@ class MemoryPlan:
     optimizer: int
 
     @classmethod
-    def of(cls, model: PerceptionModel, config: TrainConfig) -> "MemoryPlan":
+    def of(cls, model: PerceptionNetwork, config: TrainConfig) -> "MemoryPlan":
         """Of a model, which may lie on the meta device."""
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         muon = muon_rates(model, config)

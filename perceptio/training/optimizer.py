@@ -12,7 +12,7 @@ from torch import nn
 
 from perceptio.errors import CheckpointError, RecipeError
 from perceptio.model.groups import by_group
-from perceptio.model.perception_model import PerceptionModel
+from perceptio.model.network import PerceptionNetwork
 from perceptio.ops.foreign import parsing
 from perceptio.ops.json_files import parse_json
 from perceptio.recipe import TrainConfig
@@ -36,7 +36,7 @@ class Optimizers:
         RecipeError: A parameter that trains is not float32.
     """
 
-    def __init__(self, model: PerceptionModel, config: TrainConfig) -> None:
+    def __init__(self, model: PerceptionNetwork, config: TrainConfig) -> None:
         self.model = model
         groups = model.parameter_groups()
         scales = by_group(model, config.lr_scale)
@@ -126,7 +126,7 @@ class Optimizers:
             owners[id(parameter)].state[parameter] = _on_device(states[name], parameter)
 
 
-def muon_rates(model: PerceptionModel, config: TrainConfig) -> dict[int, float]:
+def muon_rates(model: PerceptionNetwork, config: TrainConfig) -> dict[int, float]:
     """Peak learning rate of every matrix that is Muon's, by its id."""
     matrices = {id(parameter) for parameter in model.parameters() if parameter.ndim >= 2}
     return {key: lr for key, lr in by_group(model, config.muon).items() if key in matrices}

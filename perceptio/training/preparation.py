@@ -14,10 +14,9 @@ from perceptio.data.folder import FolderDataset
 from perceptio.data.identity import hash_of_data
 from perceptio.errors import CheckpointError
 from perceptio.interfaces import DepthTokenizer
-from perceptio.model.assemble import build_model
-from perceptio.model.base import pretrained
-from perceptio.model.checkpoint import TEXT_TOKENIZER, load
-from perceptio.model.perception_model import PerceptionModel
+from perceptio.model.checkpoints.checkpoint import TEXT_TOKENIZER
+from perceptio.model.checkpoints.pretrained import pretrained
+from perceptio.model.perception_model import PerceptionModel, build_model, load
 from perceptio.recipe import Recipe
 from perceptio.training.codebook import check_usage, to_be_trained, train_codebook, with_codebook
 from perceptio.training.identity import differences, run_identity, schedule_difference, used_schedule

@@ -18,9 +18,9 @@ from typing import Any, Literal
 import attrs
 
 from perceptio.errors import CheckpointError
-from perceptio.model.base import base_tensors
-from perceptio.model.checkpoint import CHECKPOINT, save
-from perceptio.model.perception_model import PerceptionModel
+from perceptio.model.checkpoints.checkpoint import CHECKPOINT, save
+from perceptio.model.checkpoints.pretrained import base_tensors
+from perceptio.model.network import PerceptionNetwork
 from perceptio.ops.files import check_replaceable, disk_errors, folder_lock, recover, whole
 from perceptio.ops.json_files import append_line, read_json, read_log, rewrite_log, write_json
 from perceptio.ops.weights import tensors_of
@@ -121,7 +121,7 @@ class RunFolder:
                 check_replaceable(folder)
         return self.checkpoint.exists()
 
-    def check_room(self, model: PerceptionModel, *, save_base: bool) -> None:
+    def check_room(self, model: PerceptionNetwork, *, save_base: bool) -> None:
         """Refuse what the first save would fail at.
 
         Raises:
@@ -156,7 +156,7 @@ class RunFolder:
                 f"{path} is no training state of this version ({error}); it cannot be resumed."
             ) from error
 
-    def save(self, model: PerceptionModel, optimizers: Optimizers, state: RunState) -> None:
+    def save(self, model: PerceptionNetwork, optimizers: Optimizers, state: RunState) -> None:
         """Replace the checkpoint.
 
         Raises:
@@ -169,7 +169,7 @@ class RunFolder:
 
         save(model, self.checkpoint, add=add_state, adapters_only=not model.recipe.train.save_base)
 
-    def save_best(self, model: PerceptionModel, step: int, figures: Mapping[str, float]) -> None:
+    def save_best(self, model: PerceptionNetwork, step: int, figures: Mapping[str, float]) -> None:
         """Replace the best model.
 
         Raises:

@@ -10,7 +10,7 @@ from perceptio.data.conversations import ConversationSampler
 from perceptio.data.folder import FolderDataset
 from perceptio.data.packing import Packer
 from perceptio.errors import TrainingError, UnknownNameError, near_miss
-from perceptio.model.perception_model import PerceptionModel
+from perceptio.model.network import PerceptionNetwork
 from perceptio.recipe import DataFolder, Recipe
 from perceptio.training.objective import Objective, Sums, add_sums
 from perceptio.training.ranks import Ranks
@@ -56,7 +56,7 @@ class Validation:
         self.sampler = ConversationSampler(here, datasets, codes)
         self.packer, self.objective, self.ranks = packer, objective, ranks
 
-    def measure(self, model: PerceptionModel, *, bf16: bool) -> dict[str, float]:
+    def measure(self, model: PerceptionNetwork, *, bf16: bool) -> dict[str, float]:
         """The figures: `loss`, and every term and metric of the losses.
 
         Neither the model nor any random number of training is touched.
@@ -103,7 +103,7 @@ class Validation:
         """How many batches are measured."""
         return -(-self.settings.samples // self.batch_size)
 
-    def _terms(self, model: PerceptionModel, number: int, bf16: bool) -> Sums:
+    def _terms(self, model: PerceptionNetwork, number: int, bf16: bool) -> Sums:
         left = self.settings.samples - number * self.batch_size
         samples = self.sampler.draw(number, min(self.batch_size, left))
         batch = self.packer.pack(samples)

@@ -33,8 +33,8 @@ from perceptio.data.targets import _check_record
 from perceptio.data.teacher import load_teacher
 from perceptio.importing.aurora import import_aurora_vqvae
 from perceptio.importing.sa2va import _Export
-from perceptio.model.assemble import build_model
-from perceptio.model.checkpoint import save as save_checkpoint
+from perceptio.model.checkpoints.checkpoint import save as save_checkpoint
+from perceptio.model.perception_model import build_model
 from perceptio.ops.image_files import read_image
 from perceptio.ops.weights import INDEX, load_tensors, read_pickled
 from perceptio.tokenizers.segmentation.hf_sam import HFSAMSegmentationConfig

@@ -12,10 +12,10 @@ import torch
 from small import scenes_folder, small_recipe
 
 from perceptio.interfaces import Turn
-from perceptio.model.assemble import build_model
-from perceptio.model.checkpoint import save
-from perceptio.model.generation import generate
-from perceptio.model.generation_settings import GenerationSettings
+from perceptio.model.checkpoints.checkpoint import save
+from perceptio.model.inference.generation import generate
+from perceptio.model.inference.settings import GenerationSettings
+from perceptio.model.perception_model import build_model
 from perceptio.training.trainer import train
 
 pytestmark = pytest.mark.gpu

@@ -10,8 +10,8 @@ from small import scenes_folder
 import perceptio
 from perceptio.cli.explain import run as explain
 from perceptio.data.folder import FolderDataset
-from perceptio.model.base import pretrained
-from perceptio.model.generation_settings import GenerationSettings
+from perceptio.model.checkpoints.pretrained import pretrained
+from perceptio.model.inference.settings import GenerationSettings
 from perceptio.recipe import Recipe
 from perceptio.serialize import fingerprint, from_json, to_json
 from perceptio.settings import SHIPPED, load_recipe, with_settings

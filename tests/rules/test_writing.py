@@ -19,7 +19,7 @@ REASONS = {
     "ops/files.py": "is the one that writes",
     "ops/json_files.py:append_line": "a log grows; its reader drops a torn end",
     "ops/weights.py:write_weights": "is given a folder of new_folder",
-    "model/publish.py:push_to_hub": "a temporary folder, removed after the upload",
+    "model/checkpoints/hub.py:push_to_hub": "a temporary folder, removed after the upload",
     "backbones/language/hf_text.py": "is given a folder of new_folder",
     "backbones/language/words.py:save": "is given a folder of new_folder",
     "data/writer.py:_save_png": "is given a folder of new_folder",

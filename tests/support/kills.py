@@ -124,7 +124,7 @@ def state_of(out: Path) -> dict:
 
 def loads(out: Path) -> int:
     """Whether the last checkpoint can be read, in a process of its own: 0 if so."""
-    from perceptio.model.checkpoint import load
+    from perceptio.model.perception_model import load
 
     return ended(forked(lambda: load(out) and None))
 

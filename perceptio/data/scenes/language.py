@@ -9,7 +9,7 @@ import numpy as np
 
 from perceptio.data.scenes.world import COLORS, MAX_OBJECTS, Shape, Thing
 from perceptio.interfaces import Turn
-from perceptio.model.sequence import LETTERS
+from perceptio.vocabulary import LETTERS
 
 MIN_PIXELS = 40
 """Objects that show less, at 80 pixels a side, are not spoken of; the share of the picture counts at other sizes."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from perceptio.data.scenes.language import CHOICE, CLOSEST
 from perceptio.interfaces import Turn
-from perceptio.model.sequence import LETTERS
+from perceptio.vocabulary import LETTERS
 
 MIN_RATIO = 1.2
 """Any two marked depths differ at least by this factor."""

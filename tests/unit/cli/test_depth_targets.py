@@ -12,7 +12,7 @@ from teachers import official_teacher
 from perceptio.cli import main as command
 from perceptio.data.folder import FolderDataset
 from perceptio.data.records import DatasetInfo
-from perceptio.model.checkpoint import load
+from perceptio.model.perception_model import load
 from perceptio.training.targets import encode_depth, tokenizer_fingerprint
 
 RECIPE = """
@@ -180,7 +180,7 @@ def test_what_is_refused_in_one_sentence(place, run, tmp_path):
 def test_a_tokenizer_of_metres_is_refused_before_any_work(place, run, tmp_path):
     from small import small_recipe
 
-    from perceptio.model.checkpoint import save
+    from perceptio.model.checkpoints.checkpoint import save
 
     config = small_recipe().depth
     save(config.build(), tmp_path / "metric", config=config)

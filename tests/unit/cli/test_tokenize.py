@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from perceptio.cli import tokenize
 from perceptio.errors import CheckpointError, DataError
-from perceptio.model.assemble import build_model
-from perceptio.model.checkpoint import save
+from perceptio.model.checkpoints.checkpoint import save
+from perceptio.model.perception_model import build_model
 
 app = typer.Typer()
 app.command()(tokenize.run)

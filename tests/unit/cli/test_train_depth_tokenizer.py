@@ -11,8 +11,7 @@ from typer.testing import CliRunner
 
 from perceptio.cli import train_depth_tokenizer
 from perceptio.errors import CheckpointError, DataError, RecipeError
-from perceptio.model.assemble import build_model
-from perceptio.model.checkpoint import load
+from perceptio.model.perception_model import build_model, load
 from perceptio.tokenizers.depth._autoencoder import AutoencoderDepthTokenizer
 
 app = typer.Typer()

@@ -16,9 +16,9 @@ from perceptio.data.conversations import DEPTH_MAP_QUESTION, ConversationSampler
 from perceptio.data.packing import Packer
 from perceptio.errors import DataError
 from perceptio.interfaces import DepthMap, Sample, Turn
-from perceptio.model.assemble import build_model
-from perceptio.model.sequence import LETTERS
+from perceptio.model.perception_model import build_model
 from perceptio.recipe import DataConfig, DataFolder, Recipe
+from perceptio.vocabulary import LETTERS
 
 POINTS = ((0.1, 0.1), (0.5, 0.5), (0.9, 0.9))
 MARKED = Turn(question="Which point is closest?", answer="(C)", task="relative_depth", points=POINTS)

@@ -16,7 +16,7 @@ from perceptio.data.folder import FolderDataset
 from perceptio.data.lengths import ConversationLengths
 from perceptio.data.packing import Packer
 from perceptio.errors import DataError
-from perceptio.model.assemble import build_model
+from perceptio.model.perception_model import build_model
 from perceptio.training.targets import encode_depth
 from perceptio.training.trainer import METRICS, train
 

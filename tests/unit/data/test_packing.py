@@ -9,7 +9,7 @@ from fakes import FakeMaskCodesConfig, tiny_recipe
 from perceptio.data.packing import Packer
 from perceptio.errors import DataError
 from perceptio.interfaces import DepthMap, Sample, Turn
-from perceptio.model.assemble import build_model
+from perceptio.model.perception_model import build_model
 from perceptio.vocabulary import TokenPlan
 
 LEFT = np.zeros((16, 16), dtype=bool)

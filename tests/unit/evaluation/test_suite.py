@@ -15,9 +15,9 @@ from perceptio.evaluation import suite
 from perceptio.evaluation.passes import parse_letter
 from perceptio.evaluation.suite import Evaluation
 from perceptio.interfaces import DepthConvention, DepthMap, Turn
-from perceptio.model.assemble import build_model
-from perceptio.model.generation import generate
-from perceptio.model.marks import draw_marks
+from perceptio.model.inference.generation import generate
+from perceptio.model.inference.marks import draw_marks
+from perceptio.model.perception_model import build_model
 from perceptio.ops.depth_maps import from_map, resize_depth
 
 METRIC = DepthConvention(near_m=1.0, far_m=16.0)

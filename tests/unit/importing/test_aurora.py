@@ -11,7 +11,7 @@ from perceptio.cli import main as command
 from perceptio.errors import CheckpointError
 from perceptio.importing.aurora import import_aurora_vqvae
 from perceptio.interfaces import DepthConvention
-from perceptio.model.checkpoint import load
+from perceptio.model.perception_model import load
 
 
 class Residual(nn.Module):

@@ -18,7 +18,7 @@ from perceptio.cli import main as command
 from perceptio.errors import CheckpointError
 from perceptio.importing.sa2va import import_sa2va
 from perceptio.interfaces import SequenceLayout
-from perceptio.model.checkpoint import load
+from perceptio.model.perception_model import load
 from perceptio.tokenizers.segmentation import sam2
 from perceptio.tokenizers.segmentation.sam2 import SAM2SegmentationConfig, Trunk
 

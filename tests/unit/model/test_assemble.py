@@ -10,7 +10,8 @@ from perceptio.errors import RecipeError, UnknownNameError
 from perceptio.interfaces import CodebookDepthTokenizer
 from perceptio.losses.depth_tokens import DepthTokenConfig
 from perceptio.model import assemble
-from perceptio.model.assemble import build_model, select_trained
+from perceptio.model.assemble import select_trained
+from perceptio.model.perception_model import build_model
 from perceptio.recipe import Weighted
 from perceptio.settings import load_recipe
 

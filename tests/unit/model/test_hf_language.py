@@ -10,9 +10,8 @@ from small import scenes_folder, small_recipe
 from tiny_hf import TEXT_VOCAB, official_model, write_checkpoint
 
 from perceptio.backbones.language.hf import HFLanguageConfig, LoRA
-from perceptio.model.assemble import build_model
-from perceptio.model.checkpoint import load
-from perceptio.model.generation_settings import GenerationSettings
+from perceptio.model.inference.settings import GenerationSettings
+from perceptio.model.perception_model import build_model, load
 from perceptio.serialize import fingerprint
 from perceptio.training.trainer import train
 

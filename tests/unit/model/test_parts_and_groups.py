@@ -9,9 +9,9 @@ from fakes import FakeDepthConfig, FakeMaskCodes, FakeMaskCodesConfig
 from small import small_recipe
 
 from perceptio.errors import InterfaceError, PluginError
-from perceptio.model.assemble import build_model
 from perceptio.model.groups import by_group, select_trained
 from perceptio.model.parts import build_part, load_part
+from perceptio.model.perception_model import build_model
 from perceptio.training.optimizer import Optimizers
 
 

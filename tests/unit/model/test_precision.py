@@ -7,7 +7,7 @@ from small import small_recipe
 
 from perceptio.data.packing import Packer
 from perceptio.interfaces import DepthMap, Sample, Turn
-from perceptio.model.assemble import build_model
+from perceptio.model.perception_model import build_model
 from perceptio.training.objective import Objective
 
 FROZEN_LANGUAGE = ("vision", "vision_head", "segmentation", "prompt_head", "heads")

@@ -9,7 +9,7 @@ from fakes import FakeDepthConfig
 from small import scenes_folder, small_recipe
 
 from perceptio.errors import RecipeError, TrainingError
-from perceptio.model.checkpoint import load
+from perceptio.model.perception_model import load
 from perceptio.settings import with_settings
 from perceptio.training import codebook, targets
 from perceptio.training.codebook import check_usage, to_be_trained

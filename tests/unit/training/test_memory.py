@@ -6,7 +6,7 @@ import torch
 from small import small_recipe
 
 from perceptio.errors import RecipeError, TrainingError
-from perceptio.model.assemble import build_model
+from perceptio.model.perception_model import build_model
 from perceptio.recipe import TrainConfig
 from perceptio.training.memory import GIB, MemoryPlan, advice_when_out_of_memory, peak_memory
 from perceptio.training.optimizer import Optimizers

@@ -12,7 +12,7 @@ import pytest
 from small import scenes_folder, small_recipe
 
 from perceptio.errors import TrainingError
-from perceptio.model.checkpoint import load
+from perceptio.model.perception_model import load
 from perceptio.training.ranks import Ranks
 from perceptio.training.trainer import METRICS, train
 

@@ -13,8 +13,7 @@ from safetensors import safe_open
 from small import scenes_folder, small_recipe
 
 from perceptio.errors import CheckpointError, RecipeError, TrainingError
-from perceptio.model.assemble import build_model
-from perceptio.model.checkpoint import load
+from perceptio.model.perception_model import build_model, load
 from perceptio.ops.files import folder_lock
 from perceptio.ops.interrupts import Stopped
 from perceptio.ops.precision import computes_bfloat16

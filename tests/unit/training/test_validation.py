@@ -9,7 +9,7 @@ from small import scenes_folder, small_recipe
 from perceptio.data.conversations import ConversationSampler
 from perceptio.data.scenes import Split
 from perceptio.errors import TrainingError, UnknownNameError
-from perceptio.model.checkpoint import load
+from perceptio.model.perception_model import load
 from perceptio.settings import with_settings
 from perceptio.training.trainer import METRICS, Progress, train
 

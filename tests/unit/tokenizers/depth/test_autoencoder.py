@@ -6,7 +6,8 @@ import torch
 
 from perceptio.errors import CheckpointError, DataError, RecipeError
 from perceptio.interfaces import DepthConvention, TrainableDepthTokenizer
-from perceptio.model.checkpoint import load, save
+from perceptio.model.checkpoints.checkpoint import save
+from perceptio.model.perception_model import load
 from perceptio.tokenizers.depth.fsq import FSQDepthConfig
 from perceptio.tokenizers.depth.vqvae import VQVAEDepthConfig
 

@@ -10,8 +10,8 @@ from fakes import FakeMaskCodesConfig, tiny_recipe
 from PIL import Image
 
 from perceptio.errors import CheckpointError, InputError
-from perceptio.model.assemble import build_model
-from perceptio.model.generation_settings import GenerationSettings
+from perceptio.model.inference.settings import GenerationSettings
+from perceptio.model.perception_model import build_model
 
 QUESTION = "Which point is closest to the camera?"
 POINTS = [(0.25, 0.25), (0.75, 0.5), (0.5, 0.9)]

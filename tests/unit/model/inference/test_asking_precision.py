@@ -7,10 +7,10 @@ import torch
 from small import small_recipe
 
 from perceptio.interfaces import Turn
-from perceptio.model.answer import decode_depth, predict_masks
-from perceptio.model.assemble import build_model
-from perceptio.model.generation import generate
-from perceptio.model.generation_settings import GenerationSettings
+from perceptio.model.inference.answer import decode_depth, predict_masks
+from perceptio.model.inference.generation import generate
+from perceptio.model.inference.settings import GenerationSettings
+from perceptio.model.perception_model import build_model
 
 PERCEIVE = GenerationSettings(
     order=("segmentation", "depth"), force=("segmentation", "depth"), max_objects=1, max_new_tokens=4

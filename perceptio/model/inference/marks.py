@@ -11,8 +11,8 @@ from torch import Tensor
 
 from perceptio.errors import DataError, InputError
 from perceptio.interfaces import Turn
-from perceptio.model.sequence import LETTERS, too_many_points
 from perceptio.recipe import PointSetting
+from perceptio.vocabulary import LETTERS, too_many_points
 
 REFERENCE_SIZE = 336
 """Width in pixels of the pictures on which AURORA draws circles of radius 4 and labels 25 px above."""

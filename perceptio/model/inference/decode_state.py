@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from perceptio.interfaces import LanguageBackbone, SelectableCache, SequenceLayout
-from perceptio.model.sequence import Place, SequenceWriter, Slot, stacked_coordinates
+from perceptio.model.inference.sequence import Place, SequenceWriter, Slot, stacked_coordinates
 
 NOWHERE = Place(float("nan"), float("nan"))
 

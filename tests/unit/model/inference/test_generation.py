@@ -11,12 +11,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from perceptio.errors import InputError
 from perceptio.interfaces import SequenceLayout, Turn
-from perceptio.model.assemble import build_model
-from perceptio.model.generated import Generated
-from perceptio.model.generation import STOP_CHECK, generate
-from perceptio.model.generation_settings import GenerationSettings
-from perceptio.model.perception_model import PerceptionModel
-from perceptio.model.sequence import SequenceWriter, stacked_coordinates
+from perceptio.model.inference.generated import Generated
+from perceptio.model.inference.generation import STOP_CHECK, generate
+from perceptio.model.inference.sequence import SequenceWriter, stacked_coordinates
+from perceptio.model.inference.settings import GenerationSettings
+from perceptio.model.perception_model import PerceptionModel, build_model
 from perceptio.ops.kv_cache import KeyValueCache
 
 TURNS = (

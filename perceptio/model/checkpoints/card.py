@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from perceptio.model.base import pretrained
-from perceptio.model.perception_model import PerceptionModel
+from perceptio.model.checkpoints.pretrained import pretrained
+from perceptio.model.network import PerceptionNetwork
 from perceptio.ops.files import path_text
 from perceptio.ops.hub import HUB_ID
 from perceptio.recipe import Recipe
@@ -20,7 +20,7 @@ WORDS = {"segmentation": "the masks of objects", "depth": "a depth map"}
 
 
 def write_card(
-    model: PerceptionModel,
+    model: PerceptionNetwork,
     *,
     results: Mapping[str, Any] | None = None,
     license: str | None = None,
@@ -91,7 +91,7 @@ def _use(recipe: Recipe, adapters_only: bool) -> str:
     )
 
 
-def _parts(model: PerceptionModel) -> str:
+def _parts(model: PerceptionNetwork) -> str:
     registry, bases = Registry.discover(), pretrained(model.recipe)
     rows = []
     for part, config in model.recipe.parts.items():
@@ -111,7 +111,7 @@ def _parts(model: PerceptionModel) -> str:
     return _table(("part", "component", "provider", "pretrained weights", "parameters", "trained"), rows)
 
 
-def _tokens(model: PerceptionModel) -> str:
+def _tokens(model: PerceptionNetwork) -> str:
     plan = model.plan
     rows = [(_code(name), span.start, span.size) for name, span in plan.spans()]
     table = _table(("tokens", "first id", "count"), [("the text tokenizer's own", 0, plan.base_vocab), *rows])

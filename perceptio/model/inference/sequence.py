@@ -17,9 +17,7 @@ from torch import Tensor
 
 from perceptio.errors import DataError, InputError
 from perceptio.interfaces import TextTokenizer, Turn
-from perceptio.vocabulary import TokenPlan
-
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+from perceptio.vocabulary import LETTERS, TokenPlan, too_many_points
 
 
 class Place(NamedTuple):
@@ -273,11 +271,6 @@ def _utf8(text: str) -> str:
             f"The text {text[:60]!r} has bytes or half a surrogate pair that are no character: write it in UTF-8."
         ) from None
     return text
-
-
-def too_many_points(count: int) -> str:
-    """The sentence for more points than there are letters."""
-    return f"{count} points were marked and there are letters for {len(LETTERS)}; mark fewer."
 
 
 def _required(codes: Sequence[int] | None, turn: Turn) -> Sequence[int]:

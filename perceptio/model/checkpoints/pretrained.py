@@ -7,7 +7,7 @@ import attrs
 from torch import Tensor, nn
 
 from perceptio.errors import CheckpointError, near_miss
-from perceptio.model.perception_model import PerceptionModel
+from perceptio.model.network import PerceptionNetwork
 from perceptio.ops.weights import tensors_of
 from perceptio.recipe import Recipe
 
@@ -41,7 +41,7 @@ def with_weights(recipe: Recipe, weights: Mapping[str, str]) -> Recipe:
     return recipe
 
 
-def base_tensors(model: PerceptionModel) -> dict[str, dict[str, Tensor]]:
+def base_tensors(model: PerceptionNetwork) -> dict[str, dict[str, Tensor]]:
     """The tensors that come from pretrained weights and do not train: by part, then by their names in the model.
 
     Buffers of a part that trains are its own. The depth tokenizer is never base: codes mean nothing without it.

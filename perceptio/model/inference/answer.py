@@ -13,11 +13,11 @@ from torch.nn import functional as F
 
 from perceptio.errors import CheckpointError, InputError
 from perceptio.interfaces import DepthMap, MaskPrediction, Turn
-from perceptio.model.generated import Generated
-from perceptio.model.generation import generate
-from perceptio.model.generation_settings import GenerationSettings
-from perceptio.model.marks import shown_images
-from perceptio.model.perception_model import PerceptionModel
+from perceptio.model.inference.generated import Generated
+from perceptio.model.inference.generation import generate
+from perceptio.model.inference.marks import shown_images
+from perceptio.model.inference.settings import GenerationSettings
+from perceptio.model.network import PerceptionNetwork
 from perceptio.ops.eval_mode import in_eval_mode
 from perceptio.ops.image_files import as_image
 
@@ -52,7 +52,7 @@ class Answer:
 
 @torch.inference_mode()
 def ask_batch(
-    model: PerceptionModel,
+    model: PerceptionNetwork,
     questions: Sequence[tuple[Any, str, Sequence[tuple[float, float]]]],
     settings: GenerationSettings | None = None,
 ) -> list[Answer]:
@@ -84,7 +84,7 @@ def ask_batch(
 
 @torch.inference_mode()
 def predict_masks(
-    model: PerceptionModel, images: Sequence[Tensor], image_index: Sequence[int], generated: Generated
+    model: PerceptionNetwork, images: Sequence[Tensor], image_index: Sequence[int], generated: Generated
 ) -> list[Tensor]:
     """Mask logits [h, w], float32, of every object found; only images with an object are encoded.
 
@@ -121,7 +121,7 @@ def predict_masks(
 
 
 @torch.inference_mode()
-def decode_depth(model: PerceptionModel, generated: Generated) -> list[DepthMap | None]:
+def decode_depth(model: PerceptionNetwork, generated: Generated) -> list[DepthMap | None]:
     """The depth map, float32, of every row with a well-formed block, at the depth tokenizer's size."""
     rows = generated.depth.whole_B.nonzero().flatten().tolist()
     depths: list[DepthMap | None] = [None] * len(generated.text_BT)
@@ -172,7 +172,7 @@ def _distinct_images(given: Sequence[Any]) -> tuple[list[Tensor], list[int]]:
 
 
 def _answer(
-    model: PerceptionModel,
+    model: PerceptionNetwork,
     generated: Generated,
     row: int,
     turn: Turn,
@@ -199,7 +199,7 @@ def _answer(
     )
 
 
-def text_ids(model: PerceptionModel, generated: Generated, row: int) -> tuple[list[int], bool]:
+def text_ids(model: PerceptionNetwork, generated: Generated, row: int) -> tuple[list[int], bool]:
     """The ids of a row's text before its end token, and whether it was cut before there was one."""
     ids, end = generated.text_BT[row].tolist(), model.language.text_tokenizer.end_id
     return (ids[: ids.index(end)], False) if end in ids else (ids, True)

@@ -5,7 +5,7 @@ import torch
 
 from perceptio.errors import DataError
 from perceptio.interfaces import Turn
-from perceptio.model.marks import draw_marks, shown_image, shown_images
+from perceptio.model.inference.marks import draw_marks, shown_image, shown_images
 
 GRAY = torch.full((3, 64, 64), 0.5)
 PLAIN = Turn(question="What?", answer="", task="")

@@ -9,7 +9,7 @@ import torch
 
 from perceptio.errors import DataError, InputError
 from perceptio.interfaces import ChatTemplate, DepthConvention, DepthSpec, SegmentationSpec, Turn
-from perceptio.model.sequence import SequenceWriter
+from perceptio.model.inference.sequence import SequenceWriter
 from perceptio.vocabulary import TokenPlan
 
 

@@ -9,9 +9,10 @@ import attrs
 
 from perceptio.errors import CheckpointError
 from perceptio.interfaces import MergeableAdapters
-from perceptio.model.card import write_card
-from perceptio.model.checkpoint import load, save
-from perceptio.model.perception_model import PerceptionModel
+from perceptio.model.assemble import Network
+from perceptio.model.checkpoints.card import write_card
+from perceptio.model.checkpoints.checkpoint import load, save
+from perceptio.model.network import PerceptionNetwork
 from perceptio.ops.files import expanded, new_file
 from perceptio.ops.hub import resolve
 from perceptio.ops.json_files import read_json, write_json
@@ -26,7 +27,7 @@ FILES = ("*.json", "*.safetensors", "text_tokenizer/*")
 
 
 def save_pretrained(
-    model: PerceptionModel,
+    model: PerceptionNetwork,
     folder: str | Path,
     *,
     max_shard_size: int | str = "5GB",
@@ -57,12 +58,16 @@ def save_pretrained(
 
 
 def from_pretrained(
-    name: str | Path, *, registry: Registry | None = None, weights: Mapping[str, str] | None = None
-) -> PerceptionModel:
+    name: str | Path,
+    network_class: type[Network],
+    *,
+    registry: Registry | None = None,
+    weights: Mapping[str, str] | None = None,
+) -> Network:
     """See `PerceptionModel.from_pretrained`."""
     folder = resolve(str(name), FILES)
-    model = load(folder, registry=registry, weights=weights)
-    if not isinstance(model, PerceptionModel):
+    model = load(folder, network_class, registry=registry, weights=weights)
+    if not isinstance(model, network_class):
         raise CheckpointError(
             f"{name} holds a {type(model).__name__} and no whole model; see perceptio.load."
         )
@@ -70,12 +75,20 @@ def from_pretrained(
 
 
 def push_to_hub(
-    model: PerceptionModel, repo_id: str, *, api: "HfApi", private: bool | None = None, **saving: Any
+    model: PerceptionNetwork,
+    repo_id: str,
+    *,
+    api: "HfApi | None" = None,
+    token: str | None = None,
+    private: bool | None = None,
+    **saving: Any,
 ) -> str:
-    """Save a model as `save_pretrained` does, and upload it; the address of the commit."""
+    """See `PerceptionModel.push_to_hub`."""
+    from huggingface_hub import HfApi
+
     with TemporaryDirectory() as folder:
         save_pretrained(model, Path(folder) / "checkpoint", **saving)
-        return upload(Path(folder) / "checkpoint", repo_id, api=api, private=private)
+        return upload(Path(folder) / "checkpoint", repo_id, api=api or HfApi(token=token), private=private)
 
 
 def upload(folder: Path, repo_id: str, *, api: "HfApi", private: bool | None = None) -> str:
@@ -104,7 +117,7 @@ def upload(folder: Path, repo_id: str, *, api: "HfApi", private: bool | None = N
     return str(commit.commit_url)
 
 
-def merge(model: PerceptionModel) -> None:
+def merge(model: PerceptionNetwork) -> None:
     """Make a model's adapters part of the weights that they adapt, in place; its recipe then has none.
 
     Raises:

@@ -12,9 +12,9 @@ from fakes import tiny_recipe
 
 from perceptio.errors import InputError
 from perceptio.interfaces import Turn
-from perceptio.model.assemble import build_model
-from perceptio.model.generation import generate
-from perceptio.model.generation_settings import GenerationSettings
+from perceptio.model.inference.generation import generate
+from perceptio.model.inference.settings import GenerationSettings
+from perceptio.model.perception_model import build_model
 
 ROWS = 1500
 SEG, DEPTH, TEXT = 0.3, 0.5, 0.2  # The text's share falls on two tokens, 3 to 1.

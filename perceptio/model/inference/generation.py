@@ -15,11 +15,11 @@ from torch import Tensor
 
 from perceptio.errors import CheckpointError, InputError
 from perceptio.interfaces import Part, TokenSpan, Turn, VisionFeatures
-from perceptio.model.feeding import Feeder
-from perceptio.model.generated import DepthBlocks, Generated, Objects
-from perceptio.model.generation_settings import GenerationSettings
-from perceptio.model.perception_model import PerceptionModel
-from perceptio.model.sequence import SequenceWriter, Slot, code_slots, opening_slots, reading_slots
+from perceptio.model.inference.decode_state import Feeder
+from perceptio.model.inference.generated import DepthBlocks, Generated, Objects
+from perceptio.model.inference.sequence import SequenceWriter, Slot, code_slots, opening_slots, reading_slots
+from perceptio.model.inference.settings import GenerationSettings
+from perceptio.model.network import PerceptionNetwork
 
 STOP_CHECK = 8
 SHORTEST_WAIT = torch.finfo(torch.float32).tiny
@@ -43,7 +43,7 @@ class Generator:
 
     def __init__(
         self,
-        model: PerceptionModel,
+        model: PerceptionNetwork,
         turns: Sequence[Turn],
         image_index: Sequence[int],
         vision: VisionFeatures,
@@ -293,7 +293,7 @@ def _codes(tokens_BT: Tensor, span: TokenSpan, keep_B: Tensor) -> Tensor:
 
 
 def generate(
-    model: PerceptionModel,
+    model: PerceptionNetwork,
     turns: Sequence[Turn],
     images: Sequence[Tensor],
     image_index: Sequence[int],

@@ -23,10 +23,10 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from perceptio.errors import CheckpointError, RecipeError, quoted
 from perceptio.hookspecs import PROJECT
 from perceptio.interfaces import ComponentConfig, Kind, LossConfig, TrainableDepthTokenizer
-from perceptio.model.assemble import build_model
-from perceptio.model.base import base_tensors, pretrained, with_weights
+from perceptio.model.assemble import assemble
+from perceptio.model.checkpoints.pretrained import base_tensors, pretrained, with_weights
+from perceptio.model.network import PerceptionNetwork
 from perceptio.model.parts import build_part
-from perceptio.model.perception_model import PerceptionModel
 from perceptio.ops.files import disk_errors, expanded, new_folder, whole
 from perceptio.ops.foreign import parsing
 from perceptio.ops.identity import hash_of_tensors
@@ -72,7 +72,7 @@ def save(
     """
     tensors = tensors_of(part)
     facts: dict[str, Any] = {}
-    if isinstance(part, PerceptionModel):
+    if isinstance(part, PerceptionNetwork):
         if adapters_only:
             base = base_tensors(part)
             left_out = {name for held in base.values() for name in held}
@@ -83,7 +83,7 @@ def save(
             f"To save a {type(part).__name__}, give the config it was built from: config=…."
         )
     with disk_errors(folder, CheckpointError), new_folder(folder) as new:
-        if isinstance(part, PerceptionModel):
+        if isinstance(part, PerceptionNetwork):
             _write_json(new / RECIPE, "recipe", part.recipe, facts)
             part.language.text_tokenizer.save(new / TEXT_TOKENIZER)
         else:
@@ -94,26 +94,20 @@ def save(
 
 
 def load(
-    folder: str | Path, *, registry: Registry | None = None, weights: Mapping[str, str] | None = None
+    folder: str | Path,
+    network_class: type[PerceptionNetwork],
+    *,
+    registry: Registry | None = None,
+    weights: Mapping[str, str] | None = None,
 ) -> Any:
-    """What a folder holds: a `PerceptionModel`, or a part such as a depth tokenizer, in eval mode on the CPU.
-
-    Args:
-        folder: A checkpoint, or a run's folder with one in `checkpoint/`.
-        registry: Where component names are looked up; None: built-ins and installed plugins.
-        weights: Where pretrained weights lie on this machine, by the part of the recipe that names them, such as
-            `{"language": "/models/internvl"}`; a checkpoint of adapters reads them.
-
-    Raises:
-        CheckpointError: There is no checkpoint; or it is truncated, foreign, of another format, or needs a plugin
-            that is not installed; or it holds values that are not finite; or the pretrained weights are not those its
-            adapters were trained on.
-    """
+    """What a folder holds: a network of the given class, or a part; see `perceptio.load`."""
     folder = _find(folder)
     value, facts = _read_json(folder, registry or Registry.discover())
     with parsing(CheckpointError, f"What {folder} describes cannot be built ({{reason}})."):
         if isinstance(value, Recipe):
-            part: nn.Module = _read_model(folder, with_weights(value, weights or {}), facts.get("base"))
+            part: nn.Module = _read_model(
+                folder, with_weights(value, weights or {}), network_class, facts.get("base")
+            )
         else:
             with _no_more_than_weights(folder), torch.device("meta"):
                 check_tensors(build_part(value), folder)
@@ -137,19 +131,21 @@ def _find(folder: str | Path) -> Path:
 # values first, and takes memory when every name and shape has been found in the files.
 
 
-def _read_model(folder: Path, recipe: Recipe, base: Mapping[str, str] | None) -> PerceptionModel:
+def _read_model(
+    folder: Path, recipe: Recipe, network_class: type[PerceptionNetwork], base: Mapping[str, str] | None
+) -> PerceptionNetwork:
     language = recipe.language.with_text_tokenizer(folder / TEXT_TOKENIZER)
     recipe = attrs.evolve(recipe, language=language)
     if base is None:
         with _no_more_than_weights(folder):
-            outline = build_model(recipe, device="meta")
+            outline = assemble(recipe, network_class, device="meta")
         check_tensors(outline, folder)
-        model = build_model(recipe, load_weights=False)
+        model = assemble(recipe, network_class, load_weights=False)
         load_tensors(model, folder)
         return model
-    outline = build_model(recipe, device="meta")
+    outline = assemble(recipe, network_class, device="meta")
     check_tensors(outline, folder, elsewhere=_names(base_tensors(outline)))
-    model = build_model(recipe, load_weights=base)
+    model = assemble(recipe, network_class, load_weights=base)
     held = base_tensors(model)
     load_tensors(model, folder, elsewhere=_names(held))
     for part, tensors in held.items():

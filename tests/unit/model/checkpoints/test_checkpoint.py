@@ -10,9 +10,9 @@ from small import small_recipe
 
 from perceptio import PerceptionModel
 from perceptio.errors import CheckpointError
-from perceptio.model import checkpoint
-from perceptio.model.assemble import build_model
-from perceptio.model.checkpoint import load, save
+from perceptio.model.checkpoints import checkpoint
+from perceptio.model.checkpoints.checkpoint import save
+from perceptio.model.perception_model import build_model, load
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,8 @@ from small import small_recipe
 
 from perceptio import PerceptionModel
 from perceptio.errors import CheckpointError
-from perceptio.model.assemble import build_model
-from perceptio.model.checkpoint import load, save
+from perceptio.model.checkpoints.checkpoint import save
+from perceptio.model.perception_model import build_model, load
 from perceptio.recipe import DataFolder
 from perceptio.serialize import fingerprint
 
