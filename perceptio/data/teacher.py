@@ -169,6 +169,7 @@ def load_teacher(
 def _check_config(folder: Path) -> None:
     remedy = "name the folder of a teacher, as transformers saves it"
     config = Configuration.read(folder / "config.json", CheckpointError, remedy)
+    config.check_depth()
     kind = config.text("model_type")
     if kind != "depth_anything":
         raise CheckpointError(

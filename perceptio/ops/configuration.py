@@ -1,5 +1,6 @@
 """A model's own configuration, such as a `config.json`: each value is read with its type and its bounds."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from perceptio.ops.json_files import read_json
 
 LARGEST_SIZE = 2**24
 """No extent of a layer, vocabulary, sequence or picture is larger."""
+
+MOST_LAYERS = 1000
 
 _REQUIRED: Any = object()
 
@@ -77,6 +80,16 @@ class Configuration:
         if not isinstance(value, Mapping):
             raise self._wrong(name, value, "an object")
         return Configuration(f"{self.where}, {name}", value, self.error)
+
+    def check_depth(self) -> None:
+        """Refuse more layers than any model has, here or in a section: each is made, one after the other."""
+        for name, value in self.values.items():
+            if isinstance(value, Mapping):
+                self.section(name).check_depth()
+            elif re.search("layers|blocks|depths?$", name):
+                counts = value if isinstance(value, list) else [value]
+                if sum(abs(one) for one in counts if type(one) in (int, float)) > MOST_LAYERS:
+                    raise self._wrong(name, value, f"{MOST_LAYERS} layers at most")
 
     def _get(self, name: str, default: Any) -> Any:
         value = self.values.get(name)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from perceptio.errors import RecipeError
-from perceptio.ops.configuration import LARGEST_SIZE, Configuration
+from perceptio.ops.configuration import Configuration
 from perceptio.ops.foreign import parsing
 from perceptio.ops.json_files import InvalidJSONError, parse_json
 
@@ -41,7 +41,6 @@ SIZES = (
     "original_max_position_embeddings",
 )
 """Settings that are whole numbers above 0 in every type."""
-MOST_LAYERS = 1000
 NEEDED = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")
 VOLATILE = ("transformers_version", "_name_or_path", "architectures", "dtype", "torch_dtype")
 
@@ -92,7 +91,8 @@ def check_sizes(configuration: Configuration) -> None:
         PerceptioError: Of the configuration's class; the value is named.
     """
     for name in SIZES:
-        configuration.whole(name, None, high=MOST_LAYERS if name == "num_hidden_layers" else LARGEST_SIZE)
+        configuration.whole(name, None)
+    configuration.check_depth()
     for name in ("rope_parameters", "rope_scaling"):
         configuration.section(name, {})
 

@@ -126,6 +126,7 @@ class HFSAMConfig(SharedSAMConfig, ABC):
                 f"{self.name}: model is no configuration of {self.generation}: it lacks {', '.join(lacking)}; "
                 f"{type(self).__name__}.from_pretrained reads one."
             )
+        self._configuration.check_depth()
         found = parts["vision_config"].get("model_type", self.vision_model)
         if found != self.vision_model:
             raise RecipeError(

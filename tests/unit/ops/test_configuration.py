@@ -43,3 +43,12 @@ def test_a_file_is_an_object(tmp_path):
             Configuration.read(file, CheckpointError, "copy it")
     file.write_text(json.dumps({"a": 1}))
     assert Configuration.read(file, CheckpointError, "copy it").whole("a") == 1
+
+
+@pytest.mark.parametrize("value", [1001, [1] * 1001, list(range(300)), -(2**40)])
+def test_no_model_has_so_many_layers(value):
+    configuration(inner={"num_hidden_layers": 48, "blocks_per_stage": [2, 6, 36, 4]}).check_depth()
+    with pytest.raises(
+        CheckpointError, match="config.json, inner has blocks_per_stage .* 1000 layers at most"
+    ):
+        configuration(inner={"blocks_per_stage": value}).check_depth()

@@ -189,3 +189,11 @@ def test_depth_that_is_not_there_is_refused() -> None:
 def test_more_points_than_letters_are_refused() -> None:
     with pytest.raises(InputError, match="27 points were marked"):
         SequenceWriter(plan(), Characters()).letters(27)
+
+
+@pytest.mark.parametrize("text", ["caf\udce9 ?", "\ud800"])
+def test_a_text_that_is_not_utf_8_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="that are no character: write it in UTF-8"):
+        written(Turn(task="chat", question=text, answer=""))
+    with pytest.raises(InputError, match="that are no character: write it in UTF-8"):
+        written(Turn(task="chat", question="?", answer=text))
