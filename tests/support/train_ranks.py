@@ -26,6 +26,8 @@ def main() -> int:
     folder, out, what = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
     rank = int(os.environ["RANK"])
     torch.set_num_threads(1)
+    # torchrun tells the others to go when one has ended: here each is to end by itself, and to say why.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     def after(progress: Progress) -> None:
         if progress.step == 2 and hasattr(signal, what):
