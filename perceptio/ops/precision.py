@@ -5,7 +5,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from perceptio.errors import RecipeError
+from perceptio.errors import RecipeError, quoted
 
 Precision = Literal["float32", "bfloat16", "float16"]
 """What the weights of a frozen part can be held in."""
@@ -22,7 +22,7 @@ def published_precision(stated: Any) -> Precision:
         if name == known:
             return known
     raise RecipeError(
-        f"The checkpoint states weights in {name[:80]}, and a part holds them in {', '.join(get_args(Precision))}: "
+        f"The checkpoint states weights in {quoted(name)}, and a part holds them in {', '.join(get_args(Precision))}: "
         'convert them, or choose with dtype="float32".'
     )
 

@@ -13,7 +13,7 @@ def test_weights_are_held_as_they_are_published():
         "float16"
     ] * 2
     with pytest.raises(
-        RecipeError, match="states weights in float8_e4m3fn, and a part holds them in float32, bfloat16, fl"
+        RecipeError, match="states weights in 'float8_e4m3fn', and a part holds them in float32, bfloat16, fl"
     ):
         published_precision(torch.float8_e4m3fn)
 
