@@ -22,8 +22,8 @@ def published_precision(stated: Any) -> Precision:
         if name == known:
             return known
     raise RecipeError(
-        f"The checkpoint states weights in {quoted(name)}, and a part holds them in {', '.join(get_args(Precision))}: "
-        'convert them, or choose with dtype="float32".'
+        f"The checkpoint states weights in {quoted(name)}, and a part holds them in {', '.join(get_args(Precision))}"
+        ': convert them, or choose with dtype="float32".'
     )
 
 
