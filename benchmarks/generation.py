@@ -21,7 +21,7 @@ from workload import demo_recipe
 from perceptio.backbones.language.decoder import Decoder, DecoderConfig
 from perceptio.data.scenes import SceneSet, Split
 from perceptio.interfaces import SequenceLayout, Turn, text_positions
-from perceptio.model.inference.decode_state import Feeder
+from perceptio.model.inference.decode_state import DecodeState
 from perceptio.model.inference.generated import Generated
 from perceptio.model.inference.generation import generate
 from perceptio.model.inference.sequence import SequenceWriter, Slot
@@ -164,12 +164,12 @@ def greedy(decoder: Decoder, prompts_BT: Tensor, new: int) -> Tensor:
     writers = [SequenceWriter(plan, decoder.text_tokenizer) for _ in prompts_BT]
     for writer, ids in zip(writers, prompts_BT.tolist(), strict=True):
         writer.write([Slot(token) for token in ids])
-    rows = Feeder(decoder, writers, [], new)
+    state = DecodeState(decoder, writers, [], new)
     tokens = []
     for _ in range(new):
-        token_B = decoder.logits(rows.flush_last(1)[:, 0]).argmax(-1)
+        token_B = decoder.logits(state.step()[:, 0]).argmax(-1)
         tokens.append(token_B)
-        rows.queue([Slot(0)], rows.all_rows, token_B[:, None])
+        state.append([Slot(0)], state.all_rows, token_B[:, None])
     return torch.stack(tokens, 1)
 
 

@@ -42,12 +42,14 @@ class Recomputing(LanguageBackbone):
     def forward(self, inputs_BTD: Tensor, layout: SequenceLayout, cache: Held | None = None) -> Tensor:
         """See `LanguageBackbone.forward`."""
         assert cache is not None and layout.past_B is not None
-        looks_ABT = layout.query_positions_ABT
+        query_positions_ABT = layout.query_positions_ABT
         rows_B1 = torch.arange(len(inputs_BTD), device=inputs_BTD.device)[:, None]
         slots_BT = layout.past_B[:, None] + torch.arange(inputs_BTD.shape[1], device=inputs_BTD.device)
         cache.inputs_BSD[rows_B1, slots_BT] = inputs_BTD
         cache.positions_ABS[:, rows_B1, slots_BT] = layout.positions_ABT
-        cache.looks_ABS[:, rows_B1, slots_BT] = layout.positions_ABT if looks_ABT is None else looks_ABT
+        cache.looks_ABS[:, rows_B1, slots_BT] = (
+            layout.positions_ABT if query_positions_ABT is None else query_positions_ABT
+        )
         so_far = slice(layout.max_keys)
         whole = SequenceLayout.cached(
             cache.positions_ABS[..., so_far],

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from perceptio.model.inference.answer import Answer
     from perceptio.model.inference.settings import GenerationSettings
     from perceptio.model.perception_model import PerceptionModel, build_model, load
-    from perceptio.recipe import DataConfig, DataFolder, Recipe, TrainConfig, Weighted
+    from perceptio.recipe import DataConfig, DataFolder, Recipe, TrainConfig, WeightedLoss
     from perceptio.registry import Registry
     from perceptio.serialize import component, fingerprint
     from perceptio.settings import load_recipe, with_settings
@@ -30,7 +30,7 @@ _HOMES = {
     "perceptio.model.checkpoints.checkpoint": ("save",),
     "perceptio.model.inference.settings": ("GenerationSettings",),
     "perceptio.model.perception_model": ("PerceptionModel", "build_model", "load"),
-    "perceptio.recipe": ("DataConfig", "DataFolder", "Recipe", "TrainConfig", "Weighted"),
+    "perceptio.recipe": ("DataConfig", "DataFolder", "Recipe", "TrainConfig", "WeightedLoss"),
     "perceptio.registry": ("Registry",),
     "perceptio.serialize": ("component", "fingerprint"),
     "perceptio.settings": ("load_recipe", "with_settings"),
@@ -47,7 +47,7 @@ __all__ = [
     "Recipe",
     "Registry",
     "TrainConfig",
-    "Weighted",
+    "WeightedLoss",
     "build_model",
     "component",
     "fingerprint",

@@ -46,7 +46,7 @@ def register_segmentation_tokenizers() -> Sequence[type[SegmentationTokenizerCon
 
 @hookspec
 def register_vision_encoders() -> Sequence[type[VisionEncoderConfig]]:
-    """Config classes of vision encoders: images -> features with their places."""
+    """Config classes of vision encoders: images -> features with their centers."""
     raise NotImplementedError
 
 

@@ -14,8 +14,8 @@ from perceptio.interfaces import (
     LanguageBackboneConfig,
     LossConfig,
     ModelSpecs,
-    Part,
     SegmentationTokenizerConfig,
+    StreamName,
     VisionEncoderConfig,
 )
 from perceptio.recipe_checks import problems_of
@@ -23,8 +23,9 @@ from perceptio.setting_types import FrozenMapping
 from perceptio.vocabulary import TokenPlan
 
 AnswerFormat = Literal["direct", "readout"]
-Perceive = Literal["before", "apart", "never"]
+Perceive = Literal["before", "separate_task", "never"]
 PointSetting = Literal["tokens", "drawn"]
+MaskPrompt = Literal["seg_token", "previous_token"]
 
 
 # These run when a value is made, before its types are checked: what is no number is `problems_of`'s to refuse.
@@ -55,7 +56,7 @@ def _frozen_mapping(value: Any) -> Any:
 
 
 @attrs.frozen(kw_only=True)
-class Weighted:
+class WeightedLoss:
     """A loss and its weight in the total."""
 
     loss: LossConfig
@@ -89,9 +90,9 @@ class DataConfig:
         validation: Data folders on which training is measured as it goes, as `train.validation` says; none of them is
             trained on.
         perceive: `"before"`: a depth block precedes the first answer that reads it, or else the last that may have it
-            (Perceptio); later turns see it. `"apart"`: it is
-            a task of its own, the last turn, which no answer sees (the *direct* control). `"never"`: neither depth
-            nor masks are supervised (the *answers only* control).
+            (Perceptio); later turns see it. `"separate_task"`: it is a task of its own, the last turn, which no
+            answer sees (the *direct* control). `"never"`: neither depth nor masks are supervised (the *answers only*
+            control).
         mixture: Weight of each task as the one a conversation is drawn for.
         turns: Most turns of one conversation; the others are drawn from the same image's.
         max_questions: Use the marked-point questions of only so many images; None: all of them.
@@ -99,13 +100,14 @@ class DataConfig:
         too_long: What becomes of a conversation that is longer than the language model serves: `"refuse"` stops and
             names its sample, `"skip"` leaves it out; the metric `too_long` is the share of those.
             `perceptio data check --recipe` lists them all.
-        readings: Lessons in reading per conversation, any number such as 0.25, for the `readout` answer format: the
-            depth block of an image that is not shown, given, and then its marked-point questions. With nothing else
-            to read from, a model learns to read from the block, and goes on doing so where it sees the image (ours).
-        comparisons: Lessons in comparing per conversation, for the same format: one marked-point question, what is
-            read out of each point, given, and the answer (ours).
-        pictures: Pictures per conversation of which nothing is said. They cost a pass of the vision encoder each, and
-            teach it through losses on its own features, such as `cell_codes`.
+        text_only_readout: Extra samples per conversation, any number such as 0.25, for the `readout` answer format:
+            the depth block of an image that is not shown, in context and excluded from the loss, and then the
+            marked-point questions about it. With nothing else to read from, a model learns to read from the block,
+            and goes on doing so where it sees the image (ours).
+        text_only_comparison: Extra samples per conversation, for the same format: one marked-point question, the
+            depth code read out for each point, in context and excluded from the loss, and the answer (ours).
+        vision_only: Extra samples per conversation that are images without text. Each costs a pass of the vision
+            encoder, and trains it through losses on its own features, such as `cell_codes`.
     """
 
     folders: tuple[DataFolder, ...] = attrs.field(default=(), converter=_folders)
@@ -118,9 +120,9 @@ class DataConfig:
     max_questions: int | None = attrs.field(default=None, validator=_positive)
     permute_marks: bool = True
     too_long: Literal["refuse", "skip"] = "refuse"
-    readings: float = attrs.field(default=0.0, validator=_not_negative)
-    comparisons: float = attrs.field(default=0.0, validator=_not_negative)
-    pictures: float = attrs.field(default=0.0, validator=_not_negative)
+    text_only_readout: float = attrs.field(default=0.0, validator=_not_negative)
+    text_only_comparison: float = attrs.field(default=0.0, validator=_not_negative)
+    vision_only: float = attrs.field(default=0.0, validator=_not_negative)
 
 
 @attrs.frozen(kw_only=True)
@@ -147,8 +149,8 @@ class TrainConfig:
 
     Attributes:
         steps: Optimizer steps.
-        batch_size: Conversations per step and process, packed into one row.
-        accumulate: Such rows per step and process, one after the other.
+        micro_batch_size: Conversations that one forward pass of a process takes, packed into one row.
+        grad_accumulation: Such passes per step and process, one after the other.
         lr: Peak learning rate of AdamW.
         lr_scale: What it is multiplied with, by parameter group; of several that a parameter is in, the longest name
             holds, so that `{"language": 0.1, "language.lora": 1.0}` says something else of LoRA than of the rest.
@@ -165,10 +167,10 @@ class TrainConfig:
             where the device computes it natively (a CPU without such instructions takes several times as long in it).
             Weights that train in bfloat16 are refused: it keeps three digits, and a step smaller than that changes
             nothing. Frozen parts may be bfloat16.
-        clip: Largest norm of the gradient.
+        max_grad_norm: Gradients of a larger norm are scaled down to it.
         save_every: Steps between checkpoints; the last is always saved.
-        save_base: Whether checkpoints hold what is frozen from pretrained weights, too. Without, they are small, and
-            loading reads those weights again from where the recipe names them.
+        save_pretrained_weights: Whether checkpoints hold what is frozen from pretrained weights, too. Without, they
+            are small, and loading reads those weights again from where the recipe names them.
         log_every: Steps between lines of the log; the last is always logged.
         workers: Threads that draw and pack conversations ahead of time; 0: none, training waits for each. What is
             drawn does not depend on it.
@@ -176,8 +178,8 @@ class TrainConfig:
     """
 
     steps: int = attrs.field(default=1000, validator=_positive)
-    batch_size: int = attrs.field(default=16, validator=_positive)
-    accumulate: int = attrs.field(default=1, validator=_positive)
+    micro_batch_size: int = attrs.field(default=16, validator=_positive)
+    grad_accumulation: int = attrs.field(default=1, validator=_positive)
     lr: float = attrs.field(default=1e-3, validator=_positive)
     lr_scale: Mapping[str, float] = attrs.field(factory=dict, converter=_frozen_mapping)
     muon: Mapping[str, float] = attrs.field(factory=dict, converter=_frozen_mapping)
@@ -186,12 +188,12 @@ class TrainConfig:
     decay: float = attrs.field(default=0.1, validator=_share)
     weight_decay: float = attrs.field(default=0.05, validator=_not_negative)
     betas: tuple[float, float] = attrs.field(default=(0.9, 0.999), validator=_shares)
-    clip: float = attrs.field(default=1.0, validator=_positive)
+    max_grad_norm: float = attrs.field(default=1.0, validator=_positive)
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
     seed: int = 0
     train: tuple[str, ...] = ("vision", "vision_head", "language", "segmentation", "prompt_head", "heads")
     save_every: int = attrs.field(default=500, validator=_positive)
-    save_base: bool = True
+    save_pretrained_weights: bool = True
     log_every: int = attrs.field(default=10, validator=_positive)
     workers: int = attrs.field(default=1, validator=_not_negative)
     validation: ValidationConfig = ValidationConfig()
@@ -231,8 +233,8 @@ class Recipe:
         heads: Auxiliary heads by name: each maps every vision feature to logits over the depth codes.
         order: What is perceived before the answer, in order; the paper's is segmentation, then depth.
         codes_per_step: Depth codes predicted per step; 1 is the paper's, a row of the grid is faster.
-        prompt_state: The hidden state that prompts a mask: at the special token (`"at"`, as Sa2VA) or at the one
-            before it (`"before"`, as LISA).
+        mask_prompt: The hidden state that prompts a mask: at the special token (`"seg_token"`, as Sa2VA) or at the
+            one before it (`"previous_token"`, as LISA).
         answer_format: `"direct"`, or `"readout"`: before a marked-point answer, each point's letter, cell and depth
             code are read out (ours, after the chain of thought of AURORA; the paper's format has none).
         points: How marked points reach the model: as location `"tokens"`, or `"drawn"` on the image, where a
@@ -247,12 +249,12 @@ class Recipe:
     segmentation: SegmentationTokenizerConfig | None = None
     prompt_head: HeadConfig | None = None
     heads: Mapping[str, HeadConfig] = attrs.field(factory=dict, converter=_frozen_mapping)
-    order: tuple[Part, ...] = ("segmentation", "depth")
+    order: tuple[StreamName, ...] = ("segmentation", "depth")
     codes_per_step: int = attrs.field(default=1, validator=_positive)
-    prompt_state: Literal["at", "before"] = "at"
+    mask_prompt: MaskPrompt = "seg_token"
     answer_format: AnswerFormat = "direct"
     points: PointSetting = "tokens"
-    losses: tuple[Weighted, ...] = ()
+    losses: tuple[WeightedLoss, ...] = ()
     data: DataConfig = DataConfig()
     train: TrainConfig = TrainConfig()
     depth_training: DepthTrainingConfig = DepthTrainingConfig()
@@ -297,7 +299,7 @@ class Recipe:
             depth_block=plan.depth,
             segmentation=self.segmentation.spec if self.segmentation else None,
             mask_codes=plan.mask_codes,
-            cells=plan.cells,
+            locations=plan.locations,
             vocab_size=plan.size,
             heads=tuple(self.heads),
         )

@@ -94,11 +94,11 @@ def _spec_problems(part: str, config: Any) -> Iterator[str]:
 
 
 def _order(recipe: "Recipe") -> Iterator[str]:
-    for part, config in (("segmentation", recipe.segmentation), ("depth", recipe.depth)):
-        if part in recipe.order and config is None:
-            yield f"order has {part!r}, but no {part} tokenizer is given; add one, or leave it out of order."
+    for stream, config in (("segmentation", recipe.segmentation), ("depth", recipe.depth)):
+        if stream in recipe.order and config is None:
+            yield f"order has {stream!r}, but no {stream} tokenizer is given; add one, or leave it out of order."
     if len(set(recipe.order)) != len(recipe.order):
-        yield f"order {recipe.order} names a part twice."
+        yield f"order {recipe.order} names a stream twice."
 
 
 def _codes_per_step(recipe: "Recipe") -> Iterator[str]:
@@ -149,7 +149,7 @@ def _losses(recipe: "Recipe") -> Iterator[str]:
         if not missing and not any(_codes_per_step(recipe)):
             loss = yield from _built(config, recipe)
         if loss is not None:
-            read |= set(loss.reads)
+            read |= set(loss.required_outputs)
             yield from _unreadable(config, loss, recipe)
         else:
             read |= {f"heads.{name}" for name in recipe.heads}  # Nobody knows what it would read.
@@ -176,7 +176,7 @@ def _built(config: LossConfig, recipe: "Recipe") -> Generator[str, None, Loss | 
 
 
 def _unreadable(config: LossConfig, loss: Loss, recipe: "Recipe") -> Iterator[str]:
-    for field in loss.reads:
+    for field in loss.required_outputs:
         head = field.removeprefix("heads.")
         if head == field and field not in _READABLE:
             yield f"the loss {named(config)} reads {field!r}, which no model computes{near_miss(field, _READABLE)}"
@@ -203,12 +203,12 @@ def _groups(recipe: "Recipe") -> Iterator[str]:
                 yield f"{where}, and the recipe has no {part}; leave it out."
 
 
-def _save_base(recipe: "Recipe") -> Iterator[str]:
+def _save_pretrained_weights(recipe: "Recipe") -> Iterator[str]:
     pretrained = [name for name, part in recipe.parts.items() if getattr(part, "weights", None) is not None]
-    if not recipe.train.save_base and set(pretrained) <= {"depth"}:
+    if not recipe.train.save_pretrained_weights and set(pretrained) <= {"depth"}:
         yield (
-            "train.save_base is False, and no part names pretrained weights that could be left out of checkpoints; "
-            "set it to True."
+            "train.save_pretrained_weights is False, and no part names pretrained weights that could be left out of "
+            "checkpoints; set it to True."
         )
 
 
@@ -230,7 +230,7 @@ _CHECKS: tuple[tuple[tuple[str, ...], Callable[["Recipe"], Iterator[str]]], ...]
     (("heads", "depth"), _heads),
     (("losses", *_BUILT), _losses),
     (("train", *PARTS), _groups),
-    (("train", "depth", *PARTS), _save_base),
+    (("train", "depth", *PARTS), _save_pretrained_weights),
     (("data",), _mixture),
 )
 """The fields that a check reads, and the check."""

@@ -7,7 +7,7 @@ and values of another type are refused, all of them in one message.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
@@ -34,6 +34,22 @@ from perceptio.setting_types import (
 )
 
 COMPONENT = "component"
+RENAMED = {
+    "prompt_state": "mask_prompt",
+    "data.readings": "data.text_only_readout",
+    "data.comparisons": "data.text_only_comparison",
+    "data.pictures": "data.vision_only",
+    "train.batch_size": "train.micro_batch_size",
+    "train.accumulate": "train.grad_accumulation",
+    "train.clip": "train.max_grad_norm",
+    "train.save_base": "train.save_pretrained_weights",
+}
+"""Settings of a recipe by the names that earlier versions wrote, and what they are called now."""
+RENAMED_VALUES = {
+    "mask_prompt": {"at": "seg_token", "before": "previous_token"},
+    "data.perceive": {"apart": "separate_task"},
+}
+"""The same of values, by setting."""
 
 
 def to_json(value: Any, registry: Registry | None = None) -> Any:
@@ -52,15 +68,46 @@ def to_json(value: Any, registry: Registry | None = None) -> Any:
 def from_json(document: Any, registry: Registry | None = None) -> Any:
     """The component config, or else the recipe, that a document describes; the inverse of `to_json`.
 
+    A recipe of an earlier version is read by the names that its settings had.
+
     Raises:
         UnknownNameError: It names a component or a setting that does not exist.
         RecipeError: A value is missing or of another type, or does not fit the others.
     """
     target = ComponentConfig if isinstance(document, Mapping) and COMPONENT in document else Recipe
+    if target is Recipe and isinstance(document, Mapping):
+        document = _with_current_names(document)
     value = structure(document, target, registry or Registry.discover())
     if isinstance(value, Recipe):
         value.check()
     return value
+
+
+def current(path: str, value: Any) -> tuple[str, Any]:
+    """A setting of a recipe and its value, as an earlier version may have written them, by their present names."""
+    path = RENAMED.get(path, path)
+    names = RENAMED_VALUES.get(path, {})
+    return path, names.get(value, value) if isinstance(value, str) else value
+
+
+def _with_current_names(document: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, held in document.items():
+        path = f"{where}.{key}".lstrip(".")
+        if isinstance(held, Mapping) and any(old.startswith(f"{path}.") for old in RENAMED):
+            held = _with_current_names(held, path)
+        path, held = current(path, held)
+        now = path.rpartition(".")[2]
+        if now in result or (now != key and now in document):
+            raise RecipeError(f"{path} is given twice, once as {key!r}, its earlier name; leave one out.")
+        result[now] = held
+    return result
+
+
+def unknown_setting(where: str, key: str, known: Iterable[str]) -> str:
+    """The end of a message about a setting that does not exist: what it is called now, or was probably meant."""
+    now = RENAMED.get(f"{where}.{key}".lstrip("."))
+    return f": it is called {now.rpartition('.')[2]!r} now." if now else near_miss(key, known)
 
 
 def component(name: str, /, **settings: Any) -> Any:
@@ -209,7 +256,8 @@ def _config(document: Any, target: type, registry: Registry, where: str) -> Any:
         elif key not in retired:
             errors.append(
                 UnknownNameError(
-                    f"{where or target.__name__} has no setting {quoted(key)}{near_miss(key, types)}"
+                    f"{where or target.__name__} has no setting {quoted(key)}"
+                    f"{unknown_setting(where, str(key), types)}"
                 )
             )
     try:

@@ -17,9 +17,9 @@ from perceptio.errors import RecipeError, UnknownNameError, near_miss
 from perceptio.interfaces import LossConfig
 from perceptio.ops.json_files import InvalidJSONError, parse_json
 from perceptio.python_files import module_of
-from perceptio.recipe import Recipe, Weighted
+from perceptio.recipe import Recipe, WeightedLoss
 from perceptio.registry import Registry
-from perceptio.serialize import raise_together, refusals, structure
+from perceptio.serialize import RENAMED, current, raise_together, refusals, structure, unknown_setting
 from perceptio.setting_types import field_types, is_mapping, is_union, problems
 
 _REPOSITORY = Path(__file__).parent.parent
@@ -95,6 +95,9 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Any], registry: Registr
     registry, errors = registry or Registry.discover(), []
     for path, value in settings.items():
         try:
+            now = current(path, value)[1]
+            if path not in RENAMED and now != value:
+                raise RecipeError(f"{path} is {value!r}, which is called {now!r} now.")
             recipe = _changed(recipe, path.split("."), value, Recipe, registry, "")
         except RecipeError as error:
             errors.append(error)
@@ -176,10 +179,12 @@ def _changed(held: Any, path: list[str], value: Any, kind: Any, registry: Regist
             new = _changed(getattr(held, key), rest, value, types[key], registry, here)
             with refusals(where or "The recipe"):
                 return attrs.evolve(held, **{key: new})
-        if isinstance(held, Weighted) and key in field_types(type(held.loss)):
+        if isinstance(held, WeightedLoss) and key in field_types(type(held.loss)):
             # `losses.dice.sampling` needs no `.loss`.
             return attrs.evolve(held, loss=_changed(held.loss, path, value, LossConfig, registry, where))
-        raise UnknownNameError(f"{where or 'A recipe'} has no setting {key!r}{near_miss(key, types)}")
+        raise UnknownNameError(
+            f"{where or 'A recipe'} has no setting {key!r}{unknown_setting(where, key, types)}"
+        )
     if isinstance(held, Mapping):
         if key not in held and rest:
             raise UnknownNameError(f"{where} has no entry {key!r}{near_miss(key, held)}")
@@ -187,7 +192,7 @@ def _changed(held: Any, path: list[str], value: Any, kind: Any, registry: Regist
         return {**held, key: _changed(held.get(key), rest, value, item, registry, here)}
     if isinstance(held, tuple | list):
         names = [
-            registry.known_as(one.loss) if isinstance(one, Weighted) else str(number)
+            registry.known_as(one.loss) if isinstance(one, WeightedLoss) else str(number)
             for number, one in enumerate(held)
         ]
         if key not in names:

@@ -31,7 +31,7 @@ class TokenPlan:
     mask_codes: TokenSpan | None = None
     mask_length: int = 0
     depth: TokenBlock | None = None
-    cells: TokenSpan
+    locations: TokenSpan
     grid: tuple[int, int]
     size: int
 
@@ -67,7 +67,7 @@ class TokenPlan:
                 length=depth.num_codes,
                 per_step=codes_per_step,
             )
-        cells = span(grid[0] * grid[1])
+        locations = span(grid[0] * grid[1])
         return cls(
             base_vocab=base_vocab,
             segmentation=special,
@@ -75,7 +75,7 @@ class TokenPlan:
             mask_codes=mask_codes,
             mask_length=codes.length if codes else 0,
             depth=block,
-            cells=cells,
+            locations=locations,
             grid=grid,
             size=next_id,
         )
@@ -90,7 +90,7 @@ class TokenPlan:
             yield DEPTH_START, TokenSpan(start=self.depth.opening, size=1)
             yield DEPTH_END, TokenSpan(start=self.depth.closing, size=1)
             yield "<depth_*>", self.depth.codes
-        yield "<cell_*>", self.cells
+        yield "<loc_*>", self.locations
 
     def name_of(self, token: int) -> str | None:
         """The name of an added token; None for the text tokenizer's own ids."""

@@ -32,7 +32,7 @@ from perceptio.losses.depth_tokens import (
 )
 from perceptio.losses.masks import DiceConfig, MaskBCEConfig
 from perceptio.losses.next_token import NextTokenConfig
-from perceptio.recipe import DataConfig, DataFolder, Recipe, TrainConfig, Weighted
+from perceptio.recipe import DataConfig, DataFolder, Recipe, TrainConfig, WeightedLoss
 from perceptio.tokenizers.depth.vqvae import VQVAEDepthConfig
 from perceptio.tokenizers.segmentation.sam2 import SAM2SegmentationConfig
 
@@ -80,14 +80,14 @@ def recipe(size: str = "8b") -> Recipe:
         order=("segmentation", "depth"),
         points="drawn",
         losses=(
-            Weighted(loss=NextTokenConfig(), weight=1.0),
-            Weighted(loss=DepthMarkerConfig(), weight=1.0),
-            Weighted(loss=DepthTokenConfig(), weight=1.0),
-            Weighted(loss=DepthCountConfig(), weight=1.0),
-            Weighted(loss=ExpectedCountConfig(), weight=0.1),
-            Weighted(loss=DepthReconstructionConfig(), weight=1.0),
-            Weighted(loss=MaskBCEConfig(), weight=2.0),
-            Weighted(loss=DiceConfig(), weight=0.5),
+            WeightedLoss(loss=NextTokenConfig(), weight=1.0),
+            WeightedLoss(loss=DepthMarkerConfig(), weight=1.0),
+            WeightedLoss(loss=DepthTokenConfig(), weight=1.0),
+            WeightedLoss(loss=DepthCountConfig(), weight=1.0),
+            WeightedLoss(loss=ExpectedCountConfig(), weight=0.1),
+            WeightedLoss(loss=DepthReconstructionConfig(), weight=1.0),
+            WeightedLoss(loss=MaskBCEConfig(), weight=2.0),
+            WeightedLoss(loss=DiceConfig(), weight=0.5),
         ),
         data=DataConfig(
             folders=tuple(DataFolder(path=path, weight=weight) for path, weight in FOLDERS.items()),
@@ -96,12 +96,12 @@ def recipe(size: str = "8b") -> Recipe:
         ),
         train=TrainConfig(
             steps=STEPS,
-            batch_size=2,
+            micro_batch_size=2,
             # On one GPU; divided by the number of GPUs the batch stays what it is.
-            accumulate=BATCH // 2,
+            grad_accumulation=BATCH // 2,
             lr=4e-5,
             weight_decay=0.05,
-            clip=1.0,
+            max_grad_norm=1.0,
             warmup_steps=round(0.05 * STEPS),
             precision="bf16",
             train=(
@@ -111,7 +111,7 @@ def recipe(size: str = "8b") -> Recipe:
                 "language.vocabulary",
                 "segmentation.mask_decoder",
             ),
-            save_base=False,
+            save_pretrained_weights=False,
         ),
     )
 
@@ -157,6 +157,12 @@ def tiny(size: str = "8b") -> Recipe:
         ),
         data=attrs.evolve(paper.data, folders=(), mixture={"referring": 1.0, "relative_depth": 1.0}),
         train=attrs.evolve(
-            paper.train, steps=2, batch_size=2, accumulate=1, warmup_steps=1, log_every=1, save_base=True
+            paper.train,
+            steps=2,
+            micro_batch_size=2,
+            grad_accumulation=1,
+            warmup_steps=1,
+            log_every=1,
+            save_pretrained_weights=True,
         ),
     )

@@ -20,7 +20,7 @@ from perceptio.losses.depth_tokens import (
 )
 from perceptio.losses.masks import DiceConfig, MaskBCEConfig, PointSampling
 from perceptio.losses.next_token import NextTokenConfig
-from perceptio.recipe import DataConfig, DataFolder, Recipe, TrainConfig, Weighted
+from perceptio.recipe import DataConfig, DataFolder, Recipe, TrainConfig, WeightedLoss
 from perceptio.tokenizers.depth.vqvae import VQVAEDepthConfig
 from perceptio.tokenizers.segmentation.pixel_features import PixelFeaturesConfig
 
@@ -60,27 +60,27 @@ def recipe() -> Recipe:
         codes_per_step=10,
         answer_format="readout",
         losses=(
-            Weighted(loss=NextTokenConfig(), weight=2.0),
-            Weighted(loss=DepthMarkerConfig(), weight=0.2),
-            Weighted(loss=DepthTokenConfig(), weight=1.0),
-            Weighted(loss=DepthCountConfig(), weight=0.2),
-            Weighted(loss=DepthReconstructionConfig(), weight=8.0),
-            Weighted(loss=CellCodesConfig(), weight=2.0),
-            Weighted(loss=MaskBCEConfig(sampling=EVERY_CELL), weight=16.0),
-            Weighted(loss=DiceConfig(sampling=EVERY_CELL), weight=6.0),
+            WeightedLoss(loss=NextTokenConfig(), weight=2.0),
+            WeightedLoss(loss=DepthMarkerConfig(), weight=0.2),
+            WeightedLoss(loss=DepthTokenConfig(), weight=1.0),
+            WeightedLoss(loss=DepthCountConfig(), weight=0.2),
+            WeightedLoss(loss=DepthReconstructionConfig(), weight=8.0),
+            WeightedLoss(loss=CellCodesConfig(), weight=2.0),
+            WeightedLoss(loss=MaskBCEConfig(sampling=EVERY_CELL), weight=16.0),
+            WeightedLoss(loss=DiceConfig(sampling=EVERY_CELL), weight=6.0),
         ),
         data=DataConfig(
             folders=(DataFolder(path="runs/demo/scenes/train"),),
             mixture={"relative_depth": 1.0, "referring": 1.0},
             turns=6,
             max_questions=1000,
-            readings=0.5,
-            comparisons=3.0,
-            pictures=1.0,
+            text_only_readout=0.5,
+            text_only_comparison=3.0,
+            vision_only=1.0,
         ),
         train=TrainConfig(
             steps=520,
-            batch_size=8,
+            micro_batch_size=8,
             lr=2e-3,
             muon=dict.fromkeys(MUON, 0.02),
             warmup_steps=50,

@@ -43,7 +43,7 @@ def with_random_weights(recipe: Recipe) -> Recipe:
         recipe,
         language=attrs.evolve(language, weights=None, text_tokenizer_files=str(BYTES)),
         data=attrs.evolve(recipe.data, mixture=tasks),
-        train=attrs.evolve(recipe.train, save_base=True),
+        train=attrs.evolve(recipe.train, save_pretrained_weights=True),
         **{
             name: _without_weights(getattr(recipe, name))
             for name in ("vision", "vision_head", "segmentation", "depth")
@@ -58,7 +58,7 @@ def measure(device: torch.device, rehearse: bool) -> dict[str, Any]:
     training = attrs.evolve(
         recipe.train,
         steps=steps + 1,
-        accumulate=1,
+        grad_accumulation=1,
         warmup_steps=2,
         log_every=1,
         save_every=steps + 1,
@@ -88,7 +88,7 @@ def measure(device: torch.device, rehearse: bool) -> dict[str, Any]:
     times = [after - before for before, after in pairwise(totals)]
     found = {
         "steps": len(records),
-        "conversations_per_step": training.batch_size,
+        "conversations_per_step": training.micro_batch_size,
         "parameters": sum(p.numel() for p in described.parameters()),
         "foretold_gib": {
             name: getattr(foretold, name) / GIB for name in ("weights", "gradients", "optimizer")
@@ -103,7 +103,7 @@ def measure(device: torch.device, rehearse: bool) -> dict[str, Any]:
     found["summary"] = (
         f"{found['steps']} steps; {memory} {peak:.2f}, foretold without activations "
         f"{found['foretold_training_gib']:.2f}; {found['seconds_per_step']:.2f} s a step of "
-        f"{training.batch_size}; attention on {found['attention']}; loss {found['losses'][0]:.2f} to "
+        f"{training.micro_batch_size}; attention on {found['attention']}; loss {found['losses'][0]:.2f} to "
         f"{found['losses'][-1]:.2f}"
     )
     return found

@@ -105,18 +105,18 @@ def _settings(perceive: str | None, max_new_tokens: int) -> "GenerationSettings"
     from typing import get_args
 
     from perceptio.errors import InputError, near_miss
-    from perceptio.interfaces import Part
+    from perceptio.interfaces import StreamName
     from perceptio.model.inference.settings import GenerationSettings
 
     if perceive is None:
         return GenerationSettings(max_new_tokens=max_new_tokens)
-    known: dict[str, Part] = {part: part for part in get_args(Part)}
+    known: dict[str, StreamName] = {name: name for name in get_args(StreamName)}
     names = [] if perceive == "none" else [name.strip() for name in perceive.split(",")]
     for name in names:
         if name not in known:
             raise InputError(f"--perceive names {name!r}{near_miss(name, (*known, 'none'))}")
-    parts = tuple(known[name] for name in names)
-    return GenerationSettings(order=parts, force=parts, max_new_tokens=max_new_tokens)
+    streams = tuple(known[name] for name in names)
+    return GenerationSettings(order=streams, force=streams, max_new_tokens=max_new_tokens)
 
 
 def _write(out: Path, answer: "Answer", shown_3HW: "Tensor", asked: dict[str, Any]) -> list[str]:

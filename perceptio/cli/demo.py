@@ -72,7 +72,7 @@ def run(
 def _table(metrics: dict[str, Any]) -> "Table":
     from rich.table import Table
 
-    from perceptio.demo.holdings import NAMES
+    from perceptio.demo.results import NAMES
 
     table = Table(title="Which marked point is closest? Right answers on test scenes", title_justify="left")
     table.add_column("arm")

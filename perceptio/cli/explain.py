@@ -173,17 +173,17 @@ def _choices(recipe: "Recipe", model: "PerceptionModel") -> "Table":
         "depth": f"{recipe.depth.spec.num_codes + 2 if recipe.depth else 0} a depth map",
     }
     if recipe.order:
-        table.add_row("tokens of perception", ", ".join(perceived[part] for part in recipe.order))
+        table.add_row("tokens of perception", ", ".join(perceived[stream] for stream in recipe.order))
     table.add_row("trains", ", ".join(recipe.train.train))
     table.add_row("parameter groups", ", ".join(sorted(model.parameter_groups())))
-    steps = f"{recipe.train.steps} steps of {recipe.train.batch_size} conversations, {recipe.train.precision}"
+    steps = f"{recipe.train.steps} steps of {recipe.train.micro_batch_size} conversations, {recipe.train.precision}"
     table.add_row("training", steps)
     return table
 
 
 def _codebook(recipe: "Recipe") -> str:
     """What becomes of a depth tokenizer that has no weights."""
-    from perceptio.model.checkpoints.pretrained import pretrained
+    from perceptio.model.checkpoints.pretrained import pretrained_weights
     from perceptio.training.codebook import to_be_trained
 
     if to_be_trained(recipe):
@@ -191,5 +191,5 @@ def _codebook(recipe: "Recipe") -> str:
             f"no weights: `train` trains it first, {recipe.depth_training.steps} steps on data.folders, unless "
             "depth.weights names some"
         )
-    untrained = recipe.depth_training.untrained and "depth" not in pretrained(recipe)
+    untrained = recipe.depth_training.untrained and "depth" not in pretrained_weights(recipe)
     return "random values, as depth_training.untrained asks" if untrained else ""

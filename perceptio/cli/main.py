@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 from perceptio.cli import (
     ask,
     components,
+    convert,
     data,
     demo,
     depth_targets,
@@ -27,7 +28,6 @@ from perceptio.cli import (
     tokenize,
     train,
 )
-from perceptio.cli import import_ as imports
 from perceptio.cli import train_depth_tokenizer as depth_tokenizer
 from perceptio.cli.console import console, never_fail_to_print, say
 from perceptio.cli.files import path
@@ -89,10 +89,10 @@ app.command("scenes")(scenes.run)
 folders = typer.Typer(no_args_is_help=True, help="Work on folders of data.")
 folders.command("check")(data.check)
 app.add_typer(folders, name="data")
-foreign = typer.Typer(no_args_is_help=True, help="Read weights of other projects.")
-foreign.command("aurora-vqvae")(imports.aurora_vqvae)
-foreign.command("sa2va")(imports.sa2va)
-app.add_typer(foreign, name="import")
+foreign = typer.Typer(no_args_is_help=True, help="Convert weights of other projects.")
+foreign.command("aurora-vqvae")(convert.aurora_vqvae)
+foreign.command("sa2va")(convert.sa2va)
+app.add_typer(foreign, name="convert")
 
 
 def main() -> None:

@@ -58,32 +58,40 @@ class ConversationSampler:
                 [self._images_with(task, d, labelled[d]) for d in range(len(datasets))],
                 f"The mixture asks for {task!r} and no folder has such a turn: {self._known()}.",
             )
-        if self.data.pictures and "depth_map" not in tasks:
+        if self.data.vision_only and "depth_map" not in tasks:
             self._add_pool(
                 "depth_map",
                 [self._images_with("depth_map", d, labelled[d]) for d in range(len(datasets))],
-                "pictures are taught by their depth codes, and no folder has an image with depth.",
+                "data.vision_only trains on depth codes, and no folder has an image with depth.",
             )
-        if (self.data.readings or self.data.comparisons) and MARKED in tasks and codes is not None:
+        text_only = self.data.text_only_readout or self.data.text_only_comparison
+        if text_only and MARKED in tasks and codes is not None:
             self._add_pool(
                 _READABLE,
                 [pool[codes[d][pool, 0].numpy() >= 0] for d, pool in enumerate(labelled)],
-                "readings and comparisons need depth, and no image with a relative_depth turn has it.",
+                "data.text_only_readout and data.text_only_comparison need depth, and no image with a "
+                "relative_depth turn has it.",
             )
         self.tasks = list(tasks)
         self.task_weights = np.array([tasks[task] for task in self.tasks]) / sum(tasks.values())
         self._labelled = [set(pool.tolist()) for pool in labelled]
 
     def draw(self, number: int, count: int) -> list[Sample]:
-        """The conversations of a draw, followed by its lessons: readings, comparisons, pictures without words."""
+        """The conversations of a draw, followed by its text-only samples and its images without text."""
         random = np.random.default_rng((self.recipe.train.seed, number))
         samples = [self._conversation(random) for _ in range(count)]
         if self.recipe.answer_format == "readout" and MARKED in self.tasks:
-            samples += [self._readings(random) for _ in range(lessons(self.data.readings, number, count))]
             samples += [
-                self._comparison(random) for _ in range(lessons(self.data.comparisons, number, count))
+                self._text_only_readout(random)
+                for _ in range(auxiliary_count(self.data.text_only_readout, number, count))
             ]
-        return samples + [self._picture(random) for _ in range(lessons(self.data.pictures, number, count))]
+            samples += [
+                self._text_only_comparison(random)
+                for _ in range(auxiliary_count(self.data.text_only_comparison, number, count))
+            ]
+        return samples + [
+            self._vision_only(random) for _ in range(auxiliary_count(self.data.vision_only, number, count))
+        ]
 
     def _conversation(self, random: np.random.Generator) -> Sample:
         task = self.tasks[random.choice(len(self.tasks), p=self.task_weights)]
@@ -113,17 +121,17 @@ class ConversationSampler:
         block = _turn_with_block(turns) if mode == "before" and has_depth else None
         result = []
         for number, turn in enumerate(turns):
-            if turn.task == "depth_map" and mode == "apart":
+            if turn.task == "depth_map" and mode == "separate_task":
                 continue
-            parts = ["segmentation"] if turn.task == "referring" and turn.masks and mode != "never" else []
+            streams = ["segmentation"] if turn.task == "referring" and turn.masks and mode != "never" else []
             if number == block:
-                parts.append("depth")
+                streams.append("depth")
             turn = self._marked_anew(turn, random)
             readout = self.recipe.answer_format == "readout" and turn.task == MARKED and has_depth
             result.append(
-                attrs.evolve(turn, perceive=tuple(part for part in order if part in parts), readout=readout)
+                attrs.evolve(turn, perceive=tuple(one for one in order if one in streams), readout=readout)
             )
-        if mode == "apart" and has_depth and "depth" in order:
+        if mode == "separate_task" and has_depth and "depth" in order:
             result.append(
                 Turn(
                     question=DEPTH_MAP_QUESTION,
@@ -134,7 +142,7 @@ class ConversationSampler:
             )
         return result
 
-    def _readings(self, random: np.random.Generator) -> Sample:
+    def _text_only_readout(self, random: np.random.Generator) -> Sample:
         """The marked-point questions of an image that is not shown, after its depth block: text alone."""
         turns, codes_L = self._marked(random)
         chosen = turns[: self.data.turns]
@@ -145,8 +153,8 @@ class ConversationSampler:
             depth_codes_L=codes_L,
         )
 
-    def _comparison(self, random: np.random.Generator) -> Sample:
-        """A marked-point question with its readings, and neither image nor block: text alone."""
+    def _text_only_comparison(self, random: np.random.Generator) -> Sample:
+        """A marked-point question with the codes read out for it, and neither image nor block: text alone."""
         turns, codes_L = self._marked(random)
         return Sample(turns=(turns[0],), depth_codes_L=codes_L)
 
@@ -157,8 +165,8 @@ class ConversationSampler:
         turns = [self._marked_anew(turns[i], random) for i in random.permutation(len(turns))]
         return [attrs.evolve(turn, readout=True) for turn in turns], self._codes(folder, number)
 
-    def _picture(self, random: np.random.Generator) -> Sample:
-        """A picture of which nothing is said, with its depth codes."""
+    def _vision_only(self, random: np.random.Generator) -> Sample:
+        """An image without text, with its depth codes."""
         folder, number = self._image_for("depth_map", random)
         return Sample(
             turns=(),
@@ -233,8 +241,8 @@ class ConversationSampler:
         )
 
 
-def lessons(rate: float, number: int, count: int) -> int:
-    """How many lessons follow the `count` conversations of a draw, at `rate` of them per conversation.
+def auxiliary_count(rate: float, number: int, count: int) -> int:
+    """How many extra samples follow the `count` conversations of a draw, at `rate` of them per conversation.
 
     What is less than one is carried over to the next draw: after n draws there have been floor(n * rate * count).
     """

@@ -7,7 +7,7 @@ import torch
 
 from perceptio.data.conversations import DEPTH_MAP_ANSWER, DEPTH_MAP_QUESTION, DEPTH_TASKS, MARKED
 from perceptio.data.records import TurnRecord
-from perceptio.interfaces import Part, TextTokenizer, Turn
+from perceptio.interfaces import StreamName, TextTokenizer, Turn
 from perceptio.model.inference.sequence import SequenceWriter
 from perceptio.model.parts import build_part
 from perceptio.recipe import Recipe
@@ -54,11 +54,11 @@ class ConversationLengths:
         has_codes = has_depth and self.plan.depth is not None
         costs = [self._turn_slots(record, has_codes) for record in records]
         own_turn = reads_depth and (
-            self.recipe.data.perceive == "apart" or "depth_map" in self.recipe.data.mixture
+            self.recipe.data.perceive == "separate_task" or "depth_map" in self.recipe.data.mixture
         )
         if own_turn:
             costs.append(self._turn_slots(_DEPTH_MAP, False))
-        room = self.recipe.data.turns + (self.recipe.data.perceive == "apart")
+        room = self.recipe.data.turns + (self.recipe.data.perceive == "separate_task")
         block = (
             self._block
             if reads_depth and (own_turn or any(one.task in DEPTH_TASKS for one in records))
@@ -70,7 +70,7 @@ class ConversationLengths:
     def _turn_slots(self, record: TurnRecord, has_codes: bool) -> int:
         objects = len(record.objects)
         segmented = objects and "segmentation" in self.recipe.order and self.recipe.data.perceive != "never"
-        perceive: tuple[Part, ...] = ("segmentation",) if segmented else ()
+        perceive: tuple[StreamName, ...] = ("segmentation",) if segmented else ()
         turn = Turn(
             question=record.question,
             answer=record.answer,
@@ -86,7 +86,7 @@ class ConversationLengths:
         writer = self._writer()
         before = len(writer.ids)
         writer.write_question(turn, None, self.recipe.points == "tokens")
-        writer.write_answer(turn, [0] * length, [[0] * per_object] * objects, self.recipe.prompt_state)
+        writer.write_answer(turn, [0] * length, [[0] * per_object] * objects, self.recipe.mask_prompt)
         return len(writer.ids) - before
 
     def _block_slots(self) -> int:

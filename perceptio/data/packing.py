@@ -27,10 +27,10 @@ class Packer:
         self.vision, self.depth, self.segmentation = model.vision, model.depth, model.segmentation
         self.text = model.language.text_tokenizer
         self.axes, self.limit = model.language.spec.position_axes, model.language.spec.max_length
-        self._places: dict[tuple[int, int], Tensor] = {}
+        self._centers: dict[tuple[int, int], Tensor] = {}
 
     def pack(self, samples: Sequence[Sample]) -> Batch:
-        """One batch, on the CPU; pictures without words come after those that are spoken of.
+        """One batch, on the CPU; images without text come after those of conversations.
 
         Raises:
             DataError: A turn wants depth that its sample has not, or points are drawn and two turns have some; or a
@@ -75,9 +75,11 @@ class Packer:
             positions_AT=stacked_coordinates([p for writer in writers for p in writer.positions], 3)
             if self.axes == 3
             else torch.cat([stacked_coordinates(writer.positions, 1) for writer in writers], 1),
-            query_positions_AT=stacked_coordinates([p for writer in writers for p in writer.looks], 3)
+            query_positions_AT=stacked_coordinates(
+                [p for writer in writers for p in writer.query_positions], 3
+            )
             if self.axes == 3
-            else torch.cat([stacked_coordinates(writer.looks, 1) for writer in writers], 1),
+            else torch.cat([stacked_coordinates(writer.query_positions, 1) for writer in writers], 1),
             lengths=tuple(lengths),
             vision_rows_M=rows("vision_rows"),
             text_rows_R=rows("text_rows"),
@@ -116,23 +118,23 @@ class Packer:
         codes = None if sample.depth_codes_L is None else sample.depth_codes_L.tolist()
         image = sample.image_3HW
         has_block = any("depth" in turn.perceive for turn in sample.turns)
-        places = None if image is None else self._places_of(image.shape[-2], image.shape[-1])
+        centers = None if image is None else self._centers_of(image.shape[-2], image.shape[-1])
         for number, turn in enumerate(sample.turns):
-            writer.write_question(turn, places if number == 0 else None, self.recipe.points == "tokens")
+            writer.write_question(turn, centers if number == 0 else None, self.recipe.points == "tokens")
             writer.write_answer(
                 turn,
                 codes,
                 self._mask_codes(turn.masks),
-                self.recipe.prompt_state,
-                block_given=image is None,
-                readings_given=image is None and not has_block,
+                self.recipe.mask_prompt,
+                block_in_context=image is None,
+                readout_in_context=image is None and not has_block,
             )
         return writer
 
-    def _places_of(self, height: int, width: int) -> Tensor:
-        if (height, width) not in self._places:
-            self._places[height, width] = self.vision.places(height, width)
-        return self._places[height, width]
+    def _centers_of(self, height: int, width: int) -> Tensor:
+        if (height, width) not in self._centers:
+            self._centers[height, width] = self.vision.centers(height, width)
+        return self._centers[height, width]
 
     def _image(self, sample: Sample) -> Tensor:
         assert sample.image_3HW is not None

@@ -5,8 +5,8 @@ from html import escape
 import numpy as np
 
 from perceptio.demo import figures, page
-from perceptio.demo.gallery import Shown, pick_turns
-from perceptio.demo.holdings import NAMES, Demo, depth_at
+from perceptio.demo.gallery import GalleryItem, pick_turns
+from perceptio.demo.results import NAMES, Demo, depth_at
 from perceptio.evaluation.masks import ratio
 from perceptio.vocabulary import LETTERS
 
@@ -99,7 +99,7 @@ def mask_gallery(demo: Demo) -> str:
     )
 
 
-def _answer_row(arm: str, shown: Shown) -> str:
+def _answer_row(arm: str, shown: GalleryItem) -> str:
     if shown.marked is None:
         return ""
     right = shown.marked.answered == shown.marked.expected

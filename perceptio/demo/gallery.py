@@ -14,7 +14,7 @@ import torch
 from perceptio.data.conversations import MARKED
 from perceptio.data.folder import FolderDataset
 from perceptio.evaluation.passes import parse_letter
-from perceptio.interfaces import Part, Sample, Turn
+from perceptio.interfaces import Sample, StreamName, Turn
 from perceptio.model.inference.settings import GenerationSettings
 from perceptio.model.perception_model import PerceptionModel
 from perceptio.ops.files import new_file
@@ -37,7 +37,7 @@ class Reply:
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class Shown:
+class GalleryItem:
     """One scene of a gallery.
 
     Attributes:
@@ -65,7 +65,7 @@ def pick_turns(sample: Sample, number: int) -> tuple[Turn | None, Turn | None]:
 def record_gallery(model: PerceptionModel, dataset: FolderDataset, count: int, folder: Path) -> None:
     """Ask a model about the first scenes of a data set, and write what came of it."""
     perceives = model.recipe.data.perceive == "before" and "depth" in model.recipe.order
-    first: tuple[Part, ...] = ("depth",) if perceives else ()
+    first: tuple[StreamName, ...] = ("depth",) if perceives else ()
     perceive_first = GenerationSettings(order=first, force=first, max_new_tokens=8)
     segment = GenerationSettings(order=("segmentation",), max_new_tokens=8)
     shown = []
@@ -79,11 +79,13 @@ def record_gallery(model: PerceptionModel, dataset: FolderDataset, count: int, f
             given = model.ask(sample.image_3HW, referring.question, settings=segment)
             answer = Reply(question=referring.question, text=given.text)
             mask_HW = np.logical_or.reduce(given.masks) if len(given.masks) else None
-        shown.append(Shown(sample=number, marked=reply, referring=answer, depth_HW=depth_HW, mask_HW=mask_HW))
+        shown.append(
+            GalleryItem(sample=number, marked=reply, referring=answer, depth_HW=depth_HW, mask_HW=mask_HW)
+        )
     write_gallery(folder, shown)
 
 
-def write_gallery(folder: Path, shown: Sequence[Shown]) -> None:
+def write_gallery(folder: Path, shown: Sequence[GalleryItem]) -> None:
     """Write what `read_gallery` reads."""
     records: list[dict[str, Any]] = []
     arrays: dict[str, np.ndarray] = {}
@@ -105,13 +107,13 @@ def write_gallery(folder: Path, shown: Sequence[Shown]) -> None:
         np.savez_compressed(new, allow_pickle=False, **arrays)
 
 
-def read_gallery(folder: Path) -> tuple[Shown, ...]:
+def read_gallery(folder: Path) -> tuple[GalleryItem, ...]:
     """What `write_gallery` wrote."""
     records = read_json(folder / RECORDS)
     with np.load(folder / ARRAYS) as arrays:
         held = dict(arrays)
     return tuple(
-        Shown(
+        GalleryItem(
             sample=record["sample"],
             marked=_reply(record["marked"]),
             referring=_reply(record["referring"]),

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from perceptio.demo.files import FIGURES
+from perceptio.demo.job_cache import JobCache, covered_seconds
 from perceptio.demo.jobs import DEPTH_TOKENIZERS, Job
-from perceptio.demo.ledger import Ledger, covered_seconds
 from perceptio.demo.settings import DemoSettings
 from perceptio.model.checkpoints.checkpoint import CHECKPOINT, RECIPE
 from perceptio.ops.json_files import read_json
@@ -13,7 +13,7 @@ from perceptio.ops.json_files import read_json
 METRICS = "metrics.json"
 
 
-def collect_metrics(settings: DemoSettings, jobs: Sequence[Job], ledger: Ledger) -> dict[str, Any]:
+def collect_metrics(settings: DemoSettings, jobs: Sequence[Job], cache: JobCache) -> dict[str, Any]:
     """Every number of a complete demo."""
     by_name = {job.name: job for job in jobs}
     arms = {arm: by_name[arm] for arm in settings.arms}
@@ -26,7 +26,7 @@ def collect_metrics(settings: DemoSettings, jobs: Sequence[Job], ledger: Ledger)
         "shortcuts": _figures(by_name["scenes"]),
         "steps": {arm: document["recipe"]["train"]["steps"] for arm, document in held.items()},
         "fingerprint": {arm: document["fingerprint"] for arm, document in held.items()},
-        "seconds": _seconds(jobs, ledger),
+        "seconds": _seconds(jobs, cache),
     }
 
 
@@ -34,12 +34,11 @@ def _figures(job: Job) -> Any:
     return read_json(job.out / FIGURES)
 
 
-def _seconds(jobs: Sequence[Job], ledger: Ledger) -> dict[str, float]:
+def _seconds(jobs: Sequence[Job], cache: JobCache) -> dict[str, float]:
     """Wall-clock in which a job of each stage ran, interrupted attempts included, and in which any job ran."""
     stages = dict.fromkeys(job.stage for job in jobs)
     seconds = {
-        stage: covered_seconds(ledger.intervals(job for job in jobs if job.stage == stage))
-        for stage in stages
+        stage: covered_seconds(cache.intervals(job for job in jobs if job.stage == stage)) for stage in stages
     }
-    seconds["total"] = covered_seconds(ledger.intervals(jobs))
+    seconds["total"] = covered_seconds(cache.intervals(jobs))
     return {stage: round(value, 1) for stage, value in seconds.items()}

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from perceptio.demo import figures
-from perceptio.demo.gallery import Reply, Shown, pick_turns
-from perceptio.demo.holdings import NAMES, Demo, depth_at
+from perceptio.demo.gallery import GalleryItem, Reply, pick_turns
+from perceptio.demo.results import NAMES, Demo, depth_at
 from perceptio.ops.files import new_file
 from perceptio.vocabulary import LETTERS
 
@@ -59,7 +59,7 @@ def draw_picture(demo: Demo, path: Path) -> None:
         plt.close(figure)
 
 
-def _draw_row(row: Any, demo: Demo, number: int, shown: Shown) -> None:
+def _draw_row(row: Any, demo: Demo, number: int, shown: GalleryItem) -> None:
     pixels, true_HW = demo.pixels(number), demo.true_depth(number)
     scene, truth, written, mask, marks, words = row
     scene.imshow(pixels)
@@ -73,7 +73,7 @@ def _draw_row(row: Any, demo: Demo, number: int, shown: Shown) -> None:
         _write_answers(words, demo, number, shown.marked, true_HW)
 
 
-def _draw_mask(axis: Any, demo: Demo, number: int, shown: Shown, pixels: np.ndarray) -> None:
+def _draw_mask(axis: Any, demo: Demo, number: int, shown: GalleryItem, pixels: np.ndarray) -> None:
     _, turn = pick_turns(demo.samples[number], shown.sample)
     if turn is None:
         axis.imshow(pixels)

@@ -6,12 +6,12 @@ from typing import Any
 import attrs
 
 from perceptio.demo.display import Display
-from perceptio.demo.holdings import Demo
+from perceptio.demo.job_cache import JobCache
 from perceptio.demo.jobs import plan_jobs
-from perceptio.demo.ledger import Ledger
 from perceptio.demo.metrics import METRICS, collect_metrics
 from perceptio.demo.picture import PICTURE, draw_picture
 from perceptio.demo.report import REPORT, write_report
+from perceptio.demo.results import Demo
 from perceptio.demo.scheduler import Scheduler
 from perceptio.demo.settings import DemoSettings
 from perceptio.errors import DataError
@@ -40,14 +40,14 @@ def run_demo(settings: DemoSettings, display: Display, *, fresh: bool = False) -
         DataError: The folder holds something that no demo wrote, or cannot be written.
         KeyboardInterrupt: After Ctrl-C, when the jobs that ran have saved.
     """
-    jobs, ledger = plan_jobs(settings), Ledger(settings.out)
+    jobs, cache = plan_jobs(settings), JobCache(settings.out)
     with disk_errors(settings.out, DataError):
         if fresh:
             for job in jobs:
-                ledger.forget(job)
+                cache.forget(job)
         with display:
-            Scheduler(jobs, ledger, settings.cores, display).run()
-        metrics = collect_metrics(settings, jobs, ledger)
+            Scheduler(jobs, cache, settings.cores, display).run()
+        metrics = collect_metrics(settings, jobs, cache)
         write_json(settings.out / METRICS, metrics)
         demo = Demo(root=settings.out, metrics=metrics)
         draw_picture(demo, settings.out / PICTURE)

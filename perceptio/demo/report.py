@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from perceptio.demo import galleries, page, sections
-from perceptio.demo.holdings import Demo
+from perceptio.demo.results import Demo
 from perceptio.errors import DataError
 from perceptio.ops.files import disk_errors, new_file
 

@@ -12,8 +12,8 @@ from contextlib import suppress
 from typing import Any, TextIO
 
 from perceptio.demo.display import Display, title
+from perceptio.demo.job_cache import JobCache
 from perceptio.demo.jobs import Job
-from perceptio.demo.ledger import Ledger
 from perceptio.errors import PerceptioError, TrainingError
 from perceptio.ops.interrupts import Stopped, interrupt_flag
 
@@ -82,7 +82,7 @@ class Scheduler:
 
     Args:
         jobs: In the order in which they are begun when they could all begin.
-        ledger: What is complete.
+        cache: What is complete.
         cores: How many may be kept busy.
         display: Told what happens.
         start: Starts a job, with the queue for its reports and the file for its log.
@@ -91,12 +91,12 @@ class Scheduler:
     def __init__(
         self,
         jobs: Sequence[Job],
-        ledger: Ledger,
+        cache: JobCache,
         cores: int,
         display: Display,
         start: Callable[[Job, Reports, TextIO], Process] = Process,
     ) -> None:
-        self.jobs, self.ledger, self.cores, self.display, self.start = jobs, ledger, cores, display, start
+        self.jobs, self.cache, self.cores, self.display, self.start = jobs, cache, cores, display, start
         self._complete: set[str] = set()
         self._processes: dict[str, Process] = {}
         self._errors: dict[str, str] = {}
@@ -110,7 +110,7 @@ class Scheduler:
             Stopped: After Ctrl-C or SIGTERM, when the jobs have saved what they had.
         """
         for job in self.jobs:
-            if self.ledger.complete(job):
+            if self.cache.complete(job):
                 self._complete.add(job.name)
                 self.display.reused(job.name)
         try:
@@ -134,8 +134,8 @@ class Scheduler:
                 self._begin(job)
 
     def _begin(self, job: Job) -> None:
-        self.ledger.begin(job)
-        with self.ledger.log_of(job).open("a", encoding="utf-8") as log:
+        self.cache.begin(job)
+        with self.cache.log_of(job).open("a", encoding="utf-8") as log:
             self._processes[job.name] = self.start(job, self._reports, log)
         self.display.begun(job.name)
 
@@ -150,12 +150,12 @@ class Scheduler:
     def _end(self, name: str) -> None:
         process = self._processes.pop(name)
         status = process.wait()
-        self.ledger.end(process.job, complete=status == 0)
+        self.cache.end(process.job, complete=status == 0)
         self.display.ended(name, complete=status == 0)
         if status == 0:
             self._complete.add(name)
             return
-        log = self.ledger.log_of(process.job)
+        log = self.cache.log_of(process.job)
         if name in self._errors:
             raise PerceptioError(f"{title(name)}: {self._errors[name]}")
         raise TrainingError(
@@ -168,7 +168,7 @@ class Scheduler:
         try:
             for name, process in self._processes.items():
                 complete = process.wait(PATIENCE_S) == 0
-                self.ledger.end(process.job, complete=complete)
+                self.cache.end(process.job, complete=complete)
                 self.display.ended(name, complete=complete)
         finally:
             for process in self._processes.values():

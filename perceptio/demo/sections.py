@@ -10,8 +10,8 @@ import numpy as np
 from perceptio.demo import figures, page
 from perceptio.demo.display import clock
 from perceptio.demo.files import HISTORY
-from perceptio.demo.holdings import NAMES, Demo
 from perceptio.demo.jobs import DEPTH_TOKENIZERS
+from perceptio.demo.results import NAMES, Demo
 from perceptio.ops.json_files import read_log
 
 WHAT = {

@@ -101,7 +101,7 @@ class MarkedPoints(Pass):
     def __init__(self, *, perceives: bool, metric: bool) -> None:
         super().__init__()
         self.perceives = perceives
-        self._answers, self._readings = Accuracy(), Accuracy()
+        self._answers, self._readouts = Accuracy(), Accuracy()
         self._maps, self._whole = MapFigures(metric), 0
 
     def questions(self, case: Case) -> Iterable[Question]:
@@ -117,7 +117,7 @@ class MarkedPoints(Pass):
         self._answers.update(reply.question.turn, parse_letter(reply.text))
         if self.perceives:
             nearest = "" if reply.depth is None else _nearest(reply.depth, reply.question.turn.points)
-            self._readings.update(reply.question.turn, nearest)
+            self._readouts.update(reply.question.turn, nearest)
             self._maps.update(reply)
             self._whole += reply.depth is not None
 
@@ -127,7 +127,7 @@ class MarkedPoints(Pass):
             return {"relative_depth": self._answers.compute()}
         return {
             "relative_depth": self._answers.compute(),
-            "relative_depth_readout": self._readings.compute(),
+            "relative_depth_readout": self._readouts.compute(),
             "depth_block": self._maps.compute() | {"well_formed": self._whole / self.asked},
         }
 

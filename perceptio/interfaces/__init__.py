@@ -1,4 +1,4 @@
-"""The ground of the library: what each kind of part promises. Nothing here has a choice in it."""
+"""What each kind of part promises: interfaces only, no policy."""
 
 from perceptio.interfaces.component import (
     INTERFACE_VERSION,
@@ -37,9 +37,9 @@ from perceptio.interfaces.model_specs import ModelSpecs
 from perceptio.interfaces.records import (
     Batch,
     DepthMap,
-    Part,
     PerceptionOutput,
     Sample,
+    StreamName,
     TokenBlock,
     TokenSpan,
     Turn,
@@ -78,7 +78,6 @@ __all__ = [
     "MaskPrediction",
     "MergeableAdapters",
     "ModelSpecs",
-    "Part",
     "PerceptionOutput",
     "Sample",
     "SegmentationSpec",
@@ -86,6 +85,7 @@ __all__ = [
     "SegmentationTokenizerConfig",
     "SelectableCache",
     "SequenceLayout",
+    "StreamName",
     "TextTokenizer",
     "TokenBlock",
     "TokenSpan",

@@ -27,11 +27,11 @@ class LossValue:
 class Loss(nn.Module, ABC):
     """One term of the training objective. It reads; it never changes what it reads and never holds a model.
 
-    `reads` names the fields of `PerceptionOutput` it needs: the model computes the union of what all losses read,
+    `required_outputs` names the fields of `PerceptionOutput` it needs: the model computes what any loss requires,
     once. A named head is read as `"heads.NAME"`.
     """
 
-    reads: ClassVar[tuple[str, ...]]
+    required_outputs: ClassVar[tuple[str, ...]]
 
     @abstractmethod
     def count(self, batch: Batch) -> int:

@@ -20,7 +20,7 @@ class ModelSpecs:
         depth_block: The ids of a block of depth tokens; None in a model without.
         segmentation: Facts of the segmentation tokenizer; None in a model without.
         mask_codes: The ids of mask codes; None where masks are decoded from hidden states, or there are none.
-        cells: The ids of location tokens, row-major over the depth grid.
+        locations: The ids of location tokens, row-major over the depth grid.
         vocab_size: How many ids there are in all, V.
         heads: Names of the auxiliary heads, which a loss reads as `"heads.NAME"`.
     """
@@ -31,6 +31,6 @@ class ModelSpecs:
     depth_block: TokenBlock | None = None
     segmentation: SegmentationSpec | None = None
     mask_codes: TokenSpan | None = None
-    cells: TokenSpan
+    locations: TokenSpan
     vocab_size: int
     heads: tuple[str, ...] = ()

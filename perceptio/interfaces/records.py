@@ -15,8 +15,8 @@ from torch import Tensor
 from perceptio.interfaces.segmentation import MaskPrediction
 from perceptio.interfaces.vision import VisionFeatures
 
-Part = Literal["segmentation", "depth"]
-"""What can be perceived before the answer; an order is a tuple of these."""
+StreamName = Literal["segmentation", "depth"]
+"""What can be perceived before the answer, by name; an order is a tuple of these."""
 
 
 @attrs.frozen(kw_only=True)
@@ -86,16 +86,16 @@ class Turn:
     task: str
     points: tuple[tuple[float, float], ...] = ()
     masks: tuple[np.ndarray, ...] = ()
-    perceive: tuple[Part, ...] = ()
+    perceive: tuple[StreamName, ...] = ()
     readout: bool = False
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class Sample:
-    """A conversation about one image; without turns, an image of which nothing is said.
+    """A conversation about one image; without turns, an image without text.
 
-    Without the image nothing is perceived: the depth block is given, not learned, and without a block, too, so are
-    the readings. `source` says in messages where it comes from.
+    Without the image there is nothing to perceive: the depth block is in context, excluded from the loss; and where
+    there is no block either, so are the codes that are read out. `source` says in messages where it comes from.
     """
 
     turns: tuple[Turn, ...]
@@ -113,7 +113,7 @@ class Batch:
     zero first dimension, never None.
 
     Attributes:
-        images: RGB [3, H, W] in [0, 1], each at its own size; those of which nothing is said come last.
+        images: RGB [3, H, W] in [0, 1], each at its own size; images without text come last.
         ids_T: Input ids; rows of vision features hold 0 and are replaced.
         positions_AT: Coordinates of every slot.
         query_positions_AT: Coordinates of what every slot predicts.
@@ -169,7 +169,7 @@ class PerceptionOutput:
     """What one forward pass computed, of the fields that losses asked for; the others are None.
 
     `depth_logits_SNV` has the L + 2 rows of each block over the full vocabulary; `soft_depth_S1HW` is the soft
-    merging of its code rows; `vision` holds the projected features [M, D] with their places; `heads` the outputs
+    merging of its code rows; `vision` holds the projected features [M, D] with their centers; `heads` the outputs
     of the recipe's named heads on them.
     """
 

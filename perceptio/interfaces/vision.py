@@ -1,4 +1,4 @@
-"""Vision encoders: images -> features with their places, the tokens that a language model sees of an image.
+"""Vision encoders: images -> features with their centers, the tokens that a language model sees of an image.
 
 Shapes: B images, M features of all images in a row, D feature width, H W pixels.
 """
@@ -24,12 +24,12 @@ class VisionSpec:
 class VisionFeatures:
     """Features of several images, one after the other.
 
-    `places_M2` is the centre of each feature on its image as (row, column) in [0, 1]; `counts` is the number of
+    `centers_M2` is the center of each feature on its image as (row, column) in [0, 1]; `counts` is the number of
     features of each image, in order, and sums to M.
     """
 
     features_MD: Tensor
-    places_M2: Tensor
+    centers_M2: Tensor
     counts: tuple[int, ...]
 
 
@@ -46,8 +46,8 @@ class VisionEncoder(nn.Module, ABC):
         """
 
     @abstractmethod
-    def places(self, height: int, width: int) -> Tensor:
-        """The `places_M2` that an image of this size will have, on the CPU; their number is its token count."""
+    def centers(self, height: int, width: int) -> Tensor:
+        """The `centers_M2` that an image of this size will have, on the CPU; their number is its token count."""
 
 
 @attrs.frozen(kw_only=True)

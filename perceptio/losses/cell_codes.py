@@ -31,7 +31,7 @@ class CellCodes(Loss):
     grid, one feature answers for several cells and its best output is the mixture of their codes.
     """
 
-    reads = ("vision", "heads.cell_codes")
+    required_outputs = ("vision", "heads.cell_codes")
     grid_centers_L2: Tensor
 
     def __init__(self, grid: tuple[int, int]) -> None:
@@ -57,9 +57,9 @@ class CellCodes(Loss):
     def nearest_features(self, vision: VisionFeatures) -> Tensor:
         """Index into all features [B, L] of the one nearest to each cell's center; the first of equally near ones."""
         nearest, start = [], 0
-        for places_m2 in torch.split(vision.places_M2, list(vision.counts)):
-            nearest.append(start + torch.cdist(self.grid_centers_L2.to(places_m2), places_m2).argmin(1))
-            start += len(places_m2)
+        for centers_m2 in torch.split(vision.centers_M2, list(vision.counts)):
+            nearest.append(start + torch.cdist(self.grid_centers_L2.to(centers_m2), centers_m2).argmin(1))
+            start += len(centers_m2)
         return torch.stack(nearest)
 
 

@@ -21,7 +21,7 @@ from perceptio.losses.depth_tokens import depth_block_of
 class DepthReconstructionLoss(Loss):
     """Smooth L1 plus L1 between slopes, averaged over each block's known pixels and summed over blocks."""
 
-    reads = ("soft_depth_S1HW",)
+    required_outputs = ("soft_depth_S1HW",)
 
     def __init__(self, beta: float, slope_weight: float) -> None:
         super().__init__()

@@ -39,7 +39,7 @@ def log_code_mass(logits_SnV: Tensor, codes: TokenSpan) -> Tensor:
 class DepthTokenLoss(Loss):
     """What the four share: they read the logits of whole blocks."""
 
-    reads = ("depth_logits_SNV",)
+    required_outputs = ("depth_logits_SNV",)
 
     def __init__(self, block: TokenBlock) -> None:
         super().__init__()

@@ -23,7 +23,7 @@ class MaskQuality(Loss):
     No gradient reaches the masks: a better estimate must not be a better-known mask.
     """
 
-    reads = ("masks",)
+    required_outputs = ("masks",)
 
     def count(self, batch: Batch) -> int:
         """The objects."""

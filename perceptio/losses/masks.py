@@ -56,7 +56,7 @@ class PointSampling:
 class MaskLoss(Loss):
     """What the two share: each is a mean over objects of a term per object."""
 
-    reads = ("masks",)
+    required_outputs = ("masks",)
 
     def __init__(self, sampling: PointSampling) -> None:
         super().__init__()

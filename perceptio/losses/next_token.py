@@ -14,7 +14,7 @@ from perceptio.interfaces import Batch, Kind, Loss, LossConfig, LossValue, Model
 class NextToken(Loss):
     """Cross-entropy of answers, their end tokens and `[SEG]`, summed over targets."""
 
-    reads = ("text_logits_RV",)
+    required_outputs = ("text_logits_RV",)
 
     def count(self, batch: Batch) -> int:
         """The text targets."""

@@ -102,10 +102,10 @@ def _assembled(recipe: Recipe, network_class: type[Network], reading: Collection
 
 
 def _initialize_new_rows(language: LanguageBackbone, plan: TokenPlan, depth: DepthTokenizer | None) -> None:
-    """Start depth codes and cells where their meaning puts them (ours; AURORA starts them at random).
+    """Start depth codes and location tokens where their meaning puts them (ours; AURORA starts them at random).
 
-    A code's row is a random projection of its codebook vector and of the depth it decodes to; a cell's of where it
-    lies. Codes that mean nearly the same start nearly the same.
+    A code's row is a random projection of its codebook vector and of the depth it decodes to; a location
+    token's of where its cell lies. Codes that mean nearly the same start nearly the same.
     """
     device = device_of(language)
     generator = torch.Generator().manual_seed(0)
@@ -123,7 +123,7 @@ def _initialize_new_rows(language: LanguageBackbone, plan: TokenPlan, depth: Dep
     cells = torch.arange(h * w)
     where = torch.cat([_waves((cells // w + 0.5) / h), _waves((cells % w + 0.5) / w)], 1)
     rows = _projected(where, language.spec.hidden_dim, generator)
-    language.initialize_rows(cells.to(device) + plan.cells.start, rows.to(device))
+    language.initialize_rows(cells.to(device) + plan.locations.start, rows.to(device))
 
 
 @torch.no_grad()

@@ -101,12 +101,12 @@ class PerceptionNetwork(nn.Module):
         assert self.segmentation is not None and self.prompt_head is not None
         return self.segmentation.decode(features, _through(self.prompt_head, hidden_NsD), image_index_N)
 
-    def forward(self, batch: Batch, reads: Collection[str]) -> PerceptionOutput:
+    def forward(self, batch: Batch, required_outputs: Collection[str]) -> PerceptionOutput:
         """Run the parts over packed conversations, once each.
 
         Args:
             batch: The conversations, on the model's device.
-            reads: Fields of `PerceptionOutput` that are wanted; the others stay None. A named head is
+            required_outputs: Fields of `PerceptionOutput` that are wanted; the others stay None. A named head is
                 `"heads.NAME"`.
 
         Returns:
@@ -120,9 +120,9 @@ class PerceptionNetwork(nn.Module):
         layout = SequenceLayout.packed(batch.positions_AT, batch.lengths, batch.query_positions_AT)
         hidden_TD = self.language(inputs_TD[None], layout)[0]
 
-        fields: dict[str, Any] = {"vision": vision} if "vision" in reads else {}
-        fields |= self._read_logits(hidden_TD, batch, reads)
-        if "masks" in reads and self.prompt_head is not None and batch.prompt_rows_Ns.shape[0]:
+        fields: dict[str, Any] = {"vision": vision} if "vision" in required_outputs else {}
+        fields |= self._read_logits(hidden_TD, batch, required_outputs)
+        if "masks" in required_outputs and self.prompt_head is not None and batch.prompt_rows_Ns.shape[0]:
             # Only the images somebody segments are encoded.
             used, index_N = batch.mask_image_N.unique(return_inverse=True)
             features = self.encode_segmentation([batch.images[i] for i in used.tolist()])
@@ -131,30 +131,32 @@ class PerceptionNetwork(nn.Module):
             fields["heads"] = {
                 name: _through(head, vision.features_MD)
                 for name, head in self.heads.items()
-                if f"heads.{name}" in reads
+                if f"heads.{name}" in required_outputs
             }
             if fields["heads"]:
                 fields["vision"] = vision
         return PerceptionOutput(**fields)
 
-    def _read_logits(self, hidden_TD: Tensor, batch: Batch, reads: Collection[str]) -> dict[str, Tensor]:
+    def _read_logits(
+        self, hidden_TD: Tensor, batch: Batch, required_outputs: Collection[str]
+    ) -> dict[str, Tensor]:
         """Logits of the union of supervised rows in one call, and the soft-merged depth."""
-        wants_depth = {"depth_logits_SNV", "soft_depth_S1HW"} & set(reads) and batch.block_rows_SN.shape[
-            0
-        ] > 0
-        rows = [batch.text_rows_R] if "text_logits_RV" in reads else []
+        wants_depth = {"depth_logits_SNV", "soft_depth_S1HW"} & set(
+            required_outputs
+        ) and batch.block_rows_SN.shape[0] > 0
+        rows = [batch.text_rows_R] if "text_logits_RV" in required_outputs else []
         if wants_depth:
             rows.append(batch.block_rows_SN.flatten())
         if not rows:
             return {}
         logits = self.language.logits(hidden_TD[torch.cat(rows)])
         fields = {}
-        if "text_logits_RV" in reads:
+        if "text_logits_RV" in required_outputs:
             fields["text_logits_RV"], logits = logits.tensor_split([len(batch.text_rows_R)])
         if wants_depth:
             logits_SNV = logits.unflatten(0, tuple(batch.block_rows_SN.shape))
             fields["depth_logits_SNV"] = logits_SNV
-            if "soft_depth_S1HW" in reads:
+            if "soft_depth_S1HW" in required_outputs:
                 assert self.depth is not None and self.plan.depth is not None
                 code_logits_SLK = logits_SNV[:, 1:-1, self.plan.depth.codes.slice]
                 with torch.autocast(hidden_TD.device.type, enabled=False):

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from perceptio.ops.weights import Part
+from perceptio.ops.weights import Slice
 
 VISION = re.compile(r"(vision_model\.|(model\.)?vision_tower\.)")
 PROJECTOR = re.compile(r"(mlp1\.|(model\.)?multi_modal_projector\.)")
@@ -42,7 +42,7 @@ INTERNLM2_NAMES = {
 }
 
 
-def vision(name: str) -> str | Sequence[Part] | None:
+def vision(name: str) -> str | Sequence[Slice] | None:
     """Where a tensor goes in an `InternVLVisionModel`; its own checkpoints have no prefix."""
     if PROJECTOR.match(name) or LANGUAGE.match(name) or name == "lm_head.weight":
         return None
@@ -57,7 +57,7 @@ def projector(name: str) -> str | None:
     return _renamed(PROJECTOR.sub("", name), PROJECTOR_NAMES) if PROJECTOR.match(name) else None
 
 
-def language(name: str, num_heads: int, num_kv_heads: int) -> str | Sequence[Part] | None:
+def language(name: str, num_heads: int, num_kv_heads: int) -> str | Sequence[Slice] | None:
     """Where a tensor goes in a causal language model of transformers whose trunk is `model.`.
 
     InternLM2's tensors go where Llama has them. Its `wqkv` holds, for each head of keys and values, the heads of
@@ -87,12 +87,12 @@ def _renamed(name: str, names: dict[str, str]) -> str:
     return name
 
 
-def _third(name: str, place: int) -> Part:
-    return Part(name, lambda fused: fused.unflatten(0, (3, -1))[place])
+def _third(name: str, place: int) -> Slice:
+    return Slice(name, lambda fused: fused.unflatten(0, (3, -1))[place])
 
 
-def _heads(name: str, groups: int, in_group: int, which: slice) -> Part:
+def _heads(name: str, groups: int, in_group: int, which: slice) -> Slice:
     def take(fused: Tensor) -> Tensor:
         return fused.unflatten(0, (groups, in_group, -1))[:, which].flatten(0, 2)
 
-    return Part(name, take)
+    return Slice(name, take)

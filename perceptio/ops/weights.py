@@ -59,18 +59,18 @@ def write_weights(tensors: Mapping[str, Tensor], folder: Path, *, max_shard_size
 
 
 @attrs.frozen
-class Part:
-    """A tensor of a module that is one part of a tensor in a file, such as the keys of a fused `qkv`.
+class Slice:
+    """A tensor of a module that is a slice of a tensor in a file, such as the keys of a fused `qkv`.
 
-    `take` gives the part as a view of the whole; it is tried on a tensor without values first.
+    `take` gives the slice as a view of the whole; it is tried on a tensor without values first.
     """
 
     name: str
     take: Callable[[Tensor], Tensor]
 
 
-Rename = Callable[[str], str | Sequence[Part] | None]
-"""The name in a module of a tensor in a file; None for a tensor that is left out on purpose; or its parts."""
+Rename = Callable[[str], str | Sequence[Slice] | None]
+"""The name in a module of a tensor in a file; None for a tensor that is left out on purpose; or its slices."""
 
 
 def load_tensors(
@@ -141,7 +141,7 @@ def _arrivals(
     problems: list[str] = []
     for shard in shards:
         for source, header in shard.headers.items():
-            for part in _parts(source, rename):
+            for part in _slices(source, rename):
                 arrival = _Arrival(shard, source, part)
                 if part.name in arrivals:
                     problems.append(f"{arrival} comes twice, the first time as {arrivals[part.name]}")
@@ -253,31 +253,31 @@ class _Arrival:
 
     shard: _Shard
     source: str
-    part: Part
+    target: Slice
 
     def __str__(self) -> str:
-        return self.source if self.source == self.part.name else f"{self.source} (here {self.part.name})"
+        return self.source if self.source == self.target.name else f"{self.source} (here {self.target.name})"
 
     def read(self, read: Callable[[str], Tensor]) -> Tensor:
-        return self.part.take(read(self.source))
+        return self.target.take(read(self.source))
 
     def problem(self, header: Tensor, wanted: Mapping[str, Tensor]) -> str | None:
         """Why it cannot go into its place, if it cannot."""
-        if self.part.name not in wanted:
+        if self.target.name not in wanted:
             return f"{self} is not a part of this model"
-        place = wanted[self.part.name]
+        place = wanted[self.target.name]
         if header.is_floating_point() != place.is_floating_point():
             kinds = ("integers", "floating point numbers")
             return f"{self} holds {kinds[header.is_floating_point()]} instead of {place.dtype}"
         try:
-            shape = tuple(self.part.take(header).shape)
+            shape = tuple(self.target.take(header).shape)
         except Exception:
             return f"{self} has shape {tuple(header.shape)}, which cannot be divided as it should be"
         return None if shape == place.shape else f"{self} has shape {shape} instead of {tuple(place.shape)}"
 
 
-def _parts(source: str, rename: Rename | Mapping[str, str | None] | None) -> Sequence[Part]:
-    target: str | Sequence[Part] | None
+def _slices(source: str, rename: Rename | Mapping[str, str | None] | None) -> Sequence[Slice]:
+    target: str | Sequence[Slice] | None
     if rename is None:
         target = source
     elif isinstance(rename, Mapping):
@@ -286,7 +286,7 @@ def _parts(source: str, rename: Rename | Mapping[str, str | None] | None) -> Seq
         target = rename(source)
     if target is None:
         return ()
-    return (Part(target, lambda whole: whole),) if isinstance(target, str) else target
+    return (Slice(target, lambda whole: whole),) if isinstance(target, str) else target
 
 
 def _shards_of(sources: Path | Sequence[Path] | Mapping[str, Tensor]) -> list[_Shard]:

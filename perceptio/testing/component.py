@@ -32,7 +32,7 @@ MODEL = ModelSpecs(
     segmentation=SegmentationSpec(
         prompt_dim=6, image_size=(PIXELS, PIXELS), mask_size=(PIXELS // 2, PIXELS // 2)
     ),
-    cells=TokenSpan(start=30, size=4),
+    locations=TokenSpan(start=30, size=4),
     vocab_size=34,
 )
 """The small model in which losses and heads are tested: four depth codes out of eight, and masks."""

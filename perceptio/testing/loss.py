@@ -103,16 +103,16 @@ class LossConformance(ComponentConformance):
         }
         heads = {
             name.removeprefix("heads."): tensor(IMAGES * BLOCK.length, BLOCK.codes.size)
-            for name in self.fresh().reads
+            for name in self.fresh().required_outputs
             if name.startswith("heads.")
         }
         assert self.model.depth is not None
         h, w = self.model.depth.grid
-        places_M2 = torch.cartesian_prod((torch.arange(h) + 0.5) / h, (torch.arange(w) + 0.5) / w).repeat(
+        centers_M2 = torch.cartesian_prod((torch.arange(h) + 0.5) / h, (torch.arange(w) + 0.5) / w).repeat(
             IMAGES, 1
         )
         vision = VisionFeatures(
-            features_MD=leaves["vision"], places_M2=places_M2, counts=(BLOCK.length,) * IMAGES
+            features_MD=leaves["vision"], centers_M2=centers_M2, counts=(BLOCK.length,) * IMAGES
         )
         made = PerceptionOutput(
             text_logits_RV=leaves["text_logits_RV"],
@@ -131,10 +131,12 @@ class LossConformance(ComponentConformance):
         return self.fresh()(made, self.batch()), leaves
 
     def test_it_reads_fields_that_there_are(self) -> None:
-        """`reads` names fields of `PerceptionOutput`, or named heads; `needs` names parts."""
+        """`required_outputs` names fields of `PerceptionOutput`, or named heads; `needs` names parts."""
         fields = {field.name for field in attrs.fields(PerceptionOutput)} - {"heads"}
         loss = self.fresh()
-        assert loss.reads and all(name in fields or name.startswith("heads.") for name in loss.reads)
+        assert loss.required_outputs and all(
+            name in fields or name.startswith("heads.") for name in loss.required_outputs
+        )
         assert set(self.config.needs) <= {"depth", "segmentation"}
 
     def test_it_refuses_a_model_without_what_it_needs(self) -> None:
@@ -156,14 +158,14 @@ class LossConformance(ComponentConformance):
         value, leaves = self.value()
         assert value.total.shape == () and bool(value.total.isfinite())
         value.total.backward()
-        reads = set(self.fresh().reads)
+        required = set(self.fresh().required_outputs)
         for name, leaf in leaves.items():
             reached, field = leaf.grad is not None and bool(leaf.grad.any()), name.removesuffix(".quality")
-            assert reached or field in ("vision", "masks") or field not in reads, (
+            assert reached or field in ("vision", "masks") or field not in required, (
                 f"No gradient reaches {name}."
             )
-            assert not reached or field in reads, (
-                f"A gradient reaches {name}, which the loss does not name in `reads`."
+            assert not reached or field in required, (
+                f"A gradient reaches {name}, which the loss does not name in `required_outputs`."
             )
 
     def test_it_is_computed_in_float32_whatever_the_model_computes_in(self) -> None:

@@ -31,15 +31,15 @@ class VisionEncoderConformance(ComponentConformance):
         ]
 
     def test_features_are_counted_and_placed_as_announced(self) -> None:
-        """`num_features` and `places` tell beforehand what `forward` gives."""
+        """`num_features` and `centers` tell beforehand what `forward` gives."""
         encoder, images = self.built(), self.images()
         assert encoder.spec == self.config.spec
         out = encoder(images)
         assert out.counts == tuple(self.config.num_features(*image.shape[-2:]) for image in images)
         assert out.features_MD.shape == (sum(out.counts), self.config.spec.feature_dim)
-        assert float(out.places_M2.min()) >= 0.0 and float(out.places_M2.max()) <= 1.0
-        expected = torch.cat([encoder.places(*image.shape[-2:]) for image in images])
-        assert_near(out.places_M2, expected, "places differ from those announced")
+        assert float(out.centers_M2.min()) >= 0.0 and float(out.centers_M2.max()) <= 1.0
+        expected = torch.cat([encoder.centers(*image.shape[-2:]) for image in images])
+        assert_near(out.centers_M2, expected, "centers differ from those announced")
 
     def test_every_image_is_its_own(self) -> None:
         """Features do not depend on the rest of the batch."""

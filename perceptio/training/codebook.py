@@ -11,7 +11,7 @@ from torch import Tensor
 from perceptio.errors import DataError, PerceptioError, RecipeError, TrainingError
 from perceptio.interfaces import DepthTokenizerConfig, TrainableDepthTokenizer
 from perceptio.model.checkpoints.checkpoint import COMPONENT, save
-from perceptio.model.checkpoints.pretrained import pretrained
+from perceptio.model.checkpoints.pretrained import pretrained_weights
 from perceptio.model.parts import build_part
 from perceptio.ops.codebooks import code_usage
 from perceptio.ops.files import recover
@@ -32,7 +32,7 @@ def to_be_trained(recipe: Recipe) -> bool:
 
     The leave is `depth_training.untrained`. A tokenizer that has nothing to learn is as its maker built it.
     """
-    if recipe.depth is None or recipe.depth_training.untrained or "depth" in pretrained(recipe):
+    if recipe.depth is None or recipe.depth_training.untrained or "depth" in pretrained_weights(recipe):
         return False
     with torch.device("meta"):
         return isinstance(build_part(recipe.depth), TrainableDepthTokenizer)

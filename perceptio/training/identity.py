@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 
 from perceptio.recipe import Recipe, TrainConfig
-from perceptio.serialize import COMPONENT, identity_of
+from perceptio.serialize import COMPONENT, current, identity_of
 from perceptio.training.optimizer import learning_rate_at
 
 ELSEWHERE = ("data.folders", "train.precision", "depth_training")
@@ -15,7 +15,7 @@ BOOKKEEPING = (
     "name",
     "data.validation",
     "train.save_every",
-    "train.save_base",
+    "train.save_pretrained_weights",
     "train.log_every",
     "train.workers",
     "train.validation",
@@ -60,6 +60,7 @@ def used_schedule(train: TrainConfig) -> dict[str, Any]:
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What differs between two identities, each as the end of a sentence."""
     said = []
+    before = dict(current(name, value) for name, value in before.items())
     for name in (*before, *(name for name in now if name not in before)):
         old, new = before.get(name), now.get(name)
         if old == new:

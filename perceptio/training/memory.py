@@ -75,12 +75,13 @@ def advice_when_out_of_memory(config: TrainConfig) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         advice = [
-            f"lower train.batch_size ({config.batch_size}) and raise train.accumulate ({config.accumulate})",
+            f"lower train.micro_batch_size ({config.micro_batch_size}) and raise train.grad_accumulation "
+            f"({config.grad_accumulation})",
             "set train.precision=bf16",
             "turn on gradient checkpointing where a part offers it",
             "train fewer groups (train.train)",
         ]
-        if config.batch_size == 1:
+        if config.micro_batch_size == 1:
             del advice[0]
         if config.precision == "bf16":
             advice.remove("set train.precision=bf16")

@@ -49,9 +49,9 @@ class Objective(nn.Module):
         self.weights = {name: weighted.weight for name, weighted in zip(names, recipe.losses, strict=True)}
 
     @property
-    def reads(self) -> frozenset[str]:
+    def required_outputs(self) -> frozenset[str]:
         """The union of what the losses read."""
-        return frozenset(field for _, loss in self._losses() for field in loss.reads)
+        return frozenset(field for _, loss in self._losses() for field in loss.required_outputs)
 
     def counts(self, batches: Sequence[Batch]) -> dict[str, int]:
         """The count of every term over several batches, before any forward pass."""

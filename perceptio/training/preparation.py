@@ -15,7 +15,7 @@ from perceptio.data.identity import hash_of_data
 from perceptio.errors import CheckpointError
 from perceptio.interfaces import DepthTokenizer
 from perceptio.model.checkpoints.checkpoint import TEXT_TOKENIZER
-from perceptio.model.checkpoints.pretrained import pretrained
+from perceptio.model.checkpoints.pretrained import pretrained_weights
 from perceptio.model.perception_model import PerceptionModel, build_model, load
 from perceptio.recipe import Recipe
 from perceptio.training.codebook import check_usage, to_be_trained, train_codebook, with_codebook
@@ -67,7 +67,11 @@ class Preparation:
         )
         self.state = self._going_on(start) if self.resuming else start
         self.model = self._resumed() if self.resuming else self._built()
-        ranks.on_main(lambda: folder.check_room(self.model, save_base=recipe.train.save_base))
+        ranks.on_main(
+            lambda: folder.check_room(
+                self.model, save_pretrained_weights=recipe.train.save_pretrained_weights
+            )
+        )
         self.model.to(ranks.accelerator.device)
         self.codes = self.depth_codes(self.datasets, "training")
         self.usage = self._codebook_usage()
@@ -94,7 +98,7 @@ class Preparation:
 
     def _resumed(self) -> PerceptionModel:
         """The model of the checkpoint, which goes on as the recipe says now."""
-        model = load(self.folder.checkpoint, weights=pretrained(self.recipe))
+        model = load(self.folder.checkpoint, weights=pretrained_weights(self.recipe))
         if not isinstance(model, PerceptionModel):
             raise CheckpointError(f"{self.folder.checkpoint} holds no model; it cannot be resumed.")
         language = self.recipe.language.with_text_tokenizer(self.folder.checkpoint / TEXT_TOKENIZER)

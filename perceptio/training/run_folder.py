@@ -19,7 +19,7 @@ import attrs
 
 from perceptio.errors import CheckpointError
 from perceptio.model.checkpoints.checkpoint import CHECKPOINT, save
-from perceptio.model.checkpoints.pretrained import base_tensors
+from perceptio.model.checkpoints.pretrained import pretrained_tensors
 from perceptio.model.network import PerceptionNetwork
 from perceptio.ops.files import check_replaceable, disk_errors, folder_lock, recover, whole
 from perceptio.ops.json_files import append_line, read_json, read_log, rewrite_log, write_json
@@ -121,15 +121,15 @@ class RunFolder:
                 check_replaceable(folder)
         return self.checkpoint.exists()
 
-    def check_room(self, model: PerceptionNetwork, *, save_base: bool) -> None:
+    def check_room(self, model: PerceptionNetwork, *, save_pretrained_weights: bool) -> None:
         """Refuse what the first save would fail at.
 
         Raises:
             CheckpointError: There is nothing to leave out of checkpoints, or the disk has too little room for one.
         """
         saved = dict(tensors_of(model))
-        if not save_base:
-            for held in base_tensors(model).values():
+        if not save_pretrained_weights:
+            for held in pretrained_tensors(model).values():
                 for name in held:
                     saved.pop(name, None)
         needed = sum(value.numel() * value.element_size() for value in saved.values())
@@ -167,7 +167,12 @@ class RunFolder:
             optimizers.save(folder / OPTIMIZER)
             write_json(folder / STATE, attrs.asdict(state), error=CheckpointError)
 
-        save(model, self.checkpoint, add=add_state, adapters_only=not model.recipe.train.save_base)
+        save(
+            model,
+            self.checkpoint,
+            add=add_state,
+            adapters_only=not model.recipe.train.save_pretrained_weights,
+        )
 
     def save_best(self, model: PerceptionNetwork, step: int, figures: Mapping[str, float]) -> None:
         """Replace the best model.
@@ -179,7 +184,7 @@ class RunFolder:
         def add_figures(folder: Path) -> None:
             write_json(folder / VALIDATION, {"step": step, **figures}, error=CheckpointError)
 
-        save(model, self.best, add=add_figures, adapters_only=not model.recipe.train.save_base)
+        save(model, self.best, add=add_figures, adapters_only=not model.recipe.train.save_pretrained_weights)
 
     def begin_log(self, step: int) -> str | None:
         """Forget the lines after a step, which a resumed run writes again.

@@ -177,8 +177,8 @@ class Trainer:
     def _batches(self) -> Generator[Batch]:
         """What this process sees from the next step on: a function of the seed, the step and its number."""
         train = self.recipe.train
-        first, end = (self._draw(step * train.accumulate) for step in (self.state.step, train.steps))
-        ahead = train.accumulate + train.workers - 1
+        first, end = (self._draw(step * train.grad_accumulation) for step in (self.state.step, train.steps))
+        ahead = train.grad_accumulation + train.workers - 1
         draws = range(first, end, self.ranks.count)
         return made_ahead(self._batch, draws, workers=train.workers, ahead=ahead)
 
@@ -187,7 +187,7 @@ class Trainer:
         return number * self.ranks.count + self.ranks.index
 
     def _batch(self, draw: int) -> Batch:
-        return self.packer.pack(self.sampler.draw(draw, self.recipe.train.batch_size))
+        return self.packer.pack(self.sampler.draw(draw, self.recipe.train.micro_batch_size))
 
     def _next(self, batches: Iterator[Batch], signal: int) -> tuple[list[Batch], dict[str, float]]:
         """The batches of a step and the counts of the losses' items, by which they are divided.
@@ -202,7 +202,7 @@ class Trainer:
         micro: list[Batch] = []
         failure: BaseException | None = None
         try:
-            micro = [next(batches) for _ in range(self.recipe.train.accumulate)]
+            micro = [next(batches) for _ in range(self.recipe.train.grad_accumulation)]
         except Exception as error:
             failure = error
         known = {"stopping": float(signal != 0), "failed": float(failure is not None)}
@@ -221,16 +221,16 @@ class Trainer:
         losses = []
         for number, batch in enumerate(micro):
             # Of the draw, and not of the process: what is random in a step is the same however it is shared out.
-            draw = self._draw(self.state.step * train.accumulate + number)
+            draw = self._draw(self.state.step * train.grad_accumulation + number)
             torch.manual_seed(train.seed * 1_000_003 + draw)
             last = number == len(micro) - 1
             with nullcontext() if last else self.ranks.accelerator.no_sync(self.wrapped):
                 losses.append(self._backward(batch, counts))
-        norm = self.ranks.accelerator.clip_grad_norm_(self.model.parameters(), train.clip)
+        norm = self.ranks.accelerator.clip_grad_norm_(self.model.parameters(), train.max_grad_norm)
         whole_step = {"loss": (torch.stack(losses).sum(), 1), "gradient_norm": (norm.detach(), 1)}
         if self.recipe.data.too_long == "skip":
             left_out = torch.tensor(float(sum(batch.too_long for batch in micro)), device=self.device)
-            whole_step["too_long"] = (left_out, len(micro) * train.batch_size)
+            whole_step["too_long"] = (left_out, len(micro) * train.micro_batch_size)
         add_sums(self._window, whole_step)
         self.optimizers.step()
 
@@ -238,7 +238,7 @@ class Trainer:
         """Add the gradients of one batch; its share of the objective."""
         batch = batch.to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            output = self.wrapped(batch, self.objective.reads)
+            output = self.wrapped(batch, self.objective.required_outputs)
         terms = self.objective(output, batch, counts)  # In float32, whatever the model computes in.
         self.ranks.accelerator.backward(self._with_every_parameter(terms))
         add_sums(self._window, terms.sums)

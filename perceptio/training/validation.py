@@ -21,7 +21,7 @@ PREFIX = "validation."
 class Validation:
     """The recipe's losses and their metrics on conversations from `data.validation`, the same ones every time.
 
-    Conversations are drawn as those for training are, lessons included, and shared out among the processes.
+    Conversations are drawn as those for training are, extra samples included, and shared out among the processes.
 
     Args:
         recipe: Whose `data.validation` and `train.validation` apply.
@@ -45,7 +45,7 @@ class Validation:
         objective: Objective,
         ranks: Ranks,
     ) -> None:
-        self.settings, self.batch_size = recipe.train.validation, recipe.train.batch_size
+        self.settings, self.batch_size = recipe.train.validation, recipe.train.micro_batch_size
         known = ["loss", *objective.weights]
         if self.settings.best.partition(".")[0] not in known:
             raise UnknownNameError(
@@ -110,6 +110,6 @@ class Validation:
         counts = self.objective.counts([batch])
         batch = batch.to(model.device)
         with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
-            output = model(batch, self.objective.reads)
+            output = model(batch, self.objective.required_outputs)
         terms = self.objective(output, batch, {name: max(count, 1) for name, count in counts.items()})
         return dict(terms.sums)

@@ -26,7 +26,9 @@ def recipe() -> Recipe:
         codes_per_step=1,
         answer_format="direct",
         losses=tuple(weighted for weighted in base.losses if not weighted.loss.needs),
-        data=attrs.evolve(base.data, perceive="never", readings=0.0, comparisons=0.0, pictures=0.0),
+        data=attrs.evolve(
+            base.data, perceive="never", text_only_readout=0.0, text_only_comparison=0.0, vision_only=0.0
+        ),
         train=attrs.evolve(
             base.train,
             muon={group: lr for group, lr in base.train.muon.items() if group.split(".")[0] in BACKBONES},

@@ -17,5 +17,7 @@ def recipe() -> Recipe:
         base,
         name="direct",
         answer_format="direct",
-        data=attrs.evolve(base.data, perceive="apart", readings=0.0, comparisons=0.0),
+        data=attrs.evolve(
+            base.data, perceive="separate_task", text_only_readout=0.0, text_only_comparison=0.0
+        ),
     )

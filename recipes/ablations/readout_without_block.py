@@ -17,5 +17,5 @@ def recipe() -> Recipe:
         base,
         name="readout-without-block",
         answer_format="readout",
-        data=attrs.evolve(base.data, perceive="apart"),
+        data=attrs.evolve(base.data, perceive="separate_task"),
     )

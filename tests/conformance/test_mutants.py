@@ -188,7 +188,7 @@ def float_images(part, forward, images):
 
 def misplaced(part, forward, images):
     out = forward(images)
-    return attrs.evolve(out, places_M2=out.places_M2.flip(1))
+    return attrs.evolve(out, centers_M2=out.centers_M2.flip(1))
 
 
 def mixed(part, forward, x):

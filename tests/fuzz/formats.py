@@ -27,12 +27,12 @@ from perceptio.backbones import internvl
 from perceptio.backbones.language.hf import HFLanguageConfig
 from perceptio.backbones.language.hf_settings import MODEL_TYPES
 from perceptio.backbones.language.hf_text import CHATML, HFTextTokenizer
+from perceptio.convert.aurora import convert_aurora_vqvae
+from perceptio.convert.sa2va import _Export
 from perceptio.data.check import check_folder
 from perceptio.data.folder import FolderDataset
 from perceptio.data.targets import _check_record
 from perceptio.data.teacher import load_teacher
-from perceptio.importing.aurora import import_aurora_vqvae
-from perceptio.importing.sa2va import _Export
 from perceptio.model.checkpoints.checkpoint import save as save_checkpoint
 from perceptio.model.perception_model import build_model
 from perceptio.ops.image_files import read_image
@@ -296,7 +296,7 @@ def _pickles() -> list[bytes]:
 
 def _read_pickle(file: Path) -> None:
     read_pickled(file)
-    import_aurora_vqvae(file, file.parent / "out")
+    convert_aurora_vqvae(file, file.parent / "out")
 
 
 # -- models of others ---------------------------------------------------------------------------------------------

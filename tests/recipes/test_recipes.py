@@ -10,7 +10,7 @@ from small import scenes_folder
 import perceptio
 from perceptio.cli.explain import run as explain
 from perceptio.data.folder import FolderDataset
-from perceptio.model.checkpoints.pretrained import pretrained
+from perceptio.model.checkpoints.pretrained import pretrained_weights
 from perceptio.model.inference.settings import GenerationSettings
 from perceptio.recipe import Recipe
 from perceptio.serialize import fingerprint, from_json, to_json
@@ -34,7 +34,7 @@ SMALL = {
     "language.hidden_dim": 32,
     "language.num_layers": 1,
     "train.steps": 2,
-    "train.batch_size": 2,
+    "train.micro_batch_size": 2,
     "train.log_every": 1,
     "data.turns": 6,
 }
@@ -55,7 +55,7 @@ def test_all_of_them_are_looked_at():
     assert {"perceptio_tiny", "fsq_depth", "ablations/direct", "ablations/answers_only"} <= set(FOR_A_CPU)
     assert set(LARGE) < set(NAMES) and len(NAMES) == 11
     for name in FOR_A_CPU:
-        assert not pretrained(load_recipe(name))
+        assert not pretrained_weights(load_recipe(name))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -90,7 +90,7 @@ def test_a_tiny_twin_has_the_same_parts(name):
     assert components(full) == components(small)
     assert full.train.train == small.train.train and full.order == small.order
     assert [one.weight for one in full.losses] == [one.weight for one in small.losses]
-    assert pretrained(full) and not pretrained(small)
+    assert pretrained_weights(full) and not pretrained_weights(small)
 
 
 @pytest.mark.parametrize("name", LARGE)

@@ -36,9 +36,9 @@ ALLOWED = {
     "data": (*COMPOSING, "model", "data"),
     "training": (*COMPOSING, "model", "data", "training"),
     "evaluation": (*COMPOSING, "model", "data", "evaluation"),
-    "importing": (*COMPOSING, "model", "importing"),
+    "convert": (*COMPOSING, "model", "convert"),
     "demo": (*COMPOSING, "model", "data", "training", "evaluation", "demo"),
-    "cli": (*COMPOSING, "model", "data", "training", "evaluation", "importing", "demo", "cli"),
+    "cli": (*COMPOSING, "model", "data", "training", "evaluation", "convert", "demo", "cli"),
     "testing": ("errors", "interfaces", "registry", "serialize", "testing"),
 }
 HEAVY = {

@@ -30,7 +30,7 @@ from perceptio.losses.depth_reconstruction import DepthReconstructionConfig
 from perceptio.losses.depth_tokens import DepthCountConfig, DepthMarkerConfig, DepthTokenConfig
 from perceptio.losses.masks import DiceConfig, MaskBCEConfig, PointSampling
 from perceptio.losses.next_token import NextTokenConfig
-from perceptio.recipe import Recipe, Weighted
+from perceptio.recipe import Recipe, WeightedLoss
 
 WORDS = (
     "Please",
@@ -203,13 +203,13 @@ def tiny_recipe(**changes: Any) -> Recipe:
         codes_per_step=1,
         answer_format="readout",
         losses=(
-            Weighted(loss=NextTokenConfig()),
-            Weighted(loss=DepthMarkerConfig()),
-            Weighted(loss=DepthTokenConfig()),
-            Weighted(loss=DepthCountConfig()),
-            Weighted(loss=DepthReconstructionConfig()),
-            Weighted(loss=MaskBCEConfig(sampling=PointSampling(num_points=None)), weight=2.0),
-            Weighted(loss=DiceConfig(sampling=PointSampling(num_points=None)), weight=0.5),
+            WeightedLoss(loss=NextTokenConfig()),
+            WeightedLoss(loss=DepthMarkerConfig()),
+            WeightedLoss(loss=DepthTokenConfig()),
+            WeightedLoss(loss=DepthCountConfig()),
+            WeightedLoss(loss=DepthReconstructionConfig()),
+            WeightedLoss(loss=MaskBCEConfig(sampling=PointSampling(num_points=None)), weight=2.0),
+            WeightedLoss(loss=DiceConfig(sampling=PointSampling(num_points=None)), weight=0.5),
         ),
     )
     return attrs.evolve(recipe, **changes)

@@ -11,7 +11,7 @@ from perceptio.data.scenes import SceneSet, Split
 from perceptio.heads.mlp import MLPHeadConfig
 from perceptio.interfaces import DepthConvention
 from perceptio.losses.cell_codes import CellCodesConfig
-from perceptio.recipe import DataConfig, DataFolder, DepthTrainingConfig, Recipe, TrainConfig, Weighted
+from perceptio.recipe import DataConfig, DataFolder, DepthTrainingConfig, Recipe, TrainConfig, WeightedLoss
 from perceptio.tokenizers.depth.vqvae import VQVAEDepthConfig
 from perceptio.tokenizers.segmentation.pixel_features import PixelFeaturesConfig
 
@@ -42,14 +42,14 @@ def small_recipe(folder: Path | None = None, **changes: Any) -> Recipe:
         segmentation=PixelFeaturesConfig(image_size=(16, 16)),
         heads={"cell_codes": MLPHeadConfig()},
         codes_per_step=4,
-        losses=(*base.losses, Weighted(loss=CellCodesConfig(), weight=0.5)),
+        losses=(*base.losses, WeightedLoss(loss=CellCodesConfig(), weight=0.5)),
         data=DataConfig(
             folders=() if folder is None else (DataFolder(path=str(folder)),),
-            readings=0.5,
-            comparisons=0.5,
+            text_only_readout=0.5,
+            text_only_comparison=0.5,
             turns=2,
         ),
         depth_training=DepthTrainingConfig(steps=4, batch_size=8, warmup_steps=1, unquantized=0.0),
-        train=TrainConfig(steps=6, batch_size=2, warmup_steps=2, log_every=1, save_every=3),
+        train=TrainConfig(steps=6, micro_batch_size=2, warmup_steps=2, log_every=1, save_every=3),
     )
     return attrs.evolve(recipe, **changes)

@@ -13,7 +13,7 @@ from perceptio.heads.linear import LinearHeadConfig
 from perceptio.interfaces import DepthSpec, Kind, Loss, LossConfig
 from perceptio.losses.masks import DiceConfig
 from perceptio.losses.next_token import NextToken, NextTokenConfig
-from perceptio.recipe import DataConfig, DataFolder, TrainConfig, Weighted
+from perceptio.recipe import DataConfig, DataFolder, TrainConfig, WeightedLoss
 from perceptio.serialize import from_json, to_json
 from perceptio.settings import load_recipe
 from perceptio.tokenizers.depth.fsq import FSQDepthConfig
@@ -41,12 +41,15 @@ def test_recipes_that_come_with_the_library_have_nothing_wrong():
             {"order": ("segmentation", "depth", "normals")},
             "order.2 is 'normals'; it must be 'segmentation' or 'depth'.",
         ),
-        ({"losses": (NextTokenConfig(),)}, "losses.0 is NextTokenConfig(); it must be a Weighted."),
+        ({"losses": (NextTokenConfig(),)}, "losses.0 is NextTokenConfig(); it must be a WeightedLoss."),
         (
-            {"losses": (Weighted(loss=DiceConfig),)},
+            {"losses": (WeightedLoss(loss=DiceConfig),)},
             "losses.0.loss is the class DiceConfig; give one of its values",
         ),
-        ({"losses": (Weighted(loss=DiceConfig(), weight="2"),)}, "losses.0.weight is '2'; it must be float."),
+        (
+            {"losses": (WeightedLoss(loss=DiceConfig(), weight="2"),)},
+            "losses.0.weight is '2'; it must be float.",
+        ),
         ({"vision": LinearHeadConfig()}, "vision is LinearHeadConfig(); it must be a VisionEncoderConfig."),
         ({"vision": ConvVisionConfig}, "vision is the class ConvVisionConfig; give one of its values"),
         ({"heads": {3: LinearHeadConfig()}}, "heads has the key 3; keys must be strings."),
@@ -131,8 +134,8 @@ def test_parameter_groups_are_known_by_their_parts():
 
 
 def test_a_base_that_is_left_out_of_checkpoints_must_come_from_somewhere():
-    (problem,) = problems(train=TrainConfig(save_base=False))
-    assert problem.startswith("train.save_base is False, and no part names pretrained weights")
+    (problem,) = problems(train=TrainConfig(save_pretrained_weights=False))
+    assert problem.startswith("train.save_pretrained_weights is False, and no part names pretrained weights")
 
 
 def test_a_mixture_needs_weights_that_can_be_drawn_by():
@@ -179,7 +182,7 @@ def test_a_spec_that_cannot_be_is_said_with_its_part(says, said):
 
 
 class ReadingTooMuch(NextToken):
-    reads = ("text_logits_VR",)
+    required_outputs = ("text_logits_VR",)
 
 
 @attrs.frozen(kw_only=True)
@@ -216,7 +219,7 @@ class OddLossConfig(LossConfig):
     ],
 )
 def test_a_loss_is_built_before_anything_else_is(what, said):
-    (problem,) = problems(losses=(*FITTING.losses, Weighted(loss=OddLossConfig(what=what))))
+    (problem,) = problems(losses=(*FITTING.losses, WeightedLoss(loss=OddLossConfig(what=what))))
     assert problem.startswith(said)
 
 

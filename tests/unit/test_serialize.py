@@ -8,7 +8,7 @@ from small import small_recipe
 
 from perceptio.errors import RecipeError, UnknownNameError
 from perceptio.serialize import fingerprint, from_json, to_json
-from perceptio.settings import load_recipe
+from perceptio.settings import load_recipe, with_settings
 from perceptio.tokenizers.depth.fsq import FSQDepthConfig
 
 
@@ -19,6 +19,52 @@ def test_a_recipe_comes_back_equal(recipe):
     document = json.loads(json.dumps(to_json(recipe)))
     assert from_json(document) == recipe
     assert fingerprint(from_json(document)) == fingerprint(recipe)
+
+
+def test_a_recipe_that_was_written_before_settings_were_renamed_is_read():
+    recipe = with_settings(
+        small_recipe(),
+        {
+            "mask_prompt": "previous_token",
+            "data.perceive": "separate_task",
+            "data.vision_only": 0.25,
+            "train.grad_accumulation": 3,
+            "train.max_grad_norm": 0.5,
+            "train.save_pretrained_weights": True,
+        },
+    )
+    document = to_json(recipe)
+    for part, names in (
+        (document, {"mask_prompt": "prompt_state"}),
+        (
+            document["data"],
+            {
+                "text_only_readout": "readings",
+                "text_only_comparison": "comparisons",
+                "vision_only": "pictures",
+            },
+        ),
+        (
+            document["train"],
+            {
+                "micro_batch_size": "batch_size",
+                "grad_accumulation": "accumulate",
+                "max_grad_norm": "clip",
+                "save_pretrained_weights": "save_base",
+            },
+        ),
+    ):
+        for now, before in names.items():
+            part[before] = part.pop(now)
+    document["prompt_state"], document["data"]["perceive"] = "before", "apart"
+
+    assert from_json(document) == recipe
+
+    document["train"]["grad_accumulation"] = 2
+    with pytest.raises(
+        RecipeError, match="train.grad_accumulation is given twice, once as 'accumulate', its earlier"
+    ):
+        from_json(document)
 
 
 def test_a_component_is_named():
@@ -38,7 +84,9 @@ def test_whole_numbers_are_the_floats_that_they_stand_for():
     recipe = small_recipe()
     whole, real = (
         attrs.evolve(
-            recipe, train=attrs.evolve(recipe.train, clip=clip), data=attrs.evolve(recipe.data, mixture=mix)
+            recipe,
+            train=attrs.evolve(recipe.train, max_grad_norm=clip),
+            data=attrs.evolve(recipe.data, mixture=mix),
         )
         for clip, mix in ((1, {"referring": 2}), (1.0, {"referring": 2.0}))
     )

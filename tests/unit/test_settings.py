@@ -14,7 +14,7 @@ from perceptio.hookspecs import hookimpl
 from perceptio.interfaces import DepthConvention
 from perceptio.losses.masks import DiceConfig
 from perceptio.losses.next_token import NextTokenConfig
-from perceptio.recipe import DataFolder, Weighted
+from perceptio.recipe import DataFolder, WeightedLoss
 from perceptio.serialize import from_json, to_json
 from perceptio.settings import SHIPPED, load_recipe, read_recipe, with_settings
 from perceptio.tokenizers.depth.fsq import FSQDepthConfig
@@ -100,6 +100,30 @@ def test_settings_reach_fields_losses_and_entries_and_leave_the_rest():
     ("path", "value", "error", "message"),
     [
         ("train.lrr", 1, UnknownNameError, "train has no setting 'lrr'; did you mean 'lr'"),
+        (
+            "train.accumulate",
+            2,
+            UnknownNameError,
+            "train has no setting 'accumulate': it is called 'grad_accumul",
+        ),
+        (
+            "train",
+            {"clip": 1.0},
+            UnknownNameError,
+            "train has no setting 'clip': it is called 'max_grad_norm' now.",
+        ),
+        (
+            "prompt_state",
+            "at",
+            UnknownNameError,
+            "A recipe has no setting 'prompt_state': it is called 'mask_prompt'",
+        ),
+        (
+            "data.perceive",
+            "apart",
+            RecipeError,
+            "data.perceive is 'apart', which is called 'separate_task' now.",
+        ),
         ("trian.lr", 1, UnknownNameError, "A recipe has no setting 'trian'; did you mean 'train'"),
         ("losses.dise.weight", 1, UnknownNameError, "no item 'dise'; did you mean 'dice'"),
         ("train.lr.x", 1, UnknownNameError, "has no setting 'x'"),
@@ -145,7 +169,7 @@ def acme(monkeypatch):
 
 def test_losses_go_by_their_full_names(acme):
     recipe = small_recipe()
-    recipe = attrs.evolve(recipe, losses=(*recipe.losses, Weighted(loss=AcmeDiceConfig())))
+    recipe = attrs.evolve(recipe, losses=(*recipe.losses, WeightedLoss(loss=AcmeDiceConfig())))
     changed = with_settings(
         recipe, {"losses.acme/dice.weight": "0.125", "losses.acme/dice.sampling.num_points": 9}
     )
@@ -162,7 +186,7 @@ def test_two_losses_that_are_not_registered_cannot_share_a_name():
     with pytest.raises(
         RecipeError, match="Two losses are called dice; register one by a plugin, or rename it"
     ):
-        Objective(attrs.evolve(recipe, losses=(*recipe.losses, Weighted(loss=AcmeDiceConfig()))))
+        Objective(attrs.evolve(recipe, losses=(*recipe.losses, WeightedLoss(loss=AcmeDiceConfig()))))
 
 
 def test_folders_and_losses_may_be_given_by_what_they_cannot_do_without():
@@ -171,7 +195,7 @@ def test_folders_and_losses_may_be_given_by_what_they_cannot_do_without():
         {"data.folders": '["data/x", {"path": "y", "weight": 2}]', "losses": '["next_token"]', "heads": {}},
     )
     assert changed.data.folders == (DataFolder(path="data/x"), DataFolder(path="y", weight=2.0))
-    assert changed.losses == (Weighted(loss=NextTokenConfig()),)
+    assert changed.losses == (WeightedLoss(loss=NextTokenConfig()),)
 
 
 def test_text_that_is_json_of_another_type_stays_text_where_text_is_wanted():

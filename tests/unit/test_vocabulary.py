@@ -16,7 +16,7 @@ def test_ids_follow_the_text_vocabulary_in_order() -> None:
     assert plan.depth is not None
     assert (plan.depth.opening, plan.depth.closing, plan.depth.codes.start) == (101, 102, 103)
     assert (plan.depth.length, plan.depth.per_step) == (6, 3)
-    assert (plan.cells.start, plan.cells.size) == (111, 6)
+    assert (plan.locations.start, plan.locations.size) == (111, 6)
     assert plan.size == 117
     assert [plan.name_of(token) for token in (99, 100, 101, 103, 110, 111)] == [
         None,
@@ -24,7 +24,7 @@ def test_ids_follow_the_text_vocabulary_in_order() -> None:
         "<depth_start>",
         "<depth_0>",
         "<depth_7>",
-        "<cell_0>",
+        "<loc_0>",
     ]
 
 

@@ -29,7 +29,7 @@ class FeatureMap:
         """Height and width of a patch, or of what one place of the map stands for, in pixels."""
         return self.image_size[0] // self.cells[0], self.image_size[1] // self.cells[1]
 
-    def places(self, grid: tuple[int, int] | None = None) -> Tensor:
+    def centers(self, grid: tuple[int, int] | None = None) -> Tensor:
         """Centers [M, 2], (row, column) in [0, 1], of the cells or of a coarser grid's, row by row, on the CPU."""
         # A size that is no multiple of the patch leaves a margin at the end that nothing sees.
         seen = torch.tensor(

@@ -63,15 +63,15 @@ class ConvEncoder(VisionEncoder):
         pixels_B3HW = brought_to(self, stack_resized(images, self.spec.image_size))
         centered = (pixels_B3HW * 2 - 1).contiguous(memory_format=torch.channels_last)
         features_BMD = self.layers(centered).flatten(2).transpose(1, 2)
-        places_M2 = self.places(*self.spec.image_size).to(features_BMD.device)
+        centers_M2 = self.centers(*self.spec.image_size).to(features_BMD.device)
         return VisionFeatures(
             features_MD=features_BMD.flatten(0, 1),
-            places_M2=places_M2.repeat(len(images), 1),
-            counts=(len(places_M2),) * len(images),
+            centers_M2=centers_M2.repeat(len(images), 1),
+            counts=(len(centers_M2),) * len(images),
         )
 
-    def places(self, height: int, width: int) -> Tensor:
-        """See `VisionEncoder.places`: cell centers, row by row, whatever the image's size."""
+    def centers(self, height: int, width: int) -> Tensor:
+        """See `VisionEncoder.centers`: cell centers, row by row, whatever the image's size."""
         return cell_centers(*self.cells)
 
 

@@ -76,15 +76,15 @@ class Tiling:
             tiles = torch.cat([tiles, resize(image_CHW, (self.size, self.size), "bicubic")[None]])
         return tiles
 
-    def places(self, height: int, width: int, cells: int) -> Tensor:
+    def centers(self, height: int, width: int, cells: int) -> Tensor:
         """Where on the image the cells of its tiles lie, `cells` along each side of a tile: [M, 2]."""
         rows, columns = self.grid(height, width)
         corners = torch.cartesian_prod(torch.arange(rows, device="cpu"), torch.arange(columns, device="cpu"))
         within = cell_centers(cells, cells)
-        places = (corners[:, None] + within) / torch.tensor((rows, columns), device="cpu")
+        centers = (corners[:, None] + within) / torch.tensor((rows, columns), device="cpu")
         if self.thumbnail and rows * columns > 1:
-            places = torch.cat([places, within[None]])
-        return places.flatten(0, 1)
+            centers = torch.cat([centers, within[None]])
+        return centers.flatten(0, 1)
 
 
 class InternViT(VisionEncoder):
@@ -113,16 +113,16 @@ class InternViT(VisionEncoder):
         tiles_B3HW = torch.cat([self.tiling.cut(image) for image in images])
         patches_BLD = self.model((tiles_B3HW - self.mean) / self.std).last_hidden_state[:, 1:]
         features_BhwD = pixel_shuffle(patches_BLD.unflatten(1, (SHUFFLE * self.cells, SHUFFLE * self.cells)))
-        places = [self.places(*image.shape[-2:]) for image in images]
+        centers = [self.centers(*image.shape[-2:]) for image in images]
         return VisionFeatures(
             features_MD=features_BhwD.flatten(0, 2).float(),
-            places_M2=torch.cat(places).to(features_BhwD.device),
-            counts=tuple(len(one) for one in places),
+            centers_M2=torch.cat(centers).to(features_BhwD.device),
+            counts=tuple(len(one) for one in centers),
         )
 
-    def places(self, height: int, width: int) -> Tensor:
-        """See `VisionEncoder.places`; the thumbnail's features cover the whole image."""
-        return self.tiling.places(height, width, self.cells)
+    def centers(self, height: int, width: int) -> Tensor:
+        """See `VisionEncoder.centers`; the thumbnail's features cover the whole image."""
+        return self.tiling.centers(height, width, self.cells)
 
 
 def pixel_shuffle(patches_BhwD: Tensor) -> Tensor:

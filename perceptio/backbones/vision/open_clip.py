@@ -19,7 +19,7 @@ from perceptio.ops.foreign import parsing
 from perceptio.ops.hub import resolve
 from perceptio.ops.images import stack_resized
 from perceptio.ops.precision import Precision
-from perceptio.ops.weights import Part, is_state_dict, load_tensors, read_pickled
+from perceptio.ops.weights import Slice, is_state_dict, load_tensors, read_pickled
 
 FILES = ("open_clip_model.safetensors", "model.safetensors", "open_clip_pytorch_model.bin")
 """Where weights lie in a folder or a hub repository of open_clip, the best first."""
@@ -60,16 +60,16 @@ class OpenCLIP(VisionEncoder):
         pixels_B3HW = stack_resized(images, self.spec.image_size, self.interpolation)
         normal_B3HW = ((pixels_B3HW - self.mean) / self.std).to(next(self.tower.parameters()).dtype)
         features_BDhw = feature_map(self.tower, normal_B3HW, self.layer)
-        places_M2 = self.places(*self.spec.image_size).to(features_BDhw.device)
+        centers_M2 = self.centers(*self.spec.image_size).to(features_BDhw.device)
         return VisionFeatures(
             features_MD=features_BDhw.flatten(2).mT.flatten(0, 1).float(),
-            places_M2=places_M2.repeat(len(images), 1),
-            counts=(len(places_M2),) * len(images),
+            centers_M2=centers_M2.repeat(len(images), 1),
+            counts=(len(centers_M2),) * len(images),
         )
 
-    def places(self, height: int, width: int) -> Tensor:
-        """See `VisionEncoder.places`: centers of patches, row by row, whatever the image's size."""
-        return self.facts.places()
+    def centers(self, height: int, width: int) -> Tensor:
+        """See `VisionEncoder.centers`: centers of patches, row by row, whatever the image's size."""
+        return self.facts.centers()
 
 
 def feature_map(tower: Any, normal_B3HW: Tensor, layer: int) -> Tensor:
@@ -246,7 +246,7 @@ def _state_dict(file: Path) -> Mapping[str, Tensor]:
     return tensors
 
 
-def _place(tower: Any, name: str) -> str | Sequence[Part] | None:
+def _place(tower: Any, name: str) -> str | Sequence[Slice] | None:
     """Where a tensor of a CLIP goes in its image tower, position embeddings resized on the way."""
     import open_clip.model
 
@@ -262,7 +262,7 @@ def _place(tower: Any, name: str) -> str | Sequence[Part] | None:
         open_clip.model.resize_pos_embed(tensors, _CLIP(tower))
         return tensors[name]
 
-    return [Part(inner, resized)]
+    return [Slice(inner, resized)]
 
 
 @attrs.frozen

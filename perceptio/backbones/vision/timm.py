@@ -90,16 +90,16 @@ class Timm(VisionEncoder):
             alike = [index for index, other in enumerate(sizes) if other == size]
             maps_BDhw = self._maps([images[index] for index in alike], size)
             features |= zip(alike, maps_BDhw.flatten(2).mT.float(), strict=True)
-        places = [self.places(*image.shape[-2:]) for image in images]
+        centers = [self.centers(*image.shape[-2:]) for image in images]
         return VisionFeatures(
             features_MD=torch.cat([features[index] for index in range(len(images))]),
-            places_M2=torch.cat(places).to(self.mean.device),
-            counts=tuple(len(one) for one in places),
+            centers_M2=torch.cat(centers).to(self.mean.device),
+            counts=tuple(len(one) for one in centers),
         )
 
-    def places(self, height: int, width: int) -> Tensor:
-        """See `VisionEncoder.places`: centers of patches or of the grid's cells, row by row."""
-        return self._seen(height, width).places(self.grid)
+    def centers(self, height: int, width: int) -> Tensor:
+        """See `VisionEncoder.centers`: centers of patches or of the grid's cells, row by row."""
+        return self._seen(height, width).centers(self.grid)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """`stem`, and `layer1`, `layer2` ... as timm counts them; a final norm belongs to the last layer."""

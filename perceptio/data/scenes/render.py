@@ -21,7 +21,7 @@ class View:
 
     Attributes:
         image_HW3: uint8 RGB.
-        depth_HW: float32 metres along the optical axis, exact at pixel centres.
+        depth_HW: float32 metres along the optical axis, exact at pixel centers.
         surface_HW: int16 number of the surface: 1, 2, … for `world.things` in order, 0, -1, -2, … for
             `world.walls` in order, so that the ground is 0.
     """

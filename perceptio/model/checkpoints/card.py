@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from perceptio.model.checkpoints.pretrained import pretrained
+from perceptio.model.checkpoints.pretrained import pretrained_weights
 from perceptio.model.network import PerceptionNetwork
 from perceptio.ops.files import path_text
 from perceptio.ops.hub import HUB_ID
@@ -15,7 +15,7 @@ from perceptio.serialize import fingerprint
 
 PAPER = "2603.18795"
 TAGS = ("vision-language", "perception-tokens", f"arxiv:{PAPER}")
-PART_TAGS = {"segmentation": "referring-segmentation", "depth": "depth-estimation"}
+STREAM_TAGS = {"segmentation": "referring-segmentation", "depth": "depth-estimation"}
 WORDS = {"segmentation": "the masks of objects", "depth": "a depth map"}
 
 
@@ -36,7 +36,7 @@ def write_card(
         adapters_only: Whether pretrained weights are left out of the checkpoint.
     """
     recipe = model.recipe
-    perceived = ", then ".join(WORDS[part] for part in recipe.order) or "nothing"
+    perceived = ", then ".join(WORDS[stream] for stream in recipe.order) or "nothing"
     sections = {
         "Use": _use(recipe, adapters_only),
         "Parts": _parts(model),
@@ -59,14 +59,14 @@ def write_card(
 def _header(recipe: Recipe, license: str | None) -> str:
     from huggingface_hub import ModelCardData
 
-    bases = set(pretrained(recipe).values())
+    bases = set(pretrained_weights(recipe).values())
     data = ModelCardData(
         library_name="perceptio",
         license=license or ("other" if bases else "apache-2.0"),
         pipeline_tag="image-text-to-text",
         base_model=sorted(base for base in bases if HUB_ID.fullmatch(base) and not Path(base).exists())
         or None,
-        tags=[*TAGS, *(PART_TAGS[part] for part in recipe.order)],
+        tags=[*TAGS, *(STREAM_TAGS[stream] for stream in recipe.order)],
     )
     return data.to_yaml()
 
@@ -83,7 +83,9 @@ def _use(recipe: Recipe, adapters_only: bool) -> str:
     if not adapters_only:
         return code
     bases = [
-        f"{_code(weights)} ({_text(part)})" for part, weights in pretrained(recipe).items() if part != "depth"
+        f"{_code(weights)} ({_text(part)})"
+        for part, weights in pretrained_weights(recipe).items()
+        if part != "depth"
     ]
     return (
         f"{code}\n\nThese are adapters alone. The rest is read from {', '.join(bases)} and must be what they were "
@@ -92,7 +94,7 @@ def _use(recipe: Recipe, adapters_only: bool) -> str:
 
 
 def _parts(model: PerceptionNetwork) -> str:
-    registry, bases = Registry.discover(), pretrained(model.recipe)
+    registry, bases = Registry.discover(), pretrained_weights(model.recipe)
     rows = []
     for part, config in model.recipe.parts.items():
         name = registry.name_of(config)
@@ -124,7 +126,7 @@ def _training(recipe: Recipe) -> str:
     train, data = recipe.train, recipe.data
     facts = [
         ("steps", train.steps),
-        ("conversations a step", train.batch_size * train.accumulate),
+        ("conversations a step", train.micro_batch_size * train.grad_accumulation),
         ("learning rate", f"{train.lr:g}"),
         ("precision", train.precision),
         ("trained", ", ".join(map(_code, train.train))),

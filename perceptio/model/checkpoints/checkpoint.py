@@ -24,7 +24,7 @@ from perceptio.errors import CheckpointError, RecipeError, quoted
 from perceptio.hookspecs import PROJECT
 from perceptio.interfaces import ComponentConfig, Kind, LossConfig, TrainableDepthTokenizer
 from perceptio.model.assemble import assemble
-from perceptio.model.checkpoints.pretrained import base_tensors, pretrained, with_weights
+from perceptio.model.checkpoints.pretrained import pretrained_tensors, pretrained_weights, with_weights
 from perceptio.model.network import PerceptionNetwork
 from perceptio.model.parts import build_part
 from perceptio.ops.files import disk_errors, expanded, new_folder, whole
@@ -64,7 +64,8 @@ def save(
         config: What the part was built from; a model knows its recipe.
         add: Writes further files into the folder before the rename.
         max_shard_size: Above which weights are written into several files.
-        adapters_only: Leave out what parts read from the `weights` they name and do not train; see `base_tensors`.
+        adapters_only: Leave out what parts read from the `weights` they name and do not train; see
+            `pretrained_tensors`.
 
     Raises:
         CheckpointError: The folder cannot be written, a part comes without its config, or there is nothing to leave
@@ -74,7 +75,7 @@ def save(
     facts: dict[str, Any] = {}
     if isinstance(part, PerceptionNetwork):
         if adapters_only:
-            base = base_tensors(part)
+            base = pretrained_tensors(part)
             left_out = {name for held in base.values() for name in held}
             tensors = {name: value for name, value in tensors.items() if name not in left_out}
             facts["base"] = {name: hash_of_tensors(held) for name, held in base.items()}
@@ -144,15 +145,15 @@ def _read_model(
         load_tensors(model, folder)
         return model
     outline = assemble(recipe, network_class, device="meta")
-    check_tensors(outline, folder, elsewhere=_names(base_tensors(outline)))
+    check_tensors(outline, folder, elsewhere=_names(pretrained_tensors(outline)))
     model = assemble(recipe, network_class, load_weights=base)
-    held = base_tensors(model)
+    held = pretrained_tensors(model)
     load_tensors(model, folder, elsewhere=_names(held))
     for part, tensors in held.items():
         if hash_of_tensors(tensors) != base.get(part):
             raise CheckpointError(
-                f"{folder} holds adapters for other {part} weights than those at {pretrained(recipe)[part]}: name "
-                f"the ones it was trained on with weights={{{part!r}: …}}."
+                f"{folder} holds adapters for other {part} weights than those at {pretrained_weights(recipe)[part]}: "
+                f"name the ones it was trained on with weights={{{part!r}: …}}."
             )
     return model
 

@@ -15,7 +15,7 @@ ADDED = ("lora", "vocabulary")
 """Groups that no pretrained weights hold, frozen or not."""
 
 
-def pretrained(recipe: Recipe) -> dict[str, str]:
+def pretrained_weights(recipe: Recipe) -> dict[str, str]:
     """The weights that parts of a recipe name, by part."""
     named = {name: getattr(config, "weights", None) for name, config in recipe.parts.items()}
     return {name: weights for name, weights in named.items() if weights is not None}
@@ -28,10 +28,10 @@ def with_weights(recipe: Recipe, weights: Mapping[str, str]) -> Recipe:
         CheckpointError: A part is named that has none.
     """
     for part, place in weights.items():
-        if part not in pretrained(recipe):
+        if part not in pretrained_weights(recipe):
             raise CheckpointError(
                 f"weights names the part {part!r}, which has no pretrained weights"
-                f"{near_miss(part, pretrained(recipe))}"
+                f"{near_miss(part, pretrained_weights(recipe))}"
             )
         config: Any = recipe.parts[part]
         moved = attrs.evolve(config, weights=str(place))
@@ -41,7 +41,7 @@ def with_weights(recipe: Recipe, weights: Mapping[str, str]) -> Recipe:
     return recipe
 
 
-def base_tensors(model: PerceptionNetwork) -> dict[str, dict[str, Tensor]]:
+def pretrained_tensors(model: PerceptionNetwork) -> dict[str, dict[str, Tensor]]:
     """The tensors that come from pretrained weights and do not train: by part, then by their names in the model.
 
     Buffers of a part that trains are its own. The depth tokenizer is never base: codes mean nothing without it.
@@ -52,7 +52,7 @@ def base_tensors(model: PerceptionNetwork) -> dict[str, dict[str, Tensor]]:
     groups = model.parameter_groups()
     own = {id(p) for name, ps in groups.items() if name.split(".")[-1] in ADDED for p in ps}
     base = {}
-    for part in pretrained(model.recipe):
+    for part in pretrained_weights(model.recipe):
         if part == "depth":
             continue
         module = model.get_submodule(part)

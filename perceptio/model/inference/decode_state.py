@@ -1,8 +1,8 @@
-"""Feeding slots to the language backbone, for a batch of rows that do not all move in step.
+"""The state of decoding a batch whose rows do not all write the same number of tokens.
 
-Rows are fed together; a row that has nothing to feed says so in a `keep` mask, and its kept slots are moved to the
-front, so that they follow the row's keys in the cache without a gap. All state is tensors on the model's device, and
-nothing here waits for it.
+Slots are appended to all rows at once; a `keep` mask says which rows have them. Before a step the kept slots of every
+row are moved to the front, so that they follow the row's keys in the cache without a gap. All state is tensors on the
+model's device, and nothing here waits for it.
 
 Shapes: B rows, T new slots, A position axes, D hidden width.
 """
@@ -15,32 +15,32 @@ import torch
 from torch import Tensor
 
 from perceptio.interfaces import LanguageBackbone, SelectableCache, SequenceLayout
-from perceptio.model.inference.sequence import Place, SequenceWriter, Slot, stacked_coordinates
+from perceptio.model.inference.sequence import Position, SequenceWriter, Slot, stacked_coordinates
 
-NOWHERE = Place(float("nan"), float("nan"))
+NOWHERE = Position(float("nan"), float("nan"))
 
 
 @attrs.frozen(eq=False)
-class _Queued:
-    """Slots waiting to be fed; a place is NaN where the slot runs with the text."""
+class _Appended:
+    """Slots that the next step will run; a position is NaN where the slot has none but its time."""
 
     ids_BT: Tensor
-    places_BT2: Tensor
-    looks_BT2: Tensor
-    ticks_BT: Tensor
+    positions_BT2: Tensor
+    query_positions_BT2: Tensor
+    advances_BT: Tensor
     keep_BT: Tensor
 
 
-class Feeder:
+class DecodeState:
     """The state of a batch of rows: the cache, how much of it each row fills, its time, and its last hidden state.
 
     Args:
         language: The backbone.
         prompts: One written prompt per row.
         vision_rows: The projected vision features of each row's prompt, in order.
-        room: Most slots that will follow a prompt.
-        image_index: Which image each row shows. Rows that show the same begin alike, up to its last feature, and that
-            is run once for all of them where the backbone's cache allows it; None: each row is run for itself.
+        max_new_slots: Most slots that will follow a prompt.
+        image_index: Which image each row shows. Rows that show the same one begin alike, up to its last feature, and
+            that is run once for all of them where the backbone's cache allows it; None: each row is run for itself.
     """
 
     def __init__(
@@ -48,21 +48,21 @@ class Feeder:
         language: LanguageBackbone,
         prompts: Sequence[SequenceWriter],
         vision_rows: Sequence[Tensor],
-        room: int,
+        max_new_slots: int,
         image_index: Sequence[int] | None = None,
     ) -> None:
         self.language = language
         self.device = next(language.parameters()).device
         self.size = len(prompts)
-        self._queue: list[_Queued] = []
+        self._appended: list[_Appended] = []
         lengths = [len(prompt.ids) for prompt in prompts]
         self.max_keys = max(lengths)
         self.past_B = torch.tensor(lengths, device=self.device)
         self.time_B = torch.tensor([prompt.time for prompt in prompts], device=self.device)
         self.origin_B = torch.tensor([prompt.origin for prompt in prompts], device=self.device)
-        starts, self.cache = self._run_beginnings(prompts, vision_rows, room, image_index)
+        starts, self.cache = self._run_beginnings(prompts, vision_rows, max_new_slots, image_index)
         if self.cache is None:
-            self.cache = language.new_cache(self.size, self.max_keys + room)
+            self.cache = language.new_cache(self.size, self.max_keys + max_new_slots)
         hidden_BTD = self._run(prompts, vision_rows, starts, lengths, self.cache)
         last_B = self.past_B - 1 - torch.tensor(starts, device=self.device)
         self.last_BD = hidden_BTD[torch.arange(self.size, device=self.device), last_B]
@@ -71,7 +71,7 @@ class Feeder:
         self,
         prompts: Sequence[SequenceWriter],
         vision_rows: Sequence[Tensor],
-        room: int,
+        max_new_slots: int,
         image_index: Sequence[int] | None,
     ) -> tuple[list[int], Any]:
         """Run what several rows begin with: how much of each row that is, and the cache that holds it."""
@@ -83,7 +83,7 @@ class Feeder:
         ends = [prompts[row].vision_rows[-1] + 1 for row in firsts]
         starts = [ends[images.index(image)] for image in image_index]
         longest_rest = max(len(prompt.ids) - start for prompt, start in zip(prompts, starts, strict=True))
-        cache = self.language.new_cache(len(firsts), max(ends) + longest_rest + room)
+        cache = self.language.new_cache(len(firsts), max(ends) + longest_rest + max_new_slots)
         if not isinstance(cache, SelectableCache):
             return nothing
         self._run(
@@ -110,13 +110,15 @@ class Feeder:
             self.language.spec.position_axes,
         )
         ids_BT = torch.zeros(len(prompts), longest, dtype=torch.long)
-        positions_ABT, looks_ABT = torch.zeros(2, axes, len(prompts), longest)
+        positions_ABT, query_positions_ABT = torch.zeros(2, axes, len(prompts), longest)
         rows, columns, features = [], [], []
         for row, (prompt, start, end) in enumerate(zip(prompts, starts, ends, strict=True)):
             here = slice(start, end)
             ids_BT[row, : end - start] = torch.tensor(prompt.ids[here])
             positions_ABT[:, row, : end - start] = stacked_coordinates(prompt.positions, axes)[:, here]
-            looks_ABT[:, row, : end - start] = stacked_coordinates(prompt.looks, axes)[:, here]
+            query_positions_ABT[:, row, : end - start] = stacked_coordinates(prompt.query_positions, axes)[
+                :, here
+            ]
             if start == 0 and prompt.vision_rows:
                 rows += [row] * len(prompt.vision_rows)
                 columns += prompt.vision_rows
@@ -131,7 +133,7 @@ class Feeder:
             positions_ABT.to(self.device),
             torch.tensor(starts, device=self.device),
             max(ends),
-            looks_ABT.to(self.device),
+            query_positions_ABT.to(self.device),
         )
         return self.language(inputs_BTD, layout, cache)
 
@@ -140,11 +142,11 @@ class Feeder:
         """A `keep` mask [B] of every row."""
         return torch.ones(self.size, dtype=torch.bool, device=self.device)
 
-    def queue(self, slots: Sequence[Slot], keep_B: Tensor, ids_BT: Tensor | None = None) -> None:
+    def append(self, slots: Sequence[Slot], keep_B: Tensor, ids_BT: Tensor | None = None) -> None:
         """Append the same slots to every kept row; `ids_BT` replaces their tokens row by row."""
-        self.queue_rows([slots], keep_B, ids_BT)
+        self.append_rows([slots], keep_B, ids_BT)
 
-    def queue_rows(
+    def append_rows(
         self, rows: Sequence[Sequence[Slot]], keep_B: Tensor, ids_BT: Tensor | None = None
     ) -> None:
         """Append slots of its own, as many as the other rows', to every kept row."""
@@ -153,59 +155,59 @@ class Feeder:
             value = torch.tensor(values).to(self.device, non_blocking=True)
             return value.expand(self.size, *value.shape[1:])
 
-        self._queue.append(
-            _Queued(
+        self._appended.append(
+            _Appended(
                 ids_BT=tensor([[slot.token for slot in row] for row in rows]) if ids_BT is None else ids_BT,
-                places_BT2=tensor([[slot.place or NOWHERE for slot in row] for row in rows]),
-                looks_BT2=tensor([[slot.looks_at or slot.place or NOWHERE for slot in row] for row in rows]),
-                ticks_BT=tensor([[float(slot.tick) for slot in row] for row in rows]),
+                positions_BT2=tensor([[slot.position or NOWHERE for slot in row] for row in rows]),
+                query_positions_BT2=tensor(
+                    [[slot.query_position or slot.position or NOWHERE for slot in row] for row in rows]
+                ),
+                advances_BT=tensor([[float(slot.advances_time) for slot in row] for row in rows]),
                 keep_BT=keep_B[:, None].expand(self.size, len(rows[0])),
             )
         )
 
-    def flush(self) -> None:
-        """Run whatever is queued."""
-        self.flush_last(1)
+    def step(self, count: int = 1) -> Tensor:
+        """Run what was appended since the last step; the hidden states [B, count, D] of each row's last slots.
 
-    def flush_last(self, count: int) -> Tensor:
-        """Run whatever is queued; the hidden states [B, count, D] of each row's last slots.
-
-        The very last is every row's latest, whether it was fed now or before. Of the others, those of a row that was
-        fed fewer than `count` slots mean nothing.
+        The very last is every row's latest, whether it ran now or before. Of the others, those of a row with fewer
+        than `count` new slots mean nothing.
         """
-        if not self._queue:
-            assert count == 1, "Nothing was queued whose hidden states could be read."
+        if not self._appended:
+            assert count == 1, "Nothing was appended whose hidden states could be read."
             return self.last_BD[:, None]
-        ids_BT, places_BT2, looks_BT2, ticks_BT, keep_BT = (
-            torch.cat([getattr(queued, field.name) for queued in self._queue], 1)
-            for field in attrs.fields(_Queued)
+        ids_BT, positions_BT2, query_positions_BT2, advances_BT, keep_BT = (
+            torch.cat([getattr(slots, field.name) for slots in self._appended], 1)
+            for field in attrs.fields(_Appended)
         )
-        self._queue.clear()
+        self._appended.clear()
         order_BT = (~keep_BT).to(torch.uint8).argsort(dim=1, stable=True)
-        ids_BT, ticks_BT, keep_BT = (x.gather(1, order_BT) for x in (ids_BT, ticks_BT, keep_BT))
+        ids_BT, advances_BT, keep_BT = (x.gather(1, order_BT) for x in (ids_BT, advances_BT, keep_BT))
         order_BT2 = order_BT[..., None].expand(-1, -1, 2)
-        places_BT2, looks_BT2 = places_BT2.gather(1, order_BT2), looks_BT2.gather(1, order_BT2)
-        time_BT = self.time_B[:, None] + (ticks_BT * keep_BT).cumsum(1)
+        positions_BT2, query_positions_BT2 = (
+            x.gather(1, order_BT2) for x in (positions_BT2, query_positions_BT2)
+        )
+        time_BT = self.time_B[:, None] + (advances_BT * keep_BT).cumsum(1)
         self.max_keys += ids_BT.shape[1]
         layout = SequenceLayout.cached(
-            self._coordinates(time_BT, places_BT2),
+            self._coordinates(time_BT, positions_BT2),
             self.past_B,
             self.max_keys,
-            self._coordinates(time_BT, looks_BT2),
+            self._coordinates(time_BT, query_positions_BT2),
         )
         hidden_BTD = self.language(self.language.embed(ids_BT), layout, self.cache)
-        fed_B = keep_BT.sum(1)
+        new_B = keep_BT.sum(1)
         self.time_B = time_BT[:, -1]
-        self.past_B = self.past_B + fed_B
-        wanted_BT = (fed_B[:, None] - count + torch.arange(count, device=self.device)).clamp_min(0)
+        self.past_B = self.past_B + new_B
+        wanted_BT = (new_B[:, None] - count + torch.arange(count, device=self.device)).clamp_min(0)
         tail_BTD = hidden_BTD.gather(1, wanted_BT[..., None].expand(-1, -1, hidden_BTD.shape[-1]))
-        self.last_BD = torch.where((fed_B > 0)[:, None], tail_BTD[:, -1], self.last_BD)
+        self.last_BD = torch.where((new_B > 0)[:, None], tail_BTD[:, -1], self.last_BD)
         return torch.cat([tail_BTD[:, :-1], self.last_BD[:, None]], 1)
 
-    def _coordinates(self, time_BT: Tensor, places_BT2: Tensor) -> Tensor:
+    def _coordinates(self, time_BT: Tensor, positions_BT2: Tensor) -> Tensor:
         if self.language.spec.position_axes == 1:
             steps_T = torch.arange(time_BT.shape[1], device=self.device)
             return (self.past_B[:, None] + steps_T).to(torch.float32)[None]
-        placed_BT2 = places_BT2 + self.origin_B[:, None, None]
-        placed_BT2 = torch.where(placed_BT2.isnan(), time_BT[..., None], placed_BT2)
-        return torch.cat([time_BT[..., None], placed_BT2], -1).permute(2, 0, 1)
+        in_image_BT2 = positions_BT2 + self.origin_B[:, None, None]
+        in_image_BT2 = torch.where(in_image_BT2.isnan(), time_BT[..., None], in_image_BT2)
+        return torch.cat([time_BT[..., None], in_image_BT2], -1).permute(2, 0, 1)

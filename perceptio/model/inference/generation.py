@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from perceptio.errors import CheckpointError, InputError
-from perceptio.interfaces import Part, TokenSpan, Turn, VisionFeatures
-from perceptio.model.inference.decode_state import Feeder
+from perceptio.interfaces import StreamName, TokenSpan, Turn, VisionFeatures
+from perceptio.model.inference.decode_state import DecodeState
 from perceptio.model.inference.generated import DepthBlocks, Generated, Objects
-from perceptio.model.inference.sequence import SequenceWriter, Slot, code_slots, opening_slots, reading_slots
+from perceptio.model.inference.sequence import SequenceWriter, Slot, code_slots, opening_slots, readout_slots
 from perceptio.model.inference.settings import GenerationSettings
 from perceptio.model.network import PerceptionNetwork
 
@@ -38,7 +38,7 @@ class Generator:
         given_codes_BL: Depth codes to write instead of the model's own, or None.
 
     Raises:
-        InputError: A part is forced that is not in the order, or the model lacks a tokenizer that it needs.
+        InputError: A stream is forced that is not in the order, or the model lacks a tokenizer that it needs.
     """
 
     def __init__(
@@ -53,13 +53,13 @@ class Generator:
         self.model, self.plan, self.turns, self.settings = model, model.plan, turns, settings
         self.given_codes_BL = given_codes_BL
         self.order = model.recipe.order if settings.order is None else settings.order
-        for part in settings.force:
-            if part not in self.order:
-                raise InputError(f"{part} is forced but not in the order {self.order}; add it there.")
-        for part in self.order:
-            if not getattr(self.plan, part):
+        for stream in settings.force:
+            if stream not in self.order:
+                raise InputError(f"{stream} is forced but not in the order {self.order}; add it there.")
+        for stream in self.order:
+            if not getattr(self.plan, stream):
                 raise InputError(
-                    f"{part} is in the order {self.order}, and the model has no {part} tokenizer."
+                    f"{stream} is in the order {self.order}, and the model has no {stream} tokenizer."
                 )
         readout = model.recipe.answer_format == "readout"
         self.readout = readout if settings.readout is None else settings.readout
@@ -70,28 +70,28 @@ class Generator:
         self._written: list[Tensor] = []
         self._next_B = torch.zeros(len(turns), dtype=torch.long, device=model.device)
         self._finite = torch.ones((), dtype=torch.bool, device=model.device)
-        places = vision.places_M2.split(vision.counts)
+        centers = vision.centers_M2.split(vision.counts)
         features = vision.features_MD.split(vision.counts)
         tokens = model.recipe.points == "tokens"
-        self.rows = Feeder(
+        self.state = DecodeState(
             model.language,
             [
-                SequenceWriter(self.plan, self.text).write_question(turn, places[image], tokens)
+                SequenceWriter(self.plan, self.text).write_question(turn, centers[image], tokens)
                 for turn, image in zip(turns, image_index, strict=True)
             ],
             [features[image] for image in image_index],
-            self._room(),
+            self._max_new_slots(),
             image_index,
         )
-        self._undecided_B: Tensor | None = self.rows.all_rows
+        self._undecided_B: Tensor | None = self.state.all_rows
 
     def run(self) -> Generated:
         """Write everything."""
         objects, depth = self._no_objects(), self._no_blocks()
-        for number, part in enumerate(self.order):
-            # The parts whose turn has passed are no longer a choice.
-            impossible_V, forced = self._impossible(self.order[number:]), part in self.settings.force
-            if part == "segmentation":
+        for number, stream in enumerate(self.order):
+            # The streams whose turn has passed are no longer a choice.
+            impossible_V, forced = self._impossible(self.order[number:]), stream in self.settings.force
+            if stream == "segmentation":
                 objects = self.segment(impossible_V, forced)
             else:
                 depth = self.write_depth(impossible_V, forced)
@@ -113,7 +113,7 @@ class Generator:
     def segment(self, impossible_V: Tensor, forced: bool) -> Objects:
         """Write special tokens while rows ask for another object; `forced` rows have at least one."""
         found: list[tuple[Tensor, Tensor, Tensor]] = []
-        active_B = self.rows.all_rows
+        active_B = self.state.all_rows
         for number in range(self.settings.max_objects):
             wanted_B = self._wants(self.plan.segmentation[0], impossible_V, forced and number == 0)
             active_B = active_B & wanted_B
@@ -121,10 +121,10 @@ class Generator:
                 break
             states = []
             for token in self.plan.segmentation:
-                before_BD = self.rows.flush_last(1)[:, 0]
+                before_BD = self.state.step()[:, 0]
                 self._write([Slot(token)], active_B)
-                at_BD = self.rows.flush_last(1)[:, 0]
-                states.append(at_BD if self.model.recipe.prompt_state == "at" else before_BD)
+                at_BD = self.state.step()[:, 0]
+                states.append(at_BD if self.model.recipe.mask_prompt == "seg_token" else before_BD)
             found.append((torch.stack(states, 1), self._write_mask_codes(active_B), active_B))
         if not found:
             return self._no_objects()
@@ -140,7 +140,7 @@ class Generator:
         assert block is not None
         opened_B = self._wants(block.opening, impossible_V, forced)
         # The opening marker takes a slot for each code of the first step, and is one token all the same.
-        self.rows.queue(opening_slots(self.plan), opened_B)
+        self.state.append(opening_slots(self.plan), opened_B)
         self._note([block.opening], opened_B)
         if self.given_codes_BL is not None:
             codes_BL = self.given_codes_BL.to(self.model.device)
@@ -149,14 +149,14 @@ class Generator:
             return DepthBlocks(opened_B=opened_B, closed_B=opened_B, codes_BL=codes_BL)
         chosen, logits = [], []
         for first in range(0, block.length, block.per_step):
-            logits_BkV = self.model.language.logits(self.rows.flush_last(block.per_step))
+            logits_BkV = self.model.language.logits(self.state.step(block.per_step))
             tokens_Bk = self._choose(logits_BkV, block.codes.slice)
             chosen.append(tokens_Bk)
             logits.append(logits_BkV[..., block.codes.slice])
             self._write(self._code_slots(first, block.per_step), opened_B, tokens_Bk)
-        # The last codes and the closing marker are fed together; the slot before the marker is what predicts it.
+        # The last codes and the closing marker run together; the slot before the marker is what predicts it.
         self._write([Slot(block.closing)], opened_B)
-        closing_BV = self.model.language.logits(self.rows.flush_last(2)[:, 0])
+        closing_BV = self.model.language.logits(self.state.step(2)[:, 0])
         return DepthBlocks(
             opened_B=opened_B,
             closed_B=opened_B & (closing_BV.argmax(-1) == block.closing),
@@ -165,7 +165,7 @@ class Generator:
         )
 
     def read_out(self) -> Tensor:
-        """For each marked point append its letter and cell, and let the model write its depth code: [B, P]."""
+        """For each marked point append its letter and location token, and write its depth code: [B, P]."""
         block = self.plan.depth
         assert block is not None
         counts = [len(turn.points) for turn in self.turns]
@@ -174,17 +174,17 @@ class Generator:
         for number, letter in enumerate(letters):
             has_B = self._on_device([number < count for count in counts])
             points = [turn.points[number] if number < len(turn.points) else (0.0, 0.0) for turn in self.turns]
-            slots = [reading_slots(self.plan, letter, point) for point in points]
-            self.rows.queue_rows(slots, has_B)
+            slots = [readout_slots(self.plan, letter, point) for point in points]
+            self.state.append_rows(slots, has_B)
             self._note([[slot.token for slot in row] for row in slots], has_B)
-            token_B1 = self._choose(self.model.language.logits(self.rows.flush_last(1)), block.codes.slice)
+            token_B1 = self._choose(self.model.language.logits(self.state.step()), block.codes.slice)
             self._write([Slot(block.codes.start)], has_B, token_B1)
             codes.append(_codes(token_B1, block.codes, has_B))
-        return torch.cat(codes, 1) if codes else self.rows.past_B.new_zeros(len(self.turns), 0)
+        return torch.cat(codes, 1) if codes else self.state.past_B.new_zeros(len(self.turns), 0)
 
     def write_text(self) -> Tensor:
         """Write free text until every row has ended or `max_new_tokens` are written: ids [B, T]."""
-        end, done_B, tokens = self.text.end_id, ~self.rows.all_rows, []
+        end, done_B, tokens = self.text.end_id, ~self.state.all_rows, []
         words = slice(0, self.plan.base_vocab)
         for number in range(1, self.settings.max_new_tokens + 1):
             token_B = self._next(words).masked_fill(done_B, end)
@@ -193,17 +193,17 @@ class Generator:
             self._note(token_B[:, None], ~done_B)
             if number % STOP_CHECK == 0 and bool(done_B.all()):
                 break
-            self.rows.queue([Slot(end)], ~done_B, token_B[:, None])
+            self.state.append([Slot(end)], ~done_B, token_B[:, None])
         return torch.stack(tokens, 1)
 
     def _wants(self, marker: int, impossible_V: Tensor, forced: bool) -> Tensor:
         """Rows [B] that write this marker next, or all of them where it is forced."""
-        return self.rows.all_rows if forced else self._next(slice(0, self.plan.size), impossible_V) == marker
+        return self.state.all_rows if forced else self._next(slice(0, self.plan.size), impossible_V) == marker
 
     def _next(self, allowed: slice, impossible_V: Tensor | None = None) -> Tensor:
         """The id [B] that each row writes next: chosen once, and kept until the row has written something."""
         if self._undecided_B is not None:
-            logits_BV = self.model.language.logits(self.rows.flush_last(1)[:, 0])
+            logits_BV = self.model.language.logits(self.state.step()[:, 0])
             if self.settings.grammar and impossible_V is not None:
                 logits_BV = logits_BV.masked_fill(impossible_V, -torch.inf)
             chosen_B = self._choose(logits_BV, allowed)
@@ -228,7 +228,7 @@ class Generator:
 
     def _write(self, slots: Sequence[Slot], keep_B: Tensor, ids_BT: Tensor | None = None) -> None:
         """Append slots to every kept row, and note their tokens."""
-        self.rows.queue(slots, keep_B, ids_BT)
+        self.state.append(slots, keep_B, ids_BT)
         self._note([slot.token for slot in slots] if ids_BT is None else ids_BT, keep_B)
 
     def _note(self, ids: Tensor | Sequence[int] | Sequence[Sequence[int]], keep_B: Tensor) -> None:
@@ -237,14 +237,14 @@ class Generator:
         self._written.append(torch.where(keep_B[:, None], ids_BT, -1))
         self._undecided_B = keep_B if self._undecided_B is None else self._undecided_B | keep_B
 
-    def _impossible(self, parts: Sequence[Part]) -> Tensor:
-        """The ids [V] that cannot come next by the grammar: neither text nor the opening of one of these parts."""
+    def _impossible(self, streams: Sequence[StreamName]) -> Tensor:
+        """The ids [V] that cannot come next by the grammar: neither text nor the opening of one of these streams."""
         openings = {"segmentation": self.plan.segmentation[:1]}
         if self.plan.depth is not None:
             openings["depth"] = (self.plan.depth.opening,)
         impossible = [True] * self.plan.size
         impossible[: self.plan.base_vocab] = [False] * self.plan.base_vocab
-        for marker in (marker for part in parts for marker in openings[part]):
+        for marker in (marker for stream in streams for marker in openings[stream]):
             impossible[marker] = False
         return self._on_device(impossible)
 
@@ -253,10 +253,10 @@ class Generator:
         span, codes = self.plan.mask_codes, []
         for _ in range(self.plan.mask_length):
             assert span is not None
-            token_B1 = self._choose(self.model.language.logits(self.rows.flush_last(1)), span.slice)
+            token_B1 = self._choose(self.model.language.logits(self.state.step()), span.slice)
             self._write([Slot(span.start)], active_B, token_B1)
             codes.append(_codes(token_B1, span, active_B))
-        return torch.cat(codes, 1) if codes else self.rows.past_B.new_zeros(len(self.turns), 0)
+        return torch.cat(codes, 1) if codes else self.state.past_B.new_zeros(len(self.turns), 0)
 
     def _on_device(self, values: Sequence[Any]) -> Tensor:
         return torch.tensor(values).to(self.model.device, non_blocking=True)
@@ -265,7 +265,7 @@ class Generator:
         return code_slots(self.plan, [0] * count, first)
 
     def _no_objects(self) -> Objects:
-        last_BD, none_N = self.rows.last_BD, self.rows.past_B.new_zeros(0)
+        last_BD, none_N = self.state.last_BD, self.state.past_B.new_zeros(0)
         return Objects(
             hidden_NsD=last_BD.new_zeros(0, len(self.plan.segmentation), last_BD.shape[1]),
             codes_NM=none_N.reshape(0, self.plan.mask_length),
@@ -274,11 +274,11 @@ class Generator:
 
     def _no_blocks(self) -> DepthBlocks:
         length = self.plan.depth.length if self.plan.depth else 0
-        none_B = ~self.rows.all_rows
-        codes_BL = self.rows.past_B.new_full((len(self.turns), length), -1)
+        none_B = ~self.state.all_rows
+        codes_BL = self.state.past_B.new_full((len(self.turns), length), -1)
         return DepthBlocks(opened_B=none_B, closed_B=none_B, codes_BL=codes_BL)
 
-    def _room(self) -> int:
+    def _max_new_slots(self) -> int:
         """Most slots that may follow a prompt."""
         block = self.plan.depth
         depth = block.per_step + block.length + 1 if block else 0

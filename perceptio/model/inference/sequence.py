@@ -1,11 +1,11 @@
-"""How a conversation becomes a sequence: tokens, where each lies, where what it predicts lies, and the targets.
+"""How a conversation becomes a sequence: tokens, their positions, the positions of what they predict, and targets.
 
 Training writes whole conversations, generation writes prompts with the same methods and continues with slots of the
 same form, so that the two cannot drift apart.
 
 Coordinates have three axes (time, row, column). Text has time on all three, which is ordinary rotary embedding.
-Vision features, depth codes, cells and marked points lie in one frame in units of depth-grid cells, whose origin is
-the time at which the image begins, so that what lies at the same place has the same coordinates.
+Vision features, depth codes, location tokens and marked points have positions in one frame: in cells of the depth
+grid, from the time at which the image begins. What lies at the same place of an image has the same coordinates.
 """
 
 from collections.abc import Sequence
@@ -17,51 +17,57 @@ from torch import Tensor
 
 from perceptio.errors import DataError, InputError
 from perceptio.interfaces import TextTokenizer, Turn
+from perceptio.recipe import MaskPrompt
 from perceptio.vocabulary import LETTERS, TokenPlan, too_many_points
 
 
-class Place(NamedTuple):
-    """A place in the frame: cells from the top and from the left, measured to the centre."""
+class Position(NamedTuple):
+    """A position on the image, in cells of the depth grid from its top and from its left."""
 
     row: float
     column: float
 
 
-def cell_place(plan: TokenPlan, cell: int) -> Place:
-    """The centre of a cell of the depth grid."""
+def cell_center(plan: TokenPlan, cell: int) -> Position:
+    """The center of a cell of the depth grid, row-major."""
     row, column = divmod(cell, plan.grid[1])
-    return Place(row + 0.5, column + 0.5)
+    return Position(row + 0.5, column + 0.5)
 
 
-def point_place(plan: TokenPlan, x: float, y: float) -> Place:
-    """The place of a marked point (x, y) in [0, 1]."""
-    return Place(y * plan.grid[0], x * plan.grid[1])
+def point_position(plan: TokenPlan, x: float, y: float) -> Position:
+    """The position of a marked point (x, y) in [0, 1]."""
+    return Position(y * plan.grid[0], x * plan.grid[1])
 
 
 @attrs.frozen
 class Slot:
-    """One input position: a token, where it lies, and where what it predicts lies (None: where the text runs).
+    """One row of input: a token and its coordinates.
 
-    `tick` says whether time moves on: slots of one step share it.
+    Attributes:
+        token: Its id.
+        position: Where it lies on the image; None for text, which has no position but its time.
+        query_position: Where what it predicts lies; None: where it lies itself.
+        advances_time: Whether it comes one unit of time after the slot before; slots of one step share their time.
     """
 
     token: int
-    place: Place | None = None
-    looks_at: Place | None = None
-    tick: bool = True
+    position: Position | None = None
+    query_position: Position | None = None
+    advances_time: bool = True
 
 
 def opening_slots(plan: TokenPlan) -> list[Slot]:
-    """The slots of the opening marker: one for each code of the first step, looking at that code's cell."""
+    """The slots of the opening marker: one for each code of the first step, which it predicts."""
     block = plan.depth
     assert block is not None
     return [
-        Slot(block.opening, looks_at=cell_place(plan, code), tick=code == 0) for code in range(block.per_step)
+        Slot(block.opening, query_position=cell_center(plan, code), advances_time=code == 0)
+        for code in range(block.per_step)
     ]
 
 
 def code_slots(plan: TokenPlan, codes: Sequence[int], first: int = 0) -> list[Slot]:
-    """The slots of depth codes `first` and following: each lies at its cell and looks `per_step` cells ahead."""
+    """The slots of depth codes `first` and following: each lies at its cell and predicts `per_step` cells ahead."""
     block = plan.depth
     assert block is not None
     slots = []
@@ -70,45 +76,45 @@ def code_slots(plan: TokenPlan, codes: Sequence[int], first: int = 0) -> list[Sl
         slots.append(
             Slot(
                 block.codes.start + code,
-                place=cell_place(plan, index),
-                looks_at=cell_place(plan, ahead) if ahead < block.length else None,
-                tick=index % block.per_step == 0,
+                position=cell_center(plan, index),
+                query_position=cell_center(plan, ahead) if ahead < block.length else None,
+                advances_time=index % block.per_step == 0,
             )
         )
     return slots
 
 
 def point_slots(plan: TokenPlan, letter: int, point: tuple[float, float]) -> list[Slot]:
-    """A marked point: its letter, then its cell's location token at the exact point, looking at that point."""
-    return _named_cell(plan, letter, plan.cell_of(*point), point_place(plan, *point))
+    """A marked point: its letter, then its cell's location token, at the position of the point itself."""
+    return _named_cell(plan, letter, plan.cell_of(*point), point_position(plan, *point))
 
 
-def reading_slots(plan: TokenPlan, letter: int, point: tuple[float, float]) -> list[Slot]:
-    """What precedes the code of a marked point in a read-out: its letter, then its cell, looking at the cell's code.
+def readout_slots(plan: TokenPlan, letter: int, point: tuple[float, float]) -> list[Slot]:
+    """What precedes the code of a marked point in a read-out: its letter, then the location token of its cell.
 
-    Depth codes lie at the centres of cells. From the exact point, which lies between several, a model learns to copy
-    a mixture of them (measured on the small decoder after 200 steps: 66% of codes right, from the centre 88%).
+    Depth codes lie at the centers of cells. From the exact point, which lies between several, a model learns to copy
+    a mixture of them (measured on the small decoder after 200 steps: 66% of codes right, from the center 88%).
     """
     cell = plan.cell_of(*point)
-    return _named_cell(plan, letter, cell, cell_place(plan, cell))
+    return _named_cell(plan, letter, cell, cell_center(plan, cell))
 
 
-def _named_cell(plan: TokenPlan, letter: int, cell: int, place: Place) -> list[Slot]:
-    return [Slot(letter), Slot(plan.cells.start + cell, place=place, looks_at=place)]
+def _named_cell(plan: TokenPlan, letter: int, cell: int, position: Position) -> list[Slot]:
+    return [Slot(letter), Slot(plan.locations.start + cell, position=position, query_position=position)]
 
 
 class SequenceWriter:
     """Writes one conversation, slot by slot, and keeps the rows and targets of its supervision.
 
-    The coordinates of every slot are those of its token (`positions`) and of what it predicts (`looks`), each a
-    list of (time, row, column).
+    The coordinates of every slot are those of its token (`positions`) and of what it predicts (`query_positions`),
+    each a list of (time, row, column).
     """
 
     def __init__(self, plan: TokenPlan, text: TextTokenizer) -> None:
         self.plan, self.text = plan, text
         self.ids: list[int] = []
         self.positions: list[tuple[float, float, float]] = []
-        self.looks: list[tuple[float, float, float]] = []
+        self.query_positions: list[tuple[float, float, float]] = []
         self.vision_rows: list[int] = []
         self.text_rows: list[int] = []
         self.text_targets: list[int] = []
@@ -122,10 +128,10 @@ class SequenceWriter:
     def write(self, slots: Sequence[Slot]) -> None:
         """Append input slots."""
         for slot in slots:
-            self.time += slot.tick
+            self.time += slot.advances_time
             self.ids.append(slot.token)
-            self.positions.append(self._coordinates(slot.place))
-            self.looks.append(self._coordinates(slot.looks_at or slot.place))
+            self.positions.append(self._coordinates(slot.position))
+            self.query_positions.append(self._coordinates(slot.query_position or slot.position))
 
     def supervise(self, tokens: Sequence[int]) -> None:
         """Append text tokens, each a target of the row before it."""
@@ -135,14 +141,14 @@ class SequenceWriter:
             self.write([Slot(token)])
 
     def write_question(
-        self, turn: Turn, places_M2: Tensor | None = None, location_tokens: bool = True
+        self, turn: Turn, centers_M2: Tensor | None = None, location_tokens: bool = True
     ) -> Self:
-        """Append the user's side of a turn; `places_M2` in [0, 1] are the features of the image it shows."""
+        """Append the user's side of a turn; `centers_M2` in [0, 1] are those of its image's features."""
         template = self.text.template
         self._write_template(template.user)
-        if places_M2 is not None:
+        if centers_M2 is not None:
             self._write_template(template.before_image)
-            self._write_image(places_M2)
+            self._write_image(centers_M2)
             self._write_template(template.after_image)
         self.write([Slot(token) for token in self.text.encode(_utf8(turn.question))])
         if location_tokens:
@@ -156,9 +162,9 @@ class SequenceWriter:
         turn: Turn,
         codes: Sequence[int] | None,
         mask_codes: Sequence[Sequence[int]] = (),
-        prompt_state: str = "at",
-        block_given: bool = False,
-        readings_given: bool = False,
+        mask_prompt: MaskPrompt = "seg_token",
+        block_in_context: bool = False,
+        readout_in_context: bool = False,
     ) -> None:
         """Append the assistant's side of a turn, supervised: what it perceives, reads out and says.
 
@@ -166,34 +172,34 @@ class SequenceWriter:
             turn: The turn.
             codes: Depth codes of the image, row-major, 0 <= code < K; None where it has no depth.
             mask_codes: Codes of each object, for a segmentation tokenizer that writes them.
-            prompt_state: Which hidden state prompts a mask, `"at"` the special token or `"before"` it.
-            block_given: Whether the depth block is given, not learned.
-            readings_given: Whether the codes that are read out are given, not learned.
+            mask_prompt: Which hidden state prompts a mask; see `Recipe`.
+            block_in_context: Whether the depth block is in context, excluded from the loss.
+            readout_in_context: Whether the codes that are read out are in context, excluded from the loss.
 
         Raises:
             DataError: The turn wants depth and the image has none.
         """
-        for part in turn.perceive:
-            if part == "segmentation":
-                self.write_objects(len(turn.masks), mask_codes, prompt_state)
+        for stream in turn.perceive:
+            if stream == "segmentation":
+                self.write_objects(len(turn.masks), mask_codes, mask_prompt)
             else:
-                self.write_block(_required(codes, turn), supervised=not block_given)
+                self.write_block(_required(codes, turn), supervised=not block_in_context)
         if turn.readout:
             for letter, point in zip(self.letters(len(turn.points)), turn.points, strict=True):
                 code = _required(codes, turn)[self.plan.cell_of(*point)]
-                self.write_reading(letter, point, code, supervised=not readings_given)
+                self.write_readout(letter, point, code, supervised=not readout_in_context)
         self.supervise([*self.text.encode(_utf8(turn.answer)), self.text.end_id])
         # What a template has after the token that ends an answer is never generated.
         self.write([Slot(token) for token in self.text.encode_template(self.text.template.end)[1:]])
 
     def write_objects(
-        self, count: int, mask_codes: Sequence[Sequence[int]] = (), prompt_state: str = "at"
+        self, count: int, mask_codes: Sequence[Sequence[int]] = (), mask_prompt: MaskPrompt = "seg_token"
     ) -> None:
         """Append the special tokens of so many objects, supervised, and their mask codes where there are any."""
         for index in range(count):
             first = len(self.ids)
             self.supervise(self.plan.segmentation)
-            shift = 0 if prompt_state == "at" else -1
+            shift = 0 if mask_prompt == "seg_token" else -1
             self.prompt_rows.append([row + shift for row in range(first, len(self.ids))])
             if self.plan.mask_codes is not None:
                 self.supervise([self.plan.mask_codes.start + code for code in mask_codes[index]])
@@ -213,13 +219,13 @@ class SequenceWriter:
             self.block_codes.append(list(codes))
         self.write([Slot(block.closing)])
 
-    def write_reading(
+    def write_readout(
         self, letter: int, point: tuple[float, float], code: int, supervised: bool = True
     ) -> None:
-        """Append what is read out of one marked point: its letter and cell, given, and its depth code."""
+        """Append what is read out for one marked point: its letter, its location token and its depth code."""
         block = self.plan.depth
         assert block is not None
-        self.write(reading_slots(self.plan, letter, point))
+        self.write(readout_slots(self.plan, letter, point))
         token = block.codes.start + code
         if supervised:
             self.supervise([token])
@@ -242,24 +248,24 @@ class SequenceWriter:
                 )
         return [tokens[0] for tokens in ids]
 
-    def _coordinates(self, place: Place | None) -> tuple[float, float, float]:
-        if place is None:
+    def _coordinates(self, position: Position | None) -> tuple[float, float, float]:
+        if position is None:
             return (self.time, self.time, self.time)
-        return (self.time, self.origin + place.row, self.origin + place.column)
+        return (self.time, self.origin + position.row, self.origin + position.column)
 
     def _write_template(self, text: str) -> None:
         self.write([Slot(token) for token in self.text.encode_template(text)] if text else [])
 
-    def _write_image(self, places_M2: Tensor) -> None:
+    def _write_image(self, centers_M2: Tensor) -> None:
         self.time += 1
         self.origin = self.time
         h, w = self.plan.grid
         # Thousands of features, all at one time: written at once, and not as slots.
-        lies = [(self.time, self.origin + y * h, self.origin + x * w) for y, x in places_M2.tolist()]
+        lies = [(self.time, self.origin + y * h, self.origin + x * w) for y, x in centers_M2.tolist()]
         self.vision_rows.extend(range(len(self.ids), len(self.ids) + len(lies)))
         self.ids.extend([0] * len(lies))
         self.positions.extend(lies)
-        self.looks.extend(lies)
+        self.query_positions.extend(lies)
         self.time = self.origin + max(h, w)
 
 

@@ -7,19 +7,17 @@ from typing import Any, get_args
 import attrs
 
 from perceptio.errors import InputError, near_miss
-from perceptio.interfaces import Part
+from perceptio.interfaces import StreamName
 
 
-def _parts(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+def _stream_names(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
     if value is None:
         return
     if not isinstance(value, tuple):
-        raise InputError(f"{attribute.name} is {value!r}: it must be a tuple of parts, such as ('depth',).")
-    for part in value:
-        if part not in get_args(Part):
-            raise InputError(
-                f"{attribute.name} names the part {part!r}{near_miss(str(part), get_args(Part))}"
-            )
+        raise InputError(f"{attribute.name} is {value!r}: it must be a tuple of names, such as ('depth',).")
+    for name in value:
+        if name not in get_args(StreamName):
+            raise InputError(f"{attribute.name} names {name!r}{near_miss(str(name), get_args(StreamName))}")
 
 
 def _whole(least: int) -> Callable[[Any, "attrs.Attribute[Any]", Any], None]:
@@ -43,8 +41,8 @@ class GenerationSettings:
     made once where the model may write any of them, and asked again only after something was written.
 
     Attributes:
-        order: What may be perceived, in order; None: the recipe's. A part left out is never written.
-        force: Parts that every row perceives, whatever the model chose to write in their place.
+        order: What may be perceived, in order; None: the recipe's. What is left out is never written.
+        force: What every row perceives, whatever the model chose to write in their place.
         readout: Whether points are read out before the answer; None: as the recipe's answer format says.
         grammar: Whether a block holds codes and nothing else, text no codes, and what comes next is text or a part
             that the order has next or later. Without it every token is chosen from the whole vocabulary, and a block
@@ -59,8 +57,8 @@ class GenerationSettings:
         InputError: A value is none of these.
     """
 
-    order: tuple[Part, ...] | None = attrs.field(default=None, validator=_parts)
-    force: tuple[Part, ...] = attrs.field(default=(), validator=_parts)
+    order: tuple[StreamName, ...] | None = attrs.field(default=None, validator=_stream_names)
+    force: tuple[StreamName, ...] = attrs.field(default=(), validator=_stream_names)
     readout: bool | None = None
     grammar: bool = True
     temperature: float = attrs.field(default=0.0, validator=_temperature)

@@ -19,7 +19,7 @@ from perceptio.ops.configuration import Configuration
 from perceptio.ops.foreign import parsing
 from perceptio.ops.hub import resolve
 from perceptio.ops.json_files import parse_json, read_json
-from perceptio.ops.weights import Part, load_tensors
+from perceptio.ops.weights import Slice, load_tensors
 from perceptio.tokenizers.segmentation._sam import (
     SAM2_IMAGES,
     ImageFormat,
@@ -177,7 +177,7 @@ class HFSAMConfig(SharedSAMConfig, ABC):
         folder = resolve(self.weights, WEIGHTS)
         left_out: set[str] = set()
 
-        def rename(name: str) -> str | Sequence[Part] | None:
+        def rename(name: str) -> str | Sequence[Slice] | None:
             place = name
             for there, here in self.moved.items():
                 if place.startswith(there):
@@ -187,7 +187,7 @@ class HFSAMConfig(SharedSAMConfig, ABC):
                     left_out.add(start + place.removeprefix(start).split(".")[0])
                     return None
             if place == POSITIONS[0]:
-                return [Part(one, lambda whole: whole) for one in POSITIONS]
+                return [Slice(one, lambda whole: whole) for one in POSITIONS]
             return None if place == POSITIONS[1] else place
 
         load_tensors(module.network.model, folder, rename)

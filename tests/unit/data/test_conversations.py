@@ -12,7 +12,7 @@ from fakes import tiny_recipe
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perceptio.data.conversations import DEPTH_MAP_QUESTION, ConversationSampler, lessons
+from perceptio.data.conversations import DEPTH_MAP_QUESTION, ConversationSampler, auxiliary_count
 from perceptio.data.packing import Packer
 from perceptio.errors import DataError
 from perceptio.interfaces import DepthMap, Sample, Turn
@@ -94,7 +94,7 @@ def test_a_depth_map_that_is_asked_for_holds_the_block() -> None:
 
 
 def test_apart_the_block_is_the_last_turn_that_no_answer_sees() -> None:
-    for sample in drawn(recipe_with(perceive="apart")):
+    for sample in drawn(recipe_with(perceive="separate_task")):
         *answers, last = sample.turns
         assert (last.question, last.perceive) == (DEPTH_MAP_QUESTION, ("depth",))
         assert not any("depth" in turn.perceive for turn in answers)
@@ -137,7 +137,9 @@ def test_a_step_is_drawn_the_same_whenever_it_is_drawn() -> None:
     assert told(7) != told(8)
 
 
-@pytest.mark.parametrize(("lesson", "perceived"), [("readings", ("depth",)), ("comparisons", ())])
+@pytest.mark.parametrize(
+    ("lesson", "perceived"), [("text_only_readout", ("depth",)), ("text_only_comparison", ())]
+)
 def test_lessons_are_marked_questions_without_an_image(lesson: str, perceived: tuple[str, ...]) -> None:
     samples = drawn(recipe_with(**{lesson: 0.5}), count=20)
 
@@ -151,11 +153,11 @@ def test_lessons_are_marked_questions_without_an_image(lesson: str, perceived: t
 
 
 def test_lessons_of_less_than_one_a_draw_are_carried_over() -> None:
-    assert [lessons(0.5, number, 1) for number in range(6)] == [0, 1, 0, 1, 0, 1]
-    assert [lessons(0.4, number, 2) for number in range(5)] == [0, 1, 1, 1, 1]
-    assert [lessons(0.29, number, 100) for number in range(3)] == [29, 29, 29]
+    assert [auxiliary_count(0.5, number, 1) for number in range(6)] == [0, 1, 0, 1, 0, 1]
+    assert [auxiliary_count(0.4, number, 2) for number in range(5)] == [0, 1, 1, 1, 1]
+    assert [auxiliary_count(0.29, number, 100) for number in range(3)] == [29, 29, 29]
     # Where there is no rest every draw has as many: the small recipe's own settings.
-    assert [[lessons(rate, number, 8) for number in (0, 7)] for rate in (0.5, 3.0, 1.0)] == [
+    assert [[auxiliary_count(rate, number, 8) for number in (0, 7)] for rate in (0.5, 3.0, 1.0)] == [
         [4, 4],
         [24, 24],
         [8, 8],
@@ -164,12 +166,12 @@ def test_lessons_of_less_than_one_a_draw_are_carried_over() -> None:
 
 @given(st.decimals(0, 4, places=2).map(float), st.integers(1, 9), st.integers(1, 60))
 def test_lessons_are_as_many_as_their_rate_says(rate: float, count: int, draws: int) -> None:
-    drawn = sum(lessons(rate, number, count) for number in range(draws))
+    drawn = sum(auxiliary_count(rate, number, count) for number in range(draws))
     assert drawn == math.floor(Fraction(str(rate)) * count * draws)
 
 
 def test_a_lesson_is_drawn_with_one_conversation_a_step() -> None:
-    sampler = ConversationSampler(recipe_with(readings=0.5), [Images()], [CODES])
+    sampler = ConversationSampler(recipe_with(text_only_readout=0.5), [Images()], [CODES])
     counts = [sum(sample.image_3HW is None for sample in sampler.draw(step, 1)) for step in range(4)]
     assert counts == [0, 1, 0, 1]
 
@@ -182,7 +184,7 @@ def test_a_task_nobody_has_is_refused() -> None:
 
 
 def test_pictures_have_no_words_but_their_codes() -> None:
-    samples = drawn(recipe_with(pictures=0.5), count=20)
+    samples = drawn(recipe_with(vision_only=0.5), count=20)
 
     pictures = [sample for sample in samples if not sample.turns]
     assert len(pictures) == 10
@@ -190,20 +192,21 @@ def test_pictures_have_no_words_but_their_codes() -> None:
 
 
 def test_pictures_without_depth_are_refused() -> None:
-    with pytest.raises(
-        DataError, match="pictures are taught by their depth codes, and no folder has an image"
-    ):
-        drawn(recipe_with(pictures=1.0), codes=(torch.full((3, 16), -1),))
+    with pytest.raises(DataError, match="data.vision_only trains on depth codes, and no folder has an image"):
+        drawn(recipe_with(vision_only=1.0), codes=(torch.full((3, 16), -1),))
 
 
 def test_lessons_are_drawn_from_images_with_depth() -> None:
     codes = CODES.clone()
     codes[1] = -1
-    recipe = recipe_with(readings=0.5, comparisons=0.5)
+    recipe = recipe_with(text_only_readout=0.5, text_only_comparison=0.5)
     lessons = [sample for sample in drawn(recipe, codes=(codes,)) if sample.image_3HW is None]
     assert len(lessons) == 60 and all(torch.equal(sample.depth_codes_L, CODES[0]) for sample in lessons)
 
-    with pytest.raises(DataError, match="readings and comparisons need depth, and no image with a relative"):
+    with pytest.raises(
+        DataError,
+        match="data.text_only_readout and data.text_only_comparison need depth, and no image with a relative",
+    ):
         drawn(recipe, codes=(torch.full((3, 16), -1),))
 
 

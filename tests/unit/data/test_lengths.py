@@ -29,7 +29,9 @@ def recipe(folder=None, max_length=400, **data):
         max_length=max_length,
     )
     base = small_recipe(folder, language=language)
-    return attrs.evolve(base, data=attrs.evolve(base.data, readings=0.0, comparisons=0.0, **data))
+    return attrs.evolve(
+        base, data=attrs.evolve(base.data, text_only_readout=0.0, text_only_comparison=0.0, **data)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,7 @@ def prepared(chosen):
     return ConversationSampler(chosen, datasets, codes), Packer(model)
 
 
-@pytest.mark.parametrize("changes", [{}, {"perceive": "apart"}, {"perceive": "never"}, {"turns": 1}])
+@pytest.mark.parametrize("changes", [{}, {"perceive": "separate_task"}, {"perceive": "never"}, {"turns": 1}])
 @pytest.mark.parametrize("answer_format", ["direct", "readout"])
 def test_the_longest_conversation_is_the_longest_that_is_drawn(tmp_path, changes, answer_format):
     scenes = scenes_folder(tmp_path / "scenes", count=3)
@@ -93,7 +95,7 @@ def test_training_refuses_a_conversation_by_name_or_skips_and_counts_it(folder):
 
 def test_a_training_that_skips_logs_the_share(folder, tmp_path):
     chosen = recipe(folder, mixture={"referring": 1.0}, too_long="skip")
-    chosen = attrs.evolve(chosen, train=attrs.evolve(chosen.train, steps=2, batch_size=8))
+    chosen = attrs.evolve(chosen, train=attrs.evolve(chosen.train, steps=2, micro_batch_size=8))
     train(chosen, tmp_path / "run")
     lines = [json.loads(line) for line in (tmp_path / "run" / METRICS).read_text().splitlines()]
     assert [0 < line["too_long"] < 1 for line in lines] == [True, True]

@@ -9,8 +9,8 @@ import pytest
 from perceptio.data.folder import FolderDataset, write_folder
 from perceptio.data.scenes import SceneSet, Split
 from perceptio.demo.files import HISTORY
-from perceptio.demo.gallery import Reply, Shown, pick_turns, write_gallery
-from perceptio.demo.holdings import Demo
+from perceptio.demo.gallery import GalleryItem, Reply, pick_turns, write_gallery
+from perceptio.demo.results import Demo
 from perceptio.evaluation.passes import parse_letter
 from perceptio.ops.json_files import write_json
 
@@ -73,7 +73,7 @@ def _write_arm(root: Path, arm: str, dataset: FolderDataset, random: np.random.G
         )
         drawn = referring is not None and number and arm != "answers_only"
         shown.append(
-            Shown(
+            GalleryItem(
                 sample=number,
                 marked=reply,
                 referring=referring and Reply(question=referring.question, text="Sure, it is segmented."),

@@ -36,7 +36,12 @@ def test_arms_share_seed_and_steps_and_each_has_its_own_recipe() -> None:
     recipes = [jobs[arm].settings["recipe"] for arm in arms]
     assert {(recipe["train"]["seed"], recipe["train"]["steps"]) for recipe in recipes} == {(2, 7)}
     assert len({recipe["name"] for recipe in recipes}) == 4
-    assert [recipe["data"]["perceive"] for recipe in recipes] == ["before", "apart", "never", "apart"]
+    assert [recipe["data"]["perceive"] for recipe in recipes] == [
+        "before",
+        "separate_task",
+        "never",
+        "separate_task",
+    ]
     assert [recipe["answer_format"] for recipe in recipes] == ["readout", "direct", "direct", "readout"]
     assert jobs["fsq"].settings["recipe"]["depth_training"]["steps"] == 7
 
@@ -54,8 +59,8 @@ def test_controls_differ_from_perceptio_only_in_what_makes_them_controls() -> No
         "name",
         "answer_format",
         "data.perceive",
-        "data.readings",
-        "data.comparisons",
+        "data.text_only_readout",
+        "data.text_only_comparison",
     }
     assert changed("readout_without_block") == {"name", "data.perceive"}
     assert not {"vision", "vision_head", "language"} & changed("answers_only")

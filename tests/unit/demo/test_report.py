@@ -7,9 +7,9 @@ import numpy as np
 from PIL import Image
 
 from perceptio.demo import figures, page
-from perceptio.demo.holdings import Demo
 from perceptio.demo.picture import draw_picture
 from perceptio.demo.report import write_report
+from perceptio.demo.results import Demo
 
 VOID = {"meta", "br", "image", "path", "circle", "use", "rect", "i"}
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from perceptio.demo.display import Lines
+from perceptio.demo.job_cache import JobCache
 from perceptio.demo.jobs import Job
-from perceptio.demo.ledger import Ledger
 from perceptio.demo.scheduler import Scheduler
 from perceptio.errors import PerceptioError, TrainingError
 
@@ -51,7 +51,7 @@ def job(root: Path, name: str, *after: Job, cores: int = 1) -> Job:
 
 
 def schedule(root: Path, jobs: list[Job], start: Callable, cores: int = 2) -> None:
-    Scheduler(jobs, Ledger(root), cores, Lines(), start).run()
+    Scheduler(jobs, JobCache(root), cores, Lines(), start).run()
 
 
 def test_jobs_begin_after_what_they_are_made_from_and_only_where_cores_are_free(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_jobs_begin_after_what_they_are_made_from_and_only_where_cores_are_free(
     stage = Stage()
     schedule(tmp_path, [last, wide, first, second], stage)
     assert stage.started == ["wide", "first", "second", "last"]
-    assert all(Ledger(tmp_path).complete(one) for one in (wide, first, second, last))
+    assert all(JobCache(tmp_path).complete(one) for one in (wide, first, second, last))
 
 
 def test_a_job_that_wants_more_cores_than_there_are_runs_alone(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_failed_job_is_one_sentence_and_the_others_are_interrupted(tmp_path: P
     with pytest.raises(PerceptioError, match="^bad one: the oven is cold.$"):
         schedule(tmp_path, jobs, stage)
     assert stage.processes["long"].interrupted
-    assert not any(Ledger(tmp_path).complete(one) for one in jobs)
+    assert not any(JobCache(tmp_path).complete(one) for one in jobs)
 
 
 def test_a_crash_points_to_the_log(tmp_path: Path) -> None:
@@ -99,4 +99,4 @@ def test_control_c_interrupts_every_job_and_waits(tmp_path: Path, monkeypatch: p
     with pytest.raises(KeyboardInterrupt):
         schedule(tmp_path, [job(tmp_path, "long")], stage)
     assert stage.processes["long"].interrupted
-    assert len(Ledger(tmp_path).intervals([job(tmp_path, "long")])) == 1
+    assert len(JobCache(tmp_path).intervals([job(tmp_path, "long")])) == 1

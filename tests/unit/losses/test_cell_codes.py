@@ -13,12 +13,14 @@ from perceptio.testing.component import MODEL
 from perceptio.testing.loss import LossConformance
 
 BATCH = type("Made", (LossConformance,), {"config": NextTokenConfig()})().batch()
-PLACES = torch.tensor([[0.25, 0.25], [0.25, 0.75], [0.75, 0.25], [0.75, 0.75]])
+CENTERS = torch.tensor([[0.25, 0.25], [0.25, 0.75], [0.75, 0.25], [0.75, 0.75]])
 
 
-def output(logits_MK, places=PLACES):
+def output(logits_MK, centers=CENTERS):
     vision = VisionFeatures(
-        features_MD=torch.zeros(len(logits_MK), 3), places_M2=places.repeat(2, 1), counts=(len(places),) * 2
+        features_MD=torch.zeros(len(logits_MK), 3),
+        centers_M2=centers.repeat(2, 1),
+        counts=(len(centers),) * 2,
     )
     return PerceptionOutput(vision=vision, heads={"cell_codes": logits_MK})
 
@@ -29,7 +31,7 @@ def test_each_cell_is_read_at_its_own_feature():
     value = loss(output(logits), BATCH)
     assert value.total.item() == pytest.approx(0.0, abs=1e-6)
     assert value.metrics["cell_accuracy"] == 8
-    turned = loss(output(logits, PLACES.flip(0)), BATCH)  # The same features, lying elsewhere.
+    turned = loss(output(logits, CENTERS.flip(0)), BATCH)  # The same features, lying elsewhere.
     assert turned.metrics["cell_accuracy"] < 8
 
 

@@ -12,7 +12,7 @@ from perceptio.losses.depth_tokens import DepthTokenConfig
 from perceptio.model import assemble
 from perceptio.model.assemble import select_trained
 from perceptio.model.perception_model import build_model
-from perceptio.recipe import Weighted
+from perceptio.recipe import WeightedLoss
 from perceptio.settings import load_recipe
 
 
@@ -126,7 +126,7 @@ def test_rows_that_a_checkpoint_fills_are_not_thought_of(decoded):
 def test_cells_start_by_where_they_lie():
     model = build_model(tiny_recipe())
     h, w = model.plan.grid
-    rows = model.language.embed(torch.arange(h * w) + model.plan.cells.start).detach()
+    rows = model.language.embed(torch.arange(h * w) + model.plan.locations.start).detach()
     neighbor, corner = (rows[0] - rows[1]).norm(), (rows[0] - rows[h * w - 1]).norm()
     assert neighbor < corner
 
@@ -165,7 +165,7 @@ def test_on_the_meta_device_a_model_has_names_shapes_and_what_trains_and_reads_n
             "the loss depth_marker needs a depth tokenizer, and there is none",
         ),
         (
-            {"losses": (Weighted(loss=DepthTokenConfig()),) * 2},
+            {"losses": (WeightedLoss(loss=DepthTokenConfig()),) * 2},
             "depth_token is given 2 times; once is enough",
         ),
         (

@@ -31,7 +31,7 @@ def recipe_of(folders, **settings):
         recipe,
         language=HFLanguageConfig.from_pretrained(checkpoint, lora=LoRA(rank=2), max_length=2048, **settings),
         data=attrs.evolve(recipe.data, turns=1),
-        train=attrs.evolve(recipe.train, steps=2, batch_size=1, save_every=2, train=TRAINED),
+        train=attrs.evolve(recipe.train, steps=2, micro_batch_size=1, save_every=2, train=TRAINED),
     )
 
 
@@ -68,7 +68,7 @@ def test_it_trains_answers_and_comes_back_without_the_folder_it_came_from(folder
 def test_new_rows_start_by_their_meaning(folders):
     model = build_model(recipe_of(folders))
     h, w = model.plan.grid
-    rows = model.language.embed(torch.arange(h * w) + model.plan.cells.start).detach()
+    rows = model.language.embed(torch.arange(h * w) + model.plan.locations.start).detach()
     assert (rows[0] - rows[1]).norm() < (rows[0] - rows[h * w - 1]).norm()
 
 

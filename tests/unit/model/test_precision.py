@@ -36,7 +36,7 @@ def batch(model):
 def total(model, batch):
     objective = Objective(model.recipe)
     counts = {name: max(count, 1) for name, count in objective.counts([batch]).items()}
-    return objective(model(batch, objective.reads), batch, counts).total
+    return objective(model(batch, objective.required_outputs), batch, counts).total
 
 
 def test_a_frozen_bfloat16_language_model_trains_float32_parts(model, batch):

@@ -9,7 +9,7 @@ from torch import nn
 
 from perceptio.errors import CheckpointError
 from perceptio.ops.weights import (
-    Part,
+    Slice,
     is_state_dict,
     load_tensors,
     read_pickled,
@@ -87,7 +87,7 @@ def test_names_change_on_the_way_and_some_are_left_out(tmp_path):
 def test_a_fused_tensor_comes_apart():
     tensors, module = state(linear()), linear()
     fused = {"fused": torch.cat([tensors["weight"], tensors["bias"][:, None]], 1)}
-    parts = [Part("weight", lambda whole: whole[:, :3]), Part("bias", lambda whole: whole[:, 3])]
+    parts = [Slice("weight", lambda whole: whole[:, :3]), Slice("bias", lambda whole: whole[:, 3])]
     load_tensors(module, fused, lambda name: parts)
     assert_equal(module, tensors)
 
@@ -132,12 +132,12 @@ def indivisible(whole):
         ),
         (
             {"weight": torch.zeros(2, 3), "b": torch.zeros(3)},
-            lambda name: "weight" if name == "weight" else [Part("bias", indivisible)],
+            lambda name: "weight" if name == "weight" else [Slice("bias", indivisible)],
             [r"b \(here bias\) has shape \(3,\), which cannot be divided as it should be"],
         ),
         (
             {"weight": torch.zeros(2, 3), "b": torch.zeros(2)},
-            lambda name: "weight" if name == "weight" else [Part("bias", lambda whole: whole[:, 0])],
+            lambda name: "weight" if name == "weight" else [Slice("bias", lambda whole: whole[:, 0])],
             [r"b \(here bias\) has shape \(2,\), which cannot be divided as it should be"],
         ),
     ],

@@ -25,6 +25,13 @@ def identity(recipe, data=("abc",), processes=1, bf16=False):
     return run_identity(recipe, data, processes=processes, bf16=bf16, trains_depth=True)
 
 
+def test_a_run_of_before_settings_were_renamed_is_the_same_run():
+    now = identity(with_settings(small_recipe("folder"), {"mask_prompt": "previous_token"}))
+    before = {**now, "prompt_state": "before", "train.accumulate": now["train.grad_accumulation"]}
+    del before["mask_prompt"], before["train.grad_accumulation"]
+    assert differences(before, now) == []
+
+
 def test_every_setting_that_does_not_count_exists():
     names = (*BOOKKEEPING, *ELSEWHERE, *SCHEDULE)
     document = to_json(small_recipe())

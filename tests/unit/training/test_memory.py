@@ -72,15 +72,15 @@ def test_the_peak_is_named_after_what_was_measured():
     ("config", "said", "unsaid"),
     [
         (
-            TrainConfig(batch_size=4),
-            r"lower train.batch_size \(4\) and raise train.accumulate \(1\), or set train.precision=bf16, or turn on "
-            "gradient checkpointing",
+            TrainConfig(micro_batch_size=4),
+            r"lower train.micro_batch_size \(4\) and raise train.grad_accumulation \(1\), or set "
+            "train.precision=bf16, or turn on gradient checkpointing",
             "nothing",
         ),
         (
-            TrainConfig(batch_size=1, precision="bf16"),
+            TrainConfig(micro_batch_size=1, precision="bf16"),
             "Tried to allocate 2 GiB.: turn on",
-            "batch_size|precision",
+            "micro_batch_size|precision",
         ),
     ],
 )

@@ -30,7 +30,7 @@ def test_micro_steps_add_up_to_one_step() -> None:
         packed = [packer.pack(batch) for batch in batches]
         counts = {name: max(count, 1) for name, count in objective.counts(packed).items()}
         for batch in packed:
-            objective(model(batch, objective.reads), batch, counts).total.backward()
+            objective(model(batch, objective.required_outputs), batch, counts).total.backward()
         return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
     torch.testing.assert_close(
@@ -45,7 +45,7 @@ def test_a_term_without_items_contributes_nothing() -> None:
     batch = Packer(model).pack([conversation("red", perceive=())])
     counts = {name: max(count, 1) for name, count in objective.counts([batch]).items()}
 
-    terms = objective(model(batch, objective.reads), batch, counts)
+    terms = objective(model(batch, objective.required_outputs), batch, counts)
 
     assert {name.split(".")[0] for name in terms.sums} == {"next_token"}
     assert terms.total.item() == pytest.approx(terms.sums["next_token"][0].item() / counts["next_token"])
@@ -58,9 +58,9 @@ def test_weights_multiply_and_reads_are_a_union() -> None:
     batch = Packer(model).pack([conversation("red")])
     objective, tripled = Objective(recipe), Objective(heavier)
     counts = {name: max(count, 1) for name, count in objective.counts([batch]).items()}
-    output = model(batch, objective.reads)
+    output = model(batch, objective.required_outputs)
 
     once, thrice = objective(output, batch, counts).total, tripled(output, batch, counts).total
 
     assert thrice.item() == pytest.approx(3 * once.item())
-    assert {"text_logits_RV", "depth_logits_SNV", "soft_depth_S1HW", "masks"} <= objective.reads
+    assert {"text_logits_RV", "depth_logits_SNV", "soft_depth_S1HW", "masks"} <= objective.required_outputs

@@ -53,7 +53,7 @@ def both(folder, tmp_path_factory):
 
 def test_two_processes_log_what_one_logs_of_the_same_samples(folder, both, tmp_path):
     recipe = small_recipe(folder)
-    recipe = attrs.evolve(recipe, train=attrs.evolve(recipe.train, accumulate=2))
+    recipe = attrs.evolve(recipe, train=attrs.evolve(recipe.train, grad_accumulation=2))
     train(recipe, tmp_path / "one")
     one, two = logged(tmp_path / "one"), logged(both)
 

@@ -89,7 +89,9 @@ def test_a_run_without_the_base_in_its_checkpoints_goes_on_just_so(folder, tmp_p
     vision = PretrainedVisionConfig(weights=write_base(tmp_path / "base")["vision"])
     recipe = small_recipe(folder, vision=vision)
     trained = tuple(name for name in recipe.train.train if name != "vision")
-    recipe = attrs.evolve(recipe, train=attrs.evolve(recipe.train, train=trained, save_base=False))
+    recipe = attrs.evolve(
+        recipe, train=attrs.evolve(recipe.train, train=trained, save_pretrained_weights=False)
+    )
     whole = train(recipe, tmp_path / "whole")
 
     with pytest.raises(KeyboardInterrupt):
@@ -214,7 +216,7 @@ def test_what_the_first_save_would_fail_at_is_refused_at_the_start(folder, tmp_p
     (tmp_path / "acme.py").write_text(PLUGIN)
     monkeypatch.setenv("PERCEPTIO_PLUGIN_FILES", str(tmp_path / "acme.py"))
     vision = PretrainedVisionConfig(weights=write_base(tmp_path / "base")["vision"])
-    all_trains = with_settings(attrs.evolve(recipe, vision=vision), {"train.save_base": False})
+    all_trains = with_settings(attrs.evolve(recipe, vision=vision), {"train.save_pretrained_weights": False})
     with pytest.raises(CheckpointError, match="holds nothing frozen from pretrained weights"):
         train(all_trains, tmp_path / "a", progress=steps.append)
     (tmp_path / "b").mkdir()
@@ -228,7 +230,7 @@ def test_what_the_first_save_would_fail_at_is_refused_at_the_start(folder, tmp_p
 
 
 def test_the_loss_that_is_logged_is_the_objective_however_a_step_is_cut(folder, tmp_path):
-    recipe = with_settings(small_recipe(folder), {"train.accumulate": 2})
+    recipe = with_settings(small_recipe(folder), {"train.grad_accumulation": 2})
     train(recipe, tmp_path / "run")
     for line in (tmp_path / "run" / METRICS).read_text().splitlines():
         values = json.loads(line)
@@ -270,7 +272,9 @@ def test_out_of_memory_says_what_to_lower(folder, tmp_path, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     monkeypatch.setattr(Trainer, "_train_step", fail)
-    with pytest.raises(TrainingError, match=r"Tried to allocate 2.00 GiB\): lower train.batch_size \(2\)"):
+    with pytest.raises(
+        TrainingError, match=r"Tried to allocate 2.00 GiB\): lower train.micro_batch_size \(2\)"
+    ):
         train(small_recipe(folder), tmp_path / "run")
 
 

@@ -44,14 +44,14 @@ def test_tiles_are_cut_row_by_row_and_the_image_follows_whole():
     torch.testing.assert_close(tiles[6].mean(), image.mean(), rtol=0, atol=1e-3)
 
 
-def test_places_are_those_of_the_whole_image():
-    places = Tiling(4, 2, thumbnail=True).places(4, 8, cells=2)
+def test_centers_are_those_of_the_whole_image():
+    centers = Tiling(4, 2, thumbnail=True).centers(4, 8, cells=2)
     left = [[0.25, 0.125], [0.25, 0.375], [0.75, 0.125], [0.75, 0.375]]
     right = [[row, column + 0.5] for row, column in left]
     whole = [[0.25, 0.25], [0.25, 0.75], [0.75, 0.25], [0.75, 0.75]]
-    torch.testing.assert_close(places, torch.tensor(left + right + whole))
-    assert len(Tiling(4, 2, thumbnail=False).places(4, 8, cells=2)) == 8
-    assert len(Tiling(4, 2, thumbnail=True).places(4, 4, cells=2)) == 4
+    torch.testing.assert_close(centers, torch.tensor(left + right + whole))
+    assert len(Tiling(4, 2, thumbnail=False).centers(4, 8, cells=2)) == 8
+    assert len(Tiling(4, 2, thumbnail=True).centers(4, 4, cells=2)) == 4
 
 
 def test_four_patches_become_one_feature():
@@ -134,10 +134,10 @@ def test_a_feature_lies_where_its_place_says():
     image[:, 12:, 20:] = 1.0
     with torch.no_grad():
         changed_M = (encoder([image]).features_MD - encoder([image * 0]).features_MD).norm(dim=1)
-    places = encoder.places(16, 24)
-    assert len(places) == 7 * 4 == SMALL.num_features(16, 24)
-    assert changed_M[:24].argmax() == (places[:24] - torch.tensor([0.875, 0.92])).norm(dim=1).argmin()
-    assert changed_M[24:].argmax() == (places[24:] - torch.tensor([0.875, 0.92])).norm(dim=1).argmin()
+    centers = encoder.centers(16, 24)
+    assert len(centers) == 7 * 4 == SMALL.num_features(16, 24)
+    assert changed_M[:24].argmax() == (centers[:24] - torch.tensor([0.875, 0.92])).norm(dim=1).argmin()
+    assert changed_M[24:].argmax() == (centers[24:] - torch.tensor([0.875, 0.92])).norm(dim=1).argmin()
 
 
 def test_half_precision_weights_give_single_precision_features():
@@ -147,10 +147,10 @@ def test_half_precision_weights_give_single_precision_features():
     assert encoder([torch.rand(3, 8, 8)]).features_MD.dtype == torch.float32
 
 
-def test_it_builds_without_memory_and_knows_its_places():
+def test_it_builds_without_memory_and_knows_its_centers():
     with torch.device("meta"):
         encoder = InternViTConfig().build()
-        assert encoder.places(480, 640).shape == (3328, 2)
+        assert encoder.centers(480, 640).shape == (3328, 2)
     assert sum(p.numel() for p in encoder.parameters()) == 304_012_288
 
 

@@ -73,9 +73,9 @@ def test_a_tower_of_timm_resizes_its_own_position_embeddings(tmp_path):
     torch.testing.assert_close(features, expected(clip, image, [-1]), rtol=1e-5, atol=1e-5)
 
 
-def test_places_are_the_centers_of_patches():
+def test_centers_are_the_centers_of_patches():
     torch.testing.assert_close(
-        OpenCLIPConfig(model=VIT).build().places(5, 9)[[0, 1, 4]],
+        OpenCLIPConfig(model=VIT).build().centers(5, 9)[[0, 1, 4]],
         torch.tensor([[0.125, 0.125], [0.125, 0.375], [0.375, 0.125]]),
     )
 

@@ -143,7 +143,7 @@ def test_a_grid_averages_the_map(tmp_path):
     fine, coarse = (features_of(config, image) for config in (plain, attrs.evolve(plain, grid=(2, 1))))
     expected = fine.features_MD.unflatten(0, (2, 2, 4)).mean((1, 2))
     torch.testing.assert_close(coarse.features_MD, expected)
-    torch.testing.assert_close(coarse.places_M2, torch.tensor([[0.25, 0.5], [0.75, 0.5]]))
+    torch.testing.assert_close(coarse.centers_M2, torch.tensor([[0.25, 0.5], [0.75, 0.5]]))
 
 
 def test_normalization_is_the_tag_s():

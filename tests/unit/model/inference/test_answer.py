@@ -161,7 +161,7 @@ def test_every_token_that_was_written_is_there_in_order():
     depth = ["<depth_start>", *(f"<depth_{code}>" for code in answer.codes), "<depth_end>"]
     assert answer.tokens[5:23] == tuple(depth)
     letters, cells, codes = answer.tokens[23:29:3], answer.tokens[24:29:3], answer.tokens[25:29:3]
-    assert letters == ("A", "B") and cells == ("<cell_5>", "<cell_11>")
+    assert letters == ("A", "B") and cells == ("<loc_5>", "<loc_11>")
     assert codes == tuple(f"<depth_{code}>" for code in answer.readout)
     assert "".join(answer.tokens[29:]).strip() == answer.text and len(answer.tokens) == 29 + 4
 

@@ -57,17 +57,19 @@ def replayed_logits(
     ids = written.text_BT[row].tolist()
     answer = ids[: ids.index(text.end_id) + 1] if text.end_id in ids else ids
     vision = model.encode_vision([images(len(TURNS))[row]])
-    writer = SequenceWriter(model.plan, text).write_question(turn, vision.places_M2)
+    writer = SequenceWriter(model.plan, text).write_question(turn, vision.centers_M2)
     writer.write_objects(objects, written.objects.codes_NM[written.objects.row_N == row].tolist())
     writer.write_block(written.depth.codes_BL[row].tolist())
     readings = zip(turn.points, written.readout_BP[row].tolist(), strict=False)
     for letter, (point, code) in zip(writer.letters(len(turn.points)), readings, strict=False):
-        writer.write_reading(letter, point, code)
+        writer.write_readout(letter, point, code)
     writer.supervise(answer)
     inputs = model.language.embed(torch.tensor(writer.ids))
     inputs[writer.vision_rows] = vision.features_MD
     layout = SequenceLayout.packed(
-        stacked_coordinates(writer.positions, 3), [len(writer.ids)], stacked_coordinates(writer.looks, 3)
+        stacked_coordinates(writer.positions, 3),
+        [len(writer.ids)],
+        stacked_coordinates(writer.query_positions, 3),
     )
     return writer, model.language.logits(model.language(inputs[None], layout)[0])
 

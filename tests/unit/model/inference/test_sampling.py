@@ -34,7 +34,7 @@ def sampled(model, monkeypatch, illegal=0.0, **settings):
     for word, share in WORDS.items():
         logits_V[word] = math.log(TEXT * share)
     if illegal:
-        logits_V[plan.cells.start] = math.log(illegal)
+        logits_V[plan.locations.start] = math.log(illegal)
     monkeypatch.setattr(model.language, "logits", lambda hidden: logits_V.expand(*hidden.shape[:-1], -1))
     settings = GenerationSettings(temperature=1.0, max_new_tokens=1, max_objects=1, **settings)
     turns = [Turn(question="is", answer="", task="")] * ROWS
@@ -103,7 +103,7 @@ def test_without_the_grammar_every_token_may_come(model, monkeypatch):
     assert_shares(parts, {"seg": SEG / 2, "text": 1 - SEG / 2})
     alone = [word for part, word in zip(parts, words, strict=True) if part == "text"]
     others = {word: share * TEXT for word, share in WORDS.items()}
-    others |= {model.plan.cells.start: 1.0, model.plan.depth.opening: DEPTH}
+    others |= {model.plan.locations.start: 1.0, model.plan.depth.opening: DEPTH}
     assert_shares(alone, {word: share / sum(others.values()) for word, share in others.items()})
 
 
@@ -133,9 +133,9 @@ def test_a_small_temperature_takes_the_likeliest(model, monkeypatch):
         ({"temperature": math.inf}, "temperature is inf"),
         ({"temperature": -0.5}, "temperature is -0.5"),
         ({"temperature": "1"}, "temperature is '1'"),
-        ({"order": "depth"}, "order is 'depth': it must be a tuple of parts"),
-        ({"order": ("dept",)}, "order names the part 'dept'; did you mean 'depth'"),
-        ({"force": ("normals",)}, "force names the part 'normals'"),
+        ({"order": "depth"}, "order is 'depth': it must be a tuple of names"),
+        ({"order": ("dept",)}, "order names 'dept'; did you mean 'depth'"),
+        ({"force": ("normals",)}, "force names 'normals'"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(settings, message):

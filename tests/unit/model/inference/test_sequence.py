@@ -41,11 +41,11 @@ def plan(per_step: int = 1) -> TokenPlan:
     return TokenPlan.of(200, DEPTH, SEGMENTATION, per_step)
 
 
-def written(turn: Turn, per_step: int = 1, prompt_state: str = "at") -> SequenceWriter:
+def written(turn: Turn, per_step: int = 1, mask_prompt: str = "seg_token") -> SequenceWriter:
     writer = SequenceWriter(plan(per_step), Characters())
-    places_M2 = torch.tensor([[0.5, 0.25], [0.5, 0.75]])
-    writer.write_question(turn, places_M2)
-    writer.write_answer(turn, [5, 6, 7, 4], prompt_state=prompt_state)
+    centers_M2 = torch.tensor([[0.5, 0.25], [0.5, 0.75]])
+    writer.write_question(turn, centers_M2)
+    writer.write_answer(turn, [5, 6, 7, 4], mask_prompt=mask_prompt)
     return writer
 
 
@@ -71,8 +71,8 @@ def test_the_paper_s_order_in_tokens_and_targets() -> None:
 def test_the_state_before_the_special_token_can_prompt_instead() -> None:
     turn = Turn(question="q", answer="x", task="referring", masks=(MASK, MASK), perceive=("segmentation",))
 
-    assert written(turn, prompt_state="at").prompt_rows == [[5], [6]]
-    assert written(turn, prompt_state="before").prompt_rows == [[4], [5]]
+    assert written(turn, mask_prompt="seg_token").prompt_rows == [[5], [6]]
+    assert written(turn, mask_prompt="previous_token").prompt_rows == [[4], [5]]
 
 
 def test_two_codes_a_step_move_predictions_two_cells_ahead() -> None:
@@ -88,7 +88,7 @@ def test_two_codes_a_step_move_predictions_two_cells_ahead() -> None:
 
 
 @pytest.mark.parametrize("per_step", [1, 2, 4])
-def test_what_predicts_a_cell_looks_at_it_and_its_code_lies_there(per_step: int) -> None:
+def test_what_predicts_a_cell_has_its_position_and_its_code_lies_there(per_step: int) -> None:
     turn = Turn(question="q", answer="x", task="depth_map", perceive=("depth",))
 
     writer = written(turn, per_step)
@@ -97,7 +97,7 @@ def test_what_predicts_a_cell_looks_at_it_and_its_code_lies_there(per_step: int)
     cells = [(origin + row + 0.5, origin + column + 0.5) for row in (0, 1) for column in (0, 1)]
     first_code = 5 + per_step
     assert [position[1:] for position in writer.positions[first_code : first_code + 4]] == cells
-    assert [writer.looks[row][1:] for row in writer.block_rows[0][1:-1]] == cells
+    assert [writer.query_positions[row][1:] for row in writer.block_rows[0][1:-1]] == cells
     times = [position[0] for position in writer.positions[first_code : first_code + 4]]
     assert len(set(times)) == 4 // per_step
 
@@ -110,7 +110,7 @@ def test_patches_points_and_codes_share_a_frame_and_text_has_none() -> None:
     writer = written(turn)
 
     origin = writer.positions[1][0]
-    cells = plan().cells.start
+    cells = plan().locations.start
     assert writer.positions[1] == (origin, origin + 1.0, origin + 0.5)
     assert writer.ids[4:8] == [ord("A"), cells + 2, ord("B"), cells + 1]
     assert writer.positions[5][1:] == (origin + 1.5, origin + 0.5)
@@ -121,10 +121,10 @@ def test_patches_points_and_codes_share_a_frame_and_text_has_none() -> None:
         (10, code + 7),
         (13, code + 6),
     ]
-    assert writer.looks[10][1:] == (origin + 1.5, origin + 0.5)
+    assert writer.query_positions[10][1:] == (origin + 1.5, origin + 0.5)
     for row in (0, 3, 4, 8, 9, 11):
         assert len(set(writer.positions[row])) == 1
-        assert writer.looks[row] == writer.positions[row]
+        assert writer.query_positions[row] == writer.positions[row]
 
 
 def test_text_after_an_image_runs_on_past_its_frame() -> None:
@@ -135,30 +135,30 @@ def test_text_after_an_image_runs_on_past_its_frame() -> None:
     assert times[3] == times[1] + 2 + 1
 
 
-def test_readings_may_be_given_and_not_learned() -> None:
+def test_a_readout_may_be_in_context_and_excluded_from_the_loss() -> None:
     turn = Turn(question="q", answer="(A)", task="relative_depth", points=((0.1, 0.1),), readout=True)
     writer = SequenceWriter(plan(), Characters()).write_question(turn)
 
-    writer.write_answer(turn, [5, 6, 7, 4], readings_given=True)
+    writer.write_answer(turn, [5, 6, 7, 4], readout_in_context=True)
 
     assert plan().depth.codes.start + 5 in writer.ids
     assert writer.text_targets == [ord("("), ord("A"), ord(")"), 3]
 
 
-def test_a_reading_lies_at_the_centre_of_its_cell_and_a_mark_where_it_was_made() -> None:
+def test_a_readout_lies_at_the_center_of_its_cell_and_a_mark_where_it_was_made() -> None:
     turn = Turn(question="q", answer="(A)", task="relative_depth", points=((0.1, 0.4),), readout=True)
     writer = SequenceWriter(plan(), Characters()).write_question(turn)
     asked = len(writer.ids)
     writer.write_answer(turn, [5, 6, 7, 4])
 
-    cell = plan().cells.start
+    cell = plan().locations.start
     marked, read = (row for row, token in enumerate(writer.ids) if token == cell)
     assert marked < asked <= read
     assert writer.positions[marked][1:] == pytest.approx((0.8, 0.2))
-    assert writer.positions[read][1:] == writer.looks[read][1:] == pytest.approx((0.5, 0.5))
+    assert writer.positions[read][1:] == writer.query_positions[read][1:] == pytest.approx((0.5, 0.5))
 
 
-def test_a_given_block_is_not_learned_and_what_is_read_out_of_it_is() -> None:
+def test_a_block_in_context_is_not_supervised_and_what_is_read_out_of_it_is() -> None:
     turn = Turn(
         question="q",
         answer="(A)",
@@ -169,7 +169,7 @@ def test_a_given_block_is_not_learned_and_what_is_read_out_of_it_is() -> None:
     )
     writer = SequenceWriter(plan(), Characters()).write_question(turn)
 
-    writer.write_answer(turn, [5, 6, 7, 4], block_given=True)
+    writer.write_answer(turn, [5, 6, 7, 4], block_in_context=True)
 
     assert writer.block_rows == writer.block_codes == []
     assert plan().depth.closing in writer.ids

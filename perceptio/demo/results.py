@@ -13,7 +13,7 @@ import numpy as np
 
 from perceptio.data.folder import FolderDataset
 from perceptio.data.scenes import Split
-from perceptio.demo.gallery import Shown, read_gallery
+from perceptio.demo.gallery import GalleryItem, read_gallery
 from perceptio.demo.settings import ARMS, FOURTH_ARM
 from perceptio.interfaces import Sample
 from perceptio.model.checkpoints.checkpoint import CHECKPOINT, RECIPE
@@ -40,7 +40,7 @@ class Demo:
         return tuple(arm for arm in (*ARMS, FOURTH_ARM) if arm in self.metrics)
 
     @cached_property
-    def galleries(self) -> Mapping[str, tuple[Shown, ...]]:
+    def galleries(self) -> Mapping[str, tuple[GalleryItem, ...]]:
         """What each arm showed of the first test scenes."""
         return {arm: read_gallery(self.root / "evaluation" / arm) for arm in self.arms}
 

@@ -18,7 +18,7 @@ from perceptio.ops.json_files import read_json, write_json
 Interval = tuple[float, float]
 
 
-class Ledger:
+class JobCache:
     """The records of a demo's folder.
 
     Args:

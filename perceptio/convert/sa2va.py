@@ -21,10 +21,10 @@ from perceptio.ops import internvl_layout
 from perceptio.ops.configuration import Configuration
 from perceptio.ops.files import new_file
 from perceptio.ops.foreign import parsing
-from perceptio.ops.weights import Part, load_tensors, read_headers
+from perceptio.ops.weights import Slice, load_tensors, read_headers
 from perceptio.recipe import Recipe
 
-REPORT_FILE = "import_report.txt"
+REPORT_FILE = "conversion_report.txt"
 SEG = "[SEG]"
 SAM2 = "grounding_encoder.sam2_model."
 PROMPT = "text_hidden_fcs."
@@ -34,7 +34,7 @@ NEW_ROWS = {INPUT_ROWS: "language.new_inputs", OUTPUT_ROWS: "language.new_output
 
 
 @attrs.frozen(kw_only=True)
-class ImportReport:
+class ConversionReport:
     """What became of each tensor.
 
     Attributes:
@@ -54,8 +54,8 @@ class ImportReport:
         return "\n".join(lines) + "\n"
 
 
-def import_sa2va(folder: Path, recipe: Recipe, out: Path) -> ImportReport:
-    """Write a checkpoint of the recipe's model with the weights of an export, and `import_report.txt` in it.
+def convert_sa2va(folder: Path, recipe: Recipe, out: Path) -> ConversionReport:
+    """Write a checkpoint of the recipe's model with the weights of an export, and `conversion_report.txt` in it.
 
     Args:
         folder: The export: `config.json`, the text tokenizer's files, safetensors.
@@ -69,7 +69,7 @@ def import_sa2va(folder: Path, recipe: Recipe, out: Path) -> ImportReport:
     export = _Export.read(folder)
     model = build_model(recipe)
     places = _places(model)
-    plan: dict[str, Sequence[Part]] = {}
+    plan: dict[str, Sequence[Slice]] = {}
     homeless: dict[str, str] = {}
     for name, header in read_headers(folder).items():
         parts = export.parts(name, recipe.language.spec.vocab_size, places)
@@ -85,7 +85,7 @@ def import_sa2va(folder: Path, recipe: Recipe, out: Path) -> ImportReport:
         )
     filled = {part.name for parts in plan.values() for part in parts}
     load_tensors({name: places[name] for name in filled}, folder, rename=plan.get)
-    report = ImportReport(
+    report = ConversionReport(
         loaded={name: tuple(part.name for part in parts) for name, parts in plan.items()},
         not_in_recipe=homeless,
         not_in_checkpoint=tuple(name for name in places if name not in filled),
@@ -94,7 +94,7 @@ def import_sa2va(folder: Path, recipe: Recipe, out: Path) -> ImportReport:
     return report
 
 
-def _write_report(folder: Path, report: ImportReport) -> None:
+def _write_report(folder: Path, report: ConversionReport) -> None:
     with new_file(folder / REPORT_FILE) as new:
         new.write_text(str(report), encoding="utf-8")
 
@@ -122,14 +122,14 @@ class _Export:
             seg=added[SEG],
         )
 
-    def parts(self, name: str, text_vocab: int, places: Mapping[str, Tensor]) -> Sequence[Part]:
+    def parts(self, name: str, text_vocab: int, places: Mapping[str, Tensor]) -> Sequence[Slice]:
         """Where a tensor goes, by the names of `_places`; empty: it belongs to nothing that is read."""
         if name.startswith(PROMPT):
             return [_whole(f"prompt_head.layers.{name.removeprefix(PROMPT)}")]
         if name.startswith(SAM2):
             return [_whole(f"segmentation.network.{name.removeprefix(SAM2)}")]
         if internvl_layout.PROJECTOR.match(name):
-            found: str | Sequence[Part] | None = internvl_layout.projector(name)
+            found: str | Sequence[Slice] | None = internvl_layout.projector(name)
             return _under("vision_head.layers.", found)
         if internvl_layout.VISION.match(name):
             return _under("vision.model.", internvl_layout.vision(name))
@@ -145,11 +145,11 @@ class _Export:
             for part in _under("", found)
         ]
 
-    def _rows(self, table: str, text_vocab: int, places: Mapping[str, Tensor]) -> Sequence[Part]:
+    def _rows(self, table: str, text_vocab: int, places: Mapping[str, Tensor]) -> Sequence[Slice]:
         """The rows of the text tokenizer's own ids, and that of `[SEG]`, which is an id of the library's here."""
-        own = Part(table, lambda whole: whole[:text_vocab])
+        own = Slice(table, lambda whole: whole[:text_vocab])
         new = _seg_row(table)
-        return [own, Part(new, lambda whole: whole[self.seg : self.seg + 1])] if new in places else [own]
+        return [own, Slice(new, lambda whole: whole[self.seg : self.seg + 1])] if new in places else [own]
 
 
 def _places(model: PerceptionModel) -> dict[str, Tensor]:
@@ -169,7 +169,7 @@ def _seg_row(table: str) -> str:
     return f"{NEW_ROWS[table]}, the row of {SEG}"
 
 
-def _misfit(parts: Sequence[Part], header: Tensor, places: Mapping[str, Tensor]) -> str | None:
+def _misfit(parts: Sequence[Slice], header: Tensor, places: Mapping[str, Tensor]) -> str | None:
     """Why a tensor cannot be taken, if it cannot."""
     if not parts:
         return "nothing reads it"
@@ -185,11 +185,11 @@ def _misfit(parts: Sequence[Part], header: Tensor, places: Mapping[str, Tensor])
     return None
 
 
-def _whole(name: str) -> Part:
-    return Part(name, lambda whole: whole)
+def _whole(name: str) -> Slice:
+    return Slice(name, lambda whole: whole)
 
 
-def _under(prefix: str, found: str | Sequence[Part] | None) -> list[Part]:
+def _under(prefix: str, found: str | Sequence[Slice] | None) -> list[Slice]:
     if found is None:
         return []
     parts = [_whole(found)] if isinstance(found, str) else found

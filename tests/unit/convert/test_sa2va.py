@@ -15,8 +15,8 @@ from torch import nn
 from perceptio.backbones.language.hf import HFLanguageConfig, LoRA
 from perceptio.backbones.vision.internvit import InternViTConfig
 from perceptio.cli import main as command
+from perceptio.convert.sa2va import convert_sa2va
 from perceptio.errors import CheckpointError
-from perceptio.importing.sa2va import import_sa2va
 from perceptio.interfaces import SequenceLayout
 from perceptio.model.perception_model import load
 from perceptio.tokenizers.segmentation import sam2
@@ -127,7 +127,7 @@ def export(tmp_path_factory, small_trunk):
 @pytest.fixture(scope="module")
 def imported(export, tmp_path_factory):
     out = tmp_path_factory.mktemp("out") / "checkpoint"
-    return import_sa2va(export[0], recipe(), out), out
+    return convert_sa2va(export[0], recipe(), out), out
 
 
 def test_every_tensor_but_memory_is_loaded(imported, export):
@@ -138,7 +138,7 @@ def test_every_tensor_but_memory_is_loaded(imported, export):
         f"{PREFIX}maskmem_tpos_enc",
     }
     assert all(name.startswith(("depth.", "heads.", "language.new_")) for name in report.not_in_checkpoint)
-    written = (out / "import_report.txt").read_text()
+    written = (out / "conversion_report.txt").read_text()
     assert (
         f"not in this recipe: {PREFIX}maskmem_tpos_enc (there is no segmentation.network.maskmem_tpos_enc)"
         in written
@@ -181,14 +181,14 @@ def test_prompts_masks_and_vision_are_theirs(imported, export):
 
 def test_adapters_are_beside_what_is_loaded(export, tmp_path):
     language = attrs.evolve(recipe().language, lora=LoRA(rank=2, alpha=4, targets=("q_proj",)))
-    report = import_sa2va(export[0], recipe(language=language), tmp_path / "out")
+    report = convert_sa2va(export[0], recipe(language=language), tmp_path / "out")
     assert "language_model.model.layers.0.self_attn.q_proj.weight" in report.loaded
     assert any(".lora_A." in name for name in report.not_in_checkpoint)
 
 
 def test_other_parts_and_sizes_are_reported_and_the_rest_is_loaded(export, tmp_path):
     other = recipe(segmentation=small_recipe().segmentation, vision=small_recipe().vision)
-    report = import_sa2va(export[0], other, tmp_path / "out")
+    report = convert_sa2va(export[0], other, tmp_path / "out")
     why = report.not_in_recipe
     assert why["text_hidden_fcs.2.weight"].startswith(
         "its shape is (256, 32), and that of prompt_head.layers.2.weight"
@@ -200,24 +200,24 @@ def test_other_parts_and_sizes_are_reported_and_the_rest_is_loaded(export, tmp_p
 
 def test_what_is_no_export(export, tmp_path):
     with pytest.raises(CheckpointError, match="name the folder of a Sa2VA export of an InternVL model"):
-        import_sa2va(tmp_path, recipe(), tmp_path / "out")
+        convert_sa2va(tmp_path, recipe(), tmp_path / "out")
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     for file in ("config.json", "added_tokens.json"):
         shutil.copy(export[0] / file, foreign)
     save_file({"layer.weight": torch.zeros(2)}, foreign / "model.safetensors")
     with pytest.raises(CheckpointError, match="of the first, layer.weight: nothing reads it"):
-        import_sa2va(foreign, recipe(), tmp_path / "out")
+        convert_sa2va(foreign, recipe(), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_the_command(export, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("perceptio.cli.import_.chosen_recipe", lambda *given: recipe())
+    monkeypatch.setattr("perceptio.cli.convert.chosen_recipe", lambda *given: recipe())
     monkeypatch.setenv("COLUMNS", "200")
-    arguments = ("import", "sa2va", export[0], "--recipe", "mine.py", "--out", tmp_path / "out")
+    arguments = ("convert", "sa2va", export[0], "--recipe", "mine.py", "--out", tmp_path / "out")
     monkeypatch.setattr(sys, "argv", ["perceptio", *map(str, arguments)])
     with pytest.raises(SystemExit) as stopped:
         command.main()
     printed = capsys.readouterr().out
     assert not stopped.value.code and "prompt_head" in printed and "not in this recipe" in printed
-    assert "grounding_encoder.sam2_model.maskmem_tpos_enc" in printed and "import_report.txt" in printed
+    assert "grounding_encoder.sam2_model.maskmem_tpos_enc" in printed and "conversion_report.txt" in printed

@@ -1,4 +1,4 @@
-"""`perceptio import`: weights of other projects into checkpoints of this library."""
+"""`perceptio convert`: weights of other projects into checkpoints of this library."""
 
 from pathlib import Path
 from shlex import quote
@@ -18,10 +18,10 @@ def aurora_vqvae(
     out: Annotated[Path, typer.Option(parser=path, help="The depth tokenizer's folder to write.")],
 ) -> None:
     """Turn AURORA's depth VQ-VAE into a depth tokenizer: near is one, codes and maps equal to theirs."""
-    from perceptio.importing.aurora import import_aurora_vqvae
+    from perceptio.convert.aurora import convert_aurora_vqvae
 
     check_free(out)
-    spec = import_aurora_vqvae(file, out).spec
+    spec = convert_aurora_vqvae(file, out).spec
     (rows, columns), (height, width) = spec.grid, spec.image_size
     say(
         console(),
@@ -46,10 +46,10 @@ def sa2va(
 
     from rich.table import Table
 
-    from perceptio.importing.sa2va import REPORT_FILE, import_sa2va
+    from perceptio.convert.sa2va import REPORT_FILE, convert_sa2va
 
     check_free(out)
-    report = import_sa2va(folder, chosen_recipe(recipe, arg, set_), out)
+    report = convert_sa2va(folder, chosen_recipe(recipe, arg, set_), out)
     table = Table("tensors", "of", "count", box=None, pad_edge=False)
     for title, names, depth in (
         ("loaded", [name for ours in report.loaded.values() for name in ours], 1),

@@ -20,7 +20,7 @@ from perceptio.errors import CheckpointError
 from perceptio.interfaces import DepthTokenizerConfig
 from perceptio.model.checkpoints.checkpoint import save
 from perceptio.model.parts import build_part
-from perceptio.ops.weights import Part, is_state_dict, load_tensors, read_pickled
+from perceptio.ops.weights import Slice, is_state_dict, load_tensors, read_pickled
 from perceptio.registry import Registry
 from perceptio.serialize import from_json
 
@@ -35,7 +35,7 @@ RENAMED = {
 }
 
 
-def import_aurora_vqvae(file: Path, out: Path, *, registry: Registry | None = None) -> DepthTokenizerConfig:
+def convert_aurora_vqvae(file: Path, out: Path, *, registry: Registry | None = None) -> DepthTokenizerConfig:
     """Write the VQ-VAE of a `.pt` file as a depth tokenizer's folder, for `perceptio.load` and `depth.weights`.
 
     Args:
@@ -105,6 +105,6 @@ def _document(file: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     }
 
 
-def _renamed(name: str) -> str | Sequence[Part]:
+def _renamed(name: str) -> str | Sequence[Slice]:
     # The library's quantizer can have several heads, and its buffers one axis more for them.
-    return (Part(RENAMED[name], lambda whole: whole[None]),) if name in RENAMED else name
+    return (Slice(RENAMED[name], lambda whole: whole[None]),) if name in RENAMED else name

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from perceptio.demo.job_cache import JobCache, covered_seconds
 from perceptio.demo.jobs import Job
-from perceptio.demo.ledger import Ledger, covered_seconds
 from perceptio.errors import DataError
 
 
@@ -11,63 +11,63 @@ def job(root: Path, after: tuple[Job, ...] = (), **settings: int) -> Job:
     return Job(name="bake", stage="bake", work="arm", out=root / "bake", settings=settings, after=after)
 
 
-def finish(ledger: Ledger, done: Job) -> None:
-    ledger.begin(done)
+def finish(cache: JobCache, done: Job) -> None:
+    cache.begin(done)
     done.out.mkdir(exist_ok=True)
     (done.out / "bread").touch()
-    ledger.end(done, complete=True)
+    cache.end(done, complete=True)
 
 
 def test_a_job_is_complete_only_under_its_own_settings(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
-    assert not ledger.complete(job(tmp_path, heat=200))
-    finish(ledger, job(tmp_path, heat=200))
-    assert ledger.complete(job(tmp_path, heat=200))
-    assert not ledger.complete(job(tmp_path, heat=180))
+    cache = JobCache(tmp_path)
+    assert not cache.complete(job(tmp_path, heat=200))
+    finish(cache, job(tmp_path, heat=200))
+    assert cache.complete(job(tmp_path, heat=200))
+    assert not cache.complete(job(tmp_path, heat=180))
 
 
 def test_a_job_is_not_complete_when_what_it_was_made_from_has_changed(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
-    finish(ledger, job(tmp_path, after=(job(tmp_path, flour=1),)))
-    assert ledger.complete(job(tmp_path, after=(job(tmp_path, flour=1),)))
-    assert not ledger.complete(job(tmp_path, after=(job(tmp_path, flour=2),)))
+    cache = JobCache(tmp_path)
+    finish(cache, job(tmp_path, after=(job(tmp_path, flour=1),)))
+    assert cache.complete(job(tmp_path, after=(job(tmp_path, flour=1),)))
+    assert not cache.complete(job(tmp_path, after=(job(tmp_path, flour=2),)))
 
 
 def test_a_stopped_job_keeps_what_it_made_and_a_changed_one_does_not(tmp_path: Path) -> None:
-    ledger, bread = Ledger(tmp_path), tmp_path / "bake" / "bread"
-    ledger.begin(job(tmp_path, heat=200))
+    cache, bread = JobCache(tmp_path), tmp_path / "bake" / "bread"
+    cache.begin(job(tmp_path, heat=200))
     bread.parent.mkdir()
     bread.touch()
-    ledger.end(job(tmp_path, heat=200), complete=False)
-    assert not ledger.complete(job(tmp_path, heat=200))
-    ledger.begin(job(tmp_path, heat=200))
+    cache.end(job(tmp_path, heat=200), complete=False)
+    assert not cache.complete(job(tmp_path, heat=200))
+    cache.begin(job(tmp_path, heat=200))
     assert bread.exists()
-    ledger.begin(job(tmp_path, heat=180))
+    cache.begin(job(tmp_path, heat=180))
     assert not bread.exists()
 
 
 def test_what_no_demo_wrote_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "bake").mkdir()
     (tmp_path / "bake" / "mine").touch()
-    for act in (Ledger(tmp_path).begin, Ledger(tmp_path).forget):
+    for act in (JobCache(tmp_path).begin, JobCache(tmp_path).forget):
         with pytest.raises(DataError, match="was not written by a demo, so it is left as it is"):
             act(job(tmp_path))
     assert (tmp_path / "bake" / "mine").exists()
 
 
 def test_a_broken_record_means_not_complete(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
-    finish(ledger, job(tmp_path))
+    cache = JobCache(tmp_path)
+    finish(cache, job(tmp_path))
     (tmp_path / "jobs" / "bake.json").write_text('{"complete": tr')
-    assert not ledger.complete(job(tmp_path))
+    assert not cache.complete(job(tmp_path))
 
 
 def test_intervals_add_up_over_attempts(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
+    cache = JobCache(tmp_path)
     for complete in (False, True):
-        ledger.begin(job(tmp_path))
-        ledger.end(job(tmp_path), complete=complete)
-    assert len(ledger.intervals([job(tmp_path)])) == 2
+        cache.begin(job(tmp_path))
+        cache.end(job(tmp_path), complete=complete)
+    assert len(cache.intervals([job(tmp_path)])) == 2
 
 
 def test_overlapping_intervals_are_counted_once() -> None:

@@ -8,8 +8,8 @@ from torch import nn
 
 import perceptio
 from perceptio.cli import main as command
+from perceptio.convert.aurora import convert_aurora_vqvae
 from perceptio.errors import CheckpointError
-from perceptio.importing.aurora import import_aurora_vqvae
 from perceptio.interfaces import DepthConvention
 from perceptio.model.perception_model import load
 
@@ -108,7 +108,7 @@ def assert_equal(tokenizer, theirs):
 def test_codes_and_maps_are_theirs(tmp_path, sizes):
     theirs = random(**sizes)
     torch.save({"weights": theirs.state_dict()}, tmp_path / "vae-final.pt")
-    config = import_aurora_vqvae(tmp_path / "vae-final.pt", tmp_path / "out")
+    config = convert_aurora_vqvae(tmp_path / "vae-final.pt", tmp_path / "out")
     tokenizer = perceptio.load(tmp_path / "out")
     assert tokenizer.spec == config.spec and config.spec.convention == DepthConvention()
     assert_equal(tokenizer, theirs)
@@ -120,7 +120,7 @@ def test_codes_and_maps_are_theirs(tmp_path, sizes):
 
 def test_every_tensor_has_a_place(small, tmp_path):
     torch.save({"weights": small.state_dict()}, tmp_path / "a.pt")
-    import_aurora_vqvae(tmp_path / "a.pt", tmp_path / "out")
+    convert_aurora_vqvae(tmp_path / "a.pt", tmp_path / "out")
     held = load(tmp_path / "out").state_dict()
     named = {name: value for name, value in small.state_dict().items() if not name.startswith("_vq_vae")}
     assert len(named) == 30 and all(torch.equal(held[name], value) for name, value in named.items())
@@ -142,7 +142,7 @@ def test_every_tensor_has_a_place(small, tmp_path):
 )
 def test_the_ways_such_a_file_is_written(small, tmp_path, wrap):
     torch.save(wrap(dict(small.state_dict())), tmp_path / "a.pt")
-    import_aurora_vqvae(tmp_path / "a.pt", tmp_path / "out")
+    convert_aurora_vqvae(tmp_path / "a.pt", tmp_path / "out")
     assert_equal(load(tmp_path / "out"), small)
 
 
@@ -153,7 +153,7 @@ def test_tensors_that_do_not_fit_are_all_named(small, tmp_path):
     weights["decoder.3.running_mean"] = torch.zeros(3)
     torch.save({"weights": weights}, tmp_path / "a.pt")
     with pytest.raises(CheckpointError) as raised:
-        import_aurora_vqvae(tmp_path / "a.pt", tmp_path / "out")
+        convert_aurora_vqvae(tmp_path / "a.pt", tmp_path / "out")
     message = str(raised.value)
     assert "a.pt is not AURORA's VQ-VAE" in message and "decoder.0.bias is missing" in message
     assert "encoder.0.bias has shape (5,) instead of (4,)" in message
@@ -166,22 +166,22 @@ def test_other_files_are_refused(tmp_path):
     with pytest.raises(
         CheckpointError, match="lacks _vq_vae._embedding or encoder.0.weight; it holds layer.weight"
     ):
-        import_aurora_vqvae(tmp_path / "other.pt", tmp_path / "out")
+        convert_aurora_vqvae(tmp_path / "other.pt", tmp_path / "out")
     torch.save({"weights": 3}, tmp_path / "number.pt")
     with pytest.raises(
         CheckpointError, match="holds no state dict of whole tensors, neither at its top nor under"
     ):
-        import_aurora_vqvae(tmp_path / "number.pt", tmp_path / "out")
+        convert_aurora_vqvae(tmp_path / "number.pt", tmp_path / "out")
     torch.save({"weights": Theirs(**SMALL)}, tmp_path / "code.pt")
     with pytest.raises(CheckpointError, match="its pickle asks to run code, which is never done"):
-        import_aurora_vqvae(tmp_path / "code.pt", tmp_path / "out")
+        convert_aurora_vqvae(tmp_path / "code.pt", tmp_path / "out")
 
 
 def test_the_command(small, tmp_path, monkeypatch, capsys):
     torch.save({"weights": small.state_dict()}, tmp_path / "a.pt")
     arguments = [
         "perceptio",
-        "import",
+        "convert",
         "aurora-vqvae",
         str(tmp_path / "a.pt"),
         "--out",
