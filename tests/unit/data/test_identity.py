@@ -1,12 +1,13 @@
 """What tells data folders apart."""
 
+import hashlib
 import shutil
 
 import pytest
 from small import scenes_folder
 
 from perceptio.data.folder import FolderDataset
-from perceptio.data.identity import hash_of_data, hash_of_depth
+from perceptio.data.identity import BLOCK, BLOCKS, _add, hash_of_data, hash_of_depth
 from perceptio.errors import DataError
 
 
@@ -25,6 +26,26 @@ def test_a_copy_is_the_same_and_a_change_of_anything_another(folder, tmp_path):
             file.write(b" ")
         hashes.add(hash_of_data(FolderDataset(copy)))
     assert len(hashes) == 6
+
+
+def test_other_bytes_in_a_file_of_the_same_size_are_other_data(folder, tmp_path):
+    before = hash_of_data(FolderDataset(folder))
+    depth = folder / FolderDataset(folder).records[0].depth
+    held = bytearray(depth.read_bytes())
+    held[len(held) // 2] ^= 1
+    depth.write_bytes(held)
+    assert hash_of_data(FolderDataset(folder)) != before
+    large = tmp_path / "large"
+    hashes = set()
+    for changed in (None, 0, 2 * BLOCK * BLOCKS // 3 + 10, 2 * BLOCK * BLOCKS - 1):
+        content = bytearray(2 * BLOCK * BLOCKS)
+        if changed is not None:
+            content[changed] = 1
+        large.write_bytes(content)
+        sha = hashlib.sha256()
+        _add(sha, large)
+        hashes.add(sha.hexdigest())
+    assert len(hashes) == 4
 
 
 def test_codes_care_for_depth_alone(folder):
