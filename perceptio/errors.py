@@ -66,7 +66,10 @@ def near_miss(name: str, known: Iterable[str]) -> str:
     return f"{meant} There is: {', '.join(known)}." if known else f"{meant} There is none."
 
 
-def quoted(value: object) -> str:
-    """A value of somebody else's in a message: on one line, and not too long."""
-    text = repr(value)
-    return text if len(text) <= 100 else f"{text[:97]}..."
+def quoted(value: object, longest: int = 100) -> str:
+    """A value of somebody else's in a message: on one line, not too long, and whatever its `repr` does."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:
+        text = f"a {type(value).__name__} that cannot be shown"
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."

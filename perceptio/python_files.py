@@ -90,7 +90,7 @@ def _name_of(file: Path) -> str:
 
 
 def _executed(module: ModuleType) -> str | None:
-    return module.__spec__.loader_state if module.__spec__ else None
+    return getattr(getattr(module, "__spec__", None), "loader_state", None)
 
 
 def _digest(file: Path) -> str:
@@ -105,12 +105,22 @@ def _warn_of_change(file: Path) -> None:
 
 
 def _let_import_neighbors(file: Path) -> None:
-    """Make the modules beside a file importable, after all others, and refuse one that others hide."""
+    """Make the modules beside a file importable, after all others, and refuse one that others hide or that is
+    imported as if the file were in a package.
+    """
     folder = str(file.parent)
     if folder not in sys.path:
         sys.path.append(folder)
         importlib.invalidate_caches()
-    for name in sorted(_imported(file) - sys.stdlib_module_names):
+    imported = _imported(file)
+    relative = next((name for name in sorted(imported) if name.startswith(".")), None)
+    if relative is not None:
+        plain = relative.lstrip(".") or "NAME"
+        raise PerceptioError(
+            f"{file} imports from {relative}, and a file named by its path is in no package: what lies beside "
+            f"it is imported by its own name, such as import {plain}."
+        )
+    for name in sorted(imported - sys.stdlib_module_names):
         beside = {file.parent / f"{name}.py", file.parent / name / "__init__.py"}
         place = _place_of(name) if any(one.is_file() for one in beside) else None
         if place is not None and place.resolve() not in {one.resolve() for one in beside}:
@@ -120,14 +130,17 @@ def _let_import_neighbors(file: Path) -> None:
 
 
 def _imported(file: Path) -> set[str]:
-    """The first names of all modules that a file imports; none where it is no Python, which executing it says."""
+    """The first names of all modules that a file imports, relative ones with their dots.
+
+    There are none where it is no Python, which executing it says.
+    """
 
     def names(tree: ast.AST) -> Iterator[str]:
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 yield from (alias.name.partition(".")[0] for alias in node.names)
-            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                yield node.module.partition(".")[0]
+            elif isinstance(node, ast.ImportFrom):
+                yield "." * node.level + (node.module or "").partition(".")[0]
 
     try:
         return set(names(ast.parse(file.read_bytes())))

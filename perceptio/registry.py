@@ -11,8 +11,10 @@ import logging
 import os
 import re
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache, partial
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache
+from hashlib import sha256
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Self
@@ -25,7 +27,7 @@ from perceptio.errors import PerceptioError, PluginError, UnknownNameError, near
 from perceptio.hookspecs import HOOKS, PROJECT
 from perceptio.interfaces import INTERFACE_VERSION, ComponentConfig, Kind
 from perceptio.python_files import module_of
-from perceptio.setting_types import FrozenMapping, unsupported
+from perceptio.setting_types import COMPONENT, FrozenMapping, unsupported
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +42,8 @@ BUILT_INS = (
 VARIABLE = "PERCEPTIO_PLUGINS"
 FILES_VARIABLE = "PERCEPTIO_PLUGIN_FILES"
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
+_LONGEST = 400
+"""Characters that a message quotes of what a plugin raised or returned."""
 
 
 @attrs.frozen(kw_only=True)
@@ -80,8 +84,8 @@ class Registry:
 
         `PERCEPTIO_PLUGINS=acme,other` loads only these installed plugins; set and empty, none. The files that
         `PERCEPTIO_PLUGIN_FILES` lists are plugins, too: paths with the system's separator between them, or a JSON
-        list, which `perceptio --plugin FILE` writes. A file is executed once in a process, however often this is
-        called.
+        list, which `perceptio --plugin FILE` writes. A plugin is imported once in a process, however often this is
+        called; a file that failed is executed again when it has changed.
 
         A plugin that cannot be imported, breaks a hook's contract, was written for other interfaces, or has the name
         of another is set aside with one warning; asking for its components says why.
@@ -101,14 +105,15 @@ class Registry:
         broken: dict[str, Broken] = {}
         for plugin in plugins:
             same = [other.provider for other in plugins if other.name == plugin.name]
-            try:
-                if len(same) > 1:
-                    raise PluginError(f"Its name is taken by {' and by '.join(same)}: rename or remove one.")
-                entries += plugin.components()
-            except PluginError as error:
-                cause = error.__cause__
-                details = "" if cause is None else "".join(traceback.format_exception(cause))
-                broken[plugin.name] = Broken(provider=plugin.provider, reason=str(error), details=details)
+            if len(same) > 1:
+                taken = f"Its name is taken by {' and by '.join(same)}: rename or remove one."
+                broken[plugin.name] = Broken(provider=plugin.provider, reason=taken)
+                continue
+            found = _offered(plugin)
+            if isinstance(found, Broken):
+                broken[plugin.name] = found
+            else:
+                entries += found
         for name, found in broken.items():
             _warn_once(name, found.provider, found.reason)
         return cls(entries=tuple(entries), broken=FrozenMapping(broken), excluded=excluded)
@@ -186,19 +191,28 @@ class Registry:
 
 @attrs.frozen(kw_only=True)
 class _Plugin:
-    """A plugin that was found, not yet imported."""
+    """A plugin that was found, not yet imported.
+
+    Attributes:
+        source: Where it is imported from.
+        content: A hash of its file; None: it is installed, or cannot be read.
+    """
 
     name: str
     provider: str
-    load: Callable[[], object]
+    source: EntryPoint | Path
+    content: str | None = None
 
     @classmethod
     def installed(cls, point: EntryPoint) -> "_Plugin":
-        return cls(name=point.name, provider=point.dist.name if point.dist else point.value, load=point.load)
+        return cls(name=point.name, provider=point.dist.name if point.dist else point.value, source=point)
 
     @classmethod
     def of_file(cls, file: Path) -> "_Plugin":
-        return cls(name=file.stem, provider=str(file), load=partial(module_of, file))
+        content = None
+        with suppress(OSError):  # Importing it says why.
+            content = sha256(file.read_bytes()).hexdigest()
+        return cls(name=file.stem, provider=str(file), source=file, content=content)
 
     def components(self) -> tuple[Entry, ...]:
         """What it registers.
@@ -208,13 +222,40 @@ class _Plugin:
         """
         if not _NAME.fullmatch(self.name):
             raise PluginError(f"Its name {self.name!r} may have letters, digits, _ and - only: rename it.")
-        try:
-            loaded = self.load()
-        except PerceptioError as error:
-            raise PluginError(str(error)) from None
-        except (Exception, SystemExit) as error:
-            raise PluginError(f"Importing it raised {error!r}.") from error
-        return _components(loaded, self.name, self.provider)
+        with _blaming("Importing it"):
+            loaded = module_of(self.source) if isinstance(self.source, Path) else self.source.load()
+        with _blaming("Looking for its parts"):
+            return _components(loaded, self.name, self.provider)
+
+
+@contextmanager
+def _blaming(what: str) -> Iterator[None]:
+    """Turn whatever a plugin's code raises into why it offers nothing; only Ctrl-C is nobody's fault.
+
+    Raises:
+        PluginError: The cause is what was raised, unless that was a sentence already.
+    """
+    try:
+        yield
+    except PerceptioError as error:
+        if isinstance(error, PluginError):
+            raise
+        raise PluginError(str(error)) from None
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise PluginError(f"{what} raised {quoted(error, _LONGEST)}.") from error
+
+
+@cache
+def _offered(plugin: _Plugin) -> tuple[Entry, ...] | Broken:
+    """What a plugin offers, or why it offers nothing: asked once, as that may take long and leave traces."""
+    try:
+        return plugin.components()
+    except PluginError as error:
+        cause = error.__cause__
+        details = "" if cause is None else "".join(traceback.format_exception(cause))
+        return Broken(provider=plugin.provider, reason=str(error), details=details)
 
 
 @cache
@@ -275,7 +316,8 @@ def _components(plugin: object, name: str, provider: str) -> tuple[Entry, ...]:
         manager.check_pending()
     except pluggy.PluginValidationError as error:
         known = ", ".join(hook for hook, _ in HOOKS.values())
-        raise PluginError(f"A hook does not exist or does not fit: {error}. There are {known}.") from None
+        said = " ".join(str(error).split())
+        raise PluginError(f"A hook does not exist or does not fit: {said}. There are {known}.") from None
     _check_marks(plugin, bool(manager.get_hookcallers(plugin)))
     entries: list[Entry] = []
     for kind, (hook, base) in HOOKS.items():
@@ -302,29 +344,35 @@ def _check_marks(plugin: object, has_hooks: bool) -> None:
 
 def _returned(function: Callable[[], Any], hook: str) -> Iterable[Any]:
     """What a hook returns, as an iterable of components."""
-    try:
+    with _blaming(hook):
         returned = function()
         if isinstance(returned, Iterable) and not isinstance(returned, type | str | Mapping):
             return list(returned)
-    except (Exception, SystemExit) as error:
-        raise PluginError(f"{hook} raised {error!r}.") from error
-    raise PluginError(f"{hook} returned {returned!r}; it must return a list of classes.")
+    raise PluginError(f"{hook} returned {quoted(returned, _LONGEST)}; it must return a list of classes.")
 
 
 def _check_component(config: Any, kind: Kind, base: type, hook: str) -> None:
     """Refuse what is no config class of a kind, or states other facts than it must."""
     derived = isinstance(config, type) and issubclass(config, base) and issubclass(config, ComponentConfig)
     if not derived:
-        raise PluginError(f"{hook} returned {config!r}; it must return classes derived from {base.__name__}.")
+        raise PluginError(
+            f"{hook} returned {quoted(config, _LONGEST)}; it must return classes derived from {base.__name__}."
+        )
     who = config.__name__
     for fact in ("name", "kind", "interface"):
         if not hasattr(config, fact):
             raise PluginError(f"{who} states no {fact}; set it as a class variable.")
+    if not isinstance(config.kind, Kind):
+        raise PluginError(f"{who} has the kind {quoted(config.kind)}; give Kind.{kind.name}.")
     if config.kind is not kind:
         raise PluginError(f"{who} says that it is a {config.kind}; what {hook} returns must be a {kind}.")
     if not (isinstance(config.name, str) and _NAME.fullmatch(config.name)):
-        raise PluginError(f"{who} has the name {config.name!r}; use letters, digits, _ and - only.")
+        raise PluginError(f"{who} has the name {quoted(config.name)}; use letters, digits, _ and - only.")
     _check_version(config)
+    if not isinstance(config.retired, Mapping):
+        raise PluginError(
+            f"{who} has retired {quoted(config.retired)}; it must be a mapping of names to reasons."
+        )
     if inspect.isabstract(config):
         raise PluginError(
             f"{who} lacks {', '.join(sorted(config.__abstractmethods__))}: see {base.__name__}."
@@ -335,7 +383,9 @@ def _check_component(config: Any, kind: Kind, base: type, hook: str) -> None:
 def _check_version(config: type[ComponentConfig]) -> None:
     who, stated = config.__name__, config.interface
     if not (isinstance(stated, tuple) and [type(one) for one in stated] == [int, int]):
-        raise PluginError(f"{who} states the interface {stated!r}; give two whole numbers, such as (2, 0).")
+        raise PluginError(
+            f"{who} states the interface {quoted(stated)}; give two whole numbers, such as (2, 0)."
+        )
     if stated[0] != INTERFACE_VERSION[0] or stated[1] > INTERFACE_VERSION[1]:
         written, ours = (".".join(map(str, version)) for version in (stated, INTERFACE_VERSION))
         todo = (
@@ -357,6 +407,10 @@ def _check_settings(config: type[ComponentConfig]) -> None:
         raise PluginError(
             f"{config.__name__} has {', '.join(missed)} without being an attrs class of its own: write "
             "@attrs.frozen(kw_only=True) above it."
+        )
+    if COMPONENT in seen:
+        raise PluginError(
+            f"{config.__name__} has a setting {COMPONENT!r}, which names the part in JSON: rename it."
         )
     reason = unsupported(config)
     if reason is not None:

@@ -23,6 +23,7 @@ from perceptio.ops.identity import hash_of_files
 from perceptio.recipe import Recipe
 from perceptio.registry import Registry
 from perceptio.setting_types import (
+    COMPONENT,
     FrozenMapping,
     described,
     field_types,
@@ -33,7 +34,6 @@ from perceptio.setting_types import (
     problems,
 )
 
-COMPONENT = "component"
 RENAMED = {
     "prompt_state": "mask_prompt",
     "data.readings": "data.text_only_readout",

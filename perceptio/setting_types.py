@@ -24,6 +24,8 @@ import attrs
 from perceptio.errors import quoted
 from perceptio.interfaces import ComponentConfig
 
+COMPONENT = "component"
+"""The key under which a config's JSON names its component; no setting can be called so."""
 SUPPORTED = (
     "bool, int, float, str, None, Path, Literal, enums of strings or whole numbers, tuple[X, ...], list[X], "
     "Mapping[str, X], dict[str, X], attrs classes, and unions of these"
@@ -117,7 +119,7 @@ def _unsupported(kind: Any, seen: frozenset[Any]) -> Iterator[str]:
         if not all(one is None or isinstance(one, bool | int | str) for one in arguments):
             yield f"{described(kind)} has values that JSON cannot tell apart"
     elif is_enum(kind):
-        if not any(all(type(one.value) is value for one in kind) for value in (str, int)):
+        if not any(all(type(one.value) is value for one in kind) for value in (str, int)) or not list(kind):
             yield f"{kind.__name__} is an enum of other values than strings or whole numbers"
     elif is_settings(kind):
         if kind not in seen:
@@ -144,9 +146,14 @@ def _unsupported_settings(kind: type, seen: frozenset[Any]) -> Iterator[str]:
     except Exception as error:
         yield f"the annotations of {kind.__name__} cannot be read ({error!r})"
         return
-    for name, one in held.items():
-        for reason in _unsupported(one, seen):
-            yield f"{kind.__name__}.{name}: {reason}"
+    for field in attrs.fields(kind):
+        where = f"{kind.__name__}.{field.name}"
+        if field.type is None:
+            yield f"{where} has no annotation"
+        elif not field.init or field.alias != field.name:
+            yield f"{where} cannot be given by its name, so that what is written could not be read back"
+        else:
+            yield from (f"{where}: {reason}" for reason in _unsupported(held[field.name], seen))
 
 
 def _ambiguous(kind: Any) -> Iterator[str]:
@@ -165,7 +172,7 @@ def _ambiguous(kind: Any) -> Iterator[str]:
 
 def _look(kind: Any) -> str | None:
     """What a type looks like in JSON, where that could be mistaken for another."""
-    if kind in (str, Path) or (is_enum(kind) and isinstance(next(iter(kind)).value, str)):
+    if kind in (str, Path) or (is_enum(kind) and all(isinstance(one.value, str) for one in kind)):
         return "string"
     if kind is int or is_enum(kind):
         return "whole number"

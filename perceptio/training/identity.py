@@ -6,7 +6,8 @@ from typing import Any
 import attrs
 
 from perceptio.recipe import Recipe, TrainConfig
-from perceptio.serialize import COMPONENT, current, identity_of
+from perceptio.serialize import current, identity_of
+from perceptio.setting_types import COMPONENT
 from perceptio.training.optimizer import learning_rate_at
 
 ELSEWHERE = ("data.folders", "train.precision", "depth_training")

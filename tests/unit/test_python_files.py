@@ -76,6 +76,16 @@ def test_a_file_that_has_changed_is_executed_again_only_where_that_is_asked_for(
     assert sys.modules[renewed.__name__] is renewed
 
 
+@pytest.mark.parametrize(("line", "named"), [("from . import near", "NAME"), ("from .near import x", "near")])
+def test_a_file_is_in_no_package(tmp_path, line, named):
+    (tmp_path / "near.py").write_text("x = 1\n")
+    (tmp_path / "far.py").write_text(f"{line}\n")
+    with pytest.raises(
+        PerceptioError, match=f"far.py imports from .*is in no package.*such as import {named}\\."
+    ):
+        module_of(tmp_path / "far.py")
+
+
 def test_a_file_that_fails_leaves_no_half_of_a_module(tmp_path):
     (tmp_path / "half.py").write_text("VALUE = 1\nraise RuntimeError('half')\n")
     for _ in range(2):

@@ -40,6 +40,7 @@ def install(monkeypatch):
                 monkeypatch.setitem(sys.modules, module, plugin)
             points.append(EntryPoint(name=name, value=module, group="perceptio"))
         monkeypatch.setattr(registry_module, "entry_points", lambda group: points)
+        registry_module._offered.cache_clear()
 
     return installed
 
@@ -111,6 +112,37 @@ class Callback(LinearHeadConfig):
     when: object = None
 
 
+@attrs.frozen(kw_only=True)
+class Renamed(LinearHeadConfig):
+    """A setting that is given by another name than it is written by."""
+
+    name = "renamed"
+    _width: int = 3
+
+
+@attrs.frozen(kw_only=True)
+class Untyped(LinearHeadConfig):
+    """A setting of which nobody says what it is."""
+
+    name = "untyped"
+    width = attrs.field(default=3)
+
+
+@attrs.frozen(kw_only=True)
+class Misnamed(LinearHeadConfig):
+    """A setting whose name JSON needs for the component's."""
+
+    name = "misnamed"
+    component: str = ""
+
+
+class Shy(BaseException):
+    """No Exception, and it cannot be shown."""
+
+    def __repr__(self):
+        raise ValueError
+
+
 class Unfinished(HeadConfig):
     """No way to build it."""
 
@@ -133,6 +165,9 @@ class Unfinished(HeadConfig):
             r"register_heads raised ZeroDivisionError\('nought'\)",
         ),
         (hooked(raising(SystemExit(3))), r"register_heads raised SystemExit\(3\)"),
+        (hooked(raising(GeneratorExit())), r"register_heads raised GeneratorExit\(\)"),
+        (hooked(raising(Shy())), r"register_heads raised a Shy that cannot be shown"),
+        (hooked(raising(ValueError("x" * 9000))), r"register_heads raised ValueError\('x{300,400}\.\.\."),
         (
             hooked(lambda: [], mark=lambda function: function),
             "register_heads is not marked as a hook: write @hookimpl",
@@ -153,9 +188,17 @@ class Unfinished(HeadConfig):
             plugin_of(head(kind=Kind.LOSS)),
             "says that it is a loss; what register_heads returns must be a head",
         ),
+        (plugin_of(head(kind="head")), "has the kind 'head'; give Kind.HEAD"),
+        (
+            plugin_of(head(retired=["width"])),
+            r"has retired \['width'\]; it must be a mapping of names to reasons",
+        ),
         (plugin_of(head("a/b")), "has the name 'a/b'; use letters, digits"),
         (plugin_of(head(), head()), "registers the head component acme/twice twice"),
         (plugin_of(Undecorated), "has width without being an attrs class of its own: write @attrs.frozen"),
+        (plugin_of(Renamed), "Renamed._width cannot be given by its name"),
+        (plugin_of(Untyped), "Untyped.width has no annotation"),
+        (plugin_of(Misnamed), "Misnamed has a setting 'component', which names the part in JSON: rename it"),
         (plugin_of(Callback), "Callback.when: object is none of bool, int, float"),
         (plugin_of(Unfinished), "Unfinished lacks build: see HeadConfig"),
     ],
@@ -231,6 +274,26 @@ def test_a_file_is_a_plugin_whose_classes_are_the_same_every_time(tmp_path, monk
     second = Registry.discover([file])
     assert second.get(Kind.HEAD, "mine/own") is type(made) and second.name_of(made) == "mine/own"
     assert pickle.loads(pickle.dumps(made)) == made
+
+
+def test_a_plugin_that_fails_is_asked_once_and_again_when_its_file_has_changed(tmp_path):
+    file = written(tmp_path / "mine.py", "import times\ntimes.COUNT += 1\nraise ValueError")
+    times = sys.modules["times"] = types.ModuleType("times")
+    times.COUNT = 0
+    for _ in range(3):
+        assert Registry.discover([file]).broken["mine"].reason == "Importing it raised ValueError()."
+    assert times.COUNT == 1
+    written(file)
+    assert "mine/own" in Registry.discover([file]).names(Kind.HEAD)
+
+
+def test_a_plugin_s_module_may_be_anything(tmp_path):
+    file = written(tmp_path / "odd.py", "import sys\nclass Odd: pass\nsys.modules[__name__] = Odd()\n")
+    for _ in range(2):
+        assert "It has no hook" in Registry.discover([file]).broken["odd"].reason
+    file = written(tmp_path / "shy.py", f"{PLUGIN}\ndef __dir__(): 1 / 0\n")
+    reason = Registry.discover([file]).broken["shy"].reason
+    assert reason == "Looking for its parts raised ZeroDivisionError('division by zero')."
 
 
 def test_files_are_listed_in_the_environment_in_two_ways(tmp_path, monkeypatch):

@@ -34,8 +34,8 @@ from perceptio.ops.json_files import read_json, write_json
 from perceptio.ops.weights import check_tensors, load_tensors, read_headers, tensors_of, write_weights
 from perceptio.recipe import Recipe
 from perceptio.registry import Registry
-from perceptio.serialize import COMPONENT as COMPONENT_KEY
 from perceptio.serialize import fingerprint, from_json, to_json
+from perceptio.setting_types import COMPONENT as COMPONENT_KEY
 
 FORMAT = 1
 CHECKPOINT = "checkpoint"
