@@ -41,6 +41,11 @@ def _not_negative(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) 
         raise RecipeError(f"{attribute.name} is {value}: it must not be below 0.")
 
 
+def _seed(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+    if isinstance(value, int) and not 0 <= value < 2**32:
+        raise RecipeError(f"{attribute.name} is {value}: it must be at least 0 and below 2**32.")
+
+
 def _share(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
     if isinstance(value, int | float) and not 0 <= value < 1:
         raise RecipeError(f"{attribute.name} is {value}: it must be at least 0 and below 1.")
@@ -190,7 +195,7 @@ class TrainConfig:
     betas: tuple[float, float] = attrs.field(default=(0.9, 0.999), validator=_shares)
     max_grad_norm: float = attrs.field(default=1.0, validator=_positive)
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
-    seed: int = 0
+    seed: int = attrs.field(default=0, validator=_seed)
     train: tuple[str, ...] = ("vision", "vision_head", "language", "segmentation", "prompt_head", "heads")
     save_every: int = attrs.field(default=500, validator=_positive)
     save_pretrained_weights: bool = True
@@ -222,7 +227,7 @@ class DepthTrainingConfig:
     warmup_steps: int = attrs.field(default=50, validator=_not_negative)
     edge_weight: float = attrs.field(default=0.5, validator=_not_negative)
     unquantized: float = attrs.field(default=0.2, validator=_share)
-    seed: int = 0
+    seed: int = attrs.field(default=0, validator=_seed)
 
 
 @attrs.frozen(kw_only=True)

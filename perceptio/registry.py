@@ -26,6 +26,8 @@ from perceptio import hookspecs
 from perceptio.errors import PerceptioError, PluginError, UnknownNameError, near_miss, quoted
 from perceptio.hookspecs import HOOKS, PROJECT
 from perceptio.interfaces import INTERFACE_VERSION, ComponentConfig, Kind
+from perceptio.ops.files import expanded
+from perceptio.ops.foreign import parsing
 from perceptio.python_files import module_of
 from perceptio.setting_types import COMPONENT, FrozenMapping, unsupported
 
@@ -281,8 +283,13 @@ def _installed() -> tuple[list[EntryPoint], frozenset[str]]:
 
 def _python_file(file: Path | str) -> Path:
     """Where a file lies. One that is not there is no broken plugin: whoever named it waits for its parts."""
-    found = Path(file).expanduser().resolve()
-    if found.suffix != ".py" or not found.is_file():
+    found = expanded(file)
+    with parsing(
+        PluginError, f"{quoted(str(file))} cannot be a plugin file ({{reason}}): check its spelling."
+    ):
+        found = found.resolve()
+        there = found.is_file()
+    if found.suffix != ".py" or not there:
         raise PluginError(
             f"The plugin file {file} is no Python file: give a path that ends in .py. (In {FILES_VARIABLE}, paths "
             f"with {os.pathsep!r} in them need the form of a JSON list.)"

@@ -98,6 +98,8 @@ def described(kind: Any) -> str:
         return "None"
     if is_settings(kind):
         return f"{'an' if kind.__name__[0] in 'AEIOU' else 'a'} {kind.__name__}"
+    if kind is float:
+        return "a finite number"
     if get_origin(kind) is None and isinstance(kind, type):
         return kind.__name__
     return str(kind).replace("collections.abc.", "").replace("pathlib.", "")
@@ -215,6 +217,8 @@ def problems(value: Any, kind: Any, where: str) -> Iterator[str]:
                 yield from problems(held, arguments[1], f"{where}.{key}")
             else:
                 yield f"{where} has the key {quoted(key)}; keys must be strings."
+    elif kind is Any:
+        return
     elif not _is_of(value, kind):
         yield _wrong(value, kind, where)
     elif isinstance(value, float) and not math.isfinite(value):

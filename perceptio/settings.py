@@ -13,8 +13,10 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import attrs
 
-from perceptio.errors import RecipeError, UnknownNameError, near_miss
+from perceptio.errors import RecipeError, UnknownNameError, near_miss, quoted
 from perceptio.interfaces import LossConfig
+from perceptio.ops.files import expanded
+from perceptio.ops.foreign import parsing
 from perceptio.ops.json_files import InvalidJSONError, parse_json
 from perceptio.python_files import module_of
 from perceptio.recipe import Recipe, WeightedLoss
@@ -109,7 +111,7 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Any], registry: Registr
 def _function_of(path: str | Path, beside: str | Path | None) -> tuple[Callable[..., Any], str]:
     """The function of a recipe's file, and how messages call it."""
     name, function = _split(str(path))
-    file = _find(Path(name).expanduser(), Path(beside).parent if beside else Path())
+    file = _find(expanded(name), Path(beside).parent if beside else Path())
     make = getattr(module_of(file, renew=True), function, None)
     if not callable(make):
         raise RecipeError(f"{file} has no function {function}(); write one that returns a perceptio.Recipe.")
@@ -155,15 +157,16 @@ def _split(path: str) -> tuple[str, str]:
 
 
 def _find(path: Path, folder: Path) -> Path:
-    names = [path] if path.suffix == ".py" else [path, path.with_suffix(".py")]
-    for place in (folder, SHIPPED):
-        for name in names:
-            if (place / name).is_file():
-                return (place / name).resolve()
+    names = [path] if path.suffix == ".py" or not path.name else [path, path.with_suffix(".py")]
+    with parsing(RecipeError, f"{quoted(str(path))} cannot be a recipe ({{reason}}): check its spelling."):
+        for place in (folder, SHIPPED):
+            for name in names:
+                if (place / name).is_file():
+                    return (place / name).resolve()
     shipped = [str(file.relative_to(SHIPPED).with_suffix("")) for file in SHIPPED.rglob("*.py")]
     raise RecipeError(
         f"There is no recipe {path}: neither such a file in {folder.resolve()}, nor one that comes with the library"
-        f"{near_miss(str(path.with_suffix('')), shipped)}"
+        f"{near_miss(str(path).removesuffix('.py'), shipped)}"
     )
 
 

@@ -3,12 +3,20 @@
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from perceptio.errors import CheckpointError, DataError
+from perceptio.errors import CheckpointError, DataError, InputError
 from perceptio.ops.files import check_replaceable, check_writable, disk_errors, expanded, is_free
 
 
 def path(text: str | Path) -> Path:
-    """A path as a user writes it, for the `parser` of every option that is one: a shell leaves `--out=~/x` alone."""
+    """A path as a user writes it, for the `parser` of every option that is one: a shell leaves `--out=~/x` alone.
+
+    Raises:
+        InputError: It is empty.
+    """
+    if not str(text):
+        raise InputError(
+            "A path is empty, as it is when a shell's variable is not set; . is the working folder."
+        )
     return expanded(text)
 
 

@@ -24,7 +24,7 @@ def run(
     count: Annotated[int, typer.Option(min=1, help="How many scenes.")] = 8000,
     split: Annotated[Purpose, typer.Option(help="Seeds of different splits never meet.")] = Purpose.TRAIN,
     seed: Annotated[int, typer.Option(min=0, help="Which scenes of the split: each seed has its own.")] = 0,
-    size: Annotated[int, typer.Option(min=32, help="Pixels a side.")] = 80,
+    size: Annotated[int, typer.Option(min=32, max=4096, help="Pixels a side.")] = 80,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes.", show_default="as many as there are cores")
     ] = None,

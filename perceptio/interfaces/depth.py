@@ -13,7 +13,7 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from perceptio.errors import DataError, InterfaceError
+from perceptio.errors import DataError, InterfaceError, quoted
 from perceptio.interfaces.component import ComponentConfig
 
 ROUNDING = 1e-3
@@ -101,6 +101,8 @@ def depth_problem(depth_B1HW: Tensor, spec: DepthSpec, *, unknown: bool = True) 
         Words that complete "depth that ...".
     """
     shape = (1, *spec.image_size)
+    if not isinstance(depth_B1HW, Tensor):
+        return f"is {_described(depth_B1HW)} and no tensor"
     if not depth_B1HW.is_floating_point() or tuple(depth_B1HW.shape[1:]) != shape or depth_B1HW.ndim != 4:
         return (
             f"is {_described(depth_B1HW)} and not floating-point [B, {', '.join(map(str, shape))}]: "
@@ -129,6 +131,8 @@ def code_problem(codes_BL: Tensor, spec: DepthSpec) -> str | None:
     Returns:
         Words that complete "codes that ...".
     """
+    if not isinstance(codes_BL, Tensor):
+        return f"are {_described(codes_BL)} and no tensor"
     if codes_BL.dtype != torch.int64 or codes_BL.ndim != 2 or codes_BL.shape[1] != spec.num_codes:
         return f"are {_described(codes_BL)} and not int64 [B, {spec.num_codes}]"
     if codes_BL.is_meta or not codes_BL.numel():
@@ -144,7 +148,9 @@ def _who(tokenizer: Any) -> str:
     return f"{tokenizer.origin}: {type(tokenizer).__name__}" if tokenizer.origin else type(tokenizer).__name__
 
 
-def _described(value: Tensor) -> str:
+def _described(value: Any) -> str:
+    if not isinstance(value, Tensor):
+        return quoted(value)
     return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
 
 

@@ -11,19 +11,23 @@ import attrs
 import torch
 from torch import Tensor, nn
 
+from perceptio.errors import InterfaceError
 from perceptio.interfaces import (
     Batch,
     DepthTokenizer,
     Head,
+    HeadConfig,
     LanguageBackbone,
     MaskPrediction,
     PerceptionOutput,
     SegmentationTokenizer,
     SequenceLayout,
     VisionEncoder,
+    VisionEncoderConfig,
     VisionFeatures,
     parameter_groups,
 )
+from perceptio.model.parts import origin
 from perceptio.ops.images import stack_resized
 from perceptio.ops.precision import brought_to
 from perceptio.recipe import Recipe
@@ -88,7 +92,10 @@ class PerceptionNetwork(nn.Module):
     def encode_vision(self, images: Sequence[Tensor]) -> VisionFeatures:
         """Features of images, each RGB [3, H, W] in [0, 1], projected to the width of the language model."""
         features = self.vision(images)
-        return attrs.evolve(features, features_MD=_through(self.vision_head, features.features_MD))
+        _check_features(features, len(images), self.recipe.vision)
+        width = self.recipe.language.spec.hidden_dim
+        mapped_MD = _through(self.vision_head, features.features_MD, width, self.recipe.vision_head)
+        return attrs.evolve(features, features_MD=mapped_MD)
 
     def encode_segmentation(self, images: Sequence[Tensor]) -> Any:
         """The segmentation tokenizer's features of images, each RGB [3, H, W] in [0, 1]."""
@@ -98,8 +105,10 @@ class PerceptionNetwork(nn.Module):
 
     def decode_masks(self, features: Any, hidden_NsD: Tensor, image_index_N: Tensor) -> MaskPrediction:
         """Masks of N objects from the hidden states of their special tokens."""
-        assert self.segmentation is not None and self.prompt_head is not None
-        return self.segmentation.decode(features, _through(self.prompt_head, hidden_NsD), image_index_N)
+        assert self.segmentation is not None and self.prompt_head is not None and self.recipe.prompt_head
+        width = self.segmentation.spec.prompt_dim
+        prompts_NsP = _through(self.prompt_head, hidden_NsD, width, self.recipe.prompt_head)
+        return self.segmentation.decode(features, prompts_NsP, image_index_N)
 
     def forward(self, batch: Batch, required_outputs: Collection[str]) -> PerceptionOutput:
         """Run the parts over packed conversations, once each.
@@ -128,8 +137,9 @@ class PerceptionNetwork(nn.Module):
             features = self.encode_segmentation([batch.images[i] for i in used.tolist()])
             fields["masks"] = self.decode_masks(features, hidden_TD[batch.prompt_rows_Ns], index_N)
         if vision is not None:
+            codes = self.depth.spec.codebook_size if self.depth else 0
             fields["heads"] = {
-                name: _through(head, vision.features_MD)
+                name: _through(head, vision.features_MD, codes, self.recipe.heads[name])
                 for name, head in self.heads.items()
                 if f"heads.{name}" in required_outputs
             }
@@ -164,5 +174,33 @@ class PerceptionNetwork(nn.Module):
         return fields
 
 
-def _through(head: nn.Module, x: Tensor) -> Tensor:
-    return head(brought_to(head, x))
+def _check_features(features: Any, images: int, config: VisionEncoderConfig) -> None:
+    """Refuse what is no features under the encoder's spec, by shapes alone.
+
+    Raises:
+        InterfaceError: The encoder made something else.
+    """
+    if isinstance(features, VisionFeatures):
+        count, width = sum(features.counts), config.spec.feature_dim
+        shapes = tuple(features.features_MD.shape), tuple(features.centers_M2.shape)
+        if len(features.counts) == images and shapes == ((count, width), (count, 2)):
+            return
+        said = f"features {list(shapes[0])} with centers {list(shapes[1])} and counts {features.counts}"
+        wanted = f"features [M, {width}] with centers [M, 2], M being the sum of a count for each image"
+    else:
+        said, wanted = f"a {type(features).__name__}", "VisionFeatures"
+    raise InterfaceError(f"{origin(config)} made {said} of {images} images; it must make {wanted}.")
+
+
+def _through(head: nn.Module, x: Tensor, width: int, config: HeadConfig) -> Tensor:
+    """What a head makes of vectors.
+
+    Raises:
+        InterfaceError: It makes something else than vectors of the width that it was built for.
+    """
+    mapped = head(brought_to(head, x))
+    wanted = (*x.shape[:-1], width)
+    if not isinstance(mapped, Tensor) or tuple(mapped.shape) != wanted:
+        said = list(mapped.shape) if isinstance(mapped, Tensor) else f"a {type(mapped).__name__}"
+        raise InterfaceError(f"{origin(config)} made {said} of {list(x.shape)}; it must make {list(wanted)}.")
+    return mapped

@@ -86,7 +86,7 @@ def _named_failures(config: ComponentConfig, method: str, hint: str) -> Iterator
         yield
     except (PerceptioError, MemoryError, torch.OutOfMemoryError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         who = origin(config)
         if who.endswith(f"({PROJECT})"):
             raise

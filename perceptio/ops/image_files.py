@@ -69,10 +69,11 @@ def as_image(given: object) -> Tensor:
         raise InputError(
             f"A {type(given).__name__} is no image: give a path, a Pillow image, a numpy array or a tensor."
         )
-    if given.ndim != 3 or given.shape[0] != 3 or not given.is_floating_point():
+    dense = given.layout == torch.strided and not given.is_meta
+    if not dense or given.ndim != 3 or given.shape[0] != 3 or not given.is_floating_point():
+        kind = f"{given.dtype} {list(given.shape)}" + ("" if dense else f", {given.layout} on {given.device}")
         raise InputError(
-            f"An image tensor is RGB [3, H, W] of floating-point numbers, and this is {given.dtype} "
-            f"{list(given.shape)}."
+            f"An image tensor is dense RGB [3, H, W] of floating-point numbers, and this is {kind}."
         )
     _check_sides("The image", given.shape[2], given.shape[1])
     low, high = given.aminmax()

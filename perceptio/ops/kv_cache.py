@@ -10,13 +10,16 @@ from torch import Tensor
 
 from perceptio.interfaces import SequenceLayout
 
+ROOM = 1024
+"""Slots for which memory is taken ahead; what is written may end long before the length that it may have."""
+
 
 class KeyValueCache:
-    """Keys and values of every layer, [B, S, G, E] each; a layer's are made, in its precision, when it first writes.
+    """Keys and values of every layer, [B, S, G, E] each, in its precision; memory is taken as slots are written.
 
     Args:
         batch_size: Rows, B.
-        max_length: Slots that a row has room for, S.
+        max_length: Most slots of a row.
     """
 
     def __init__(self, batch_size: int, max_length: int) -> None:
@@ -29,17 +32,28 @@ class KeyValueCache:
         """Write new slots after what each row holds, without asking the device where.
 
         Returns:
-            All keys and values of the layer.
+            All keys and values of the layer, and slots for more.
         """
         assert layout.past_B is not None
-        if layer not in self._held:
-            k_BSGE, v_BSGE = (x.new_zeros(*self._size, *x.shape[2:]) for x in (k_BTGE, v_BTGE))
-            self._held[layer] = (k_BSGE, v_BSGE)
+        self._make_room(layer, k_BTGE, v_BTGE, layout.max_keys + k_BTGE.shape[1])
         rows_B1 = torch.arange(k_BTGE.shape[0], device=k_BTGE.device)[:, None]
         slots_BT = layout.past_B[:, None] + torch.arange(k_BTGE.shape[1], device=k_BTGE.device)
         for held_BSGE, new_BTGE in zip(self._held[layer], (k_BTGE, v_BTGE), strict=True):
             held_BSGE[rows_B1, slots_BT] = new_BTGE.to(held_BSGE.dtype)
         return self._held[layer]
+
+    def _make_room(self, layer: int, k_BTGE: Tensor, v_BTGE: Tensor, needed: int) -> None:
+        """Have slots for so many keys: twice as many as before, and `ROOM` more than needed at first."""
+        batch_size, max_length = self._size
+        held = self._held.get(layer)
+        before = 0 if held is None else held[0].shape[1]
+        if before >= min(needed, max_length):
+            return
+        length = min(max(2 * before, needed + ROOM), max_length)
+        k_BSGE, v_BSGE = (x.new_zeros(batch_size, length, *x.shape[2:]) for x in held or (k_BTGE, v_BTGE))
+        if held is not None:
+            k_BSGE[:, :before], v_BSGE[:, :before] = held
+        self._held[layer] = (k_BSGE, v_BSGE)
 
     def select(self, rows_B: Tensor) -> Self:
         """See `perceptio.interfaces.SelectableCache.select`."""

@@ -6,8 +6,8 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from perceptio.errors import RecipeError
-from perceptio.interfaces import Batch, Loss, PerceptionOutput
+from perceptio.errors import InterfaceError, RecipeError, quoted
+from perceptio.interfaces import Batch, Loss, LossValue, PerceptionOutput
 from perceptio.recipe import Recipe
 from perceptio.registry import Registry
 
@@ -64,6 +64,9 @@ class Objective(nn.Module):
             output: What the model computed.
             batch: What it is compared with.
             counts: The count of each term by which it is divided.
+
+        Raises:
+            InterfaceError: A loss returns something else than a `LossValue`.
         """
         total = torch.zeros((), device=batch.ids_T.device)
         sums: Sums = {}
@@ -71,6 +74,10 @@ class Objective(nn.Module):
             if loss.count(batch) == 0:
                 continue
             value = loss(output, batch)
+            if not isinstance(value, LossValue) or value.total.ndim:
+                raise InterfaceError(
+                    f"The loss {name} returned {quoted(value)}; it must return a LossValue of a sum."
+                )
             total = total + self.weights[name] * value.total / counts[name]
             sums[name] = (value.total.detach(), value.count)
             for metric, metric_sum in value.metrics.items():

@@ -33,12 +33,17 @@ class Optimizers:
         config: Learning rates and weight decay.
 
     Raises:
-        RecipeError: A parameter that trains is not float32.
+        RecipeError: Nothing trains, or a parameter that trains is not float32.
     """
 
     def __init__(self, model: PerceptionNetwork, config: TrainConfig) -> None:
         self.model = model
         groups = model.parameter_groups()
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            raise RecipeError(
+                f"The parameter groups {', '.join(config.train)} of train.train hold nothing that could be trained; "
+                "name others."
+            )
         scales = by_group(model, config.lr_scale)
         matrix_lr = muon_rates(model, config)
         exempt = {id(p) for name, ps in groups.items() if name.endswith("vocabulary") for p in ps}

@@ -17,13 +17,16 @@ from typing import Any, Literal
 
 import attrs
 
-from perceptio.errors import CheckpointError
+from perceptio.errors import CheckpointError, quoted
 from perceptio.model.checkpoints.checkpoint import CHECKPOINT, save
 from perceptio.model.checkpoints.pretrained import pretrained_tensors
 from perceptio.model.network import PerceptionNetwork
 from perceptio.ops.files import check_replaceable, disk_errors, folder_lock, recover, whole
+from perceptio.ops.foreign import naming, parsing
 from perceptio.ops.json_files import append_line, read_json, read_log, rewrite_log, write_json
 from perceptio.ops.weights import tensors_of
+from perceptio.recipe import TrainConfig
+from perceptio.setting_types import problems
 from perceptio.training.memory import GIB, MemoryPlan
 from perceptio.training.optimizer import Optimizers
 
@@ -93,9 +96,10 @@ class RunFolder:
         """Refuse to go on where nothing is, and to begin where something is; nothing is written.
 
         Raises:
-            CheckpointError: So it is.
+            CheckpointError: So it is, or the folder's name is no path.
         """
-        there = whole(self.checkpoint).exists()
+        with disk_errors(self.path, CheckpointError):
+            there = whole(self.checkpoint).exists()
         if there and resume is False:
             raise CheckpointError(
                 f"{self.path} holds a checkpoint already; give --resume to go on, or choose another --out."
@@ -149,12 +153,20 @@ class RunFolder:
         """
         path = self.checkpoint / STATE
         held = read_json(path, error=CheckpointError, remedy="it cannot be resumed")
-        try:
-            return RunState(**held)
-        except TypeError as error:
-            raise CheckpointError(
-                f"{path} is no training state of this version ({error}); it cannot be resumed."
-            ) from error
+        with (
+            parsing(
+                CheckpointError,
+                f"{path} is no training state of this version ({{reason}}); it cannot be resumed.",
+            ),
+            naming(path),
+        ):
+            state = RunState(**held)
+            wrong = list(problems(state, RunState, ""))
+            if not wrong:
+                wrong = list(problems(attrs.evolve(TrainConfig(), **state.schedule), TrainConfig, "schedule"))
+            if wrong or not 0 <= state.step <= state.steps:
+                raise ValueError(wrong[0] if wrong else f"step {state.step} of {state.steps}")
+        return state
 
     def save(self, model: PerceptionNetwork, optimizers: Optimizers, state: RunState) -> None:
         """Replace the checkpoint.
@@ -196,11 +208,11 @@ class RunFolder:
             CheckpointError: The log cannot be read or written, or holds something else.
         """
         lines, torn = read_log(self.metrics, error=CheckpointError)
-        foreign = next((line for line in lines if not isinstance(line, dict) or "step" not in line), None)
-        if foreign is not None:
-            raise CheckpointError(
-                f"{self.metrics} has the line {foreign!r}, which is no metrics: move it away."
-            )
+        for line in lines:
+            if not isinstance(line, dict) or type(line.get("step")) is not int:
+                raise CheckpointError(
+                    f"{self.metrics} has the line {quoted(line)}, which is no metrics: move it away."
+                )
         kept = [line for line in lines if line["step"] <= step]
         if torn is not None or len(kept) < len(lines):
             with disk_errors(self.path, CheckpointError):

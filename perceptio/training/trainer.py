@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from perceptio.data.packing import Packer
 from perceptio.errors import RecipeError, TrainingError
 from perceptio.interfaces import Batch
 from perceptio.model.perception_model import PerceptionModel
+from perceptio.ops.files import expanded
 from perceptio.ops.interrupts import Stopped, interrupt_flag
 from perceptio.ops.precision import computes_bfloat16
 from perceptio.recipe import Recipe
@@ -31,7 +32,7 @@ from perceptio.training.optimizer import Optimizers, learning_rate_at
 from perceptio.training.preparation import Preparation
 from perceptio.training.ranks import Ranks
 from perceptio.training.run_folder import CHECKPOINT, METRICS, OPTIMIZER, Resume, RunFolder
-from perceptio.training.validation import PREFIX, Validation
+from perceptio.training.validation import PREFIX, Validation, open_validation
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -79,13 +80,15 @@ def train(
         raise RecipeError(f"{recipe.name} names no data; set data.folders to one or more folders.")
     if not recipe.losses:
         raise RecipeError(f"{recipe.name} has no losses; there is nothing to train.")
+    if not recipe.train.train:
+        raise RecipeError(f"{recipe.name} trains no parameter group; name some in train.train.")
     to_json(recipe)  # A part that could not be saved is named now, and not at the first save.
     check_mixture(recipe)
     listener = Listener(progress=progress, preparing=preparing, say=say)
     with advice_when_out_of_memory(recipe.train), ExitStack() as held:
         ranks = Ranks()
         held.enter_context(ranks.together())
-        folder = RunFolder(Path(out).expanduser())
+        folder = RunFolder(expanded(out))
         ranks.on_main(lambda: folder.check_resume(resume))
         ranks.on_main(lambda: _keep(held, folder))
         return Trainer(recipe, folder, ranks, listener).run()
@@ -109,12 +112,14 @@ class Trainer:
         self.device = ranks.accelerator.device
         native = recipe.train.precision == "auto" and computes_bfloat16(self.device)
         self.bf16 = native or recipe.train.precision == "bf16"
+        self.objective = Objective(recipe)
+        validation = open_validation(recipe, self.objective)
         prepared = Preparation(recipe, folder, ranks, listener, bf16=self.bf16)
         self.state, model, codes = prepared.state, prepared.model, prepared.codes
         self._usage = prepared.usage
         self.sampler = ConversationSampler(recipe, prepared.datasets, codes)
-        self.packer, self.objective = Packer(model), Objective(recipe)
-        self.validation = self._validation(prepared)
+        self.packer = Packer(model)
+        self.validation = self._validation(prepared, validation)
         self.optimizers = Optimizers(model, recipe.train)
         if prepared.resuming:
             self.optimizers.load(folder.checkpoint / OPTIMIZER)
@@ -149,10 +154,9 @@ class Trainer:
                     self._save()
         return self.model.eval()
 
-    def _validation(self, prepared: Preparation) -> Validation | None:
-        if not self.recipe.data.validation:
+    def _validation(self, prepared: Preparation, datasets: Sequence[FolderDataset]) -> Validation | None:
+        if not datasets:
             return None
-        datasets = [FolderDataset(path) for path in self.recipe.data.validation]
         codes = prepared.depth_codes(datasets, "validation")
         return Validation(self.recipe, datasets, codes, self.packer, self.objective, self.ranks)
 

@@ -8,14 +8,40 @@ from torch import Tensor
 
 from perceptio.data.conversations import ConversationSampler
 from perceptio.data.folder import FolderDataset
+from perceptio.data.mixture import check_mixture
 from perceptio.data.packing import Packer
 from perceptio.errors import TrainingError, UnknownNameError, near_miss
 from perceptio.model.network import PerceptionNetwork
+from perceptio.ops.foreign import naming
 from perceptio.recipe import DataFolder, Recipe
 from perceptio.training.objective import Objective, Sums, add_sums
 from perceptio.training.ranks import Ranks
 
 PREFIX = "validation."
+
+
+def open_validation(recipe: Recipe, objective: Objective) -> list[FolderDataset]:
+    """The folders of `data.validation`, checked with what is measured on them before anything is trained.
+
+    Raises:
+        UnknownNameError: The figure that decides is of no loss of the recipe.
+        DataError: A folder is not there or not in the format, or the mixture asks for tasks that none has.
+    """
+    if not recipe.data.validation:
+        return []
+    best, known = recipe.train.validation.best, ["loss", *objective.weights]
+    if best.partition(".")[0] not in known:
+        raise UnknownNameError(f"train.validation.best names the figure {best!r}{near_miss(best, known)}")
+    datasets = [FolderDataset(path) for path in recipe.data.validation]
+    with naming("data.validation"):
+        check_mixture(_on_validation_data(recipe))
+    return datasets
+
+
+def _on_validation_data(recipe: Recipe) -> Recipe:
+    """The recipe as if it were trained on what it is only measured on."""
+    folders = tuple(DataFolder(path=path) for path in recipe.data.validation)
+    return attrs.evolve(recipe, data=attrs.evolve(recipe.data, folders=folders, max_questions=None))
 
 
 class Validation:
@@ -25,15 +51,11 @@ class Validation:
 
     Args:
         recipe: Whose `data.validation` and `train.validation` apply.
-        datasets: The opened folders of `data.validation`.
+        datasets: The folders of `data.validation`, from `open_validation`.
         codes: Depth codes [n, L] of each folder's images; None without depth.
         packer: Packs them.
         objective: Measures them.
         ranks: The processes of the run.
-
-    Raises:
-        UnknownNameError: The figure that decides is of no loss of the recipe.
-        DataError: The mixture names a task of which no folder has a turn.
     """
 
     def __init__(
@@ -46,14 +68,7 @@ class Validation:
         ranks: Ranks,
     ) -> None:
         self.settings, self.batch_size = recipe.train.validation, recipe.train.micro_batch_size
-        known = ["loss", *objective.weights]
-        if self.settings.best.partition(".")[0] not in known:
-            raise UnknownNameError(
-                f"train.validation.best names the figure {self.settings.best!r}{near_miss(self.settings.best, known)}"
-            )
-        folders = tuple(DataFolder(path=path) for path in recipe.data.validation)
-        here = attrs.evolve(recipe, data=attrs.evolve(recipe.data, folders=folders, max_questions=None))
-        self.sampler = ConversationSampler(here, datasets, codes)
+        self.sampler = ConversationSampler(_on_validation_data(recipe), datasets, codes)
         self.packer, self.objective, self.ranks = packer, objective, ranks
 
     def measure(self, model: PerceptionNetwork, *, bf16: bool) -> dict[str, float]:

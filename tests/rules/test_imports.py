@@ -26,7 +26,7 @@ ALLOWED = {
     "hookspecs": ("interfaces",),
     "python_files": ("errors",),
     "setting_types": ("errors", "interfaces"),
-    "registry": ("errors", "interfaces", *PLUGGING),
+    "registry": (*GROUND, *PLUGGING),
     "vocabulary": ("errors", "interfaces"),
     "recipe_checks": (*GROUND, "setting_types"),
     "recipe": ("errors", "interfaces", "setting_types", "vocabulary", "recipe_checks"),

@@ -48,7 +48,7 @@ def test_recipes_that_come_with_the_library_have_nothing_wrong():
         ),
         (
             {"losses": (WeightedLoss(loss=DiceConfig(), weight="2"),)},
-            "losses.0.weight is '2'; it must be float.",
+            "losses.0.weight is '2'; it must be a finite number.",
         ),
         ({"vision": LinearHeadConfig()}, "vision is LinearHeadConfig(); it must be a VisionEncoderConfig."),
         ({"vision": ConvVisionConfig}, "vision is the class ConvVisionConfig; give one of its values"),

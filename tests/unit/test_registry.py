@@ -149,9 +149,22 @@ class Unfinished(HeadConfig):
     name, kind, interface = "unfinished", Kind.HEAD, (2, 0)
 
 
+class Unhashable(type(HeadConfig)):
+    """Of classes that cannot be asked what they are derived from."""
+
+    def __eq__(cls, other):
+        return cls is other
+
+    __hash__ = None
+
+
 @pytest.mark.parametrize(
     ("plugin", "message"),
     [
+        (
+            plugin_of(Unhashable("Odd", (LinearHeadConfig,), {})),
+            "Looking for its parts raised TypeError",
+        ),
         (plugin_of(head(), hook="register_haeds"), "A hook does not exist or does not fit.*register_heads"),
         (plugin_of(object), "it must return classes derived from HeadConfig"),
         (plugin_of(LinearHeadConfig()), r"returned LinearHeadConfig\(\); it must return classes"),

@@ -120,7 +120,7 @@ def test_what_json_could_not_say_is_refused(kind, reason):
     [
         (True, int, "it is True; it must be int"),
         (1.5, int, "it is 1.5; it must be int"),
-        ("1", int | float, "it is '1'; it must be int or float"),
+        ("1", int | float, "it is '1'; it must be int or a finite number"),
         (math.nan, float, "it is nan; it must be a finite number"),
         (math.inf, int | float, "it is inf; it must be a finite number"),
         (1, Literal[True], "it is 1; it must be True"),

@@ -203,10 +203,17 @@ class DecoderConfig(LanguageBackboneConfig):
     rope_fastest: float = 1.0
 
     def __attrs_post_init__(self) -> None:
-        if self.num_layers < 1 or self.num_kv_heads < 1 or self.num_heads % self.num_kv_heads:
+        sizes = {
+            name: getattr(self, name) for name in ("hidden_dim", "num_layers", "num_heads", "num_kv_heads")
+        }
+        if self.feed_forward_dim is not None:
+            sizes["feed_forward_dim"] = self.feed_forward_dim
+        for name, size in sizes.items():
+            if size < 1:
+                raise RecipeError(f"decoder: {name} is {size}; it must be at least 1.")
+        if self.num_heads % self.num_kv_heads:
             raise RecipeError(
-                f"decoder: num_layers ({self.num_layers}) must be at least 1, and num_heads ({self.num_heads}) a "
-                f"multiple of num_kv_heads ({self.num_kv_heads})."
+                f"decoder: num_heads ({self.num_heads}) must be a multiple of num_kv_heads ({self.num_kv_heads})."
             )
         if self.hidden_dim % (2 * self.num_heads):
             raise RecipeError(

@@ -1,7 +1,7 @@
 """From a question in a user's hands to an `Answer`: reading, checking, generating, decoding."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from perceptio.errors import CheckpointError, InputError
+from perceptio.errors import CheckpointError, InputError, quoted
 from perceptio.interfaces import DepthMap, MaskPrediction, Turn
 from perceptio.model.inference.generated import Generated
 from perceptio.model.inference.generation import generate
@@ -143,8 +143,12 @@ def resize_masks(logits_hw: Tensor, size: tuple[int, int]) -> np.ndarray:
 
 
 def _turn(question: str, points: Sequence[tuple[float, float]]) -> Turn:
-    if not isinstance(question, str) or not question.strip():
+    if not isinstance(question, str):
+        raise InputError(f"The question is {quoted(question)}; it must be a text.")
+    if not question.strip():
         raise InputError("The question is empty; ask something about the image.")
+    if not isinstance(points, Iterable):
+        raise InputError(f"The points are {quoted(points)}; they must be a list of pairs of numbers (x, y).")
     for point in points:
         try:
             x, y = (float(number) for number in point)

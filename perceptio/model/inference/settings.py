@@ -18,6 +18,8 @@ def _stream_names(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) 
     for name in value:
         if name not in get_args(StreamName):
             raise InputError(f"{attribute.name} names {name!r}{near_miss(str(name), get_args(StreamName))}")
+    if len(set(value)) < len(value):
+        raise InputError(f"{attribute.name} is {value!r}: it must name each once.")
 
 
 def _whole(least: int) -> Callable[[Any, "attrs.Attribute[Any]", Any], None]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from perceptio.cli.files import check_free, open_folder, path, writing
-from perceptio.errors import CheckpointError, DataError
+from perceptio.errors import CheckpointError, DataError, InputError
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,11 @@ def test_a_folder_that_is_to_be_written_whole_is_empty(tmp_path):
     with pytest.raises(CheckpointError, match="is not empty: choose another --out, or remove it"):
         check_free(tmp_path)
     assert os.listdir(tmp_path) == ["mine"]
+
+
+def test_an_empty_path_is_refused():
+    with pytest.raises(InputError, match="A path is empty, .* shell's variable"):
+        path("")
 
 
 def test_a_path_knows_the_home_folder(monkeypatch):

@@ -77,6 +77,7 @@ class Liar(FakeDepth):
     [
         (CODES + 45, "Liar.encode made codes that go from 48 to 48 and not from 0 to 7"),
         (CODES.float(), "Liar.encode made codes that are float32"),
+        (None, "Liar.encode made codes that are None and no tensor"),
         (
             torch.zeros(2, 4, 4).long(),
             r"Liar.encode made codes that are int64 \[2, 4, 4\] and not int64 \[B, 16\]",

@@ -156,7 +156,7 @@ def test_on_the_meta_device_a_model_has_names_shapes_and_what_trains_and_reads_n
     [
         ({"depth": None}, "order has 'depth', but no depth tokenizer"),
         ({"segmentation": None}, "order has 'segmentation', but no segmentation tokenizer"),
-        ({"order": ("depth", "depth")}, "names a part twice"),
+        ({"order": ("depth", "depth")}, "names a stream twice"),
         ({"codes_per_step": 3}, "3 codes per step do not divide the 16 codes of vqvae's"),
         ({"prompt_head": None}, "is prompted by hidden states; give a prompt_head"),
         ({"depth": None, "order": ("segmentation",)}, "the readout format speaks depth codes"),

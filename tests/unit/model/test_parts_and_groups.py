@@ -23,6 +23,8 @@ class BadDepthConfig(FakeDepthConfig):
     fails: str = "build"
 
     def build(self):
+        if self.fails == "exit":
+            raise SystemExit(4)
         if self.fails == "build":
             raise FileNotFoundError("codebook.pt")
         return 3 if self.fails == "type" else super().build()
@@ -35,6 +37,8 @@ def test_what_fails_in_a_part_is_said_with_its_name():
     where = r"depth:bad \(.*test_parts_and_groups, unregistered\)"
     with pytest.raises(PluginError, match=rf"build of {where} raised FileNotFoundError.* shapes only"):
         build_part(BadDepthConfig())
+    with pytest.raises(PluginError, match=rf"build of {where} raised SystemExit\(4\)"):
+        build_part(BadDepthConfig(fails="exit"))
     with pytest.raises(InterfaceError, match=rf"{where} builds a int, which is no DepthTokenizer"):
         build_part(BadDepthConfig(fails="type"))
     config = BadDepthConfig(fails="weights")
@@ -98,3 +102,32 @@ def test_lr_scale_multiplies_the_rate_of_a_group(model):
     assert {rates[id(p)] for p in groups["language.vocabulary"]} == {2e-2}
     assert {rates[id(p)] for p in groups["language.trunk"]} == {5e-3}
     assert {rates[id(p)] for p in groups["vision_head"]} == {1e-2}
+
+
+def lying(part, made):
+    """The part, making something else."""
+    part.forward = made
+    return part
+
+
+def test_what_a_part_makes_is_held_to_its_spec():
+    model = build_model(small_recipe())
+    images, honest = [torch.rand(3, 16, 16)], model.vision.forward
+    width = small_recipe().language.spec.hidden_dim
+    for made, message in (
+        (lambda images: None, r"vision:\S+ \(.*\) made a NoneType of 1 images; it must make VisionFeatures"),
+        (
+            lambda images: attrs.evolve(honest(images), counts=(1,)),
+            r"made features \[\d+, \d+\] with .* and counts \(1,\) of 1 images; it must make features \[M, ",
+        ),
+        (lambda images: honest([*images, *images]), "counts .* of 1 images"),
+    ):
+        lying(model.vision, made)
+        with pytest.raises(InterfaceError, match=message):
+            model.encode_vision(images)
+    lying(model.vision, honest)
+    lying(model.vision_head, lambda x: x[..., :1])
+    with pytest.raises(
+        InterfaceError, match=rf"head:mlp \(perceptio\) made .*, 1\] of .*; it must make .*, {width}\]"
+    ):
+        model.encode_vision(images)

@@ -6,7 +6,8 @@ import torch
 from fakes import tiny_recipe
 
 from perceptio.data.packing import Packer
-from perceptio.interfaces import DepthMap, Sample, Turn
+from perceptio.errors import InterfaceError
+from perceptio.interfaces import DepthMap, LossValue, Sample, Turn
 from perceptio.model.perception_model import build_model
 from perceptio.training.objective import Objective
 
@@ -64,3 +65,14 @@ def test_weights_multiply_and_reads_are_a_union() -> None:
 
     assert thrice.item() == pytest.approx(3 * once.item())
     assert {"text_logits_RV", "depth_logits_SNV", "soft_depth_S1HW", "masks"} <= objective.required_outputs
+
+
+@pytest.mark.parametrize("returned", [None, 1.0, LossValue(total=torch.zeros(2), count=1)])
+def test_a_loss_that_returns_something_else_is_named(returned) -> None:
+    recipe = tiny_recipe()
+    model, objective = build_model(recipe), Objective(recipe)
+    batch = Packer(model).pack([conversation("red")])
+    output = model(batch, objective.required_outputs)
+    objective.terms["next_token"].forward = lambda output, batch: returned
+    with pytest.raises(InterfaceError, match="The loss next_token returned .*; it must return a LossValue"):
+        objective(output, batch, dict.fromkeys(objective.counts([batch]), 1))

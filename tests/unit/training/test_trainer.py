@@ -17,9 +17,12 @@ from perceptio.model.perception_model import build_model, load
 from perceptio.ops.files import folder_lock
 from perceptio.ops.interrupts import Stopped
 from perceptio.ops.precision import computes_bfloat16
+from perceptio.recipe import TrainConfig
 from perceptio.settings import with_settings
 from perceptio.training.codebook import with_codebook
 from perceptio.training.objective import Objective
+from perceptio.training.optimizer import Optimizers
+from perceptio.training.run_folder import RunFolder, RunState
 from perceptio.training.trainer import METRICS, Progress, Trainer, train
 
 
@@ -186,9 +189,48 @@ def test_nothing_to_resume_and_something_to_lose_are_refused(folder, tmp_path):
     with pytest.raises(CheckpointError, match="run holds a checkpoint already; give --resume to go on"):
         train(recipe, tmp_path / "run")
     train(recipe, tmp_path / "run", resume="auto")
-    (tmp_path / "run" / "checkpoint" / "training.json").write_text("{}")
-    with pytest.raises(CheckpointError, match="is no training state of this version .*cannot be resumed"):
-        train(recipe, tmp_path / "run", resume=True)
+    with pytest.raises(CheckpointError, match="could not be written .File name too long"):
+        train(recipe, tmp_path / ("x" * 300))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"step": None}, "step is None; it must be int"),
+        ({"step": 7}, "step 7 of 6"),
+        ({"identity": []}, "identity is .*; it must be Mapping"),
+        ({"schedule": {"nope": 1}}, "unexpected keyword argument 'nope'"),
+        ({"schedule": {"steps": "x"}}, "schedule.steps is 'x'; it must be int"),
+        ({"more": 1}, "unexpected keyword argument 'more'"),
+    ],
+)
+def test_a_state_that_is_none_is_refused(tmp_path, changes, message):
+    run = RunFolder(tmp_path)
+    run.checkpoint.mkdir()
+    state = {"step": 2, "steps": 6, "identity": {}, "schedule": {}}
+    (run.checkpoint / "training.json").write_text(json.dumps(state))
+    assert run.state() == RunState(**state)
+    (run.checkpoint / "training.json").write_text(json.dumps(state | changes))
+    with pytest.raises(
+        CheckpointError, match=f"no training state of this version .*{message}.*; it cannot be"
+    ):
+        run.state()
+
+
+@pytest.mark.parametrize("line", ['{"step": "5"}', '{"loss": 1}', "null", "[5]"])
+def test_a_log_of_something_else_is_refused(tmp_path, line):
+    (tmp_path / METRICS).write_text(f"{line}\n")
+    with pytest.raises(CheckpointError, match="has the line .*, which is no metrics: move it away"):
+        RunFolder(tmp_path).begin_log(0)
+
+
+def test_a_run_that_would_learn_nothing_is_refused(folder, tmp_path):
+    recipe = with_settings(small_recipe(folder), {"train.train": "[]"})
+    with pytest.raises(RecipeError, match=r"trains no parameter group; name some in train\.train"):
+        train(recipe, tmp_path / "run")
+    model = build_model(recipe)
+    with pytest.raises(RecipeError, match="hold nothing that could be trained; name others"):
+        Optimizers(model, TrainConfig(train=("segmentation",)))
 
 
 def test_a_folder_is_one_process_s(folder, tmp_path):

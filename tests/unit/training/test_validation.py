@@ -8,7 +8,7 @@ from small import scenes_folder, small_recipe
 
 from perceptio.data.conversations import ConversationSampler
 from perceptio.data.scenes import Split
-from perceptio.errors import TrainingError, UnknownNameError
+from perceptio.errors import DataError, TrainingError, UnknownNameError
 from perceptio.model.perception_model import load
 from perceptio.settings import with_settings
 from perceptio.training.trainer import METRICS, Progress, train
@@ -111,6 +111,10 @@ def test_a_limit_bounds_it(folders, tmp_path, monkeypatch):
 def test_a_figure_that_is_not_there_is_refused(folders, tmp_path):
     with pytest.raises(UnknownNameError, match="best names the figure 'losss'; did you mean 'loss'"):
         train(validated(folders, **{"train.validation.best": "losss"}), tmp_path / "a")
+    assert not (tmp_path / "a" / "depth_codes").exists()
+    with pytest.raises(DataError, match="There is no folder nowhere"):
+        train(validated(folders, **{"data.validation": ["nowhere"]}), tmp_path / "a")
+    assert not (tmp_path / "a" / "depth_codes").exists()
     with pytest.raises(
         TrainingError, match="'dice.iou', which the validation data do not give; did you mean"
     ):

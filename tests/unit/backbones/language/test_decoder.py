@@ -92,6 +92,8 @@ def test_parameter_groups_are_a_partition(decoder):
     ("settings", "message"),
     [
         ({"num_heads": 3, "num_kv_heads": 2}, "a multiple of num_kv_heads"),
+        ({"num_heads": 0}, "num_heads is 0; it must be at least 1"),
+        ({"feed_forward_dim": 0}, "feed_forward_dim is 0"),
         ({"hidden_dim": 36}, "multiple of twice num_heads"),
         ({"position_axes": 2}, "1 .time. or 3"),
         ({"rope_fastest": 0.0}, "rope_fastest .0.0. above 0"),

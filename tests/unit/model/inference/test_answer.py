@@ -95,13 +95,16 @@ def test_files_pillow_images_arrays_and_tensors_are_the_same_image(model, tmp_pa
     ("given", "question", "points", "message"),
     [
         (image(), "  ", (), "The question is empty"),
-        (image(), None, (), "The question is empty"),
+        (image(), None, (), "The question is None; it must be a text"),
+        (image(), QUESTION, 5, "The points are 5; they must be a list of pairs"),
         (image(), "caf\udce9?", (), "that are no character: write it in UTF-8"),
         (image(), QUESTION, [(0.5,)], r"The point \(0.5,\) is no pair of numbers"),
         (image(), QUESTION, [("a", "b")], r"The point \('a', 'b'\) is no pair of numbers"),
         (image(), QUESTION, [(float("nan"), 0.5)], "is outside the image"),
         (image(), QUESTION, [(0.5, 1.5)], r"The point \(0.5, 1.5\) is outside the image"),
-        (torch.rand(1, 20, 30), "What?", (), r"An image tensor is RGB \[3, H, W\]"),
+        (torch.rand(1, 20, 30), "What?", (), r"An image tensor is dense RGB \[3, H, W\]"),
+        (image().to_sparse(), "What?", (), "torch.sparse_coo on cpu"),
+        (image().to("meta"), "What?", (), "on meta"),
         (image() * 255, "What?", (), r"in \[0, 1\]"),
         (42, "What?", (), "A int is no image: give a path, a Pillow image, a numpy array or a tensor"),
         (

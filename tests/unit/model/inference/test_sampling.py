@@ -136,6 +136,7 @@ def test_a_small_temperature_takes_the_likeliest(model, monkeypatch):
         ({"order": "depth"}, "order is 'depth': it must be a tuple of names"),
         ({"order": ("dept",)}, "order names 'dept'; did you mean 'depth'"),
         ({"force": ("normals",)}, "force names 'normals'"),
+        ({"order": ("depth", "depth")}, r"order is \('depth', 'depth'\): it must name each once"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(settings, message):
