@@ -2,11 +2,26 @@
 
 import shlex
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+from math import inf
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.console import Console, RenderableType
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+LINE_EVERY_S = 15.0
+"""Seconds between two lines about a task where there is no terminal."""
 
 
 def console(*, stderr: bool = False, width: int | None = None) -> Console:
@@ -19,22 +34,53 @@ def say(where: Console, text: str, *, style: str | None = None) -> None:
     where.print(text, style=style, soft_wrap=True)
 
 
-def progress(where: Console, *fields: str, transient: bool = False) -> Progress:
-    """A bar for each task: its description, how much is done, the time left, and then fields of the task."""
-    return Progress(
-        plain("description"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        *(plain(f"fields[{field}]") for field in fields),
-        console=where,
-        transient=transient,
-    )
+class Bars(Progress):
+    """How far tasks are: on a terminal a bar each, and below them their notes; elsewhere a line now and then.
+
+    A task's `note` says how it stands. It has a line of its own, which a narrow terminal breaks.
+
+    Args:
+        where: Where they are shown.
+        transient: Whether nothing of them is left at the end.
+    """
+
+    def __init__(self, where: Console, *, transient: bool = False) -> None:
+        super().__init__(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=where,
+            transient=transient,
+            disable=not where.is_terminal,
+        )
+        self._transient = transient
+        self._due: dict[TaskID, float] = {}  # When each has its next line, in seconds.
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """The bars, and the notes below."""
+        yield from super().get_renderables()
+        yield from (Text(note) for task in self.tasks if (note := task.fields.get("note")))
+
+    def update(self, task_id: TaskID, **changes: Any) -> None:
+        """See `rich.progress.Progress.update`; where there is no terminal, may print a line."""
+        super().update(task_id, **changes)
+        if not self.disable:
+            return
+        task, now = self._tasks[task_id], time.monotonic()
+        due = self._due.setdefault(task_id, now + LINE_EVERY_S)
+        complete = task.finished and not self._transient
+        if now >= due or (complete and due < inf):
+            self._due[task_id] = inf if complete else now + LINE_EVERY_S
+            say(self.console, _line(task))
 
 
-def plain(field: str) -> TextColumn:
-    """A column with a field of a task as it is."""
-    return TextColumn(f"{{task.{field}}}", markup=False)
+def _line(task: Task) -> str:
+    done = f"{task.completed:g}" if task.total is None else f"{task.completed:g} of {task.total:g}"
+    seconds = task.time_remaining
+    left = "" if seconds is None or task.finished else f", {timedelta(seconds=int(seconds))} left"
+    note = task.fields.get("note")
+    return f"{task.description}: {done}{left}" + (f" · {note}" if note else "")
 
 
 def command(*words: Any) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from perceptio.cli.console import console, progress, say
+from perceptio.cli.console import Bars, console, say
 from perceptio.cli.files import path
 from perceptio.cli.recipe import ArgOption, SetOption, chosen_recipe
 
@@ -26,7 +26,7 @@ def check(
 
     chosen = None if recipe is None else chosen_recipe(recipe, arg, set_)
     shown = console()
-    with progress(shown, transient=True) as bar:
+    with Bars(shown, transient=True) as bar:
         task = bar.add_task(f"reading {folder}", total=None)
         report = check_folder(folder, lambda done: bar.update(task, completed=done), recipe=chosen)
     for problem in report.problems:

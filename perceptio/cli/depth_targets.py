@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from perceptio.cli.console import console, progress, say
+from perceptio.cli.console import Bars, console, say
 from perceptio.cli.devices import Device, DeviceOption, chosen
 from perceptio.cli.files import path
 
@@ -86,7 +86,7 @@ def run(
         )
     shown = console()
     loaded = load_teacher(teacher, image_size=image_size, precision=precision, device=place)
-    with progress(shown) as bar:
+    with Bars(shown) as bar:
         task = bar.add_task("depth maps", total=None)
         try:
             report = write_depth_targets(

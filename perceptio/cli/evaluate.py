@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from perceptio.cli.console import console, progress, say
+from perceptio.cli.console import Bars, console, say
 from perceptio.cli.devices import Device, DeviceOption, chosen
 from perceptio.cli.files import open_folder, path
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import TaskID
 
     from perceptio.recipe import Recipe
 
@@ -59,7 +59,7 @@ def run(
         say(console(stderr=True), warning, style="yellow")
     target = (out or folder) / "metrics.json"
     for one in folders:
-        with progress(shown, transient=True) as bar:
+        with Bars(shown, transient=True) as bar:
             task = bar.add_task(f"asking about {one}", total=None)
             evaluation = Evaluation(
                 model, FolderDataset(one), limit=limit, progress=partial(_advance, bar, task)
@@ -96,7 +96,7 @@ def _of_recipe(recipe: "Recipe") -> tuple[list[Path], str | None]:
     )
 
 
-def _advance(bar: "Progress", task: "TaskID", done: int, total: int) -> None:
+def _advance(bar: Bars, task: "TaskID", done: int, total: int) -> None:
     bar.update(task, completed=done, total=total)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from perceptio.cli.console import console, progress, say
+from perceptio.cli.console import Bars, console, say
 from perceptio.cli.files import path
 
 
@@ -35,7 +35,7 @@ def run(
 
     entries = SceneSet(split=Split(split.value), base=seed, count=count, size=size)
     shown = console()
-    with progress(shown) as bar:
+    with Bars(shown) as bar:
         task = bar.add_task("scenes", total=count)
         write_folder(
             out,

@@ -1,17 +1,18 @@
 """`perceptio train`: a recipe into a run's folder."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from perceptio.cli.console import again, command, console, progress, say
+from perceptio.cli.console import Bars, again, command, console, say
 from perceptio.cli.files import path
 from perceptio.cli.recipe import ArgOption, RecipeArgument, SetOption, chosen_recipe
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import TaskID
 
     from perceptio.training.trainer import Progress as Step
 
@@ -22,7 +23,7 @@ SHOWN = {
     "dice.mask_iou": "mask_iou",
     "validation.loss": "validation loss",
 }
-"""Metrics beside the bar, and what they are called there."""
+"""Metrics below the bars, and what they are called there."""
 
 
 def run(
@@ -54,8 +55,8 @@ def run(
         raise DataError(f"{out} is not UTF-8, and TensorBoard writes nowhere else: choose another --out.")
     shown = console()
     shown.quiet = os.environ.get("RANK", "0") != "0"  # Of several processes the first alone speaks.
-    with progress(shown, "shown") as bars:
-        running = _Bars(bars, chosen.name)
+    with Bars(shown) as bars:
+        running = _Training(bars, chosen.name)
         try:
             train(
                 chosen,
@@ -74,23 +75,24 @@ def run(
     say(shown, f"Trained. Try: {evaluate}, or {ask}.")
 
 
-class _Bars:
+class _Training:
     """A bar for the steps of a training, and one for each thing that is prepared before them."""
 
-    def __init__(self, bars: "Progress", name: str) -> None:
+    def __init__(self, bars: Bars, name: str) -> None:
         self.bars, self.name = bars, name
         self.tasks: dict[str, TaskID] = {}
 
     def step(self, now: "Step") -> None:
-        self.preparing(self.name, now.step, now.steps)
-        if now.metrics:
-            values = [f"{name} {now.metrics[key]:.3f}" for key, name in SHOWN.items() if key in now.metrics]
-            self.bars.update(self.tasks[self.name], shown="  ".join(values))
+        values = [f"{name} {now.metrics[key]:.3f}" for key, name in SHOWN.items() if key in now.metrics]
+        self._update(self.name, now.step, now.steps, {"note": "  ".join(values)} if values else {})
 
     def preparing(self, what: str, done: int, total: int) -> None:
+        self._update(what, done, total, {})
+
+    def _update(self, what: str, done: int, total: int, fields: Mapping[str, str]) -> None:
         if what not in self.tasks:
-            self.tasks[what] = self.bars.add_task(what, total=total, shown="")
-        self.bars.update(self.tasks[what], completed=done, total=total)
+            self.tasks[what] = self.bars.add_task(what, total=total)
+        self.bars.update(self.tasks[what], completed=done, total=total, **fields)
 
 
 def _leave_together() -> None:

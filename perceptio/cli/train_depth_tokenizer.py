@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from perceptio.cli.console import console, progress, say
+from perceptio.cli.console import Bars, console, say
 from perceptio.cli.files import check_free, path
 from perceptio.cli.recipe import ArgOption, RecipeArgument, SetOption, chosen_recipe
 
@@ -52,19 +52,19 @@ def run(
     check_free(out)
 
     shown, settings = console(), chosen.depth_training
-    with progress(shown, "shown") as bar:
-        reading = bar.add_task("reading depth maps", total=None, shown="")
+    with Bars(shown) as bar:
+        reading = bar.add_task("reading depth maps", total=None)
         maps = read_training_maps(
             chosen.data.folders,
             chosen.depth.spec,
             store=out.parent,
             progress=lambda done, total: bar.update(reading, completed=done, total=total),
         )
-        training = bar.add_task(f"training {chosen.depth.name}", total=settings.steps, shown="")
+        training = bar.add_task(f"training {chosen.depth.name}", total=settings.steps)
 
         def show(record: DepthTrainingRecord) -> None:
             stands = f"error {record.absolute_error:.4f}  {record.codes_used} codes"
-            bar.update(training, completed=record.step, shown=stands)
+            bar.update(training, completed=record.step, note=stands)
 
         torch.manual_seed(settings.seed)
         tokenizer = build_part(chosen.depth).to("cuda" if torch.cuda.is_available() else "cpu")

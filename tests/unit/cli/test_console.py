@@ -4,9 +4,10 @@ import io
 import sys
 
 import pytest
+from rich.console import Console
 from rich.table import Table
 
-from perceptio.cli.console import command, console, never_fail_to_print, progress, say
+from perceptio.cli.console import Bars, command, console, never_fail_to_print, say
 
 ODD = "runs/[lr=2e-3]/[/red]x :smile: [link=a]"
 
@@ -17,9 +18,32 @@ def test_brackets_are_text_everywhere(capsys):
     table = Table(ODD, title=ODD)
     table.add_row(ODD)
     shown.print(table)
-    with progress(shown, "note") as bar:
-        bar.add_task(ODD, total=1, note=ODD)
+    with Bars(shown) as bars:
+        bars.update(bars.add_task(ODD, total=1, note=ODD), completed=1)
     assert capsys.readouterr().out.count(ODD) == 6
+
+
+def test_figures_leave_the_bars_their_place_in_a_narrow_terminal():
+    shown = Console(file=io.StringIO(), force_terminal=True, width=60, markup=False)
+    figures = "  ".join(f"figure_{number} 0.123" for number in range(8))
+    with Bars(shown) as bars:
+        bars.update(bars.add_task("depth codes of training data", total=40), completed=10)
+        bars.update(bars.add_task("mine", total=40), completed=10, note=figures)
+    last = shown.file.getvalue().rpartition("\x1b[2K")[2]
+    assert last.count("10/40") == 2
+    assert "".join(last.split()).count("figure_") == 8
+
+
+def test_without_a_terminal_progress_is_a_line_now_and_then_and_one_at_the_end(monkeypatch, capsys):
+    seconds = iter([0.0, 10.0, 15.0, 16.0, 31.0, 32.0])
+    monkeypatch.setattr("perceptio.cli.console.time.monotonic", lambda: next(seconds))
+    with Bars(console()) as bars:
+        task = bars.add_task("mine", total=6)
+        for step in range(1, 7):
+            bars.update(task, completed=step, note=f"loss {step}")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(" ·")[2] for line in lines] == [" loss 3", " loss 5", " loss 6"]
+    assert lines[0].startswith("mine: 3 of 6") and lines[2] == "mine: 6 of 6 · loss 6"
 
 
 def test_a_long_line_is_left_whole(capsys):
