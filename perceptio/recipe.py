@@ -139,13 +139,13 @@ class ValidationConfig:
         samples: Conversations that are measured, the same ones every time, drawn as those for training are.
         best: The figure by which the model in `best/` is chosen, such as `"loss"` or `"next_token.text_accuracy"`:
             one that training logs, measured on the validation data.
-        goal: Whether the lowest or the highest value of it is best.
+        goal: Whether the lowest or the highest value of it is best. None: the lowest, of a loss; a metric needs it.
     """
 
     every: int = attrs.field(default=100, validator=_positive)
     samples: int = attrs.field(default=256, validator=_positive)
     best: str = "loss"
-    goal: Literal["lowest", "highest"] = "lowest"
+    goal: Literal["lowest", "highest"] | None = None
 
 
 @attrs.frozen(kw_only=True)

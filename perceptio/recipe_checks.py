@@ -212,6 +212,15 @@ def _save_pretrained_weights(recipe: "Recipe") -> Iterator[str]:
         )
 
 
+def _goal(recipe: "Recipe") -> Iterator[str]:
+    settings = recipe.train.validation
+    if "." in settings.best and settings.goal is None:
+        yield (
+            f"train.validation.best is the metric {settings.best!r}: say with train.validation.goal whether its "
+            "'highest' or its 'lowest' value is best."
+        )
+
+
 def _mixture(recipe: "Recipe") -> Iterator[str]:
     mixture = recipe.data.mixture
     negative = [task for task, weight in mixture.items() if weight < 0]
@@ -231,6 +240,7 @@ _CHECKS: tuple[tuple[tuple[str, ...], Callable[["Recipe"], Iterator[str]]], ...]
     (("losses", *_BUILT), _losses),
     (("train", *PARTS), _groups),
     (("train", "depth", *PARTS), _save_pretrained_weights),
+    (("train",), _goal),
     (("data",), _mixture),
 )
 """The fields that a check reads, and the check."""

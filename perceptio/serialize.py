@@ -268,25 +268,33 @@ def _config(document: Any, target: type, registry: Registry, where: str) -> Any:
     missing = [name for name in _mandatory(target) if name not in values]
     if missing:
         raise RecipeError(f"{where or target.__name__} is incomplete: it has no {', '.join(missing)}.")
-    with refusals(where or target.__name__):
+    with refusals(where, target.__name__):
         return target(**values)
 
 
 @contextmanager
-def refusals(where: str) -> Iterator[None]:
+def refusals(where: str, name: str) -> Iterator[None]:
     """Turn whatever a config raises about its settings into a sentence that names their place.
+
+    Args:
+        where: The path of the settings; "" where they are the whole document.
+        name: What the whole document is called.
 
     Raises:
         RecipeError: The config refuses its settings, or cannot work with them.
     """
     try:
         yield
+    except RecipeError as error:
+        if not where or type(error) is not RecipeError:
+            raise
+        raise RecipeError(*(f"{where}: {problem}" for problem in error.problems)) from error
     except PerceptioError:
         raise
     except ValueError as error:
-        raise RecipeError(f"{where}: {error}") from error
+        raise RecipeError(f"{where or name}: {error}") from error
     except Exception as error:
-        raise RecipeError(f"{where} has settings that cannot be worked with: {error!r}.") from error
+        raise RecipeError(f"{where or name} has settings that cannot be worked with: {error!r}.") from error
 
 
 def _component_of(

@@ -180,7 +180,7 @@ def _changed(held: Any, path: list[str], value: Any, kind: Any, registry: Regist
         types = field_types(type(held))
         if key in types:
             new = _changed(getattr(held, key), rest, value, types[key], registry, here)
-            with refusals(where or "The recipe"):
+            with refusals(where, "The recipe"):
                 return attrs.evolve(held, **{key: new})
         if isinstance(held, WeightedLoss) and key in field_types(type(held.loss)):
             # `losses.dice.sampling` needs no `.loss`.

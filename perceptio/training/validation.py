@@ -111,7 +111,7 @@ class Validation:
         """Whether a value of the figure that decides is better than the best so far."""
         if best is None:
             return True
-        return value < best if self.settings.goal == "lowest" else value > best
+        return value > best if self.settings.goal == "highest" else value < best
 
     @property
     def _count(self) -> int:

@@ -8,7 +8,7 @@ from small import scenes_folder, small_recipe
 
 from perceptio.data.conversations import ConversationSampler
 from perceptio.data.scenes import Split
-from perceptio.errors import DataError, TrainingError, UnknownNameError
+from perceptio.errors import DataError, RecipeError, TrainingError, UnknownNameError
 from perceptio.model.perception_model import load
 from perceptio.settings import with_settings
 from perceptio.training.trainer import METRICS, Progress, train
@@ -118,4 +118,10 @@ def test_a_figure_that_is_not_there_is_refused(folders, tmp_path):
     with pytest.raises(
         TrainingError, match="'dice.iou', which the validation data do not give; did you mean"
     ):
-        train(validated(folders, **{"train.validation.best": "dice.iou"}), tmp_path / "b")
+        changes = {"train.validation.best": "dice.iou", "train.validation.goal": "highest"}
+        train(validated(folders, **changes), tmp_path / "b")
+
+
+def test_of_a_metric_it_must_be_said_which_value_is_best(folders):
+    with pytest.raises(RecipeError, match="is the metric 'dice.mask_iou': say with train.validation.goal"):
+        validated(folders, **{"train.validation.best": "dice.mask_iou"})
