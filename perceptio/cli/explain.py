@@ -148,6 +148,8 @@ def _settings(recipe: "Recipe") -> "Table":
 def _choices(recipe: "Recipe", model: "PerceptionModel") -> "Table":
     from rich.table import Table
 
+    from perceptio.ops.files import expanded
+
     table = Table("choice", "value", box=None, title="Choices")
     table.add_row("perceives", " → ".join((*recipe.order, "text")))
     if recipe.depth is not None:
@@ -176,6 +178,11 @@ def _choices(recipe: "Recipe", model: "PerceptionModel") -> "Table":
         table.add_row("tokens of perception", ", ".join(perceived[stream] for stream in recipe.order))
     table.add_row("trains", ", ".join(recipe.train.train))
     table.add_row("parameter groups", ", ".join(sorted(model.parameter_groups())))
+    places = [str(folder.path) for folder in recipe.data.folders]
+    for name, folders in (("data.folders", places), ("data.validation", recipe.data.validation)):
+        if folders:
+            there = [one if expanded(one).exists() else f"{one} (not there)" for one in folders]
+            table.add_row(name, ", ".join(there))
     steps = f"{recipe.train.steps} steps of {recipe.train.micro_batch_size} conversations, {recipe.train.precision}"
     table.add_row("training", steps)
     return table

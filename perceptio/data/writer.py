@@ -70,7 +70,7 @@ def write_folder(
     path, info = expanded(path), info or DatasetInfo(depth_unit="metres", depth_scale=0.00025)
     with disk_errors(path, DataError):
         if not replace and not is_free(path):
-            raise DataError(f"{path} exists already: choose another folder, or ask for it to be replaced.")
+            raise DataError(f"{path} exists already: choose another folder, or remove it.")
     with disk_errors(path, DataError), new_folder(path) as folder:
         for name in ("images", "depth", "masks"):
             (folder / name).mkdir()

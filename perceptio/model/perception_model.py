@@ -40,7 +40,8 @@ class PerceptionModel(PerceptionNetwork):
         Asking leaves the model as it is, in training mode too, and several threads may ask at once.
 
         Args:
-            image: A path, a PIL image, a numpy array [H, W, 3] of uint8, or a tensor RGB [3, H, W] in [0, 1].
+            image: A path, a PIL image, a numpy array [H, W, 3] of uint8, or a tensor RGB [3, H, W] of
+                uint8 or of floating-point numbers in [0, 1].
             question: Any text.
             points: Marked points as (x, y) in [0, 1], x to the right and y down; lettered A, B, … in order.
             settings: How to perceive and decode; None: as the recipe says.

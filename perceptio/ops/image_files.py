@@ -46,7 +46,8 @@ def as_image(given: object) -> Tensor:
     """An image in a user's hands as float32 RGB [3, H, W] in [0, 1].
 
     Args:
-        given: A path, a Pillow image, a numpy array [H, W, 3] of uint8, or a tensor that is one already.
+        given: A path, a Pillow image, a numpy array [H, W, 3] of uint8, or a tensor RGB [3, H, W] of uint8
+            or of floating-point numbers in [0, 1].
 
     Raises:
         InputError: It is none of these, or cannot be looked at.
@@ -70,10 +71,12 @@ def as_image(given: object) -> Tensor:
             f"A {type(given).__name__} is no image: give a path, a Pillow image, a numpy array or a tensor."
         )
     dense = given.layout == torch.strided and not given.is_meta
+    if given.dtype == torch.uint8:
+        given = given.float() / 255
     if not dense or given.ndim != 3 or given.shape[0] != 3 or not given.is_floating_point():
         kind = f"{given.dtype} {list(given.shape)}" + ("" if dense else f", {given.layout} on {given.device}")
         raise InputError(
-            f"An image tensor is dense RGB [3, H, W] of floating-point numbers, and this is {kind}."
+            f"An image tensor is dense RGB [3, H, W] of uint8 or floating-point numbers, and this is {kind}."
         )
     _check_sides("The image", given.shape[2], given.shape[1])
     low, high = given.aminmax()

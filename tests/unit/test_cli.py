@@ -92,7 +92,9 @@ def test_components_lists_every_kind(run):
 
 
 def test_explain_shows_what_will_be_built(run):
-    status, out, _ = run("explain", "perceptio_tiny", "--set", "codes_per_step=5")
+    status, out, _ = run(
+        "explain", "perceptio_tiny", "--set", "codes_per_step=5", "--set", 'data.validation=["absent"]'
+    )
     assert status == 0
     for shown in (
         "depth:vqvae",
@@ -103,6 +105,7 @@ def test_explain_shows_what_will_be_built(run):
         "tokens per image",
         "optimizer 0.01",
         "no weights: `train` trains it first",
+        "absent (not there)",
         "fingerprint",
     ):
         assert shown in out, shown

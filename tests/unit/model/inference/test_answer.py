@@ -86,6 +86,7 @@ def test_files_pillow_images_arrays_and_tensors_are_the_same_image(model, tmp_pa
             np.asarray(picture),
             np.asarray(picture)[:, ::-1][:, ::-1],
             pixels.float() / 255,
+            pixels,
         )
     ]
     assert len({answer.tokens for answer in answers}) == 1
