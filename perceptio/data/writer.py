@@ -17,7 +17,7 @@ from perceptio.data.loading import DEPTH_LEVELS
 from perceptio.data.records import INFO_FILE, LINES_FILE, DatasetInfo, line_problems
 from perceptio.errors import DataError, quoted
 from perceptio.interfaces import DepthMap, Turn
-from perceptio.ops.files import disk_errors, expanded, is_free, new_folder
+from perceptio.ops.files import check_only, disk_errors, expanded, is_free, new_folder
 from perceptio.ops.image_files import MIN_SIDE
 from perceptio.ops.json_files import InvalidJSONError, format_json, write_json
 
@@ -61,7 +61,7 @@ def write_folder(
         info: Unit and scale of depth; a quarter of a millimetre by default, which reaches 16.38 metres.
         workers: Processes; 1 writes in this one.
         progress: Called with the number of entries written so far.
-        replace: Whether a folder of that name may be replaced, once the new one is complete.
+        replace: Whether a data folder of that name may be replaced, once the new one is complete.
 
     Raises:
         DataError: The folder exists, the disk is full or not writable, or an entry does not fit the format. What
@@ -71,6 +71,7 @@ def write_folder(
     with disk_errors(path, DataError):
         if not replace and not is_free(path):
             raise DataError(f"{path} exists already: choose another folder, or remove it.")
+        check_only(path, known_by=(INFO_FILE,), own=(LINES_FILE, "images", "depth", "masks", "depth_codes.*"))
     with disk_errors(path, DataError), new_folder(path) as folder:
         for name in ("images", "depth", "masks"):
             (folder / name).mkdir()

@@ -75,7 +75,7 @@ class PerceptionModel(PerceptionNetwork):
         results: Mapping[str, Any] | Path | str | None = None,
         license: str | None = None,
     ) -> None:
-        """Write a checkpoint with a model card, in place of whatever the folder held.
+        """Write a checkpoint with a model card, in place of the checkpoint that the folder held.
 
         Args:
             folder: Where; it is untouched when anything fails.

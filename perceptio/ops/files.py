@@ -14,12 +14,13 @@ import re
 import shutil
 import stat
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 
-from perceptio.errors import PerceptioError
+from perceptio.errors import PerceptioError, quoted
 from perceptio.ops.hidden_names import (
     all_new,
     aside_name,
@@ -178,6 +179,32 @@ def check_replaceable(path: Path | str) -> None:
     beside.parent.mkdir(parents=True, exist_ok=True)
     with claimed(beside, os.mkdir):
         pass
+
+
+def check_only(path: Path | str, *, known_by: Collection[str], own: Collection[str]) -> None:
+    """Refuse to replace a folder that holds anything that a writer of its kind has not put there.
+
+    Args:
+        path: The folder, which may not be there, or be free.
+        known_by: Names of which a folder of this kind has one at least.
+        own: Patterns of all names that such a writer writes.
+
+    Raises:
+        FileExistsError: It holds something else, which would be lost.
+    """
+    if is_free(path):
+        return
+    place = _followed(path)
+    _refuse_file(place)
+    names = sorted(entry.name for entry in _entries(place))
+    others = [name for name in names if not any(fnmatchcase(name, one) for one in (*known_by, *own))]
+    if not others and not set(known_by) & set(names):
+        others = names
+    if others:
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        raise FileExistsError(
+            errno.EEXIST, f"it holds {quoted(others[0])}{more}, which would be lost", str(path)
+        )
 
 
 def check_writable(path: Path | str) -> None:

@@ -166,6 +166,7 @@ def acme(monkeypatch):
     monkeypatch.setitem(sys.modules, "installed_acme", module)
     points = [EntryPoint(name="acme", value="installed_acme", group="perceptio")]
     monkeypatch.setattr(registry, "entry_points", lambda group: points)
+    registry._offered.cache_clear()
 
 
 def test_losses_go_by_their_full_names(acme):

@@ -36,7 +36,7 @@ from perceptio.interfaces import (
 )
 from perceptio.ops import hf_attention, internvl_layout
 from perceptio.ops.configuration import Configuration
-from perceptio.ops.files import disk_errors, new_folder
+from perceptio.ops.files import check_only, disk_errors, new_folder
 from perceptio.ops.foreign import naming, parsing
 from perceptio.ops.hub import resolve
 from perceptio.ops.kv_cache import KeyValueCache
@@ -44,6 +44,8 @@ from perceptio.ops.precision import Precision, published_precision
 from perceptio.ops.weights import load_tensors
 
 SETTINGS_FILES = ("*.json", "*.jinja", "*.txt", "*.model")
+EXPORTED = ("*.json", "*.safetensors", "*.txt", "*.jinja", "*.model")
+"""Names in a checkpoint that transformers writes."""
 HEAD_ROWS = "lm_head.weight"
 
 
@@ -232,14 +234,17 @@ class HFLanguage(LanguageBackbone):
         Adapted layers are held twice while they are written; `merge` first where memory is short.
 
         Args:
-            folder: Where; it is replaced in one rename.
+            folder: Where; a checkpoint that is there is replaced in one rename.
             added: The names of the new ids, in order (`TokenPlan.name_of` gives them).
 
         Raises:
-            CheckpointError: The names are not as many as the new rows, or the folder cannot be written.
+            CheckpointError: The names are not as many as the new rows, or the folder cannot be written or holds
+                something else.
         """
         from transformers import AutoModelForCausalLM
 
+        with disk_errors(folder, CheckpointError):
+            check_only(folder, known_by=("config.json",), own=EXPORTED)
         size = self.spec.vocab_size + len(self.new_inputs)
         if len(added) != len(self.new_inputs):
             raise CheckpointError(

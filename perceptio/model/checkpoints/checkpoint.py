@@ -27,7 +27,7 @@ from perceptio.model.assemble import assemble
 from perceptio.model.checkpoints.pretrained import pretrained_tensors, pretrained_weights, with_weights
 from perceptio.model.network import PerceptionNetwork
 from perceptio.model.parts import build_part
-from perceptio.ops.files import disk_errors, expanded, new_folder, whole
+from perceptio.ops.files import check_only, disk_errors, expanded, new_folder, whole
 from perceptio.ops.foreign import parsing
 from perceptio.ops.identity import hash_of_tensors
 from perceptio.ops.json_files import read_json, write_json
@@ -43,6 +43,17 @@ CHECKPOINT = "checkpoint"
 RECIPE = "recipe.json"
 COMPONENT = "component.json"
 TEXT_TOKENIZER = "text_tokenizer"
+ADDED = (
+    "README.md",
+    "metrics.json",
+    "training.json",
+    "validation.json",
+    "made_from.json",
+    "conversion_report.txt",
+)
+"""What those who save write beside it: `add`."""
+OWN = (TEXT_TOKENIZER, "*.safetensors", "*.safetensors.index.json", *ADDED)
+"""The other names in a checkpoint."""
 SHOWN = 5
 """So many tensors are named before the rest is counted."""
 
@@ -56,7 +67,7 @@ def save(
     max_shard_size: int | str = "5GB",
     adapters_only: bool = False,
 ) -> None:
-    """Write a model, or a part with its config, in place of whatever the folder held.
+    """Write a model, or a part with its config, in place of the checkpoint that the folder held.
 
     Args:
         part: A `PerceptionModel`, or a part such as a depth tokenizer.
@@ -68,9 +79,11 @@ def save(
             `pretrained_tensors`.
 
     Raises:
-        CheckpointError: The folder cannot be written, a part comes without its config, or there is nothing to leave
-            out.
+        CheckpointError: The folder cannot be written or holds something else, a part comes without its config, or
+            there is nothing to leave out.
     """
+    with disk_errors(folder, CheckpointError):
+        check_only(folder, known_by=(RECIPE, COMPONENT), own=OWN)
     tensors = tensors_of(part)
     facts: dict[str, Any] = {}
     if isinstance(part, PerceptionNetwork):

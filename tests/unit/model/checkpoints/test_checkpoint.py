@@ -180,6 +180,34 @@ def test_what_is_no_path_is_a_sentence(model, folder):
         save(model, folder)
 
 
+def test_a_folder_that_holds_something_else_is_not_replaced(model, saved, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "thesis.tex").write_text("years")
+    for folder in ("", ".", tmp_path):
+        with pytest.raises(
+            CheckpointError, match=r"holds '.*' and \d more, which would be lost.*another place"
+        ):
+            save(model, folder)
+    (tmp_path / "repository" / ".git").mkdir(parents=True)
+    with pytest.raises(CheckpointError, match=r"it holds '\.git', which would be lost"):
+        model.save_pretrained("repository")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "metrics.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="it holds 'metrics.json', which would be lost"):
+        save(model, "results")
+    model.save_pretrained("mine")
+    save(model, "mine", add=lambda new: (new / "training.json").write_text("{}"))
+    model.save_pretrained("mine", results={})
+    assert (tmp_path / "thesis.tex").read_text() == "years"
+    assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == [
+        "README.md",
+        "metrics.json",
+        "model.safetensors",
+        "recipe.json",
+        "text_tokenizer",
+    ]
+
+
 def test_weights_and_words_have_the_modes_of_new_files(saved):
     modes = {stat.S_IMODE(path.stat().st_mode) for path in saved.rglob("*") if path.is_file()}
     (saved.parent / "other").touch()
