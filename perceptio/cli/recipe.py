@@ -1,5 +1,7 @@
 """How verbs name a recipe: a file, the arguments of its function, and settings to change."""
 
+import traceback
+from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -7,6 +9,8 @@ import typer
 if TYPE_CHECKING:
     from perceptio.recipe import Recipe
 
+FILES = "perceptio.python_files"
+"""The package of the modules of recipe files."""
 RecipeArgument = Annotated[
     str,
     typer.Argument(
@@ -35,11 +39,30 @@ def chosen_recipe(recipe: str, arg: list[str] | None, set_: list[str] | None, **
 
     Raises:
         RecipeError: A pair has no `=`, or something is wrong with the recipe.
+        typer.Exit: The file's own code raised something else, whose traceback was printed.
     """
+    from perceptio.errors import PerceptioError
     from perceptio.settings import read_recipe
 
     changes = pairs("--set", set_, "train.lr=1e-4") | settings
-    return read_recipe(recipe, pairs("--arg", arg, "size=1b"), changes)
+    arguments = pairs("--arg", arg, "size=1b")
+    try:
+        return read_recipe(recipe, arguments, changes)
+    except PerceptioError:
+        raise
+    except Exception as error:
+        traceback.print_exception(error.with_traceback(_from_its_file(error)))
+        raise typer.Exit(1) from error
+
+
+def _from_its_file(error: Exception) -> TracebackType | None:
+    """The traceback from the first line of a recipe's file on; the whole one where none is in such a file."""
+    if isinstance(error, SyntaxError):
+        return None  # Its message shows the line.
+    trace = error.__traceback__
+    while trace is not None and not trace.tb_frame.f_globals.get("__name__", "").startswith(f"{FILES}."):
+        trace = trace.tb_next
+    return trace or error.__traceback__
 
 
 def pairs(option: str, given: list[str] | None, example: str) -> dict[str, str]:

@@ -197,6 +197,22 @@ def test_what_a_user_did_wrong_is_one_sentence(run, arguments, message):
     assert message in err and "Traceback" not in err
 
 
+@pytest.mark.parametrize(
+    ("code", "lines"),
+    [
+        ("import perceptioo", ["import perceptioo", "ModuleNotFoundError: No module named 'perceptioo'"]),
+        ("def recipe():\n    return 1 / 0", ["return 1 / 0", "ZeroDivisionError: division by zero"]),
+        ("def recipe(:", ["def recipe(:", "SyntaxError: invalid syntax"]),
+    ],
+)
+def test_an_error_in_a_recipe_file_is_traced_from_that_file_on(run, tmp_path, code, lines):
+    (tmp_path / "mine.py").write_text(code)
+    status, _, err = run("explain", tmp_path / "mine.py")
+    assert status == 1
+    assert "mine.py" in err and "perceptio/cli" not in err
+    assert [line for line in lines if line not in err] == []
+
+
 @pytest.mark.parametrize("verb", ["train", "train-depth-tokenizer"], ids=["train", "train-depth-tokenizer"])
 def test_a_place_that_cannot_be_written_is_said_before_the_work(run, place, verb):
     out = place / "recipe.py" / "run" / "one"
