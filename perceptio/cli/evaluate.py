@@ -30,7 +30,11 @@ def run(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(parser=path, help="Where metrics.json goes; by default the run's folder.")
+        Path | None,
+        typer.Option(
+            parser=path,
+            help="Where metrics.json goes, in place of an earlier one; by default the run's folder.",
+        ),
     ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Use only the first so many samples of each folder.")
