@@ -57,6 +57,11 @@ def module_of(file: Path, *, renew: bool = False) -> ModuleType:
         raise
 
 
+def is_of_file(module: str) -> bool:
+    """Whether a module's name is that of a file named by its path."""
+    return module.startswith(f"{__name__}.")
+
+
 class _Finder(MetaPathFinder):
     """Finds the module of a file by its name."""
 

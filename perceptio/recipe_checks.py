@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from perceptio.errors import PerceptioError, near_miss
+from perceptio.errors import PerceptioError, near_miss, quoted
 from perceptio.interfaces import (
     ComponentConfig,
     DepthSpec,
@@ -76,8 +76,8 @@ def _spec_problems(part: str, config: Any) -> Iterator[str]:
     except PerceptioError as error:
         yield f"{part}: {error}"
         return
-    except Exception as error:
-        yield f"{part}: the spec of {named(config)} cannot be computed: {error!r}."
+    except (Exception, SystemExit) as error:
+        yield f"{part}: the spec of {named(config)} cannot be computed: {quoted(error, 400)}."
         return
     where = f"{part}: what {named(config)} says of itself, {type(spec).__name__}"
     found = list(problems(spec, SPECS[part], where))
@@ -89,6 +89,8 @@ def _spec_problems(part: str, config: Any) -> Iterator[str]:
             least = 0 if field.name == "prompt_dim" else 1
             if any(isinstance(number, int) and number < least for number in numbers):
                 yield f"{where}.{field.name}, is {held}; numbers must be at least {least}."
+            elif field.name == "special_tokens" and (not held or not all(held) or len(set(held)) < len(held)):
+                yield f"{where}.{field.name}, is {held}; each mask needs at least one, each with a name of its own."
             elif field.name == "image_size" and held[0] * held[1] > MAX_PIXELS:
                 yield f"{where}.{field.name}, is {held}; no picture has more than {MAX_PIXELS:,} pixels."
 
@@ -99,6 +101,20 @@ def _order(recipe: "Recipe") -> Iterator[str]:
             yield f"order has {stream!r}, but no {stream} tokenizer is given; add one, or leave it out of order."
     if len(set(recipe.order)) != len(recipe.order):
         yield f"order {recipe.order} names a stream twice."
+
+
+def _num_features(recipe: "Recipe") -> Iterator[str]:
+    who, size = named(recipe.vision), recipe.vision.spec.image_size
+    try:
+        count = recipe.vision.num_features(*size)
+    except PerceptioError as error:
+        yield f"vision: {error}"
+        return
+    except (Exception, SystemExit) as error:
+        yield f"vision: the num_features of {who} cannot be computed: {quoted(error, 400)}."
+        return
+    if type(count) is not int or count < 1:
+        yield f"vision: {who} says that a picture of {size} has {quoted(count)} features; it must be at least 1."
 
 
 def _codes_per_step(recipe: "Recipe") -> Iterator[str]:
@@ -166,12 +182,19 @@ def _built(config: LossConfig, recipe: "Recipe") -> Generator[str, None, Loss | 
     except PerceptioError as error:
         yield str(error)
         return None
-    except Exception as error:
-        yield f"the loss {named(config)} cannot be built: {error!r}."
+    except (Exception, SystemExit) as error:
+        yield f"the loss {named(config)} cannot be built: {quoted(error, 400)}."
         return None
-    if isinstance(loss, Loss):
+    if not isinstance(loss, Loss):
+        yield f"the loss {named(config)} builds a {type(loss).__name__}, which is no Loss."
+        return None
+    outputs = getattr(loss, "required_outputs", None)
+    if isinstance(outputs, tuple) and all(isinstance(one, str) for one in outputs):
         return loss
-    yield f"the loss {named(config)} builds a {type(loss).__name__}, which is no Loss."
+    yield (
+        f"the loss {named(config)} states {quoted(outputs)} as its required_outputs; it must be a tuple of names of "
+        "what a model computes."
+    )
     return None
 
 
@@ -233,6 +256,7 @@ def _mixture(recipe: "Recipe") -> Iterator[str]:
 _BUILT = (*SPECS, "codes_per_step", "heads")
 _CHECKS: tuple[tuple[tuple[str, ...], Callable[["Recipe"], Iterator[str]]], ...] = (
     (("order", "segmentation", "depth"), _order),
+    (("vision",), _num_features),
     (("codes_per_step", "depth"), _codes_per_step),
     (("answer_format", "depth"), _readout),
     (("segmentation", "prompt_head"), _prompt_head),

@@ -28,7 +28,7 @@ from perceptio.hookspecs import HOOKS, PROJECT
 from perceptio.interfaces import INTERFACE_VERSION, ComponentConfig, Kind
 from perceptio.ops.files import expanded
 from perceptio.ops.foreign import parsing
-from perceptio.python_files import module_of
+from perceptio.python_files import is_of_file, module_of
 from perceptio.setting_types import COMPONENT, FrozenMapping, unsupported
 
 logger = logging.getLogger(__name__)
@@ -249,6 +249,19 @@ def _blaming(what: str) -> Iterator[None]:
         raise PluginError(f"{what} raised {quoted(error, _LONGEST)}.") from error
 
 
+def blamed(error: BaseException) -> str | None:
+    """The function of a plugin, or of a file named by its path, that was at work when something failed; for messages.
+
+    None where neither was.
+    """
+    packages = {point.value.partition(":")[0].partition(".")[0] for point in entry_points(group=PROJECT)}
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        module = str(frame.f_globals.get("__name__"))
+        if is_of_file(module) or module.partition(".")[0] in packages:
+            return f"{frame.f_code.co_qualname} in {frame.f_code.co_filename}, line {line},"
+    return None
+
+
 @cache
 def _offered(plugin: _Plugin) -> tuple[Entry, ...] | Broken:
     """What a plugin offers, or why it offers nothing: asked once, as that may take long and leave traces."""
@@ -380,6 +393,9 @@ def _check_component(config: Any, kind: Kind, base: type, hook: str) -> None:
         raise PluginError(
             f"{who} has retired {quoted(config.retired)}; it must be a mapping of names to reasons."
         )
+    needs = getattr(config, "needs", ())
+    if not isinstance(needs, tuple) or not all(isinstance(one, str) for one in needs):
+        raise PluginError(f"{who} has needs {quoted(needs)}; it must be a tuple of kinds of part.")
     if inspect.isabstract(config):
         raise PluginError(
             f"{who} lacks {', '.join(sorted(config.__abstractmethods__))}: see {base.__name__}."

@@ -2,13 +2,14 @@
 
 Modules of verbs import what is heavy where they use it, so that `--help` answers at once. What a user did wrong is
 one sentence on stderr and exit status 2, without a traceback; Ctrl-C is 130 and SIGTERM 143. An error inside a user's
-own recipe or plugin shows their traceback.
+own recipe or plugin shows their traceback before the sentence.
 """
 
 import json
 import logging
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -105,13 +106,31 @@ def main() -> None:
         said.print("Error:", style="red", end=" ")
         say(said, str(error))
         sys.exit(2)
-    except OSError as error:
-        if error.filename is not None or error.errno not in REFUSALS:
-            raise
-        say(console(stderr=True), f"Error: The output could not be printed ({error.strerror}).", style="red")
-        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        sentence = _printing_failed(error) or _foreign_code_failed(error)
+        if sentence is None:
+            raise
+        say(console(stderr=True), f"Error: {sentence}", style="red")
+        sys.exit(2)
+
+
+def _printing_failed(error: Exception) -> str | None:
+    if isinstance(error, OSError) and error.filename is None and error.errno in REFUSALS:
+        return f"The output could not be printed ({error.strerror})."
+    return None
+
+
+def _foreign_code_failed(error: Exception) -> str | None:
+    """Show the traceback of an error inside a user's recipe or a plugin; what to say of it."""
+    from perceptio.registry import blamed
+
+    where = blamed(error)
+    if where is not None:
+        traceback.print_exception(error)
+        where = f"{where} was at work, which is not perceptio's: mend it there, or ask whoever offers it."
+    return where
 
 
 if __name__ == "__main__":

@@ -64,29 +64,51 @@ def _checked_encode_masks(encode: Callable[[Any, Tensor], Tensor]) -> Callable[[
     def checked(self: Any, masks_NHW: Tensor) -> Tensor:
         height, width = self.spec.image_size
         if masks_NHW.dtype != torch.bool or masks_NHW.shape[1:] != (height, width):
-            found = f"{str(masks_NHW.dtype).removeprefix('torch.')} {list(masks_NHW.shape)}"
             raise DataError(
-                f"{type(self).__name__}.encode_masks was given {found} and not boolean masks [N, {height}, {width}]: "
-                "stretch them first, a pixel belonging to what covers most of it."
+                f"{type(self).__name__}.encode_masks was given {_described(masks_NHW)} and not boolean "
+                f"masks [N, {height}, {width}]: stretch them first, a pixel belonging to what covers most of it."
             )
         codes_NM, promised = encode(self, masks_NHW), self.spec.codes
         shape = (len(masks_NHW), promised.length)
-        who = f"{self.origin}: {type(self).__name__}" if self.origin else type(self).__name__
-        if codes_NM.dtype != torch.int64 or codes_NM.shape != shape:
-            found = f"{str(codes_NM.dtype).removeprefix('torch.')} {list(codes_NM.shape)}"
+        if not isinstance(codes_NM, Tensor) or codes_NM.dtype != torch.int64 or codes_NM.shape != shape:
             raise InterfaceError(
-                f"{who}.encode_masks made codes that are {found} and not int64 {list(shape)}."
+                f"{_who(self)}.encode_masks made codes that are {_described(codes_NM)} and not int64 {list(shape)}."
             )
         if codes_NM.numel() and not codes_NM.is_meta:
             low, high = (int(code) for code in codes_NM.aminmax())
             if low < 0 or high >= promised.codebook_size:
                 last = promised.codebook_size - 1
                 raise InterfaceError(
-                    f"{who}.encode_masks made codes that go from {low} to {high}, not 0 to {last}."
+                    f"{_who(self)}.encode_masks made codes that go from {low} to {high}, not 0 to {last}."
                 )
         return codes_NM
 
     return checked
+
+
+def _checked_masks(decode: Callable[..., MaskPrediction]) -> Callable[..., MaskPrediction]:
+    @functools.wraps(decode)
+    def checked(self: Any, features: Any, asked: Tensor, image_index_N: Tensor) -> MaskPrediction:
+        made = decode(self, features, asked, image_index_N)
+        name, shape = f"{_who(self)}.{decode.__name__}", (len(asked), *self.spec.mask_size)
+        if not isinstance(made, MaskPrediction):
+            raise InterfaceError(f"{name} made {_described(made)} and no MaskPrediction.")
+        logits = made.logits_Nhw
+        if not isinstance(logits, Tensor) or logits.shape != shape:
+            raise InterfaceError(f"{name} made masks that are {_described(logits)} and not of {list(shape)}.")
+        return made
+
+    return checked
+
+
+def _who(tokenizer: Any) -> str:
+    return f"{tokenizer.origin}: {type(tokenizer).__name__}" if tokenizer.origin else type(tokenizer).__name__
+
+
+def _described(value: object) -> str:
+    if not isinstance(value, Tensor):
+        return f"a {type(value).__name__}"
+    return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
 
 
 class SegmentationTokenizer(nn.Module, ABC):
@@ -101,10 +123,16 @@ class SegmentationTokenizer(nn.Module, ABC):
     """The component it was built from, and who offers it; set when a model is put together, for messages."""
 
     def __init_subclass__(cls, **keywords: Any) -> None:
-        """Hold what goes into and comes out of the `encode_masks` that this class itself defines to the spec."""
+        """Hold what goes into and comes out of the methods that this class itself defines to the spec."""
         super().__init_subclass__(**keywords)
-        if "encode_masks" in cls.__dict__:
-            setattr(cls, "encode_masks", _checked_encode_masks(cls.__dict__["encode_masks"]))  # noqa: B010
+        checks: dict[str, Callable[..., Any]] = {
+            "encode_masks": _checked_encode_masks,
+            "decode": _checked_masks,
+            "decode_codes": _checked_masks,
+        }
+        for name, check in checks.items():
+            if name in cls.__dict__:
+                setattr(cls, name, check(cls.__dict__[name]))
 
     @abstractmethod
     def encode_image(self, pixels_B3HW: Tensor) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from perceptio.errors import InterfaceError, PerceptioError, PluginError
+from perceptio.errors import InterfaceError, PerceptioError, PluginError, quoted
 from perceptio.hookspecs import PROJECT
 from perceptio.interfaces import (
     ComponentConfig,
@@ -90,4 +90,4 @@ def _named_failures(config: ComponentConfig, method: str, hint: str) -> Iterator
         who = origin(config)
         if who.endswith(f"({PROJECT})"):
             raise
-        raise PluginError(f"{method} of {who} raised {error!r}. {hint}") from error
+        raise PluginError(f"{method} of {who} raised {quoted(error, 400)}. {hint}") from error

@@ -1,6 +1,7 @@
 """The training objective: the one place where loss terms are divided by their counts, weighted and added."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import attrs
 import torch
@@ -54,8 +55,12 @@ class Objective(nn.Module):
         return frozenset(field for _, loss in self._losses() for field in loss.required_outputs)
 
     def counts(self, batches: Sequence[Batch]) -> dict[str, int]:
-        """The count of every term over several batches, before any forward pass."""
-        return {name: sum(loss.count(batch) for batch in batches) for name, loss in self._losses()}
+        """The count of every term over several batches, before any forward pass.
+
+        Raises:
+            InterfaceError: A loss counts in something else than whole numbers.
+        """
+        return {name: sum(_count(name, loss, batch) for batch in batches) for name, loss in self._losses()}
 
     def forward(self, output: PerceptionOutput, batch: Batch, counts: Mapping[str, float]) -> Terms:
         """Every term that has items, as a sum divided by its count over all ranks and micro-steps.
@@ -66,18 +71,14 @@ class Objective(nn.Module):
             counts: The count of each term by which it is divided.
 
         Raises:
-            InterfaceError: A loss returns something else than a `LossValue`.
+            InterfaceError: A loss returns something else than it must.
         """
         total = torch.zeros((), device=batch.ids_T.device)
         sums: Sums = {}
         for name, loss in self._losses():
             if loss.count(batch) == 0:
                 continue
-            value = loss(output, batch)
-            if not isinstance(value, LossValue) or value.total.ndim:
-                raise InterfaceError(
-                    f"The loss {name} returned {quoted(value)}; it must return a LossValue of a sum."
-                )
+            value = _checked(name, loss(output, batch))
             total = total + self.weights[name] * value.total / counts[name]
             sums[name] = (value.total.detach(), value.count)
             for metric, metric_sum in value.metrics.items():
@@ -86,6 +87,28 @@ class Objective(nn.Module):
 
     def _losses(self) -> list[tuple[str, Loss]]:
         return [(name, loss) for name, loss in self.terms.items() if isinstance(loss, Loss)]
+
+
+def _count(name: str, loss: Loss, batch: Batch) -> int:
+    count = loss.count(batch)
+    if type(count) is int and count >= 0:
+        return count
+    raise InterfaceError(
+        f"The loss {name} counts {quoted(count)} items; a count is a whole number, 0 or more."
+    )
+
+
+def _checked(name: str, value: Any) -> LossValue:
+    """What a loss returned, by types and shapes alone, which ask the device for nothing."""
+    if not isinstance(value, LossValue):
+        raise InterfaceError(
+            f"The loss {name} returned a {type(value).__name__}; it must return a LossValue."
+        )
+    for what, scalar in {"total": value.total, **value.metrics}.items():
+        if not isinstance(scalar, Tensor) or scalar.ndim:
+            found = f"of shape {list(scalar.shape)}" if isinstance(scalar, Tensor) else quoted(scalar)
+            raise InterfaceError(f"The loss {name} returned the {what} {found}; it must be a scalar tensor.")
+    return value
 
 
 def add_sums(sums: Sums, more: Mapping[str, tuple[Tensor, int]]) -> None:

@@ -20,6 +20,12 @@ from perceptio.training.muon import Muon
 
 UNREACHED = "unreached"
 """In the file's metadata, a list in JSON."""
+STEP = "step"
+MOMENTS: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {
+    torch.optim.AdamW: (STEP, "exp_avg", "exp_avg_sq"),
+    Muon: ("momentum_buffer",),
+}
+"""What each keeps of a parameter: a count of steps, and tensors of the parameter's shape."""
 
 
 class Optimizers:
@@ -108,7 +114,8 @@ class Optimizers:
         """Read back what `save` wrote.
 
         Raises:
-            CheckpointError: The file is missing or broken, or lacks a parameter that trains.
+            CheckpointError: The file is missing or broken, lacks a parameter that trains, or has a state for it that
+                its optimizer does not keep.
         """
         with (
             parsing(CheckpointError, f"{path} cannot be read ({{reason}}); train again without --resume."),
@@ -128,7 +135,13 @@ class Optimizers:
                 continue
             if name not in states:
                 raise CheckpointError(f"{path} has no state for {name}; train again without --resume.")
-            owners[id(parameter)].state[parameter] = _on_device(states[name], parameter)
+            owner = owners[id(parameter)]
+            if not _is_state(states[name], parameter, MOMENTS[type(owner)]):
+                raise CheckpointError(
+                    f"{path} has another state for {name} than {type(owner).__name__} keeps; train again without "
+                    "--resume."
+                )
+            owner.state[parameter] = _on_device(states[name], parameter)
 
 
 def muon_rates(model: PerceptionNetwork, config: TrainConfig) -> dict[int, float]:
@@ -150,6 +163,14 @@ def learning_rate_at(step: int, config: TrainConfig) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * min(done, 1.0)))
 
 
+def _is_state(held: Mapping[str, torch.Tensor], parameter: nn.Parameter, moments: tuple[str, ...]) -> bool:
+    """Whether these are an optimizer's moments of a parameter, all of them finite."""
+    shapes = {name: torch.Size() if name == STEP else parameter.shape for name in moments}
+    return {name: value.shape for name, value in held.items()} == shapes and all(
+        value.dtype == torch.float32 and bool(value.isfinite().all()) for value in held.values()
+    )
+
+
 def _on_device(state: Mapping[str, torch.Tensor], parameter: nn.Parameter) -> dict[str, torch.Tensor]:
     """Moments beside their parameter; the step count stays on the CPU, where AdamW keeps it."""
-    return {key: value if key == "step" else value.to(parameter.device) for key, value in state.items()}
+    return {key: value if key == STEP else value.to(parameter.device) for key, value in state.items()}

@@ -95,6 +95,17 @@ def test_a_plugin_file_serves_every_verb(place, run):
     assert run("--plugin", "bins.py", "tokenize", "run", str(depth))[::2] == (0, "")
 
 
+def test_an_error_inside_a_plugin_at_work_shows_its_traceback_and_says_where(place, run):
+    text = (place / "bins.py").read_text()
+    (place / "broken.py").write_text(text.replace("filled_B1HW, _ =", "1 / 0\n        filled_B1HW, _ ="))
+    words = ("train", "mine.py", "--set", "depth=broken/bins", "--out", "broken", *SETTINGS)
+    status, _, err = run("--plugin", "bins.py", "--plugin", "broken.py", *words)
+    assert status == 2 and "Traceback" in err and "ZeroDivisionError: division by zero" in err
+    assert re.search(
+        r"Error: Bins.encode in .*/broken.py, line \d+, was at work, which is not perceptio's", err
+    )
+
+
 def test_what_is_wrong_with_a_plugin_s_part_names_it_and_who_offers_it(place, run):
     text = (place / "bins.py").read_text()
     (place / "liar.py").write_text(text.replace(".clamp(0, self.spec.codebook_size - 1)", ".clamp(0) + 99"))

@@ -198,6 +198,10 @@ class OddLossConfig(LossConfig):
     def build(self, model) -> Loss:
         if self.what == "fails":
             return {}["points"]
+        if self.what == "silent":
+            silent = ReadingTooMuch()
+            silent.required_outputs = None
+            return silent
         return ReadingTooMuch() if self.what == "reads" else 3
 
 
@@ -211,6 +215,10 @@ class OddLossConfig(LossConfig):
         (
             "reads",
             "the loss dice (tests.unit.test_recipe_checks.OddLossConfig) reads 'text_logits_VR', which no model",
+        ),
+        (
+            "silent",
+            "the loss dice (tests.unit.test_recipe_checks.OddLossConfig) states None as its required_outputs",
         ),
         (
             "number",
@@ -233,6 +241,30 @@ def test_a_document_is_checked_like_a_value():
     with pytest.raises(RecipeError) as refused:
         from_json(document)
     assert len(refused.value.problems) == 3
+
+
+@pytest.mark.parametrize("names", [(), ("[SEG]", "[SEG]"), ("",)])
+def test_a_mask_has_special_tokens_of_its_own(monkeypatch, names):
+    recipe = small_recipe()
+    spec = attrs.evolve(recipe.segmentation.spec, special_tokens=names)
+    monkeypatch.setattr(type(recipe.segmentation), "spec", spec)
+    with pytest.raises(
+        RecipeError, match=r"SegmentationSpec.special_tokens, is \(.*at least one, each with a name"
+    ):
+        recipe.check()
+
+
+def test_how_many_features_a_picture_has_is_known_before_anything_is_built(monkeypatch):
+    recipe = small_recipe()
+    for count, said in ((0, "has 0 features; it must be at least 1"), (16.0, "has 16.0 features")):
+        monkeypatch.setattr(
+            type(recipe.vision), "num_features", lambda self, height, width, count=count: count
+        )
+        with pytest.raises(RecipeError, match=f"vision: conv says that a picture of .* {said}"):
+            recipe.check()
+    monkeypatch.setattr(type(recipe.vision), "num_features", lambda self, height, width: 1 / 0)
+    with pytest.raises(RecipeError, match="the num_features of conv cannot be computed: ZeroDivisionError"):
+        recipe.check()
 
 
 def test_no_part_sees_more_pixels_than_a_picture_has():

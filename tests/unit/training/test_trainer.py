@@ -10,6 +10,7 @@ import pytest
 import torch
 from pretrained import PLUGIN, PretrainedVisionConfig, write_base
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from small import scenes_folder, small_recipe
 
 from perceptio.errors import CheckpointError, RecipeError, TrainingError
@@ -251,6 +252,35 @@ def test_half_a_line_of_the_log_is_dropped_and_said(folder, tmp_path):
     assert any('ended in half a line, \'{"step": 3, "next_to\', which is dropped' in one for one in said)
     steps = [json.loads(line)["step"] for line in (tmp_path / "run" / METRICS).read_text().splitlines()]
     assert steps == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.fixture(scope="module")
+def cut(folder, tmp_path_factory):
+    """A run that ended after two steps."""
+    run = tmp_path_factory.mktemp("cut") / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train(small_recipe(folder), run, progress=stop_after_two)
+    return run
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda held: {name: value for name, value in held.items() if not name.endswith("/exp_avg")},
+        lambda held: {name: value.double() for name, value in held.items()},
+        lambda held: {name: value[..., None] for name, value in held.items()},
+        lambda held: {name: value * float("nan") for name, value in held.items()},
+    ],
+    ids=["a moment is missing", "another precision", "another shape", "NaN"],
+)
+def test_a_state_that_an_optimizer_does_not_keep_is_refused(folder, cut, tmp_path, changed):
+    run = shutil.copytree(cut, tmp_path / "run")
+    path = run / "checkpoint" / "optimizer.safetensors"
+    save_file(changed(load_file(path)), path)
+    with pytest.raises(
+        CheckpointError, match="has another state for .* than AdamW keeps; train again without"
+    ):
+        train(small_recipe(folder), run, resume=True)
 
 
 def test_what_the_first_save_would_fail_at_is_refused_at_the_start(folder, tmp_path, monkeypatch):
