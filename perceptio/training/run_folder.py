@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import attrs
 
+from perceptio.data.records import INFO_FILE
 from perceptio.errors import CheckpointError, quoted
 from perceptio.model.checkpoints.checkpoint import CHECKPOINT, save
 from perceptio.model.checkpoints.pretrained import pretrained_tensors
@@ -96,10 +97,13 @@ class RunFolder:
         """Refuse to go on where nothing is, and to begin where something is; nothing is written.
 
         Raises:
-            CheckpointError: So it is, or the folder's name is no path.
+            CheckpointError: So it is, the folder holds data, or its name is no path.
         """
         with disk_errors(self.path, CheckpointError):
             there = whole(self.checkpoint).exists()
+            holds_data = (self.path / INFO_FILE).exists()
+        if holds_data:
+            raise CheckpointError(f"{self.path} is a folder of data: choose another --out for the run.")
         if there and resume is False:
             raise CheckpointError(
                 f"{self.path} holds a checkpoint already; give --resume to go on, or choose another --out."

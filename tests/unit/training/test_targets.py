@@ -80,7 +80,7 @@ def test_codes_that_are_not_what_their_index_says_are_refused(folder):
     ):
         read_codes(folder, dataset, held)
     (folder / "depth_codes.npy").write_bytes(b"no array")
-    with pytest.raises(DataError, match="depth_codes.npy cannot be read as NPY .* Or remove it, and depth_codes.json"):
+    with pytest.raises(DataError, match="cannot be read as NPY .* Or remove it, and depth_codes.json"):
         read_codes(folder, dataset, held)
 
 

@@ -183,6 +183,8 @@ def test_a_cosine_is_not_made_longer(folder, tmp_path):
 
 def test_nothing_to_resume_and_something_to_lose_are_refused(folder, tmp_path):
     recipe = small_recipe(folder)
+    with pytest.raises(CheckpointError, match="is a folder of data: choose another --out"):
+        train(recipe, folder)
     with pytest.raises(CheckpointError, match="rnu holds no checkpoint to resume; look at --out"):
         train(recipe, tmp_path / "rnu", resume=True)
     assert not (tmp_path / "rnu").exists()
