@@ -30,13 +30,13 @@ def check_groups(model: PerceptionNetwork, config: TrainConfig) -> None:
 
 
 def select_trained(model: PerceptionNetwork, names: Iterable[str]) -> None:
-    """Let exactly the parameters of the named groups train."""
+    """Let exactly the parameters of the named groups train; whole numbers (quantized weights) have no gradient."""
     groups = _trainable(model)
     model.requires_grad_(False)
     for name in names:
         for group in _matching(groups, name):
             for parameter in groups[group]:
-                parameter.requires_grad_(True)
+                parameter.requires_grad_(parameter.is_floating_point())
     model.train(model.training)
 
 

@@ -91,6 +91,14 @@ def test_of_several_groups_the_longest_name_holds_in_whatever_order(model):
         assert not any(id(p) in found for p in groups["segmentation"])
 
 
+def test_whole_numbers_do_not_train():
+    model = build_model(small_recipe())
+    model.language.register_parameter("scales", torch.nn.Parameter(torch.tensor([1, 2]), requires_grad=False))
+    select_trained(model, ["language"])
+    assert not model.language.scales.requires_grad
+    assert all(p.requires_grad for p in model.language.parameters() if p.is_floating_point())
+
+
 def test_lr_scale_multiplies_the_rate_of_a_group(model):
     train = attrs.evolve(
         model.recipe.train, lr=1e-2, lr_scale={"language": 0.5, "language.vocabulary": 2.0}, muon={}
