@@ -104,6 +104,8 @@ def _checked(name: str, value: Any) -> LossValue:
         raise InterfaceError(
             f"The loss {name} returned a {type(value).__name__}; it must return a LossValue."
         )
+    if not isinstance(value.metrics, Mapping):
+        raise InterfaceError(f"The loss {name} returned the metrics {quoted(value.metrics)}; give a mapping.")
     for what, scalar in {"total": value.total, **value.metrics}.items():
         if not isinstance(scalar, Tensor) or scalar.ndim:
             found = f"of shape {list(scalar.shape)}" if isinstance(scalar, Tensor) else quoted(scalar)

@@ -65,6 +65,7 @@ ZERO, PAIR = torch.zeros(()), torch.zeros(2)
         (-5, None, "counts -5 items"),
         (float("nan"), None, "counts nan items"),
         (1, ZERO, "returned a Tensor; it must return a LossValue"),
+        (1, LossValue(total=ZERO, count=1, metrics=None), "returned the metrics None; give a mapping"),
         (1, LossValue(total=PAIR, count=1), r"returned the total of shape \[2\]; it must be a scalar tensor"),
         (
             1,
