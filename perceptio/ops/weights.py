@@ -45,10 +45,11 @@ def write_weights(tensors: Mapping[str, Tensor], folder: Path, *, max_shard_size
     from huggingface_hub import split_torch_state_dict_into_shards
 
     values = {name: value.detach() for name, value in tensors.items()}
-    try:
+    refused = f"max_shard_size is {max_shard_size!r}; write a whole number of bytes, or say '5GB'."
+    if not isinstance(max_shard_size, str) and (type(max_shard_size) is not int or max_shard_size < 1):
+        raise CheckpointError(refused)
+    with parsing(CheckpointError, refused):
         split = split_torch_state_dict_into_shards(values, max_shard_size=max_shard_size)
-    except ValueError as error:
-        raise CheckpointError(f"max_shard_size is {max_shard_size!r}; write bytes, or say '5GB'.") from error
     with disk_errors(folder, CheckpointError):
         for file, names in split.filename_to_tensors.items():
             shard = {name: values[name].contiguous().cpu() for name in names}

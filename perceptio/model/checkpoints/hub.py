@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from perceptio.errors import CheckpointError
+from perceptio.errors import CheckpointError, quoted
 from perceptio.interfaces import MergeableAdapters
 from perceptio.model.assemble import Network
 from perceptio.model.checkpoints.card import write_card
@@ -15,7 +15,7 @@ from perceptio.model.checkpoints.checkpoint import load, save
 from perceptio.model.network import PerceptionNetwork
 from perceptio.ops.files import expanded, new_file
 from perceptio.ops.hub import resolve
-from perceptio.ops.json_files import read_json, write_json
+from perceptio.ops.json_files import read_json, without_nan, write_json
 from perceptio.registry import Registry
 
 if TYPE_CHECKING:
@@ -42,6 +42,10 @@ def save_pretrained(
             "merge_adapters makes adapters part of the base, which adapters_only leaves out."
         )
     if results is not None and not isinstance(results, Mapping):
+        if not isinstance(results, str | Path):
+            raise CheckpointError(
+                f"results are {quoted(results)}; give figures by data set, or a metrics.json."
+            )
         results = _read_results(Path(results))
     if merge_adapters:
         merge(model)
@@ -52,7 +56,7 @@ def save_pretrained(
         with new_file(new / CARD) as file:
             file.write_text(card, encoding="utf-8")
         if results is not None:
-            write_json(new / RESULTS, results, error=CheckpointError)
+            write_json(new / RESULTS, without_nan(results), error=CheckpointError)
 
     save(model, folder, add=add, max_shard_size=max_shard_size, adapters_only=adapters_only)
 

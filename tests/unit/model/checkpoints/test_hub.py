@@ -136,7 +136,10 @@ def test_merged_adapters_are_gone_and_answer_alike(model, tmp_path):
         ({"adapters_only": True}, "small holds nothing frozen from pretrained weights"),
         ({"adapters_only": True, "merge_adapters": True}, "which adapters_only leaves out"),
         ({"results": "nowhere/metrics.json"}, "metrics.json does not exist.*name the metrics.json that"),
-        ({"max_shard_size": "5 parsecs"}, "max_shard_size is '5 parsecs'; write bytes, or say '5GB'"),
+        ({"max_shard_size": "5 parsecs"}, "max_shard_size is '5 parsecs'; write a whole number of bytes"),
+        ({"max_shard_size": 0}, "max_shard_size is 0; write a whole number of bytes, or say '5GB'"),
+        ({"max_shard_size": None}, "max_shard_size is None"),
+        ({"results": 5}, "results are 5; give figures by data set, or a metrics.json"),
     ],
 )
 def test_what_cannot_be_saved_so_is_refused(settings, message, tmp_path):
