@@ -7,7 +7,7 @@ entry of a mapping by its key, `data.mixture.referring`.
 
 import inspect
 import sysconfig
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -86,23 +86,25 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Any], registry: Registr
 
     Args:
         recipe: The recipe, which stays as it is.
-        settings: Values by path. A string is read as JSON where it is JSON (`1e-4`, `[32, 64]`, `true`), so that this
-            is what `--set` on the command line does.
+        settings: Values by path, all set at once, so that they need to fit only together. A string is read as JSON
+            where it is JSON (`1e-4`, `[32, 64]`, `true`), so that this is what `--set` on the command line does.
         registry: Where components' names are looked up; None: built-ins and installed plugins.
 
     Raises:
         UnknownNameError: A path leads nowhere; the near miss is named.
         RecipeError: A value is of the wrong type, or the parts no longer fit. Everything that is wrong is listed.
     """
-    registry, errors = registry or Registry.discover(), []
+    change, errors = _Change(), []
     for path, value in settings.items():
-        try:
-            now = current(path, value)[1]
-            if path not in RENAMED and now != value:
-                raise RecipeError(f"{path} is {value!r}, which is called {now!r} now.")
-            recipe = _changed(recipe, path.split("."), value, Recipe, registry, "")
-        except RecipeError as error:
-            errors.append(error)
+        now = current(path, value)[1]
+        if path not in RENAMED and now != value:
+            errors.append(RecipeError(f"{path} is {value!r}, which is called {now!r} now."))
+        else:
+            change.add(path.split("."), value)
+    try:
+        recipe = _changed(recipe, change, Recipe, registry or Registry.discover(), "")
+    except RecipeError as error:
+        errors.append(error)
     raise_together(errors)
     recipe.check()
     return recipe
@@ -170,42 +172,99 @@ def _find(path: Path, folder: Path) -> Path:
     )
 
 
-def _changed(held: Any, path: list[str], value: Any, kind: Any, registry: Registry, where: str) -> Any:
-    """`held` with the value at a path replaced; `kind` is the type that its place wants."""
-    if not path:
-        return _converted(value, kind, registry, where)
-    key, rest = path[0], path[1:]
-    here = f"{where}.{key}".lstrip(".")
+_KEPT: Any = object()
+
+
+@attrs.define
+class _Change:
+    """What becomes of a value: another in its place, or changes inside of it, or both, one after the other."""
+
+    value: Any = _KEPT
+    inner: dict[str, "_Change"] = attrs.Factory(dict)
+
+    def add(self, path: Sequence[str], value: Any) -> None:
+        """Set the value at a path."""
+        if path:
+            self.inner.setdefault(path[0], _Change()).add(path[1:], value)
+        else:
+            self.value = value
+
+
+def _changed(held: Any, change: _Change, kind: Any, registry: Registry, where: str) -> Any:
+    """`held` changed; `kind` is the type that its place wants. Settings of one config are changed at once.
+
+    Raises:
+        RecipeError: Everything that is wrong.
+    """
+    if change.value is not _KEPT:
+        held = _converted(change.value, kind, registry, where)
+    inner = dict(change.inner)
+    if not inner:
+        return held
+
+    def changed(key: str, one: Any, wanted: Any) -> Any:
+        return _changed(one, inner[key], wanted, registry, f"{where}.{key}".lstrip("."))
+
     if attrs.has(type(held)):
         types = field_types(type(held))
-        if key in types:
-            new = _changed(getattr(held, key), rest, value, types[key], registry, here)
-            with refusals(where, "The recipe"):
-                return attrs.evolve(held, **{key: new})
-        if isinstance(held, WeightedLoss) and key in field_types(type(held.loss)):
+        if isinstance(held, WeightedLoss):
             # `losses.dice.sampling` needs no `.loss`.
-            return attrs.evolve(held, loss=_changed(held.loss, path, value, LossConfig, registry, where))
-        raise UnknownNameError(
-            f"{where or 'A recipe'} has no setting {key!r}{unknown_setting(where, key, types)}"
+            own = {key: inner.pop(key) for key in [*inner] if key in field_types(type(held.loss))}
+            if own:
+                held = attrs.evolve(
+                    held, loss=_changed(held.loss, _Change(inner=own), LossConfig, registry, where)
+                )
+        values = _each(
+            inner, lambda key: changed(key, getattr(held, _setting(held, key, types, where)), types[key])
         )
+        with refusals(where, "The recipe"):
+            return attrs.evolve(held, **values)
     if isinstance(held, Mapping):
-        if key not in held and rest:
-            raise UnknownNameError(f"{where} has no entry {key!r}{near_miss(key, held)}")
         item = next(get_args(one)[1] for one in _members(kind) if is_mapping(one))
-        return {**held, key: _changed(held.get(key), rest, value, item, registry, here)}
+
+        def entry(key: str) -> Any:
+            if key not in held and inner[key].inner:
+                raise UnknownNameError(f"{where} has no entry {key!r}{near_miss(key, held)}")
+            return changed(key, held.get(key), item)
+
+        return {**held, **_each(inner, entry)}
     if isinstance(held, tuple | list):
         names = [
             registry.known_as(one.loss) if isinstance(one, WeightedLoss) else str(number)
             for number, one in enumerate(held)
         ]
-        if key not in names:
-            raise UnknownNameError(f"{where} has no item {key!r}{near_miss(key, names)}")
-        number = names.index(key)
         members = get_args(next(one for one in _members(kind) if get_origin(one) is type(held)))
-        item = members[0] if isinstance(held, list) or Ellipsis in members else members[number]
-        new = _changed(held[number], rest, value, item, registry, here)
-        return type(held)((*held[:number], new, *held[number + 1 :]))
-    raise UnknownNameError(f"{where} is {held!r} and has no setting {key!r}.")
+
+        def element(key: str) -> Any:
+            if key not in names:
+                raise UnknownNameError(f"{where} has no item {key!r}{near_miss(key, names)}")
+            number = names.index(key)
+            any_length = isinstance(held, list) or Ellipsis in members
+            return changed(key, held[number], members[0] if any_length else members[number])
+
+        values = _each(inner, element)
+        return type(held)(values.get(name, one) for name, one in zip(names, held, strict=True))
+    raise UnknownNameError(f"{where} is {held!r} and has no setting {next(iter(inner))!r}.")
+
+
+def _setting(held: Any, key: str, types: Mapping[str, Any], where: str) -> str:
+    if key not in types:
+        raise UnknownNameError(
+            f"{where or 'A recipe'} has no setting {key!r}{unknown_setting(where, key, types)}"
+        )
+    return key
+
+
+def _each(keys: Iterable[str], make: Callable[[str], Any]) -> dict[str, Any]:
+    """What is made of each key; all that is refused is raised together."""
+    made, errors = {}, []
+    for key in keys:
+        try:
+            made[key] = make(key)
+        except RecipeError as error:
+            errors.append(error)
+    raise_together(errors)
+    return made
 
 
 def _members(kind: Any) -> tuple[Any, ...]:

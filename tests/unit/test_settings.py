@@ -258,3 +258,26 @@ def test_a_recipe_that_is_changed_is_read_again(tmp_path):
     for name in ("one", "two"):
         file.write_text(text.format(repr(name)))
         assert load_recipe(file).name == name
+
+
+def test_settings_need_to_fit_only_together():
+    recipe = load_recipe("perceptio_tiny")
+    heads = {"language.num_heads": "3", "language.hidden_dim": 36, "language.num_kv_heads": "3"}
+    assert with_settings(recipe, heads).language.num_heads == 3
+    size = {
+        "depth.image_size": [320, 320],
+        "depth.widths": [8, 8, 8, 8, 8],
+        "depth": {"component": "depth:fsq"},
+    }
+    changed = with_settings(recipe, size | {"depth.grid": [10, 10], "depth.latent_dim": 8}).depth
+    assert changed.name == "fsq" and changed.image_size == (320, 320)
+    both = {
+        "losses.dice.weight": 3,
+        "losses.dice.sampling.num_points": 9,
+        "losses.mask_bce.loss": {"component": "loss:mask_bce"},
+    }
+    losses = {weighted.loss.name: weighted for weighted in with_settings(recipe, both).losses}
+    assert losses["dice"].weight == 3 and losses["dice"].loss.sampling.num_points == 9
+    assert losses["mask_bce"].loss.sampling == type(losses["dice"].loss)().sampling
+    with pytest.raises(RecipeError, match="(?s)2 things are wrong.*num_heads.*near_m"):
+        with_settings(recipe, {"language.num_heads": 3, "depth.convention.near_m": None})
