@@ -3,8 +3,9 @@
 Shapes: B batch, T positions, A position axes, D hidden width, V vocabulary, N rows.
 """
 
+import functools
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -12,6 +13,7 @@ import attrs
 import torch
 from torch import Tensor, nn
 
+from perceptio.errors import InterfaceError
 from perceptio.interfaces.component import ComponentConfig
 
 
@@ -116,10 +118,46 @@ class TextTokenizer(Protocol):
         ...
 
 
+def _checked_rows(name: str, method: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Hold the shape of what `embed`, `forward` or `logits` makes to the interface; nothing waits for the device."""
+
+    @functools.wraps(method)
+    def checked(self: Any, *given: Any, **named: Any) -> Tensor:
+        made = method(self, *given, **named)
+        rows = tuple((given or tuple(named.values()))[0].shape)
+        wanted = (
+            *(rows if name == "embed" else rows[:-1]),
+            "V" if name == "logits" else self.spec.hidden_dim,
+        )
+        shape = tuple(made.shape) if isinstance(made, Tensor) else None
+        if (
+            shape is None
+            or len(shape) != len(wanted)
+            or any(size != other for size, other in zip(shape, wanted, strict=True) if other != "V")
+        ):
+            who = f"{self.origin}: {type(self).__name__}" if self.origin else type(self).__name__
+            said = f"a {type(made).__name__}" if shape is None else str(list(shape))
+            raise InterfaceError(
+                f"{who}.{name} made {said} of {list(rows)}; it must make [{', '.join(map(str, wanted))}]."
+            )
+        return made
+
+    return checked
+
+
 class LanguageBackbone(nn.Module, ABC):
     """A causal language model in the pieces that a perception model needs. `spec` is set in the constructor."""
 
     spec: LanguageSpec
+    origin: str = ""
+    """The component it was built from, and who offers it; set when a model is put together, for messages."""
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        """Hold the shapes of what the methods make that this class itself defines to the spec."""
+        super().__init_subclass__(**keywords)
+        for name in ("embed", "forward", "logits"):
+            if name in cls.__dict__:
+                setattr(cls, name, _checked_rows(name, cls.__dict__[name]))
 
     @property
     @abstractmethod

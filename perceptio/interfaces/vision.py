@@ -3,12 +3,16 @@
 Shapes: B images, M features of all images in a row, D feature width, H W pixels.
 """
 
+import functools
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import attrs
+import numpy as np
 from torch import Tensor, nn
 
+from perceptio.errors import InterfaceError
 from perceptio.interfaces.component import ComponentConfig
 
 
@@ -33,10 +37,42 @@ class VisionFeatures:
     counts: tuple[int, ...]
 
 
+def _checked_centers(centers: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Hold what `centers` makes to the interface."""
+
+    @functools.wraps(centers)
+    def checked(self: Any, height: int, width: int) -> Tensor:
+        made = centers(self, height, width)
+        if not isinstance(made, Tensor):
+            said: str | None = f"a {type(made).__name__}"
+        elif made.ndim != 2 or made.shape[1] != 2 or not made.is_floating_point():
+            said = f"{str(made.dtype).removeprefix('torch.')} {list(made.shape)}"
+        elif made.device.type not in ("cpu", "meta"):
+            said = f"a tensor on {made.device}"
+        else:
+            # Through numpy: on the CPU nothing is waited for.
+            values_M2 = made.detach().float().numpy() if made.device.type == "cpu" else np.zeros((1, 2))
+            said = None if ((values_M2 >= 0) & (values_M2 <= 1)).all() else "numbers outside [0, 1]"
+        if said is not None:
+            raise InterfaceError(
+                f"{type(self).__name__}.centers made {said} of {height}x{width} pixels; it must make (row, column) "
+                "in [0, 1] for each feature: floating-point [M, 2], on the CPU."
+            )
+        return made
+
+    return checked
+
+
 class VisionEncoder(nn.Module, ABC):
     """Images -> features. `spec` is set in the constructor; resizing, tiling and normalizing happen inside."""
 
     spec: VisionSpec
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        """Hold what the `centers` makes that this class itself defines to the interface."""
+        super().__init_subclass__(**keywords)
+        if "centers" in cls.__dict__:
+            setattr(cls, "centers", _checked_centers(cls.__dict__["centers"]))  # noqa: B010
 
     @abstractmethod
     def forward(self, images: Sequence[Tensor]) -> VisionFeatures:

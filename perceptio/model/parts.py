@@ -55,7 +55,7 @@ def build_part(config: ComponentConfig, *arguments: Any) -> Any:
         raise InterfaceError(
             f"{origin(config)} promises {promised}, and what it builds says {said}: make them one."
         )
-    if isinstance(part, DepthTokenizer | SegmentationTokenizer):
+    if isinstance(part, DepthTokenizer | SegmentationTokenizer | LanguageBackbone):
         part.origin = origin(config)
     return part
 
