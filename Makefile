@@ -3,7 +3,7 @@
 PYTHON ?= $(shell command -v python3.12 >/dev/null 2>&1 && python3.12 -c '' 2>/dev/null && echo python3.12 || echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
-BENCHMARKS := $(shell grep -l 'def main(' benchmarks/*.py)
+BENCHMARKS := $(shell grep -l '^def main' benchmarks/*.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test fuzz kills bench gpu gpu-rehearsal lint clean
