@@ -9,8 +9,6 @@ import typer
 if TYPE_CHECKING:
     from perceptio.recipe import Recipe
 
-FILES = "perceptio.python_files"
-"""The package of the modules of recipe files."""
 RecipeArgument = Annotated[
     str,
     typer.Argument(
@@ -57,10 +55,12 @@ def chosen_recipe(recipe: str, arg: list[str] | None, set_: list[str] | None, **
 
 def _from_its_file(error: Exception) -> TracebackType | None:
     """The traceback from the first line of a recipe's file on; the whole one where none is in such a file."""
+    from perceptio.python_files import is_of_file
+
     if isinstance(error, SyntaxError):
         return None  # Its message shows the line.
     trace = error.__traceback__
-    while trace is not None and not trace.tb_frame.f_globals.get("__name__", "").startswith(f"{FILES}."):
+    while trace is not None and not is_of_file(trace.tb_frame.f_globals.get("__name__", "")):
         trace = trace.tb_next
     return trace or error.__traceback__
 

@@ -2,6 +2,7 @@
 
 from perceptio.interfaces.component import (
     INTERFACE_VERSION,
+    CheckedModule,
     ComponentConfig,
     Kind,
     device_of,
@@ -57,6 +58,7 @@ __all__ = [
     "INTERFACE_VERSION",
     "Batch",
     "ChatTemplate",
+    "CheckedModule",
     "CodebookDepthTokenizer",
     "ComponentConfig",
     "DepthConvention",

@@ -1,13 +1,13 @@
 """What every pluggable part has in common: a frozen config that says what it will be and builds it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from itertools import chain
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import attrs
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 INTERFACE_VERSION = (2, 0)
 """Version of the interfaces in this package: (major, minor). A plugin states the one it was written for."""
@@ -46,6 +46,36 @@ class ComponentConfig:
             Whether weights were loaded; the default has none to load, and the part keeps its random values.
         """
         return False
+
+
+class CheckedModule(nn.Module):
+    """A part whose methods are held to its interface where they are called, whoever wrote them.
+
+    An interface names in `checks` what is put around each method that a subclass defines.
+    """
+
+    checks: ClassVar[Mapping[str, Callable[..., Any]]] = {}
+    origin: str = ""
+    """The component it was built from, and who offers it; set when a model is put together, for messages."""
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        """Put the checks around the methods that this class itself defines; an interface only states them."""
+        super().__init_subclass__(**keywords)
+        for name, check in cls.checks.items():
+            if name in cls.__dict__ and "checks" not in cls.__dict__:
+                setattr(cls, name, check(cls.__dict__[name]))
+
+    @property
+    def known_as(self) -> str:
+        """How messages name it: by the component that it was built from, where that is known, and its class."""
+        return f"{self.origin}: {type(self).__name__}" if self.origin else type(self).__name__
+
+
+def described(value: object) -> str:
+    """A tensor by its type and shape, and anything else by its class, for messages."""
+    if not isinstance(value, Tensor):
+        return f"a {type(value).__name__}"
+    return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
 
 
 def parameter_groups(module: nn.Module) -> dict[str, list[nn.Parameter]]:

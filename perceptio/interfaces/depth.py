@@ -6,15 +6,15 @@ Shapes: B batch, H W pixels, h w grid cells, L = h*w codes, K codebook size, C l
 import functools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import attrs
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from perceptio.errors import DataError, InterfaceError, quoted
-from perceptio.interfaces.component import ComponentConfig
+from perceptio.interfaces.component import CheckedModule, ComponentConfig, described
 
 ROUNDING = 1e-3
 """Depth may leave [0, 1] by so much, which half precision and resampling do to it."""
@@ -102,10 +102,10 @@ def depth_problem(depth_B1HW: Tensor, spec: DepthSpec, *, unknown: bool = True) 
     """
     shape = (1, *spec.image_size)
     if not isinstance(depth_B1HW, Tensor):
-        return f"is {_described(depth_B1HW)} and no tensor"
+        return f"is {quoted(depth_B1HW)} and no tensor"
     if not depth_B1HW.is_floating_point() or tuple(depth_B1HW.shape[1:]) != shape or depth_B1HW.ndim != 4:
         return (
-            f"is {_described(depth_B1HW)} and not floating-point [B, {', '.join(map(str, shape))}]: "
+            f"is {described(depth_B1HW)} and not floating-point [B, {', '.join(map(str, shape))}]: "
             "perceptio.ops.depth_maps.resize_depth brings maps to a size"
         )
     if depth_B1HW.is_meta or not depth_B1HW.numel():
@@ -132,26 +132,15 @@ def code_problem(codes_BL: Tensor, spec: DepthSpec) -> str | None:
         Words that complete "codes that ...".
     """
     if not isinstance(codes_BL, Tensor):
-        return f"are {_described(codes_BL)} and no tensor"
+        return f"are {quoted(codes_BL)} and no tensor"
     if codes_BL.dtype != torch.int64 or codes_BL.ndim != 2 or codes_BL.shape[1] != spec.num_codes:
-        return f"are {_described(codes_BL)} and not int64 [B, {spec.num_codes}]"
+        return f"are {described(codes_BL)} and not int64 [B, {spec.num_codes}]"
     if codes_BL.is_meta or not codes_BL.numel():
         return None
     low, high = (int(x) for x in codes_BL.aminmax())
     if low < 0 or high >= spec.codebook_size:
         return f"go from {low} to {high} and not from 0 to {spec.codebook_size - 1}; -1 says that there is no code"
     return None
-
-
-def _who(tokenizer: Any) -> str:
-    """A tokenizer as a message names it: the component that it was built from, where that is known."""
-    return f"{tokenizer.origin}: {type(tokenizer).__name__}" if tokenizer.origin else type(tokenizer).__name__
-
-
-def _described(value: Any) -> str:
-    if not isinstance(value, Tensor):
-        return quoted(value)
-    return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
 
 
 def _checked_encode(encode: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, Tensor], Tensor]:
@@ -163,7 +152,7 @@ def _checked_encode(encode: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, T
         codes_BL = encode(self, depth_B1HW)
         problem = code_problem(codes_BL, self.spec)
         if problem:
-            raise InterfaceError(f"{_who(self)}.encode made codes that {problem}.")
+            raise InterfaceError(f"{self.known_as}.encode made codes that {problem}.")
         return codes_BL
 
     return checked
@@ -178,7 +167,7 @@ def _checked_decode(decode: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, T
         depth_B1HW = decode(self, codes_BL)
         problem = depth_problem(depth_B1HW, self.spec, unknown=False)
         if problem:
-            raise InterfaceError(f"{_who(self)}.decode made depth that {problem}.")
+            raise InterfaceError(f"{self.known_as}.decode made depth that {problem}.")
         return depth_B1HW
 
     return checked
@@ -193,7 +182,7 @@ class DepthReconstruction:
     auxiliary_loss: Tensor
 
 
-class DepthTokenizer(nn.Module, ABC):
+class DepthTokenizer(CheckedModule, ABC):
     """Depth maps <-> codes. `spec` is set in the constructor.
 
     Depth goes in as float [B, 1, H, W] in [0, 1] at `spec.image_size`, NaN where unknown, and comes out the same,
@@ -205,15 +194,10 @@ class DepthTokenizer(nn.Module, ABC):
     """
 
     spec: DepthSpec
-    origin: str = ""
-    """The component it was built from, and who offers it; set when a model is put together, for messages."""
-
-    def __init_subclass__(cls, **keywords: Any) -> None:
-        """Put the checks around the methods that this class itself defines."""
-        super().__init_subclass__(**keywords)
-        for name, checked in (("encode", _checked_encode), ("decode", _checked_decode)):
-            if name in cls.__dict__:
-                setattr(cls, name, checked(cls.__dict__[name]))
+    checks: ClassVar[Mapping[str, Callable[..., Any]]] = {
+        "encode": _checked_encode,
+        "decode": _checked_decode,
+    }
 
     @abstractmethod
     def encode(self, depth_B1HW: Tensor) -> Tensor:

@@ -5,16 +5,16 @@ Shapes: B batch, T positions, A position axes, D hidden width, V vocabulary, N r
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import attrs
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from perceptio.errors import InterfaceError
-from perceptio.interfaces.component import ComponentConfig
+from perceptio.interfaces.component import CheckedModule, ComponentConfig
 
 
 @attrs.frozen(kw_only=True)
@@ -135,29 +135,22 @@ def _checked_rows(name: str, method: Callable[..., Tensor]) -> Callable[..., Ten
             or len(shape) != len(wanted)
             or any(size != other for size, other in zip(shape, wanted, strict=True) if other != "V")
         ):
-            who = f"{self.origin}: {type(self).__name__}" if self.origin else type(self).__name__
             said = f"a {type(made).__name__}" if shape is None else str(list(shape))
             raise InterfaceError(
-                f"{who}.{name} made {said} of {list(rows)}; it must make [{', '.join(map(str, wanted))}]."
+                f"{self.known_as}.{name} made {said} of {list(rows)}; it must make [{', '.join(map(str, wanted))}]."
             )
         return made
 
     return checked
 
 
-class LanguageBackbone(nn.Module, ABC):
+class LanguageBackbone(CheckedModule, ABC):
     """A causal language model in the pieces that a perception model needs. `spec` is set in the constructor."""
 
     spec: LanguageSpec
-    origin: str = ""
-    """The component it was built from, and who offers it; set when a model is put together, for messages."""
-
-    def __init_subclass__(cls, **keywords: Any) -> None:
-        """Hold the shapes of what the methods make that this class itself defines to the spec."""
-        super().__init_subclass__(**keywords)
-        for name in ("embed", "forward", "logits"):
-            if name in cls.__dict__:
-                setattr(cls, name, _checked_rows(name, cls.__dict__[name]))
+    checks: ClassVar[Mapping[str, Callable[..., Any]]] = {
+        name: functools.partial(_checked_rows, name) for name in ("embed", "forward", "logits")
+    }
 
     @property
     @abstractmethod

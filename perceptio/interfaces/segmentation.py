@@ -6,15 +6,15 @@ M mask codes or candidate masks per object.
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import attrs
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from perceptio.errors import DataError, InterfaceError
-from perceptio.interfaces.component import ComponentConfig
+from perceptio.interfaces.component import CheckedModule, ComponentConfig, described
 
 
 @attrs.frozen(kw_only=True)
@@ -65,21 +65,21 @@ def _checked_encode_masks(encode: Callable[[Any, Tensor], Tensor]) -> Callable[[
         height, width = self.spec.image_size
         if masks_NHW.dtype != torch.bool or masks_NHW.shape[1:] != (height, width):
             raise DataError(
-                f"{type(self).__name__}.encode_masks was given {_described(masks_NHW)} and not boolean "
+                f"{type(self).__name__}.encode_masks was given {described(masks_NHW)} and not boolean "
                 f"masks [N, {height}, {width}]: stretch them first, a pixel belonging to what covers most of it."
             )
         codes_NM, promised = encode(self, masks_NHW), self.spec.codes
         shape = (len(masks_NHW), promised.length)
         if not isinstance(codes_NM, Tensor) or codes_NM.dtype != torch.int64 or codes_NM.shape != shape:
             raise InterfaceError(
-                f"{_who(self)}.encode_masks made codes that are {_described(codes_NM)} and not int64 {list(shape)}."
+                f"{self.known_as}.encode_masks made codes that are {described(codes_NM)} and not int64 {list(shape)}."
             )
         if codes_NM.numel() and not codes_NM.is_meta:
             low, high = (int(code) for code in codes_NM.aminmax())
             if low < 0 or high >= promised.codebook_size:
                 last = promised.codebook_size - 1
                 raise InterfaceError(
-                    f"{_who(self)}.encode_masks made codes that go from {low} to {high}, not 0 to {last}."
+                    f"{self.known_as}.encode_masks made codes that go from {low} to {high}, not 0 to {last}."
                 )
         return codes_NM
 
@@ -90,28 +90,18 @@ def _checked_masks(decode: Callable[..., MaskPrediction]) -> Callable[..., MaskP
     @functools.wraps(decode)
     def checked(self: Any, features: Any, asked: Tensor, image_index_N: Tensor) -> MaskPrediction:
         made = decode(self, features, asked, image_index_N)
-        name, shape = f"{_who(self)}.{decode.__name__}", (len(asked), *self.spec.mask_size)
+        name, shape = f"{self.known_as}.{decode.__name__}", (len(asked), *self.spec.mask_size)
         if not isinstance(made, MaskPrediction):
-            raise InterfaceError(f"{name} made {_described(made)} and no MaskPrediction.")
+            raise InterfaceError(f"{name} made {described(made)} and no MaskPrediction.")
         logits = made.logits_Nhw
         if not isinstance(logits, Tensor) or logits.shape != shape:
-            raise InterfaceError(f"{name} made masks that are {_described(logits)} and not of {list(shape)}.")
+            raise InterfaceError(f"{name} made masks that are {described(logits)} and not of {list(shape)}.")
         return made
 
     return checked
 
 
-def _who(tokenizer: Any) -> str:
-    return f"{tokenizer.origin}: {type(tokenizer).__name__}" if tokenizer.origin else type(tokenizer).__name__
-
-
-def _described(value: object) -> str:
-    if not isinstance(value, Tensor):
-        return f"a {type(value).__name__}"
-    return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
-
-
-class SegmentationTokenizer(nn.Module, ABC):
+class SegmentationTokenizer(CheckedModule, ABC):
     """Prompts or codes -> masks. `spec` is set in the constructor; `N == 0` is legal everywhere.
 
     Pixels are RGB in [0, 1] at `spec.image_size`; a tokenizer normalizes for itself. An image is encoded once and
@@ -119,20 +109,11 @@ class SegmentationTokenizer(nn.Module, ABC):
     """
 
     spec: SegmentationSpec
-    origin: str = ""
-    """The component it was built from, and who offers it; set when a model is put together, for messages."""
-
-    def __init_subclass__(cls, **keywords: Any) -> None:
-        """Hold what goes into and comes out of the methods that this class itself defines to the spec."""
-        super().__init_subclass__(**keywords)
-        checks: dict[str, Callable[..., Any]] = {
-            "encode_masks": _checked_encode_masks,
-            "decode": _checked_masks,
-            "decode_codes": _checked_masks,
-        }
-        for name, check in checks.items():
-            if name in cls.__dict__:
-                setattr(cls, name, check(cls.__dict__[name]))
+    checks: ClassVar[Mapping[str, Callable[..., Any]]] = {
+        "encode_masks": _checked_encode_masks,
+        "decode": _checked_masks,
+        "decode_codes": _checked_masks,
+    }
 
     @abstractmethod
     def encode_image(self, pixels_B3HW: Tensor) -> Any:

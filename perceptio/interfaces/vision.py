@@ -5,15 +5,15 @@ Shapes: B images, M features of all images in a row, D feature width, H W pixels
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import attrs
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
 from perceptio.errors import InterfaceError
-from perceptio.interfaces.component import ComponentConfig
+from perceptio.interfaces.component import CheckedModule, ComponentConfig, described
 
 
 @attrs.frozen(kw_only=True)
@@ -43,10 +43,14 @@ def _checked_centers(centers: Callable[..., Tensor]) -> Callable[..., Tensor]:
     @functools.wraps(centers)
     def checked(self: Any, height: int, width: int) -> Tensor:
         made = centers(self, height, width)
-        if not isinstance(made, Tensor):
-            said: str | None = f"a {type(made).__name__}"
-        elif made.ndim != 2 or made.shape[1] != 2 or not made.is_floating_point():
-            said = f"{str(made.dtype).removeprefix('torch.')} {list(made.shape)}"
+        said: str | None
+        if (
+            not isinstance(made, Tensor)
+            or made.ndim != 2
+            or made.shape[1] != 2
+            or not made.is_floating_point()
+        ):
+            said = described(made)
         elif made.device.type not in ("cpu", "meta"):
             said = f"a tensor on {made.device}"
         else:
@@ -55,7 +59,7 @@ def _checked_centers(centers: Callable[..., Tensor]) -> Callable[..., Tensor]:
             said = None if ((values_M2 >= 0) & (values_M2 <= 1)).all() else "numbers outside [0, 1]"
         if said is not None:
             raise InterfaceError(
-                f"{type(self).__name__}.centers made {said} of {height}x{width} pixels; it must make (row, column) "
+                f"{self.known_as}.centers made {said} of {height}x{width} pixels; it must make (row, column) "
                 "in [0, 1] for each feature: floating-point [M, 2], on the CPU."
             )
         return made
@@ -63,16 +67,12 @@ def _checked_centers(centers: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return checked
 
 
-class VisionEncoder(nn.Module, ABC):
+class VisionEncoder(CheckedModule, ABC):
     """Images -> features. `spec` is set in the constructor; resizing, tiling and normalizing happen inside."""
 
     spec: VisionSpec
 
-    def __init_subclass__(cls, **keywords: Any) -> None:
-        """Hold what the `centers` makes that this class itself defines to the interface."""
-        super().__init_subclass__(**keywords)
-        if "centers" in cls.__dict__:
-            setattr(cls, "centers", _checked_centers(cls.__dict__["centers"]))  # noqa: B010
+    checks: ClassVar[Mapping[str, Callable[..., Any]]] = {"centers": _checked_centers}
 
     @abstractmethod
     def forward(self, images: Sequence[Tensor]) -> VisionFeatures:

@@ -10,6 +10,7 @@ from torch import nn
 from perceptio.errors import InterfaceError, PerceptioError, PluginError, quoted
 from perceptio.hookspecs import PROJECT
 from perceptio.interfaces import (
+    CheckedModule,
     ComponentConfig,
     DepthTokenizer,
     Head,
@@ -55,7 +56,7 @@ def build_part(config: ComponentConfig, *arguments: Any) -> Any:
         raise InterfaceError(
             f"{origin(config)} promises {promised}, and what it builds says {said}: make them one."
         )
-    if isinstance(part, DepthTokenizer | SegmentationTokenizer | LanguageBackbone):
+    if isinstance(part, CheckedModule):
         part.origin = origin(config)
     return part
 
