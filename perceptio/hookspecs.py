@@ -23,7 +23,9 @@ from perceptio.interfaces import (
     Kind,
     LanguageBackboneConfig,
     LossConfig,
+    PerceptionTokenizerConfig,
     SegmentationTokenizerConfig,
+    TaskConfig,
     VisionEncoderConfig,
 )
 
@@ -41,6 +43,12 @@ def register_depth_tokenizers() -> Sequence[type[DepthTokenizerConfig]]:
 @hookspec
 def register_segmentation_tokenizers() -> Sequence[type[SegmentationTokenizerConfig]]:
     """Config classes of segmentation tokenizers: prompts or codes -> masks."""
+    raise NotImplementedError
+
+
+@hookspec
+def register_perception_tokenizers() -> Sequence[type[PerceptionTokenizerConfig]]:
+    """Config classes of tokenizers of any other stream: codes or special tokens <-> what they stand for."""
     raise NotImplementedError
 
 
@@ -68,12 +76,20 @@ def register_losses() -> Sequence[type[LossConfig]]:
     raise NotImplementedError
 
 
+@hookspec
+def register_tasks() -> Sequence[type[TaskConfig]]:
+    """Config classes of tasks: how conversations are written, and answers judged."""
+    raise NotImplementedError
+
+
 HOOKS: dict[Kind, tuple[str, type]] = {
     Kind.DEPTH: ("register_depth_tokenizers", DepthTokenizerConfig),
     Kind.SEGMENTATION: ("register_segmentation_tokenizers", SegmentationTokenizerConfig),
+    Kind.PERCEPTION: ("register_perception_tokenizers", PerceptionTokenizerConfig),
     Kind.VISION: ("register_vision_encoders", VisionEncoderConfig),
     Kind.LANGUAGE: ("register_language_backbones", LanguageBackboneConfig),
     Kind.HEAD: ("register_heads", HeadConfig),
     Kind.LOSS: ("register_losses", LossConfig),
+    Kind.TASK: ("register_tasks", TaskConfig),
 }
 """The hook of each kind, and the config class that everything it returns derives from."""

@@ -6,26 +6,28 @@ from typing import Any, Literal
 
 import attrs
 
-from perceptio.errors import RecipeError
+from perceptio.errors import RecipeError, UnknownNameError, near_miss
 from perceptio.interfaces import (
+    Codes,
     ComponentConfig,
-    DepthTokenizerConfig,
     HeadConfig,
     LanguageBackboneConfig,
     LossConfig,
     ModelSpecs,
-    SegmentationTokenizerConfig,
-    StreamName,
+    PerceptionTokenizerConfig,
+    StreamSpec,
+    StreamSpecs,
+    TaskConfig,
     VisionEncoderConfig,
 )
 from perceptio.recipe_checks import problems_of
 from perceptio.setting_types import FrozenMapping
-from perceptio.vocabulary import TokenPlan
+from perceptio.vocabulary import CodesPerStep, TokenPlan
 
 AnswerFormat = Literal["direct", "readout"]
 Perceive = Literal["before", "separate_task", "never"]
 PointSetting = Literal["tokens", "drawn"]
-MaskPrompt = Literal["seg_token", "previous_token"]
+ReadAt = Literal["special_token", "previous_token"]
 
 
 # These run when a value is made, before its types are checked: what is no number is `problems_of`'s to refuse.
@@ -94,11 +96,14 @@ class DataConfig:
         folders: Where samples come from; a path alone has the weight 1.
         validation: Data folders on which training is measured as it goes, as `train.validation` says; none of them is
             trained on.
-        perceive: `"before"`: a depth block precedes the first answer that reads it, or else the last that may have it
-            (Perceptio); later turns see it. `"separate_task"`: it is a task of its own, the last turn, which no
-            answer sees (the *direct* control). `"never"`: neither depth nor masks are supervised (the *answers only*
-            control).
-        mixture: Weight of each task as the one a conversation is drawn for.
+        perceive: `"before"`: what is written once per image precedes the first answer that requires it, or else the
+            last that may have it (Perceptio); later turns see it. `"separate_task"`: it is a task of its own, the
+            last turn, which no answer sees (the *direct* control). `"never"`: no stream is supervised (the *answers
+            only* control).
+        streams: `"all"`: every conversation writes all streams that it can; `"random_subset"`: each of those that are
+            written once per image with probability one half, so that the model learns to answer with any of them, or
+            none (as CoVT's last stage).
+        mixture: Weight of each task as the one a conversation is drawn for, by the names that the data give.
         turns: Most turns of one conversation; the others are drawn from the same image's.
         max_questions: Use the marked-point questions of only so many images; None: all of them.
         permute_marks: Shuffle the letters of marked points on every visit.
@@ -106,11 +111,11 @@ class DataConfig:
             names its sample, `"skip"` leaves it out; the metric `too_long` is the share of those.
             `perceptio data check --recipe` lists them all.
         text_only_readout: Extra samples per conversation, any number such as 0.25, for the `readout` answer format:
-            the depth block of an image that is not shown, in context and excluded from the loss, and then the
-            marked-point questions about it. With nothing else to read from, a model learns to read from the block,
+            the block of codes of an image that is not shown, in context and excluded from the loss, and then
+            the marked-point questions about it. With nothing else to read from, a model learns to read from the block,
             and goes on doing so where it sees the image (ours).
         text_only_comparison: Extra samples per conversation, for the same format: one marked-point question, the
-            depth code read out for each point, in context and excluded from the loss, and the answer (ours).
+            code read out for each point, in context and excluded from the loss, and the answer (ours).
         vision_only: Extra samples per conversation that are images without text. Each costs a pass of the vision
             encoder, and trains it through losses on its own features, such as `cell_codes`.
     """
@@ -118,6 +123,7 @@ class DataConfig:
     folders: tuple[DataFolder, ...] = attrs.field(default=(), converter=_folders)
     validation: tuple[str, ...] = ()
     perceive: Perceive = "before"
+    streams: Literal["all", "random_subset"] = "all"
     mixture: Mapping[str, float] = attrs.field(
         factory=lambda: {"relative_depth": 1.0, "referring": 1.0}, converter=_frozen_mapping
     )
@@ -166,7 +172,8 @@ class TrainConfig:
             and then goes down to zero in a straight line. A run of the last two can be resumed with more steps, of
             the last as long as it has not begun to go down.
         decay: Share of the steps in which `"stable_decay"` goes down.
-        train: Parameter groups that train, such as `"language"` or `"segmentation.decoder"`; the rest is frozen.
+        train: Parameter groups that train, such as `"language"` or `"streams.segmentation.tokenizer.mask_decoder"`;
+            `*` stands for any characters; the rest is frozen. Tokenizers of codes never train here.
         precision: `"fp32"`; `"bf16"` autocast, which computes the model in bfloat16 and leaves soft decoding, the
             losses, the weights that train, their gradients and the optimizer's state in float32; or `"auto"`: bf16
             where the device computes it natively (a CPU without such instructions takes several times as long in it).
@@ -196,7 +203,7 @@ class TrainConfig:
     max_grad_norm: float = attrs.field(default=1.0, validator=_positive)
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
     seed: int = attrs.field(default=0, validator=_seed)
-    train: tuple[str, ...] = ("vision", "vision_head", "language", "segmentation", "prompt_head", "heads")
+    train: tuple[str, ...] = ("vision", "vision_head", "language", "streams.*", "heads")
     save_every: int = attrs.field(default=500, validator=_positive)
     save_pretrained_weights: bool = True
     log_every: int = attrs.field(default=10, validator=_positive)
@@ -205,14 +212,14 @@ class TrainConfig:
 
 
 @attrs.frozen(kw_only=True)
-class DepthTrainingConfig:
-    """How the recipe's depth tokenizer is trained, by `train-depth-tokenizer` or, before the model, by `train`.
+class TokenizerTraining:
+    """How a stream's tokenizer of codes is trained, by `train-tokenizer` or, before the model, by `train`.
 
     Attributes:
         untrained: Use the tokenizer with its random values where it names no weights. Otherwise `perceptio train`
             trains it on the recipe's own data before it trains the model.
         steps: Optimizer steps.
-        batch_size: Depth maps per step.
+        batch_size: Maps per step.
         lr: Peak learning rate of AdamW.
         warmup_steps: Linear warm-up before the cosine to zero.
         edge_weight: Weight of the error of differences between neighboring pixels.
@@ -231,67 +238,119 @@ class DepthTrainingConfig:
 
 
 @attrs.frozen(kw_only=True)
+class Stream:
+    """One stream of perception: what the model writes of an image, or of an object, before it answers.
+
+    Attributes:
+        name: By which losses, tasks, settings and answers speak of it.
+        tokenizer: What it is written as, and what that stands for.
+        head: Between the hidden states of its special tokens and the rows that its tokenizer reads; none where it is
+            written as codes.
+        codes_per_step: Codes predicted per step, or `"group"`: each of the tokenizer's groups at once. 1 is the
+            paper's, a row of the grid is faster.
+        read_at: Which hidden states the head reads: at the special tokens (`"special_token"`, as Sa2VA), or each at
+            the token before (`"previous_token"`, as LISA).
+        feedback: From the rows that the head makes to the next inputs, which take the place of its special tokens'
+            own embeddings (as Mirage); None: they keep their own (as CoVT). It reads at the previous token.
+        training: How its tokenizer of codes is trained.
+    """
+
+    name: str
+    tokenizer: PerceptionTokenizerConfig
+    head: HeadConfig | None = None
+    codes_per_step: CodesPerStep = 1
+    read_at: ReadAt = "special_token"
+    feedback: HeadConfig | None = None
+    training: TokenizerTraining = TokenizerTraining()
+
+    @property
+    def spec(self) -> StreamSpec:
+        """How it is written, and what it is learned from."""
+        spec: StreamSpec = self.tokenizer.spec.stream
+        return spec
+
+    @property
+    def parts(self) -> dict[str, ComponentConfig]:
+        """The config of every part that is built, by its name in the stream."""
+        named = {"tokenizer": self.tokenizer, "head": self.head, "feedback": self.feedback}
+        return {name: config for name, config in named.items() if config is not None}
+
+
+@attrs.frozen(kw_only=True)
 class Recipe:
     """One model and one run.
 
     Attributes:
-        heads: Auxiliary heads by name: each maps every vision feature to logits over the depth codes.
-        order: What is perceived before the answer, in order; the paper's is segmentation, then depth.
-        codes_per_step: Depth codes predicted per step; 1 is the paper's, a row of the grid is faster.
-        mask_prompt: The hidden state that prompts a mask: at the special token (`"seg_token"`, as Sa2VA) or at the
-            one before it (`"previous_token"`, as LISA).
-        answer_format: `"direct"`, or `"readout"`: before a marked-point answer, each point's letter, cell and depth
-            code are read out (ours, after the chain of thought of AURORA; the paper's format has none).
+        streams: What is perceived before the answer, in order; the paper's is segmentation, then depth.
+        heads: Auxiliary heads by the name of a stream of codes: each maps every vision feature to logits over the
+            stream's codes.
+        answer_format: `"direct"`, or `"readout"`: before a marked-point answer, each point's letter, place and code
+            are read out (ours, after the chain of thought of AURORA; the paper's format has none).
         points: How marked points reach the model: as location `"tokens"`, or `"drawn"` on the image, where a
             conversation asks one question with points.
+        readout: The stream in whose grid marked points are named, and whose codes are read out; None: the first that
+            has a grid.
+        tasks: Settings of tasks by the names that the data give; a task that is not named here has its own defaults.
+        start_from: A run or a checkpoint whose weights are taken before training, as far as it has the same parts:
+            stages of a training are recipes that start from the one before.
     """
 
     name: str
     vision: VisionEncoderConfig
     vision_head: HeadConfig
     language: LanguageBackboneConfig
-    depth: DepthTokenizerConfig | None = None
-    segmentation: SegmentationTokenizerConfig | None = None
-    prompt_head: HeadConfig | None = None
+    streams: tuple[Stream, ...] = ()
     heads: Mapping[str, HeadConfig] = attrs.field(factory=dict, converter=_frozen_mapping)
-    order: tuple[StreamName, ...] = ("segmentation", "depth")
-    codes_per_step: int = attrs.field(default=1, validator=_positive)
-    mask_prompt: MaskPrompt = "seg_token"
     answer_format: AnswerFormat = "direct"
     points: PointSetting = "tokens"
+    readout: str | None = None
+    tasks: Mapping[str, TaskConfig] = attrs.field(factory=dict, converter=_frozen_mapping)
     losses: tuple[WeightedLoss, ...] = ()
     data: DataConfig = DataConfig()
     train: TrainConfig = TrainConfig()
-    depth_training: DepthTrainingConfig = DepthTrainingConfig()
+    start_from: str | None = attrs.field(default=None, metadata={"fingerprint": False})
 
     @property
     def parts(self) -> dict[str, ComponentConfig]:
         """The config of every part that is built, by its name in the model."""
-        named: dict[str, ComponentConfig | None] = {
+        return {
             "vision": self.vision,
             "vision_head": self.vision_head,
             "language": self.language,
-            "depth": self.depth,
-            "segmentation": self.segmentation,
-            "prompt_head": self.prompt_head,
+            **{
+                f"streams.{stream.name}.{name}": config
+                for stream in self.streams
+                for name, config in stream.parts.items()
+            },
             **{f"heads.{name}": config for name, config in self.heads.items()},
         }
-        return {name: config for name, config in named.items() if config is not None}
 
-    @property
-    def prompts_with_hidden_states(self) -> bool:
-        """Whether masks are decoded from hidden states, through `prompt_head`, and not from mask codes."""
-        return self.segmentation is not None and self.segmentation.spec.codes is None
+    def stream(self, name: str) -> Stream:
+        """A stream by its name.
+
+        Raises:
+            UnknownNameError: There is none of this name.
+        """
+        for stream in self.streams:
+            if stream.name == name:
+                return stream
+        known = [stream.name for stream in self.streams]
+        raise UnknownNameError(f"{self.name} has no stream {name!r}{near_miss(name, known)}")
+
+    def with_stream(self, name: str, **changes: Any) -> "Recipe":
+        """The recipe with other settings of one stream, as `attrs.evolve` takes them.
+
+        Raises:
+            UnknownNameError: There is none of this name.
+        """
+        own = attrs.evolve(self.stream(name), **changes)
+        return attrs.evolve(self, streams=tuple(own if one.name == name else one for one in self.streams))
 
     @property
     def plan(self) -> TokenPlan:
         """The token ids that follow from the parts."""
-        return TokenPlan.of(
-            self.language.spec.vocab_size,
-            self.depth.spec if self.depth else None,
-            self.segmentation.spec if self.segmentation else None,
-            self.codes_per_step if self.depth else 1,
-        )
+        written = {stream.name: (stream.spec, stream.codes_per_step) for stream in self.streams}
+        return TokenPlan.of(self.language.spec.vocab_size, written, self.readout)
 
     @property
     def specs(self) -> ModelSpecs:
@@ -300,14 +359,24 @@ class Recipe:
         return ModelSpecs(
             vision=self.vision.spec,
             language=self.language.spec,
-            depth=self.depth.spec if self.depth else None,
-            depth_block=plan.depth,
-            segmentation=self.segmentation.spec if self.segmentation else None,
-            mask_codes=plan.mask_codes,
+            streams=FrozenMapping(
+                {
+                    stream.name: StreamSpecs(
+                        tokenizer=stream.tokenizer.spec, tokens=plan.streams[stream.name]
+                    )
+                    for stream in self.streams
+                }
+            ),
             locations=plan.locations,
             vocab_size=plan.size,
             heads=tuple(self.heads),
         )
+
+    def head_width(self, name: str) -> int:
+        """How many logits the auxiliary head of a stream gives for each feature: as many as there are codes."""
+        written = self.stream(name).spec.written
+        assert isinstance(written, Codes)
+        return written.codebook_sizes[-1]
 
     def check(self) -> None:
         """Refuse values of another type and parts that do not fit, from values and specs alone.

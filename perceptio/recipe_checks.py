@@ -13,31 +13,33 @@ import attrs
 
 from perceptio.errors import PerceptioError, near_miss, quoted
 from perceptio.interfaces import (
+    Codes,
     ComponentConfig,
-    DepthSpec,
+    Continuous,
+    HeadConfig,
     LanguageSpec,
     Loss,
     LossConfig,
     PerceptionOutput,
-    SegmentationSpec,
+    StreamOutput,
+    StreamSpec,
     VisionSpec,
+    steps_of,
 )
 from perceptio.ops.image_files import MAX_PIXELS
 from perceptio.setting_types import problems
 
 if TYPE_CHECKING:
-    from perceptio.recipe import Recipe
+    from perceptio.recipe import Recipe, Stream
 
-SPECS: dict[str, type] = {
-    "vision": VisionSpec,
-    "language": LanguageSpec,
-    "depth": DepthSpec,
-    "segmentation": SegmentationSpec,
-}
-"""The parts that say what they will be, and the type in which they say it."""
-PARTS = ("vision", "vision_head", "language", "segmentation", "prompt_head", "heads")
-"""What may train; a depth tokenizer may not."""
-_READABLE = {field.name for field in attrs.fields(PerceptionOutput)} - {"heads"}
+SPECS: dict[str, type] = {"vision": VisionSpec, "language": LanguageSpec}
+"""The parts of every model that say what they will be, and the type in which they say it."""
+PARTS = ("vision", "vision_head", "language", "streams", "heads")
+"""What has parameters."""
+_READABLE = {field.name for field in attrs.fields(PerceptionOutput)} - {"heads", "streams"}
+_OF_STREAMS = {field.name for field in attrs.fields(StreamOutput)}
+_OF_CODES = {"logits_NXV", "soft"}
+"""The fields that only a stream of codes has; the others are of special tokens."""
 
 
 def problems_of(recipe: "Recipe") -> Iterator[str]:
@@ -46,7 +48,10 @@ def problems_of(recipe: "Recipe") -> Iterator[str]:
     for field in attrs.fields(type(recipe)):
         found = list(problems(getattr(recipe, field.name), _type_of(recipe, field.name), field.name))
         if not found and field.name in SPECS:
-            found = list(_spec_problems(field.name, getattr(recipe, field.name)))
+            config = getattr(recipe, field.name)
+            found = list(_spec_problems(field.name, config, SPECS[field.name]))
+        if not found and field.name == "streams":
+            found = list(_stream_problems(recipe))
         if found:
             wrong.add(field.name)
             yield from found
@@ -67,12 +72,11 @@ def _type_of(recipe: "Recipe", name: str) -> Any:
     return attrs.fields_dict(type(recipe))[name].type
 
 
-def _spec_problems(part: str, config: Any) -> Iterator[str]:
-    """What is wrong with what a part says that it will be."""
-    if config is None:
-        return
+def _spec_problems(part: str, config: Any, wanted: type | None) -> Iterator[str]:
+    """What is wrong with what a part says that it will be; a tokenizer's spec is of a type of its own."""
     try:
         spec = config.spec
+        stream = None if wanted else spec.stream
     except PerceptioError as error:
         yield f"{part}: {error}"
         return
@@ -80,7 +84,9 @@ def _spec_problems(part: str, config: Any) -> Iterator[str]:
         yield f"{part}: the spec of {named(config)} cannot be computed: {quoted(error, 400)}."
         return
     where = f"{part}: what {named(config)} says of itself, {type(spec).__name__}"
-    found = list(problems(spec, SPECS[part], where))
+    found = list(problems(spec, wanted or type(spec), where))
+    if not found and wanted is None:
+        found = list(problems(stream, StreamSpec, f"{where}.stream"))
     yield from found
     if not found:
         for field in attrs.fields(type(spec)):
@@ -89,18 +95,85 @@ def _spec_problems(part: str, config: Any) -> Iterator[str]:
             least = 0 if field.name == "prompt_dim" else 1
             if any(isinstance(number, int) and number < least for number in numbers):
                 yield f"{where}.{field.name}, is {held}; numbers must be at least {least}."
-            elif field.name == "special_tokens" and (not held or not all(held) or len(set(held)) < len(held)):
-                yield f"{where}.{field.name}, is {held}; each mask needs at least one, each with a name of its own."
-            elif field.name == "image_size" and held[0] * held[1] > MAX_PIXELS:
+            elif field.name == "image_size" and held and held[0] * held[1] > MAX_PIXELS:
                 yield f"{where}.{field.name}, is {held}; no picture has more than {MAX_PIXELS:,} pixels."
+        if stream is not None and isinstance(stream.written, Continuous):
+            tokens = stream.written.tokens
+            if not tokens or not all(tokens):
+                yield f"{where} has the special tokens {tokens}; there must be at least one, each with a name."
+        elif stream is not None and min((group.length for group in stream.written.groups), default=0) < 1:
+            yield f"{where} has a group without codes."
 
 
-def _order(recipe: "Recipe") -> Iterator[str]:
-    for stream, config in (("segmentation", recipe.segmentation), ("depth", recipe.depth)):
-        if stream in recipe.order and config is None:
-            yield f"order has {stream!r}, but no {stream} tokenizer is given; add one, or leave it out of order."
-    if len(set(recipe.order)) != len(recipe.order):
-        yield f"order {recipe.order} names a stream twice."
+def _stream_problems(recipe: "Recipe") -> Iterator[str]:
+    """Names, what tokenizers say of themselves, and whether a stream's parts fit."""
+    names = Counter(stream.name for stream in recipe.streams)
+    for name, count in names.items():
+        if count > 1:
+            yield f"streams has {count} of the name {name!r}; give each a name of its own."
+        if not name.isidentifier():
+            yield f"streams has the name {name!r}; use letters, digits and _ only."
+    tokens: dict[str, str] = {}
+    for stream in recipe.streams:
+        where = f"streams.{stream.name}"
+        found = list(_spec_problems(f"{where}.tokenizer", stream.tokenizer, None))
+        yield from found or _fit(recipe, stream, where)
+        written = None if found else stream.spec.written
+        for token in dict.fromkeys(written.tokens) if isinstance(written, Continuous) else ():
+            if tokens.setdefault(token, stream.name) != stream.name:
+                yield f"the streams {tokens[token]!r} and {stream.name!r} both have the special token {token!r}."
+
+
+def _fit(recipe: "Recipe", stream: "Stream", where: str) -> Iterator[str]:
+    """Whether the head, the feedback and the codes per step of a stream fit how it is written."""
+    written, tokenizer = stream.spec.written, named(stream.tokenizer)
+    if isinstance(written, Codes):
+        try:
+            steps_of(written, stream.codes_per_step)
+        except ValueError as error:
+            yield f"{where}.codes_per_step: {error}"
+        for name in ("head", "feedback"):
+            if getattr(stream, name) is not None:
+                yield f"{where}.{name} has nothing to read, because {tokenizer} is written as codes; set it to None."
+        return
+    if stream.codes_per_step != 1:
+        yield f"{where}.codes_per_step has no codes to count, as {tokenizer} is written as special tokens; set it to 1."
+    if stream.head is None:
+        yield f"{where}: {tokenizer} reads hidden states; give the stream a head."
+    else:
+        rows = _num_rows(stream.head, len(written.tokens))
+        if isinstance(rows, str):
+            yield f"{where}.head: {rows}"
+        elif rows != written.num_rows:
+            yield (
+                f"{where}.head makes {rows} rows of {len(written.tokens)} special tokens, and {tokenizer} reads "
+                f"{written.num_rows}; use a head that makes as many, such as query."
+            )
+    if stream.feedback is not None and stream.read_at != "previous_token":
+        yield (
+            f"{where} is fed back, so that a token holds what was read before it; set {where}.read_at to "
+            "'previous_token'."
+        )
+    if stream.feedback is not None and written.num_rows != len(written.tokens):
+        yield (
+            f"{where} is fed back row by row, and {tokenizer} reads {written.num_rows} rows of {len(written.tokens)} "
+            "special tokens; leave feedback out."
+        )
+    if stream.feedback is not None and stream.spec.per == "object":
+        yield f"{where} is written once per object and cannot be fed back; leave feedback out."
+
+
+def _num_rows(head: HeadConfig, count: int) -> int | str:
+    """How many rows a head makes, or why that is not known."""
+    try:
+        rows = head.num_rows(count)
+    except (Exception, SystemExit) as error:
+        return f"the num_rows of {named(head)} cannot be computed: {quoted(error, 400)}."
+    return (
+        rows
+        if type(rows) is int
+        else f"{named(head)} says that it makes {quoted(rows)} rows; give a whole number."
+    )
 
 
 def _num_features(recipe: "Recipe") -> Iterator[str]:
@@ -117,60 +190,53 @@ def _num_features(recipe: "Recipe") -> Iterator[str]:
         yield f"vision: {who} says that a picture of {size} has {quoted(count)} features; it must be at least 1."
 
 
-def _codes_per_step(recipe: "Recipe") -> Iterator[str]:
-    if recipe.depth is not None and recipe.depth.spec.num_codes % recipe.codes_per_step:
+def _readout(recipe: "Recipe") -> Iterator[str]:
+    known = [stream.name for stream in recipe.streams]
+    if recipe.readout is not None and recipe.readout not in known:
+        yield f"readout names the stream {recipe.readout!r}, which is not among streams{near_miss(recipe.readout, known)}"
+        return
+    grids = [
+        stream.name
+        for stream in recipe.streams
+        if isinstance(stream.spec.written, Codes) and stream.spec.written.grid and stream.spec.per == "image"
+    ]
+    if recipe.readout is not None and recipe.readout not in grids:
+        yield f"readout names the stream {recipe.readout!r}, whose codes are not those of one grid; name another."
+    elif recipe.answer_format == "readout" and not grids:
         yield (
-            f"{recipe.codes_per_step} codes per step do not divide the {recipe.depth.spec.num_codes} codes of "
-            f"{recipe.depth.name}'s {recipe.depth.spec.grid} grid; choose a divisor."
+            "the readout format speaks the codes of a grid, and no stream has one; add such a stream, as of depth, or "
+            "set answer_format='direct'."
         )
 
 
-def _readout(recipe: "Recipe") -> Iterator[str]:
-    if recipe.answer_format == "readout" and recipe.depth is None:
-        yield "the readout format speaks depth codes; give a depth tokenizer, or set answer_format='direct'."
-
-
-def _prompt_head(recipe: "Recipe") -> Iterator[str]:
-    tokenizer = recipe.segmentation
-    if recipe.prompts_with_hidden_states and recipe.prompt_head is None:
-        yield f"{tokenizer and tokenizer.name} is prompted by hidden states; give a prompt_head."
-    if recipe.prompt_head is not None and not recipe.prompts_with_hidden_states:
-        reason = f"{tokenizer.name} writes mask codes" if tokenizer else "there is no segmentation tokenizer"
-        yield f"prompt_head has nothing to prompt, because {reason}; set it to None."
-
-
 def _heads(recipe: "Recipe") -> Iterator[str]:
+    streams = {stream.name: stream.spec.written for stream in recipe.streams}
     for name in recipe.heads:
-        if not name.isidentifier():
-            yield f"heads has the name {name!r}; use letters, digits and _ only."
-    if recipe.heads and recipe.depth is None:
-        yield f"the heads {', '.join(recipe.heads)} predict depth codes; give a depth tokenizer, or leave them out."
+        if name not in streams:
+            yield f"heads names the stream {name!r}, which is not among streams{near_miss(name, streams)}"
+        elif not isinstance(streams[name], Codes):
+            yield f"the head {name!r} predicts codes, and its stream is written as special tokens; leave it out."
 
 
 def _losses(recipe: "Recipe") -> Iterator[str]:
+    if any(_readout(recipe)):
+        return  # The ids that losses are built from are not known.
     losses = [weighted.loss for weighted in recipe.losses]
-    counts = Counter(map(type, losses))
-    for own in {type(loss): loss for loss in losses}.values():
-        if counts[type(own)] > 1:
-            yield f"the loss {named(own)} is given {counts[type(own)]} times; once is enough."
+    twice = [term for term, count in Counter((type(loss), loss.term) for loss in losses).items() if count > 1]
+    for loss in {
+        (type(loss), loss.term): loss for loss in losses if (type(loss), loss.term) in twice
+    }.values():
+        yield f"the loss {named(loss)} is given twice as {loss.term}; once is enough."
     read: set[str] = set()
+    known = True
     for config in losses:
-        missing = [need for need in config.needs if getattr(recipe, need, None) is None]
-        for need in missing:
-            yield (
-                f"the loss {named(config)} needs a {need} tokenizer, and there is none; add one or leave the loss "
-                "out."
-            )
-        loss = None
-        if not missing and not any(_codes_per_step(recipe)):
-            loss = yield from _built(config, recipe)
+        loss = yield from _built(config, recipe)
         if loss is not None:
             read |= set(loss.required_outputs)
             yield from _unreadable(config, loss, recipe)
-        else:
-            read |= {f"heads.{name}" for name in recipe.heads}  # Nobody knows what it would read.
+        known = known and loss is not None
     unread = [name for name in recipe.heads if f"heads.{name}" not in read]
-    if unread and losses and recipe.depth is not None:
+    if unread and losses and known:  # Nobody knows what a loss reads that cannot be built.
         names = ", ".join(map(repr, unread))
         yield f"no loss reads the head {names}, so that it would not learn; leave it out of heads."
 
@@ -199,36 +265,49 @@ def _built(config: LossConfig, recipe: "Recipe") -> Generator[str, None, Loss | 
 
 
 def _unreadable(config: LossConfig, loss: Loss, recipe: "Recipe") -> Iterator[str]:
+    streams = {stream.name: stream.spec.written for stream in recipe.streams}
     for field in loss.required_outputs:
-        head = field.removeprefix("heads.")
-        if head == field and field not in _READABLE:
-            yield f"the loss {named(config)} reads {field!r}, which no model computes{near_miss(field, _READABLE)}"
-        if head != field and head not in recipe.heads:
+        kind, _, rest = field.partition(".")
+        name, _, inner = rest.partition(".")
+        who = f"the loss {named(config)} reads"
+        if kind == "heads" and rest not in recipe.heads:
             yield (
-                f"the loss {named(config)} reads the head named {head!r}, and there is none; "
-                f'add heads={{"{head}": …}} or leave the loss out.'
+                f"{who} the head of the stream {rest!r}, and there is none; "
+                f'add heads={{"{rest}": …}} or leave the loss out.'
             )
+        elif kind == "streams" and name not in streams:
+            yield f"{who} the stream {name!r}, which is not among streams{near_miss(name, streams)}"
+        elif kind == "streams" and inner not in _OF_STREAMS:
+            yield f"{who} {field!r}, which no model computes{near_miss(inner, _OF_STREAMS)}"
+        elif kind == "streams" and (inner in _OF_CODES) != isinstance(streams[name], Codes):
+            written = "codes" if isinstance(streams[name], Codes) else "special tokens"
+            yield f"{who} {field!r}, and the stream {name!r} is written as {written}; leave the loss out."
+        elif kind not in ("heads", "streams") and field not in _READABLE:
+            yield f"{who} {field!r}, which no model computes{near_miss(field, _READABLE)}"
 
 
 def _groups(recipe: "Recipe") -> Iterator[str]:
     """Names of parameter groups, as far as they can be known before the parts are built."""
     absent = {part for part in PARTS if not getattr(recipe, part)}
+    codes = {f"streams.{one.name}.tokenizer" for one in recipe.streams if isinstance(one.spec.written, Codes)}
+    parts = (*PARTS[:3], *(name for name in recipe.parts if name.count(".")))
     train = recipe.train
     for setting, names in (("train", train.train), ("muon", train.muon), ("lr_scale", train.lr_scale)):
         for name in names:
-            part, dot, _ = name.partition(".")
             where = f"train.{setting} names the parameter group {name!r}"
-            if part == "depth":
-                yield f"{where}; the depth tokenizer is frozen, its codes being the model's targets: leave it out."
+            part, dot, _ = name.partition(".")
+            if any(name == one or name.startswith(f"{one}.") for one in codes):
+                yield f"{where}; a tokenizer of codes is frozen, as its codes are the model's targets: leave it out."
             elif not any(fnmatchcase(known, part) for known in PARTS):
-                yield f"{where}, which no part has{near_miss(name, PARTS)}"
-            elif dot and part in absent:
+                yield f"{where}, which no part has{near_miss(name, parts)}"
+            elif dot and part in absent and "*" not in name:
                 yield f"{where}, and the recipe has no {part}; leave it out."
 
 
 def _save_pretrained_weights(recipe: "Recipe") -> Iterator[str]:
     pretrained = [name for name, part in recipe.parts.items() if getattr(part, "weights", None) is not None]
-    if not recipe.train.save_pretrained_weights and set(pretrained) <= {"depth"}:
+    kept = {f"streams.{one.name}.tokenizer" for one in recipe.streams if isinstance(one.spec.written, Codes)}
+    if not recipe.train.save_pretrained_weights and set(pretrained) <= kept:
         yield (
             "train.save_pretrained_weights is False, and no part names pretrained weights that could be left out of "
             "checkpoints; set it to True."
@@ -253,17 +332,14 @@ def _mixture(recipe: "Recipe") -> Iterator[str]:
         yield "data.mixture has no task of a weight above 0."
 
 
-_BUILT = (*SPECS, "codes_per_step", "heads")
+_BUILT = (*SPECS, "streams", "readout", "heads")
 _CHECKS: tuple[tuple[tuple[str, ...], Callable[["Recipe"], Iterator[str]]], ...] = (
-    (("order", "segmentation", "depth"), _order),
     (("vision",), _num_features),
-    (("codes_per_step", "depth"), _codes_per_step),
-    (("answer_format", "depth"), _readout),
-    (("segmentation", "prompt_head"), _prompt_head),
-    (("heads", "depth"), _heads),
+    (("answer_format", "streams", "readout"), _readout),
+    (("heads", "streams"), _heads),
     (("losses", *_BUILT), _losses),
     (("train", *PARTS), _groups),
-    (("train", "depth", *PARTS), _save_pretrained_weights),
+    (("train", *PARTS), _save_pretrained_weights),
     (("train",), _goal),
     (("data",), _mixture),
 )

@@ -3,104 +3,145 @@
 And the letters by which marked points are named in text.
 """
 
-from collections.abc import Iterator
-from typing import Self
+from collections.abc import Iterator, Mapping
+from typing import Literal, Self
 
 import attrs
 
-from perceptio.interfaces import DepthSpec, SegmentationSpec, TokenBlock, TokenSpan
+from perceptio.interfaces import (
+    Codes,
+    SpecialTokens,
+    StreamSpec,
+    StreamTokens,
+    TokenBlock,
+    TokenSpan,
+    steps_of,
+)
+from perceptio.setting_types import FrozenMapping
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 """Marked points are named by these, in order."""
-DEPTH_START = "<depth_start>"
-DEPTH_END = "<depth_end>"
+GRID = (10, 10)
+"""Of location tokens, where no stream has a grid."""
+
+CodesPerStep = int | Literal["group"]
+"""How many codes a step writes: a number, or each group at once."""
 
 
 @attrs.frozen(kw_only=True)
 class TokenPlan:
     """Which id means what.
 
-    Ids below `base_vocab` belong to the text tokenizer. After them come the segmentation tokenizer's special
-    tokens and mask codes, the depth markers and codes, and one location token per cell of the depth grid, with
-    which marked points are named.
+    Ids below `base_vocab` belong to the text tokenizer. After them come, stream by stream, special tokens, or markers
+    and codes; and at last one location token per place of a grid, with which marked points are named.
+
+    Attributes:
+        base_vocab: How many ids the text tokenizer has.
+        streams: The ids of each stream, in the recipe's order.
+        names: The name of every id or run of ids that is added, with `*` for the number in a run.
+        locations: The location tokens, row-major over `grid`.
+        grid: Rows and columns in which marked points are named.
+        readout: The stream whose grid this is, and whose codes can be read out at marked points; None: none is.
+        size: How many ids there are in all.
     """
 
     base_vocab: int
-    segmentation: tuple[int, ...] = ()
-    segmentation_names: tuple[str, ...] = ()
-    mask_codes: TokenSpan | None = None
-    mask_length: int = 0
-    depth: TokenBlock | None = None
+    streams: Mapping[str, StreamTokens]
+    names: tuple[tuple[str, TokenSpan], ...]
     locations: TokenSpan
     grid: tuple[int, int]
+    readout: str | None
     size: int
 
     @classmethod
     def of(
         cls,
         base_vocab: int,
-        depth: DepthSpec | None,
-        segmentation: SegmentationSpec | None,
-        codes_per_step: int = 1,
-        grid: tuple[int, int] = (10, 10),
+        streams: Mapping[str, tuple[StreamSpec, CodesPerStep]],
+        readout: str | None = None,
     ) -> Self:
-        """Allot ids for these parts; `grid` places marked points where there is no depth tokenizer."""
-        next_id = base_vocab
+        """Allot ids for streams in their order.
 
-        def span(size: int) -> TokenSpan:
-            nonlocal next_id
-            next_id += size
-            return TokenSpan(start=next_id - size, size=size)
+        Args:
+            base_vocab: How many ids the text tokenizer has.
+            streams: How each is written, and its codes per step.
+            readout: The stream in whose grid marked points are named; None: the first that has one.
 
-        names = segmentation.special_tokens if segmentation else ()
-        special = tuple(span(1).start for _ in names)
-        codes = segmentation.codes if segmentation else None
-        mask_codes = span(codes.codebook_size) if codes else None
-        block = None
-        if depth is not None:
-            grid = depth.grid
-            opening, closing = span(1).start, span(1).start
-            block = TokenBlock(
-                opening=opening,
-                closing=closing,
-                codes=span(depth.codebook_size),
-                length=depth.num_codes,
-                per_step=codes_per_step,
-            )
-        locations = span(grid[0] * grid[1])
+        Raises:
+            ValueError: Codes per step do not divide a stream's groups, or the named stream has no grid.
+        """
+        names: list[tuple[str, TokenSpan]] = []
+
+        def span(name: str, size: int = 1) -> TokenSpan:
+            start = base_vocab + sum(one.size for _, one in names)
+            names.append((name, TokenSpan(start=start, size=size)))
+            return names[-1][1]
+
+        tokens: dict[str, StreamTokens] = {}
+        for name, (spec, codes_per_step) in streams.items():
+            written = spec.written
+            if isinstance(written, Codes):
+                opening, closing = span(f"<{name}_start>").start, span(f"<{name}_end>").start
+                single = len(written.codebook_sizes) == 1
+                tokens[name] = TokenBlock(
+                    opening=opening,
+                    closing=closing,
+                    codebooks=tuple(
+                        span(f"<{name}_*>" if single else f"<{name}_{number}_*>", size)
+                        for number, size in enumerate(written.codebook_sizes)
+                    ),
+                    groups=written.groups,
+                    steps=steps_of(written, codes_per_step),
+                    grid=written.grid,
+                    per=spec.per,
+                )
+            else:
+                ids = {token: span(token).start for token in dict.fromkeys(written.tokens)}
+                tokens[name] = SpecialTokens(ids=tuple(ids[token] for token in written.tokens), per=spec.per)
+        grids = {
+            name: one.grid
+            for name, one in tokens.items()
+            if isinstance(one, TokenBlock) and one.grid is not None and one.per == "image"
+        }
+        if readout is None:
+            readout = next(iter(grids), None)
+        elif readout not in grids:
+            raise ValueError(f"the stream {readout!r} has no grid of codes in which points could be named.")
+        grid = GRID if readout is None else grids[readout]
+        locations = span("<loc_*>", grid[0] * grid[1])
         return cls(
             base_vocab=base_vocab,
-            segmentation=special,
-            segmentation_names=tuple(names),
-            mask_codes=mask_codes,
-            mask_length=codes.length if codes else 0,
-            depth=block,
+            streams=FrozenMapping(tokens),
+            names=tuple(names),
             locations=locations,
             grid=grid,
-            size=next_id,
+            readout=readout,
+            size=locations.start + locations.size,
         )
 
-    def spans(self) -> Iterator[tuple[str, TokenSpan]]:
-        """Every run of added ids by name, in order."""
-        for name, start in zip(self.segmentation_names, self.segmentation, strict=True):
-            yield name, TokenSpan(start=start, size=1)
-        if self.mask_codes is not None:
-            yield "<mask_*>", self.mask_codes
-        if self.depth is not None:
-            yield DEPTH_START, TokenSpan(start=self.depth.opening, size=1)
-            yield DEPTH_END, TokenSpan(start=self.depth.closing, size=1)
-            yield "<depth_*>", self.depth.codes
-        yield "<loc_*>", self.locations
+    @property
+    def readout_block(self) -> TokenBlock:
+        """The ids of the stream that is read out at marked points; there must be one."""
+        assert self.readout is not None
+        block = self.streams[self.readout]
+        assert isinstance(block, TokenBlock)
+        return block
+
+    def blocks(self) -> Iterator[tuple[str, TokenBlock]]:
+        """The streams that are written as codes, in order."""
+        for name, tokens in self.streams.items():
+            if isinstance(tokens, TokenBlock):
+                yield name, tokens
 
     def name_of(self, token: int) -> str | None:
         """The name of an added token; None for the text tokenizer's own ids."""
-        for name, span in self.spans():
+        for name, span in self.names:
             if span.start <= token < span.start + span.size:
                 return name.replace("*", str(token - span.start))
         return None
 
     def cell_of(self, x: float, y: float) -> int:
-        """The cell, row-major, in which the point (x, y) in [0, 1] lies."""
+        """The place on the grid, row-major, in which the point (x, y) in [0, 1] lies."""
         h, w = self.grid
         return min(int(y * h), h - 1) * w + min(int(x * w), w - 1)
 

@@ -14,7 +14,7 @@ from perceptio.data.records import LINES_FILE, DatasetInfo, Problem, RunLengths,
 from perceptio.errors import DataError, InputError
 from perceptio.interfaces import DepthMap
 from perceptio.ops.array_files import mapped_array
-from perceptio.ops.depth_maps import check_values
+from perceptio.interfaces.depth_maps import check_values
 from perceptio.ops.image_files import MAX_PIXELS, open_image, read_image
 from perceptio.ops.paths import resolved_inside
 

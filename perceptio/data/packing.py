@@ -12,7 +12,7 @@ from perceptio.interfaces import Batch, Sample, device_of
 from perceptio.model.inference.marks import shown_image
 from perceptio.model.inference.sequence import SequenceWriter, stacked_coordinates
 from perceptio.model.network import PerceptionNetwork
-from perceptio.ops.depth_maps import from_map, resize_depth
+from perceptio.interfaces.depth_maps import from_map, resize_depth
 
 
 class Packer:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from perceptio.errors import InterfaceError
 from perceptio.interfaces import DepthConvention, DepthMap
-from perceptio.ops.depth_maps import from_map, resize_depth
+from perceptio.interfaces.depth_maps import from_map, resize_depth
 
 NEAREST_M = 1e-3
 """Metres that a prediction is clipped to before ratios are taken."""

@@ -14,7 +14,7 @@ from perceptio.errors import DataError, InterfaceError
 from perceptio.evaluation.depth import DepthMeter, unit_distances
 from perceptio.interfaces import DepthConvention, DepthMap, DepthTokenizer, device_of
 from perceptio.ops.codebooks import code_usage
-from perceptio.ops.depth_maps import from_map, resize_depth
+from perceptio.interfaces.depth_maps import from_map, resize_depth
 from perceptio.ops.eval_mode import in_eval_mode
 
 BATCH_SIZE = 64

@@ -34,7 +34,7 @@ from perceptio.model.inference.answer import decode_depth, predict_masks, resize
 from perceptio.model.inference.generation import generate
 from perceptio.model.inference.marks import shown_images
 from perceptio.model.perception_model import PerceptionModel
-from perceptio.ops.depth_maps import from_map, resize_depth
+from perceptio.interfaces.depth_maps import from_map, resize_depth
 from perceptio.ops.eval_mode import in_eval_mode
 
 BATCH_SIZE = 48

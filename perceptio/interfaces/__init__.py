@@ -10,17 +10,13 @@ from perceptio.interfaces.component import (
 )
 from perceptio.interfaces.depth import (
     CodebookDepthTokenizer,
-    DepthConvention,
-    DepthReconstruction,
     DepthSpec,
     DepthTokenizer,
     DepthTokenizerConfig,
-    TrainableDepthTokenizer,
-    clip_unit,
-    code_problem,
     depth_problem,
-    fill_unknown,
 )
+from perceptio.interfaces.depth_maps import DepthConvention, DepthMap
+from perceptio.interfaces.generation import GenerationSettings
 from perceptio.interfaces.head import Head, HeadConfig
 from perceptio.interfaces.language import (
     ChatTemplate,
@@ -33,16 +29,26 @@ from perceptio.interfaces.language import (
     TextTokenizer,
     text_positions,
 )
-from perceptio.interfaces.loss import Loss, LossConfig, LossValue
-from perceptio.interfaces.model_specs import ModelSpecs
+from perceptio.interfaces.loss import Loss, LossConfig, LossValue, StreamLossConfig
+from perceptio.interfaces.model_specs import ModelSpecs, StreamSpecs
+from perceptio.interfaces.perception import (
+    CodeMeanings,
+    PerceptionSpec,
+    PerceptionTokenizer,
+    PerceptionTokenizerConfig,
+    Reconstruction,
+    Size,
+    TrainableTokenizer,
+    clip_unit,
+    codes_problem,
+    fill_unknown,
+)
 from perceptio.interfaces.records import (
     Batch,
-    DepthMap,
     PerceptionOutput,
     Sample,
-    StreamName,
-    TokenBlock,
-    TokenSpan,
+    StreamBatch,
+    StreamOutput,
     Turn,
 )
 from perceptio.interfaces.segmentation import (
@@ -52,21 +58,39 @@ from perceptio.interfaces.segmentation import (
     SegmentationTokenizer,
     SegmentationTokenizerConfig,
 )
+from perceptio.interfaces.task import Case, Pass, Question, Reply, Task, TaskConfig, TaskData
+from perceptio.interfaces.tokens import (
+    CodeGroup,
+    Codes,
+    Continuous,
+    Per,
+    SpecialTokens,
+    StreamSpec,
+    StreamTokens,
+    TokenBlock,
+    TokenSpan,
+    steps_of,
+)
 from perceptio.interfaces.vision import VisionEncoder, VisionEncoderConfig, VisionFeatures, VisionSpec
 
 __all__ = [
     "INTERFACE_VERSION",
     "Batch",
+    "Case",
     "ChatTemplate",
     "CheckedModule",
+    "CodeGroup",
+    "CodeMeanings",
     "CodebookDepthTokenizer",
+    "Codes",
     "ComponentConfig",
+    "Continuous",
     "DepthConvention",
     "DepthMap",
-    "DepthReconstruction",
     "DepthSpec",
     "DepthTokenizer",
     "DepthTokenizerConfig",
+    "GenerationSettings",
     "Head",
     "HeadConfig",
     "Kind",
@@ -80,28 +104,47 @@ __all__ = [
     "MaskPrediction",
     "MergeableAdapters",
     "ModelSpecs",
+    "Pass",
+    "Per",
     "PerceptionOutput",
+    "PerceptionSpec",
+    "PerceptionTokenizer",
+    "PerceptionTokenizerConfig",
+    "Question",
+    "Reconstruction",
+    "Reply",
     "Sample",
     "SegmentationSpec",
     "SegmentationTokenizer",
     "SegmentationTokenizerConfig",
     "SelectableCache",
     "SequenceLayout",
-    "StreamName",
+    "Size",
+    "SpecialTokens",
+    "StreamBatch",
+    "StreamLossConfig",
+    "StreamOutput",
+    "StreamSpec",
+    "StreamSpecs",
+    "StreamTokens",
+    "Task",
+    "TaskConfig",
+    "TaskData",
     "TextTokenizer",
     "TokenBlock",
     "TokenSpan",
-    "TrainableDepthTokenizer",
+    "TrainableTokenizer",
     "Turn",
     "VisionEncoder",
     "VisionEncoderConfig",
     "VisionFeatures",
     "VisionSpec",
     "clip_unit",
-    "code_problem",
+    "codes_problem",
     "depth_problem",
     "device_of",
     "fill_unknown",
     "parameter_groups",
+    "steps_of",
     "text_positions",
 ]

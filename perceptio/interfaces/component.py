@@ -18,10 +18,12 @@ class Kind(StrEnum):
 
     DEPTH = "depth"
     SEGMENTATION = "segmentation"
+    PERCEPTION = "perception"
     VISION = "vision"
     LANGUAGE = "language"
     HEAD = "head"
     LOSS = "loss"
+    TASK = "task"
 
 
 @attrs.frozen(kw_only=True)

@@ -5,88 +5,67 @@ Shapes: B batch, H W pixels, h w grid cells, L = h*w codes, K codebook size, C l
 
 import functools
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import attrs
 import torch
 from torch import Tensor
 
 from perceptio.errors import DataError, InterfaceError, quoted
-from perceptio.interfaces.component import CheckedModule, ComponentConfig, described
+from perceptio.interfaces.component import described, device_of
+from perceptio.interfaces.depth_maps import DepthConvention, DepthMap, from_map, resize_depth
+from perceptio.interfaces.perception import (
+    CodeMeanings,
+    PerceptionTokenizer,
+    PerceptionTokenizerConfig,
+    Size,
+    clip_unit,
+    codes_problem,
+)
+from perceptio.interfaces.tokens import CodeGroup, Codes, StreamSpec
 
 ROUNDING = 1e-3
 """Depth may leave [0, 1] by so much, which half precision and resampling do to it."""
-
-
-@attrs.frozen(kw_only=True)
-class DepthConvention:
-    """What a depth value in [0, 1] means.
-
-    Relative (`near_m` and `far_m` are None): inverse depth, scaled by each image's own minimum and maximum, near
-    is one, as a disparity teacher such as Depth Anything V2 gives it; it has no metres. Metric: far is one,
-    logarithmic between `near_m` and `far_m` metres, so that equal steps are equal ratios.
-    """
-
-    near_m: float | None = None
-    far_m: float | None = None
-
-    def __attrs_post_init__(self) -> None:
-        if (self.near_m is None) != (self.far_m is None):
-            raise ValueError(
-                "A metric depth convention needs both near_m and far_m; a relative one has neither."
-            )
-        if self.near_m is not None and self.far_m is not None and not 0 < self.near_m < self.far_m:
-            raise ValueError(f"near_m ({self.near_m}) must be above 0 and below far_m ({self.far_m}).")
-
-    @property
-    def metric(self) -> bool:
-        """Whether values can be turned into metres."""
-        return self.near_m is not None
-
-    @property
-    def near_is_one(self) -> bool:
-        """Whether larger values are nearer to the camera."""
-        return not self.metric
-
-    def to_metres(self, unit: Tensor) -> Tensor:
-        """Values in [0, 1] to metres; NaN stays NaN.
-
-        Raises:
-            DataError: The convention is relative.
-        """
-        near, ratio = self._range()
-        return near * torch.exp(unit * ratio)
-
-    def from_metres(self, metres: Tensor) -> Tensor:
-        """Metres to values in [0, 1], clipped to the range; NaN stays NaN.
-
-        Raises:
-            DataError: The convention is relative.
-        """
-        near, ratio = self._range()
-        return (torch.log(metres / near) / ratio).clamp(0.0, 1.0)
-
-    def _range(self) -> tuple[float, float]:
-        if self.near_m is None or self.far_m is None:
-            raise DataError("Relative depth has no metres: use a depth tokenizer with a metric convention.")
-        return self.near_m, math.log(self.far_m / self.near_m)
+DECODED_PIXELS = 2**19
+"""Codes are decoded for their meanings in batches of about so many pixels, which bounds memory: 5 maps of 320 pixels."""
+MOST_DECODED = 2048
+"""Of larger codebooks nothing is decoded, which would take minutes: their vectors alone say which codes are alike."""
 
 
 @attrs.frozen(kw_only=True)
 class DepthSpec:
-    """Facts of a depth tokenizer that are known without its weights."""
+    """Facts of a depth tokenizer that are known without its weights.
+
+    Attributes:
+        codebook_size: How many codes there are, K.
+        grid: Rows and columns of codes; of several scales, of the finest.
+        image_size: Height and width of the maps.
+        convention: What a depth value means.
+        scales: The grids of codes from the coarsest to `grid`, where a map is written coarse to fine; empty: `grid`
+            alone.
+    """
 
     codebook_size: int
     grid: tuple[int, int]
     image_size: tuple[int, int]
     convention: DepthConvention
+    scales: tuple[tuple[int, int], ...] = ()
 
     @property
     def num_codes(self) -> int:
         """Codes of one depth map, L."""
-        return self.grid[0] * self.grid[1]
+        return sum(rows * columns for rows, columns in self.scales or (self.grid,))
+
+    @property
+    def stream(self) -> StreamSpec:
+        """How depth is written."""
+        written = Codes.on_grid(self.codebook_size, self.grid)
+        if self.scales:
+            groups = tuple(CodeGroup.on_grid(scale) for scale in self.scales)
+            written = Codes(codebook_sizes=(self.codebook_size,), groups=groups)
+        return StreamSpec(written=written, target="depth")
 
 
 def depth_problem(depth_B1HW: Tensor, spec: DepthSpec, *, unknown: bool = True) -> str | None:
@@ -106,40 +85,18 @@ def depth_problem(depth_B1HW: Tensor, spec: DepthSpec, *, unknown: bool = True) 
     if not depth_B1HW.is_floating_point() or tuple(depth_B1HW.shape[1:]) != shape or depth_B1HW.ndim != 4:
         return (
             f"is {described(depth_B1HW)} and not floating-point [B, {', '.join(map(str, shape))}]: "
-            "perceptio.ops.depth_maps.resize_depth brings maps to a size"
+            "perceptio.interfaces.depth_maps.resize_depth brings maps to a size"
         )
     if depth_B1HW.is_meta or not depth_B1HW.numel():
         return None
     low, high = (x.item() for x in depth_B1HW.detach().nan_to_num(0.5, math.inf, -math.inf).aminmax())
     if low < -ROUNDING or high > 1 + ROUNDING:
         return (
-            f"goes from {low:g} to {high:g} and not from 0 to 1: perceptio.ops.depth_maps.from_map brings metres and "
+            f"goes from {low:g} to {high:g} and not from 0 to 1: perceptio.interfaces.depth_maps.from_map brings metres and "
             "disparity to the tokenizer's convention"
         )
     if not unknown and bool(depth_B1HW.isnan().any()):
         return "has NaN"
-    return None
-
-
-def code_problem(codes_BL: Tensor, spec: DepthSpec) -> str | None:
-    """What keeps a tensor from being codes under a spec; None where nothing does.
-
-    Args:
-        codes_BL: Anything. On the meta device, which holds no values, only its type and shape are looked at.
-        spec: Whose number and range of codes it should have.
-
-    Returns:
-        Words that complete "codes that ...".
-    """
-    if not isinstance(codes_BL, Tensor):
-        return f"are {quoted(codes_BL)} and no tensor"
-    if codes_BL.dtype != torch.int64 or codes_BL.ndim != 2 or codes_BL.shape[1] != spec.num_codes:
-        return f"are {described(codes_BL)} and not int64 [B, {spec.num_codes}]"
-    if codes_BL.is_meta or not codes_BL.numel():
-        return None
-    low, high = (int(x) for x in codes_BL.aminmax())
-    if low < 0 or high >= spec.codebook_size:
-        return f"go from {low} to {high} and not from 0 to {spec.codebook_size - 1}; -1 says that there is no code"
     return None
 
 
@@ -150,7 +107,7 @@ def _checked_encode(encode: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, T
         if problem:
             raise DataError(f"{type(self).__name__}.encode was given depth that {problem}.")
         codes_BL = encode(self, depth_B1HW)
-        problem = code_problem(codes_BL, self.spec)
+        problem = codes_problem(codes_BL, self.spec.stream.written)
         if problem:
             raise InterfaceError(f"{self.known_as}.encode made codes that {problem}.")
         return codes_BL
@@ -161,7 +118,7 @@ def _checked_encode(encode: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, T
 def _checked_decode(decode: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, Tensor], Tensor]:
     @functools.wraps(decode)
     def checked(self: Any, codes_BL: Tensor) -> Tensor:
-        problem = code_problem(codes_BL, self.spec)
+        problem = codes_problem(codes_BL, self.spec.stream.written)
         if problem:
             raise DataError(f"{type(self).__name__}.decode was given codes that {problem}.")
         depth_B1HW = decode(self, codes_BL)
@@ -173,28 +130,20 @@ def _checked_decode(decode: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, T
     return checked
 
 
-@attrs.frozen(kw_only=True, eq=False)
-class DepthReconstruction:
-    """What a trainable depth tokenizer makes of a batch in training."""
-
-    depth_B1HW: Tensor
-    codes_BL: Tensor
-    auxiliary_loss: Tensor
-
-
-class DepthTokenizer(CheckedModule, ABC):
+class DepthTokenizer(PerceptionTokenizer):
     """Depth maps <-> codes. `spec` is set in the constructor.
 
     Depth goes in as float [B, 1, H, W] in [0, 1] at `spec.image_size`, NaN where unknown, and comes out the same,
     without NaN. Codes are int64 [B, L], 0 <= code < K, row-major over `spec.grid`.
 
     Every subclass's `encode` and `decode` are held to this: what is given and what is returned are checked around
-    them, with `depth_problem` and `code_problem`. That waits for the device, so neither belongs in a loop over codes;
+    them, with `depth_problem` and `codes_problem`. That waits for the device, so neither belongs in a loop over codes;
     `soft_decode`, which training calls in every step, is not checked.
     """
 
     spec: DepthSpec
     checks: ClassVar[Mapping[str, Callable[..., Any]]] = {
+        **PerceptionTokenizer.checks,
         "encode": _checked_encode,
         "decode": _checked_decode,
     }
@@ -223,6 +172,60 @@ class DepthTokenizer(CheckedModule, ABC):
 
         Differentiable in the probabilities, averaged in float32; one-hot probabilities give `decode`.
         """
+
+    def targets(self, raw: Sequence[Any]) -> Tensor:
+        """See `PerceptionTokenizer.targets`: depth maps [T, 1, H, W] in the convention's [0, 1], NaN where unknown.
+
+        Raises:
+            DataError: A map has no metres, and the convention is metric.
+        """
+        device, size = device_of(self), self.spec.image_size
+        unknown_1HW = torch.full((1, *size), math.nan, device=device)
+        maps = [
+            unknown_1HW
+            if depth is None
+            else resize_depth(from_map(depth, self.spec.convention).to(device), size)[0]
+            for depth in raw
+        ]
+        return torch.stack(maps) if maps else unknown_1HW.new_zeros(0, 1, *size)
+
+    def to_codes(self, targets: Tensor) -> Tensor:
+        """See `PerceptionTokenizer.to_codes`."""
+        return self.encode(targets)
+
+    def from_codes(
+        self, codes_NL: Tensor, features: Any = None, image_index_N: Tensor | None = None
+    ) -> Tensor:
+        """See `PerceptionTokenizer.from_codes`: maps [N, 1, H, W]."""
+        return self.decode(codes_NL)
+
+    def from_probabilities(
+        self, probabilities: Sequence[Tensor], features: Any = None, image_index_N: Tensor | None = None
+    ) -> Tensor:
+        """See `PerceptionTokenizer.from_probabilities`: maps [N, 1, H, W]."""
+        return self.soft_decode(probabilities[0])
+
+    def shown(self, decoded: Tensor, sizes: Sequence[Size]) -> list[Any]:
+        """See `PerceptionTokenizer.shown`: each a `DepthMap` at the tokenizer's own size."""
+        convention = self.spec.convention
+        values_N1HW = convention.to_metres(decoded.float()) if convention.metric else decoded.float()
+        unit: Literal["metres", "disparity"] = "metres" if convention.metric else "disparity"
+        return [DepthMap(values_HW=values_1HW[0], unit=unit) for values_1HW in values_N1HW.cpu().numpy()]
+
+    @torch.no_grad()
+    def code_meanings(self) -> tuple[CodeMeanings, ...]:
+        """See `PerceptionTokenizer.code_meanings`: the mean of the map that holds one code alone, and its vector."""
+        codebook_KC = getattr(self, "codebook_KC", None)
+        values_KV = None
+        if codebook_KC is None or self.spec.codebook_size <= MOST_DECODED:
+            codes_K = torch.arange(self.spec.codebook_size, device=device_of(self))
+            at_once = max(1, DECODED_PIXELS // math.prod(self.spec.image_size))
+            means = [
+                self.decode(codes_B[:, None].expand(-1, self.spec.num_codes)).flatten(1).mean(1)
+                for codes_B in codes_K.split(at_once)
+            ]
+            values_KV = torch.cat(means)[:, None]
+        return (CodeMeanings(values_KV=values_KV, vectors_KC=codebook_KC),)
 
 
 class CodebookDepthTokenizer(DepthTokenizer):
@@ -254,24 +257,8 @@ class CodebookDepthTokenizer(DepthTokenizer):
         )
 
 
-@runtime_checkable
-class TrainableDepthTokenizer(Protocol):
-    """A depth tokenizer that `perceptio train-depth-tokenizer` can train."""
-
-    def reconstruct(self, depth_B1HW: Tensor, *, quantize: bool = True) -> DepthReconstruction:
-        """Encode, quantize and decode with gradients; depth without NaN.
-
-        Training begins with `quantize=False`: latents are decoded as they are, and codes only said.
-        """
-        ...
-
-    def freeze(self) -> None:
-        """End training on purpose: no later call may change a weight or a buffer."""
-        ...
-
-
 @attrs.frozen(kw_only=True)
-class DepthTokenizerConfig(ComponentConfig, ABC):
+class DepthTokenizerConfig(PerceptionTokenizerConfig):
     """Config of a depth tokenizer."""
 
     @property
@@ -282,28 +269,3 @@ class DepthTokenizerConfig(ComponentConfig, ABC):
     @abstractmethod
     def build(self) -> DepthTokenizer:
         """The tokenizer with random weights."""
-
-
-def fill_unknown(depth_B1HW: Tensor) -> tuple[Tensor, Tensor]:
-    """Replace NaN by the mean of the known pixels of the same map.
-
-    Returns:
-        The filled maps and the mask of known pixels, both [B, 1, H, W].
-
-    Raises:
-        DataError: A map has no known pixel.
-    """
-    known_B1HW = ~depth_B1HW.isnan()
-    counts_B = known_B1HW.flatten(1).sum(1)
-    if not bool((counts_B > 0).all()):
-        empty = (counts_B == 0).nonzero().flatten().tolist()
-        raise DataError(
-            f"Depth map(s) {empty} of a batch of {len(depth_B1HW)} have no known pixel: leave them out."
-        )
-    mean_B111 = depth_B1HW.nan_to_num(0.0).flatten(1).sum(1).div(counts_B).view(-1, 1, 1, 1)
-    return torch.where(known_B1HW, depth_B1HW, mean_B111), known_B1HW
-
-
-def clip_unit(values: Tensor) -> Tensor:
-    """Clip to [0, 1] in the forward pass and pass the gradient through unchanged."""
-    return values + (values.clamp(0.0, 1.0) - values).detach()

@@ -10,7 +10,7 @@ from perceptio.interfaces.model_specs import ModelSpecs
 
 
 class Head(nn.Module, ABC):
-    """A map (..., in_dim) -> (..., out_dim)."""
+    """A map (..., in_dim) -> (..., out_dim), or of the rows of a stream: (N, n, in_dim) -> (N, m, out_dim)."""
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
@@ -24,3 +24,7 @@ class HeadConfig(ComponentConfig, ABC):
     @abstractmethod
     def build(self, in_dim: int, out_dim: int, model: ModelSpecs) -> Head:
         """The head between these widths, with random weights, in a model of these specs."""
+
+    def num_rows(self, count: int) -> int:
+        """How many rows it makes of so many; a head that maps each vector by itself makes as many."""
+        return count

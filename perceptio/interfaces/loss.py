@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar
 
 import attrs
 from torch import Tensor, nn
@@ -28,10 +27,11 @@ class Loss(nn.Module, ABC):
     """One term of the training objective. It reads; it never changes what it reads and never holds a model.
 
     `required_outputs` names the fields of `PerceptionOutput` it needs: the model computes what any loss requires,
-    once. A named head is read as `"heads.NAME"`.
+    once. A field of a stream is `"streams.NAME.FIELD"`, such as `"streams.depth.logits_NXV"`, and the auxiliary head
+    of a stream `"heads.NAME"`.
     """
 
-    required_outputs: ClassVar[tuple[str, ...]]
+    required_outputs: tuple[str, ...]
 
     @abstractmethod
     def count(self, batch: Batch) -> int:
@@ -44,9 +44,12 @@ class Loss(nn.Module, ABC):
 
 @attrs.frozen(kw_only=True)
 class LossConfig(ComponentConfig, ABC):
-    """Config of a loss. `needs` names the kinds of part without which it makes no sense."""
+    """Config of a loss."""
 
-    needs: ClassVar[tuple[str, ...]] = ()
+    @property
+    def term(self) -> str:
+        """What the term is called in a recipe and in the log, after its loss; unlike that of any other."""
+        return self.name
 
     @abstractmethod
     def build(self, model: ModelSpecs) -> Loss:
@@ -55,3 +58,19 @@ class LossConfig(ComponentConfig, ABC):
         Raises:
             RecipeError: The loss makes no sense in such a model; the sentence says what it wants.
         """
+
+
+@attrs.frozen(kw_only=True)
+class StreamLossConfig(LossConfig, ABC):
+    """Config of a loss that is about one stream; it may be given once for each.
+
+    Attributes:
+        stream: The stream's name.
+    """
+
+    stream: str
+
+    @property
+    def term(self) -> str:
+        """The stream and the loss: `depth_token`."""
+        return f"{self.stream}_{self.name}"

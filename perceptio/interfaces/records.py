@@ -1,70 +1,19 @@
 """The typed values that pass between parts: samples, batches, and what a forward pass returns.
 
 Shapes: B images, H W pixels, T packed positions, A position axes, M vision features, R text targets, V vocabulary,
-S depth blocks, L depth codes per block, K codebook size, N objects, s special tokens per object, h w mask cells.
+and of a stream: N blocks or objects, L codes, X rows that are read, Y slots, m rows, P width of a row, U targets.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import attrs
 import numpy as np
 import torch
 from torch import Tensor
 
-from perceptio.interfaces.segmentation import MaskPrediction
+from perceptio.interfaces.depth_maps import DepthMap
 from perceptio.interfaces.vision import VisionFeatures
-
-StreamName = Literal["segmentation", "depth"]
-"""What can be perceived before the answer, by name; an order is a tuple of these."""
-
-
-@attrs.frozen(kw_only=True)
-class TokenSpan:
-    """A contiguous run of ids."""
-
-    start: int
-    size: int
-
-    @property
-    def slice(self) -> slice:
-        """For `logits[..., span.slice]`."""
-        return slice(self.start, self.start + self.size)
-
-    def contains(self, ids: Tensor) -> Tensor:
-        """Which ids lie in the span."""
-        return (ids >= self.start) & (ids < self.start + self.size)
-
-
-@attrs.frozen(kw_only=True)
-class TokenBlock:
-    """A run of codes that the language model writes between markers.
-
-    `per_step` codes are predicted in one step: the opening marker takes that many input slots, the slot of code i
-    predicts code i + per_step, and the slot of the last code predicts the closing marker. There are `length + 2`
-    predictions whatever `per_step` is.
-    """
-
-    opening: int
-    codes: TokenSpan
-    length: int
-    closing: int
-    per_step: int = 1
-
-    def __attrs_post_init__(self) -> None:
-        if self.per_step < 1 or self.length % self.per_step:
-            raise ValueError(f"{self.per_step} codes per step do not divide a block of {self.length} codes.")
-
-
-@attrs.frozen(kw_only=True, eq=False)
-class DepthMap:
-    """Depth of one image as float32 [H, W], NaN where unknown.
-
-    `unit` is `"metres"`, or `"disparity"` for a relative inverse depth of any scale (near is large).
-    """
-
-    values_HW: np.ndarray
-    unit: Literal["metres", "disparity"]
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -74,11 +23,11 @@ class Turn:
     Attributes:
         question: The user's words.
         answer: The assistant's words, after whatever is perceived.
-        task: The name by which metrics are kept, such as `"relative_depth"`.
+        task: The name of its task, such as `"relative_depth"`, by which metrics are kept.
         points: Marked points as (x, y) in [0, 1], x to the right and y down; lettered A, B, … in order.
-        masks: One boolean [H, W] mask per object that the answer segments, in order of mention.
-        perceive: What is perceived before this answer, in order.
-        readout: Whether the answer first reads each point's depth code (the `readout` answer format).
+        masks: One boolean [H, W] mask per object that the answer is about, in order of mention.
+        perceive: The streams that are written before this answer, in order.
+        readout: Whether the answer first reads each point's code (the `readout` answer format).
     """
 
     question: str
@@ -86,7 +35,7 @@ class Turn:
     task: str
     points: tuple[tuple[float, float], ...] = ()
     masks: tuple[np.ndarray, ...] = ()
-    perceive: tuple[StreamName, ...] = ()
+    perceive: tuple[str, ...] = ()
     readout: bool = False
 
 
@@ -94,15 +43,61 @@ class Turn:
 class Sample:
     """A conversation about one image; without turns, an image without text.
 
-    Without the image there is nothing to perceive: the depth block is in context, excluded from the loss; and where
+    Without the image there is nothing to perceive: blocks of codes are in context, excluded from the loss; and where
     there is no block either, so are the codes that are read out. `source` says in messages where it comes from.
+
+    Attributes:
+        turns: The conversation.
+        image_3HW: RGB in [0, 1].
+        depth: The image's depth.
+        maps: Other maps of the image by name, float32 [H, W, C], NaN where unknown.
+        codes: The codes [L] of each stream that is written as codes once per image, where the image has its target.
+        source: Where it comes from.
     """
 
     turns: tuple[Turn, ...]
     image_3HW: Tensor | None = None
     depth: DepthMap | None = None
-    depth_codes_L: Tensor | None = None
+    maps: Mapping[str, np.ndarray] = attrs.field(factory=dict)
+    codes: Mapping[str, Tensor] = attrs.field(factory=dict)
     source: str = "a sample"
+
+    def target(self, name: str) -> Any:
+        """What the image has to be learned from, by the `target` of a stream; None where it has none."""
+        if name == "image":
+            return self.image_3HW
+        return self.depth if name == "depth" else self.maps.get(name)
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class StreamBatch:
+    """What a batch's conversations write of one stream, and what it is compared with.
+
+    Attributes:
+        rows_NX: Of each block of codes the L + 2 predictor rows: of its opening marker, codes and closing marker. Of
+            special tokens the rows whose hidden states are read.
+        slots_NY: The rows in which the codes, or the special tokens, stand themselves.
+        codes_NL: The codes, 0 <= code < K; those of objects are computed when targets are. L is 0 for special tokens.
+        image_N: The image of each.
+        target_N: Its target.
+        known_U: Which targets are known; of a stream that is written per image there is one for each image.
+        image_codes_BL: Codes of each image, -1 in images without; of a stream written so once per image.
+        raw: The targets as samples hold them; empty where the target is the picture.
+        targets: What the stream's tokenizer makes of them on its device; None before.
+    """
+
+    rows_NX: Tensor
+    slots_NY: Tensor
+    codes_NL: Tensor
+    image_N: Tensor
+    target_N: Tensor
+    known_U: Tensor
+    image_codes_BL: Tensor
+    raw: tuple[Any, ...] = ()
+    targets: Any = None
+
+    def __len__(self) -> int:
+        return self.rows_NX.shape[0]
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -119,17 +114,9 @@ class Batch:
         query_positions_AT: Coordinates of what every slot predicts.
         lengths: Length of each packed conversation.
         vision_rows_M: Where the vision features of the images that are spoken of go, in order.
-        text_rows_R: Predictor rows outside depth blocks, `[SEG]` and end tokens included.
+        text_rows_R: Predictor rows outside blocks of codes, special tokens and end tokens included.
         text_targets_R: The ids they predict.
-        block_rows_SN: The L + 2 predictor rows of each depth block: opening marker, codes, closing marker.
-        block_codes_SL: The codes, 0 <= code < K.
-        block_image_S: The image each block describes.
-        depth_B1HW: Target depth of each image in [0, 1] at the depth tokenizer's size, NaN where unknown.
-        image_codes_BL: Codes of each image, -1 in images without depth.
-        prompt_rows_Ns: Rows whose hidden states become mask prompts.
-        mask_image_N: The image of each object.
-        masks_NHW: Target masks at the segmentation tokenizer's image size or larger: as packed, bool, and once `to`
-            has moved them, float 0 or 1.
+        streams: What is written of each stream, by name.
         too_long: Conversations that are left out because the model serves none of their length.
     """
 
@@ -141,41 +128,53 @@ class Batch:
     vision_rows_M: Tensor
     text_rows_R: Tensor
     text_targets_R: Tensor
-    block_rows_SN: Tensor
-    block_codes_SL: Tensor
-    block_image_S: Tensor
-    depth_B1HW: Tensor
-    image_codes_BL: Tensor
-    prompt_rows_Ns: Tensor
-    mask_image_N: Tensor
-    masks_NHW: Tensor
+    streams: Mapping[str, StreamBatch] = attrs.field(factory=dict)
     too_long: int = 0
 
     def to(self, device: torch.device | str) -> "Batch":
-        """The batch with every tensor on a device, and its masks float there."""
-        values = {field.name: getattr(self, field.name) for field in attrs.fields(Batch)}
-        moved: dict[str, Any] = {
-            name: value.to(device, non_blocking=True)
-            for name, value in values.items()
-            if isinstance(value, Tensor)
-        }
-        moved["masks_NHW"] = moved["masks_NHW"].float()
+        """The batch with every tensor on a device; targets stay as samples hold them."""
+        moved = _tensors_to(self, device)
         moved["images"] = tuple(image.to(device, non_blocking=True) for image in self.images)
+        moved["streams"] = {
+            name: attrs.evolve(stream, **_tensors_to(stream, device)) for name, stream in self.streams.items()
+        }
         return attrs.evolve(self, **moved)
+
+
+def _tensors_to(value: Any, device: torch.device | str) -> dict[str, Any]:
+    """The fields of a value that are tensors, on a device."""
+    fields = {field.name: getattr(value, field.name) for field in attrs.fields(type(value))}
+    return {
+        name: held.to(device, non_blocking=True) for name, held in fields.items() if isinstance(held, Tensor)
+    }
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class StreamOutput:
+    """What one forward pass computed of a stream, of the fields that losses asked for; the others are None.
+
+    Attributes:
+        logits_NXV: Of a stream of codes, over the full vocabulary, at the L + 2 predictor rows of each block.
+        soft: What its tokenizer makes of the distributions over codes (soft merging).
+        rows_NmP: Of a stream of special tokens, what the stream's head makes of their hidden states.
+        decoded: What its tokenizer makes of these rows.
+    """
+
+    logits_NXV: Tensor | None = None
+    soft: Any = None
+    rows_NmP: Tensor | None = None
+    decoded: Any = None
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class PerceptionOutput:
     """What one forward pass computed, of the fields that losses asked for; the others are None.
 
-    `depth_logits_SNV` has the L + 2 rows of each block over the full vocabulary; `soft_depth_S1HW` is the soft
-    merging of its code rows; `vision` holds the projected features [M, D] with their centers; `heads` the outputs
-    of the recipe's named heads on them.
+    `vision` holds the projected features [M, D] with their centers; `heads` the outputs of the recipe's auxiliary
+    heads on them, by stream; `streams` has every stream of which something was asked for and is in the batch.
     """
 
     text_logits_RV: Tensor | None = None
-    depth_logits_SNV: Tensor | None = None
-    soft_depth_S1HW: Tensor | None = None
-    masks: MaskPrediction | None = None
     vision: VisionFeatures | None = None
     heads: Mapping[str, Tensor] = attrs.field(factory=dict)
+    streams: Mapping[str, StreamOutput] = attrs.field(factory=dict)

@@ -5,16 +5,19 @@ M mask codes or candidate masks per object.
 """
 
 import functools
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import attrs
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from perceptio.errors import DataError, InterfaceError
-from perceptio.interfaces.component import CheckedModule, ComponentConfig, described
+from perceptio.errors import CheckpointError, DataError, InterfaceError
+from perceptio.interfaces.component import described, device_of
+from perceptio.interfaces.perception import PerceptionTokenizer, PerceptionTokenizerConfig, Size
+from perceptio.interfaces.tokens import CodeGroup, Codes, Continuous, StreamSpec
 
 
 @attrs.frozen(kw_only=True)
@@ -43,6 +46,15 @@ class SegmentationSpec:
     def readout(self) -> str:
         """What decoding reads: `"hidden"` states or discrete `"codes"`."""
         return "hidden" if self.codes is None else "codes"
+
+    @property
+    def stream(self) -> StreamSpec:
+        """How objects are written."""
+        written: Codes | Continuous = Continuous(tokens=self.special_tokens, width=self.prompt_dim)
+        if self.codes is not None:
+            group = CodeGroup(length=self.codes.length)
+            written = Codes(codebook_sizes=(self.codes.codebook_size,), groups=(group,))
+        return StreamSpec(written=written, per="object", target="masks", image_size=self.image_size)
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -101,7 +113,7 @@ def _checked_masks(decode: Callable[..., MaskPrediction]) -> Callable[..., MaskP
     return checked
 
 
-class SegmentationTokenizer(CheckedModule, ABC):
+class SegmentationTokenizer(PerceptionTokenizer):
     """Prompts or codes -> masks. `spec` is set in the constructor; `N == 0` is legal everywhere.
 
     Pixels are RGB in [0, 1] at `spec.image_size`; a tokenizer normalizes for itself. An image is encoded once and
@@ -110,6 +122,7 @@ class SegmentationTokenizer(CheckedModule, ABC):
 
     spec: SegmentationSpec
     checks: ClassVar[Mapping[str, Callable[..., Any]]] = {
+        **PerceptionTokenizer.checks,
         "encode_masks": _checked_encode_masks,
         "decode": _checked_masks,
         "decode_codes": _checked_masks,
@@ -139,9 +152,66 @@ class SegmentationTokenizer(CheckedModule, ABC):
         """Masks of N objects from their codes [N, M], 0 <= code < K; only where `spec.codes` is set."""
         raise InterfaceError(f"{type(self).__name__} reads hidden states and has no mask codes.")
 
+    def targets(self, raw: Sequence[Any]) -> Tensor:
+        """See `PerceptionTokenizer.targets`: boolean masks [T, H, W] at `spec.image_size`.
+
+        A pixel belongs to what covers most of it.
+        """
+        device, size = device_of(self), self.spec.image_size
+        masks = [
+            F.interpolate(torch.as_tensor(mask_HW, device=device)[None, None].float(), size=size, mode="area")
+            for mask_HW in raw
+        ]
+        return (
+            torch.cat(masks)[:, 0] >= 0.5 if masks else torch.zeros(0, *size, dtype=torch.bool, device=device)
+        )
+
+    def to_codes(self, targets: Tensor) -> Tensor:
+        """See `PerceptionTokenizer.to_codes`."""
+        return self.encode_masks(targets)
+
+    def from_codes(
+        self, codes_NL: Tensor, features: Any = None, image_index_N: Tensor | None = None
+    ) -> MaskPrediction:
+        """See `PerceptionTokenizer.from_codes`."""
+        assert image_index_N is not None
+        return self.decode_codes(features, codes_NL, image_index_N)
+
+    def from_rows(
+        self, rows_NmP: Tensor, features: Any = None, image_index_N: Tensor | None = None
+    ) -> MaskPrediction:
+        """See `PerceptionTokenizer.from_rows`: a row is a prompt."""
+        assert image_index_N is not None
+        return self.decode(features, rows_NmP, image_index_N)
+
+    def shown(self, decoded: MaskPrediction, sizes: Sequence[Size]) -> list[Any]:
+        """See `PerceptionTokenizer.shown`: boolean masks at the sizes of the pictures, thresholded after stretching.
+
+        Raises:
+            CheckpointError: A logit is no finite number.
+        """
+        if not bool(decoded.logits_Nhw.isfinite().all()):
+            raise CheckpointError(
+                "Mask logits are not finite numbers: the segmentation tokenizer's weights hold NaN or infinity, or "
+                "its precision is too small for them; load an earlier checkpoint, or compute in float32."
+            )
+        stretched = (
+            F.interpolate(logits_hw[None, None].float(), size=size, mode="bilinear", align_corners=False)
+            for logits_hw, size in zip(decoded.logits_Nhw, sizes, strict=True)
+        )
+        return [(one[0, 0] > 0).cpu().numpy() for one in stretched]
+
+    def compare(self, decoded: MaskPrediction, targets: Tensor) -> Mapping[str, Tensor]:
+        """See `PerceptionTokenizer.compare`: the IoU at the size of the targets; that of two empty masks is 1."""
+        logits_N1hw = decoded.logits_Nhw.float()[:, None]
+        size = targets.shape[-2:]
+        masks_NHW = F.interpolate(logits_N1hw, size=size, mode="bilinear", align_corners=False)[:, 0] > 0
+        overlap_N, union_N = (masks_NHW & targets).sum((1, 2)), (masks_NHW | targets).sum((1, 2))
+        return {"iou": torch.where(union_N > 0, overlap_N / union_N.clamp(min=1), 1.0)}
+
 
 @attrs.frozen(kw_only=True)
-class SegmentationTokenizerConfig(ComponentConfig, ABC):
+class SegmentationTokenizerConfig(PerceptionTokenizerConfig):
     """Config of a segmentation tokenizer."""
 
     @property

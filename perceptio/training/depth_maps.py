@@ -17,7 +17,7 @@ from torch import Tensor
 from perceptio.data.folder import FolderDataset
 from perceptio.errors import DataError
 from perceptio.interfaces import DepthSpec
-from perceptio.ops.depth_maps import from_map, resize_depth
+from perceptio.interfaces.depth_maps import from_map, resize_depth
 from perceptio.ops.files import disk_errors
 from perceptio.recipe import DataFolder
 

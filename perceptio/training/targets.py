@@ -20,7 +20,7 @@ from perceptio.data.identity import hash_of_depth
 from perceptio.errors import DataError
 from perceptio.interfaces import DepthTokenizer, device_of
 from perceptio.ops.array_files import mapped_array
-from perceptio.ops.depth_maps import from_map, resize_depth
+from perceptio.interfaces.depth_maps import from_map, resize_depth
 from perceptio.ops.files import disk_errors, new_file
 from perceptio.ops.json_files import read_json, write_json
 

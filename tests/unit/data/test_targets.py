@@ -19,7 +19,7 @@ from perceptio.data.teacher import DepthTeacher
 from perceptio.data.teacher_pass import PENDING, to_levels
 from perceptio.errors import DataError, InputError
 from perceptio.interfaces import DepthConvention
-from perceptio.ops.depth_maps import from_map
+from perceptio.interfaces.depth_maps import from_map
 
 
 class Brightness(nn.Module):

@@ -18,7 +18,7 @@ from perceptio.interfaces import DepthConvention, DepthMap, Turn
 from perceptio.model.inference.generation import generate
 from perceptio.model.inference.marks import draw_marks
 from perceptio.model.perception_model import build_model
-from perceptio.ops.depth_maps import from_map, resize_depth
+from perceptio.interfaces.depth_maps import from_map, resize_depth
 
 METRIC = DepthConvention(near_m=1.0, far_m=16.0)
 

@@ -6,7 +6,7 @@ import torch
 
 from perceptio.errors import DataError
 from perceptio.interfaces import DepthConvention, DepthMap
-from perceptio.ops.depth_maps import from_map, resize_depth
+from perceptio.interfaces.depth_maps import from_map, resize_depth
 
 METRIC = DepthConvention(near_m=1.0, far_m=16.0)
 NAN = float("nan")

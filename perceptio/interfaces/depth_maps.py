@@ -1,17 +1,83 @@
-"""Depth maps: from whatever a file held to a convention in [0, 1], and from one size to another, unknown pixels kept.
+"""What a depth value means; depth maps in a convention's [0, 1], and from one size to another, unknown pixels kept.
 
 Shapes: B batch, H W pixels.
 """
 
 import math
+from typing import Literal
 
+import attrs
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from perceptio.errors import DataError
-from perceptio.interfaces import DepthConvention, DepthMap
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class DepthMap:
+    """Depth of one image as float32 [H, W], NaN where unknown.
+
+    `unit` is `"metres"`, or `"disparity"` for a relative inverse depth of any scale (near is large).
+    """
+
+    values_HW: np.ndarray
+    unit: Literal["metres", "disparity"]
+
+
+@attrs.frozen(kw_only=True)
+class DepthConvention:
+    """What a depth value in [0, 1] means.
+
+    Relative (`near_m` and `far_m` are None): inverse depth, scaled by each image's own minimum and maximum, near
+    is one, as a disparity teacher such as Depth Anything V2 gives it; it has no metres. Metric: far is one,
+    logarithmic between `near_m` and `far_m` metres, so that equal steps are equal ratios.
+    """
+
+    near_m: float | None = None
+    far_m: float | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if (self.near_m is None) != (self.far_m is None):
+            raise ValueError(
+                "A metric depth convention needs both near_m and far_m; a relative one has neither."
+            )
+        if self.near_m is not None and self.far_m is not None and not 0 < self.near_m < self.far_m:
+            raise ValueError(f"near_m ({self.near_m}) must be above 0 and below far_m ({self.far_m}).")
+
+    @property
+    def metric(self) -> bool:
+        """Whether values can be turned into metres."""
+        return self.near_m is not None
+
+    @property
+    def near_is_one(self) -> bool:
+        """Whether larger values are nearer to the camera."""
+        return not self.metric
+
+    def to_metres(self, unit: Tensor) -> Tensor:
+        """Values in [0, 1] to metres; NaN stays NaN.
+
+        Raises:
+            DataError: The convention is relative.
+        """
+        near, ratio = self._range()
+        return near * torch.exp(unit * ratio)
+
+    def from_metres(self, metres: Tensor) -> Tensor:
+        """Metres to values in [0, 1], clipped to the range; NaN stays NaN.
+
+        Raises:
+            DataError: The convention is relative.
+        """
+        near, ratio = self._range()
+        return (torch.log(metres / near) / ratio).clamp(0.0, 1.0)
+
+    def _range(self) -> tuple[float, float]:
+        if self.near_m is None or self.far_m is None:
+            raise DataError("Relative depth has no metres: use a depth tokenizer with a metric convention.")
+        return self.near_m, math.log(self.far_m / self.near_m)
 
 
 def check_values(depth: DepthMap, name: str) -> None:

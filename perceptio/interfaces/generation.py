@@ -2,12 +2,11 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import Any
 
 import attrs
 
-from perceptio.errors import InputError, near_miss
-from perceptio.interfaces import StreamName
+from perceptio.errors import InputError
 
 
 def _stream_names(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
@@ -15,9 +14,8 @@ def _stream_names(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) 
         return
     if not isinstance(value, tuple):
         raise InputError(f"{attribute.name} is {value!r}: it must be a tuple of names, such as ('depth',).")
-    for name in value:
-        if name not in get_args(StreamName):
-            raise InputError(f"{attribute.name} names {name!r}{near_miss(str(name), get_args(StreamName))}")
+    if not all(isinstance(name, str) for name in value):
+        raise InputError(f"{attribute.name} is {value!r}: it must hold names of streams.")
     if len(set(value)) < len(value):
         raise InputError(f"{attribute.name} is {value!r}: it must name each once.")
 
@@ -39,28 +37,29 @@ def _temperature(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -
 class GenerationSettings:
     """How to perceive and decode.
 
-    What comes next is one choice of the model: another object, the depth block, or the first token of the text. It is
+    What comes next is one choice of the model: another object, the next stream, or the first token of the text. It is
     made once where the model may write any of them, and asked again only after something was written.
 
     Attributes:
-        order: What may be perceived, in order; None: the recipe's. What is left out is never written.
+        streams: What may be perceived, by the names of streams, in order; None: all of the recipe's. What is left out
+            is never written.
         force: What every row perceives, whatever the model chose to write in their place.
         readout: Whether points are read out before the answer; None: as the recipe's answer format says.
-        grammar: Whether a block holds codes and nothing else, text no codes, and what comes next is text or a part
-            that the order has next or later. Without it every token is chosen from the whole vocabulary, and a block
+        grammar: Whether a block holds codes and nothing else, text no codes, and what comes next is text or a
+            stream that has its turn now or later. Without it every token is chosen from the whole vocabulary, and a block
             may come out malformed.
         temperature: 0 takes the likeliest token; above, tokens are sampled from softmax(logits / temperature) over
             those that may come.
         max_new_tokens: Most tokens of text, at least 1; a text that is cut there says so (`Answer.truncated`).
-        max_objects: Most objects segmented in one answer, at least 1.
+        max_objects: Most objects that one answer writes of a stream, at least 1.
         seed: For sampling.
 
     Raises:
         InputError: A value is none of these.
     """
 
-    order: tuple[StreamName, ...] | None = attrs.field(default=None, validator=_stream_names)
-    force: tuple[StreamName, ...] = attrs.field(default=(), validator=_stream_names)
+    streams: tuple[str, ...] | None = attrs.field(default=None, validator=_stream_names)
+    force: tuple[str, ...] = attrs.field(default=(), validator=_stream_names)
     readout: bool | None = None
     grammar: bool = True
     temperature: float = attrs.field(default=0.0, validator=_temperature)

@@ -1,0 +1,264 @@
+"""Perception tokenizers: what a language model writes of an image or of an object <-> something to look at.
+
+A stream of perception is written as discrete codes or as special tokens, once per image or once per object; depth and
+segmentation tokenizers are two kinds with interfaces of their own, and any other derives from the class here.
+
+Shapes: N blocks or objects, T targets, L codes of a block, m rows, P width of a row, K codebook size, H W pixels.
+"""
+
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import attrs
+import torch
+from torch import Tensor
+
+from perceptio.errors import DataError, InterfaceError, quoted
+from perceptio.interfaces.component import CheckedModule, ComponentConfig, described
+from perceptio.interfaces.tokens import Codes, StreamSpec
+
+Size = tuple[int, int]
+"""Height and width of a picture."""
+
+
+@attrs.frozen(kw_only=True)
+class PerceptionSpec:
+    """Facts of a perception tokenizer that are known without its weights.
+
+    Attributes:
+        stream: How its stream is written, and what it is learned from.
+    """
+
+    stream: StreamSpec
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class CodeMeanings:
+    """What is known of the codes of one codebook, so that codes which mean nearly the same can start nearly the same.
+
+    Attributes:
+        values_KV: Numbers in [0, 1] that each code stands for; None: none are known.
+        vectors_KC: A vector for each code, of any scale; None: there is none.
+    """
+
+    values_KV: Tensor | None = None
+    vectors_KC: Tensor | None = None
+
+
+def codes_problem(codes_NL: Any, written: Codes) -> str | None:
+    """What keeps a tensor from being codes of a stream; None where nothing does.
+
+    Args:
+        codes_NL: Anything. On the meta device, which holds no values, only its type and shape are looked at.
+        written: How many codes there are, and of how many values.
+
+    Returns:
+        Words that complete "codes that ...".
+    """
+    if not isinstance(codes_NL, Tensor):
+        return f"are {quoted(codes_NL)} and no tensor"
+    if codes_NL.dtype != torch.int64 or codes_NL.ndim != 2 or codes_NL.shape[1] != written.length:
+        return f"are {described(codes_NL)} and not int64 [N, {written.length}]"
+    if codes_NL.is_meta or not codes_NL.numel():
+        return None
+    first = 0
+    for group in written.groups:
+        low, high = (int(x) for x in codes_NL[:, first : first + group.length].aminmax())
+        first += group.length
+        size = written.codebook_sizes[group.codebook]
+        if low < 0 or high >= size:
+            return f"go from {low} to {high} and not from 0 to {size - 1}; -1 says that there is no code"
+    return None
+
+
+def _checked_to_codes(to_codes: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Tensor]:
+    @functools.wraps(to_codes)
+    def checked(self: Any, targets: Any) -> Tensor:
+        codes_TL = to_codes(self, targets)
+        problem = codes_problem(codes_TL, self.spec.stream.written)
+        if problem:
+            raise InterfaceError(f"{self.known_as}.to_codes made codes that {problem}.")
+        return codes_TL
+
+    return checked
+
+
+def _checked_shown(shown: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
+    @functools.wraps(shown)
+    def checked(self: Any, decoded: Any, sizes: Sequence[Size]) -> list[Any]:
+        made = shown(self, decoded, sizes)
+        if not isinstance(made, list) or len(made) != len(sizes):
+            found = f"a list of {len(made)}" if isinstance(made, list) else described(made)
+            raise InterfaceError(f"{self.known_as}.shown made {found}; it must make a list of {len(sizes)}.")
+        return made
+
+    return checked
+
+
+class PerceptionTokenizer(CheckedModule, ABC):
+    """What is written of a stream <-> what it stands for. `spec` is set in the constructor.
+
+    Every tokenizer gives `targets`, `shown` and `compare`; one whose stream is written as codes `to_codes`,
+    `from_codes` and `from_probabilities`; one whose stream is written as special tokens `from_rows`. Where the spec
+    names an `image_size`, decoding is given what `encode_image` made of the pictures: each is encoded once.
+
+    What decoding returns may be any value; the losses of the stream read it, and `shown` turns it into what a user is
+    given. `N == 0` is legal everywhere.
+    """
+
+    spec: Any
+    """`PerceptionSpec`, or a value of its own with a `stream`."""
+
+    checks: ClassVar[Mapping[str, Callable[..., Any]]] = {
+        "to_codes": _checked_to_codes,
+        "shown": _checked_shown,
+    }
+
+    @abstractmethod
+    def targets(self, raw: Sequence[Any]) -> Any:
+        """What is to be learned, on the tokenizer's device, of so many images or objects.
+
+        Args:
+            raw: What the samples hold, by the spec's `target`: a `DepthMap`, a boolean mask [H, W], an RGB picture
+                [3, H, W] in [0, 1], or a map [H, W, C] as float32; None where a sample has none, which a stream of
+                objects never sees.
+
+        Returns:
+            A tensor [T, ...], or another value that can be indexed so; of what is unknown, NaN.
+        """
+
+    def encode_image(self, pixels_B3HW: Tensor) -> Any:
+        """Features of pictures, RGB in [0, 1] at the spec's `image_size`, in whatever form decoding reads them."""
+        raise InterfaceError(f"{type(self).__name__} reads no pictures: its spec has no image_size.")
+
+    def to_codes(self, targets: Any) -> Tensor:
+        """Codes [T, L] of targets, int64, 0 <= code < K of their codebook, without gradient."""
+        raise self._other_kind("no codes")
+
+    def from_codes(self, codes_NL: Tensor, features: Any = None, image_index_N: Tensor | None = None) -> Any:
+        """What N rows of codes stand for.
+
+        Args:
+            codes_NL: Codes as `to_codes` makes them.
+            features: Of the pictures, where the spec asks for them.
+            image_index_N: Whose picture each row is about, among the features.
+        """
+        raise self._other_kind("no codes")
+
+    def from_probabilities(
+        self, probabilities: Sequence[Tensor], features: Any = None, image_index_N: Tensor | None = None
+    ) -> Any:
+        """What distributions over codes stand for: soft merging, differentiable in the probabilities.
+
+        One-hot probabilities give `from_codes`.
+
+        Args:
+            probabilities: In float32 [N, l, K], for each run of l codes of one codebook.
+            features: As for `from_codes`.
+            image_index_N: As for `from_codes`.
+        """
+        raise self._other_kind("no codes")
+
+    def from_rows(self, rows_NmP: Tensor, features: Any = None, image_index_N: Tensor | None = None) -> Any:
+        """What the rows of special tokens stand for; `features` and `image_index_N` as for `from_codes`."""
+        raise self._other_kind("no special tokens")
+
+    def target_rows(self, targets: Any) -> Tensor:
+        """Rows [T, m, P] that stand for targets: what is fed back in training, where a recipe feeds a stream back."""
+        raise InterfaceError(
+            f"{self.known_as} makes no rows of its targets, and its stream is to be fed back: leave feedback out."
+        )
+
+    @abstractmethod
+    def shown(self, decoded: Any, sizes: Sequence[Size]) -> list[Any]:
+        """What a user is given of each of the N rows, on the CPU: arrays, or a value such as `DepthMap`.
+
+        Args:
+            decoded: What decoding returned.
+            sizes: Of the picture that each row is about.
+        """
+
+    def compare(self, decoded: Any, targets: Any) -> Mapping[str, Tensor]:
+        """Figures [N] of what was decoded against as many targets, by name; by default the mean absolute error.
+
+        Unknown values are left out; a row of which nothing is known is NaN.
+        """
+        return {"absolute_error": (decoded - targets).abs().flatten(1).nanmean(1)}
+
+    def code_meanings(self) -> tuple[CodeMeanings, ...]:
+        """What is known of each codebook's codes; none by default, and their tokens start at random."""
+        written = self.spec.stream.written
+        return (CodeMeanings(),) * (len(written.codebook_sizes) if isinstance(written, Codes) else 0)
+
+    def _other_kind(self, what: str) -> InterfaceError:
+        return InterfaceError(f"{type(self).__name__} has {what}: its stream is written otherwise.")
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Reconstruction:
+    """What a trainable tokenizer makes of a batch of targets in training.
+
+    Attributes:
+        values: Shaped as the targets.
+        codes_TL: The codes.
+        auxiliary_loss: A loss of the tokenizer's own, to be added.
+    """
+
+    values: Tensor
+    codes_TL: Tensor
+    auxiliary_loss: Tensor
+
+
+@runtime_checkable
+class TrainableTokenizer(Protocol):
+    """A tokenizer of dense maps that `perceptio train-tokenizer` can train."""
+
+    def reconstruct(self, targets: Tensor, *, quantize: bool = True) -> Reconstruction:
+        """Encode, quantize and decode with gradients; targets [T, C, H, W] without NaN.
+
+        Training begins with `quantize=False`: latents are decoded as they are, and codes only said.
+        """
+        ...
+
+    def freeze(self) -> None:
+        """End training on purpose: no later call may change a weight or a buffer."""
+        ...
+
+
+@attrs.frozen(kw_only=True)
+class PerceptionTokenizerConfig(ComponentConfig, ABC):
+    """Config of a perception tokenizer of any kind."""
+
+    @property
+    @abstractmethod
+    def spec(self) -> Any:
+        """Facts known without weights: `PerceptionSpec`, or a value of its own with a `stream`."""
+
+    @abstractmethod
+    def build(self) -> PerceptionTokenizer:
+        """The tokenizer with random weights."""
+
+
+def fill_unknown(maps_TCHW: Tensor) -> tuple[Tensor, Tensor]:
+    """Replace NaN by the mean of the known values of the same map.
+
+    Returns:
+        The filled maps and which values are known, both [T, C, H, W].
+
+    Raises:
+        DataError: A map has no known pixel.
+    """
+    known_TCHW = ~maps_TCHW.isnan()
+    counts_T = known_TCHW.flatten(1).sum(1)
+    if not bool((counts_T > 0).all()):
+        empty = (counts_T == 0).nonzero().flatten().tolist()
+        raise DataError(f"Map(s) {empty} of a batch of {len(maps_TCHW)} have no known pixel: leave them out.")
+    mean_T111 = maps_TCHW.nan_to_num(0.0).flatten(1).sum(1).div(counts_T).view(-1, 1, 1, 1)
+    return torch.where(known_TCHW, maps_TCHW, mean_T111), known_TCHW
+
+
+def clip_unit(values: Tensor) -> Tensor:
+    """Clip to [0, 1] in the forward pass and pass the gradient through unchanged."""
+    return values + (values.clamp(0.0, 1.0) - values).detach()
