@@ -16,7 +16,7 @@ from perceptio.interfaces import (
     DepthTokenizer,
     DepthTokenizerConfig,
     Kind,
-    TrainableDepthTokenizer,
+    TrainableTokenizer,
 )
 from perceptio.testing.component import (
     ComponentConformance,
@@ -158,7 +158,7 @@ class DepthTokenizerConformance(ComponentConformance):
     def test_frozen_stays_frozen(self) -> None:
         """After `freeze`, not even `train()` and training steps move anything."""
         tokenizer = self.built()
-        if not isinstance(tokenizer, TrainableDepthTokenizer):
+        if not isinstance(tokenizer, TrainableTokenizer):
             pytest.skip("This tokenizer is not trained by this library.")
         tokenizer.train()
         tokenizer.reconstruct(self.maps())

@@ -17,9 +17,9 @@ from perceptio.errors import CheckpointError, DataError, RecipeError
 from perceptio.interfaces import (
     CodebookDepthTokenizer,
     DepthConvention,
-    DepthReconstruction,
     DepthSpec,
     DepthTokenizerConfig,
+    Reconstruction,
     depth_problem,
     fill_unknown,
 )
@@ -118,25 +118,25 @@ class AutoencoderDepthTokenizer(CodebookDepthTokenizer):
         """See `CodebookDepthTokenizer.decode_latents`."""
         return (self.decoder(latents_BChw) + 1) / 2
 
-    def reconstruct(self, depth_B1HW: Tensor, *, quantize: bool = True) -> DepthReconstruction:
-        """See `TrainableDepthTokenizer.reconstruct`; in train mode the quantizer starts, and may move, here."""
-        if tuple(depth_B1HW.shape[1:]) != (1, *self.spec.image_size):
+    def reconstruct(self, targets: Tensor, *, quantize: bool = True) -> Reconstruction:
+        """See `TrainableTokenizer.reconstruct`; in train mode the quantizer starts, and may move, here."""
+        if tuple(targets.shape[1:]) != (1, *self.spec.image_size):
             raise DataError(
-                f"{type(self).__name__} was given depth that {depth_problem(depth_B1HW, self.spec)}."
+                f"{type(self).__name__} was given depth that {depth_problem(targets, self.spec)}."
             )
-        latents_BLC = self._latents(depth_B1HW)
+        latents_BLC = self._latents(targets)
         if quantize:
             quantized_BLC, codes_BL, auxiliary_loss = self.quantizer(latents_BLC)
         else:
             codes_BL = self.quantizer.nearest(latents_BLC.detach())
             quantized_BLC, auxiliary_loss = latents_BLC, latents_BLC.new_zeros(())
         quantized_BChw = quantized_BLC.mT.unflatten(2, self.spec.grid)
-        return DepthReconstruction(
-            depth_B1HW=self.decode_latents(quantized_BChw), codes_BL=codes_BL, auxiliary_loss=auxiliary_loss
+        return Reconstruction(
+            values=self.decode_latents(quantized_BChw), codes_TL=codes_BL, auxiliary_loss=auxiliary_loss
         )
 
     def freeze(self) -> None:
-        """See `TrainableDepthTokenizer.freeze`."""
+        """See `TrainableTokenizer.freeze`."""
         self.frozen.fill_(True)
         self.requires_grad_(False)
         self.eval()

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from perceptio.errors import CheckpointError, DataError, RecipeError
-from perceptio.interfaces import DepthConvention, TrainableDepthTokenizer
+from perceptio.interfaces import DepthConvention, TrainableTokenizer
 from perceptio.model.checkpoints.checkpoint import save
 from perceptio.model.perception_model import load
 from perceptio.tokenizers.depth.fsq import FSQDepthConfig
@@ -42,7 +42,7 @@ def test_the_spec_is_known_before_and_after_building(config, tokenizer):
     assert tokenizer.spec == config.spec
     assert (config.spec.codebook_size, config.spec.num_codes) == (12, 6)
     assert config.spec.convention == config.convention
-    assert isinstance(tokenizer, TrainableDepthTokenizer)
+    assert isinstance(tokenizer, TrainableTokenizer)
 
 
 def test_shapes_and_ranges(tokenizer):
@@ -114,7 +114,7 @@ def test_unknown_pixels_are_read_as_the_mean_of_the_known_ones(tokenizer):
 def test_a_map_without_a_known_pixel_is_refused(tokenizer):
     depth_B1HW = some_depth(2)
     depth_B1HW[1] = float("nan")
-    with pytest.raises(DataError, match=r"Depth map\(s\) \[1\] of a batch of 2 have no known pixel"):
+    with pytest.raises(DataError, match=r"Map\(s\) \[1\] of a batch of 2 have no known pixel"):
         tokenizer.encode(depth_B1HW)
 
 
@@ -127,8 +127,8 @@ def test_a_map_of_another_size_is_refused(tokenizer, shape):
 
 def test_reconstruction_passes_gradients_through_the_codes(tokenizer):
     made = tokenizer.train().reconstruct(some_depth(8))
-    assert made.depth_B1HW.shape == (8, 1, 8, 12) and made.codes_BL.shape == (8, 6)
-    (made.depth_B1HW.square().mean() + made.auxiliary_loss).backward()
+    assert made.values.shape == (8, 1, 8, 12) and made.codes_TL.shape == (8, 6)
+    (made.values.square().mean() + made.auxiliary_loss).backward()
     assert bool((tokenizer.encoder[0].weight.grad != 0).any())
 
 
@@ -137,8 +137,8 @@ def test_unquantized_reconstruction_decodes_latents_as_they_are_and_starts_nothi
     depth_B1HW = some_depth()
     made = tokenizer.train().reconstruct(depth_B1HW, quantize=False)
     latents_BChw = tokenizer._latents(depth_B1HW).mT.unflatten(2, (2, 3))
-    torch.testing.assert_close(made.depth_B1HW, tokenizer.decode_latents(latents_BChw), rtol=0, atol=1e-6)
-    assert torch.equal(made.codes_BL, tokenizer.encode(depth_B1HW))
+    torch.testing.assert_close(made.values, tokenizer.decode_latents(latents_BChw), rtol=0, atol=1e-6)
+    assert torch.equal(made.codes_TL, tokenizer.encode(depth_B1HW))
     assert made.auxiliary_loss.item() == 0.0
     for name, value in tokenizer.state_dict().items():
         assert torch.equal(value, before[name]), name
@@ -147,9 +147,9 @@ def test_unquantized_reconstruction_decodes_latents_as_they_are_and_starts_nothi
 def test_reconstruction_in_eval_mode_is_encoding_and_decoding(tokenizer):
     depth_B1HW = some_depth()
     made = tokenizer.reconstruct(depth_B1HW)
-    assert torch.equal(made.codes_BL, tokenizer.encode(depth_B1HW))
+    assert torch.equal(made.codes_TL, tokenizer.encode(depth_B1HW))
     torch.testing.assert_close(
-        made.depth_B1HW.clamp(0, 1), tokenizer.decode(made.codes_BL), rtol=0, atol=1e-6
+        made.values.clamp(0, 1), tokenizer.decode(made.codes_TL), rtol=0, atol=1e-6
     )
 
 
