@@ -7,22 +7,25 @@
 The network and its learning rate, batch and steps are AURORA's; the schedule is ours. A recipe describes a whole
 model, so the small Perceptio stands around the tokenizer, and can be trained with it to draw depth maps:
 
-    perceptio train depth_tokenizer_320 --set depth.weights=runs/codebook --out runs/drawing
+    perceptio train depth_tokenizer_320 --set streams.depth.tokenizer.weights=runs/codebook --out runs/drawing
 """
 
 import attrs
 
-from perceptio.recipe import DataConfig, DataFolder, DepthTrainingConfig, Recipe
+from perceptio.recipe import DataConfig, DataFolder, Recipe, TokenizerTraining
 from perceptio.settings import load_recipe
 from perceptio.tokenizers.depth.vqvae import VQVAEDepthConfig
 
 
 def recipe() -> Recipe:
     """The small Perceptio around the paper's depth tokenizer."""
+    base = load_recipe("perceptio_tiny.py", beside=__file__)
     return attrs.evolve(
-        load_recipe("perceptio_tiny.py", beside=__file__),
+        base.with_stream(
+            "depth",
+            tokenizer=VQVAEDepthConfig(codebook_size=128, grid=(10, 10), image_size=(320, 320)),
+            training=TokenizerTraining(steps=50_000, batch_size=8, lr=3e-4, warmup_steps=500),
+        ),
         name="depth-tokenizer-320",
-        depth=VQVAEDepthConfig(codebook_size=128, grid=(10, 10), image_size=(320, 320)),
         data=DataConfig(folders=(DataFolder(path="runs/targets"),), mixture={"depth_map": 1.0}, turns=1),
-        depth_training=DepthTrainingConfig(steps=50_000, batch_size=8, lr=3e-4, warmup_steps=500),
     )

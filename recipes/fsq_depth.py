@@ -10,10 +10,11 @@ from perceptio.tokenizers.depth.fsq import FSQDepthConfig
 def recipe() -> Recipe:
     """The small Perceptio, its VQ-VAE exchanged for FSQ of the same sizes."""
     base = load_recipe("perceptio_tiny.py", beside=__file__)
-    assert base.depth is not None
+    learned = base.stream("depth").tokenizer
     sizes = {
-        field.name: getattr(base.depth, field.name)
+        field.name: getattr(learned, field.name)
         for field in attrs.fields(FSQDepthConfig)
         if field.name != "levels"
     }
-    return attrs.evolve(base, name="fsq-depth", depth=FSQDepthConfig(levels=(8, 4, 4), **sizes))
+    fixed = FSQDepthConfig(levels=(8, 4, 4), **sizes)
+    return attrs.evolve(base.with_stream("depth", tokenizer=fixed), name="fsq-depth")

@@ -1,6 +1,6 @@
 """The paper's Perceptio with masks of another kind: prompts against per-pixel features, learned here, and no SAM 2.
 
-A segmentation tokenizer takes the place of another in one line; the prompt head's width, the vocabulary and what the
+A segmentation tokenizer takes the place of another in one line; the width of its head, the vocabulary and what the
 losses compare follow. This one has no pretrained weights, so that all of it trains.
 """
 
@@ -24,10 +24,9 @@ def tiny() -> Recipe:
 
 
 def _with(base: Recipe, name: str, masks: PixelFeaturesConfig) -> Recipe:
-    trained = [group for group in base.train.train if not group.startswith("segmentation.")]
+    trained = [group for group in base.train.train if not group.startswith("streams.")]
     return attrs.evolve(
-        base,
+        base.with_stream("segmentation", tokenizer=masks),
         name=name,
-        segmentation=masks,
-        train=attrs.evolve(base.train, train=(*trained, "segmentation")),
+        train=attrs.evolve(base.train, train=(*trained, "streams.segmentation")),
     )

@@ -10,9 +10,9 @@ from AURORA (arXiv 2412.03548): the sizes of the codebook; and ours: the weights
 depth data, and SAM 2.1 where Sa2VA has SAM 2.
 
 Pretrained weights are named by their hub ids, and are read from folders instead with, say,
-`--set segmentation.weights=checkpoints/sam2.1_hiera_large.pt`. The depth tokenizer's must be made first
-(docs/from_checkpoints.md), and so must the data: folders in the format of `perceptio.data.folder`, whose depth maps
-come from `perceptio depth-targets`. Nothing converts RefCOCO and LLaVA's mixture into such folders yet.
+`--set streams.segmentation.tokenizer.weights=checkpoints/sam2.1_hiera_large.pt`. The depth tokenizer's must be made
+first (docs/from_checkpoints.md), and so must the data: folders in the format of `perceptio.data.folder`, whose depth
+maps come from `perceptio depth-targets`. Nothing converts RefCOCO and LLaVA's mixture into such folders yet.
 """
 
 import json
@@ -23,16 +23,11 @@ from perceptio.backbones import internvl
 from perceptio.backbones.language.hf import LoRA
 from perceptio.backbones.language.hf_text import BYTES, NUM_BYTES
 from perceptio.heads.prompt_mlp import PromptMLPConfig
-from perceptio.losses.depth_reconstruction import DepthReconstructionConfig
-from perceptio.losses.depth_tokens import (
-    DepthCountConfig,
-    DepthMarkerConfig,
-    DepthTokenConfig,
-    ExpectedCountConfig,
-)
+from perceptio.losses.code_tokens import CountConfig, ExpectedCountConfig, MarkerConfig, TokenConfig
 from perceptio.losses.masks import DiceConfig, MaskBCEConfig
 from perceptio.losses.next_token import NextTokenConfig
-from perceptio.recipe import DataConfig, DataFolder, Recipe, TrainConfig, WeightedLoss
+from perceptio.losses.soft_reconstruction import SoftReconstructionConfig
+from perceptio.recipe import DataConfig, DataFolder, Recipe, Stream, TrainConfig, WeightedLoss
 from perceptio.tokenizers.depth.vqvae import VQVAEDepthConfig
 from perceptio.tokenizers.segmentation.sam2 import SAM2SegmentationConfig
 
@@ -72,22 +67,29 @@ def recipe(size: str = "8b") -> Recipe:
         vision=internvl.vision(which),
         vision_head=internvl.projector(which),
         language=internvl.language(which, lora=LoRA(rank=128, alpha=256), gradient_checkpointing=True),
-        segmentation=SAM2SegmentationConfig(size="large", weights="facebook/sam2.1-hiera-large"),
-        prompt_head=PromptMLPConfig(),
-        depth=VQVAEDepthConfig(
-            codebook_size=128, grid=(10, 10), image_size=(320, 320), weights="runs/codebook"
+        streams=(
+            Stream(
+                name="segmentation",
+                tokenizer=SAM2SegmentationConfig(size="large", weights="facebook/sam2.1-hiera-large"),
+                head=PromptMLPConfig(),
+            ),
+            Stream(
+                name="depth",
+                tokenizer=VQVAEDepthConfig(
+                    codebook_size=128, grid=(10, 10), image_size=(320, 320), weights="runs/codebook"
+                ),
+            ),
         ),
-        order=("segmentation", "depth"),
         points="drawn",
         losses=(
             WeightedLoss(loss=NextTokenConfig(), weight=1.0),
-            WeightedLoss(loss=DepthMarkerConfig(), weight=1.0),
-            WeightedLoss(loss=DepthTokenConfig(), weight=1.0),
-            WeightedLoss(loss=DepthCountConfig(), weight=1.0),
-            WeightedLoss(loss=ExpectedCountConfig(), weight=0.1),
-            WeightedLoss(loss=DepthReconstructionConfig(), weight=1.0),
-            WeightedLoss(loss=MaskBCEConfig(), weight=2.0),
-            WeightedLoss(loss=DiceConfig(), weight=0.5),
+            WeightedLoss(loss=MarkerConfig(stream="depth"), weight=1.0),
+            WeightedLoss(loss=TokenConfig(stream="depth"), weight=1.0),
+            WeightedLoss(loss=CountConfig(stream="depth"), weight=1.0),
+            WeightedLoss(loss=ExpectedCountConfig(stream="depth"), weight=0.1),
+            WeightedLoss(loss=SoftReconstructionConfig(stream="depth"), weight=1.0),
+            WeightedLoss(loss=MaskBCEConfig(stream="segmentation"), weight=2.0),
+            WeightedLoss(loss=DiceConfig(stream="segmentation"), weight=0.5),
         ),
         data=DataConfig(
             folders=tuple(DataFolder(path=path, weight=weight) for path, weight in FOLDERS.items()),
@@ -106,10 +108,10 @@ def recipe(size: str = "8b") -> Recipe:
             precision="bf16",
             train=(
                 "vision_head",
-                "prompt_head",
+                "streams.segmentation.head",
                 "language.lora",
                 "language.vocabulary",
-                "segmentation.mask_decoder",
+                "streams.segmentation.tokenizer.mask_decoder",
             ),
             save_pretrained_weights=False,
         ),
@@ -123,8 +125,23 @@ def tiny(size: str = "8b") -> Recipe:
         size: Of the InternVL2.5 whose kind of language model is taken.
     """
     paper = recipe(size)
+    masks, depth = (paper.stream(name).tokenizer for name in ("segmentation", "depth"))
+    small = paper.with_stream(
+        "segmentation", tokenizer=attrs.evolve(masks, size="tiny", image_size=64, weights=None)
+    ).with_stream(
+        "depth",
+        tokenizer=attrs.evolve(
+            depth,
+            codebook_size=16,
+            grid=(4, 4),
+            image_size=(16, 16),
+            widths=(4, 8),
+            latent_dim=4,
+            weights=None,
+        ),
+    )
     return attrs.evolve(
-        paper,
+        small,
         name=f"{paper.name}-tiny",
         vision=attrs.evolve(
             paper.vision,
@@ -143,16 +160,6 @@ def tiny(size: str = "8b") -> Recipe:
             text_vocab_size=NUM_BYTES,
             text_tokenizer_files=str(BYTES),
             lora=LoRA(rank=4, alpha=8),
-            weights=None,
-        ),
-        segmentation=attrs.evolve(paper.segmentation, size="tiny", image_size=64, weights=None),
-        depth=attrs.evolve(
-            paper.depth,
-            codebook_size=16,
-            grid=(4, 4),
-            image_size=(16, 16),
-            widths=(4, 8),
-            latent_dim=4,
             weights=None,
         ),
         data=attrs.evolve(paper.data, folders=(), mixture={"referring": 1.0, "relative_depth": 1.0}),

@@ -12,22 +12,18 @@ from perceptio.heads.mlp import MLPHeadConfig
 from perceptio.heads.prompt_mlp import PromptMLPConfig
 from perceptio.interfaces import DepthConvention
 from perceptio.losses.cell_codes import CellCodesConfig
-from perceptio.losses.depth_reconstruction import DepthReconstructionConfig
-from perceptio.losses.depth_tokens import (
-    DepthCountConfig,
-    DepthMarkerConfig,
-    DepthTokenConfig,
-)
+from perceptio.losses.code_tokens import CountConfig, MarkerConfig, TokenConfig
 from perceptio.losses.masks import DiceConfig, MaskBCEConfig, PointSampling
 from perceptio.losses.next_token import NextTokenConfig
-from perceptio.recipe import DataConfig, DataFolder, Recipe, TrainConfig, WeightedLoss
+from perceptio.losses.soft_reconstruction import SoftReconstructionConfig
+from perceptio.recipe import DataConfig, DataFolder, Recipe, Stream, TrainConfig, WeightedLoss
 from perceptio.tokenizers.depth.vqvae import VQVAEDepthConfig
 from perceptio.tokenizers.segmentation.pixel_features import PixelFeaturesConfig
 
 GRID = (10, 10)
 IMAGE = (80, 80)
 EVERY_CELL = PointSampling(num_points=None)
-MUON = ("vision", "vision_head", "language.trunk", "segmentation", "prompt_head", "heads")
+MUON = ("vision", "vision_head", "language.trunk", "streams.segmentation", "heads")
 """Everything with matrices but the vocabulary."""
 
 
@@ -45,29 +41,34 @@ def recipe() -> Recipe:
             feed_forward_dim=256,
             rope_fastest=2.0,
         ),
-        segmentation=PixelFeaturesConfig(image_size=IMAGE),
-        prompt_head=PromptMLPConfig(),
-        depth=VQVAEDepthConfig(
-            codebook_size=128,
-            grid=GRID,
-            image_size=IMAGE,
-            convention=DepthConvention(near_m=1.0, far_m=16.0),
-            widths=(16, 32, 64),
-            latent_dim=32,
+        streams=(
+            Stream(
+                name="segmentation", tokenizer=PixelFeaturesConfig(image_size=IMAGE), head=PromptMLPConfig()
+            ),
+            Stream(
+                name="depth",
+                tokenizer=VQVAEDepthConfig(
+                    codebook_size=128,
+                    grid=GRID,
+                    image_size=IMAGE,
+                    convention=DepthConvention(near_m=1.0, far_m=16.0),
+                    widths=(16, 32, 64),
+                    latent_dim=32,
+                ),
+                codes_per_step=10,
+            ),
         ),
-        heads={"cell_codes": MLPHeadConfig()},
-        order=("segmentation", "depth"),
-        codes_per_step=10,
+        heads={"depth": MLPHeadConfig()},
         answer_format="readout",
         losses=(
             WeightedLoss(loss=NextTokenConfig(), weight=2.0),
-            WeightedLoss(loss=DepthMarkerConfig(), weight=0.2),
-            WeightedLoss(loss=DepthTokenConfig(), weight=1.0),
-            WeightedLoss(loss=DepthCountConfig(), weight=0.2),
-            WeightedLoss(loss=DepthReconstructionConfig(), weight=8.0),
-            WeightedLoss(loss=CellCodesConfig(), weight=2.0),
-            WeightedLoss(loss=MaskBCEConfig(sampling=EVERY_CELL), weight=16.0),
-            WeightedLoss(loss=DiceConfig(sampling=EVERY_CELL), weight=6.0),
+            WeightedLoss(loss=MarkerConfig(stream="depth"), weight=0.2),
+            WeightedLoss(loss=TokenConfig(stream="depth"), weight=1.0),
+            WeightedLoss(loss=CountConfig(stream="depth"), weight=0.2),
+            WeightedLoss(loss=SoftReconstructionConfig(stream="depth"), weight=8.0),
+            WeightedLoss(loss=CellCodesConfig(stream="depth"), weight=2.0),
+            WeightedLoss(loss=MaskBCEConfig(stream="segmentation", sampling=EVERY_CELL), weight=16.0),
+            WeightedLoss(loss=DiceConfig(stream="segmentation", sampling=EVERY_CELL), weight=6.0),
         ),
         data=DataConfig(
             folders=(DataFolder(path="runs/demo/scenes/train"),),

@@ -1,11 +1,12 @@
 """The *answers only* control: questions and answers, without any depth or mask to learn from.
 
 Vision encoder, language model, data and steps are the small Perceptio's. What only depth or masks could train is left
-out: their tokenizers, the auxiliary head and every loss that needs them.
+out: their streams, the auxiliary head and every loss that is about a stream.
 """
 
 import attrs
 
+from perceptio.interfaces import StreamLossConfig
 from perceptio.recipe import Recipe
 from perceptio.settings import load_recipe
 
@@ -18,14 +19,10 @@ def recipe() -> Recipe:
     return attrs.evolve(
         base,
         name="answers-only",
-        depth=None,
-        segmentation=None,
-        prompt_head=None,
+        streams=(),
         heads={},
-        order=(),
-        codes_per_step=1,
         answer_format="direct",
-        losses=tuple(weighted for weighted in base.losses if not weighted.loss.needs),
+        losses=tuple(weighted for weighted in base.losses if not isinstance(weighted.loss, StreamLossConfig)),
         data=attrs.evolve(
             base.data, perceive="never", text_only_readout=0.0, text_only_comparison=0.0, vision_only=0.0
         ),

@@ -26,11 +26,11 @@ from perceptio.interfaces import (
     SegmentationTokenizerConfig,
     fill_unknown,
 )
-from perceptio.losses.depth_reconstruction import DepthReconstructionConfig
-from perceptio.losses.depth_tokens import DepthCountConfig, DepthMarkerConfig, DepthTokenConfig
+from perceptio.losses.code_tokens import CountConfig, MarkerConfig, TokenConfig
 from perceptio.losses.masks import DiceConfig, MaskBCEConfig, PointSampling
 from perceptio.losses.next_token import NextTokenConfig
-from perceptio.recipe import Recipe, WeightedLoss
+from perceptio.losses.soft_reconstruction import SoftReconstructionConfig
+from perceptio.recipe import Recipe, Stream, WeightedLoss
 
 WORDS = (
     "Please",
@@ -47,6 +47,7 @@ WORDS = (
     "is",
     "closest",
 )
+EVERY_CELL = PointSampling(num_points=None)
 
 
 class FakeDepth(CodebookDepthTokenizer):
@@ -197,19 +198,19 @@ def tiny_recipe(**changes: Any) -> Recipe:
         vision=ConvVisionConfig(image_size=(16, 16), widths=(8, 8, 8)),
         vision_head=MLPHeadConfig(),
         language=DecoderConfig(words=WORDS, hidden_dim=32, num_layers=2, num_heads=2, num_kv_heads=1),
-        segmentation=FakeMultiMapConfig(),
-        prompt_head=PromptMLPConfig(),
-        depth=FakeDepthConfig(),
-        codes_per_step=1,
+        streams=(
+            Stream(name="segmentation", tokenizer=FakeMultiMapConfig(), head=PromptMLPConfig()),
+            Stream(name="depth", tokenizer=FakeDepthConfig()),
+        ),
         answer_format="readout",
         losses=(
             WeightedLoss(loss=NextTokenConfig()),
-            WeightedLoss(loss=DepthMarkerConfig()),
-            WeightedLoss(loss=DepthTokenConfig()),
-            WeightedLoss(loss=DepthCountConfig()),
-            WeightedLoss(loss=DepthReconstructionConfig()),
-            WeightedLoss(loss=MaskBCEConfig(sampling=PointSampling(num_points=None)), weight=2.0),
-            WeightedLoss(loss=DiceConfig(sampling=PointSampling(num_points=None)), weight=0.5),
+            WeightedLoss(loss=MarkerConfig(stream="depth")),
+            WeightedLoss(loss=TokenConfig(stream="depth")),
+            WeightedLoss(loss=CountConfig(stream="depth")),
+            WeightedLoss(loss=SoftReconstructionConfig(stream="depth")),
+            WeightedLoss(loss=MaskBCEConfig(stream="segmentation", sampling=EVERY_CELL), weight=2.0),
+            WeightedLoss(loss=DiceConfig(stream="segmentation", sampling=EVERY_CELL), weight=0.5),
         ),
     )
     return attrs.evolve(recipe, **changes)
