@@ -187,6 +187,13 @@ class PerceptionTokenizer(CheckedModule, ABC):
         """
         return {"absolute_error": (decoded - targets).abs().flatten(1).nanmean(1)}
 
+    def mirrored(self, targets: Tensor) -> Tensor:
+        """Dense targets [T, C, H, W] of the same pictures, mirrored left to right; training draws such ones, too.
+
+        By default the last axis is flipped; a tokenizer whose values say where something points changes them, too.
+        """
+        return targets.flip(-1)
+
     def code_meanings(self) -> tuple[CodeMeanings, ...]:
         """What is known of each codebook's codes; none by default, and their tokens start at random."""
         written = self.spec.stream.written
