@@ -289,15 +289,26 @@ def _unreadable(config: LossConfig, loss: Loss, recipe: "Recipe") -> Iterator[st
 def _groups(recipe: "Recipe") -> Iterator[str]:
     """Names of parameter groups, as far as they can be known before the parts are built."""
     absent = {part for part in PARTS if not getattr(recipe, part)}
-    codes = {f"streams.{one.name}.tokenizer" for one in recipe.streams if isinstance(one.spec.written, Codes)}
+    frozen = {
+        f"streams.{one.name}.tokenizer": (
+            "a tokenizer of codes is frozen, as its codes are the model's targets"
+            if isinstance(one.spec.written, Codes)
+            else f"{named(one.tokenizer)} is always frozen"
+        )
+        for one in recipe.streams
+        if not one.spec.trains
+    }
     parts = (*PARTS[:3], *(name for name in recipe.parts if name.count(".")))
     train = recipe.train
     for setting, names in (("train", train.train), ("muon", train.muon), ("lr_scale", train.lr_scale)):
         for name in names:
             where = f"train.{setting} names the parameter group {name!r}"
             part, dot, _ = name.partition(".")
-            if any(name == one or name.startswith(f"{one}.") for one in codes):
-                yield f"{where}; a tokenizer of codes is frozen, as its codes are the model's targets: leave it out."
+            why = next(
+                (why for one, why in frozen.items() if name == one or name.startswith(f"{one}.")), None
+            )
+            if why:
+                yield f"{where}; {why}: leave it out."
             elif not any(fnmatchcase(known, part) for known in PARTS):
                 yield f"{where}, which no part has{near_miss(name, parts)}"
             elif dot and part in absent and "*" not in name:

@@ -121,9 +121,9 @@ class PerceptionTokenizer(CheckedModule, ABC):
         """What is to be learned, on the tokenizer's device, of so many images or objects.
 
         Args:
-            raw: What the samples hold, by the spec's `target`: a `DepthMap`, a boolean mask [H, W], an RGB picture
-                [3, H, W] in [0, 1], or a map [H, W, C] as float32; None where a sample has none, which a stream of
-                objects never sees.
+            raw: What the samples hold, by the spec's `target`: a `DepthMap`, a boolean mask [H, W], the boolean
+                masks [k, H, W] of all objects of an image, an RGB picture [3, H, W] in [0, 1], or a map [H, W, C] as
+                float32; None where a sample has none, which a stream of objects never sees.
 
         Returns:
             A tensor [T, ...], or another value that can be indexed so; of what is unknown, NaN.

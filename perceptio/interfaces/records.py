@@ -50,6 +50,7 @@ class Sample:
         turns: The conversation.
         image_3HW: RGB in [0, 1].
         depth: The image's depth.
+        objects: One boolean [H, W] mask per object of the image, whether or not a turn is about it.
         maps: Other maps of the image by name, float32 [H, W, C], NaN where unknown.
         codes: The codes [L] of each stream that is written as codes once per image, where the image has its target.
         source: Where it comes from.
@@ -58,6 +59,7 @@ class Sample:
     turns: tuple[Turn, ...]
     image_3HW: Tensor | None = None
     depth: DepthMap | None = None
+    objects: tuple[np.ndarray, ...] = ()
     maps: Mapping[str, np.ndarray] = attrs.field(factory=dict)
     codes: Mapping[str, Tensor] = attrs.field(factory=dict)
     source: str = "a sample"
@@ -66,6 +68,8 @@ class Sample:
         """What the image has to be learned from, by the `target` of a stream; None where it has none."""
         if name == "image":
             return self.image_3HW
+        if name == "objects":
+            return np.stack(self.objects) if self.objects else None
         return self.depth if name == "depth" else self.maps.get(name)
 
 

@@ -103,15 +103,24 @@ class StreamSpec:
     Attributes:
         written: As codes or as special tokens.
         per: Whether it is written once per image or once per object.
-        target: What it is learned from: `"depth"`, `"masks"`, `"image"` (the picture itself, also for features of a
-            teacher), or else the name of a map of the data folder.
+        target: What it is learned from: `"depth"`, `"masks"` (that of an object), `"objects"` (the masks of all
+            objects of an image), `"image"` (the picture itself, also for features of a teacher), or else the name of
+            a map of the data folder.
         image_size: Height and width of the pictures that decoding needs features of; None: it needs none.
+        frozen: Whether the weights of its tokenizer never train with the model, as those of a teacher; those of codes
+            never do, as the codes are the model's targets.
     """
 
     written: Codes | Continuous
     per: Per = "image"
     target: str
     image_size: tuple[int, int] | None = None
+    frozen: bool = False
+
+    @property
+    def trains(self) -> bool:
+        """Whether the weights of its tokenizer may train with the model."""
+        return isinstance(self.written, Continuous) and not self.frozen
 
 
 @attrs.frozen(kw_only=True)
