@@ -229,7 +229,10 @@ class DepthTokenizer(PerceptionTokenizer):
 
 
 class CodebookDepthTokenizer(DepthTokenizer):
-    """Where most authors start: give `encode`, `codebook_KC` and `decode_latents`; decoding is written once, here."""
+    """Where most authors start: give `encode`, `codebook_KC` and `decode_latents`; decoding is written once, here.
+
+    Codes of several scales need `latent_grid`, too: how the vectors of all scales make one grid.
+    """
 
     @property
     @abstractmethod
@@ -240,21 +243,21 @@ class CodebookDepthTokenizer(DepthTokenizer):
     def decode_latents(self, latents_BChw: Tensor) -> Tensor:
         """Depth maps [B, 1, H, W] of a grid of latents, not yet clipped to [0, 1]."""
 
+    def latent_grid(self, vectors_BLC: Tensor) -> Tensor:
+        """The latents [B, C, h, w] that the vectors of L codes make, linear in them; by default a grid row by row."""
+        return vectors_BLC.mT.unflatten(2, self.spec.grid)
+
     def decode(self, codes_BL: Tensor) -> Tensor:
         """See `DepthTokenizer.decode`."""
-        return self._decode_rows(self.codebook_KC.detach()[codes_BL])
+        return self._decoded(self.codebook_KC.detach()[codes_BL])
 
     def soft_decode(self, probabilities_BLK: Tensor) -> Tensor:
         """See `DepthTokenizer.soft_decode`; no gradient reaches the codebook."""
         codebook_KC = self.codebook_KC.detach()
-        return self._decode_rows((probabilities_BLK.float() @ codebook_KC.float()).to(codebook_KC.dtype))
+        return self._decoded((probabilities_BLK.float() @ codebook_KC.float()).to(codebook_KC.dtype))
 
-    def _decode_rows(self, latents_BLC: Tensor) -> Tensor:
-        return clip_unit(
-            self.decode_latents(
-                latents_BLC.mT.reshape(len(latents_BLC), latents_BLC.shape[2], *self.spec.grid)
-            )
-        )
+    def _decoded(self, vectors_BLC: Tensor) -> Tensor:
+        return clip_unit(self.decode_latents(self.latent_grid(vectors_BLC)))
 
 
 @attrs.frozen(kw_only=True)

@@ -187,6 +187,10 @@ class PerceptionTokenizer(CheckedModule, ABC):
         """
         return {"absolute_error": (decoded - targets).abs().flatten(1).nanmean(1)}
 
+    def to_reconstruct(self, targets: Any) -> Tensor:
+        """What training of the tokenizer reconstructs of targets, dense [T, C, H, W]; by default all of them."""
+        return targets
+
     def mirrored(self, targets: Tensor) -> Tensor:
         """Dense targets [T, C, H, W] of the same pictures, mirrored left to right; training draws such ones, too.
 
@@ -223,7 +227,7 @@ class TrainableTokenizer(Protocol):
     """A tokenizer of dense maps that `perceptio train-tokenizer` can train."""
 
     def reconstruct(self, targets: Tensor, *, quantize: bool = True) -> Reconstruction:
-        """Encode, quantize and decode with gradients; targets [T, C, H, W] without NaN.
+        """Encode, quantize and decode with gradients; [T, C, H, W] as of `to_reconstruct`, without NaN.
 
         Training begins with `quantize=False`: latents are decoded as they are, and codes only said.
         """
