@@ -350,7 +350,8 @@ class Recipe:
     def plan(self) -> TokenPlan:
         """The token ids that follow from the parts."""
         written = {stream.name: (stream.spec, stream.codes_per_step) for stream in self.streams}
-        return TokenPlan.of(self.language.spec.vocab_size, written, self.readout)
+        read_before = [stream.name for stream in self.streams if stream.read_at == "previous_token"]
+        return TokenPlan.of(self.language.spec.vocab_size, written, self.readout, read_before)
 
     @property
     def specs(self) -> ModelSpecs:

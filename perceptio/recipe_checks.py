@@ -154,6 +154,8 @@ def _fit(recipe: "Recipe", stream: "Stream", where: str) -> Iterator[str]:
             f"{where} is fed back, so that a token holds what was read before it; set {where}.read_at to "
             "'previous_token'."
         )
+    if stream.feedback is not None and stream.head is not None and _num_rows(stream.head, 1) != 1:
+        yield f"{where} is fed back row by row, and its head mixes rows; use one that maps each by itself, as linear."
     if stream.feedback is not None and written.num_rows != len(written.tokens):
         yield (
             f"{where} is fed back row by row, and {tokenizer} reads {written.num_rows} rows of {len(written.tokens)} "

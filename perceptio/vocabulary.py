@@ -3,7 +3,7 @@
 And the letters by which marked points are named in text.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Literal, Self
 
 import attrs
@@ -59,6 +59,7 @@ class TokenPlan:
         base_vocab: int,
         streams: Mapping[str, tuple[StreamSpec, CodesPerStep]],
         readout: str | None = None,
+        read_before: Collection[str] = (),
     ) -> Self:
         """Allot ids for streams in their order.
 
@@ -66,6 +67,7 @@ class TokenPlan:
             base_vocab: How many ids the text tokenizer has.
             streams: How each is written, and its codes per step.
             readout: The stream in whose grid marked points are named; None: the first that has one.
+            read_before: The streams whose special tokens are read each at the token before it.
 
         Raises:
             ValueError: Codes per step do not divide a stream's groups, or the named stream has no grid.
@@ -97,7 +99,11 @@ class TokenPlan:
                 )
             else:
                 ids = {token: span(token).start for token in dict.fromkeys(written.tokens)}
-                tokens[name] = SpecialTokens(ids=tuple(ids[token] for token in written.tokens), per=spec.per)
+                tokens[name] = SpecialTokens(
+                    ids=tuple(ids[token] for token in written.tokens),
+                    per=spec.per,
+                    read_before=name in read_before,
+                )
         grids = {
             name: one.grid
             for name, one in tokens.items()

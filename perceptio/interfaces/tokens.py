@@ -5,7 +5,8 @@ Shapes: L codes of one block, P width of a row.
 
 from collections.abc import Iterator
 from functools import cached_property
-from itertools import groupby
+from itertools import accumulate, groupby
+from math import dist
 from typing import Literal, Self
 
 import attrs
@@ -140,12 +141,29 @@ class TokenSpan:
         return (ids >= self.start) & (ids < self.start + self.size)
 
 
+@attrs.frozen(kw_only=True)
+class CodeSlot:
+    """One input slot of a block: the code that it holds, and the code that it predicts.
+
+    Attributes:
+        code: Which of the L codes it holds.
+        predicts: Which one it predicts; None: none, or the closing marker if it is the last.
+        advances_time: Whether it comes one unit of time after the slot before; slots of one step share their time.
+    """
+
+    code: int
+    predicts: int | None
+    advances_time: bool
+
+
 @attrs.frozen(kw_only=True, slots=False)
 class TokenBlock:
     """The ids of a discrete stream: a run of codes that the language model writes between markers.
 
     The codes of a step are predicted at once. The opening marker takes an input slot for each code of the first step,
-    and the last code's slot predicts the closing marker: there are L + 2 predictions, however codes are grouped.
+    and the last code's slot predicts the closing marker: there are L + 2 predictions, however codes are grouped. Where
+    a step is larger than the one before, codes take several slots, each for the codes that lie nearest to it, as VAR
+    (arXiv 2404.02905) stretches a scale to the next.
 
     Attributes:
         opening: The marker before the codes.
@@ -196,6 +214,48 @@ class TokenBlock:
             first = end
         return tuple(runs)
 
+    @cached_property
+    def slots(self) -> tuple[tuple[CodeSlot, ...], ...]:
+        """The input slots of the codes, step by step."""
+        ends = list(accumulate(self.steps))
+        steps = [range(end - size, end) for size, end in zip(self.steps, ends, strict=True)]
+        return tuple(
+            self._slots_of(step, following) for step, following in zip(steps, [*steps[1:], range(0)], strict=True)
+        )
+
+    @cached_property
+    def slot_codes(self) -> tuple[int, ...]:
+        """Which code each input slot holds, Y of them."""
+        return tuple(slot.code for step in self.slots for slot in step)
+
+    @cached_property
+    def centers(self) -> tuple[tuple[float, float] | None, ...]:
+        """Where each code lies on its image, as (row, column) in [0, 1]; None where it has no place."""
+        return tuple(
+            center for group in self.groups for center in (group.centers or (None,) * group.length)
+        )
+
+    def _slots_of(self, step: range, following: range) -> tuple[CodeSlot, ...]:
+        size, ahead = len(step), len(following)
+        if ahead <= size:
+            pairs = [(code, None) for code in step[: size - ahead]]
+            pairs += zip(step[size - ahead :], following, strict=True)
+        else:
+            nearest = [self._nearest(code, step, number, ahead) for number, code in enumerate(following)]
+            unused = [(code, None) for code in step if code not in nearest]
+            pairs = [*unused, *zip(nearest, following, strict=True)]
+        return tuple(
+            CodeSlot(code=code, predicts=predicted, advances_time=number == 0)
+            for number, (code, predicted) in enumerate(pairs)
+        )
+
+    def _nearest(self, code: int, step: range, number: int, count: int) -> int:
+        """Which code of a step lies nearest to one of the next, or where they have no places has the same share."""
+        center = self.centers[code]
+        if center is None or any(self.centers[one] is None for one in step):
+            return step[number * len(step) // count]
+        return min(step, key=lambda one: dist(center, self.centers[one] or center))
+
     def spans_of_steps(self) -> Iterator[tuple[slice, TokenSpan]]:
         """The places of each step's codes, with the ids that may stand there."""
         first = 0
@@ -212,10 +272,12 @@ class SpecialTokens:
     Attributes:
         ids: Of its tokens, in order.
         per: See `StreamSpec`.
+        read_before: Whether each is read at the token before it, and not at itself.
     """
 
     ids: tuple[int, ...]
     per: Per = "image"
+    read_before: bool = False
 
     @property
     def opens_with(self) -> int:

@@ -6,28 +6,17 @@ from collections.abc import Collection
 from typing import Literal, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from perceptio.interfaces import (
-    DepthTokenizer,
-    LanguageBackbone,
-    TrainableDepthTokenizer,
-    device_of,
-)
+from perceptio.interfaces import Continuous, ModelSpecs, TrainableTokenizer, device_of
 from perceptio.model.groups import check_groups, select_trained
-from perceptio.model.network import PerceptionNetwork
+from perceptio.model.network import PerceptionNetwork, StreamModule
 from perceptio.model.parts import build_part, load_part
-from perceptio.recipe import Recipe
-from perceptio.vocabulary import TokenPlan
+from perceptio.recipe import Recipe, Stream
 
 Network = TypeVar("Network", bound=PerceptionNetwork)
 
 logger = logging.getLogger(__name__)
-
-DECODED_PIXELS = 2**19
-"""Codes are decoded for their rows in batches of about so many pixels, which bounds memory: 5 maps of 320 pixels."""
-MOST_DECODED = 2048
-"""Of larger codebooks nothing is decoded, which would take minutes: their vectors alone say which codes are alike."""
 
 
 def assemble(
@@ -53,7 +42,7 @@ def assemble(
         model = _assembled(recipe, network_class, reading)
     check_groups(model, recipe.train)
     if load_weights is True and device != "meta":
-        _initialize_new_rows(model.language, model.plan, model.depth)
+        _initialize_new_rows(model)
     select_trained(model, recipe.train.train)
     return model
 
@@ -64,79 +53,66 @@ def _assembled(recipe: Recipe, network_class: type[Network], reading: Collection
     vision = build_part(recipe.vision)
     language = build_part(recipe.language)
     vision_head = build_part(recipe.vision_head, recipe.vision.spec.feature_dim, width, specs)
-    depth = build_part(recipe.depth) if recipe.depth else None
-    segmentation = build_part(recipe.segmentation) if recipe.segmentation else None
-    prompt_head = None
-    if recipe.segmentation and recipe.prompt_head:
-        prompt_head = build_part(recipe.prompt_head, width, recipe.segmentation.spec.prompt_dim, specs)
-    codes = recipe.depth.spec.codebook_size if recipe.depth else 0
-    heads = {name: build_part(config, width, codes, specs) for name, config in recipe.heads.items()}
-    parts: dict[str, nn.Module | None] = {
-        "vision": vision,
-        "vision_head": vision_head,
-        "language": language,
-        "depth": depth,
-        "segmentation": segmentation,
-        "prompt_head": prompt_head,
+    # Streams of codes come first, so that what trains starts alike whatever their order.
+    built = {
+        stream.name: _stream(stream, width, specs)
+        for stream in sorted(recipe.streams, key=lambda stream: isinstance(stream.spec.written, Continuous))
     }
-    parts |= {f"heads.{name}": head for name, head in heads.items()}
-    for name, config in recipe.parts.items():
-        part = parts[name]
-        if name in reading and part is not None and not load_part(config, part):
-            logger.info("%s (%s:%s) starts from random values.", name, config.kind, config.name)
-
-    if isinstance(depth, TrainableDepthTokenizer):
-        depth.freeze()
-
-    language.resize_vocabulary(recipe.plan.size)
-    return network_class(
-        recipe,
-        vision=vision,
-        vision_head=vision_head,
-        language=language,
-        depth=depth,
-        segmentation=segmentation,
-        prompt_head=prompt_head,
-        heads=heads,
+    streams = {stream.name: built[stream.name] for stream in recipe.streams}
+    heads = {
+        name: build_part(config, width, recipe.head_width(name), specs)
+        for name, config in recipe.heads.items()
+    }
+    model = network_class(
+        recipe, vision=vision, vision_head=vision_head, language=language, streams=streams, heads=heads
     )
+    parts = model.parts()
+    for name, config in recipe.parts.items():
+        if name in reading and not load_part(config, parts[name]):
+            logger.info("%s (%s:%s) starts from random values.", name, config.kind, config.name)
+    for stream in streams.values():
+        if isinstance(stream.tokenizer, TrainableTokenizer):
+            stream.tokenizer.freeze()
+    language.resize_vocabulary(recipe.plan.size)
+    return model
 
 
-def _initialize_new_rows(language: LanguageBackbone, plan: TokenPlan, depth: DepthTokenizer | None) -> None:
-    """Start depth codes and location tokens where their meaning puts them (ours; AURORA starts them at random).
+def _stream(stream: Stream, width: int, specs: ModelSpecs) -> StreamModule:
+    """The parts of a stream in a model of this hidden width."""
+    tokenizer, head, feedback = build_part(stream.tokenizer), None, None
+    written = stream.spec.written
+    if isinstance(written, Continuous):
+        head = build_part(stream.head, width, written.width, specs) if stream.head else None
+        feedback = build_part(stream.feedback, written.width, width, specs) if stream.feedback else None
+    return StreamModule(stream, tokenizer=tokenizer, head=head, feedback=feedback)
 
-    A code's row is a random projection of its codebook vector and of the depth it decodes to; a location
-    token's of where its cell lies. Codes that mean nearly the same start nearly the same.
+
+def _initialize_new_rows(model: PerceptionNetwork) -> None:
+    """Start codes and location tokens where their meaning puts them (ours; AURORA starts them at random).
+
+    A code's row is a random projection of its codebook vector and of what it decodes to; a location token's of where
+    its cell lies. Codes that mean nearly the same start nearly the same.
     """
+    language, plan = model.language, model.plan
     device = device_of(language)
     generator = torch.Generator().manual_seed(0)
-    if depth is not None and plan.depth is not None:
-        codes_K = torch.arange(plan.depth.codes.size)
-        codebook = getattr(depth, "codebook_KC", None)
-        meaning = []
-        if codebook is None or len(codes_K) <= MOST_DECODED:
-            meaning.append(_waves(_decoded_means(depth)))
-        if codebook is not None:
-            meaning.append(_standardized(codebook.detach().float().cpu()))
-        rows = _projected(torch.cat(meaning, 1), language.spec.hidden_dim, generator)
-        language.initialize_rows(codes_K.to(device) + plan.depth.codes.start, rows.to(device))
+    for name, block in plan.blocks():
+        meanings = model.stream(name).tokenizer.code_meanings()
+        for span, meaning in zip(block.codebooks, meanings, strict=True):
+            known = []
+            if meaning.values_KV is not None:
+                known += [_waves(values_K) for values_K in meaning.values_KV.float().cpu().T]
+            if meaning.vectors_KC is not None:
+                known.append(_standardized(meaning.vectors_KC.detach().float().cpu()))
+            if known:
+                rows = _projected(torch.cat(known, 1), language.spec.hidden_dim, generator)
+                ids_K = torch.arange(span.start, span.start + span.size, device=device)
+                language.initialize_rows(ids_K, rows.to(device))
     h, w = plan.grid
     cells = torch.arange(h * w)
     where = torch.cat([_waves((cells // w + 0.5) / h), _waves((cells % w + 0.5) / w)], 1)
     rows = _projected(where, language.spec.hidden_dim, generator)
     language.initialize_rows(cells.to(device) + plan.locations.start, rows.to(device))
-
-
-@torch.no_grad()
-def _decoded_means(depth: DepthTokenizer) -> Tensor:
-    """The mean depth of the map that holds one code alone, for every code: [K], on the CPU."""
-    spec = depth.spec
-    codes_K = torch.arange(spec.codebook_size, device=device_of(depth))
-    at_once = max(1, DECODED_PIXELS // math.prod(spec.image_size))
-    means = [
-        depth.decode(codes_B[:, None].expand(-1, spec.num_codes)).flatten(1).mean(1)
-        for codes_B in codes_K.split(at_once)
-    ]
-    return torch.cat(means).cpu()
 
 
 def _waves(values_N: Tensor, count: int = 4) -> Tensor:

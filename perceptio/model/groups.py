@@ -23,7 +23,7 @@ def check_groups(model: PerceptionNetwork, config: TrainConfig) -> None:
         f"train.{setting} names the parameter group {name!r}, which no part has{near_miss(name, groups)}"
         for setting, names in settings
         for name in names
-        if not _matching(groups, name) and not (name in PARTS and getattr(model, name, None) is None)
+        if not _matching(groups, name) and not _of_nothing(model, name)
     ]
     if unknown:
         raise UnknownNameError(*unknown)
@@ -53,10 +53,19 @@ def by_group(model: PerceptionNetwork, values: Mapping[str, float]) -> dict[int,
     return found
 
 
+def _of_nothing(model: PerceptionNetwork, name: str) -> bool:
+    """Whether a name stands for all of a kind of part, such as `"streams.*"`, of which the model has none."""
+    part = name.removesuffix(".*")
+    return part in PARTS and not getattr(model, part, None)
+
+
 def _trainable(model: PerceptionNetwork) -> dict[str, list[nn.Parameter]]:
-    """The groups of all parts but the depth tokenizer, whose codes are targets and must not move."""
+    """The groups of all parts but tokenizers of codes, whose codes are targets and must not move."""
+    frozen = tuple(f"streams.{name}.tokenizer" for name, _ in model.plan.blocks())
     return {
-        name: held for name, held in model.parameter_groups().items() if name.partition(".")[0] != "depth"
+        name: held
+        for name, held in model.parameter_groups().items()
+        if not any(name == one or name.startswith(f"{one}.") for one in frozen)
     }
 
 

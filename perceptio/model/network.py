@@ -1,11 +1,11 @@
 """What is learned: the parts of a model, and how they meet in a forward pass.
 
-Shapes: T packed positions, D hidden width, M vision features, R text targets, V vocabulary, S depth blocks,
-N objects, s special tokens per object, P prompt width, L depth codes, K codebook size.
+Shapes: T packed positions, D hidden width, M vision features, R text targets, V vocabulary, and of a stream: N blocks
+or objects, L codes, X predictor rows, n special tokens, m rows, P width of a row, K codebook size.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import attrs
 import torch
@@ -14,14 +14,16 @@ from torch import Tensor, nn
 from perceptio.errors import InterfaceError
 from perceptio.interfaces import (
     Batch,
-    DepthTokenizer,
+    Continuous,
     Head,
     HeadConfig,
     LanguageBackbone,
-    MaskPrediction,
     PerceptionOutput,
-    SegmentationTokenizer,
+    PerceptionTokenizer,
     SequenceLayout,
+    StreamBatch,
+    StreamOutput,
+    TokenBlock,
     VisionEncoder,
     VisionEncoderConfig,
     VisionFeatures,
@@ -30,15 +32,59 @@ from perceptio.interfaces import (
 from perceptio.model.parts import origin
 from perceptio.ops.images import stack_resized
 from perceptio.ops.precision import brought_to
-from perceptio.recipe import Recipe
+from perceptio.recipe import Recipe, Stream
 from perceptio.vocabulary import TokenPlan
+
+
+class StreamModule(nn.Module):
+    """The parts of one stream, and what they make of hidden states.
+
+    Attributes:
+        config: What it was built from.
+        tokenizer: What is written <-> what it stands for.
+        head: From hidden states to the rows that the tokenizer reads; None for a stream of codes.
+        feedback: From rows to the next inputs; None for a stream that is not fed back.
+    """
+
+    def __init__(
+        self,
+        config: Stream,
+        *,
+        tokenizer: PerceptionTokenizer,
+        head: Head | None = None,
+        feedback: Head | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.tokenizer = tokenizer
+        self.head = head
+        self.feedback = feedback
+
+    def encode_image(self, images: Sequence[Tensor]) -> Any:
+        """The tokenizer's features of images, each RGB [3, H, W] in [0, 1]; None where it needs none."""
+        size = self.config.spec.image_size
+        if size is None:
+            return None
+        return self.tokenizer.encode_image(brought_to(self.tokenizer, stack_resized(images, size)))
+
+    def read(self, hidden_NnD: Tensor) -> Tensor:
+        """The rows [N, m, P] of the hidden states of special tokens; where they are fed back, of each by itself."""
+        written = self.config.spec.written
+        assert isinstance(written, Continuous) and self.head is not None and self.config.head is not None
+        rows = self.config.head.num_rows(hidden_NnD.shape[1])
+        return _through(self.head, hidden_NnD, (rows, written.width), self.config.head)
+
+    def next_inputs(self, rows_NmP: Tensor, width: int) -> Tensor:
+        """The inputs [N, m, D] that rows become where they are fed back."""
+        assert self.feedback is not None and self.config.feedback is not None
+        return _through(self.feedback, rows_NmP, (rows_NmP.shape[1], width), self.config.feedback)
 
 
 class PerceptionNetwork(nn.Module):
     """The parts of a perception-enhanced vision-language model, and its forward pass.
 
-    Parts may be of different precisions: what enters a part is brought to that of its weights, and depth maps and
-    mask logits come out in float32. So a model answers under autocast, and after `model.to(torch.bfloat16)`.
+    Parts may be of different precisions: what enters a part is brought to that of its weights, and what answers hold
+    comes out in float32. So a model answers under autocast, and after `model.to(torch.bfloat16)`.
 
     Attributes:
         recipe: What it was built from.
@@ -52,9 +98,7 @@ class PerceptionNetwork(nn.Module):
         vision: VisionEncoder,
         vision_head: Head,
         language: LanguageBackbone,
-        depth: DepthTokenizer | None = None,
-        segmentation: SegmentationTokenizer | None = None,
-        prompt_head: Head | None = None,
+        streams: Mapping[str, StreamModule] | None = None,
         heads: Mapping[str, Head] | None = None,
     ) -> None:
         super().__init__()
@@ -63,9 +107,7 @@ class PerceptionNetwork(nn.Module):
         self.vision = vision
         self.vision_head = vision_head
         self.language = language
-        self.depth = depth
-        self.segmentation = segmentation
-        self.prompt_head = prompt_head
+        self.streams = nn.ModuleDict(dict(streams or {}))
         self.heads = nn.ModuleDict(dict(heads or {}))
 
     @property
@@ -73,18 +115,28 @@ class PerceptionNetwork(nn.Module):
         """Where the parameters are."""
         return next(self.parameters()).device
 
+    def stream(self, name: str) -> StreamModule:
+        """The parts of a stream by its name."""
+        return cast(StreamModule, self.streams[name])
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Every part by the name that the recipe gives its config."""
+        return {name: self.get_submodule(name) for name in self.recipe.parts}
+
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Every parameter group by the name with which `TrainConfig.train` selects it."""
         groups: dict[str, list[nn.Parameter]] = {}
-        for name, part in self.named_children():
+        for name, part in self.parts().items():
             for group, parameters in parameter_groups(part).items():
                 groups[f"{name}.{group}" if group else name] = parameters
+        if self.heads:
+            groups["heads"] = list(self.heads.parameters())
         return groups
 
     def train(self, mode: bool = True) -> Self:
         """Training mode for the parts that have something to train; frozen parts stay as they are at inference."""
         super().train(mode)
-        for part in self.children():
+        for part in self.parts().values():
             if not any(parameter.requires_grad for parameter in part.parameters()):
                 part.eval()
         return self
@@ -94,29 +146,39 @@ class PerceptionNetwork(nn.Module):
         features = self.vision(images)
         _check_features(features, len(images), self.recipe.vision)
         width = self.recipe.language.spec.hidden_dim
-        mapped_MD = _through(self.vision_head, features.features_MD, width, self.recipe.vision_head)
+        mapped_MD = _through(self.vision_head, features.features_MD, (width,), self.recipe.vision_head)
         return attrs.evolve(features, features_MD=mapped_MD)
 
-    def encode_segmentation(self, images: Sequence[Tensor]) -> Any:
-        """The segmentation tokenizer's features of images, each RGB [3, H, W] in [0, 1]."""
-        assert self.segmentation is not None
-        pixels_B3HW = stack_resized(images, self.segmentation.spec.image_size)
-        return self.segmentation.encode_image(brought_to(self.segmentation, pixels_B3HW))
+    @torch.no_grad()
+    def with_targets(self, batch: Batch) -> Batch:
+        """A batch whose streams have their targets, made by the tokenizers on their devices, and the codes of objects.
 
-    def decode_masks(self, features: Any, hidden_NsD: Tensor, image_index_N: Tensor) -> MaskPrediction:
-        """Masks of N objects from the hidden states of their special tokens."""
-        assert self.segmentation is not None and self.prompt_head is not None and self.recipe.prompt_head
-        width = self.segmentation.spec.prompt_dim
-        prompts_NsP = _through(self.prompt_head, hidden_NsD, width, self.recipe.prompt_head)
-        return self.segmentation.decode(features, prompts_NsP, image_index_N)
+        Args:
+            batch: As it was collated, on the model's device.
+        """
+        streams, ids_T = {}, batch.ids_T
+        for name, held in batch.streams.items():
+            spec, tokenizer = self.stream(name).config.spec, self.stream(name).tokenizer
+            held = attrs.evolve(
+                held, targets=tokenizer.targets(batch.images if spec.target == "image" else held.raw)
+            )
+            block = self.plan.streams[name]
+            if isinstance(block, TokenBlock) and block.per == "object" and len(held):
+                codes_NL = tokenizer.to_codes(held.targets[held.target_N])
+                starts_L = torch.tensor(block.starts, device=codes_NL.device)
+                tokens_NY = (codes_NL + starts_L)[:, list(block.slot_codes)]
+                ids_T = ids_T.index_copy(0, held.slots_NY.flatten(), tokens_NY.flatten())
+                held = attrs.evolve(held, codes_NL=codes_NL)
+            streams[name] = held
+        return attrs.evolve(batch, ids_T=ids_T, streams=streams)
 
     def forward(self, batch: Batch, required_outputs: Collection[str]) -> PerceptionOutput:
         """Run the parts over packed conversations, once each.
 
         Args:
-            batch: The conversations, on the model's device.
-            required_outputs: Fields of `PerceptionOutput` that are wanted; the others stay None. A named head is
-                `"heads.NAME"`.
+            batch: The conversations, on the model's device, with targets.
+            required_outputs: Fields of `PerceptionOutput` that are wanted; the others stay None. The auxiliary head of
+                a stream is `"heads.NAME"`, and a field of a stream `"streams.NAME.FIELD"`.
 
         Returns:
             The fields.
@@ -126,20 +188,30 @@ class PerceptionNetwork(nn.Module):
         if vision is not None:
             spoken_of_MD = vision.features_MD[: len(batch.vision_rows_M)].to(inputs_TD.dtype)
             inputs_TD = inputs_TD.index_copy(0, batch.vision_rows_M, spoken_of_MD)
+        inputs_TD = self._fed_back(inputs_TD, batch)
         layout = SequenceLayout.packed(batch.positions_AT, batch.lengths, batch.query_positions_AT)
         hidden_TD = self.language(inputs_TD[None], layout)[0]
 
         fields: dict[str, Any] = {"vision": vision} if "vision" in required_outputs else {}
-        fields |= self._read_logits(hidden_TD, batch, required_outputs)
-        if "masks" in required_outputs and self.prompt_head is not None and batch.prompt_rows_Ns.shape[0]:
-            # Only the images somebody segments are encoded.
-            used, index_N = batch.mask_image_N.unique(return_inverse=True)
-            features = self.encode_segmentation([batch.images[i] for i in used.tolist()])
-            fields["masks"] = self.decode_masks(features, hidden_TD[batch.prompt_rows_Ns], index_N)
+        wanted = {
+            name: {field.rpartition(".")[2] for field in required_outputs if field.startswith(f"streams.{name}.")}
+            for name, held in batch.streams.items()
+            if len(held)
+        }
+        wanted = {name: inner for name, inner in wanted.items() if inner}
+        texts, logits = self._read_logits(hidden_TD, batch, "text_logits_RV" in required_outputs, wanted)
+        fields |= texts
+        fields["streams"] = {
+            name: self._of_codes(name, logits[name], inner)
+            if name in logits
+            else self._of_special_tokens(name, hidden_TD, batch, inner)
+            for name, inner in wanted.items()
+        }
         if vision is not None:
-            codes = self.depth.spec.codebook_size if self.depth else 0
             fields["heads"] = {
-                name: _through(head, vision.features_MD, codes, self.recipe.heads[name])
+                name: _through(
+                    head, vision.features_MD, (self.recipe.head_width(name),), self.recipe.heads[name]
+                )
                 for name, head in self.heads.items()
                 if f"heads.{name}" in required_outputs
             }
@@ -147,31 +219,55 @@ class PerceptionNetwork(nn.Module):
                 fields["vision"] = vision
         return PerceptionOutput(**fields)
 
+    def _fed_back(self, inputs_TD: Tensor, batch: Batch) -> Tensor:
+        """The inputs, where streams are fed back with the rows of their targets in place of special tokens."""
+        for name, held in batch.streams.items():
+            stream = self.stream(name)
+            if stream.feedback is not None and len(held):
+                rows_NmP = stream.tokenizer.target_rows(held.targets[held.target_N])
+                fed_NmD = stream.next_inputs(rows_NmP, inputs_TD.shape[-1]).to(inputs_TD.dtype)
+                inputs_TD = inputs_TD.index_copy(0, held.slots_NY.flatten(), fed_NmD.flatten(0, 1))
+        return inputs_TD
+
     def _read_logits(
-        self, hidden_TD: Tensor, batch: Batch, required_outputs: Collection[str]
-    ) -> dict[str, Tensor]:
-        """Logits of the union of supervised rows in one call, and the soft-merged depth."""
-        wants_depth = {"depth_logits_SNV", "soft_depth_S1HW"} & set(
-            required_outputs
-        ) and batch.block_rows_SN.shape[0] > 0
-        rows = [batch.text_rows_R] if "text_logits_RV" in required_outputs else []
-        if wants_depth:
-            rows.append(batch.block_rows_SN.flatten())
+        self, hidden_TD: Tensor, batch: Batch, text: bool, wanted: Mapping[str, Collection[str]]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Logits of text and of blocks of codes, by stream: the union of their rows in one call."""
+        blocks = [name for name, _ in self.plan.blocks() if name in wanted]
+        rows = [batch.text_rows_R] if text else []
+        rows += [batch.streams[name].rows_NX.flatten() for name in blocks]
         if not rows:
-            return {}
-        logits = self.language.logits(hidden_TD[torch.cat(rows)])
-        fields = {}
-        if "text_logits_RV" in required_outputs:
-            fields["text_logits_RV"], logits = logits.tensor_split([len(batch.text_rows_R)])
-        if wants_depth:
-            logits_SNV = logits.unflatten(0, tuple(batch.block_rows_SN.shape))
-            fields["depth_logits_SNV"] = logits_SNV
-            if "soft_depth_S1HW" in required_outputs:
-                assert self.depth is not None and self.plan.depth is not None
-                code_logits_SLK = logits_SNV[:, 1:-1, self.plan.depth.codes.slice]
-                with torch.autocast(hidden_TD.device.type, enabled=False):
-                    fields["soft_depth_S1HW"] = self.depth.soft_decode(code_logits_SLK.float().softmax(-1))
-        return fields
+            return {}, {}
+        parts = list(self.language.logits(hidden_TD[torch.cat(rows)]).split([len(one) for one in rows]))
+        texts = {"text_logits_RV": parts.pop(0)} if text else {}
+        return texts, {
+            name: part.unflatten(0, tuple(batch.streams[name].rows_NX.shape))
+            for name, part in zip(blocks, parts, strict=True)
+        }
+
+    def _of_codes(self, name: str, logits_NXV: Tensor, inner: Collection[str]) -> StreamOutput:
+        """What is asked for of a stream of codes; soft merging in float32."""
+        block, soft = self.plan.streams[name], None
+        assert isinstance(block, TokenBlock)
+        if "soft" in inner:
+            codes_NLV = logits_NXV[:, 1:-1]
+            with torch.autocast(logits_NXV.device.type, enabled=False):
+                soft = self.stream(name).tokenizer.from_probabilities(
+                    [codes_NLV[:, places, span.slice].float().softmax(-1) for places, span in block.runs]
+                )
+        return StreamOutput(logits_NXV=logits_NXV, soft=soft)
+
+    def _of_special_tokens(
+        self, name: str, hidden_TD: Tensor, batch: Batch, inner: Collection[str]
+    ) -> StreamOutput:
+        """What is asked for of a stream of special tokens; only the images that are spoken of are encoded."""
+        stream, held = self.stream(name), batch.streams[name]
+        rows_NmP, decoded = stream.read(hidden_TD[held.rows_NX]), None
+        if "decoded" in inner:
+            used, index_N = held.image_N.unique(return_inverse=True)
+            features = stream.encode_image([batch.images[i] for i in used.tolist()]) if stream.config.spec.image_size else None
+            decoded = stream.tokenizer.from_rows(rows_NmP, features, index_N)
+        return StreamOutput(rows_NmP=rows_NmP, decoded=decoded)
 
 
 def _check_features(features: Any, images: int, config: VisionEncoderConfig) -> None:
@@ -192,14 +288,20 @@ def _check_features(features: Any, images: int, config: VisionEncoderConfig) -> 
     raise InterfaceError(f"{origin(config)} made {said} of {images} images; it must make {wanted}.")
 
 
-def _through(head: nn.Module, x: Tensor, width: int, config: HeadConfig) -> Tensor:
+def _through(head: nn.Module, x: Tensor, shape: tuple[int, ...], config: HeadConfig) -> Tensor:
     """What a head makes of vectors.
 
+    Args:
+        head: The head.
+        x: Vectors [..., in] or rows [N, n, in].
+        shape: The last dimensions of what it must make: a width, or rows and their width.
+        config: Of the head, for the message.
+
     Raises:
-        InterfaceError: It makes something else than vectors of the width that it was built for.
+        InterfaceError: It makes something else than it was built for.
     """
     mapped = head(brought_to(head, x))
-    wanted = (*x.shape[:-1], width)
+    wanted = (*x.shape[: x.ndim - len(shape)], *shape)
     if not isinstance(mapped, Tensor) or tuple(mapped.shape) != wanted:
         said = list(mapped.shape) if isinstance(mapped, Tensor) else f"a {type(mapped).__name__}"
         raise InterfaceError(f"{origin(config)} made {said} of {list(x.shape)}; it must make {list(wanted)}.")

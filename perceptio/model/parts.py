@@ -16,6 +16,7 @@ from perceptio.interfaces import (
     Head,
     Kind,
     LanguageBackbone,
+    PerceptionTokenizer,
     SegmentationTokenizer,
     VisionEncoder,
 )
@@ -24,6 +25,7 @@ from perceptio.registry import Registry
 INTERFACES: dict[Kind, type[nn.Module]] = {
     Kind.DEPTH: DepthTokenizer,
     Kind.SEGMENTATION: SegmentationTokenizer,
+    Kind.PERCEPTION: PerceptionTokenizer,
     Kind.VISION: VisionEncoder,
     Kind.LANGUAGE: LanguageBackbone,
     Kind.HEAD: Head,

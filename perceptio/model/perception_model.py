@@ -4,11 +4,11 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from perceptio.interfaces import GenerationSettings
 from perceptio.model.assemble import assemble
 from perceptio.model.checkpoints import checkpoint
 from perceptio.model.checkpoints.hub import from_pretrained, push_to_hub, save_pretrained
 from perceptio.model.inference.answer import Answer, ask_batch
-from perceptio.model.inference.settings import GenerationSettings
 from perceptio.model.network import PerceptionNetwork
 from perceptio.recipe import Recipe
 from perceptio.registry import Registry
@@ -33,6 +33,7 @@ class PerceptionModel(PerceptionNetwork):
         question: str,
         *,
         points: Sequence[tuple[float, float]] = (),
+        perceive: Sequence[str] | None = None,
         settings: GenerationSettings | None = None,
     ) -> Answer:
         """Ask one question about an image.
@@ -44,26 +45,29 @@ class PerceptionModel(PerceptionNetwork):
                 uint8 or of floating-point numbers in [0, 1].
             question: Any text.
             points: Marked points as (x, y) in [0, 1], x to the right and y down; lettered A, B, … in order.
+            perceive: Write just these streams, by name, in this order; `()`: none. None: what the recipe lists, as
+                the model then decides.
             settings: How to perceive and decode; None: as the recipe says.
 
         Returns:
-            The answer with the masks, the depth map and the tokens that were written on the way to it.
+            The answer with what its streams decode to, and the tokens that were written on the way to it.
 
         Raises:
-            InputError: The image cannot be read, the question is empty, a point is outside, or a read-out is asked
-                for and no point is marked.
+            InputError: The image cannot be read, the question is empty, a point is outside, a stream is asked for
+                that the model has not, or a read-out is asked for and no point is marked.
             CheckpointError: The model computes no finite numbers.
         """
-        return self.ask_batch([(image, question, points)], settings=settings)[0]
+        return self.ask_batch([(image, question, points)], perceive=perceive, settings=settings)[0]
 
     def ask_batch(
         self,
         questions: Sequence[tuple[Any, str, Sequence[tuple[float, float]]]],
         *,
+        perceive: Sequence[str] | None = None,
         settings: GenerationSettings | None = None,
     ) -> list[Answer]:
         """Ask several (image, question, points) at once; an image that several share is encoded once."""
-        return ask_batch(self, questions, settings)
+        return ask_batch(self, questions, settings, perceive)
 
     def save_pretrained(
         self,
@@ -176,7 +180,7 @@ def build_model(
 def load(
     folder: str | Path, *, registry: Registry | None = None, weights: Mapping[str, str] | None = None
 ) -> Any:
-    """What a folder holds: a `PerceptionModel`, or a part such as a depth tokenizer, in eval mode on the CPU.
+    """What a folder holds: a `PerceptionModel`, or a part such as a tokenizer, in eval mode on the CPU.
 
     Args:
         folder: A checkpoint, or a run's folder with one in `checkpoint/`.

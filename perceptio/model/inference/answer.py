@@ -1,22 +1,19 @@
 """From a question in a user's hands to an `Answer`: reading, checking, generating, decoding."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
-import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from perceptio.errors import CheckpointError, InputError, quoted
-from perceptio.interfaces import DepthMap, MaskPrediction, Turn
-from perceptio.model.inference.generated import Generated
+from perceptio.errors import InputError, UnknownNameError, near_miss, quoted
+from perceptio.interfaces import GenerationSettings, TokenBlock, Turn
+from perceptio.model.inference.generated import Generated, WrittenStream
 from perceptio.model.inference.generation import generate
 from perceptio.model.inference.marks import shown_images
-from perceptio.model.inference.settings import GenerationSettings
 from perceptio.model.network import PerceptionNetwork
 from perceptio.ops.eval_mode import in_eval_mode
 from perceptio.ops.image_files import as_image
@@ -24,30 +21,40 @@ from perceptio.ops.image_files import as_image
 
 @attrs.frozen(kw_only=True, eq=False)
 class Answer:
-    """What a model says of one question, and what it perceived on the way.
+    """What a model says of one question, and what it perceived on the way; `answer["depth"]` is `decoded["depth"]`.
 
     Attributes:
         text: The answer in words.
-        masks: Boolean [N, H, W] at the image's own size, one per object, in order of mention. With the grammar off,
-            an object whose mask codes are not all codes has an empty one.
-        depth: The depth map its tokens decode to, at the depth tokenizer's size; None without a depth block, or with
-            one that holds something else than codes.
+        decoded: What every stream that was written decodes to, by name, as its tokenizer shows it: of a stream per
+            image one value, None where it was not written; of a stream per object a tuple, in order of mention. A
+            `DepthMap` of depth, a boolean [H, W] of the image's own size of a mask. With the grammar off, what holds
+            something else than codes is None.
+        codes: The codes of every stream that is written as codes, -1 where something else was written: of a stream
+            per image in a row, empty where it was not written; of a stream per object one such row for each.
         tokens: Every token written after the question, in order: by name, or as text. The end token is left out.
-        codes: The depth codes, row-major, -1 where something else was written; empty without a depth block.
-        readout: The depth code read out for each marked point, -1 where something else was written; empty in the
-            direct format.
+        readout: The code read out for each marked point, -1 where something else was written; empty in the direct
+            format.
         truncated: Whether the text was cut at `max_new_tokens`: the model had not ended it.
         seconds: Wall-clock of the whole batch this answer came in.
     """
 
     text: str
-    masks: np.ndarray
-    depth: DepthMap | None
+    decoded: Mapping[str, Any]
+    codes: Mapping[str, tuple[Any, ...]]
     tokens: tuple[str, ...]
-    codes: tuple[int, ...]
     readout: tuple[int, ...]
     truncated: bool
     seconds: float
+
+    def __getitem__(self, stream: str) -> Any:
+        """What a stream decodes to.
+
+        Raises:
+            UnknownNameError: The model has no stream of this name.
+        """
+        if stream not in self.decoded:
+            raise UnknownNameError(f"The model has no stream {stream!r}{near_miss(stream, self.decoded)}")
+        return self.decoded[stream]
 
 
 @torch.inference_mode()
@@ -55,12 +62,17 @@ def ask_batch(
     model: PerceptionNetwork,
     questions: Sequence[tuple[Any, str, Sequence[tuple[float, float]]]],
     settings: GenerationSettings | None = None,
+    perceive: Sequence[str] | None = None,
 ) -> list[Answer]:
     """Answer several questions at once; see `PerceptionModel.ask`."""
     if not questions:
         return []
     start = time.perf_counter()
     settings = settings or GenerationSettings()
+    if perceive is not None:
+        if isinstance(perceive, str):
+            raise InputError(f"perceive is {perceive!r}: give a tuple of names, such as ({perceive!r},).")
+        settings = attrs.evolve(settings, streams=tuple(perceive), force=tuple(perceive))
     turns = [_turn(question, points) for _, question, points in questions]
     if settings.readout and not any(turn.points for turn in turns):
         raise InputError(
@@ -71,75 +83,78 @@ def ask_batch(
     images, index = shown_images(images, index, turns, model.recipe.points)
     images = [image.to(model.device) for image in images]
     generated = generate(model, turns, images, index, settings)
-    masks = predict_masks(model, images, index, generated)
-    depths = decode_depth(model, generated)
-    rows_N = generated.objects.row_N.tolist()
+    decoded = decode_streams(model, images, index, generated)
     seconds = time.perf_counter() - start
-    answers = []
-    for row, turn in enumerate(turns):
-        mine = [mask for mask, owner in zip(masks, rows_N, strict=True) if owner == row]
-        answers.append(_answer(model, generated, row, turn, mine, images[index[row]], depths[row], seconds))
-    return answers
+    return [
+        _answer(model, generated, row, turn, {name: values[row] for name, values in decoded.items()}, seconds)
+        for row, turn in enumerate(turns)
+    ]
 
 
 @torch.inference_mode()
-def predict_masks(
-    model: PerceptionNetwork, images: Sequence[Tensor], image_index: Sequence[int], generated: Generated
-) -> list[Tensor]:
-    """Mask logits [h, w], float32, of every object found; only images with an object are encoded.
+def decode_streams(
+    model: PerceptionNetwork,
+    images: Sequence[Tensor],
+    image_index: Sequence[int],
+    generated: Generated,
+    names: Collection[str] | None = None,
+) -> dict[str, list[Any]]:
+    """What each row's streams decode to, as `Answer.decoded` holds it; only images that are needed are encoded.
 
-    Objects whose mask codes are not all codes have logits of minus infinity.
+    Args:
+        model: The model, in eval mode.
+        images: RGB [3, H, W] in [0, 1] on the model's device.
+        image_index: Which image each row is about.
+        generated: What the rows wrote.
+        names: The streams to decode; None: all.
 
     Raises:
-        CheckpointError: The segmentation tokenizer computes no finite numbers.
+        CheckpointError: A tokenizer computes no finite numbers.
     """
-    objects = generated.objects
-    whole_N = (objects.codes_NM >= 0).all(1)
-    rows_n = objects.row_N[whole_N].tolist()
-    if not len(objects.row_N):
-        return []
-    assert model.segmentation is not None
-    logits_Nhw = torch.full(
-        (len(whole_N), *model.segmentation.spec.mask_size), -torch.inf, device=whole_N.device
-    )
-    if rows_n:
-        used = sorted({image_index[row] for row in rows_n})
-        features = model.encode_segmentation([images[i] for i in used])
-        where_n = torch.tensor([used.index(image_index[row]) for row in rows_n], device=model.device)
-        prediction: MaskPrediction
-        if model.plan.mask_codes is not None:
-            prediction = model.segmentation.decode_codes(features, objects.codes_NM[whole_N], where_n)
-        else:
-            prediction = model.decode_masks(features, objects.hidden_NsD, where_n)
-        if not bool(prediction.logits_Nhw.isfinite().all()):
-            raise CheckpointError(
-                "Mask logits are not finite numbers: the segmentation tokenizer's weights hold NaN or infinity, or "
-                "its precision is too small for them; load an earlier checkpoint, or compute in float32."
-            )
-        logits_Nhw[whole_N] = prediction.logits_Nhw.float()
-    return list(logits_Nhw)
+    decoded: dict[str, list[Any]] = {}
+    for name, written in generated.streams.items():
+        if names is None or name in names:
+            values = _decoded(model, name, images, image_index, written)
+            if model.plan.streams[name].per == "object":
+                decoded[name] = [tuple(row) for row in values]
+            else:
+                decoded[name] = [row[0] if row else None for row in values]
+    return decoded
 
 
-@torch.inference_mode()
-def decode_depth(model: PerceptionNetwork, generated: Generated) -> list[DepthMap | None]:
-    """The depth map, float32, of every row with a well-formed block, at the depth tokenizer's size."""
-    rows = generated.depth.whole_B.nonzero().flatten().tolist()
-    depths: list[DepthMap | None] = [None] * len(generated.text_BT)
-    if model.depth is None or not rows:
-        return depths
-    convention = model.depth.spec.convention
-    with torch.autocast(model.device.type, enabled=False):
-        unit_B1HW = model.depth.decode(generated.depth.codes_BL[rows]).float()
-    values_B1HW = convention.to_metres(unit_B1HW) if convention.metric else unit_B1HW
-    for row, values_1HW in zip(rows, values_B1HW.cpu().numpy(), strict=True):
-        depths[row] = DepthMap(values_HW=values_1HW[0], unit="metres" if convention.metric else "disparity")
-    return depths
-
-
-def resize_masks(logits_hw: Tensor, size: tuple[int, int]) -> np.ndarray:
-    """A boolean mask [H, W] of logits: stretched first, thresholded at 0 after."""
-    stretched = F.interpolate(logits_hw[None, None].float(), size=size, mode="bilinear", align_corners=False)
-    return (stretched[0, 0] > 0).cpu().numpy()
+def _decoded(
+    model: PerceptionNetwork,
+    name: str,
+    images: Sequence[Tensor],
+    image_index: Sequence[int],
+    written: WrittenStream,
+) -> list[list[Any]]:
+    """What each row wrote of a stream, one after the other; None for what is not whole."""
+    opened = written.opened_BO.tolist()
+    values: list[list[Any]] = [[None] * sum(row) for row in opened]
+    # The n-th that a row wrote is the n-th that it opened.
+    whole = [(row, number) for row, number in written.whole_BO.nonzero().tolist()]
+    if not whole:
+        return values
+    stream, whole_BO = model.stream(name), written.whole_BO
+    used = sorted({image_index[row] for row, _ in whole})
+    features = stream.encode_image([images[i] for i in used])
+    where_N = torch.tensor([used.index(image_index[row]) for row, _ in whole], device=model.device)
+    if isinstance(model.plan.streams[name], TokenBlock):
+        with torch.autocast(model.device.type, enabled=False):
+            made = stream.tokenizer.from_codes(written.codes_BOL[whole_BO], features, where_N)
+    else:
+        rows_NmP = (
+            stream.read(written.hidden_BOnD[whole_BO])
+            if written.rows_BOmP is None
+            else written.rows_BOmP[whole_BO]
+        )
+        made = stream.tokenizer.from_rows(rows_NmP, features, where_N)
+    sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
+    shown = stream.tokenizer.shown(made, [sizes[image_index[row]] for row, _ in whole])
+    for (row, number), value in zip(whole, shown, strict=True):
+        values[row][sum(opened[row][:number])] = value
+    return values
 
 
 def _turn(question: str, points: Sequence[tuple[float, float]]) -> Turn:
@@ -180,27 +195,29 @@ def _answer(
     generated: Generated,
     row: int,
     turn: Turn,
-    logits: list[Tensor],
-    image_3HW: Tensor,
-    depth: DepthMap | None,
+    decoded: Mapping[str, Any],
     seconds: float,
 ) -> Answer:
-    size = (image_3HW.shape[-2], image_3HW.shape[-1])
-    masks = [resize_masks(mask, size) for mask in logits]
     ids, truncated = text_ids(model, generated, row)
     text = model.language.text_tokenizer
     written = [token for token in generated.written_BW[row].tolist() if token >= 0]
-    opened = bool(generated.depth.opened_B[row])
     return Answer(
         text=text.decode([token for token in ids if token < model.plan.base_vocab]).strip(),
-        masks=np.stack(masks) if masks else np.zeros((0, *size), dtype=bool),
-        depth=depth,
+        decoded=decoded,
+        codes={name: _codes_of(generated, name, block, row) for name, block in model.plan.blocks()},
         tokens=tuple(model.plan.name_of(token) or text.decode([token]) for token in written),
-        codes=tuple(generated.depth.codes_BL[row].tolist()) if opened else (),
         readout=tuple(generated.readout_BP[row, : len(turn.points)].tolist()),
         truncated=truncated,
         seconds=seconds,
     )
+
+
+def _codes_of(generated: Generated, name: str, block: TokenBlock, row: int) -> tuple[Any, ...]:
+    written = generated.streams[name]
+    rows = [tuple(codes) for codes in written.codes_BOL[row, written.opened_BO[row]].tolist()]
+    if block.per == "object":
+        return tuple(rows)
+    return rows[0] if rows else ()
 
 
 def text_ids(model: PerceptionNetwork, generated: Generated, row: int) -> tuple[list[int], bool]:

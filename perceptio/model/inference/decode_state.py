@@ -22,13 +22,17 @@ NOWHERE = Position(float("nan"), float("nan"))
 
 @attrs.frozen(eq=False)
 class _Appended:
-    """Slots that the next step will run; a position is NaN where the slot has none but its time."""
+    """Slots that the next step will run; a position is NaN where the slot has none but its time.
+
+    `inputs_BTD`, where given, take the place of the embeddings of the ids.
+    """
 
     ids_BT: Tensor
     positions_BT2: Tensor
     query_positions_BT2: Tensor
     advances_BT: Tensor
     keep_BT: Tensor
+    inputs_BTD: Tensor | None = None
 
 
 class DecodeState:
@@ -142,14 +146,31 @@ class DecodeState:
         """A `keep` mask [B] of every row."""
         return torch.ones(self.size, dtype=torch.bool, device=self.device)
 
-    def append(self, slots: Sequence[Slot], keep_B: Tensor, ids_BT: Tensor | None = None) -> None:
-        """Append the same slots to every kept row; `ids_BT` replaces their tokens row by row."""
-        self.append_rows([slots], keep_B, ids_BT)
+    def append(
+        self,
+        slots: Sequence[Slot],
+        keep_B: Tensor,
+        ids_BT: Tensor | None = None,
+        inputs_BTD: Tensor | None = None,
+    ) -> None:
+        """Append the same slots to every kept row.
+
+        Args:
+            slots: The slots.
+            keep_B: Which rows have them.
+            ids_BT: Tokens that replace those of the slots, row by row.
+            inputs_BTD: What takes the place of the tokens' embeddings.
+        """
+        self.append_rows([slots], keep_B, ids_BT, inputs_BTD)
 
     def append_rows(
-        self, rows: Sequence[Sequence[Slot]], keep_B: Tensor, ids_BT: Tensor | None = None
+        self,
+        rows: Sequence[Sequence[Slot]],
+        keep_B: Tensor,
+        ids_BT: Tensor | None = None,
+        inputs_BTD: Tensor | None = None,
     ) -> None:
-        """Append slots of its own, as many as the other rows', to every kept row."""
+        """Append slots of its own, as many as the other rows', to every kept row; see `append`."""
 
         def tensor(values: Sequence[Sequence[object]]) -> Tensor:
             value = torch.tensor(values).to(self.device, non_blocking=True)
@@ -164,6 +185,7 @@ class DecodeState:
                 ),
                 advances_BT=tensor([[float(slot.advances_time) for slot in row] for row in rows]),
                 keep_BT=keep_B[:, None].expand(self.size, len(rows[0])),
+                inputs_BTD=inputs_BTD,
             )
         )
 
@@ -179,7 +201,9 @@ class DecodeState:
         ids_BT, positions_BT2, query_positions_BT2, advances_BT, keep_BT = (
             torch.cat([getattr(slots, field.name) for slots in self._appended], 1)
             for field in attrs.fields(_Appended)
+            if field.name != "inputs_BTD"
         )
+        inputs_BTD = self._given_inputs()
         self._appended.clear()
         order_BT = (~keep_BT).to(torch.uint8).argsort(dim=1, stable=True)
         ids_BT, advances_BT, keep_BT = (x.gather(1, order_BT) for x in (ids_BT, advances_BT, keep_BT))
@@ -195,7 +219,11 @@ class DecodeState:
             self.max_keys,
             self._coordinates(time_BT, query_positions_BT2),
         )
-        hidden_BTD = self.language(self.language.embed(ids_BT), layout, self.cache)
+        if inputs_BTD is None:
+            inputs_BTD = self.language.embed(ids_BT)
+        else:
+            inputs_BTD = inputs_BTD.gather(1, order_BT[..., None].expand_as(inputs_BTD))
+        hidden_BTD = self.language(inputs_BTD, layout, self.cache)
         new_B = keep_BT.sum(1)
         self.time_B = time_BT[:, -1]
         self.past_B = self.past_B + new_B
@@ -203,6 +231,15 @@ class DecodeState:
         tail_BTD = hidden_BTD.gather(1, wanted_BT[..., None].expand(-1, -1, hidden_BTD.shape[-1]))
         self.last_BD = torch.where((new_B > 0)[:, None], tail_BTD[:, -1], self.last_BD)
         return torch.cat([tail_BTD[:, :-1], self.last_BD[:, None]], 1)
+
+    def _given_inputs(self) -> Tensor | None:
+        """The inputs of what was appended, where some are not the embeddings of their ids."""
+        if all(slots.inputs_BTD is None for slots in self._appended):
+            return None
+        embedded = [(self.language.embed(slots.ids_BT), slots.inputs_BTD) for slots in self._appended]
+        return torch.cat(
+            [own_BTD if given_BTD is None else given_BTD.to(own_BTD.dtype) for own_BTD, given_BTD in embedded], 1
+        )
 
     def _coordinates(self, time_BT: Tensor, positions_BT2: Tensor) -> Tensor:
         if self.language.spec.position_axes == 1:

@@ -1,49 +1,41 @@
 """What a batch wrote: the records that the decoding loop returns.
 
-Shapes: B rows, D hidden width, L depth codes, K codebook size, s special tokens per object, M mask codes per object,
-N objects found, P marked points, T tokens of text, W ids written.
+Shapes: B rows, T tokens of text, W ids written, P marked points, and of a stream: O blocks or objects of a row (one of
+a stream that is written per image), L codes, K codebook size, n special tokens, D hidden width.
 """
+
+from collections.abc import Mapping
 
 import attrs
 from torch import Tensor
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class Objects:
-    """The objects that a batch segments, row by row and in order of mention.
+class WrittenStream:
+    """What a batch wrote of one stream.
 
     Attributes:
-        hidden_NsD: Hidden states that prompt their masks.
-        codes_NM: Their mask codes, for a segmentation tokenizer that reads codes; M is 0 otherwise. -1 where, with
-            the grammar off, something else was written.
-        row_N: The row each belongs to.
+        opened_BO: Which rows wrote a first, a second, … one.
+        closed_BO: Where the likeliest token after the last code was the closing marker; where special tokens end, they
+            are closed.
+        codes_BOL: The codes, -1 in what was not written and, with the grammar off, where something else was; L is 0
+            for special tokens.
+        hidden_BOnD: The hidden states that special tokens are read from; n is 0 for codes.
+        rows_BOmP: What the stream's head made of them, where it is fed back; None elsewhere.
+        logits: What the codes of each step were chosen from, [B, O, l, K]; empty where codes were given.
     """
 
-    hidden_NsD: Tensor
-    codes_NM: Tensor
-    row_N: Tensor
-
-
-@attrs.frozen(kw_only=True, eq=False)
-class DepthBlocks:
-    """The depth blocks that a batch wrote.
-
-    Attributes:
-        opened_B: Rows with a block.
-        closed_B: Rows whose likeliest token after the last code was the closing marker.
-        codes_BL: The codes; -1 in rows without a block and, with the grammar off, where something else was written.
-        logits_BLK: What they were chosen from, for soft decoding; None where codes were given.
-    """
-
-    opened_B: Tensor
-    closed_B: Tensor
-    codes_BL: Tensor
-    logits_BLK: Tensor | None = None
+    opened_BO: Tensor
+    closed_BO: Tensor
+    codes_BOL: Tensor
+    hidden_BOnD: Tensor
+    rows_BOmP: Tensor | None = None
+    logits: tuple[Tensor, ...] = ()
 
     @property
-    def whole_B(self) -> Tensor:
-        """Rows with a block of nothing but codes."""
-        return self.opened_B & (self.codes_BL >= 0).all(1)
+    def whole_BO(self) -> Tensor:
+        """Where nothing but codes was written between markers, or all special tokens."""
+        return self.opened_BO & (self.codes_BOL >= 0).all(2)
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -51,16 +43,14 @@ class Generated:
     """What a batch wrote.
 
     Attributes:
-        objects: What was segmented.
-        depth: The depth blocks.
+        streams: Of every stream of the model, by name.
         readout_BP: The code read out for each marked point; -1 where a row has fewer points and, with the grammar
             off, where something else was written.
         text_BT: Text ids; after the end token a row holds only end tokens.
         written_BW: Every id after the prompt, in order and without the end token; -1 where a row wrote nothing.
     """
 
-    objects: Objects
-    depth: DepthBlocks
+    streams: Mapping[str, WrittenStream]
     readout_BP: Tensor
     text_BT: Tensor
     written_BW: Tensor

@@ -1,24 +1,30 @@
 """The decoding loop: perceive, in the order asked for, then answer.
 
-The rows of a batch go through the phases together. The host waits for the device once per object that is segmented
-and once per `STOP_CHECK` tokens of free text, to see whether every row is done: never per token.
+The rows of a batch go through the streams together. The host waits for the device once per object that is written and
+once per `STOP_CHECK` tokens of free text, to see whether every row is done: never per token.
 
-Shapes: B rows, D hidden width, V vocabulary, L depth codes, K codebook size, k codes per step, s special tokens per
-object, M mask codes per object, N objects found, P marked points.
+Shapes: B rows, D hidden width, V vocabulary, P marked points, and of a stream: O blocks or objects of a row, L codes,
+K codebook size, k codes per step, n special tokens, m rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from perceptio.errors import CheckpointError, InputError
-from perceptio.interfaces import StreamName, TokenSpan, Turn, VisionFeatures
+from perceptio.errors import CheckpointError, InputError, near_miss
+from perceptio.interfaces import (
+    GenerationSettings,
+    SpecialTokens,
+    TokenBlock,
+    TokenSpan,
+    Turn,
+    VisionFeatures,
+)
 from perceptio.model.inference.decode_state import DecodeState
-from perceptio.model.inference.generated import DepthBlocks, Generated, Objects
-from perceptio.model.inference.sequence import SequenceWriter, Slot, code_slots, opening_slots, readout_slots
-from perceptio.model.inference.settings import GenerationSettings
+from perceptio.model.inference.generated import Generated, WrittenStream
+from perceptio.model.inference.sequence import SequenceWriter, Slot, opening_slots, readout_slots, step_slots
 from perceptio.model.network import PerceptionNetwork
 
 STOP_CHECK = 8
@@ -27,7 +33,7 @@ SHORTEST_WAIT = torch.finfo(torch.float32).tiny
 
 
 class Generator:
-    """One batch being decoded, in the phases segmentation, depth, read-out, text.
+    """One batch being decoded: stream by stream, then the read-out, then the text.
 
     Args:
         model: The model, in eval mode.
@@ -35,10 +41,11 @@ class Generator:
         image_index: Which of the images each row is about.
         vision: Features of the images, from `model.encode_vision`.
         settings: How to perceive and decode.
-        given_codes_BL: Depth codes to write instead of the model's own, or None.
+        given_codes: Codes [B, L] to write instead of the model's own, by stream.
 
     Raises:
-        InputError: A stream is forced that is not in the order, or the model lacks a tokenizer that it needs.
+        InputError: A stream is asked for, or its codes are given, that the model has not; or is forced and not asked
+            for; or a read-out is asked for, and no stream can be read out.
     """
 
     def __init__(
@@ -48,23 +55,16 @@ class Generator:
         image_index: Sequence[int],
         vision: VisionFeatures,
         settings: GenerationSettings,
-        given_codes_BL: Tensor | None = None,
+        given_codes: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.model, self.plan, self.turns, self.settings = model, model.plan, turns, settings
-        self.given_codes_BL = given_codes_BL
-        self.order = model.recipe.order if settings.order is None else settings.order
-        for stream in settings.force:
-            if stream not in self.order:
-                raise InputError(f"{stream} is forced but not in the order {self.order}; add it there.")
-        for stream in self.order:
-            if not getattr(self.plan, stream):
-                raise InputError(
-                    f"{stream} is in the order {self.order}, and the model has no {stream} tokenizer."
-                )
+        self.given_codes = given_codes or {}
+        self.streams = tuple(self.plan.streams) if settings.streams is None else settings.streams
+        self._check_streams()
         readout = model.recipe.answer_format == "readout"
         self.readout = readout if settings.readout is None else settings.readout
-        if self.readout and self.plan.depth is None:
-            raise InputError("A read-out speaks depth codes, and the model has no depth tokenizer.")
+        if self.readout and self.plan.readout is None:
+            raise InputError("A read-out speaks the codes of a grid, and no stream of the model has one.")
         self.text = model.language.text_tokenizer
         self.random = torch.Generator(model.device).manual_seed(settings.seed)
         self._written: list[Tensor] = []
@@ -87,15 +87,12 @@ class Generator:
 
     def run(self) -> Generated:
         """Write everything."""
-        objects, depth = self._no_objects(), self._no_blocks()
-        for number, stream in enumerate(self.order):
+        streams = {name: self._nothing(name) for name in self.plan.streams}
+        for number, name in enumerate(self.streams):
             # The streams whose turn has passed are no longer a choice.
-            impossible_V, forced = self._impossible(self.order[number:]), stream in self.settings.force
-            if stream == "segmentation":
-                objects = self.segment(impossible_V, forced)
-            else:
-                depth = self.write_depth(impossible_V, forced)
-        readout_BP = self.read_out() if self.readout else depth.codes_BL[:, :0]
+            impossible_V = self._impossible(self.streams[number:])
+            streams[name] = self.write_stream(name, impossible_V, name in self.settings.force)
+        readout_BP = self.read_out() if self.readout else self.state.past_B.new_zeros(len(self.turns), 0)
         text_BT = self.write_text()
         if not bool(self._finite):
             raise CheckpointError(
@@ -103,71 +100,113 @@ class Generator:
                 "infinity, or its precision is too small for them; load an earlier checkpoint, or compute in float32."
             )
         return Generated(
-            objects=objects,
-            depth=depth,
+            streams=streams,
             readout_BP=readout_BP,
             text_BT=text_BT,
             written_BW=torch.cat(self._written, 1),
         )
 
-    def segment(self, impossible_V: Tensor, forced: bool) -> Objects:
-        """Write special tokens while rows ask for another object; `forced` rows have at least one."""
-        found: list[tuple[Tensor, Tensor, Tensor]] = []
+    def write_stream(self, name: str, impossible_V: Tensor, forced: bool) -> WrittenStream:
+        """Write a stream once per image, or while rows ask for another object; `forced` rows have at least one."""
+        tokens = self.plan.streams[name]
+        if tokens.per == "image":
+            return _together([self._write_one(name, self._wants(tokens.opens_with, impossible_V, forced))])
+        found: list[WrittenStream] = []
         active_B = self.state.all_rows
         for number in range(self.settings.max_objects):
-            wanted_B = self._wants(self.plan.segmentation[0], impossible_V, forced and number == 0)
-            active_B = active_B & wanted_B
+            active_B = active_B & self._wants(tokens.opens_with, impossible_V, forced and number == 0)
             if not bool(active_B.any()):
                 break
-            states = []
-            for token in self.plan.segmentation:
-                before_BD = self.state.step()[:, 0]
-                self._write([Slot(token)], active_B)
-                at_BD = self.state.step()[:, 0]
-                states.append(at_BD if self.model.recipe.mask_prompt == "seg_token" else before_BD)
-            found.append((torch.stack(states, 1), self._write_mask_codes(active_B), active_B))
-        if not found:
-            return self._no_objects()
-        states_BOsD, codes_BOM, active_BO = (torch.stack(column, 1) for column in zip(*found, strict=True))
-        row_N, number_N = active_BO.nonzero(as_tuple=True)
-        return Objects(
-            hidden_NsD=states_BOsD[row_N, number_N], codes_NM=codes_BOM[row_N, number_N], row_N=row_N
+            found.append(self._write_one(name, active_B))
+        return _together(found) if found else self._nothing(name)
+
+    def _write_one(self, name: str, opened_B: Tensor) -> WrittenStream:
+        """Write a stream once in the rows that open it; O is 1."""
+        tokens = self.plan.streams[name]
+        if isinstance(tokens, TokenBlock):
+            return self._write_block(name, tokens, opened_B)
+        if self.model.stream(name).feedback is not None:
+            return self._write_fed_back(name, tokens, opened_B)
+        before_BD = self.state.step()[:, 0] if tokens.read_before else None
+        self._write([Slot(token) for token in tokens.ids], opened_B)
+        hidden_BnD = self.state.step(len(tokens.ids))
+        if before_BD is not None:
+            hidden_BnD = torch.cat([before_BD[:, None], hidden_BnD[:, :-1]], 1)
+        return self._special(opened_B, hidden_BnD)
+
+    def _write_fed_back(self, name: str, tokens: SpecialTokens, opened_B: Tensor) -> WrittenStream:
+        """Write special tokens whose inputs are the rows that were read before them."""
+        stream, states, rows = self.model.stream(name), [], []
+        for token in tokens.ids:
+            states.append(self.state.step())
+            rows.append(stream.read(states[-1]))
+            inputs_B1D = stream.next_inputs(rows[-1], states[-1].shape[-1])
+            self.state.append([Slot(token)], opened_B, inputs_BTD=inputs_B1D)
+            self._note([token], opened_B)
+        return self._special(opened_B, torch.cat(states, 1), torch.cat(rows, 1))
+
+    def _special(
+        self, opened_B: Tensor, hidden_BnD: Tensor, rows_BmP: Tensor | None = None
+    ) -> WrittenStream:
+        return WrittenStream(
+            opened_BO=opened_B[:, None],
+            closed_BO=opened_B[:, None],
+            codes_BOL=self.state.past_B.new_zeros(len(opened_B), 1, 0),
+            hidden_BOnD=hidden_BnD[:, None],
+            rows_BOmP=None if rows_BmP is None else rows_BmP[:, None],
         )
 
-    def write_depth(self, impossible_V: Tensor, forced: bool) -> DepthBlocks:
-        """Write depth blocks: markers are appended, codes chosen, `per_step` at a time."""
-        block = self.plan.depth
-        assert block is not None
-        opened_B = self._wants(block.opening, impossible_V, forced)
+    def _write_block(self, name: str, block: TokenBlock, opened_B: Tensor) -> WrittenStream:
+        """Write a block: markers are appended, codes chosen, step by step."""
         # The opening marker takes a slot for each code of the first step, and is one token all the same.
-        self.state.append(opening_slots(self.plan), opened_B)
+        self.state.append(opening_slots(self.plan, block), opened_B)
         self._note([block.opening], opened_B)
-        if self.given_codes_BL is not None:
-            codes_BL = self.given_codes_BL.to(self.model.device)
-            self._write(self._code_slots(0, block.length), opened_B, codes_BL + block.codes.start)
-            self._write([Slot(block.closing)], opened_B)
-            return DepthBlocks(opened_B=opened_B, closed_B=opened_B, codes_BL=codes_BL)
-        chosen, logits = [], []
-        for first in range(0, block.length, block.per_step):
-            logits_BkV = self.model.language.logits(self.state.step(block.per_step))
-            tokens_Bk = self._choose(logits_BkV, block.codes.slice)
-            chosen.append(tokens_Bk)
-            logits.append(logits_BkV[..., block.codes.slice])
-            self._write(self._code_slots(first, block.per_step), opened_B, tokens_Bk)
+        if name in self.given_codes:
+            return self._write_given(block, opened_B, self.given_codes[name].to(self.model.device))
+        codes, logits = [], []
+        for step, (places, span) in enumerate(block.spans_of_steps()):
+            logits_BkV = self.model.language.logits(self.state.step(block.steps[step]))
+            tokens_Bk = self._choose(logits_BkV, span.slice)
+            codes.append(_codes(tokens_Bk, span, opened_B))
+            logits.append(logits_BkV[:, None, :, span.slice])
+            held = [slot.code - places.start for slot in block.slots[step]]
+            self.state.append(
+                step_slots(self.plan, block, step, self._no_codes(block)), opened_B, _picked(tokens_Bk, held)
+            )
+            self._note(tokens_Bk, opened_B)
         # The last codes and the closing marker run together; the slot before the marker is what predicts it.
         self._write([Slot(block.closing)], opened_B)
         closing_BV = self.model.language.logits(self.state.step(2)[:, 0])
-        return DepthBlocks(
-            opened_B=opened_B,
-            closed_B=opened_B & (closing_BV.argmax(-1) == block.closing),
-            codes_BL=_codes(torch.cat(chosen, 1), block.codes, opened_B),
-            logits_BLK=torch.cat(logits, 1),
+        return self._block(
+            opened_B, opened_B & (closing_BV.argmax(-1) == block.closing), torch.cat(codes, 1), tuple(logits)
+        )
+
+    def _write_given(self, block: TokenBlock, opened_B: Tensor, codes_BL: Tensor) -> WrittenStream:
+        """Write given codes [B, L] and the closing marker; nothing is run for them alone."""
+        tokens_BL = codes_BL + self._on_device(block.starts)
+        steps = range(len(block.steps))
+        slots = [
+            slot for step in steps for slot in step_slots(self.plan, block, step, self._no_codes(block))
+        ]
+        self.state.append(slots, opened_B, _picked(tokens_BL, block.slot_codes))
+        self._note(tokens_BL, opened_B)
+        self._write([Slot(block.closing)], opened_B)
+        return self._block(opened_B, opened_B, codes_BL)
+
+    def _block(
+        self, opened_B: Tensor, closed_B: Tensor, codes_BL: Tensor, logits: tuple[Tensor, ...] = ()
+    ) -> WrittenStream:
+        return WrittenStream(
+            opened_BO=opened_B[:, None],
+            closed_BO=closed_B[:, None],
+            codes_BOL=codes_BL[:, None],
+            hidden_BOnD=self.state.last_BD.new_zeros(len(opened_B), 1, 0, self.state.last_BD.shape[1]),
+            logits=logits,
         )
 
     def read_out(self) -> Tensor:
-        """For each marked point append its letter and location token, and write its depth code: [B, P]."""
-        block = self.plan.depth
-        assert block is not None
+        """For each marked point append its letter and location token, and write its code: [B, P]."""
+        span = self.plan.readout_block.codebooks[0]
         counts = [len(turn.points) for turn in self.turns]
         letters = SequenceWriter(self.plan, self.text).letters(max(counts))
         codes = []
@@ -177,9 +216,9 @@ class Generator:
             slots = [readout_slots(self.plan, letter, point) for point in points]
             self.state.append_rows(slots, has_B)
             self._note([[slot.token for slot in row] for row in slots], has_B)
-            token_B1 = self._choose(self.model.language.logits(self.state.step()), block.codes.slice)
-            self._write([Slot(block.codes.start)], has_B, token_B1)
-            codes.append(_codes(token_B1, block.codes, has_B))
+            token_B1 = self._choose(self.model.language.logits(self.state.step()), span.slice)
+            self._write([Slot(span.start)], has_B, token_B1)
+            codes.append(_codes(token_B1, span, has_B))
         return torch.cat(codes, 1) if codes else self.state.past_B.new_zeros(len(self.turns), 0)
 
     def write_text(self) -> Tensor:
@@ -237,54 +276,80 @@ class Generator:
         self._written.append(torch.where(keep_B[:, None], ids_BT, -1))
         self._undecided_B = keep_B if self._undecided_B is None else self._undecided_B | keep_B
 
-    def _impossible(self, streams: Sequence[StreamName]) -> Tensor:
-        """The ids [V] that cannot come next by the grammar: neither text nor the opening of one of these streams."""
-        openings = {"segmentation": self.plan.segmentation[:1]}
-        if self.plan.depth is not None:
-            openings["depth"] = (self.plan.depth.opening,)
+    def _check_streams(self) -> None:
+        known = self.plan.streams
+        for name in (*self.streams, *self.given_codes):
+            if name not in known:
+                raise InputError(f"The stream {name!r} is asked for, and the model has none such{near_miss(name, known)}")
+        for name in self.settings.force:
+            if name not in self.streams:
+                raise InputError(f"{name} is forced but not among the streams {self.streams}; add it there.")
+        for name in self.given_codes:
+            tokens = known[name]
+            if not isinstance(tokens, TokenBlock) or tokens.per == "object":
+                raise InputError(f"Codes of {name} cannot be given: it is not written as codes once per image.")
+
+    def _impossible(self, streams: Sequence[str]) -> Tensor:
+        """The ids [V] that cannot come next by the grammar: neither text nor the beginning of one of these streams."""
         impossible = [True] * self.plan.size
         impossible[: self.plan.base_vocab] = [False] * self.plan.base_vocab
-        for marker in (marker for stream in streams for marker in openings[stream]):
-            impossible[marker] = False
+        for name in streams:
+            impossible[self.plan.streams[name].opens_with] = False
         return self._on_device(impossible)
-
-    def _write_mask_codes(self, active_B: Tensor) -> Tensor:
-        """The codes [B, M] of one object, for a segmentation tokenizer that reads codes."""
-        span, codes = self.plan.mask_codes, []
-        for _ in range(self.plan.mask_length):
-            assert span is not None
-            token_B1 = self._choose(self.model.language.logits(self.state.step()), span.slice)
-            self._write([Slot(span.start)], active_B, token_B1)
-            codes.append(_codes(token_B1, span, active_B))
-        return torch.cat(codes, 1) if codes else self.state.past_B.new_zeros(len(self.turns), 0)
 
     def _on_device(self, values: Sequence[Any]) -> Tensor:
         return torch.tensor(values).to(self.model.device, non_blocking=True)
 
-    def _code_slots(self, first: int, count: int) -> list[Slot]:
-        return code_slots(self.plan, [0] * count, first)
+    def _no_codes(self, block: TokenBlock) -> Sequence[int]:
+        """In place of codes, where slots get their tokens from a tensor."""
+        return [0] * block.length
 
-    def _no_objects(self) -> Objects:
-        last_BD, none_N = self.state.last_BD, self.state.past_B.new_zeros(0)
-        return Objects(
-            hidden_NsD=last_BD.new_zeros(0, len(self.plan.segmentation), last_BD.shape[1]),
-            codes_NM=none_N.reshape(0, self.plan.mask_length),
-            row_N=none_N,
+    def _nothing(self, name: str) -> WrittenStream:
+        """What is known of a stream that no row wrote: one empty place of a stream per image, none of objects."""
+        tokens, last_BD = self.plan.streams[name], self.state.last_BD
+        count = 1 if tokens.per == "image" else 0
+        length = tokens.length if isinstance(tokens, TokenBlock) else 0
+        special = len(tokens.ids) if isinstance(tokens, SpecialTokens) else 0
+        none_BO = torch.zeros(len(self.turns), count, dtype=torch.bool, device=last_BD.device)
+        return WrittenStream(
+            opened_BO=none_BO,
+            closed_BO=none_BO,
+            codes_BOL=self.state.past_B.new_full((len(self.turns), count, length), -1),
+            hidden_BOnD=last_BD.new_zeros(len(self.turns), count, special, last_BD.shape[1]),
         )
-
-    def _no_blocks(self) -> DepthBlocks:
-        length = self.plan.depth.length if self.plan.depth else 0
-        none_B = ~self.state.all_rows
-        codes_BL = self.state.past_B.new_full((len(self.turns), length), -1)
-        return DepthBlocks(opened_B=none_B, closed_B=none_B, codes_BL=codes_BL)
 
     def _max_new_slots(self) -> int:
         """Most slots that may follow a prompt."""
-        block = self.plan.depth
-        depth = block.per_step + block.length + 1 if block else 0
-        objects = self.settings.max_objects * (len(self.plan.segmentation) + self.plan.mask_length)
-        readout = 3 * max(len(turn.points) for turn in self.turns)
-        return objects + depth + readout + self.settings.max_new_tokens
+        total = 3 * max(len(turn.points) for turn in self.turns) + self.settings.max_new_tokens
+        for name in self.streams:
+            tokens = self.plan.streams[name]
+            times = self.settings.max_objects if tokens.per == "object" else 1
+            if isinstance(tokens, TokenBlock):
+                total += times * (tokens.steps[0] + len(tokens.slot_codes) + 1)
+            else:
+                total += times * len(tokens.ids)
+        return total
+
+
+def _together(written: Sequence[WrittenStream]) -> WrittenStream:
+    """What was written one after the other, as one record."""
+
+    def joined(name: str) -> Tensor:
+        return torch.cat([getattr(one, name) for one in written], 1)
+
+    return WrittenStream(
+        opened_BO=joined("opened_BO"),
+        closed_BO=joined("closed_BO"),
+        codes_BOL=joined("codes_BOL"),
+        hidden_BOnD=joined("hidden_BOnD"),
+        rows_BOmP=None if written[0].rows_BOmP is None else joined("rows_BOmP"),
+        logits=tuple(torch.cat(step, 1) for step in zip(*(one.logits for one in written), strict=True)),
+    )
+
+
+def _picked(tokens_Bk: Tensor, held: Sequence[int]) -> Tensor:
+    """The token that each slot holds; in the usual case there is one slot for each code."""
+    return tokens_Bk if list(held) == list(range(tokens_Bk.shape[1])) else tokens_Bk[:, list(held)]
 
 
 def _codes(tokens_BT: Tensor, span: TokenSpan, keep_B: Tensor) -> Tensor:
@@ -300,7 +365,7 @@ def generate(
     settings: GenerationSettings,
     *,
     vision: VisionFeatures | None = None,
-    given_codes_BL: Tensor | None = None,
+    given_codes: Mapping[str, Tensor] | None = None,
 ) -> Generated:
     """Run the decoding loop for one question per row; each image is encoded once.
 
@@ -311,11 +376,11 @@ def generate(
         image_index: Which image each row is about.
         settings: How to perceive and decode.
         vision: Features of the images, where they were computed before.
-        given_codes_BL: Depth codes [B, L] to write in the block instead of the model's own.
+        given_codes: Codes [B, L] to write instead of the model's own, by stream that is written once per image.
 
     Raises:
         InputError: The settings do not fit the model.
         CheckpointError: The model computes no finite numbers.
     """
     vision = model.encode_vision(images) if vision is None else vision
-    return Generator(model, turns, image_index, vision, settings, given_codes_BL).run()
+    return Generator(model, turns, image_index, vision, settings, given_codes).run()

@@ -4,11 +4,11 @@ Training writes whole conversations, generation writes prompts with the same met
 same form, so that the two cannot drift apart.
 
 Coordinates have three axes (time, row, column). Text has time on all three, which is ordinary rotary embedding.
-Vision features, depth codes, location tokens and marked points have positions in one frame: in cells of the depth
-grid, from the time at which the image begins. What lies at the same place of an image has the same coordinates.
+Vision features, codes, location tokens and marked points have positions in one frame: in cells of the plan's grid,
+from the time at which the image begins. What lies at the same place of an image has the same coordinates.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self
 
 import attrs
@@ -16,20 +16,19 @@ import torch
 from torch import Tensor
 
 from perceptio.errors import DataError, InputError
-from perceptio.interfaces import TextTokenizer, Turn
-from perceptio.recipe import MaskPrompt
+from perceptio.interfaces import SpecialTokens, TextTokenizer, TokenBlock, Turn
 from perceptio.vocabulary import LETTERS, TokenPlan, too_many_points
 
 
 class Position(NamedTuple):
-    """A position on the image, in cells of the depth grid from its top and from its left."""
+    """A position on the image, in cells of the plan's grid from its top and from its left."""
 
     row: float
     column: float
 
 
 def cell_center(plan: TokenPlan, cell: int) -> Position:
-    """The center of a cell of the depth grid, row-major."""
+    """The center of a cell of the plan's grid, row-major."""
     row, column = divmod(cell, plan.grid[1])
     return Position(row + 0.5, column + 0.5)
 
@@ -56,32 +55,38 @@ class Slot:
     advances_time: bool = True
 
 
-def opening_slots(plan: TokenPlan) -> list[Slot]:
+def opening_slots(plan: TokenPlan, block: TokenBlock) -> list[Slot]:
     """The slots of the opening marker: one for each code of the first step, which it predicts."""
-    block = plan.depth
-    assert block is not None
     return [
-        Slot(block.opening, query_position=cell_center(plan, code), advances_time=code == 0)
-        for code in range(block.per_step)
+        Slot(block.opening, query_position=code_position(plan, block, code), advances_time=code == 0)
+        for code in range(block.steps[0])
     ]
 
 
-def code_slots(plan: TokenPlan, codes: Sequence[int], first: int = 0) -> list[Slot]:
-    """The slots of depth codes `first` and following: each lies at its cell and predicts `per_step` cells ahead."""
-    block = plan.depth
-    assert block is not None
-    slots = []
-    for index, code in enumerate(codes, start=first):
-        ahead = index + block.per_step
-        slots.append(
-            Slot(
-                block.codes.start + code,
-                position=cell_center(plan, index),
-                query_position=cell_center(plan, ahead) if ahead < block.length else None,
-                advances_time=index % block.per_step == 0,
-            )
+def step_slots(plan: TokenPlan, block: TokenBlock, step: int, codes: Sequence[int]) -> list[Slot]:
+    """The slots of the codes of a step: each lies at its code's place, and asks about the code that it predicts.
+
+    Args:
+        plan: The ids.
+        block: The stream's.
+        step: The number of the step.
+        codes: All codes of the block.
+    """
+    return [
+        Slot(
+            block.starts[slot.code] + codes[slot.code],
+            position=code_position(plan, block, slot.code),
+            query_position=None if slot.predicts is None else code_position(plan, block, slot.predicts),
+            advances_time=slot.advances_time,
         )
-    return slots
+        for slot in block.slots[step]
+    ]
+
+
+def code_position(plan: TokenPlan, block: TokenBlock, code: int) -> Position | None:
+    """Where a code of a block lies; None where it has no place."""
+    center = block.centers[code]
+    return None if center is None else Position(center[0] * plan.grid[0], center[1] * plan.grid[1])
 
 
 def point_slots(plan: TokenPlan, letter: int, point: tuple[float, float]) -> list[Slot]:
@@ -92,7 +97,7 @@ def point_slots(plan: TokenPlan, letter: int, point: tuple[float, float]) -> lis
 def readout_slots(plan: TokenPlan, letter: int, point: tuple[float, float]) -> list[Slot]:
     """What precedes the code of a marked point in a read-out: its letter, then the location token of its cell.
 
-    Depth codes lie at the centers of cells. From the exact point, which lies between several, a model learns to copy
+    Codes lie at the centers of cells. From the exact point, which lies between several, a model learns to copy
     a mixture of them (measured on the small decoder after 200 steps: 66% of codes right, from the center 88%).
     """
     cell = plan.cell_of(*point)
@@ -101,6 +106,27 @@ def readout_slots(plan: TokenPlan, letter: int, point: tuple[float, float]) -> l
 
 def _named_cell(plan: TokenPlan, letter: int, cell: int, position: Position) -> list[Slot]:
     return [Slot(letter), Slot(plan.locations.start + cell, position=position, query_position=position)]
+
+
+@attrs.define
+class WrittenRows:
+    """The rows of what a conversation writes of a stream and is supervised on; see `StreamBatch`.
+
+    Attributes:
+        rows: Of each block or object, the rows that are read.
+        slots: The rows in which its codes or special tokens stand.
+        codes: Its codes.
+    """
+
+    rows: list[list[int]] = attrs.Factory(list)
+    slots: list[list[int]] = attrs.Factory(list)
+    codes: list[list[int]] = attrs.Factory(list)
+
+    def add(self, rows: Sequence[int], slots: Sequence[int], codes: Sequence[int]) -> None:
+        """Keep one block or object."""
+        self.rows.append([*rows])
+        self.slots.append([*slots])
+        self.codes.append([*codes])
 
 
 class SequenceWriter:
@@ -118,9 +144,7 @@ class SequenceWriter:
         self.vision_rows: list[int] = []
         self.text_rows: list[int] = []
         self.text_targets: list[int] = []
-        self.block_rows: list[list[int]] = []
-        self.block_codes: list[list[int]] = []
-        self.prompt_rows: list[list[int]] = []
+        self.streams: dict[str, WrittenRows] = {name: WrittenRows() for name in plan.streams}
         self.time = -1.0
         self.origin = 0.0
         self._write_template(text.template.start)
@@ -160,9 +184,7 @@ class SequenceWriter:
     def write_answer(
         self,
         turn: Turn,
-        codes: Sequence[int] | None,
-        mask_codes: Sequence[Sequence[int]] = (),
-        mask_prompt: MaskPrompt = "seg_token",
+        codes: Mapping[str, Sequence[int]],
         block_in_context: bool = False,
         readout_in_context: bool = False,
     ) -> None:
@@ -170,63 +192,67 @@ class SequenceWriter:
 
         Args:
             turn: The turn.
-            codes: Depth codes of the image, row-major, 0 <= code < K; None where it has no depth.
-            mask_codes: Codes of each object, for a segmentation tokenizer that writes them.
-            mask_prompt: Which hidden state prompts a mask; see `Recipe`.
-            block_in_context: Whether the depth block is in context, excluded from the loss.
+            codes: Of each stream that is written as codes once per image, the image's codes, 0 <= code < K; those of
+                objects are 0 here, and come from their targets later.
+            block_in_context: Whether blocks of codes are in context, excluded from the loss.
             readout_in_context: Whether the codes that are read out are in context, excluded from the loss.
 
         Raises:
-            DataError: The turn wants depth and the image has none.
+            DataError: The turn wants a stream whose codes the image has not.
         """
-        for stream in turn.perceive:
-            if stream == "segmentation":
-                self.write_objects(len(turn.masks), mask_codes, mask_prompt)
-            else:
-                self.write_block(_required(codes, turn), supervised=not block_in_context)
+        for name in turn.perceive:
+            tokens = self.plan.streams[name]
+            for _ in range(len(turn.masks) if tokens.per == "object" else 1):
+                if isinstance(tokens, SpecialTokens):
+                    self.write_special_tokens(name)
+                elif tokens.per == "object":
+                    self.write_block(name, [0] * tokens.length)
+                else:
+                    self.write_block(name, _required(codes, name, turn), supervised=not block_in_context)
         if turn.readout:
+            assert self.plan.readout is not None
+            written = _required(codes, self.plan.readout, turn)
             for letter, point in zip(self.letters(len(turn.points)), turn.points, strict=True):
-                code = _required(codes, turn)[self.plan.cell_of(*point)]
+                code = written[self.plan.cell_of(*point)]
                 self.write_readout(letter, point, code, supervised=not readout_in_context)
         self.supervise([*self.text.encode(_utf8(turn.answer)), self.text.end_id])
         # What a template has after the token that ends an answer is never generated.
         self.write([Slot(token) for token in self.text.encode_template(self.text.template.end)[1:]])
 
-    def write_objects(
-        self, count: int, mask_codes: Sequence[Sequence[int]] = (), mask_prompt: MaskPrompt = "seg_token"
-    ) -> None:
-        """Append the special tokens of so many objects, supervised, and their mask codes where there are any."""
-        for index in range(count):
-            first = len(self.ids)
-            self.supervise(self.plan.segmentation)
-            shift = 0 if mask_prompt == "seg_token" else -1
-            self.prompt_rows.append([row + shift for row in range(first, len(self.ids))])
-            if self.plan.mask_codes is not None:
-                self.supervise([self.plan.mask_codes.start + code for code in mask_codes[index]])
+    def write_special_tokens(self, name: str) -> None:
+        """Append the special tokens of a stream once, supervised."""
+        tokens = self.plan.streams[name]
+        assert isinstance(tokens, SpecialTokens)
+        slots = range(len(self.ids), len(self.ids) + len(tokens.ids))
+        self.supervise(tokens.ids)
+        self.streams[name].add([row - tokens.read_before for row in slots], slots, [])
 
-    def write_block(self, codes: Sequence[int], supervised: bool = True) -> None:
-        """Append a depth block; where it is supervised, its predictor rows are kept apart from those of text."""
-        block = self.plan.depth
-        assert block is not None
+    def write_block(self, name: str, codes: Sequence[int], supervised: bool = True) -> None:
+        """Append a block of codes; where it is supervised, its predictor rows are kept apart from those of text."""
+        block = self.plan.streams[name]
+        assert isinstance(block, TokenBlock)
         if len(codes) != block.length:
-            raise DataError(f"A depth block has {block.length} codes and {len(codes)} were given.")
-        opening_row = len(self.ids) - 1
-        first = len(self.ids)
-        self.write(opening_slots(self.plan))
-        self.write(code_slots(self.plan, codes))
+            raise DataError(f"A block of {name} has {block.length} codes and {len(codes)} were given.")
+        opening_row, first = len(self.ids) - 1, len(self.ids)
+        self.write(opening_slots(self.plan, block))
+        slots = len(self.ids)
+        for step in range(len(block.steps)):
+            self.write(step_slots(self.plan, block, step, codes))
         if supervised:
-            self.block_rows.append([opening_row, *range(first, first + block.length), len(self.ids) - 1])
-            self.block_codes.append(list(codes))
+            held = [slot for step in block.slots for slot in step]
+            predictors = [*range(first, slots)]
+            predictors += [slots + number for number, slot in enumerate(held) if slot.predicts is not None]
+            self.streams[name].add(
+                [opening_row, *predictors, len(self.ids) - 1], range(slots, len(self.ids)), codes
+            )
         self.write([Slot(block.closing)])
 
     def write_readout(
         self, letter: int, point: tuple[float, float], code: int, supervised: bool = True
     ) -> None:
-        """Append what is read out for one marked point: its letter, its location token and its depth code."""
-        block = self.plan.depth
-        assert block is not None
+        """Append what is read out for one marked point: its letter, its location token and its code."""
         self.write(readout_slots(self.plan, letter, point))
-        token = block.codes.start + code
+        token = self.plan.readout_block.codebooks[0].start + code
         if supervised:
             self.supervise([token])
         else:
@@ -279,12 +305,12 @@ def _utf8(text: str) -> str:
     return text
 
 
-def _required(codes: Sequence[int] | None, turn: Turn) -> Sequence[int]:
-    if codes is None:
+def _required(codes: Mapping[str, Sequence[int]], name: str, turn: Turn) -> Sequence[int]:
+    if name not in codes:
         raise DataError(
-            f"The {turn.task} question {turn.question!r} is to be answered from depth, and its image has none."
+            f"The {turn.task} question {turn.question!r} is to be answered from {name}, and its image has none."
         )
-    return codes
+    return codes[name]
 
 
 def stacked_coordinates(rows: Sequence[tuple[float, float, float]], axes: int) -> Tensor:
