@@ -220,7 +220,8 @@ class TokenBlock:
         ends = list(accumulate(self.steps))
         steps = [range(end - size, end) for size, end in zip(self.steps, ends, strict=True)]
         return tuple(
-            self._slots_of(step, following) for step, following in zip(steps, [*steps[1:], range(0)], strict=True)
+            self._slots_of(step, following)
+            for step, following in zip(steps, [*steps[1:], range(0)], strict=True)
         )
 
     @cached_property
@@ -231,9 +232,7 @@ class TokenBlock:
     @cached_property
     def centers(self) -> tuple[tuple[float, float] | None, ...]:
         """Where each code lies on its image, as (row, column) in [0, 1]; None where it has no place."""
-        return tuple(
-            center for group in self.groups for center in (group.centers or (None,) * group.length)
-        )
+        return tuple(center for group in self.groups for center in (group.centers or (None,) * group.length))
 
     def _slots_of(self, step: range, following: range) -> tuple[CodeSlot, ...]:
         size, ahead = len(step), len(following)

@@ -21,7 +21,6 @@ from perceptio.interfaces import (
     PerceptionOutput,
     PerceptionTokenizer,
     SequenceLayout,
-    StreamBatch,
     StreamOutput,
     TokenBlock,
     VisionEncoder,
@@ -194,7 +193,9 @@ class PerceptionNetwork(nn.Module):
 
         fields: dict[str, Any] = {"vision": vision} if "vision" in required_outputs else {}
         wanted = {
-            name: {field.rpartition(".")[2] for field in required_outputs if field.startswith(f"streams.{name}.")}
+            name: {
+                field.rpartition(".")[2] for field in required_outputs if field.startswith(f"streams.{name}.")
+            }
             for name, held in batch.streams.items()
             if len(held)
         }
@@ -265,7 +266,11 @@ class PerceptionNetwork(nn.Module):
         rows_NmP, decoded = stream.read(hidden_TD[held.rows_NX]), None
         if "decoded" in inner:
             used, index_N = held.image_N.unique(return_inverse=True)
-            features = stream.encode_image([batch.images[i] for i in used.tolist()]) if stream.config.spec.image_size else None
+            features = (
+                stream.encode_image([batch.images[i] for i in used.tolist()])
+                if stream.config.spec.image_size
+                else None
+            )
             decoded = stream.tokenizer.from_rows(rows_NmP, features, index_N)
         return StreamOutput(rows_NmP=rows_NmP, decoded=decoded)
 

@@ -238,7 +238,11 @@ class DecodeState:
             return None
         embedded = [(self.language.embed(slots.ids_BT), slots.inputs_BTD) for slots in self._appended]
         return torch.cat(
-            [own_BTD if given_BTD is None else given_BTD.to(own_BTD.dtype) for own_BTD, given_BTD in embedded], 1
+            [
+                own_BTD if given_BTD is None else given_BTD.to(own_BTD.dtype)
+                for own_BTD, given_BTD in embedded
+            ],
+            1,
         )
 
     def _coordinates(self, time_BT: Tensor, positions_BT2: Tensor) -> Tensor:

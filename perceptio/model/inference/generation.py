@@ -145,9 +145,7 @@ class Generator:
             self._note([token], opened_B)
         return self._special(opened_B, torch.cat(states, 1), torch.cat(rows, 1))
 
-    def _special(
-        self, opened_B: Tensor, hidden_BnD: Tensor, rows_BmP: Tensor | None = None
-    ) -> WrittenStream:
+    def _special(self, opened_B: Tensor, hidden_BnD: Tensor, rows_BmP: Tensor | None = None) -> WrittenStream:
         return WrittenStream(
             opened_BO=opened_B[:, None],
             closed_BO=opened_B[:, None],
@@ -185,9 +183,7 @@ class Generator:
         """Write given codes [B, L] and the closing marker; nothing is run for them alone."""
         tokens_BL = codes_BL + self._on_device(block.starts)
         steps = range(len(block.steps))
-        slots = [
-            slot for step in steps for slot in step_slots(self.plan, block, step, self._no_codes(block))
-        ]
+        slots = [slot for step in steps for slot in step_slots(self.plan, block, step, self._no_codes(block))]
         self.state.append(slots, opened_B, _picked(tokens_BL, block.slot_codes))
         self._note(tokens_BL, opened_B)
         self._write([Slot(block.closing)], opened_B)
@@ -280,14 +276,18 @@ class Generator:
         known = self.plan.streams
         for name in (*self.streams, *self.given_codes):
             if name not in known:
-                raise InputError(f"The stream {name!r} is asked for, and the model has none such{near_miss(name, known)}")
+                raise InputError(
+                    f"The stream {name!r} is asked for, and the model has none such{near_miss(name, known)}"
+                )
         for name in self.settings.force:
             if name not in self.streams:
                 raise InputError(f"{name} is forced but not among the streams {self.streams}; add it there.")
         for name in self.given_codes:
             tokens = known[name]
             if not isinstance(tokens, TokenBlock) or tokens.per == "object":
-                raise InputError(f"Codes of {name} cannot be given: it is not written as codes once per image.")
+                raise InputError(
+                    f"Codes of {name} cannot be given: it is not written as codes once per image."
+                )
 
     def _impossible(self, streams: Sequence[str]) -> Tensor:
         """The ids [V] that cannot come next by the grammar: neither text nor the beginning of one of these streams."""
