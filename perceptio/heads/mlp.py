@@ -12,12 +12,15 @@ from perceptio.ops.weights import load_tensors
 
 
 class MLPHead(Head):
-    """(..., in_dim) -> (..., out_dim): LayerNorm, Linear to `out_dim`, GELU, Linear."""
+    """(..., in_dim) -> (..., out_dim): LayerNorm where there is one, Linear to `out_dim`, GELU, Linear."""
 
-    def __init__(self, in_dim: int, out_dim: int) -> None:
+    def __init__(self, in_dim: int, out_dim: int, norm: bool = True) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.LayerNorm(in_dim), nn.Linear(in_dim, out_dim), nn.GELU(), nn.Linear(out_dim, out_dim)
+            nn.LayerNorm(in_dim) if norm else nn.Identity(),
+            nn.Linear(in_dim, out_dim),
+            nn.GELU(),
+            nn.Linear(out_dim, out_dim),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -30,6 +33,7 @@ class MLPHeadConfig(HeadConfig):
     """The projector with which InternVL brings vision features to the width of its language model.
 
     Attributes:
+        norm: Whether it normalizes first; without, it is the projector of LLaVA-1.5 (arXiv 2310.03744).
         weights: A folder, file or hub id of an InternVL; None: random values.
     """
 
@@ -37,11 +41,12 @@ class MLPHeadConfig(HeadConfig):
     kind: ClassVar[Kind] = Kind.HEAD
     interface: ClassVar[tuple[int, int]] = (2, 0)
 
+    norm: bool = True
     weights: str | None = attrs.field(default=None, metadata={"fingerprint": False})
 
     def build(self, in_dim: int, out_dim: int, model: ModelSpecs) -> MLPHead:
         """See `HeadConfig.build`."""
-        return MLPHead(in_dim, out_dim)
+        return MLPHead(in_dim, out_dim, self.norm)
 
     def load_weights(self, module: nn.Module) -> bool:
         """See `ComponentConfig.load_weights`; of an InternVL only the projector's tensors are read.

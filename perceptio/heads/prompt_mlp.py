@@ -1,6 +1,6 @@
 """Sa2VA's map from the hidden state of a special token to a mask prompt."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import attrs
 from torch import Tensor, nn
@@ -9,11 +9,11 @@ from perceptio.interfaces import Head, HeadConfig, Kind, ModelSpecs
 
 
 class PromptMLP(Head):
-    """(..., in_dim) -> (..., out_dim): Linear at `in_dim`, ReLU, Linear (Sa2VA, arXiv 2501.04001)."""
+    """(..., in_dim) -> (..., out_dim): Linear at `in_dim`, ReLU or another, Linear (Sa2VA, arXiv 2501.04001)."""
 
-    def __init__(self, in_dim: int, out_dim: int) -> None:
+    def __init__(self, in_dim: int, out_dim: int, between: nn.Module) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(in_dim, in_dim), nn.ReLU(), nn.Linear(in_dim, out_dim))
+        self.layers = nn.Sequential(nn.Linear(in_dim, in_dim), between, nn.Linear(in_dim, out_dim))
 
     def forward(self, x: Tensor) -> Tensor:
         """See `Head.forward`."""
@@ -22,12 +22,18 @@ class PromptMLP(Head):
 
 @attrs.frozen(kw_only=True)
 class PromptMLPConfig(HeadConfig):
-    """The head between hidden states and mask prompts, as Sa2VA has it."""
+    """The head between hidden states and mask prompts, as Sa2VA has it.
+
+    Attributes:
+        activation: Between its linear maps: `"relu"` in Sa2VA and LISA, `"gelu"` for the depth of CoVT.
+    """
 
     name: ClassVar[str] = "prompt_mlp"
     kind: ClassVar[Kind] = Kind.HEAD
     interface: ClassVar[tuple[int, int]] = (2, 0)
 
+    activation: Literal["relu", "gelu"] = "relu"
+
     def build(self, in_dim: int, out_dim: int, model: ModelSpecs) -> PromptMLP:
         """See `HeadConfig.build`."""
-        return PromptMLP(in_dim, out_dim)
+        return PromptMLP(in_dim, out_dim, nn.ReLU() if self.activation == "relu" else nn.GELU())

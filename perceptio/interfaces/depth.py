@@ -7,7 +7,7 @@ import functools
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import attrs
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from perceptio.errors import DataError, InterfaceError, quoted
 from perceptio.interfaces.component import described, device_of
-from perceptio.interfaces.depth_maps import DepthConvention, DepthMap, from_map, resize_depth
+from perceptio.interfaces.depth_maps import DepthConvention, stack_depth, to_maps
 from perceptio.interfaces.perception import (
     CodeMeanings,
     PerceptionTokenizer,
@@ -179,15 +179,7 @@ class DepthTokenizer(PerceptionTokenizer):
         Raises:
             DataError: A map has no metres, and the convention is metric.
         """
-        device, size = device_of(self), self.spec.image_size
-        unknown_1HW = torch.full((1, *size), math.nan, device=device)
-        maps = [
-            unknown_1HW
-            if depth is None
-            else resize_depth(from_map(depth, self.spec.convention).to(device), size)[0]
-            for depth in raw
-        ]
-        return torch.stack(maps) if maps else unknown_1HW.new_zeros(0, 1, *size)
+        return stack_depth(raw, self.spec.convention, self.spec.image_size, device_of(self))
 
     def to_codes(self, targets: Tensor) -> Tensor:
         """See `PerceptionTokenizer.to_codes`."""
@@ -207,10 +199,7 @@ class DepthTokenizer(PerceptionTokenizer):
 
     def shown(self, decoded: Tensor, sizes: Sequence[Size]) -> list[Any]:
         """See `PerceptionTokenizer.shown`: each a `DepthMap` at the tokenizer's own size."""
-        convention = self.spec.convention
-        values_N1HW = convention.to_metres(decoded.float()) if convention.metric else decoded.float()
-        unit: Literal["metres", "disparity"] = "metres" if convention.metric else "disparity"
-        return [DepthMap(values_HW=values_1HW[0], unit=unit) for values_1HW in values_N1HW.cpu().numpy()]
+        return list(to_maps(decoded, self.spec.convention))
 
     @torch.no_grad()
     def code_meanings(self) -> tuple[CodeMeanings, ...]:

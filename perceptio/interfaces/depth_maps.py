@@ -4,6 +4,7 @@ Shapes: B batch, H W pixels.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import attrs
@@ -120,6 +121,30 @@ def from_map(depth: DepthMap, convention: DepthConvention) -> Tensor:
     if low == high:
         return torch.where(known, 0.5, disparity)
     return (disparity - low) / (high - low)
+
+
+def stack_depth(
+    maps: Sequence[DepthMap | None], convention: DepthConvention, size: tuple[int, int], device: torch.device
+) -> Tensor:
+    """Depth maps [B, 1, *size] in [0, 1] under a convention, on a device; NaN where unknown, as all of None is.
+
+    Raises:
+        DataError: As `from_map`.
+    """
+    unknown_1HW = torch.full((1, *size), math.nan, device=device)
+    stretched = [
+        unknown_1HW if depth is None else resize_depth(from_map(depth, convention).to(device), size)[0]
+        for depth in maps
+    ]
+    return torch.stack(stretched) if stretched else unknown_1HW.new_zeros(0, 1, *size)
+
+
+def to_maps(depth_B1HW: Tensor, convention: DepthConvention) -> list[DepthMap]:
+    """Depth in [0, 1] under a convention as depth maps: in metres where it has them, else disparity."""
+    depth_B1HW = depth_B1HW.float()
+    values_B1HW = convention.to_metres(depth_B1HW) if convention.metric else depth_B1HW
+    unit: Literal["metres", "disparity"] = "metres" if convention.metric else "disparity"
+    return [DepthMap(values_HW=values_1HW[0], unit=unit) for values_1HW in values_B1HW.cpu().numpy()]
 
 
 def resize_depth(depth_B1HW: Tensor, size: tuple[int, int]) -> Tensor:

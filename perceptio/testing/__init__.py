@@ -11,7 +11,7 @@ library runs its own parts through them, and plants bugs to see that they fail.
 """
 
 from perceptio.testing.depth import DepthTokenizerConformance
-from perceptio.testing.head import HeadConformance
+from perceptio.testing.head import HeadConformance, RowHeadConformance
 from perceptio.testing.language import LanguageBackboneConformance
 from perceptio.testing.loss import LossConformance
 from perceptio.testing.segmentation import SegmentationTokenizerConformance
@@ -22,6 +22,7 @@ __all__ = [
     "HeadConformance",
     "LanguageBackboneConformance",
     "LossConformance",
+    "RowHeadConformance",
     "SegmentationTokenizerConformance",
     "VisionEncoderConformance",
 ]

@@ -19,6 +19,7 @@ from perceptio.backbones.vision.timm import TimmConfig
 from perceptio.heads.linear import LinearHeadConfig
 from perceptio.heads.mlp import MLPHeadConfig
 from perceptio.heads.prompt_mlp import PromptMLPConfig
+from perceptio.heads.query import QueryHeadConfig
 from perceptio.losses.cell_codes import CellCodesConfig
 from perceptio.losses.depth_reconstruction import DepthReconstructionConfig
 from perceptio.losses.depth_tokens import (
@@ -36,6 +37,7 @@ from perceptio.testing import (
     HeadConformance,
     LanguageBackboneConformance,
     LossConformance,
+    RowHeadConformance,
     SegmentationTokenizerConformance,
     VisionEncoderConformance,
 )
@@ -114,6 +116,7 @@ SUITES = {
     "linear": (HeadConformance, LinearHeadConfig()),
     "mlp": (HeadConformance, MLPHeadConfig()),
     "prompt_mlp": (HeadConformance, PromptMLPConfig()),
+    "query": (RowHeadConformance, QueryHeadConfig(num_queries=3, num_heads=5)),
     "next_token": (LossConformance, NextTokenConfig()),
     "depth_marker": (LossConformance, DepthMarkerConfig()),
     "depth_token": (LossConformance, DepthTokenConfig()),

@@ -13,6 +13,7 @@ from torch import nn
 from perceptio.backbones.language.decoder import DecoderConfig
 from perceptio.backbones.vision.conv import ConvVisionConfig
 from perceptio.heads.mlp import MLPHeadConfig
+from perceptio.heads.query import QueryHeadConfig
 from perceptio.interfaces import SequenceLayout
 from perceptio.losses.depth_tokens import DepthToken, DepthTokenConfig
 from perceptio.losses.next_token import NextTokenConfig
@@ -21,6 +22,7 @@ from perceptio.testing import (
     HeadConformance,
     LanguageBackboneConformance,
     LossConformance,
+    RowHeadConformance,
     SegmentationTokenizerConformance,
     VisionEncoderConformance,
 )
@@ -247,6 +249,7 @@ MUTANTS = [
     (VisionEncoderConformance, CONV, "forward", float_images),
     (VisionEncoderConformance, CONV, "forward", misplaced),
     (HeadConformance, MLPHeadConfig(), "forward", mixed),
+    (RowHeadConformance, QueryHeadConfig(num_queries=3, num_heads=5), "forward", mixed),
     (LossConformance, NextTokenConfig(), "forward", averaged),
     (LossConformance, NextTokenConfig(), "forward", greedy_reader),
     (LossConformance, NextTokenConfig(), "forward", low_precision),

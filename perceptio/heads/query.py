@@ -1,0 +1,98 @@
+"""Learned queries that attend to the hidden states of special tokens, as in CoVT (arXiv 2511.19418).
+
+Shapes: N blocks, n hidden states of each, m queries, D width of a row, H heads.
+"""
+
+from typing import ClassVar, Literal
+
+import attrs
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from perceptio.errors import RecipeError
+from perceptio.interfaces import Head, HeadConfig, Kind, ModelSpecs
+
+Over = Literal["states", "width"]
+
+
+class QueryHead(Head):
+    """(N, n, in_dim) -> (N, m, out_dim): a linear map, L2 normalization, then multi-head cross-attention.
+
+    Args:
+        in_dim: Width of a hidden state.
+        out_dim: Width of a row, D, a multiple of `num_heads`.
+        num_queries: How many rows are made, m.
+        num_heads: Heads of the attention, H.
+        normalize_over: See `QueryHeadConfig`.
+    """
+
+    def __init__(
+        self, in_dim: int, out_dim: int, num_queries: int, num_heads: int, normalize_over: Over
+    ) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.normalized_dim = {"states": -2, "width": -1}[normalize_over]
+        self.project = nn.Linear(in_dim, out_dim)
+        self.queries = nn.Parameter(torch.randn(num_queries, out_dim))
+        self.query, self.key, self.value, self.out = (nn.Linear(out_dim, out_dim) for _ in range(4))
+        for linear in (self.query, self.key, self.value):
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See `Head.forward`."""
+        states_NnD = F.normalize(self.project(x), dim=self.normalized_dim)
+        queries_NmD = self.query(self.queries).expand(len(x), -1, -1)
+        heads = (
+            y.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            for y in (queries_NmD, self.key(states_NnD), self.value(states_NnD))
+        )
+        return self.out(F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2))
+
+
+@attrs.frozen(kw_only=True)
+class QueryHeadConfig(HeadConfig):
+    """The head of CoVT's streams, which makes as many rows as a tokenizer reads of however many special tokens.
+
+    Attributes:
+        num_queries: How many rows it makes: as its code has them, 8 for masks, 4 for edges, and 1025 for the features
+            of a DINOv2.
+        num_heads: Heads of the attention, a divisor of the rows' width: 8 in its code, and 4 for edges, whose rows
+            are 60 wide.
+        normalize_over: What the mapped states are divided by the L2 norm of: each channel over the `"states"` of a
+            block, as CoVT's code does, whose dimension is the default of `torch.nn.functional.normalize`; or each
+            state over its `"width"`, for a stream of a single token, of which the former leaves only signs.
+    """
+
+    name: ClassVar[str] = "query"
+    kind: ClassVar[Kind] = Kind.HEAD
+    interface: ClassVar[tuple[int, int]] = (2, 0)
+
+    num_queries: int
+    num_heads: int = 8
+    normalize_over: Over = "states"
+
+    def __attrs_post_init__(self) -> None:
+        if self.num_queries < 1 or self.num_heads < 1:
+            raise RecipeError(
+                f"query: num_queries ({self.num_queries}) and num_heads ({self.num_heads}) must be at least 1."
+            )
+
+    def num_rows(self, count: int) -> int:
+        """See `HeadConfig.num_rows`."""
+        return self.num_queries
+
+    def build(self, in_dim: int, out_dim: int, model: ModelSpecs) -> QueryHead:
+        """See `HeadConfig.build`.
+
+        Raises:
+            RecipeError: The number of heads does not divide the rows' width.
+        """
+        if out_dim % self.num_heads:
+            near = next(heads for heads in range(self.num_heads, 0, -1) if out_dim % heads == 0)
+            raise RecipeError(
+                f"query: num_heads is {self.num_heads}, which does not divide the width of a row, {out_dim}; set it "
+                f"to {near}."
+            )
+        return QueryHead(in_dim, out_dim, self.num_queries, self.num_heads, self.normalize_over)
