@@ -25,7 +25,7 @@ from perceptio.model.inference.decode_state import DecodeState
 from perceptio.model.inference.generated import Generated
 from perceptio.model.inference.generation import generate
 from perceptio.model.inference.sequence import SequenceWriter, Slot
-from perceptio.model.inference.settings import GenerationSettings
+from perceptio.interfaces import GenerationSettings
 from perceptio.model.perception_model import PerceptionModel, build_model
 from perceptio.vocabulary import TokenPlan
 

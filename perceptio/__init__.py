@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from perceptio.model.checkpoints.checkpoint import save
     from perceptio.model.inference.answer import Answer
-    from perceptio.model.inference.settings import GenerationSettings
+    from perceptio.interfaces import GenerationSettings
     from perceptio.model.perception_model import PerceptionModel, build_model, load
-    from perceptio.recipe import DataConfig, DataFolder, Recipe, TrainConfig, WeightedLoss
+    from perceptio.recipe import DataConfig, DataFolder, Recipe, Stream, TrainConfig, WeightedLoss
     from perceptio.registry import Registry
     from perceptio.serialize import component, fingerprint
     from perceptio.settings import load_recipe, with_settings
@@ -28,9 +28,9 @@ __version__ = "0.1.0"
 _HOMES = {
     "perceptio.model.inference.answer": ("Answer",),
     "perceptio.model.checkpoints.checkpoint": ("save",),
-    "perceptio.model.inference.settings": ("GenerationSettings",),
+    "perceptio.interfaces": ("GenerationSettings",),
     "perceptio.model.perception_model": ("PerceptionModel", "build_model", "load"),
-    "perceptio.recipe": ("DataConfig", "DataFolder", "Recipe", "TrainConfig", "WeightedLoss"),
+    "perceptio.recipe": ("DataConfig", "DataFolder", "Recipe", "Stream", "TrainConfig", "WeightedLoss"),
     "perceptio.registry": ("Registry",),
     "perceptio.serialize": ("component", "fingerprint"),
     "perceptio.settings": ("load_recipe", "with_settings"),
@@ -46,6 +46,7 @@ __all__ = [
     "PerceptionModel",
     "Recipe",
     "Registry",
+    "Stream",
     "TrainConfig",
     "WeightedLoss",
     "build_model",

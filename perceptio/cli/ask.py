@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from perceptio.interfaces import DepthMap
     from perceptio.model.inference.answer import Answer
-    from perceptio.model.inference.settings import GenerationSettings
+    from perceptio.interfaces import GenerationSettings
 
 COLORS = ((230, 57, 70), (69, 123, 214), (42, 157, 143), (244, 162, 37), (155, 93, 229))
 
@@ -106,7 +106,7 @@ def _settings(perceive: str | None, max_new_tokens: int) -> "GenerationSettings"
 
     from perceptio.errors import InputError, near_miss
     from perceptio.interfaces import StreamName
-    from perceptio.model.inference.settings import GenerationSettings
+    from perceptio.interfaces import GenerationSettings
 
     if perceive is None:
         return GenerationSettings(max_new_tokens=max_new_tokens)

@@ -15,7 +15,7 @@ from perceptio.data.conversations import MARKED
 from perceptio.data.folder import FolderDataset
 from perceptio.evaluation.passes import parse_letter
 from perceptio.interfaces import Sample, StreamName, Turn
-from perceptio.model.inference.settings import GenerationSettings
+from perceptio.interfaces import GenerationSettings
 from perceptio.model.perception_model import PerceptionModel
 from perceptio.ops.files import new_file
 from perceptio.ops.json_files import read_json, write_json

@@ -17,7 +17,7 @@ from perceptio.evaluation.depth import DepthMapMeter
 from perceptio.evaluation.intervals import wilson
 from perceptio.evaluation.masks import MaskMeter
 from perceptio.interfaces import DepthMap, Sample, TextTokenizer, Turn
-from perceptio.model.inference.settings import GenerationSettings
+from perceptio.interfaces import GenerationSettings
 from perceptio.vocabulary import LETTERS
 
 MAP_QUESTION = Turn(question=DEPTH_MAP_QUESTION, answer="", task="depth_map")

@@ -60,8 +60,8 @@ def _of_nothing(model: PerceptionNetwork, name: str) -> bool:
 
 
 def _trainable(model: PerceptionNetwork) -> dict[str, list[nn.Parameter]]:
-    """The groups of all parts but tokenizers of codes, whose codes are targets and must not move."""
-    frozen = tuple(f"streams.{name}.tokenizer" for name, _ in model.plan.blocks())
+    """The groups of all parts but frozen tokenizers, as those of codes, which are targets and must not move."""
+    frozen = [f"streams.{one.name}.tokenizer" for one in model.recipe.streams if not one.spec.trains]
     return {
         name: held
         for name, held in model.parameter_groups().items()

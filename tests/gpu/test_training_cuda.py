@@ -14,7 +14,7 @@ from small import scenes_folder, small_recipe
 from perceptio.interfaces import Turn
 from perceptio.model.checkpoints.checkpoint import save
 from perceptio.model.inference.generation import generate
-from perceptio.model.inference.settings import GenerationSettings
+from perceptio.interfaces import GenerationSettings
 from perceptio.model.perception_model import build_model
 from perceptio.training.trainer import train
 

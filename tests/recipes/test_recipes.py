@@ -11,7 +11,7 @@ import perceptio
 from perceptio.cli.explain import run as explain
 from perceptio.data.folder import FolderDataset
 from perceptio.model.checkpoints.pretrained import pretrained_weights
-from perceptio.model.inference.settings import GenerationSettings
+from perceptio.interfaces import GenerationSettings
 from perceptio.recipe import Recipe
 from perceptio.serialize import fingerprint, from_json, to_json
 from perceptio.settings import SHIPPED, load_recipe, with_settings

@@ -10,7 +10,7 @@ from small import scenes_folder, small_recipe
 from tiny_hf import TEXT_VOCAB, official_model, write_checkpoint
 
 from perceptio.backbones.language.hf import HFLanguageConfig, LoRA
-from perceptio.model.inference.settings import GenerationSettings
+from perceptio.interfaces import GenerationSettings
 from perceptio.model.perception_model import build_model, load
 from perceptio.serialize import fingerprint
 from perceptio.training.trainer import train

@@ -10,7 +10,7 @@ from fakes import FakeMaskCodesConfig, tiny_recipe
 from PIL import Image
 
 from perceptio.errors import CheckpointError, InputError
-from perceptio.model.inference.settings import GenerationSettings
+from perceptio.interfaces import GenerationSettings
 from perceptio.model.perception_model import build_model
 
 QUESTION = "Which point is closest to the camera?"

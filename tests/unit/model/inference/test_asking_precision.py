@@ -9,7 +9,7 @@ from small import small_recipe
 from perceptio.interfaces import Turn
 from perceptio.model.inference.answer import decode_depth, predict_masks
 from perceptio.model.inference.generation import generate
-from perceptio.model.inference.settings import GenerationSettings
+from perceptio.interfaces import GenerationSettings
 from perceptio.model.perception_model import build_model
 
 PERCEIVE = GenerationSettings(

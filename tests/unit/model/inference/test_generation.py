@@ -14,7 +14,7 @@ from perceptio.interfaces import SequenceLayout, Turn
 from perceptio.model.inference.generated import Generated
 from perceptio.model.inference.generation import STOP_CHECK, generate
 from perceptio.model.inference.sequence import SequenceWriter, stacked_coordinates
-from perceptio.model.inference.settings import GenerationSettings
+from perceptio.interfaces import GenerationSettings
 from perceptio.model.perception_model import PerceptionModel, build_model
 from perceptio.ops.kv_cache import KeyValueCache
 

@@ -13,7 +13,7 @@ from fakes import tiny_recipe
 from perceptio.errors import InputError
 from perceptio.interfaces import Turn
 from perceptio.model.inference.generation import generate
-from perceptio.model.inference.settings import GenerationSettings
+from perceptio.interfaces import GenerationSettings
 from perceptio.model.perception_model import build_model
 
 ROWS = 1500

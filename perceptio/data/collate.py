@@ -1,0 +1,231 @@
+"""Conversations -> one packed batch, without padding and without cutting anything.
+
+A pure function of a recipe's specs, with no module and no device in it: it can be pickled, and run in any process.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, Literal, Self
+
+import attrs
+import numpy as np
+import torch
+from torch import Tensor
+
+from perceptio.errors import DataError
+from perceptio.interfaces import (
+    Batch,
+    Sample,
+    StreamBatch,
+    StreamSpec,
+    StreamTokens,
+    TextTokenizer,
+    TokenBlock,
+    Turn,
+    VisionEncoderConfig,
+)
+from perceptio.model.inference.marks import shown_image
+from perceptio.model.inference.sequence import SequenceWriter, stacked_coordinates
+from perceptio.recipe import PointSetting, Recipe
+from perceptio.vocabulary import TokenPlan
+
+
+@attrs.frozen(kw_only=True, slots=False)
+class Collate:
+    """Packs conversations for the model of a recipe; targets stay as samples hold them.
+
+    Attributes:
+        plan: The token ids.
+        streams: How each stream is written, and what it is learned from.
+        text: The text tokenizer.
+        vision: Says where the features of an image lie.
+        points: How marked points reach the model.
+        axes: Position axes of the language backbone.
+        limit: The longest conversation that it serves; None: any.
+        too_long: What becomes of a longer one.
+    """
+
+    plan: TokenPlan
+    streams: dict[str, StreamSpec]
+    text: TextTokenizer
+    vision: VisionEncoderConfig
+    points: PointSetting
+    axes: int
+    limit: int | None
+    too_long: Literal["refuse", "skip"]
+
+    @classmethod
+    def of(cls, recipe: Recipe, text: TextTokenizer) -> Self:
+        """For the model of a recipe, with its text tokenizer."""
+        return cls(
+            plan=recipe.plan,
+            streams={stream.name: stream.spec for stream in recipe.streams},
+            text=text,
+            vision=recipe.vision,
+            points=recipe.points,
+            axes=recipe.language.spec.position_axes,
+            limit=recipe.language.spec.max_length,
+            too_long=recipe.data.too_long,
+        )
+
+    def __call__(self, samples: Sequence[Sample]) -> Batch:
+        """One batch, on the CPU; images without text come after those of conversations.
+
+        Raises:
+            DataError: A turn wants a stream whose codes its sample has not, or points are drawn and two turns have
+                some; or a conversation is longer than the language model serves, unless `data.too_long` says to skip
+                it, or all are.
+        """
+        asked = samples
+        written = [(sample, self._write(sample)) for sample in asked if sample.turns]
+        written = [(sample, writer) for sample, writer in written if self._fits(sample, len(writer.ids))]
+        samples = [*(sample for sample, _ in written), *(sample for sample in asked if not sample.turns)]
+        if not written and any(sample.turns for sample in asked):
+            raise DataError(
+                "Every conversation of a batch is longer than the language model serves: use fewer image tiles or "
+                "turns (data.turns), or a larger max_length where the model allows it."
+            )
+        writers = [writer for _, writer in written]
+        starts = np.cumsum([0, *(len(writer.ids) for writer in writers)]).tolist()[:-1]
+        with_image = [i for i, sample in enumerate(samples) if sample.image_3HW is not None]
+
+        def rows(name: str) -> Tensor:
+            held = [np.array(getattr(writer, name), dtype=np.int64) for writer in writers]
+            return _integers(_joined([one + start for one, start in zip(held, starts, strict=True)], ()))
+
+        def coordinates(name: str) -> Tensor:
+            held = [getattr(writer, name) for writer in writers]
+            if self.axes == 3:
+                return stacked_coordinates([place for places in held for place in places], 3)
+            return torch.cat([stacked_coordinates(places, 1) for places in held], 1)
+
+        return Batch(
+            images=tuple(self._image(samples[i]) for i in with_image),
+            ids_T=_integers([token for writer in writers for token in writer.ids]),
+            positions_AT=coordinates("positions"),
+            query_positions_AT=coordinates("query_positions"),
+            lengths=tuple(len(writer.ids) for writer in writers),
+            vision_rows_M=rows("vision_rows"),
+            text_rows_R=rows("text_rows"),
+            text_targets_R=_integers([target for writer in writers for target in writer.text_targets]),
+            streams={
+                name: self._stream(name, tokens, samples, with_image, writers, starts)
+                for name, tokens in self.plan.streams.items()
+            },
+            too_long=len(asked) - len(samples),
+        )
+
+    def _stream(
+        self,
+        name: str,
+        tokens: StreamTokens,
+        samples: Sequence[Sample],
+        with_image: Sequence[int],
+        writers: Sequence[SequenceWriter],
+        starts: Sequence[int],
+    ) -> StreamBatch:
+        """What the conversations write of a stream, and its targets."""
+        spec, pictured = self.streams[name], [samples[i] for i in with_image]
+        is_block = isinstance(tokens, TokenBlock)
+        length = tokens.length if isinstance(tokens, TokenBlock) else 0
+        width = length + 2 if is_block else len(tokens.ids)
+        slots = len(tokens.slot_codes) if isinstance(tokens, TokenBlock) else len(tokens.ids)
+        # Only what is written of an image that is shown is supervised.
+        held = [
+            (n, writers[i].streams[name], starts[i]) for n, i in enumerate(with_image) if samples[i].turns
+        ]
+
+        def shifted(field: str, columns: int) -> Tensor:
+            values = [
+                np.array(getattr(written, field), dtype=np.int64).reshape(-1, columns)
+                for _, written, _ in held
+            ]
+            return _integers(
+                _joined([one + start for one, (_, _, start) in zip(values, held, strict=True)], (columns,))
+            )
+
+        image_N = _integers([number for number, written, _ in held for _ in written.rows])
+        if tokens.per == "object":
+            raw: list[Any] = [
+                mask for sample in pictured for turn in sample.turns for mask in _objects(turn, name)
+            ]
+            target_N = torch.arange(len(raw))
+        else:
+            raw = [] if spec.target == "image" else [sample.target(spec.target) for sample in pictured]
+            target_N = image_N
+        known = [True] * len(pictured) if spec.target == "image" else [one is not None for one in raw]
+        return StreamBatch(
+            rows_NX=shifted("rows", width),
+            slots_NY=shifted("slots", slots),
+            codes_NL=_integers(
+                _joined(
+                    [np.array(written.codes, dtype=np.int64).reshape(-1, length) for _, written, _ in held],
+                    (length,),
+                )
+            ),
+            image_N=image_N,
+            target_N=target_N,
+            known_U=torch.tensor(known, dtype=torch.bool),
+            image_codes_BL=_image_codes(pictured, name, length if tokens.per == "image" else 0),
+            raw=tuple(raw),
+        )
+
+    def _fits(self, sample: Sample, length: int) -> bool:
+        """Whether a conversation is as short as the language model needs it."""
+        if self.limit is None or length <= self.limit:
+            return True
+        if self.too_long == "skip":
+            return False
+        raise DataError(
+            f"A conversation about {sample.source} has {length} slots, and the language model serves at most "
+            f'{self.limit}: use fewer image tiles or turns (data.turns), or set data.too_long to "skip"; '
+            "`perceptio data check --recipe` lists all such samples."
+        )
+
+    def _write(self, sample: Sample) -> SequenceWriter:
+        writer = SequenceWriter(self.plan, self.text)
+        codes = {name: codes_L.tolist() for name, codes_L in sample.codes.items()}
+        image = sample.image_3HW
+        has_block = any(self.plan.readout in turn.perceive for turn in sample.turns)
+        centers = None if image is None else self._centers_of(image.shape[-2], image.shape[-1])
+        for number, turn in enumerate(sample.turns):
+            writer.write_question(turn, centers if number == 0 else None, self.points == "tokens")
+            writer.write_answer(
+                turn,
+                codes,
+                block_in_context=image is None,
+                readout_in_context=image is None and not has_block,
+            )
+        return writer
+
+    @cached_property
+    def _centers(self) -> dict[tuple[int, int], Tensor]:
+        return {}
+
+    def _centers_of(self, height: int, width: int) -> Tensor:
+        if (height, width) not in self._centers:
+            self._centers[height, width] = self.vision.centers(height, width)
+        return self._centers[height, width]
+
+    def _image(self, sample: Sample) -> Tensor:
+        assert sample.image_3HW is not None
+        return shown_image(sample.image_3HW, sample.turns, self.points)
+
+
+def _objects(turn: Turn, name: str) -> tuple[np.ndarray, ...]:
+    return turn.masks if name in turn.perceive else ()
+
+
+def _image_codes(samples: Sequence[Sample], name: str, length: int) -> Tensor:
+    """Codes [B, L] of each image, -1 in images without."""
+    unknown_L = torch.full((length,), -1)
+    rows = [sample.codes.get(name, unknown_L) for sample in samples]
+    return torch.stack(rows) if rows else torch.zeros(0, length, dtype=torch.long)
+
+
+def _joined(arrays: Sequence[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    return np.concatenate([np.zeros((0, *shape), dtype=np.int64), *arrays])
+
+
+def _integers(values: Sequence[int] | np.ndarray) -> Tensor:
+    return torch.from_numpy(np.asarray(values, dtype=np.int64).copy())
