@@ -13,9 +13,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from perceptio.interfaces import GenerationSettings
     from perceptio.model.checkpoints.checkpoint import save
     from perceptio.model.inference.answer import Answer
-    from perceptio.interfaces import GenerationSettings
     from perceptio.model.perception_model import PerceptionModel, build_model, load
     from perceptio.recipe import DataConfig, DataFolder, Recipe, Stream, TrainConfig, WeightedLoss
     from perceptio.registry import Registry

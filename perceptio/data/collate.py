@@ -5,7 +5,7 @@ A pure function of a recipe's specs, with no module and no device in it: it can 
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import attrs
 import numpy as np
@@ -21,7 +21,6 @@ from perceptio.interfaces import (
     StreamTokens,
     TextTokenizer,
     TokenBlock,
-    Turn,
     VisionEncoderConfig,
 )
 from perceptio.model.inference.marks import shown_image
@@ -91,7 +90,8 @@ class Collate:
 
         def rows(name: str) -> Tensor:
             held = [np.array(getattr(writer, name), dtype=np.int64) for writer in writers]
-            return _integers(_joined([one + start for one, start in zip(held, starts, strict=True)], ()))
+            shifted = [one + start for one, start in zip(held, starts, strict=True)]
+            return _integers(np.concatenate([np.zeros(0, dtype=np.int64), *shifted]))
 
         def coordinates(name: str) -> Tensor:
             held = [getattr(writer, name) for writer in writers]
@@ -126,47 +126,44 @@ class Collate:
     ) -> StreamBatch:
         """What the conversations write of a stream, and its targets."""
         spec, pictured = self.streams[name], [samples[i] for i in with_image]
-        is_block = isinstance(tokens, TokenBlock)
-        length = tokens.length if isinstance(tokens, TokenBlock) else 0
-        width = length + 2 if is_block else len(tokens.ids)
-        slots = len(tokens.slot_codes) if isinstance(tokens, TokenBlock) else len(tokens.ids)
         # Only what is written of an image that is shown is supervised.
         held = [
             (n, writers[i].streams[name], starts[i]) for n, i in enumerate(with_image) if samples[i].turns
         ]
 
-        def shifted(field: str, columns: int) -> Tensor:
-            values = [
-                np.array(getattr(written, field), dtype=np.int64).reshape(-1, columns)
-                for _, written, _ in held
-            ]
-            return _integers(
-                _joined([one + start for one, (_, _, start) in zip(values, held, strict=True)], (columns,))
-            )
+        def table(field: str, columns: int, *, shifted: bool = True) -> Tensor:
+            blocks = [np.zeros((0, columns), dtype=np.int64)]
+            for _, written, start in held:
+                rows = getattr(written, field)
+                # Without columns numpy cannot tell how many rows there are.
+                block = np.array(rows, dtype=np.int64).reshape(len(rows), columns)
+                blocks.append(block + start if shifted else block)
+            return _integers(np.concatenate(blocks))
 
+        if isinstance(tokens, TokenBlock):
+            length, width, slots = tokens.length, tokens.length + 2, len(tokens.slot_codes)
+        else:
+            length, width, slots = 0, len(tokens.ids), len(tokens.ids)
         image_N = _integers([number for number, written, _ in held for _ in written.rows])
-        if tokens.per == "object":
-            raw: list[Any] = [
-                mask for sample in pictured for turn in sample.turns for mask in _objects(turn, name)
+        if spec.per == "object":
+            raw = [
+                mask
+                for sample in pictured
+                for turn in sample.turns
+                if name in turn.perceive
+                for mask in turn.masks
             ]
-            target_N = torch.arange(len(raw))
         else:
             raw = [] if spec.target == "image" else [sample.target(spec.target) for sample in pictured]
-            target_N = image_N
         known = [True] * len(pictured) if spec.target == "image" else [one is not None for one in raw]
         return StreamBatch(
-            rows_NX=shifted("rows", width),
-            slots_NY=shifted("slots", slots),
-            codes_NL=_integers(
-                _joined(
-                    [np.array(written.codes, dtype=np.int64).reshape(-1, length) for _, written, _ in held],
-                    (length,),
-                )
-            ),
+            rows_NX=table("rows", width),
+            slots_NY=table("slots", slots),
+            codes_NL=table("codes", length, shifted=False),
             image_N=image_N,
-            target_N=target_N,
+            target_N=torch.arange(len(raw)) if spec.per == "object" else image_N,
             known_U=torch.tensor(known, dtype=torch.bool),
-            image_codes_BL=_image_codes(pictured, name, length if tokens.per == "image" else 0),
+            image_codes_BL=_image_codes(pictured, name, length if spec.per == "image" else 0),
             raw=tuple(raw),
         )
 
@@ -212,19 +209,11 @@ class Collate:
         return shown_image(sample.image_3HW, sample.turns, self.points)
 
 
-def _objects(turn: Turn, name: str) -> tuple[np.ndarray, ...]:
-    return turn.masks if name in turn.perceive else ()
-
-
 def _image_codes(samples: Sequence[Sample], name: str, length: int) -> Tensor:
     """Codes [B, L] of each image, -1 in images without."""
     unknown_L = torch.full((length,), -1)
     rows = [sample.codes.get(name, unknown_L) for sample in samples]
     return torch.stack(rows) if rows else torch.zeros(0, length, dtype=torch.long)
-
-
-def _joined(arrays: Sequence[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-    return np.concatenate([np.zeros((0, *shape), dtype=np.int64), *arrays])
 
 
 def _integers(values: Sequence[int] | np.ndarray) -> Tensor:
