@@ -10,14 +10,9 @@ from perceptio.cli.devices import Device, DeviceOption, chosen
 from perceptio.cli.files import open_folder, path, writing
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor
 
-    from perceptio.interfaces import DepthMap
     from perceptio.model.inference.answer import Answer
-    from perceptio.interfaces import GenerationSettings
-
-COLORS = ((230, 57, 70), (69, 123, 214), (42, 157, 143), (244, 162, 37), (155, 93, 229))
 
 
 def run(
@@ -35,9 +30,9 @@ def run(
     perceive: Annotated[
         str | None,
         typer.Option(
-            metavar="PARTS",
-            help="Perceive just these, in this order: depth, segmentation, both with a comma, or none.",
-            show_default="what the recipe orders and the model then decides",
+            metavar="STREAMS",
+            help="Write just these streams, by name, in this order, with commas between them; or none.",
+            show_default="what the recipe lists and the model then decides",
         ),
     ] = None,
     max_new_tokens: Annotated[
@@ -48,8 +43,8 @@ def run(
         Path | None,
         typer.Option(
             parser=path,
-            help="Write answer.json, masks.png (the picture with masks and points) and depth.png (near is bright), "
-            "all of the picture's size, into this folder.",
+            help="Write into this folder, all of the picture's size: objects.png, the picture with points, masks and "
+            "boxes; STREAM.png of every map that was written; and answer.json.",
         ),
     ] = None,
 ) -> None:
@@ -57,13 +52,13 @@ def run(
     import time
 
     from perceptio.errors import InputError
-    from perceptio.model.inference.marks import draw_marks
+    from perceptio.interfaces import GenerationSettings
     from perceptio.model.perception_model import PerceptionModel, load
     from perceptio.ops.files import path_text
     from perceptio.ops.image_files import read_image
 
     points = [_point(text) for text in point or ()]
-    settings = _settings(perceive, max_new_tokens)
+    streams = _streams(perceive)
     pixels_3HW = read_image(image)
     where = chosen(device)
     started = time.perf_counter()
@@ -74,15 +69,14 @@ def run(
     if out is not None:
         open_folder(out)
     model.to(where)
-    answer = model.ask(pixels_3HW, question, points=points, settings=settings)
+    settings = GenerationSettings(max_new_tokens=max_new_tokens)
+    answer = model.ask(pixels_3HW, question, points=points, perceive=streams, settings=settings)
     written: list[str] = []
     if out is not None:
         asked = {"image": path_text(image), "question": question, "points": points}
         seconds = {"load": round(loaded - started, 4), "answer": round(answer.seconds, 4)}
         with writing(out):
-            # Marks lie over masks, so that both are seen.
-            shown_3HW = draw_marks(_overlaid(pixels_3HW, answer.masks), points)
-            written = _write(out, answer, shown_3HW, asked | {"seconds": seconds})
+            written = _write(out, answer, pixels_3HW, asked | {"seconds": seconds})
     shown = console()
     say(shown, answer.text or "(no words)")
     if answer.truncated:
@@ -101,67 +95,60 @@ def _point(text: str) -> tuple[float, float]:
     return x, y
 
 
-def _settings(perceive: str | None, max_new_tokens: int) -> "GenerationSettings":
-    from typing import get_args
-
-    from perceptio.errors import InputError, near_miss
-    from perceptio.interfaces import StreamName
-    from perceptio.interfaces import GenerationSettings
-
+def _streams(perceive: str | None) -> tuple[str, ...] | None:
+    """The names of streams; whether the model has them is for the model to say."""
     if perceive is None:
-        return GenerationSettings(max_new_tokens=max_new_tokens)
-    known: dict[str, StreamName] = {name: name for name in get_args(StreamName)}
-    names = [] if perceive == "none" else [name.strip() for name in perceive.split(",")]
-    for name in names:
-        if name not in known:
-            raise InputError(f"--perceive names {name!r}{near_miss(name, (*known, 'none'))}")
-    streams = tuple(known[name] for name in names)
-    return GenerationSettings(order=streams, force=streams, max_new_tokens=max_new_tokens)
+        return None
+    return () if perceive == "none" else tuple(name.strip() for name in perceive.split(","))
 
 
-def _write(out: Path, answer: "Answer", shown_3HW: "Tensor", asked: dict[str, Any]) -> list[str]:
+def _write(out: Path, answer: "Answer", pixels_3HW: "Tensor", asked: dict[str, Any]) -> list[str]:
     """The names of the files written; of an earlier answer nothing is left."""
     from PIL import Image
 
+    from perceptio.model.inference.marks import draw_marks
     from perceptio.ops.files import new_file
-    from perceptio.ops.json_files import write_json
+    from perceptio.ops.json_files import read_json, write_json
+    from perceptio.ops.pictures import overlaid, picture_of
 
+    record = out / "answer.json"
+    for name in read_json(record).get("pictures", ()) if record.is_file() else ():
+        if isinstance(name, str) and Path(name).name == name and name.endswith(".png"):
+            (out / name).unlink(missing_ok=True)
+    objects = [one for held in answer.decoded.values() if isinstance(held, tuple) for one in held]
+    marked_3HW = draw_marks(pixels_3HW, points=asked["points"])
+    image_HW3 = marked_3HW.mul(255).round().byte().permute(1, 2, 0).numpy()
+    pictures = {"objects.png": overlaid(image_HW3, objects)}
+    for stream, decoded in answer.decoded.items():
+        picture = picture_of(decoded)
+        if picture is not None:
+            pictures[f"{stream}.png"] = picture
+    size = (pixels_3HW.shape[2], pixels_3HW.shape[1])
+    for name, picture in pictures.items():
+        with new_file(out / name) as new:
+            Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR).save(new)
     document = asked | {
         "answer": answer.text,
         "truncated": answer.truncated,
         "tokens": list(answer.tokens),
-        "depth_codes": list(answer.codes),
+        "codes": {name: list(codes) for name, codes in answer.codes.items()},
         "readout": list(answer.readout),
-        "masks": [int(mask.sum()) for mask in answer.masks],
+        "objects": {
+            name: [_described(one) for one in held]
+            for name, held in answer.decoded.items()
+            if isinstance(held, tuple)
+        },
+        "pictures": list(pictures),
     }
-    write_json(out / "answer.json", document)
-    with new_file(out / "masks.png") as new:
-        Image.fromarray(shown_3HW.mul(255).round().byte().permute(1, 2, 0).numpy()).save(new)
-    (out / "depth.png").unlink(missing_ok=True)
-    if answer.depth is None:
-        return ["answer.json", "masks.png"]
-    size = (shown_3HW.shape[2], shown_3HW.shape[1])
-    with new_file(out / "depth.png") as new:
-        Image.fromarray(_colored(answer.depth)).resize(size, Image.Resampling.BILINEAR).save(new)
-    return ["answer.json", "masks.png", "depth.png"]
+    write_json(record, document)
+    return ["answer.json", *pictures]
 
 
-def _overlaid(pixels_3HW: "Tensor", masks_NHW: "np.ndarray") -> "Tensor":
-    """The picture in [0, 1] with each mask laid over it in a color of its own."""
-    import torch
-
-    shown_3HW = pixels_3HW.clone()
-    for number, mask_HW in enumerate(torch.from_numpy(masks_NHW)):
-        color_31 = torch.tensor(COLORS[number % len(COLORS)])[:, None] / 255
-        shown_3HW[:, mask_HW] = 0.45 * shown_3HW[:, mask_HW] + 0.55 * color_31
-    return shown_3HW
-
-
-def _colored(depth: "DepthMap") -> "np.ndarray":
-    """Near is bright, far is dark; from the map's own nearest to its farthest."""
+def _described(decoded: Any) -> Any:
+    """An object in JSON: of a mask its pixels, of anything else its numbers."""
     import numpy as np
-    from matplotlib import colormaps
 
-    nearness = depth.values_HW if depth.unit == "disparity" else -np.log(depth.values_HW)
-    low, high = nearness.min(), nearness.max()
-    return (colormaps["magma"]((nearness - low) / max(high - low, 1e-6))[..., :3] * 255).astype(np.uint8)
+    if decoded is None:
+        return None
+    values = np.asarray(decoded)
+    return int(values.sum()) if values.dtype == bool else values.tolist()

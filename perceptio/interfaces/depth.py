@@ -29,7 +29,7 @@ from perceptio.interfaces.tokens import CodeGroup, Codes, StreamSpec
 ROUNDING = 1e-3
 """Depth may leave [0, 1] by so much, which half precision and resampling do to it."""
 DECODED_PIXELS = 2**19
-"""Codes are decoded for their meanings in batches of about so many pixels, which bounds memory: 5 maps of 320 pixels."""
+"""For their meanings codes are decoded in batches of about so many pixels, which bounds memory: 5 maps of 320."""
 MOST_DECODED = 2048
 """Of larger codebooks nothing is decoded, which would take minutes: their vectors alone say which codes are alike."""
 
@@ -92,8 +92,8 @@ def depth_problem(depth_B1HW: Tensor, spec: DepthSpec, *, unknown: bool = True) 
     low, high = (x.item() for x in depth_B1HW.detach().nan_to_num(0.5, math.inf, -math.inf).aminmax())
     if low < -ROUNDING or high > 1 + ROUNDING:
         return (
-            f"goes from {low:g} to {high:g} and not from 0 to 1: perceptio.interfaces.depth_maps.from_map brings metres and "
-            "disparity to the tokenizer's convention"
+            f"goes from {low:g} to {high:g} and not from 0 to 1: perceptio.interfaces.depth_maps.from_map brings metres "
+            "and disparity to the tokenizer's convention"
         )
     if not unknown and bool(depth_B1HW.isnan().any()):
         return "has NaN"
@@ -137,8 +137,8 @@ class DepthTokenizer(PerceptionTokenizer):
     without NaN. Codes are int64 [B, L], 0 <= code < K, row-major over `spec.grid`.
 
     Every subclass's `encode` and `decode` are held to this: what is given and what is returned are checked around
-    them, with `depth_problem` and `codes_problem`. That waits for the device, so neither belongs in a loop over codes;
-    `soft_decode`, which training calls in every step, is not checked.
+    them, with `depth_problem` and `codes_problem`. That waits for the device, so neither belongs in a loop over
+    codes; `soft_decode`, which training calls in every step, is not checked.
     """
 
     spec: DepthSpec

@@ -46,8 +46,8 @@ class GenerationSettings:
         force: What every row perceives, whatever the model chose to write in their place.
         readout: Whether points are read out before the answer; None: as the recipe's answer format says.
         grammar: Whether a block holds codes and nothing else, text no codes, and what comes next is text or a
-            stream that has its turn now or later. Without it every token is chosen from the whole vocabulary, and a block
-            may come out malformed.
+            stream that has its turn now or later. Without it every token is chosen from the whole vocabulary, and a
+            block may come out malformed.
         temperature: 0 takes the likeliest token; above, tokens are sampled from softmax(logits / temperature) over
             those that may come.
         max_new_tokens: Most tokens of text, at least 1; a text that is cut there says so (`Answer.truncated`).

@@ -161,9 +161,9 @@ class TokenBlock:
     """The ids of a discrete stream: a run of codes that the language model writes between markers.
 
     The codes of a step are predicted at once. The opening marker takes an input slot for each code of the first step,
-    and the last code's slot predicts the closing marker: there are L + 2 predictions, however codes are grouped. Where
-    a step is larger than the one before, codes take several slots, each for the codes that lie nearest to it, as VAR
-    (arXiv 2404.02905) stretches a scale to the next.
+    and the last code's slot predicts the closing marker: there are L + 2 predictions, however codes are grouped.
+    Where a step is larger than the one before, codes take several slots, each for the codes that lie nearest to it,
+    as VAR (arXiv 2404.02905) stretches a scale to the next.
 
     Attributes:
         opening: The marker before the codes.

@@ -150,7 +150,7 @@ class PerceptionNetwork(nn.Module):
 
     @torch.no_grad()
     def with_targets(self, batch: Batch) -> Batch:
-        """A batch whose streams have their targets, made by the tokenizers on their devices, and the codes of objects.
+        """A batch whose streams have targets, made by the tokenizers on their devices, and whose objects have codes.
 
         Args:
             batch: As it was collated, on the model's device.
@@ -176,8 +176,8 @@ class PerceptionNetwork(nn.Module):
 
         Args:
             batch: The conversations, on the model's device, with targets.
-            required_outputs: Fields of `PerceptionOutput` that are wanted; the others stay None. The auxiliary head of
-                a stream is `"heads.NAME"`, and a field of a stream `"streams.NAME.FIELD"`.
+            required_outputs: Fields of `PerceptionOutput` that are wanted; the others stay None. The auxiliary head
+                of a stream is `"heads.NAME"`, and a field of a stream `"streams.NAME.FIELD"`.
 
         Returns:
             The fields.

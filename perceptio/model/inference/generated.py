@@ -1,7 +1,7 @@
 """What a batch wrote: the records that the decoding loop returns.
 
-Shapes: B rows, T tokens of text, W ids written, P marked points, and of a stream: O blocks or objects of a row (one of
-a stream that is written per image), L codes, K codebook size, n special tokens, D hidden width.
+Shapes: B rows, T tokens of text, W ids written, P marked points, and of a stream: O blocks or objects of a row (one
+of a stream that is written per image), L codes, K codebook size, n special tokens, D hidden width.
 """
 
 from collections.abc import Mapping
@@ -16,8 +16,8 @@ class WrittenStream:
 
     Attributes:
         opened_BO: Which rows wrote a first, a second, … one.
-        closed_BO: Where the likeliest token after the last code was the closing marker; where special tokens end, they
-            are closed.
+        closed_BO: Where the likeliest token after the last code was the closing marker; of special tokens, where they
+            were written.
         codes_BOL: The codes, -1 in what was not written and, with the grammar off, where something else was; L is 0
             for special tokens.
         hidden_BOnD: The hidden states that special tokens are read from; n is 0 for codes.

@@ -290,7 +290,7 @@ class Generator:
                 )
 
     def _impossible(self, streams: Sequence[str]) -> Tensor:
-        """The ids [V] that cannot come next by the grammar: neither text nor the beginning of one of these streams."""
+        """The ids [V] that cannot come next by the grammar: neither text nor the first of one of these streams."""
         impossible = [True] * self.plan.size
         impossible[: self.plan.base_vocab] = [False] * self.plan.base_vocab
         for name in streams:

@@ -1,0 +1,86 @@
+"""What streams decode to, as pictures for people.
+
+Shapes: H W pixels, N objects.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from perceptio.interfaces import DepthMap
+
+COLORS = ((230, 57, 70), (69, 123, 214), (42, 157, 143), (244, 162, 37), (155, 93, 229))
+"""Of objects, one after the other."""
+
+
+def picture_of(decoded: Any) -> np.ndarray | None:
+    """A map as a picture [H, W, 3] of uint8; None for what is no map.
+
+    Near depth is bright; one channel is gray, from its lowest to its highest value; of three channels with negative
+    values, such as unit vectors, -1 is black and 1 is full.
+
+    Args:
+        decoded: What `Answer.decoded` holds of a stream that is written once per image.
+    """
+    if isinstance(decoded, DepthMap):
+        return _depth(decoded)
+    if not isinstance(decoded, np.ndarray) or decoded.ndim not in (2, 3) or decoded.dtype == bool:
+        return None
+    values = decoded[..., None] if decoded.ndim == 2 else decoded
+    if values.shape[2] == 3:
+        values = (values + 1) / 2 if np.nanmin(values) < 0 else values
+        unit = values.clip(0, 1)
+    elif values.shape[2] == 1:
+        unit = np.broadcast_to(_stretched(values), (*values.shape[:2], 3))
+    else:
+        return None
+    return (np.nan_to_num(unit) * 255).round().astype(np.uint8)
+
+
+def overlaid(image_HW3: np.ndarray, objects: Sequence[Any]) -> np.ndarray:
+    """A picture of uint8 with each object in a color of its own: a boolean mask laid over it, a box as its outline.
+
+    Args:
+        image_HW3: The picture.
+        objects: Boolean masks [H, W], or boxes (left, top, right, bottom) in pixels; what is neither is passed over.
+    """
+    shown_HW3 = image_HW3.copy()
+    for number, one in enumerate(objects):
+        color_3 = np.array(COLORS[number % len(COLORS)])
+        where_HW = _area(one, image_HW3.shape[:2])
+        strength = 0.55 if isinstance(one, np.ndarray) and one.dtype == bool else 1.0
+        mixed = (1 - strength) * shown_HW3[where_HW] + strength * color_3
+        shown_HW3[where_HW] = mixed.round().astype(np.uint8)
+    return shown_HW3
+
+
+def _area(one: Any, size: tuple[int, int]) -> np.ndarray:
+    """The pixels that show an object."""
+    if isinstance(one, np.ndarray) and one.dtype == bool and one.shape == size:
+        return one
+    where_HW = np.zeros(size, dtype=bool)
+    box = np.asarray(one if one is not None else (), dtype=float)
+    if box.shape == (4,):
+        left, top, right, bottom = (
+            int(np.clip(round(value), 0, limit - 1))
+            for value, limit in zip(box, (size[1], size[0]) * 2, strict=True)
+        )
+        where_HW[top : bottom + 1, [left, right]] = True
+        where_HW[[top, bottom], left : right + 1] = True
+    return where_HW
+
+
+def _depth(depth: DepthMap) -> np.ndarray:
+    from matplotlib import colormaps
+
+    nearness_HW = depth.values_HW if depth.unit == "disparity" else -np.log(depth.values_HW)
+    colored: np.ndarray = (colormaps["magma"](_stretched(nearness_HW))[..., :3] * 255).astype(np.uint8)
+    return colored
+
+
+def _stretched(values: np.ndarray) -> np.ndarray:
+    """Values from their own lowest to their highest as 0 to 1."""
+    low, high = np.nanmin(values), np.nanmax(values)
+    stretched: np.ndarray = (values - low) / max(high - low, 1e-6)
+    return stretched
