@@ -374,10 +374,10 @@ class Recipe:
         )
 
     def head_width(self, name: str) -> int:
-        """How many logits the auxiliary head of a stream gives for each feature: as many as there are codes."""
+        """How many logits the auxiliary head of a stream gives for each feature: the codes of its last group."""
         written = self.stream(name).spec.written
         assert isinstance(written, Codes)
-        return written.codebook_sizes[-1]
+        return written.codebook_sizes[written.groups[-1].codebook]
 
     def check(self) -> None:
         """Refuse values of another type and parts that do not fit, from values and specs alone.

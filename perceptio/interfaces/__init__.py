@@ -29,7 +29,7 @@ from perceptio.interfaces.language import (
     TextTokenizer,
     text_positions,
 )
-from perceptio.interfaces.loss import Loss, LossConfig, LossValue, StreamLossConfig
+from perceptio.interfaces.loss import Loss, LossConfig, LossValue, StreamLoss, StreamLossConfig
 from perceptio.interfaces.model_specs import ModelSpecs, StreamSpecs
 from perceptio.interfaces.perception import (
     CodeMeanings,
@@ -122,6 +122,7 @@ __all__ = [
     "Size",
     "SpecialTokens",
     "StreamBatch",
+    "StreamLoss",
     "StreamLossConfig",
     "StreamOutput",
     "StreamSpec",

@@ -2,11 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import Any
 
 import attrs
 from torch import Tensor, nn
 
-from perceptio.interfaces.component import ComponentConfig
+from perceptio.errors import InterfaceError
+from perceptio.interfaces.component import ComponentConfig, described
 from perceptio.interfaces.model_specs import ModelSpecs
 from perceptio.interfaces.records import Batch, PerceptionOutput
 
@@ -40,6 +42,60 @@ class Loss(nn.Module, ABC):
     @abstractmethod
     def forward(self, output: PerceptionOutput, batch: Batch) -> LossValue:
         """The term; with `count == 0` it is not called and contributes exactly 0."""
+
+
+class StreamLoss(Loss, ABC):
+    """A loss that compares one field of what was computed of a stream with the stream's targets or codes.
+
+    Args:
+        stream: The stream's name.
+        field: Of `StreamOutput`.
+    """
+
+    def __init__(self, stream: str, field: str) -> None:
+        super().__init__()
+        self.stream = stream
+        self.field = field
+        self.required_outputs = (f"streams.{stream}.{field}",)
+
+    def num_written(self, batch: Batch) -> int:
+        """How many blocks, or objects, the batch writes."""
+        stream = batch.streams.get(self.stream)
+        return 0 if stream is None else len(stream)
+
+    def num_known(self, batch: Batch) -> int:
+        """How many of them have a target that is known; on a device, this waits for it."""
+        if not self.num_written(batch):
+            return 0
+        stream = batch.streams[self.stream]
+        return int(stream.known_U[stream.target_N].sum())
+
+    def computed(self, output: PerceptionOutput) -> Any:
+        """The field."""
+        value = getattr(output.streams[self.stream], self.field)
+        assert value is not None
+        return value
+
+    def targets(self, batch: Batch) -> Any:
+        """The target of each block or object, NaN where unknown."""
+        stream = batch.streams[self.stream]
+        return stream.targets[stream.target_N]
+
+    def compared(self, output: PerceptionOutput, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The field and its targets, for losses that compare number by number; both in float32 and of one shape.
+
+        Raises:
+            InterfaceError: They are no tensors of one shape.
+        """
+        made, targets = self.computed(output), self.targets(batch)
+        shapes = [getattr(value, "shape", None) for value in (made, targets)]
+        if not isinstance(made, Tensor) or shapes[0] != shapes[1]:
+            raise InterfaceError(
+                f"What was computed as {self.required_outputs[0]} is {described(made)}, and its targets are "
+                f"{described(targets)}: {type(self).__name__} compares tensors of one shape; use another loss, or "
+                "another tokenizer for the stream."
+            )
+        return made.float(), targets.float()
 
 
 @attrs.frozen(kw_only=True)

@@ -2,16 +2,19 @@
 
 from perceptio.hookspecs import hookimpl
 from perceptio.losses.cell_codes import CellCodesConfig
-from perceptio.losses.depth_reconstruction import DepthReconstructionConfig
-from perceptio.losses.depth_tokens import (
-    DepthCountConfig,
-    DepthMarkerConfig,
-    DepthTokenConfig,
+from perceptio.losses.code_tokens import (
+    CountConfig,
     ExpectedCountConfig,
+    MarkerConfig,
+    TokenConfig,
 )
+from perceptio.losses.decoded_l1 import DecodedL1Config
+from perceptio.losses.features import FeatureCosineConfig, FeatureMSEConfig
 from perceptio.losses.mask_quality import MaskQualityConfig
 from perceptio.losses.masks import DiceConfig, MaskBCEConfig
+from perceptio.losses.matched_masks import MatchedMasksConfig
 from perceptio.losses.next_token import NextTokenConfig
+from perceptio.losses.soft_reconstruction import SoftReconstructionConfig
 
 
 @hookimpl
@@ -19,13 +22,17 @@ def register_losses() -> list[type]:
     """See `perceptio.hookspecs`."""
     return [
         NextTokenConfig,
-        DepthMarkerConfig,
-        DepthTokenConfig,
-        DepthCountConfig,
+        MarkerConfig,
+        TokenConfig,
+        CountConfig,
         ExpectedCountConfig,
-        DepthReconstructionConfig,
+        SoftReconstructionConfig,
+        CellCodesConfig,
         MaskBCEConfig,
         DiceConfig,
         MaskQualityConfig,
-        CellCodesConfig,
+        DecodedL1Config,
+        FeatureMSEConfig,
+        FeatureCosineConfig,
+        MatchedMasksConfig,
     ]

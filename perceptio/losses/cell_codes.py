@@ -1,6 +1,6 @@
-"""An auxiliary loss: the depth code of every grid cell, read straight from the visual features.
+"""An auxiliary loss: the code of every place of an image, read straight from the visual features.
 
-Shapes: B images, M vision features of all images, L = rows * columns cells of the depth grid, K codebook size.
+Shapes: B images, M vision features of all images, L places, K codebook size.
 """
 
 from collections.abc import Mapping
@@ -14,40 +14,45 @@ from torch.nn import functional as F
 from perceptio.errors import RecipeError
 from perceptio.interfaces import (
     Batch,
+    CodeGroup,
     Kind,
     Loss,
-    LossConfig,
     LossValue,
     ModelSpecs,
     PerceptionOutput,
+    StreamLossConfig,
     VisionFeatures,
 )
 
 
 class CellCodes(Loss):
-    """Cross-entropy of each cell's code under the head's output at the nearest feature, summed over cells.
+    """Cross-entropy of each place's code under the head's output at the nearest feature, summed over places.
 
-    Every cell of an image with depth counts once, however fine the features are. Where they are coarser than the
-    grid, one feature answers for several cells and its best output is the mixture of their codes.
+    Every place of an image with codes counts once, however fine the features are. Where they are coarser, one feature
+    answers for several places and its best output is the mixture of their codes.
+
+    Args:
+        stream: The stream's name.
+        group: The places: those of the last group of codes, which is the finest.
     """
 
-    required_outputs = ("vision", "heads.cell_codes")
-    grid_centers_L2: Tensor
+    centers_L2: Tensor
 
-    def __init__(self, grid: tuple[int, int]) -> None:
+    def __init__(self, stream: str, group: CodeGroup) -> None:
         super().__init__()
-        rows, columns = ((torch.arange(size) + 0.5) / size for size in grid)
-        self.register_buffer("grid_centers_L2", torch.cartesian_prod(rows, columns), persistent=False)
+        self.stream = stream
+        self.required_outputs = ("vision", f"heads.{stream}")
+        self.register_buffer("centers_L2", torch.tensor(group.centers), persistent=False)
 
     def count(self, batch: Batch) -> int:
-        """The cells of images with depth."""
-        return int((batch.image_codes_BL >= 0).sum())
+        """The places of images with codes."""
+        return int((self._codes(batch) >= 0).sum()) if self.stream in batch.streams else 0
 
     def forward(self, output: PerceptionOutput, batch: Batch) -> LossValue:
         """See `Loss.forward`."""
         assert output.vision is not None
-        logits_BLK = output.heads["cell_codes"].float()[self.nearest_features(output.vision)]
-        codes_BL = batch.image_codes_BL
+        logits_BLK = output.heads[self.stream].float()[self.nearest_features(output.vision)]
+        codes_BL = self._codes(batch)
         hits = (logits_BLK.argmax(-1) == codes_BL).sum()
         total = F.cross_entropy(
             logits_BLK.flatten(0, 1), codes_BL.flatten(), ignore_index=-1, reduction="sum"
@@ -55,28 +60,39 @@ class CellCodes(Loss):
         return LossValue(total=total, count=self.count(batch), metrics={"cell_accuracy": hits})
 
     def nearest_features(self, vision: VisionFeatures) -> Tensor:
-        """Index into all features [B, L] of the one nearest to each cell's center; the first of equally near ones."""
+        """Index into all features [B, L] of the one nearest to each center; the first of equally near ones."""
         nearest, start = [], 0
         for centers_m2 in torch.split(vision.centers_M2, list(vision.counts)):
-            nearest.append(start + torch.cdist(self.grid_centers_L2.to(centers_m2), centers_m2).argmin(1))
+            nearest.append(start + torch.cdist(self.centers_L2.to(centers_m2), centers_m2).argmin(1))
             start += len(centers_m2)
         return torch.stack(nearest)
 
+    def _codes(self, batch: Batch) -> Tensor:
+        """The codes of the last group, -1 of images without."""
+        return batch.streams[self.stream].image_codes_BL[:, -len(self.centers_L2) :]
+
 
 @attrs.frozen(kw_only=True)
-class CellCodesConfig(LossConfig):
-    """The depth code of each cell from its visual feature, through the recipe's head named `cell_codes`."""
+class CellCodesConfig(StreamLossConfig):
+    """The code of each place from its visual feature, through the recipe's auxiliary head of the stream."""
 
     name: ClassVar[str] = "cell_codes"
     kind: ClassVar[Kind] = Kind.LOSS
     interface: ClassVar[tuple[int, int]] = (2, 0)
-    needs: ClassVar[tuple[str, ...]] = ("depth",)
-    retired: ClassVar[Mapping[str, str]] = {"grid": "it is the depth tokenizer's"}
+    retired: ClassVar[Mapping[str, str]] = {"grid": "it is the tokenizer's"}
 
     def build(self, model: ModelSpecs) -> CellCodes:
-        """See `LossConfig.build`."""
-        if model.depth is None:
+        """See `LossConfig.build`.
+
+        Raises:
+            RecipeError: There is no such stream, or its codes have no places on the image.
+        """
+        asker = f"the loss {self.name}"
+        block = model.block(self.stream, asker)
+        group = block.groups[-1]
+        if block.per == "object" or not group.centers:
             raise RecipeError(
-                "The loss cell_codes needs a depth tokenizer, and there is none; add one or leave it out."
+                f"{asker} reads codes at their places on the image, and those of the stream {self.stream!r} have "
+                "none; leave it out."
             )
-        return CellCodes(model.depth.grid)
+        return CellCodes(self.stream, group)

@@ -13,60 +13,67 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from perceptio.errors import RecipeError
-from perceptio.interfaces import Batch, Kind, Loss, LossConfig, LossValue, ModelSpecs, PerceptionOutput
-from perceptio.losses.masks import require_mask_logits
+from perceptio.interfaces import (
+    Batch,
+    LossValue,
+    MaskPrediction,
+    ModelSpecs,
+    PerceptionOutput,
+    StreamLoss,
+)
+from perceptio.losses.masks import MaskLossConfig, iou
 
 
-class MaskQuality(Loss):
+class MaskQuality(StreamLoss):
     """Absolute error of the estimated IoU, averaged over the candidates of each object and summed over objects.
 
     No gradient reaches the masks: a better estimate must not be a better-known mask.
     """
 
-    required_outputs = ("masks",)
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream, "decoded")
 
     def count(self, batch: Batch) -> int:
         """The objects."""
-        return batch.masks_NHW.shape[0]
+        return self.num_written(batch)
 
     def forward(self, output: PerceptionOutput, batch: Batch) -> LossValue:
-        """See `Loss.forward`; the metric is the IoU of the chosen mask."""
-        masks = output.masks
-        if masks is None or masks.quality_N is None:
+        """See `Loss.forward`; the metric is the IoU of the chosen mask.
+
+        Raises:
+            RecipeError: The tokenizer gives no estimate.
+        """
+        masks: MaskPrediction = self.computed(output)
+        if masks.quality_N is None:
             raise RecipeError(
-                "mask_quality trains a segmentation tokenizer's estimate of its masks' IoU, and this model's gives "
-                "none; leave the loss out."
+                "mask_quality trains a segmentation tokenizer's estimate of its masks' IoU, and that of the stream "
+                f"{self.stream!r} gives none; leave the loss out."
             )
+        targets_NHW = self.targets(batch)
         candidates_NMhw, quality_NM = masks.candidates_NMhw, masks.candidate_quality_NM
         if candidates_NMhw is None or quality_NM is None:
             candidates_NMhw, quality_NM = masks.logits_Nhw[:, None], masks.quality_N[:, None]
-        errors_NM = (quality_NM.float() - iou(candidates_NMhw, batch.masks_NHW)).abs()
-        chosen_N = iou(masks.logits_Nhw[:, None], batch.masks_NHW)[:, 0]
+        errors_NM = (quality_NM.float() - iou_of(candidates_NMhw, targets_NHW)).abs()
+        chosen_N = iou_of(masks.logits_Nhw[:, None], targets_NHW)[:, 0]
         return LossValue(
             total=errors_NM.mean(1).sum(), count=self.count(batch), metrics={"mask_iou": chosen_N.sum()}
         )
 
 
 @torch.no_grad()
-def iou(logits_NMhw: Tensor, masks_NHW: Tensor) -> Tensor:
-    """IoU [N, M] of masks with their targets, over mask cells; that of two empty masks is 1."""
+def iou_of(logits_NMhw: Tensor, masks_NHW: Tensor) -> Tensor:
+    """IoU [N, M] of masks with their targets, over mask cells."""
     covered_N1hw = F.interpolate(masks_NHW[:, None].float(), size=logits_NMhw.shape[-2:], mode="area")
-    predicted_NMhw, true_N1hw = logits_NMhw > 0, covered_N1hw > 0.5
-    overlap_NM = (predicted_NMhw & true_N1hw).sum((-2, -1))
-    union_NM = (predicted_NMhw | true_N1hw).sum((-2, -1))
-    return torch.where(union_NM > 0, overlap_NM / union_NM.clamp(min=1), 1.0)
+    return iou((logits_NMhw > 0).flatten(2), (covered_N1hw > 0.5).flatten(2))
 
 
 @attrs.frozen(kw_only=True)
-class MaskQualityConfig(LossConfig):
+class MaskQualityConfig(MaskLossConfig):
     """Trains a tokenizer's estimate of its masks' IoU; SAM 2 weighs it 1.0."""
 
     name: ClassVar[str] = "mask_quality"
-    kind: ClassVar[Kind] = Kind.LOSS
-    interface: ClassVar[tuple[int, int]] = (2, 0)
-    needs: ClassVar[tuple[str, ...]] = ("segmentation",)
 
     def build(self, model: ModelSpecs) -> MaskQuality:
         """See `LossConfig.build`."""
-        require_mask_logits(model, self.name)
-        return MaskQuality()
+        self.require_mask_logits(model)
+        return MaskQuality(self.stream)

@@ -13,7 +13,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from perceptio.errors import RecipeError
-from perceptio.interfaces import Batch, Kind, Loss, LossConfig, LossValue, ModelSpecs, PerceptionOutput
+from perceptio.interfaces import (
+    Batch,
+    Kind,
+    LossValue,
+    MaskPrediction,
+    ModelSpecs,
+    PerceptionOutput,
+    SegmentationSpec,
+    StreamLoss,
+    StreamLossConfig,
+)
 from perceptio.ops.point_sample import sample_points, uncertain_points
 
 
@@ -53,22 +63,20 @@ class PointSampling:
         return sample_points(logits_Nhw, points_NP2), sample_points(masks_NHW, points_NP2)
 
 
-class MaskLoss(Loss):
+class MaskLoss(StreamLoss):
     """What the two share: each is a mean over objects of a term per object."""
 
-    required_outputs = ("masks",)
-
-    def __init__(self, sampling: PointSampling) -> None:
-        super().__init__()
+    def __init__(self, stream: str, sampling: PointSampling) -> None:
+        super().__init__(stream, "decoded")
         self.sampling = sampling
 
     def count(self, batch: Batch) -> int:
         """The objects."""
-        return batch.masks_NHW.shape[0]
+        return self.num_written(batch)
 
     def _compare(self, output: PerceptionOutput, batch: Batch) -> tuple[Tensor, Tensor]:
-        assert output.masks is not None
-        return self.sampling.compare(output.masks.logits_Nhw, batch.masks_NHW)
+        masks: MaskPrediction = self.computed(output)
+        return self.sampling.compare(masks.logits_Nhw, self.targets(batch))
 
 
 class MaskBCE(MaskLoss):
@@ -82,41 +90,60 @@ class MaskBCE(MaskLoss):
 
 
 class Dice(MaskLoss):
-    """1 - (2 * overlap + 1) / (predicted + target + 1), with areas summed over the points of each mask."""
+    """`dice` of the points of each mask, summed over masks."""
 
     def forward(self, output: PerceptionOutput, batch: Batch) -> LossValue:
         """See `Loss.forward`; the metric is the IoU at the compared points."""
         logits_NP, targets_NP = self._compare(output, batch)
-        probabilities_NP = logits_NP.sigmoid()
-        overlap_N = (probabilities_NP * targets_NP).sum(1)
-        areas_N = probabilities_NP.sum(1) + targets_NP.sum(1)
-        total = (1 - (2 * overlap_N + 1) / (areas_N + 1)).sum()
-
-        predicted_NP, true_NP = logits_NP > 0, targets_NP > 0.5
-        union_N = (predicted_NP | true_NP).sum(1)
-        iou_N = torch.where(union_N > 0, (predicted_NP & true_NP).sum(1) / union_N.clamp(min=1), 1.0)
-        return LossValue(total=total, count=self.count(batch), metrics={"mask_iou": iou_N.sum()})
-
-
-def require_mask_logits(model: ModelSpecs, name: str) -> None:
-    """Refuse a model that has no mask logits for the loss `name` to compare.
-
-    Raises:
-        RecipeError: There is no segmentation tokenizer, or it writes mask codes.
-    """
-    if model.segmentation is None:
-        raise RecipeError(
-            f"The loss {name} needs a segmentation tokenizer, and there is none; add one or leave it out."
+        return LossValue(
+            total=dice(logits_NP.sigmoid(), targets_NP).sum(),
+            count=self.count(batch),
+            metrics={"mask_iou": iou(logits_NP > 0, targets_NP > 0.5).sum()},
         )
-    if model.segmentation.codes is not None:
-        raise RecipeError(
-            f"The loss {name} compares mask logits, and the segmentation tokenizer writes mask codes, which "
-            "next_token trains; leave it out."
-        )
+
+
+def dice(probabilities: Tensor, targets: Tensor) -> Tensor:
+    """1 - (2 * overlap + 1) / (predicted + target + 1), of areas [..., P] -> [...]."""
+    overlap = (probabilities * targets).sum(-1)
+    areas = probabilities.sum(-1) + targets.sum(-1)
+    return 1 - (2 * overlap + 1) / (areas + 1)
+
+
+def iou(predicted: Tensor, true: Tensor) -> Tensor:
+    """IoU of boolean areas [..., P] -> [...]; that of two empty ones is 1."""
+    union = (predicted | true).sum(-1)
+    return torch.where(union > 0, (predicted & true).sum(-1) / union.clamp(min=1), 1.0)
 
 
 @attrs.frozen(kw_only=True)
-class MaskBCEConfig(LossConfig):
+class MaskLossConfig(StreamLossConfig):
+    """What configs of losses of objects' masks share."""
+
+    kind: ClassVar[Kind] = Kind.LOSS
+    interface: ClassVar[tuple[int, int]] = (2, 0)
+
+    def require_mask_logits(self, model: ModelSpecs) -> None:
+        """Refuse a stream that has no mask logits to compare.
+
+        Raises:
+            RecipeError: There is no such stream, or it is written as codes, or has no segmentation tokenizer.
+        """
+        asker = f"the loss {self.name}"
+        stream = model.stream(self.stream, asker)
+        if not isinstance(stream.tokenizer, SegmentationSpec):
+            raise RecipeError(
+                f"{asker} compares mask logits, and the stream {self.stream!r} has no segmentation tokenizer; leave "
+                "it out."
+            )
+        if stream.tokenizer.codes is not None:
+            raise RecipeError(
+                f"{asker} compares mask logits, and the stream {self.stream!r} is written as mask codes, which "
+                "marker and token train; leave it out."
+            )
+
+
+@attrs.frozen(kw_only=True)
+class MaskBCEConfig(MaskLossConfig):
     """Binary cross-entropy of masks; Sa2VA weighs it 2.0.
 
     Attributes:
@@ -124,20 +151,17 @@ class MaskBCEConfig(LossConfig):
     """
 
     name: ClassVar[str] = "mask_bce"
-    kind: ClassVar[Kind] = Kind.LOSS
-    interface: ClassVar[tuple[int, int]] = (2, 0)
-    needs: ClassVar[tuple[str, ...]] = ("segmentation",)
 
     sampling: PointSampling = PointSampling()
 
     def build(self, model: ModelSpecs) -> MaskBCE:
         """See `LossConfig.build`."""
-        require_mask_logits(model, self.name)
-        return MaskBCE(self.sampling)
+        self.require_mask_logits(model)
+        return MaskBCE(self.stream, self.sampling)
 
 
 @attrs.frozen(kw_only=True)
-class DiceConfig(LossConfig):
+class DiceConfig(MaskLossConfig):
     """Dice loss of masks; Sa2VA weighs it 0.5.
 
     Attributes:
@@ -145,13 +169,10 @@ class DiceConfig(LossConfig):
     """
 
     name: ClassVar[str] = "dice"
-    kind: ClassVar[Kind] = Kind.LOSS
-    interface: ClassVar[tuple[int, int]] = (2, 0)
-    needs: ClassVar[tuple[str, ...]] = ("segmentation",)
 
     sampling: PointSampling = PointSampling()
 
     def build(self, model: ModelSpecs) -> Dice:
         """See `LossConfig.build`."""
-        require_mask_logits(model, self.name)
-        return Dice(self.sampling)
+        self.require_mask_logits(model)
+        return Dice(self.stream, self.sampling)

@@ -1,4 +1,4 @@
-"""Next-token cross-entropy over everything that is supervised outside depth blocks.
+"""Next-token cross-entropy over everything that is supervised outside blocks of codes.
 
 Shapes: R text targets, V vocabulary.
 """
@@ -12,7 +12,7 @@ from perceptio.interfaces import Batch, Kind, Loss, LossConfig, LossValue, Model
 
 
 class NextToken(Loss):
-    """Cross-entropy of answers, their end tokens and `[SEG]`, summed over targets."""
+    """Cross-entropy of answers, their end tokens and special tokens, summed over targets."""
 
     required_outputs = ("text_logits_RV",)
 
@@ -33,7 +33,7 @@ class NextToken(Loss):
 
 @attrs.frozen(kw_only=True)
 class NextTokenConfig(LossConfig):
-    """Language modelling outside depth blocks, whose hundred codes would otherwise drown a short answer."""
+    """Language modelling outside blocks of codes, a hundred of which would otherwise drown a short answer."""
 
     name: ClassVar[str] = "next_token"
     kind: ClassVar[Kind] = Kind.LOSS
