@@ -25,7 +25,7 @@ import pluggy
 from perceptio import hookspecs
 from perceptio.errors import PerceptioError, PluginError, UnknownNameError, near_miss, quoted
 from perceptio.hookspecs import HOOKS, PROJECT
-from perceptio.interfaces import INTERFACE_VERSION, ComponentConfig, Kind
+from perceptio.interfaces import INTERFACE_VERSION, ComponentConfig, Kind, LossConfig
 from perceptio.ops.files import expanded
 from perceptio.ops.foreign import parsing
 from perceptio.python_files import is_of_file, module_of
@@ -167,6 +167,11 @@ class Registry:
         """The full name of a config, or its bare one where its class is not registered."""
         registered = (entry.name for entry in self.entries if entry.config is type(config))
         return next(registered, config.name)
+
+    def term_of(self, loss: LossConfig) -> str:
+        """What the term of a loss is called: after its plugin, where it is of one, its stream and the loss."""
+        plugin, slash, _ = self.known_as(loss).rpartition("/")
+        return f"{plugin}{slash}{loss.term}"
 
     def why_missing(self, name: str) -> str | None:
         """Why the plugin of a component's full name offers nothing; None where it does, or is not installed."""

@@ -16,6 +16,7 @@ from typing import Any, get_args, get_origin
 
 import attrs
 
+from perceptio import earlier
 from perceptio.errors import PerceptioError, RecipeError, UnknownNameError, near_miss, quoted
 from perceptio.hookspecs import HOOKS
 from perceptio.interfaces import ComponentConfig, Kind
@@ -34,23 +35,6 @@ from perceptio.setting_types import (
     problems,
 )
 
-RENAMED = {
-    "prompt_state": "mask_prompt",
-    "data.readings": "data.text_only_readout",
-    "data.comparisons": "data.text_only_comparison",
-    "data.pictures": "data.vision_only",
-    "train.batch_size": "train.micro_batch_size",
-    "train.accumulate": "train.grad_accumulation",
-    "train.clip": "train.max_grad_norm",
-    "train.save_base": "train.save_pretrained_weights",
-}
-"""Settings of a recipe by the names that earlier versions wrote, and what they are called now."""
-RENAMED_VALUES = {
-    "mask_prompt": {"at": "seg_token", "before": "previous_token"},
-    "data.perceive": {"apart": "separate_task"},
-}
-"""The same of values, by setting."""
-
 
 def to_json(value: Any, registry: Registry | None = None) -> Any:
     """A recipe or a config as dictionaries, lists, strings and numbers.
@@ -68,46 +52,27 @@ def to_json(value: Any, registry: Registry | None = None) -> Any:
 def from_json(document: Any, registry: Registry | None = None) -> Any:
     """The component config, or else the recipe, that a document describes; the inverse of `to_json`.
 
-    A recipe of an earlier version is read by the names that its settings had.
+    A recipe of an earlier version is read as `perceptio.earlier` tells it.
 
     Raises:
         UnknownNameError: It names a component or a setting that does not exist.
         RecipeError: A value is missing or of another type, or does not fit the others.
     """
     target = ComponentConfig if isinstance(document, Mapping) and COMPONENT in document else Recipe
+    of_format_1 = target is Recipe and isinstance(document, Mapping) and "streams" not in document
     if target is Recipe and isinstance(document, Mapping):
-        document = _with_current_names(document)
+        document = earlier.current_recipe(document)
     value = structure(document, target, registry or Registry.discover())
     if isinstance(value, Recipe):
+        if of_format_1:
+            earlier.check_ids(value)
         value.check()
     return value
 
 
-def current(path: str, value: Any) -> tuple[str, Any]:
-    """A setting of a recipe and its value, as an earlier version may have written them, by their present names."""
-    path = RENAMED.get(path, path)
-    names = RENAMED_VALUES.get(path, {})
-    return path, names.get(value, value) if isinstance(value, str) else value
-
-
-def _with_current_names(document: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for key, held in document.items():
-        path = f"{where}.{key}".lstrip(".")
-        if isinstance(held, Mapping) and any(old.startswith(f"{path}.") for old in RENAMED):
-            held = _with_current_names(held, path)
-        path, held = current(path, held)
-        now = path.rpartition(".")[2]
-        if now in result or (now != key and now in document):
-            raise RecipeError(f"{path} is given twice, once as {key!r}, its earlier name; leave one out.")
-        result[now] = held
-    return result
-
-
 def unknown_setting(where: str, key: str, known: Iterable[str]) -> str:
-    """The end of a message about a setting that does not exist: what it is called now, or was probably meant."""
-    now = RENAMED.get(f"{where}.{key}".lstrip("."))
-    return f": it is called {now.rpartition('.')[2]!r} now." if now else near_miss(key, known)
+    """The end of a message about a recipe's setting that does not exist: its present name, or what was meant."""
+    return earlier.now_called(f"{where}.{key}".lstrip(".")) or near_miss(key, known)
 
 
 def component(name: str, /, **settings: Any) -> Any:
@@ -240,7 +205,8 @@ def _one_of(document: Any, members: tuple[Any, ...], registry: Registry, where: 
 def _config(document: Any, target: type, registry: Registry, where: str) -> Any:
     if issubclass(target, ComponentConfig):
         if isinstance(document, str):
-            document = {COMPONENT: document if ":" in document else f"{_kind_of(target)}:{document}"}
+            full = document if ":" in document else f"{_kind_of(document, target, registry)}:{document}"
+            document = {COMPONENT: full}
         if isinstance(document, Mapping):
             target, document = _component_of(document, target, registry, where)
     elif not isinstance(document, Mapping):
@@ -254,12 +220,9 @@ def _config(document: Any, target: type, registry: Registry, where: str) -> Any:
         if key in types:
             parts[key] = (held, types[key])
         elif key not in retired:
-            errors.append(
-                UnknownNameError(
-                    f"{where or target.__name__} has no setting {quoted(key)}"
-                    f"{unknown_setting(where, str(key), types)}"
-                )
-            )
+            of_recipe = where or target is Recipe
+            end = unknown_setting(where, str(key), types) if of_recipe else near_miss(str(key), types)
+            errors.append(UnknownNameError(f"{where or target.__name__} has no setting {quoted(key)}{end}"))
     try:
         values = _all_of(parts, registry, where)
     except RecipeError as error:
@@ -308,6 +271,8 @@ def _component_of(
         raise RecipeError(
             f"{where or 'The document'} names the component {quoted(full)}; it must be kind:name."
         )
+    if name not in registry.names(Kind(kind)) and (now := earlier.current_component(full)):
+        raise UnknownNameError(f"{where or 'It'} is the component {full}, which is called {now}.")
     found = registry.get(Kind(kind), name)
     if not issubclass(found, target):
         raise RecipeError(f"{where or 'It'} is the component {full}; it must be {described(target)}.")
@@ -324,8 +289,25 @@ def _mandatory(target: type) -> list[str]:
     return [field.name for field in attrs.fields(target) if field.default is attrs.NOTHING]
 
 
-def _kind_of(base: type[ComponentConfig]) -> Kind:
-    return next((kind for kind, (_, known) in HOOKS.items() if issubclass(base, known)), Kind.DEPTH)
+def _kind_of(name: str, base: type[ComponentConfig], registry: Registry) -> Kind:
+    """The kind of a component that is given by its name alone, where configs of a class are wanted.
+
+    Raises:
+        UnknownNameError: The place takes several kinds, and none or more than one of them has this name.
+    """
+    kinds = [kind for kind, (_, known) in HOOKS.items() if issubclass(known, base)]
+    if not kinds:
+        return next(kind for kind, (_, known) in HOOKS.items() if issubclass(base, known))
+    having = [kind for kind in kinds if name in registry.names(kind)]
+    if len(kinds) == 1 or len(having) == 1 or registry.why_missing(name) is not None:
+        return (having or kinds)[0]
+    if having:
+        full = " or ".join(f"{kind}:{name}" for kind in having)
+        raise UnknownNameError(f"{quoted(name)} is the name of several components: write {full}.")
+    known = [one for kind in kinds for one in registry.names(kind)]
+    raise UnknownNameError(
+        f"There is no {' or '.join(kinds)} component {quoted(name)}{near_miss(name, known)}"
+    )
 
 
 def _sequence(document: Any, target: Any, registry: Registry, where: str) -> Any:

@@ -1,8 +1,9 @@
 """Reading recipes from Python files, and changing single settings by name.
 
-Settings are paths of field names, `train.lr` or `depth.codebook_size`. An item of a tuple of losses is named by its
-loss, `losses.dice.weight`, or `losses.acme/dice.weight` where a plugin offers it; any other by its number; and an
-entry of a mapping by its key, `data.mixture.referring`.
+Settings are paths of field names, such as `train.lr`. A stream goes by its name,
+`streams.depth.tokenizer.codebook_size`; a loss by its term, `losses.depth_token.weight`, or
+`losses.acme/depth_token.weight` where a plugin offers it; any other item of a tuple by its number; and an entry of a
+mapping by its key, `data.mixture.referring`.
 """
 
 import inspect
@@ -13,15 +14,16 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import attrs
 
+from perceptio import earlier
 from perceptio.errors import RecipeError, UnknownNameError, near_miss, quoted
 from perceptio.interfaces import LossConfig
 from perceptio.ops.files import expanded
 from perceptio.ops.foreign import parsing
 from perceptio.ops.json_files import InvalidJSONError, parse_json
 from perceptio.python_files import module_of
-from perceptio.recipe import Recipe, WeightedLoss
+from perceptio.recipe import Recipe, Stream, WeightedLoss
 from perceptio.registry import Registry
-from perceptio.serialize import RENAMED, current, raise_together, refusals, structure, unknown_setting
+from perceptio.serialize import raise_together, refusals, structure, unknown_setting
 from perceptio.setting_types import field_types, is_mapping, is_union, problems
 
 _REPOSITORY = Path(__file__).parent.parent
@@ -96,8 +98,8 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Any], registry: Registr
     """
     change, errors = _Change(), []
     for path, value in settings.items():
-        now = current(path, value)[1]
-        if path not in RENAMED and now != value:
+        now_path, now = earlier.current_setting(path, value)
+        if now_path == path and now != value:
             errors.append(RecipeError(f"{path} is {value!r}, which is called {now!r} now."))
         else:
             change.add(path.split("."), value)
@@ -208,7 +210,7 @@ def _changed(held: Any, change: _Change, kind: Any, registry: Registry, where: s
     if attrs.has(type(held)):
         types = field_types(type(held))
         if isinstance(held, WeightedLoss):
-            # `losses.dice.sampling` needs no `.loss`.
+            # `losses.segmentation_dice.sampling` needs no `.loss`.
             own = {key: inner.pop(key) for key in [*inner] if key in field_types(type(held.loss))}
             if own:
                 held = attrs.evolve(
@@ -229,15 +231,12 @@ def _changed(held: Any, change: _Change, kind: Any, registry: Registry, where: s
 
         return {**held, **_each(inner, entry)}
     if isinstance(held, tuple | list):
-        names = [
-            registry.known_as(one.loss) if isinstance(one, WeightedLoss) else str(number)
-            for number, one in enumerate(held)
-        ]
+        names = [_name_of(one, number, registry) for number, one in enumerate(held)]
         members = get_args(next(one for one in _members(kind) if get_origin(one) is type(held)))
 
         def element(key: str) -> Any:
             if key not in names:
-                raise UnknownNameError(f"{where} has no item {key!r}{near_miss(key, names)}")
+                raise UnknownNameError(f"{where} has no item {key!r}{unknown_setting(where, key, names)}")
             number = names.index(key)
             any_length = isinstance(held, list) or Ellipsis in members
             return changed(key, held[number], members[0] if any_length else members[number])
@@ -245,6 +244,13 @@ def _changed(held: Any, change: _Change, kind: Any, registry: Registry, where: s
         values = _each(inner, element)
         return type(held)(values.get(name, one) for name, one in zip(names, held, strict=True))
     raise UnknownNameError(f"{where} is {held!r} and has no setting {next(iter(inner))!r}.")
+
+
+def _name_of(item: Any, number: int, registry: Registry) -> str:
+    """By what an item of a tuple is named in a path."""
+    if isinstance(item, WeightedLoss):
+        return registry.term_of(item.loss)
+    return item.name if isinstance(item, Stream) else str(number)
 
 
 def _setting(held: Any, key: str, types: Mapping[str, Any], where: str) -> str:

@@ -152,6 +152,12 @@ class TokenPlan:
         return min(int(y * h), h - 1) * w + min(int(x * w), w - 1)
 
 
+def steps_in_words(block: TokenBlock) -> str:
+    """How many codes the steps of a block predict, for people."""
+    alike = len({*block.steps}) == 1
+    return f"{block.steps[0]} a step" if alike else f"in steps of {', '.join(map(str, block.steps))}"
+
+
 def too_many_points(count: int) -> str:
     """The sentence for more points than there are letters."""
     return f"{count} points were marked and there are letters for {len(LETTERS)}; mark fewer."

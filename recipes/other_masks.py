@@ -28,5 +28,5 @@ def _with(base: Recipe, name: str, masks: PixelFeaturesConfig) -> Recipe:
     return attrs.evolve(
         base.with_stream("segmentation", tokenizer=masks),
         name=name,
-        train=attrs.evolve(base.train, train=(*trained, "streams.segmentation")),
+        train=attrs.evolve(base.train, train=(*trained, "streams.segmentation.*")),
     )

@@ -23,7 +23,7 @@ from perceptio.tokenizers.segmentation.pixel_features import PixelFeaturesConfig
 GRID = (10, 10)
 IMAGE = (80, 80)
 EVERY_CELL = PointSampling(num_points=None)
-MUON = ("vision", "vision_head", "language.trunk", "streams.segmentation", "heads")
+MUON = ("vision", "vision_head", "language.trunk", "streams.segmentation.*", "heads")
 """Everything with matrices but the vocabulary."""
 
 

@@ -26,7 +26,7 @@ def aurora_vqvae(
     say(
         console(),
         f"{spec.codebook_size} codes, {rows}x{columns} of them for {height}x{width} pixels. Written to {out}. "
-        f"Use it: --set {quote(f'depth.weights={out}')}",
+        f"Use it: --set {quote(f'streams.depth.tokenizer.weights={out}')}",
     )
 
 
@@ -51,13 +51,18 @@ def sa2va(
     check_free(out)
     report = convert_sa2va(folder, chosen_recipe(recipe, arg, set_), out)
     table = Table("tensors", "of", "count", box=None, pad_edge=False)
-    for title, names, depth in (
-        ("loaded", [name for ours in report.loaded.values() for name in ours], 1),
-        ("not in this recipe", list(report.not_in_recipe), 3),
-        ("not in the checkpoint", list(report.not_in_checkpoint), 1),
+    for title, names, ours in (
+        ("loaded", [name for places in report.loaded.values() for name in places], True),
+        ("not in this recipe", list(report.not_in_recipe), False),
+        ("not in the checkpoint", list(report.not_in_checkpoint), True),
     ):
-        for part, count in Counter(".".join(name.split(".")[:depth]) for name in names).items():
+        for part, count in Counter(_beginning(name, ours) for name in names).items():
             table.add_row(title, part, str(count))
     shown = console()
     shown.print(table)
     say(shown, f"Written to {out}; each tensor is listed in {out / REPORT_FILE}.")
+
+
+def _beginning(name: str, ours: bool) -> str:
+    """As much of a tensor's name as says what it is of; a stream's parts are named after it."""
+    return ".".join(name.split(".")[: 1 if ours and not name.startswith("streams.") else 3])

@@ -9,8 +9,9 @@ from perceptio.cli.startup import collector_paused
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from perceptio.interfaces import StreamTokens
     from perceptio.model.perception_model import PerceptionModel
-    from perceptio.recipe import Recipe
+    from perceptio.recipe import Recipe, Stream
 
 PHOTO = (480, 640)
 """Height and width of a usual picture: encoders that tile give larger ones more tokens."""
@@ -101,7 +102,7 @@ def _tokens(model: "PerceptionModel") -> "Table":
         "ids", "count", "tokens", box=None, title=f"Vocabulary: {plan.size:,} ids of width {spec.hidden_dim}"
     )
     table.add_row(f"0–{plan.base_vocab - 1}", f"{plan.base_vocab}", "the text tokenizer's own")
-    for name, span in plan.spans():
+    for name, span in plan.names:
         last = f"–{span.start + span.size - 1}" if span.size > 1 else ""
         table.add_row(f"{span.start}{last}", f"{span.size}", name)
     return table
@@ -115,8 +116,8 @@ def _losses(recipe: "Recipe") -> "Table":
     registry = Registry.discover()
     table = Table("loss", "weight", "provider", box=None, title="Losses")
     for weighted in recipe.losses:
-        name = registry.name_of(weighted.loss)
-        table.add_row(name, f"{weighted.weight:g}", registry.provider(weighted.loss.kind, name))
+        provider = registry.provider(weighted.loss.kind, registry.name_of(weighted.loss))
+        table.add_row(registry.term_of(weighted.loss), f"{weighted.weight:g}", provider)
     return table
 
 
@@ -132,7 +133,7 @@ def _settings(recipe: "Recipe") -> "Table":
 
     registry = Registry.discover()
     table = Table("of", "setting", "value", box=None, title="Settings that are not their defaults")
-    losses = {f"losses.{registry.name_of(one.loss)}": one.loss for one in recipe.losses}
+    losses = {f"losses.{registry.term_of(one.loss)}": one.loss for one in recipe.losses}
     for part, config in (recipe.parts | losses).items():
         document = to_json(config, registry)
         for field in attrs.fields(type(config)):
@@ -151,31 +152,16 @@ def _choices(recipe: "Recipe", model: "PerceptionModel") -> "Table":
     from perceptio.ops.files import expanded
 
     table = Table("choice", "value", box=None, title="Choices")
-    table.add_row("perceives", " → ".join((*recipe.order, "text")))
-    if recipe.depth is not None:
-        spec, convention = recipe.depth.spec, recipe.depth.spec.convention
-        meaning = (
-            f"{convention.near_m:g} to {convention.far_m:g} m"
-            if convention.metric
-            else "relative, near is one"
-        )
-        table.add_row(
-            "depth codes",
-            f"{spec.num_codes} of {spec.codebook_size}, {recipe.codes_per_step} a step; {meaning}",
-        )
-        if fate := _codebook(recipe):
-            table.add_row("depth codebook", fate)
+    table.add_row("perceives", " → ".join((*(stream.name for stream in recipe.streams), "text")))
+    for stream in recipe.streams:
+        table.add_row(stream.name, _written(stream, model.plan.streams[stream.name]))
+        if fate := _codebook(stream):
+            table.add_row(f"codebook of {stream.name}", fate)
     table.add_row("answer format", recipe.answer_format)
     counts = {size: recipe.vision.num_features(*size) for size in (recipe.vision.spec.image_size, PHOTO)}
     said = [f"{count:,} for {height}x{width} pixels" for (height, width), count in counts.items()]
     alike = len(set(counts.values())) == 1
     table.add_row("tokens per image", said[0].partition(" for")[0] if alike else ", ".join(said))
-    perceived = {
-        "segmentation": f"{len(model.plan.segmentation) + model.plan.mask_length} an object",
-        "depth": f"{recipe.depth.spec.num_codes + 2 if recipe.depth else 0} a depth map",
-    }
-    if recipe.order:
-        table.add_row("tokens of perception", ", ".join(perceived[stream] for stream in recipe.order))
     table.add_row("trains", ", ".join(recipe.train.train))
     table.add_row("parameter groups", ", ".join(sorted(model.parameter_groups())))
     places = [str(folder.path) for folder in recipe.data.folders]
@@ -188,15 +174,33 @@ def _choices(recipe: "Recipe", model: "PerceptionModel") -> "Table":
     return table
 
 
-def _codebook(recipe: "Recipe") -> str:
-    """What becomes of a depth tokenizer that has no weights."""
-    from perceptio.model.checkpoints.pretrained import pretrained_weights
+def _written(stream: "Stream", tokens: "StreamTokens") -> str:
+    """How a stream is written, and what its values mean where that is known."""
+    from perceptio.interfaces import TokenBlock
+    from perceptio.vocabulary import steps_in_words
+
+    if isinstance(tokens, TokenBlock):
+        sizes = " and ".join(str(span.size) for span in tokens.codebooks)
+        codes = f"{tokens.length} codes of {sizes}, {steps_in_words(tokens)}"
+        said = f"{tokens.length + 2} tokens an {tokens.per}: {codes}"
+    else:
+        said = f"{len(tokens.ids)} special token{'s' if len(tokens.ids) > 1 else ''} an {tokens.per}"
+    convention = getattr(stream.tokenizer.spec, "convention", None)
+    if convention is None:
+        return said
+    near, far = convention.near_m, convention.far_m
+    return f"{said}; {f'{near:g} to {far:g} m' if convention.metric else 'relative, near is one'}"
+
+
+def _codebook(stream: "Stream") -> str:
+    """What becomes of a stream's tokenizer that could be trained and has no weights."""
     from perceptio.training.codebook import to_be_trained
 
-    if to_be_trained(recipe):
+    where = f"streams.{stream.name}"
+    if to_be_trained(stream):
         return (
-            f"no weights: `train` trains it first, {recipe.depth_training.steps} steps on data.folders, unless "
-            "depth.weights names some"
+            f"no weights: `train` trains it first, {stream.training.steps} steps on data.folders, unless "
+            f"{where}.tokenizer.weights names some"
         )
-    untrained = recipe.depth_training.untrained and "depth" not in pretrained_weights(recipe)
-    return "random values, as depth_training.untrained asks" if untrained else ""
+    untrained = stream.training.untrained and getattr(stream.tokenizer, "weights", None) is None
+    return f"random values, as {where}.training.untrained asks" if untrained else ""

@@ -36,7 +36,7 @@ RENAMED = {
 
 
 def convert_aurora_vqvae(file: Path, out: Path, *, registry: Registry | None = None) -> DepthTokenizerConfig:
-    """Write the VQ-VAE of a `.pt` file as a depth tokenizer's folder, for `perceptio.load` and `depth.weights`.
+    """Write the VQ-VAE of a `.pt` file as a depth tokenizer's folder, which its setting `weights` names.
 
     Args:
         file: A state dict, bare or under `weights`, with or without `module.` before its names.

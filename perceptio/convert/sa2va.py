@@ -15,6 +15,7 @@ import attrs
 from torch import Tensor
 
 from perceptio.errors import CheckpointError
+from perceptio.interfaces import Continuous
 from perceptio.model.checkpoints.checkpoint import save
 from perceptio.model.perception_model import PerceptionModel, build_model
 from perceptio.ops import internvl_layout
@@ -66,7 +67,7 @@ def convert_sa2va(folder: Path, recipe: Recipe, out: Path) -> ConversionReport:
         CheckpointError: The folder is no such export, is broken, or has nothing for this recipe; or `out` cannot be
             written.
     """
-    export = _Export.read(folder)
+    export = _Export.read(folder, _stream_of_masks(recipe))
     model = build_model(recipe)
     places = _places(model)
     plan: dict[str, Sequence[Slice]] = {}
@@ -101,14 +102,22 @@ def _write_report(folder: Path, report: ConversionReport) -> None:
 
 @attrs.frozen(kw_only=True)
 class _Export:
-    """What the files beside the tensors say: heads of attention, for fused keys and queries, and `[SEG]`'s id."""
+    """What the files beside the tensors say, and where its masks go.
+
+    Attributes:
+        num_heads: Of attention, for fused keys and queries.
+        num_kv_heads: The same of keys and values.
+        seg: The id of `[SEG]`.
+        stream: The recipe's stream of masks.
+    """
 
     num_heads: int
     num_kv_heads: int
     seg: int
+    stream: str
 
     @classmethod
-    def read(cls, folder: Path) -> "_Export":
+    def read(cls, folder: Path, stream: str) -> "_Export":
         again = "name the folder of a Sa2VA export of an InternVL model"
         config = Configuration.read(folder / "config.json", CheckpointError, again)
         language = config.section("llm_config")
@@ -120,14 +129,15 @@ class _Export:
             num_heads=heads,
             num_kv_heads=language.whole("num_key_value_heads", heads, high=1000),
             seg=added[SEG],
+            stream=stream,
         )
 
     def parts(self, name: str, text_vocab: int, places: Mapping[str, Tensor]) -> Sequence[Slice]:
         """Where a tensor goes, by the names of `_places`; empty: it belongs to nothing that is read."""
         if name.startswith(PROMPT):
-            return [_whole(f"prompt_head.layers.{name.removeprefix(PROMPT)}")]
+            return [_whole(f"streams.{self.stream}.head.layers.{name.removeprefix(PROMPT)}")]
         if name.startswith(SAM2):
-            return [_whole(f"segmentation.network.{name.removeprefix(SAM2)}")]
+            return [_whole(f"streams.{self.stream}.tokenizer.network.{name.removeprefix(SAM2)}")]
         if internvl_layout.PROJECTOR.match(name):
             found: str | Sequence[Slice] | None = internvl_layout.projector(name)
             return _under("vision_head.layers.", found)
@@ -156,13 +166,22 @@ def _places(model: PerceptionModel) -> dict[str, Tensor]:
     """The model's tensors by name, adapted layers by their plain names, and of tables the rows that matter."""
     places = {name.replace(".base_layer.", "."): value for name, value in model.state_dict().items()}
     plan = model.plan
+    added = {name: span.start for name, span in plan.names}
     for table, new in NEW_ROWS.items():
         if table in places:
             places[table] = places[table][: plan.base_vocab]
-        if new in places and SEG in plan.segmentation_names:
-            row = plan.segmentation[plan.segmentation_names.index(SEG)] - plan.base_vocab
+        if new in places and SEG in added:
+            row = added[SEG] - plan.base_vocab
             places[_seg_row(table)] = places[new][row : row + 1]
     return places
+
+
+def _stream_of_masks(recipe: Recipe) -> str:
+    """The stream that is written with `[SEG]`, or else the name that such a stream would have."""
+    for stream in recipe.streams:
+        if isinstance(stream.spec.written, Continuous) and SEG in stream.spec.written.tokens:
+            return stream.name
+    return "segmentation"
 
 
 def _seg_row(table: str) -> str:

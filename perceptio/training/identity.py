@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 
 from perceptio.recipe import Recipe, TrainConfig
-from perceptio.serialize import current, identity_of
+from perceptio.serialize import identity_of
 from perceptio.setting_types import COMPONENT
 from perceptio.training.optimizer import learning_rate_at
 
@@ -61,7 +61,6 @@ def used_schedule(train: TrainConfig) -> dict[str, Any]:
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What differs between two identities, each as the end of a sentence."""
     said = []
-    before = dict(current(name, value) for name, value in before.items())
     for name in (*before, *(name for name in now if name not in before)):
         old, new = before.get(name), now.get(name)
         if old == new:

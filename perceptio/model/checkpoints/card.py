@@ -5,18 +5,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from perceptio.model.checkpoints.pretrained import pretrained_weights
+from perceptio.model.checkpoints.pretrained import left_out_weights, pretrained_weights
 from perceptio.model.network import PerceptionNetwork
 from perceptio.ops.files import path_text
 from perceptio.ops.hub import HUB_ID
 from perceptio.recipe import Recipe
 from perceptio.registry import Registry
 from perceptio.serialize import fingerprint
+from perceptio.vocabulary import steps_in_words
 
 PAPER = "2603.18795"
 TAGS = ("vision-language", "perception-tokens", f"arxiv:{PAPER}")
-STREAM_TAGS = {"segmentation": "referring-segmentation", "depth": "depth-estimation"}
-WORDS = {"segmentation": "the masks of objects", "depth": "a depth map"}
 
 
 def write_card(
@@ -36,7 +35,7 @@ def write_card(
         adapters_only: Whether pretrained weights are left out of the checkpoint.
     """
     recipe = model.recipe
-    perceived = ", then ".join(WORDS[stream] for stream in recipe.order) or "nothing"
+    perceived = ", then ".join(f"{_code(one.name)} once per {one.spec.per}" for one in recipe.streams)
     sections = {
         "Use": _use(recipe, adapters_only),
         "Parts": _parts(model),
@@ -49,7 +48,8 @@ def write_card(
             f"---\n{_header(recipe, license)}\n---",
             f"# {_text(recipe.name)}",
             f"A vision-language model that perceives before it answers, after *Perceptio* (arXiv {PAPER}): it writes "
-            f"{perceived} as tokens, and then words. The fingerprint of its recipe is `{fingerprint(recipe)}`.",
+            f"{perceived or 'nothing'} as tokens, and then words. The fingerprint of its recipe is "
+            f"`{fingerprint(recipe)}`.",
             *(f"## {title}\n\n{text}" for title, text in sections.items()),
             "",
         ]
@@ -66,27 +66,24 @@ def _header(recipe: Recipe, license: str | None) -> str:
         pipeline_tag="image-text-to-text",
         base_model=sorted(base for base in bases if HUB_ID.fullmatch(base) and not Path(base).exists())
         or None,
-        tags=[*TAGS, *(STREAM_TAGS[stream] for stream in recipe.order)],
+        tags=[*TAGS, *(stream.name for stream in recipe.streams)],
     )
     return data.to_yaml()
 
 
 def _use(recipe: Recipe, adapters_only: bool) -> str:
+    decoded = "".join(f', answer["{stream.name}"]' for stream in recipe.streams)
     code = (
         "```python\n"
         "from perceptio import PerceptionModel\n\n"
         'model = PerceptionModel.from_pretrained("this folder, or its id on the hub")\n'
         'answer = model.ask("photo.jpg", "Which point is closest?", points=[(0.2, 0.3), (0.7, 0.6)])\n'
-        "answer.text, answer.depth, answer.masks\n"
+        f"answer.text{decoded}\n"
         "```"
     )
     if not adapters_only:
         return code
-    bases = [
-        f"{_code(weights)} ({_text(part)})"
-        for part, weights in pretrained_weights(recipe).items()
-        if part != "depth"
-    ]
+    bases = [f"{_code(weights)} ({_text(part)})" for part, weights in left_out_weights(recipe).items()]
     return (
         f"{code}\n\nThese are adapters alone. The rest is read from {', '.join(bases)} and must be what they were "
         "trained on; `from_pretrained(…, weights={part: folder})` says where it lies."
@@ -115,11 +112,13 @@ def _parts(model: PerceptionNetwork) -> str:
 
 def _tokens(model: PerceptionNetwork) -> str:
     plan = model.plan
-    rows = [(_code(name), span.start, span.size) for name, span in plan.spans()]
+    rows = [(_code(name), span.start, span.size) for name, span in plan.names]
     table = _table(("tokens", "first id", "count"), [("the text tokenizer's own", 0, plan.base_vocab), *rows])
-    if plan.depth is None:
-        return table
-    return f"{table}\n\nA depth map is {plan.depth.length} codes, {plan.depth.per_step} predicted at a time."
+    blocks = [
+        f"A block of {_code(name)} is {block.length} codes, predicted {steps_in_words(block)}."
+        for name, block in plan.blocks()
+    ]
+    return "\n\n".join([table, *blocks])
 
 
 def _training(recipe: Recipe) -> str:
@@ -135,7 +134,7 @@ def _training(recipe: Recipe) -> str:
         ("perception and answers", f"{_code(data.perceive)}, {_code(recipe.answer_format)}"),
     ]
     registry = Registry.discover()
-    losses = [(_code(registry.known_as(one.loss)), f"{one.weight:g}") for one in recipe.losses]
+    losses = [(_code(registry.term_of(one.loss)), f"{one.weight:g}") for one in recipe.losses]
     return f"{_table(('setting', 'value'), facts)}\n\n{_table(('loss', 'weight'), losses)}"
 
 

@@ -1,12 +1,12 @@
 """A checkpoint is a folder: what it holds as JSON, its weights as safetensors. A folder gives back what it holds.
 
-    recipe.json        a model: its recipe; or component.json, a part: its config
+    recipe.json        a model: its recipe, and how its streams are written; or component.json, a part: its config
     model.safetensors  parameters and buffers; where they are large, shards and model.safetensors.index.json
     text_tokenizer/    a model: the files of its text tokenizer
 
 Components are named, and found through the registry, so that a checkpoint loads in a process that never imported
 the recipe's file. A checkpoint of adapters alone leaves out what parts read from the `weights` they name; recipe.json
-then says what these weights must be.
+then says what these weights must be. Format 1, of earlier versions, is read by the names of `perceptio.earlier`.
 """
 
 import threading
@@ -20,11 +20,13 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from perceptio import earlier
 from perceptio.errors import CheckpointError, RecipeError, quoted
 from perceptio.hookspecs import PROJECT
-from perceptio.interfaces import ComponentConfig, Kind, LossConfig, TrainableDepthTokenizer
+from perceptio.interfaces import ComponentConfig, Kind, LossConfig, TaskConfig, TrainableTokenizer
 from perceptio.model.assemble import assemble
 from perceptio.model.checkpoints.pretrained import pretrained_tensors, pretrained_weights, with_weights
+from perceptio.model.checkpoints.streams import check_streams, stream_facts
 from perceptio.model.network import PerceptionNetwork
 from perceptio.model.parts import build_part
 from perceptio.ops.files import check_only, disk_errors, expanded, new_folder, whole
@@ -37,7 +39,9 @@ from perceptio.registry import Registry
 from perceptio.serialize import fingerprint, from_json, to_json
 from perceptio.setting_types import COMPONENT as COMPONENT_KEY
 
-FORMAT = 1
+FORMAT = 2
+EARLIER = 1
+"""A format that is read, too."""
 CHECKPOINT = "checkpoint"
 """Where a run's folder has its checkpoint."""
 RECIPE = "recipe.json"
@@ -87,6 +91,7 @@ def save(
     tensors = tensors_of(part)
     facts: dict[str, Any] = {}
     if isinstance(part, PerceptionNetwork):
+        facts["streams"] = stream_facts(part.recipe)
         if adapters_only:
             base = pretrained_tensors(part)
             left_out = {name for held in base.values() for name in held}
@@ -119,16 +124,15 @@ def load(
     value, facts = _read_json(folder, registry or Registry.discover())
     with parsing(CheckpointError, f"What {folder} describes cannot be built ({{reason}})."):
         if isinstance(value, Recipe):
-            part: nn.Module = _read_model(
-                folder, with_weights(value, weights or {}), network_class, facts.get("base")
-            )
+            value = with_weights(value, weights or {})
+            part: nn.Module = _read_model(folder, value, network_class, facts)
         else:
             with _no_more_than_weights(folder), torch.device("meta"):
                 check_tensors(build_part(value), folder)
             part = build_part(value)
             load_tensors(part, folder)
     _check_finite(part, folder)
-    if isinstance(part, TrainableDepthTokenizer):
+    if isinstance(part, TrainableTokenizer):
         part.freeze()
     return part.eval()
 
@@ -146,23 +150,28 @@ def _find(folder: str | Path) -> Path:
 
 
 def _read_model(
-    folder: Path, recipe: Recipe, network_class: type[PerceptionNetwork], base: Mapping[str, str] | None
+    folder: Path, recipe: Recipe, network_class: type[PerceptionNetwork], facts: Mapping[str, Any]
 ) -> PerceptionNetwork:
     language = recipe.language.with_text_tokenizer(folder / TEXT_TOKENIZER)
     recipe = attrs.evolve(recipe, language=language)
-    if base is None:
+    of_format_1 = facts["format"] == EARLIER
+    rename = earlier.current_tensor if of_format_1 else None
+    if "base" not in facts:
         with _no_more_than_weights(folder):
             outline = assemble(recipe, network_class, device="meta")
-        check_tensors(outline, folder)
+        check_tensors(outline, folder, rename)
         model = assemble(recipe, network_class, load_weights=False)
-        load_tensors(model, folder)
+        load_tensors(model, folder, rename)
         return model
+    base = {earlier.current_tensor(part) if of_format_1 else part: one for part, one in facts["base"].items()}
     outline = assemble(recipe, network_class, device="meta")
-    check_tensors(outline, folder, elsewhere=_names(pretrained_tensors(outline)))
+    check_tensors(outline, folder, rename, elsewhere=_names(pretrained_tensors(outline)))
     model = assemble(recipe, network_class, load_weights=base)
     held = pretrained_tensors(model)
-    load_tensors(model, folder, elsewhere=_names(held))
+    load_tensors(model, folder, rename, elsewhere=_names(held))
     for part, tensors in held.items():
+        if of_format_1:  # A hash is of names, too.
+            tensors = {earlier.tensor_of_format_1(name): value for name, value in tensors.items()}
         if hash_of_tensors(tensors) != base.get(part):
             raise CheckpointError(
                 f"{folder} holds adapters for other {part} weights than those at {pretrained_weights(recipe)[part]}: "
@@ -261,9 +270,9 @@ def _read_json(folder: Path, registry: Registry) -> tuple[Any, dict[str, Any]]:
         for required in ("format", key):
             if not isinstance(document, dict) or required not in document:
                 raise CheckpointError(f"{path} is not a checkpoint of this library: it has no {required!r}.")
-        if document["format"] != FORMAT:
+        if document["format"] not in (EARLIER, FORMAT):
             raise CheckpointError(
-                f"{path} has format {quoted(document['format'])}; this version reads {FORMAT}."
+                f"{path} has format {quoted(document['format'])}; this version reads {EARLIER} and {FORMAT}."
             )
         for full, provider in document.get("providers", {}).items():
             kind, _, name = full.partition(":")
@@ -277,6 +286,8 @@ def _read_json(folder: Path, registry: Registry) -> tuple[Any, dict[str, Any]]:
             held = from_json(document[key], registry)
         except RecipeError as error:
             raise CheckpointError(f"{path} cannot be built here: {error}") from error
-        if isinstance(held, Recipe) != (key == "recipe") or isinstance(held, LossConfig):
+        if isinstance(held, Recipe) != (key == "recipe") or isinstance(held, LossConfig | TaskConfig):
             raise CheckpointError(f"{path} holds a {type(held).__name__}, which is no {key} with weights.")
+        if isinstance(held, Recipe) and document["format"] == FORMAT:
+            check_streams(held, document["streams"], str(path))
         return held, document

@@ -7,6 +7,7 @@ import attrs
 from torch import Tensor, nn
 
 from perceptio.errors import CheckpointError, near_miss
+from perceptio.interfaces import Codes
 from perceptio.model.network import PerceptionNetwork
 from perceptio.ops.weights import tensors_of
 from perceptio.recipe import Recipe
@@ -34,17 +35,33 @@ def with_weights(recipe: Recipe, weights: Mapping[str, str]) -> Recipe:
                 f"{near_miss(part, pretrained_weights(recipe))}"
             )
         config: Any = recipe.parts[part]
-        moved = attrs.evolve(config, weights=str(place))
-        name, _, head = part.partition(".")
-        changes: dict[str, Any] = {name: {**recipe.heads, head: moved} if head else moved}
-        recipe = attrs.evolve(recipe, **changes)
+        recipe = _with_part(recipe, part, attrs.evolve(config, weights=str(place)))
     return recipe
+
+
+def left_out_weights(recipe: Recipe) -> dict[str, str]:
+    """Of these, what checkpoints of adapters leave out. Codes mean nothing without their tokenizer, which is held."""
+    held = {
+        f"streams.{stream.name}.tokenizer"
+        for stream in recipe.streams
+        if isinstance(stream.spec.written, Codes)
+    }
+    return {part: weights for part, weights in pretrained_weights(recipe).items() if part not in held}
+
+
+def _with_part(recipe: Recipe, part: str, config: Any) -> Recipe:
+    """A recipe with another config of a part, by the part's name."""
+    kind, _, rest = part.partition(".")
+    name, _, inner = rest.partition(".")
+    if kind == "streams":
+        return recipe.with_stream(name, **{inner: config})
+    return attrs.evolve(recipe, **{kind: {**recipe.heads, name: config} if name else config})
 
 
 def pretrained_tensors(model: PerceptionNetwork) -> dict[str, dict[str, Tensor]]:
     """The tensors that come from pretrained weights and do not train: by part, then by their names in the model.
 
-    Buffers of a part that trains are its own. The depth tokenizer is never base: codes mean nothing without it.
+    Buffers of a part that trains are its own. A tokenizer of codes is always its own.
 
     Raises:
         CheckpointError: There is nothing of this kind.
@@ -52,9 +69,7 @@ def pretrained_tensors(model: PerceptionNetwork) -> dict[str, dict[str, Tensor]]
     groups = model.parameter_groups()
     own = {id(p) for name, ps in groups.items() if name.split(".")[-1] in ADDED for p in ps}
     base = {}
-    for part in pretrained_weights(model.recipe):
-        if part == "depth":
-            continue
+    for part in left_out_weights(model.recipe):
         module = model.get_submodule(part)
         trains = any(parameter.requires_grad for parameter in module.parameters())
         base[part] = {
