@@ -8,13 +8,19 @@ from torch import Tensor, nn
 
 from perceptio.interfaces import (
     INTERFACE_VERSION,
+    CodeGroup,
     ComponentConfig,
+    Continuous,
     DepthConvention,
     DepthSpec,
     Kind,
     LanguageSpec,
     ModelSpecs,
+    PerceptionSpec,
     SegmentationSpec,
+    SpecialTokens,
+    StreamSpec,
+    StreamSpecs,
     TokenBlock,
     TokenSpan,
     VisionSpec,
@@ -22,20 +28,54 @@ from perceptio.interfaces import (
 from perceptio.registry import Registry
 from perceptio.serialize import from_json, to_json
 
-BLOCK = TokenBlock(opening=20, closing=21, codes=TokenSpan(start=22, size=8), length=4)
-PIXELS = 16
-MODEL = ModelSpecs(
-    vision=VisionSpec(feature_dim=6, image_size=(PIXELS, PIXELS)),
-    language=LanguageSpec(vocab_size=19, hidden_dim=6, position_axes=1),
-    depth=DepthSpec(codebook_size=8, grid=(2, 2), image_size=(PIXELS, PIXELS), convention=DepthConvention()),
-    depth_block=BLOCK,
-    segmentation=SegmentationSpec(
-        prompt_dim=6, image_size=(PIXELS, PIXELS), mask_size=(PIXELS // 2, PIXELS // 2)
-    ),
-    locations=TokenSpan(start=30, size=4),
-    vocab_size=34,
+BLOCK = TokenBlock(
+    opening=20,
+    closing=21,
+    codebooks=(TokenSpan(start=22, size=8),),
+    groups=(CodeGroup.on_grid((2, 2)),),
+    steps=(1, 1, 1, 1),
+    grid=(2, 2),
 )
-"""The small model in which losses and heads are tested: four depth codes out of eight, and masks."""
+PIXELS = 16
+WIDTH = 6
+
+
+def special_tokens(name: str, first_id: int, count: int, target: str) -> StreamSpecs:
+    """A stream that is written once per image, as so many special tokens of one name."""
+    written = Continuous(tokens=(f"<{name}>",) * count, width=WIDTH)
+    return StreamSpecs(
+        tokenizer=PerceptionSpec(stream=StreamSpec(written=written, target=target)),
+        tokens=SpecialTokens(ids=(first_id,) * count),
+    )
+
+
+MODEL = ModelSpecs(
+    vision=VisionSpec(feature_dim=WIDTH, image_size=(PIXELS, PIXELS)),
+    language=LanguageSpec(vocab_size=19, hidden_dim=WIDTH, position_axes=1),
+    streams={
+        "segmentation": StreamSpecs(
+            tokenizer=SegmentationSpec(
+                prompt_dim=WIDTH, image_size=(PIXELS, PIXELS), mask_size=(PIXELS // 2, PIXELS // 2)
+            ),
+            tokens=SpecialTokens(ids=(19,), per="object"),
+        ),
+        "depth": StreamSpecs(
+            tokenizer=DepthSpec(
+                codebook_size=8, grid=(2, 2), image_size=(PIXELS, PIXELS), convention=DepthConvention()
+            ),
+            tokens=BLOCK,
+        ),
+        "edges": special_tokens("edges", 34, 2, "edges"),
+        "features": special_tokens("features", 35, 2, "image"),
+        "objects": special_tokens("objects", 36, 3, "objects"),
+    },
+    locations=TokenSpan(start=30, size=4),
+    vocab_size=37,
+    heads=("depth",),
+)
+"""The small model in which losses and heads are tested. Its streams are `segmentation`, masks of objects; `depth`, four
+codes out of eight; and three of special tokens once per image: `edges`, a map; `features`, two rows of a teacher's
+features; `objects`, three masks."""
 
 
 class ComponentConformance:

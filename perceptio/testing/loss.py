@@ -1,7 +1,7 @@
 """What a loss is held to.
 
-Shapes: B images, S depth blocks, L depth codes, K codebook size, V vocabulary, N objects, R text targets, M vision
-features, C candidate masks, H W pixels, h w mask cells.
+Shapes: B images, N blocks or objects of a stream, L codes, K codebook size, V vocabulary, R text targets, M vision
+features, m rows of P numbers, C candidate masks, H W pixels, h w mask cells.
 """
 
 from collections.abc import Mapping
@@ -22,30 +22,78 @@ from perceptio.interfaces import (
     MaskPrediction,
     ModelSpecs,
     PerceptionOutput,
+    StreamBatch,
+    StreamOutput,
     VisionFeatures,
 )
-from perceptio.testing.component import BLOCK, MODEL, PIXELS, ComponentConformance, seeded
+from perceptio.testing.component import BLOCK, MODEL, PIXELS, WIDTH, ComponentConformance, seeded
 
 VOCABULARY = MODEL.vocab_size
-OBJECTS, BLOCKS, TEXTS, IMAGES, CANDIDATES = 3, 2, 5, 2, 3
+OBJECTS, TEXTS, IMAGES, CANDIDATES = 3, 5, 2, 3
+SHAPES = {
+    "text_logits_RV": (TEXTS, VOCABULARY),
+    "vision": (IMAGES * BLOCK.length, WIDTH),
+    "heads.depth": (IMAGES * BLOCK.length, BLOCK.codebooks[0].size),
+    "streams.depth.logits_NXV": (IMAGES, BLOCK.length + 2, VOCABULARY),
+    "streams.depth.soft": (IMAGES, 1, PIXELS, PIXELS),
+    "streams.segmentation.rows_NmP": (OBJECTS, 1, WIDTH),
+    "streams.segmentation.decoded": (OBJECTS, CANDIDATES, PIXELS // 2, PIXELS // 2),
+    "streams.segmentation.decoded.quality": (OBJECTS, CANDIDATES),
+    "streams.edges.rows_NmP": (IMAGES, 2, WIDTH),
+    "streams.edges.decoded": (IMAGES, 1, PIXELS, PIXELS),
+    "streams.features.rows_NmP": (IMAGES, 2, WIDTH),
+    "streams.features.decoded": (IMAGES, 2, WIDTH),
+    "streams.objects.rows_NmP": (IMAGES, 3, WIDTH),
+    "streams.objects.decoded": (IMAGES, 3, PIXELS // 2, PIXELS // 2),
+}
+"""The tensors that a loss may read, by the fields of a model's output; masks are made of logits and their quality."""
 
 
-def masks_of(leaves: Mapping[str, Tensor]) -> MaskPrediction:
-    """The best of several candidates; the leaf `masks` holds their logits, `masks.quality` those of their quality."""
-    candidates_NChw, quality_NC = leaves["masks"], leaves["masks.quality"].float().sigmoid()
-    return MaskPrediction(
+def output_of(leaves: Mapping[str, Tensor]) -> PerceptionOutput:
+    """A model's output made of tensors named as `SHAPES` names them."""
+    rows, columns = ((torch.arange(size) + 0.5) / size for size in BLOCK.grid or ())
+    fields: dict[str, dict[str, Tensor | MaskPrediction]] = {name: {} for name in MODEL.streams}
+    for path, value in leaves.items():
+        kind, _, rest = path.partition(".")
+        name, _, field = rest.partition(".")
+        if kind == "streams" and "." not in field:
+            fields[name][field] = value
+    candidates_NChw = leaves["streams.segmentation.decoded"]
+    quality_NC = leaves["streams.segmentation.decoded.quality"].float().sigmoid()
+    fields["segmentation"]["decoded"] = MaskPrediction(
         logits_Nhw=candidates_NChw[:, 0],
         quality_N=quality_NC[:, 0],
         candidates_NMhw=candidates_NChw,
         candidate_quality_NM=quality_NC,
     )
+    return PerceptionOutput(
+        text_logits_RV=leaves["text_logits_RV"],
+        vision=VisionFeatures(
+            features_MD=leaves["vision"],
+            centers_M2=torch.cartesian_prod(rows, columns).repeat(IMAGES, 1),
+            counts=(BLOCK.length,) * IMAGES,
+        ),
+        heads={"depth": leaves["heads.depth"]},
+        streams={name: StreamOutput(**named) for name, named in fields.items()},
+    )
+
+
+def tensors_of(batch: Batch) -> dict[str, Tensor]:
+    """Every tensor of a batch, by its field or by its stream and field."""
+    owners: dict[str, Any] = {"": batch} | {f"{name}.": stream for name, stream in batch.streams.items()}
+    named = {
+        f"{owner}{field.name}": getattr(value, field.name)
+        for owner, value in owners.items()
+        for field in attrs.fields(type(value))
+    }
+    return {name: value for name, value in named.items() if isinstance(value, Tensor)}
 
 
 class LossConformance(ComponentConformance):
-    """Set `config`. Its loss is given a made-up batch with text, two depth blocks and three objects.
+    """Set `config`. Its loss is given a made-up batch with text, and with two blocks or three objects of each stream.
 
     Attributes:
-        model: What the loss is told of the model; by default it has text, depth and masks.
+        model: What the loss is told of the model; by default it has the streams that `testing.component.MODEL` lists.
     """
 
     config: ClassVar[LossConfig]
@@ -53,19 +101,37 @@ class LossConformance(ComponentConformance):
     model: ClassVar[ModelSpecs] = MODEL
 
     def fresh(self) -> Loss:
-        """The loss for a block of four codes out of eight."""
+        """The loss in the small model."""
         return self.config.build(self.model)
 
     def batch(self, *, empty: bool = False) -> Batch:
         """Targets; `empty` has no item of any kind."""
-        texts, blocks, images, objects = (0, 0, 0, 0) if empty else (TEXTS, BLOCKS, IMAGES, OBJECTS)
+        texts, images, objects = (0, 0, 0) if empty else (TEXTS, IMAGES, OBJECTS)
         random, slots = seeded(), 40
 
         def integers(high: int, *shape: int) -> Tensor:
             return torch.randint(high, shape, generator=random)
 
+        def stream(count: int, rows: int, targets: Tensor, codes: int = 0) -> StreamBatch:
+            codes_NL = integers(BLOCK.codebooks[0].size, count, codes)
+            return StreamBatch(
+                rows_NX=integers(slots, count, rows),
+                slots_NY=integers(slots, count, codes or rows),
+                codes_NL=codes_NL,
+                image_N=torch.arange(count) % max(images, 1),
+                target_N=torch.arange(count),
+                known_U=torch.ones(count, dtype=torch.bool),
+                image_codes_BL=codes_NL if codes else integers(1, images, 0),
+                targets=targets,
+            )
+
+        def pixels(count: int, channels: int) -> Tensor:
+            return torch.rand(count, channels, PIXELS, PIXELS, generator=random)
+
+        masks_BkHW = (pixels(images, 3) > 0.5).float()
+        masks_BkHW[:, -1] = torch.nan  # Each image has two objects, and room for a third.
         return Batch(
-            images=tuple(torch.rand(3, PIXELS, PIXELS, generator=random) for _ in range(images)),
+            images=tuple(pixels(images, 3)),
             ids_T=integers(VOCABULARY, slots),
             positions_AT=torch.arange(slots).float()[None],
             query_positions_AT=torch.arange(slots).float()[None],
@@ -73,14 +139,13 @@ class LossConformance(ComponentConformance):
             vision_rows_M=torch.arange(images * BLOCK.length),
             text_rows_R=integers(slots, texts),
             text_targets_R=integers(20, texts),
-            block_rows_SN=integers(slots, blocks, BLOCK.length + 2),
-            block_codes_SL=integers(BLOCK.codes.size, blocks, BLOCK.length),
-            block_image_S=torch.arange(blocks) % max(images, 1),
-            depth_B1HW=torch.rand(images, 1, PIXELS, PIXELS, generator=random),
-            image_codes_BL=integers(BLOCK.codes.size, images, BLOCK.length),
-            prompt_rows_Ns=integers(slots, objects, 1),
-            mask_image_N=torch.arange(objects) % max(images, 1),
-            masks_NHW=(torch.rand(objects, PIXELS, PIXELS, generator=random) > 0.5).float(),
+            streams={
+                "segmentation": stream(objects, 1, pixels(objects, 1)[:, 0] > 0.5),
+                "depth": stream(images, BLOCK.length + 2, pixels(images, 1), BLOCK.length),
+                "edges": stream(images, 2, pixels(images, 1)),
+                "features": stream(images, 2, torch.randn(images, 2, WIDTH, generator=random)),
+                "objects": stream(images, 3, masks_BkHW),
+            },
         )
 
     def output(self, dtype: torch.dtype = torch.float32) -> tuple[PerceptionOutput, dict[str, Tensor]]:
@@ -89,40 +154,11 @@ class LossConformance(ComponentConformance):
         The values are the same in every `dtype`: those that bfloat16 holds.
         """
         random = seeded(1)
-
-        def tensor(*shape: int) -> Tensor:
-            return torch.randn(shape, generator=random).bfloat16().to(dtype).requires_grad_()
-
         leaves = {
-            "text_logits_RV": tensor(TEXTS, VOCABULARY),
-            "depth_logits_SNV": tensor(BLOCKS, BLOCK.length + 2, VOCABULARY),
-            "soft_depth_S1HW": tensor(BLOCKS, 1, PIXELS, PIXELS),
-            "masks": tensor(OBJECTS, CANDIDATES, PIXELS // 2, PIXELS // 2),
-            "vision": tensor(IMAGES * BLOCK.length, 6),
-            "masks.quality": tensor(OBJECTS, CANDIDATES),
+            name: torch.randn(shape, generator=random).bfloat16().to(dtype).requires_grad_()
+            for name, shape in SHAPES.items()
         }
-        heads = {
-            name.removeprefix("heads."): tensor(IMAGES * BLOCK.length, BLOCK.codes.size)
-            for name in self.fresh().required_outputs
-            if name.startswith("heads.")
-        }
-        assert self.model.depth is not None
-        h, w = self.model.depth.grid
-        centers_M2 = torch.cartesian_prod((torch.arange(h) + 0.5) / h, (torch.arange(w) + 0.5) / w).repeat(
-            IMAGES, 1
-        )
-        vision = VisionFeatures(
-            features_MD=leaves["vision"], centers_M2=centers_M2, counts=(BLOCK.length,) * IMAGES
-        )
-        made = PerceptionOutput(
-            text_logits_RV=leaves["text_logits_RV"],
-            depth_logits_SNV=leaves["depth_logits_SNV"],
-            soft_depth_S1HW=leaves["soft_depth_S1HW"],
-            masks=masks_of(leaves),
-            vision=vision,
-            heads=heads,
-        )
-        return made, leaves | {f"heads.{name}": value for name, value in heads.items()}
+        return output_of(leaves), leaves
 
     def value(self, dtype: torch.dtype = torch.float32) -> tuple[LossValue, dict[str, Tensor]]:
         """The loss of the made-up batch, and the leaves it was computed from."""
@@ -131,20 +167,17 @@ class LossConformance(ComponentConformance):
         return self.fresh()(made, self.batch()), leaves
 
     def test_it_reads_fields_that_there_are(self) -> None:
-        """`required_outputs` names fields of `PerceptionOutput`, or named heads; `needs` names parts."""
-        fields = {field.name for field in attrs.fields(PerceptionOutput)} - {"heads"}
-        loss = self.fresh()
-        assert loss.required_outputs and all(
-            name in fields or name.startswith("heads.") for name in loss.required_outputs
-        )
-        assert set(self.config.needs) <= {"depth", "segmentation"}
+        """`required_outputs` names fields that a model computes, auxiliary heads and streams by their names."""
+        required = self.fresh().required_outputs
+        assert required and set(required) <= set(SHAPES), f"There are {', '.join(SHAPES)}."
 
     def test_it_refuses_a_model_without_what_it_needs(self) -> None:
         """A recipe is checked by building its losses; what a loss cannot do without, it says there."""
-        for need in self.config.needs:
-            gone: dict[str, Any] = {need: None} | ({"depth_block": None} if need == "depth" else {})
+        needed = {name.split(".")[1] for name in self.fresh().required_outputs if "." in name}
+        for stream in needed:
+            others = {name: specs for name, specs in self.model.streams.items() if name != stream}
             with pytest.raises(RecipeError):
-                self.config.build(attrs.evolve(self.model, **gone))
+                self.config.build(attrs.evolve(self.model, streams=others))
 
     def test_its_count_is_known_beforehand(self) -> None:
         """The count follows from the batch alone, agrees with the value's, and is 0 where there is nothing."""
@@ -161,9 +194,8 @@ class LossConformance(ComponentConformance):
         required = set(self.fresh().required_outputs)
         for name, leaf in leaves.items():
             reached, field = leaf.grad is not None and bool(leaf.grad.any()), name.removesuffix(".quality")
-            assert reached or field in ("vision", "masks") or field not in required, (
-                f"No gradient reaches {name}."
-            )
+            partly = field in ("vision", "streams.segmentation.decoded")  # Of which a loss may read a part.
+            assert reached or partly or field not in required, f"No gradient reaches {name}."
             assert not reached or field in required, (
                 f"A gradient reaches {name}, which the loss does not name in `required_outputs`."
             )
@@ -191,11 +223,11 @@ class LossConformance(ComponentConformance):
         torch.manual_seed(0)
         self.fresh()(made, batch)
         assert all(torch.equal(leaf, before[name]) for name, leaf in leaves.items())
-        untouched = self.batch()
-        for field in attrs.fields(Batch):
-            held, fresh = getattr(batch, field.name), getattr(untouched, field.name)
-            if isinstance(held, Tensor):
-                assert torch.equal(held, fresh), field.name
+        held, untouched = tensors_of(batch), tensors_of(self.batch())
+        changed = [
+            name for name, value in held.items() if not value.allclose(untouched[name], 0, 0, equal_nan=True)
+        ]
+        assert not changed, f"It changed {', '.join(changed)} of the batch."
 
     def test_better_predictions_lose_less(self) -> None:
         """Following the gradient a little way lowers the loss."""
@@ -205,15 +237,5 @@ class LossConformance(ComponentConformance):
             for leaf in leaves.values():
                 if leaf.grad is not None:
                     leaf -= 1e-2 * leaf.grad
-        made, _ = self.output()
-        fields = {name: leaves[name] for name in ("text_logits_RV", "depth_logits_SNV", "soft_depth_S1HW")}
-        assert made.vision is not None
-        moved = attrs.evolve(
-            made,
-            **fields,
-            masks=masks_of(leaves),
-            vision=attrs.evolve(made.vision, features_MD=leaves["vision"]),
-            heads={name: leaves[f"heads.{name}"] for name in made.heads},
-        )
         torch.manual_seed(0)
-        assert self.fresh()(moved, self.batch()).total.item() < value.total.item()
+        assert self.fresh()(output_of(leaves), self.batch()).total.item() < value.total.item()

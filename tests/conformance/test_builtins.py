@@ -21,16 +21,14 @@ from perceptio.heads.mlp import MLPHeadConfig
 from perceptio.heads.prompt_mlp import PromptMLPConfig
 from perceptio.heads.query import QueryHeadConfig
 from perceptio.losses.cell_codes import CellCodesConfig
-from perceptio.losses.depth_reconstruction import DepthReconstructionConfig
-from perceptio.losses.depth_tokens import (
-    DepthCountConfig,
-    DepthMarkerConfig,
-    DepthTokenConfig,
-    ExpectedCountConfig,
-)
+from perceptio.losses.code_tokens import CountConfig, ExpectedCountConfig, MarkerConfig, TokenConfig
+from perceptio.losses.decoded_l1 import DecodedL1Config
+from perceptio.losses.features import FeatureCosineConfig, FeatureMSEConfig
 from perceptio.losses.mask_quality import MaskQualityConfig
 from perceptio.losses.masks import DiceConfig, MaskBCEConfig, PointSampling
+from perceptio.losses.matched_masks import MatchedMasksConfig
 from perceptio.losses.next_token import NextTokenConfig
+from perceptio.losses.soft_reconstruction import SoftReconstructionConfig
 from perceptio.registry import Registry
 from perceptio.testing import (
     DepthTokenizerConformance,
@@ -118,15 +116,19 @@ SUITES = {
     "prompt_mlp": (HeadConformance, PromptMLPConfig()),
     "query": (RowHeadConformance, QueryHeadConfig(num_queries=3, num_heads=5)),
     "next_token": (LossConformance, NextTokenConfig()),
-    "depth_marker": (LossConformance, DepthMarkerConfig()),
-    "depth_token": (LossConformance, DepthTokenConfig()),
-    "depth_count": (LossConformance, DepthCountConfig()),
-    "expected_count": (LossConformance, ExpectedCountConfig()),
-    "depth_reconstruction": (LossConformance, DepthReconstructionConfig()),
-    "mask_bce": (LossConformance, MaskBCEConfig(sampling=UNIFORM)),
-    "dice": (LossConformance, DiceConfig(sampling=UNIFORM)),
-    "mask_quality": (LossConformance, MaskQualityConfig()),
-    "cell_codes": (LossConformance, CellCodesConfig()),
+    "marker": (LossConformance, MarkerConfig(stream="depth")),
+    "token": (LossConformance, TokenConfig(stream="depth")),
+    "count": (LossConformance, CountConfig(stream="depth")),
+    "expected_count": (LossConformance, ExpectedCountConfig(stream="depth")),
+    "soft_reconstruction": (LossConformance, SoftReconstructionConfig(stream="depth")),
+    "cell_codes": (LossConformance, CellCodesConfig(stream="depth")),
+    "mask_bce": (LossConformance, MaskBCEConfig(stream="segmentation", sampling=UNIFORM)),
+    "dice": (LossConformance, DiceConfig(stream="segmentation", sampling=UNIFORM)),
+    "mask_quality": (LossConformance, MaskQualityConfig(stream="segmentation")),
+    "decoded_l1": (LossConformance, DecodedL1Config(stream="edges")),
+    "feature_mse": (LossConformance, FeatureMSEConfig(stream="features")),
+    "feature_cosine": (LossConformance, FeatureCosineConfig(stream="features", compare="decoded")),
+    "matched_masks": (LossConformance, MatchedMasksConfig(stream="objects")),
 }
 for _name, (_suite, _config) in SUITES.items():
     globals()[f"Test_{_name}"] = type(f"Test_{_name}", (_suite,), {"config": _config})

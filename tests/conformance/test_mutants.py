@@ -15,7 +15,8 @@ from perceptio.backbones.vision.conv import ConvVisionConfig
 from perceptio.heads.mlp import MLPHeadConfig
 from perceptio.heads.query import QueryHeadConfig
 from perceptio.interfaces import SequenceLayout
-from perceptio.losses.depth_tokens import DepthToken, DepthTokenConfig
+from perceptio.losses.code_tokens import Token, TokenConfig
+from perceptio.losses.matched_masks import MatchedMasksConfig
 from perceptio.losses.next_token import NextTokenConfig
 from perceptio.testing import (
     DepthTokenizerConformance,
@@ -204,12 +205,19 @@ def averaged(part, forward, output, batch):
 
 def greedy_reader(part, forward, output, batch):
     value = forward(output, batch)
-    return attrs.evolve(value, total=value.total + 0.1 * output.depth_logits_SNV.square().mean())
+    return attrs.evolve(value, total=value.total + 0.1 * output.streams["depth"].logits_NXV.square().mean())
 
 
 def low_precision(part, forward, output, batch):
     value = forward(output, batch)
     return attrs.evolve(value, total=value.total.to(output.text_logits_RV.dtype).float())
+
+
+def filling(part, forward, output, batch):
+    """Fills what is unknown in the batch itself."""
+    value = forward(output, batch)
+    batch.streams[part.stream].targets.nan_to_num_(0.0)
+    return value
 
 
 def changing(part, forward, output, batch):
@@ -254,6 +262,7 @@ MUTANTS = [
     (LossConformance, NextTokenConfig(), "forward", greedy_reader),
     (LossConformance, NextTokenConfig(), "forward", low_precision),
     (LossConformance, NextTokenConfig(), "forward", changing),
+    (LossConformance, MatchedMasksConfig(stream="objects"), "forward", filling),
 ]
 
 
@@ -272,13 +281,15 @@ def test_a_planted_bug_fails_the_suite(suite, config, method, change):
 
 
 @attrs.frozen(kw_only=True)
-class AnyModelConfig(DepthTokenConfig):
+class AnyModelConfig(TokenConfig):
     """A loss that is built for a model without what it needs, and fails in the first step."""
 
     def build(self, model):
-        return DepthToken(model.depth_block or BLOCK, 0.0)
+        return Token(self.stream, BLOCK, 0.0)
 
 
 def test_a_loss_that_takes_any_model_fails_the_suite():
-    assert failures(LossConformance, DepthTokenConfig()) == []
-    assert failures(LossConformance, AnyModelConfig()) == ["test_it_refuses_a_model_without_what_it_needs"]
+    assert failures(LossConformance, TokenConfig(stream="depth")) == []
+    assert failures(LossConformance, AnyModelConfig(stream="depth")) == [
+        "test_it_refuses_a_model_without_what_it_needs"
+    ]
