@@ -73,9 +73,11 @@ MODEL = ModelSpecs(
     vocab_size=37,
     heads=("depth",),
 )
-"""The small model in which losses and heads are tested. Its streams are `segmentation`, masks of objects; `depth`, four
-codes out of eight; and three of special tokens once per image: `edges`, a map; `features`, two rows of a teacher's
-features; `objects`, three masks."""
+"""The small model in which losses and heads are tested.
+
+Its streams are `segmentation`, masks of objects; `depth`, four codes out of eight; and three of special tokens once per
+image: `edges`, a map; `features`, two rows of a teacher's features; `objects`, three masks.
+"""
 
 
 class ComponentConformance:

@@ -52,7 +52,7 @@ SHAPES = {
 def output_of(leaves: Mapping[str, Tensor]) -> PerceptionOutput:
     """A model's output made of tensors named as `SHAPES` names them."""
     rows, columns = ((torch.arange(size) + 0.5) / size for size in BLOCK.grid or ())
-    fields: dict[str, dict[str, Tensor | MaskPrediction]] = {name: {} for name in MODEL.streams}
+    fields: dict[str, dict[str, Any]] = {name: {} for name in MODEL.streams}
     for path, value in leaves.items():
         kind, _, rest = path.partition(".")
         name, _, field = rest.partition(".")

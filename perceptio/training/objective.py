@@ -27,22 +27,25 @@ class Terms:
 class Objective(nn.Module):
     """A recipe's losses with their weights.
 
-    A term is called as its loss is registered: `dice`, or `acme/dice` where a plugin offers it.
+    A term is called as `Registry.term_of` says: `segmentation_dice`, or `acme/segmentation_dice` where a plugin
+    offers it.
 
     Args:
         recipe: Whose losses are built.
 
     Raises:
-        RecipeError: Two losses that are not registered have one name.
+        RecipeError: Two losses have one name.
     """
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
         registry = Registry.discover()
-        names = [registry.known_as(weighted.loss) for weighted in recipe.losses]
+        names = [registry.term_of(weighted.loss) for weighted in recipe.losses]
         twice = {name for name in names if names.count(name) > 1}
         if twice:
-            raise RecipeError(f"Two losses are called {min(twice)}; register one by a plugin, or rename it.")
+            raise RecipeError(
+                f"Two losses are called {min(twice)}; leave one out, or give it another name or stream."
+            )
         specs = recipe.specs
         self.terms = nn.ModuleDict(
             {name: weighted.loss.build(specs) for name, weighted in zip(names, recipe.losses, strict=True)}
