@@ -104,6 +104,7 @@ def _streams(perceive: str | None) -> tuple[str, ...] | None:
 
 def _write(out: Path, answer: "Answer", pixels_3HW: "Tensor", asked: dict[str, Any]) -> list[str]:
     """The names of the files written; of an earlier answer nothing is left."""
+    import torch
     from PIL import Image
 
     from perceptio.model.inference.marks import draw_marks
@@ -116,9 +117,11 @@ def _write(out: Path, answer: "Answer", pixels_3HW: "Tensor", asked: dict[str, A
         if isinstance(name, str) and Path(name).name == name and name.endswith(".png"):
             (out / name).unlink(missing_ok=True)
     objects = [one for held in answer.decoded.values() if isinstance(held, tuple) for one in held]
-    marked_3HW = draw_marks(pixels_3HW, points=asked["points"])
-    image_HW3 = marked_3HW.mul(255).round().byte().permute(1, 2, 0).numpy()
-    pictures = {"objects.png": overlaid(image_HW3, objects)}
+    image_HW3 = pixels_3HW.mul(255).round().byte().permute(1, 2, 0).numpy()
+    # Marks lie over masks, so that both are seen.
+    drawn_3HW = torch.from_numpy(overlaid(image_HW3, objects)).permute(2, 0, 1) / 255
+    marked_3HW = draw_marks(drawn_3HW, asked["points"])
+    pictures = {"objects.png": marked_3HW.mul(255).round().byte().permute(1, 2, 0).numpy()}
     for stream, decoded in answer.decoded.items():
         picture = picture_of(decoded)
         if picture is not None:
