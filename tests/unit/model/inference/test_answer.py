@@ -6,18 +6,25 @@ import attrs
 import numpy as np
 import pytest
 import torch
-from fakes import FakeMaskCodesConfig, tiny_recipe
+from fakes import FakeDepthConfig, FakeMaskCodesConfig, tiny_recipe
 from PIL import Image
 
-from perceptio.errors import CheckpointError, InputError
+from perceptio.errors import CheckpointError, InputError, UnknownNameError
 from perceptio.interfaces import GenerationSettings
 from perceptio.model.perception_model import build_model
+from perceptio.recipe import Stream
 
 QUESTION = "Which point is closest to the camera?"
 POINTS = [(0.25, 0.25), (0.75, 0.5), (0.5, 0.9)]
-MASK_CODES = {"segmentation": FakeMaskCodesConfig(), "prompt_head": None, "losses": ()}
+MASK_CODES = {
+    "streams": (
+        Stream(name="segmentation", tokenizer=FakeMaskCodesConfig()),
+        Stream(name="depth", tokenizer=FakeDepthConfig()),
+    ),
+    "losses": (),
+}
 PERCEIVE = GenerationSettings(
-    order=("segmentation", "depth"), force=("segmentation", "depth"), max_objects=1, max_new_tokens=4
+    streams=("segmentation", "depth"), force=("segmentation", "depth"), max_objects=1, max_new_tokens=4
 )
 
 
@@ -37,26 +44,36 @@ def image(height=20, width=30):
 
 def test_an_answer_carries_what_was_perceived(model):
     answer = model.ask(image(), QUESTION, points=POINTS, settings=PERCEIVE)
-    assert answer.masks.shape == (1, 20, 30) and answer.masks.dtype == bool
-    assert answer.depth.unit == "metres" and answer.depth.values_HW.shape == model.depth.spec.image_size
-    assert len(answer.codes) == 16 and len(answer.readout) == 3
+    (mask_HW,) = answer["segmentation"]
+    assert mask_HW.shape == (20, 30) and mask_HW.dtype == bool
+    size = model.recipe.stream("depth").tokenizer.image_size
+    assert answer["depth"].unit == "metres" and answer["depth"].values_HW.shape == size
+    assert len(answer.codes["depth"]) == 16 and len(answer.readout) == 3
+    with pytest.raises(UnknownNameError, match="The model has no stream 'dept'; did you mean 'depth'"):
+        answer["dept"]
     assert answer.tokens[:2] == ("[SEG]", "<depth_start>")
     assert answer.tokens[18] == "<depth_end>"
     assert answer.seconds > 0
 
 
 def test_the_order_of_the_call_is_the_order_of_the_tokens(model):
-    settings = GenerationSettings(
-        order=("depth", "segmentation"), force=("depth", "segmentation"), max_objects=1
-    )
-    tokens = model.ask(image(), "What color is it?", settings=settings).tokens
+    perceive, settings = ("depth", "segmentation"), GenerationSettings(max_objects=1)
+    tokens = model.ask(image(), "What color is it?", perceive=perceive, settings=settings).tokens
     assert tokens[0] == "<depth_start>" and tokens[17:19] == ("<depth_end>", "[SEG]")
 
 
 def test_without_perception_there_is_none(model):
-    answer = model.ask(image(), "What color is it?", settings=GenerationSettings(order=(), max_new_tokens=3))
-    assert answer.masks.shape == (0, 20, 30)
-    assert answer.depth is None and answer.codes == () and answer.readout == ()
+    settings = GenerationSettings(max_new_tokens=3)
+    answer = model.ask(image(), "What color is it?", perceive=(), settings=settings)
+    assert answer.decoded == {"segmentation": (), "depth": None}
+    assert answer.codes == {"depth": ()} and answer.readout == ()
+
+
+def test_streams_that_the_model_has_not_are_refused(model):
+    with pytest.raises(InputError, match="The stream 'edges' is asked for, and the model has none such"):
+        model.ask(image(), QUESTION, perceive=("depth", "edges"))
+    with pytest.raises(InputError, match=r"perceive is 'depth': give a tuple of names, such as \('depth',\)"):
+        model.ask(image(), QUESTION, perceive="depth")
 
 
 def test_a_batch_gives_what_each_gives_alone(model):
@@ -69,7 +86,7 @@ def test_a_batch_gives_what_each_gives_alone(model):
     for answer, (picture, question, points) in zip(together, questions, strict=True):
         alone = model.ask(picture, question, points=points, settings=PERCEIVE)
         assert alone.tokens == answer.tokens
-        np.testing.assert_array_equal(alone.masks, answer.masks)
+        np.testing.assert_array_equal(alone["segmentation"], answer["segmentation"])
     assert model.ask_batch([]) == []
 
 
@@ -145,7 +162,7 @@ def test_more_points_than_letters_are_refused(points):
     ],
 )
 def test_any_question_is_answered_with_marks_or_without(model, question):
-    assert model.ask(image(), question, settings=PERCEIVE).codes
+    assert model.ask(image(), question, settings=PERCEIVE).codes["depth"]
     assert model.ask(image(), question, settings=PERCEIVE).readout == ()
 
 
@@ -160,14 +177,15 @@ def test_a_read_out_that_is_asked_for_needs_points(model):
 def test_every_token_that_was_written_is_there_in_order():
     model = model_of(**MASK_CODES)
     answer = model.ask(image(), QUESTION, points=POINTS[:2], settings=PERCEIVE)
-    assert answer.tokens[0] == "[SEG]"
-    assert all(token.startswith("<mask_") for token in answer.tokens[1:5])
-    depth = ["<depth_start>", *(f"<depth_{code}>" for code in answer.codes), "<depth_end>"]
-    assert answer.tokens[5:23] == tuple(depth)
-    letters, cells, codes = answer.tokens[23:29:3], answer.tokens[24:29:3], answer.tokens[25:29:3]
+    ((mask, *_),) = [answer.codes["segmentation"]]
+    written = [f"<segmentation_{code}>" for code in mask]
+    written = ["<segmentation_start>", *written, "<segmentation_end>"]
+    written += ["<depth_start>", *(f"<depth_{code}>" for code in answer.codes["depth"]), "<depth_end>"]
+    assert answer.tokens[:24] == tuple(written)
+    letters, cells, codes = answer.tokens[24:30:3], answer.tokens[25:30:3], answer.tokens[26:30:3]
     assert letters == ("A", "B") and cells == ("<loc_5>", "<loc_11>")
     assert codes == tuple(f"<depth_{code}>" for code in answer.readout)
-    assert "".join(answer.tokens[29:]).strip() == answer.text and len(answer.tokens) == 29 + 4
+    assert "".join(answer.tokens[30:]).strip() == answer.text and len(answer.tokens) == 30 + 4
 
 
 def test_a_text_that_is_cut_says_so(model, monkeypatch):
@@ -191,18 +209,19 @@ def test_without_the_grammar_what_is_no_code_is_minus_one_and_shifts_nothing(cha
         calls.append(None)
         wish = torch.zeros(model.plan.size)
         is_reading = len(calls) in (len_before + 1, len_before + 3)
-        wish[model.plan.depth.codes.start + 2 if is_reading else ord("x")] = 1000.0
+        wish[model.plan.readout_block.codebooks[0].start + 2 if is_reading else ord("x")] = 1000.0
         return logits(hidden) + wish
 
-    # One choice per mask code and per depth code, one look at the closing marker; then the three readings.
-    len_before = model.plan.mask_length + 16 + 1
+    # One choice per code, one look at each closing marker; then the three readings.
+    mask_codes = 4 if changes else 0
+    len_before = mask_codes + bool(changes) + 16 + 1
     monkeypatch.setattr(model.language, "logits", chosen)
     answer = model.ask(image(), QUESTION, points=POINTS, settings=settings)
     assert answer.readout == (2, -1, 2)
-    assert answer.codes == (-1,) * 16 and answer.depth is None
-    assert answer.tokens.count("x") == model.plan.mask_length + 16 + 1 + 4
-    assert answer.masks.shape == (1, 20, 30)
-    assert not (changes and answer.masks.any())
+    assert answer.codes["depth"] == (-1,) * 16 and answer["depth"] is None
+    assert answer.tokens.count("x") == mask_codes + 16 + 1 + 4
+    assert len(answer["segmentation"]) == 1
+    assert not changes or (answer["segmentation"], answer.codes["segmentation"]) == ((None,), ((-1,) * 4,))
 
 
 def test_asking_leaves_the_mode_alone_and_answers_as_in_eval_mode():
@@ -237,7 +256,7 @@ def test_threads_may_ask_at_once():
     assert seen == [expected] * 12
 
 
-@pytest.mark.parametrize("part", ["language.embedding", "vision", "segmentation"])
+@pytest.mark.parametrize("part", ["language.embedding", "vision", "streams.segmentation"])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_weights_that_are_no_numbers_are_said_to_be_none(part, temperature):
     model = model_of()

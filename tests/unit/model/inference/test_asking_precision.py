@@ -6,14 +6,12 @@ import pytest
 import torch
 from small import small_recipe
 
-from perceptio.interfaces import Turn
-from perceptio.model.inference.answer import decode_depth, predict_masks
+from perceptio.interfaces import GenerationSettings, Turn
 from perceptio.model.inference.generation import generate
-from perceptio.interfaces import GenerationSettings
 from perceptio.model.perception_model import build_model
 
 PERCEIVE = GenerationSettings(
-    order=("segmentation", "depth"), force=("segmentation", "depth"), max_objects=1, max_new_tokens=4
+    streams=("segmentation", "depth"), force=("segmentation", "depth"), max_objects=1, max_new_tokens=4
 )
 POINTS = ((0.25, 0.25), (0.75, 0.5))
 TURN = Turn(question="Which point is closest?", answer="", task="", points=POINTS)
@@ -29,10 +27,14 @@ def model_of():
 def written(model, codes=None):
     """Depth logits, decoded depth and mask logits, after the same codes."""
     made = generate(model, [TURN], [IMAGE], [0], PERCEIVE)
-    given = made.depth.codes_BL if codes is None else codes
-    fixed = generate(model, [TURN], [IMAGE], [0], PERCEIVE, given_codes_BL=given)
-    depth = torch.from_numpy(decode_depth(model, fixed)[0].values_HW)
-    return made.depth.logits_BLK[:, :4].float(), depth, predict_masks(model, [IMAGE], [0], fixed)[0], given
+    given = made.streams["depth"].codes_BOL[:, 0] if codes is None else codes
+    fixed = generate(model, [TURN], [IMAGE], [0], PERCEIVE, given_codes={"depth": given})
+    depth, masks = model.stream("depth"), model.stream("segmentation")
+    with torch.autocast("cpu", enabled=False):
+        unit_11HW = depth.tokenizer.from_codes(fixed.streams["depth"].codes_BOL[:, 0]).float()
+    rows_NmP = masks.read(fixed.streams["segmentation"].hidden_BOnD[:, 0])
+    made_masks = masks.tokenizer.from_rows(rows_NmP, masks.encode_image([IMAGE]), torch.zeros(1).long())
+    return made.streams["depth"].logits[0][:, 0].float(), unit_11HW, made_masks.logits_Nhw.float(), given
 
 
 def difference(found, expected):
@@ -59,7 +61,8 @@ def test_other_precisions_say_nearly_the_same(weights, autocast, allowed):
     for mine, theirs in zip(found, expected, strict=True):
         assert mine.dtype == torch.float32
         assert difference(mine, theirs) < allowed
-    assert answer.depth.values_HW.dtype.name == "float32" and answer.masks.shape == (1, 32, 32)
+    assert answer["depth"].values_HW.dtype.name == "float32"
+    assert answer["segmentation"][0].shape == (32, 32)
 
 
 def test_positions_keep_their_digits_when_weights_lose_theirs():

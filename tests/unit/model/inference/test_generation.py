@@ -5,35 +5,65 @@ from typing import Any
 import attrs
 import pytest
 import torch
-from fakes import FakeMaskCodesConfig, FakeMultiMapConfig, tiny_recipe
+from fakes import FakeDepthConfig, FakeMaskCodesConfig, tiny_recipe
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from perceptio.errors import InputError
-from perceptio.interfaces import SequenceLayout, Turn
+from perceptio.interfaces import GenerationSettings, SequenceLayout, TokenBlock, Turn
 from perceptio.model.inference.generated import Generated
 from perceptio.model.inference.generation import STOP_CHECK, generate
 from perceptio.model.inference.sequence import SequenceWriter, stacked_coordinates
-from perceptio.interfaces import GenerationSettings
 from perceptio.model.perception_model import PerceptionModel, build_model
 from perceptio.ops.kv_cache import KeyValueCache
+from perceptio.recipe import Stream
 
 TURNS = (
     Turn(question="Which point is closest?", answer="", task="", points=((0.1, 0.2), (0.7, 0.9), (0.4, 0.4))),
     Turn(question="Please segment the red sphere in this image.", answer="", task=""),
     Turn(question="is", answer="", task="", points=((0.9, 0.1),)),
 )
-BOTH = GenerationSettings(order=("segmentation", "depth"), force=("segmentation", "depth"), max_objects=2)
+BOTH = GenerationSettings(streams=("segmentation", "depth"), force=("segmentation", "depth"), max_objects=2)
 
 
-def model_of(**changes: object) -> PerceptionModel:
+WITH_MASK_CODES: dict[str, Any] = {
+    "streams": (
+        Stream(name="segmentation", tokenizer=FakeMaskCodesConfig()),
+        Stream(name="depth", tokenizer=FakeDepthConfig()),
+    ),
+    "losses": (),
+}
+
+
+def model_of(codes_per_step: int = 1, **changes: Any) -> PerceptionModel:
     torch.manual_seed(0)
-    model = build_model(tiny_recipe(**changes)).eval()
+    recipe = tiny_recipe(**changes)
+    if any(stream.name == "depth" for stream in recipe.streams):
+        recipe = recipe.with_stream("depth", codes_per_step=codes_per_step)
+    model = build_model(recipe).eval()
     # Random rows are small: larger ones make every choice clear of rounding.
     with torch.no_grad():
         for parameter in model.language.parameters():
             parameter.mul_(1.5)
     return model
+
+
+def block_of(model: PerceptionModel, stream: str = "depth") -> TokenBlock:
+    block = model.plan.streams[stream]
+    assert isinstance(block, TokenBlock)
+    return block
+
+
+def depth_codes(written: Generated) -> Tensor:
+    return written.streams["depth"].codes_BOL[:, 0]
+
+
+def depth_logits(written: Generated) -> Tensor:
+    return torch.cat(written.streams["depth"].logits, 2)[:, 0]
+
+
+def rows_with_objects(written: Generated) -> list[int]:
+    return written.streams["segmentation"].opened_BO.nonzero()[:, 0].tolist()
 
 
 def images(count: int) -> list[Tensor]:
@@ -42,7 +72,7 @@ def images(count: int) -> list[Tensor]:
 
 @torch.inference_mode()
 def run(
-    model: PerceptionModel, turns: tuple[Turn, ...], settings: GenerationSettings, **kwargs: Tensor
+    model: PerceptionModel, turns: tuple[Turn, ...], settings: GenerationSettings, **kwargs: Any
 ) -> Generated:
     return generate(model, turns, images(len(turns)), range(len(turns)), settings, **kwargs)
 
@@ -52,14 +82,18 @@ def replayed_logits(
     model: PerceptionModel, turn: Turn, row: int, written: Generated
 ) -> tuple[SequenceWriter, Tensor]:
     """One packed pass over what a row wrote, as training would lay it out."""
-    objects = int((written.objects.row_N == row).sum())
+    objects = written.streams["segmentation"]
     text = model.language.text_tokenizer
     ids = written.text_BT[row].tolist()
     answer = ids[: ids.index(text.end_id) + 1] if text.end_id in ids else ids
     vision = model.encode_vision([images(len(TURNS))[row]])
     writer = SequenceWriter(model.plan, text).write_question(turn, vision.centers_M2)
-    writer.write_objects(objects, written.objects.codes_NM[written.objects.row_N == row].tolist())
-    writer.write_block(written.depth.codes_BL[row].tolist())
+    for codes in objects.codes_BOL[row, objects.opened_BO[row]].tolist():
+        if isinstance(model.plan.streams["segmentation"], TokenBlock):
+            writer.write_block("segmentation", codes)
+        else:
+            writer.write_special_tokens("segmentation")
+    writer.write_block("depth", depth_codes(written)[row].tolist())
     readings = zip(turn.points, written.readout_BP[row].tolist(), strict=False)
     for letter, (point, code) in zip(writer.letters(len(turn.points)), readings, strict=False):
         writer.write_readout(letter, point, code)
@@ -75,39 +109,33 @@ def replayed_logits(
 
 
 @pytest.mark.parametrize("per_step", [1, 2, 4, 16])
-@pytest.mark.parametrize(
-    "segmentation",
-    [
-        {"segmentation": FakeMultiMapConfig()},
-        {"segmentation": FakeMaskCodesConfig(), "prompt_head": None, "losses": ()},
-    ],
-)
-def test_every_choice_is_what_a_packed_pass_predicts(per_step: int, segmentation: dict[str, Any]) -> None:
-    model = model_of(codes_per_step=per_step, **segmentation)
-    block = model.plan.depth
-    assert block is not None
+@pytest.mark.parametrize("changes", [{}, WITH_MASK_CODES])
+def test_every_choice_is_what_a_packed_pass_predicts(per_step: int, changes: dict[str, Any]) -> None:
+    model = model_of(codes_per_step=per_step, **changes)
 
     written = run(model, TURNS, BOTH)
 
     compared = 0
     for row, turn in enumerate(TURNS):
         writer, logits_TV = replayed_logits(model, turn, row, written)
-        rows = torch.tensor(writer.block_rows[0][1:-1])
-        chosen = logits_TV[rows][:, block.codes.slice].argmax(-1)
-        assert chosen.tolist() == written.depth.codes_BL[row].tolist()
+        for name, block in model.plan.blocks():
+            opened = written.streams[name].opened_BO[row]
+            codes = written.streams[name].codes_BOL[row, opened].tolist()
+            for rows, expected in zip(writer.streams[name].rows, codes, strict=True):
+                chosen = logits_TV[torch.tensor(rows[1:-1])][:, block.codebooks[0].slice].argmax(-1)
+                assert chosen.tolist() == expected
+                compared += 1
+        span = block_of(model).codebooks[0]
         for predictor, target in zip(writer.text_rows, writer.text_targets, strict=True):
-            allowed = next(
-                (
-                    s.slice
-                    for s in (block.codes, model.plan.mask_codes)
-                    if s and s.slice.start <= target < s.slice.stop
-                ),
-                slice(0, model.plan.base_vocab),
+            allowed = (
+                span.slice
+                if span.start <= target < span.start + span.size
+                else slice(0, model.plan.base_vocab)
             )
             if allowed.start <= target < allowed.stop:
                 assert int(logits_TV[predictor][allowed].argmax()) + allowed.start == target
                 compared += 1
-    assert compared >= 3 * 2
+    assert compared >= 3 * 3
 
 
 def test_a_batch_of_unequal_prompts_equals_its_rows_alone() -> None:
@@ -118,10 +146,8 @@ def test_a_batch_of_unequal_prompts_equals_its_rows_alone() -> None:
     for row, turn in enumerate(TURNS):
         with torch.inference_mode():
             alone = generate(model, [turn], [images(3)[row]], [0], BOTH)
-        assert together.depth.codes_BL[row].tolist() == alone.depth.codes_BL[0].tolist()
-        torch.testing.assert_close(
-            together.depth.logits_BLK[row], alone.depth.logits_BLK[0], atol=1e-4, rtol=1e-4
-        )
+        assert depth_codes(together)[row].tolist() == depth_codes(alone)[0].tolist()
+        torch.testing.assert_close(depth_logits(together)[row], depth_logits(alone)[0], atol=1e-4, rtol=1e-4)
         length = alone.text_BT.shape[1]
         assert together.text_BT[row, :length].tolist() == alone.text_BT[0].tolist()
 
@@ -143,9 +169,9 @@ def test_what_questions_about_one_image_begin_with_is_run_once(monkeypatch: pyte
         apart = generate(model, turns, [pictures[i] for i in index], range(4), BOTH)
 
     assert (images_seen, rows) == (2, 4) and beginning + rest == fed[0][1]
-    torch.testing.assert_close(shared.depth.logits_BLK, apart.depth.logits_BLK, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(depth_logits(shared), depth_logits(apart), atol=1e-4, rtol=1e-4)
     assert shared.written_BW.tolist() == apart.written_BW.tolist()
-    assert shared.objects.row_N.tolist() == apart.objects.row_N.tolist()
+    assert rows_with_objects(shared) == rows_with_objects(apart)
 
 
 def test_a_cache_whose_rows_cannot_be_given_to_others_runs_each_for_itself(
@@ -169,23 +195,23 @@ def test_the_grammar_keeps_blocks_whole_and_text_free_of_codes(temperature: floa
 
     written = run(model, TURNS, attrs.evolve(BOTH, temperature=temperature))
 
-    assert written.depth.whole_B.all()
-    assert written.depth.codes_BL.shape == (3, 16)
-    assert int(written.depth.codes_BL.max()) < model.plan.depth.codes.size
+    assert written.streams["depth"].whole_BO.all()
+    assert depth_codes(written).shape == (3, 16)
+    assert int(depth_codes(written).max()) < block_of(model).codebooks[0].size
     assert int(written.text_BT.max()) < model.plan.base_vocab
 
 
 def test_without_the_grammar_a_random_model_breaks_its_blocks() -> None:
     written = run(model_of(), TURNS, attrs.evolve(BOTH, grammar=False))
 
-    assert not written.depth.whole_B.any()
-    assert not written.depth.closed_B.any()
+    assert not written.streams["depth"].whole_BO.any()
+    assert not written.streams["depth"].closed_BO.any()
 
 
 def test_sampling_follows_its_seed() -> None:
     model = model_of()
     first, again, other = (
-        run(model, TURNS, attrs.evolve(BOTH, temperature=1.0, seed=seed)).depth.codes_BL for seed in (0, 0, 1)
+        depth_codes(run(model, TURNS, attrs.evolve(BOTH, temperature=1.0, seed=seed))) for seed in (0, 0, 1)
     )
 
     assert torch.equal(first, again)
@@ -195,63 +221,65 @@ def test_sampling_follows_its_seed() -> None:
 def test_given_codes_take_the_place_of_the_model_s_own_and_change_the_answer() -> None:
     model = model_of()
     own = run(model, TURNS, BOTH)
-    same = run(model, TURNS, BOTH, given_codes_BL=own.depth.codes_BL)
-    other = run(model, TURNS, BOTH, given_codes_BL=(own.depth.codes_BL + 3) % 8)
+    same = run(model, TURNS, BOTH, given_codes={"depth": depth_codes(own)})
+    other = run(model, TURNS, BOTH, given_codes={"depth": (depth_codes(own) + 3) % 8})
 
     assert torch.equal(same.text_BT, own.text_BT)
-    assert torch.equal(other.depth.codes_BL, (own.depth.codes_BL + 3) % 8)
+    assert torch.equal(depth_codes(other), (depth_codes(own) + 3) % 8)
     assert not torch.equal(other.readout_BP, own.readout_BP)
 
 
-def test_parts_left_out_of_the_order_are_not_written() -> None:
-    written = run(model_of(), TURNS, GenerationSettings(order=()))
+def test_streams_that_are_not_asked_for_are_not_written() -> None:
+    written = run(model_of(), TURNS, GenerationSettings(streams=()))
 
-    assert not written.depth.opened_B.any()
-    assert len(written.objects.row_N) == 0
+    assert not written.streams["depth"].opened_BO.any()
+    assert rows_with_objects(written) == []
 
 
-def test_unforced_parts_are_the_model_s_choice() -> None:
+def test_unforced_streams_are_the_model_s_choice() -> None:
     model = model_of()
     with torch.no_grad():
-        seg = model.plan.segmentation[0]
+        seg = model.plan.streams["segmentation"].opens_with
         model.language.initialize_rows(torch.tensor([seg]), torch.zeros(1, 32))
-    settings = GenerationSettings(order=("segmentation",))
+    settings = GenerationSettings(streams=("segmentation",))
 
-    assert len(run(model, TURNS, settings).objects.row_N) == 0
+    assert rows_with_objects(run(model, TURNS, settings)) == []
     forced = run(model, TURNS, attrs.evolve(settings, force=("segmentation",)))
-    assert forced.objects.row_N.tolist() == [0, 1, 2]
+    assert rows_with_objects(forced) == [0, 1, 2]
 
 
-def test_forcing_what_is_not_in_the_order_is_refused() -> None:
-    with pytest.raises(InputError, match="depth is forced but not in the order"):
-        run(model_of(), TURNS, GenerationSettings(order=("segmentation",), force=("depth",)))
-
-
-def test_what_the_model_has_no_tokenizer_for_is_refused():
-    model = model_of(depth=None, heads={}, order=("segmentation",), answer_format="direct", losses=())
-    with pytest.raises(InputError, match="depth is in the order.*and the model has no depth tokenizer"):
-        run(model, TURNS, GenerationSettings(order=("depth",)))
-    with pytest.raises(
-        InputError, match="A read-out speaks depth codes, and the model has no depth tokenizer"
+def test_what_cannot_be_asked_for_is_refused() -> None:
+    model = model_of(streams=tiny_recipe().streams[:1], answer_format="direct", losses=())
+    settings = GenerationSettings(streams=("segmentation",))
+    for asked, given, message in (
+        (attrs.evolve(settings, force=("depth",)), {}, "depth is forced but not among the streams"),
+        (GenerationSettings(streams=("segmentaton",)), {}, "asked for.*did you mean 'segmentation'"),
+        (
+            settings,
+            {"depth": torch.zeros(3, 16)},
+            "The stream 'depth' is asked for, and the model has none such",
+        ),
+        (settings, {"segmentation": torch.zeros(3, 1)}, "Codes of segmentation cannot be given"),
+        (GenerationSettings(readout=True), {}, "A read-out speaks the codes of a grid, and no stream"),
     ):
-        run(model, TURNS, GenerationSettings(readout=True))
+        with pytest.raises(InputError, match=message):
+            run(model, TURNS, asked, given_codes=given)
 
 
-def test_a_marker_of_a_part_left_out_is_never_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_marker_of_a_stream_left_out_is_never_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     """A row that would open a depth block first and an object second opens the object where depth is left out."""
     model = model_of(codes_per_step=2)
-    assert model.plan.depth is not None
     wishes = torch.zeros(model.plan.size)
-    wishes[model.plan.depth.opening], wishes[model.plan.segmentation[0]] = 1000.0, 500.0
+    wishes[block_of(model).opening], wishes[model.plan.streams["segmentation"].opens_with] = 1000.0, 500.0
     logits = model.language.logits
     monkeypatch.setattr(model.language, "logits", lambda hidden: logits(hidden) + wishes)
 
     both = run(model, TURNS, GenerationSettings(max_objects=1))
-    masks_alone = run(model, TURNS, GenerationSettings(order=("segmentation",), max_objects=1))
+    masks_alone = run(model, TURNS, GenerationSettings(streams=("segmentation",), max_objects=1))
 
-    assert both.objects.row_N.tolist() == []
-    assert both.depth.opened_B.all()
-    assert masks_alone.objects.row_N.tolist() == [0, 1, 2]
+    assert rows_with_objects(both) == []
+    assert both.streams["depth"].opened_BO.all()
+    assert rows_with_objects(masks_alone) == [0, 1, 2]
 
 
 class HostWaits(TorchDispatchMode):
@@ -272,7 +300,7 @@ def test_the_host_never_waits_per_token(codes_per_step):
     """A block of 16 codes costs no wait at all, text one in `STOP_CHECK` tokens."""
     model, waits = model_of(codes_per_step=codes_per_step), []
     for tokens in (STOP_CHECK, 4 * STOP_CHECK):
-        settings = GenerationSettings(order=("depth",), force=("depth",), max_new_tokens=tokens)
+        settings = GenerationSettings(streams=("depth",), force=("depth",), max_new_tokens=tokens)
         with HostWaits() as counted:
             run(model, TURNS, settings)
         waits.append(counted.count)

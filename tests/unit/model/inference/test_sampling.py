@@ -11,9 +11,8 @@ import torch
 from fakes import tiny_recipe
 
 from perceptio.errors import InputError
-from perceptio.interfaces import Turn
+from perceptio.interfaces import GenerationSettings, Turn
 from perceptio.model.inference.generation import generate
-from perceptio.interfaces import GenerationSettings
 from perceptio.model.perception_model import build_model
 
 ROWS = 1500
@@ -24,13 +23,15 @@ WORDS = {ord("a"): 0.75, ord("b"): 0.25}
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    return build_model(tiny_recipe(codes_per_step=16, answer_format="direct")).eval()
+    recipe = tiny_recipe(answer_format="direct").with_stream("depth", codes_per_step=16)
+    return build_model(recipe).eval()
 
 
 def sampled(model, monkeypatch, illegal=0.0, **settings):
     """What many rows wrote: the parts of each, as text, and its first token of text."""
     plan, logits_V = model.plan, torch.full((model.plan.size,), -40.0)
-    logits_V[plan.segmentation[0]], logits_V[plan.depth.opening] = math.log(SEG), math.log(DEPTH)
+    for stream, share in (("segmentation", SEG), ("depth", DEPTH)):
+        logits_V[plan.streams[stream].opens_with] = math.log(share)
     for word, share in WORDS.items():
         logits_V[word] = math.log(TEXT * share)
     if illegal:
@@ -40,11 +41,8 @@ def sampled(model, monkeypatch, illegal=0.0, **settings):
     turns = [Turn(question="is", answer="", task="")] * ROWS
     with torch.inference_mode():
         written = generate(model, turns, [torch.rand(3, 16, 16)], [0] * ROWS, settings)
-    segments = set(written.objects.row_N.tolist())
-    parts = [
-        "seg " * (row in segments) + "depth" * opened
-        for row, opened in enumerate(written.depth.opened_B.tolist())
-    ]
+    segments, depths = (written.streams[name].opened_BO.any(1).tolist() for name in BOTH)
+    parts = ["seg " * seg + "depth" * depth for seg, depth in zip(segments, depths, strict=True)]
     return [one.strip() or "text" for one in parts], written.text_BT[:, 0].tolist()
 
 
@@ -65,21 +63,21 @@ AFTER = SEG / (SEG + TEXT)  # And once a block is written, between an object and
     ("settings", "expected"),
     [
         (
-            {"order": BOTH},
+            {"streams": BOTH},
             {"seg depth": SEG * LATER, "seg": SEG * (1 - LATER), "depth": DEPTH, "text": TEXT},
         ),
         (
-            {"order": BOTH[::-1]},
+            {"streams": BOTH[::-1]},
             {"seg depth": DEPTH * AFTER, "depth": DEPTH * (1 - AFTER), "seg": SEG, "text": TEXT},
         ),
-        ({"order": ("segmentation",)}, {"seg": AFTER, "text": 1 - AFTER}),
-        ({"order": ("depth",)}, {"depth": LATER, "text": 1 - LATER}),
-        ({"order": ()}, {"text": 1.0}),
-        ({"order": BOTH, "force": ("depth",)}, {"seg depth": SEG, "depth": 1 - SEG}),
-        ({"order": BOTH, "force": ("segmentation",)}, {"seg depth": LATER, "seg": 1 - LATER}),
-        ({"order": BOTH[::-1], "force": ("depth",)}, {"seg depth": AFTER, "depth": 1 - AFTER}),
-        ({"order": BOTH[::-1], "force": ("segmentation",)}, {"seg depth": DEPTH, "seg": 1 - DEPTH}),
-        ({"order": BOTH, "force": BOTH}, {"seg depth": 1.0}),
+        ({"streams": ("segmentation",)}, {"seg": AFTER, "text": 1 - AFTER}),
+        ({"streams": ("depth",)}, {"depth": LATER, "text": 1 - LATER}),
+        ({"streams": ()}, {"text": 1.0}),
+        ({"streams": BOTH, "force": ("depth",)}, {"seg depth": SEG, "depth": 1 - SEG}),
+        ({"streams": BOTH, "force": ("segmentation",)}, {"seg depth": LATER, "seg": 1 - LATER}),
+        ({"streams": BOTH[::-1], "force": ("depth",)}, {"seg depth": AFTER, "depth": 1 - AFTER}),
+        ({"streams": BOTH[::-1], "force": ("segmentation",)}, {"seg depth": DEPTH, "seg": 1 - DEPTH}),
+        ({"streams": BOTH, "force": BOTH}, {"seg depth": 1.0}),
     ],
 )
 def test_what_comes_next_is_one_choice_of_the_model(model, monkeypatch, settings, expected):
@@ -92,18 +90,18 @@ def test_what_comes_next_is_one_choice_of_the_model(model, monkeypatch, settings
 
 def test_what_the_grammar_excludes_takes_nothing_from_the_rest(model, monkeypatch):
     """A cell's token is as likely as everything else together, and cannot come next."""
-    parts, words = sampled(model, monkeypatch, illegal=1.0, order=("segmentation",))
+    parts, words = sampled(model, monkeypatch, illegal=1.0, streams=("segmentation",))
     assert_shares(parts, {"seg": AFTER, "text": 1 - AFTER})
     assert_shares(words, WORDS)
 
 
 def test_without_the_grammar_every_token_may_come(model, monkeypatch):
     """The token that is drawn in place of a part is written, even where it is none of the text tokenizer's."""
-    parts, words = sampled(model, monkeypatch, illegal=1.0, order=("segmentation",), grammar=False)
+    parts, words = sampled(model, monkeypatch, illegal=1.0, streams=("segmentation",), grammar=False)
     assert_shares(parts, {"seg": SEG / 2, "text": 1 - SEG / 2})
     alone = [word for part, word in zip(parts, words, strict=True) if part == "text"]
     others = {word: share * TEXT for word, share in WORDS.items()}
-    others |= {model.plan.locations.start: 1.0, model.plan.depth.opening: DEPTH}
+    others |= {model.plan.locations.start: 1.0, model.plan.streams["depth"].opens_with: DEPTH}
     assert_shares(alone, {word: share / sum(others.values()) for word, share in others.items()})
 
 
@@ -114,7 +112,7 @@ def test_a_small_temperature_takes_the_likeliest(model, monkeypatch):
         lambda hidden: torch.arange(float(model.plan.size)).expand(*hidden.shape[:-1], -1),
     )
     for temperature in (0.0, 1e-30):
-        settings = GenerationSettings(order=(), temperature=temperature, max_new_tokens=1)
+        settings = GenerationSettings(streams=(), temperature=temperature, max_new_tokens=1)
         with torch.inference_mode():
             written = generate(
                 model, [Turn(question="is", answer="", task="")], [torch.rand(3, 16, 16)], [0], settings
@@ -133,10 +131,9 @@ def test_a_small_temperature_takes_the_likeliest(model, monkeypatch):
         ({"temperature": math.inf}, "temperature is inf"),
         ({"temperature": -0.5}, "temperature is -0.5"),
         ({"temperature": "1"}, "temperature is '1'"),
-        ({"order": "depth"}, "order is 'depth': it must be a tuple of names"),
-        ({"order": ("dept",)}, "order names 'dept'; did you mean 'depth'"),
-        ({"force": ("normals",)}, "force names 'normals'"),
-        ({"order": ("depth", "depth")}, r"order is \('depth', 'depth'\): it must name each once"),
+        ({"streams": "depth"}, "streams is 'depth': it must be a tuple of names"),
+        ({"force": (3,)}, r"force is \(3,\): it must hold names of streams"),
+        ({"streams": ("depth", "depth")}, r"streams is \('depth', 'depth'\): it must name each once"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(settings, message):

@@ -8,7 +8,18 @@ import pytest
 import torch
 
 from perceptio.errors import DataError, InputError
-from perceptio.interfaces import ChatTemplate, DepthConvention, DepthSpec, SegmentationSpec, Turn
+from perceptio.interfaces import (
+    ChatTemplate,
+    CodeGroup,
+    Codes,
+    DepthConvention,
+    DepthSpec,
+    SegmentationSpec,
+    StreamSpec,
+    TokenBlock,
+    TokenSpan,
+    Turn,
+)
 from perceptio.model.inference.sequence import SequenceWriter
 from perceptio.vocabulary import TokenPlan
 
@@ -37,15 +48,19 @@ SEGMENTATION = SegmentationSpec(prompt_dim=4, image_size=(8, 8), mask_size=(4, 4
 MASK = np.ones((4, 4), dtype=bool)
 
 
-def plan(per_step: int = 1) -> TokenPlan:
-    return TokenPlan.of(200, DEPTH, SEGMENTATION, per_step)
+CODES = {"depth": [5, 6, 7, 4]}
 
 
-def written(turn: Turn, per_step: int = 1, mask_prompt: str = "seg_token") -> SequenceWriter:
-    writer = SequenceWriter(plan(per_step), Characters())
+def plan(per_step: int = 1, read_before: Sequence[str] = ()) -> TokenPlan:
+    streams = {"segmentation": (SEGMENTATION.stream, 1), "depth": (DEPTH.stream, per_step)}
+    return TokenPlan.of(200, streams, read_before=read_before)
+
+
+def written(turn: Turn, per_step: int = 1, read_before: Sequence[str] = ()) -> SequenceWriter:
+    writer = SequenceWriter(plan(per_step, read_before), Characters())
     centers_M2 = torch.tensor([[0.5, 0.25], [0.5, 0.75]])
     writer.write_question(turn, centers_M2)
-    writer.write_answer(turn, [5, 6, 7, 4], mask_prompt=mask_prompt)
+    writer.write_answer(turn, CODES)
     return writer
 
 
@@ -63,16 +78,17 @@ def test_the_paper_s_order_in_tokens_and_targets() -> None:
         (11, ord("x")),
         (12, 3),
     ]
-    assert writer.block_rows == [[5, 6, 7, 8, 9, 10]]
-    assert writer.block_codes == [[5, 6, 7, 4]]
-    assert writer.prompt_rows == [[5]]
+    depth, masks = writer.streams["depth"], writer.streams["segmentation"]
+    assert (depth.rows, depth.codes, depth.slots) == ([[5, 6, 7, 8, 9, 10]], [[5, 6, 7, 4]], [[7, 8, 9, 10]])
+    assert masks.rows == masks.slots == [[5]]
 
 
 def test_the_state_before_the_special_token_can_prompt_instead() -> None:
     turn = Turn(question="q", answer="x", task="referring", masks=(MASK, MASK), perceive=("segmentation",))
 
-    assert written(turn, mask_prompt="seg_token").prompt_rows == [[5], [6]]
-    assert written(turn, mask_prompt="previous_token").prompt_rows == [[4], [5]]
+    assert written(turn).streams["segmentation"].rows == [[5], [6]]
+    before = written(turn, read_before=("segmentation",)).streams["segmentation"]
+    assert (before.rows, before.slots) == ([[4], [5]], [[5], [6]])
 
 
 def test_two_codes_a_step_move_predictions_two_cells_ahead() -> None:
@@ -83,8 +99,7 @@ def test_two_codes_a_step_move_predictions_two_cells_ahead() -> None:
     start, end, code = 201, 202, 203
     assert writer.ids[5:] == [start, start, code + 5, code + 6, code + 7, code + 4, end, ord("x"), 3]
     # Opening marker from the row before the block, codes from the markers and the first codes, closing from the last.
-    assert writer.block_rows == [[4, 5, 6, 7, 8, 10]]
-    assert len(writer.block_rows[0]) == 4 + 2
+    assert writer.streams["depth"].rows == [[4, 5, 6, 7, 8, 10]]
 
 
 @pytest.mark.parametrize("per_step", [1, 2, 4])
@@ -97,7 +112,7 @@ def test_what_predicts_a_cell_has_its_position_and_its_code_lies_there(per_step:
     cells = [(origin + row + 0.5, origin + column + 0.5) for row in (0, 1) for column in (0, 1)]
     first_code = 5 + per_step
     assert [position[1:] for position in writer.positions[first_code : first_code + 4]] == cells
-    assert [writer.query_positions[row][1:] for row in writer.block_rows[0][1:-1]] == cells
+    assert [writer.query_positions[row][1:] for row in writer.streams["depth"].rows[0][1:-1]] == cells
     times = [position[0] for position in writer.positions[first_code : first_code + 4]]
     assert len(set(times)) == 4 // per_step
 
@@ -139,9 +154,9 @@ def test_a_readout_may_be_in_context_and_excluded_from_the_loss() -> None:
     turn = Turn(question="q", answer="(A)", task="relative_depth", points=((0.1, 0.1),), readout=True)
     writer = SequenceWriter(plan(), Characters()).write_question(turn)
 
-    writer.write_answer(turn, [5, 6, 7, 4], readout_in_context=True)
+    writer.write_answer(turn, CODES, readout_in_context=True)
 
-    assert plan().depth.codes.start + 5 in writer.ids
+    assert plan().readout_block.codebooks[0].start + 5 in writer.ids
     assert writer.text_targets == [ord("("), ord("A"), ord(")"), 3]
 
 
@@ -149,7 +164,7 @@ def test_a_readout_lies_at_the_center_of_its_cell_and_a_mark_where_it_was_made()
     turn = Turn(question="q", answer="(A)", task="relative_depth", points=((0.1, 0.4),), readout=True)
     writer = SequenceWriter(plan(), Characters()).write_question(turn)
     asked = len(writer.ids)
-    writer.write_answer(turn, [5, 6, 7, 4])
+    writer.write_answer(turn, CODES)
 
     cell = plan().locations.start
     marked, read = (row for row, token in enumerate(writer.ids) if token == cell)
@@ -169,11 +184,17 @@ def test_a_block_in_context_is_not_supervised_and_what_is_read_out_of_it_is() ->
     )
     writer = SequenceWriter(plan(), Characters()).write_question(turn)
 
-    writer.write_answer(turn, [5, 6, 7, 4], block_in_context=True)
+    writer.write_answer(turn, CODES, block_in_context=True)
 
-    assert writer.block_rows == writer.block_codes == []
-    assert plan().depth.closing in writer.ids
-    assert writer.text_targets == [plan().depth.codes.start + 5, ord("("), ord("A"), ord(")"), 3]
+    assert not writer.streams["depth"].rows
+    assert plan().readout_block.closing in writer.ids
+    assert writer.text_targets == [
+        plan().readout_block.codebooks[0].start + 5,
+        ord("("),
+        ord("A"),
+        ord(")"),
+        3,
+    ]
 
 
 def test_depth_that_is_not_there_is_refused() -> None:
@@ -181,9 +202,9 @@ def test_depth_that_is_not_there_is_refused() -> None:
     writer = SequenceWriter(plan(), Characters()).write_question(turn)
 
     with pytest.raises(DataError, match=r"relative_depth question 'how far\?' is to be answered from depth"):
-        writer.write_answer(turn, None)
-    with pytest.raises(DataError, match="has 4 codes and 3 were given"):
-        writer.write_answer(turn, [1, 2, 3])
+        writer.write_answer(turn, {})
+    with pytest.raises(DataError, match="A block of depth has 4 codes and 3 were given"):
+        writer.write_answer(turn, {"depth": [1, 2, 3]})
 
 
 def test_more_points_than_letters_are_refused() -> None:
@@ -197,3 +218,64 @@ def test_a_text_that_is_not_utf_8_is_refused(text: str) -> None:
         written(Turn(task="chat", question=text, answer=""))
     with pytest.raises(InputError, match="that are no character: write it in UTF-8"):
         written(Turn(task="chat", question="?", answer=text))
+
+
+def coarse_to_fine() -> TokenPlan:
+    """One code for the image, then one for each of 2x2 places; two codes without a place for each object."""
+    scales = Codes(codebook_sizes=(8,), groups=(CodeGroup.on_grid((1, 1)), CodeGroup.on_grid((2, 2))))
+    shapes = Codes(codebook_sizes=(4, 16), groups=(CodeGroup(length=1), CodeGroup(length=1, codebook=1)))
+    return TokenPlan.of(
+        200,
+        {
+            "scales": (StreamSpec(written=scales, target="depth"), "group"),
+            "shape": (StreamSpec(written=shapes, per="object", target="masks"), 1),
+        },
+    )
+
+
+def test_a_larger_group_is_predicted_from_the_codes_that_lie_nearest() -> None:
+    turn = Turn(question="q", answer="x", task="any", perceive=("scales",))
+    writer = SequenceWriter(coarse_to_fine(), Characters()).write_question(turn)
+
+    writer.write_answer(turn, {"scales": [7, 1, 2, 3, 4]})
+
+    start, end, code = 200, 201, 202
+    # The coarse code stands once for each of the four that follow it; they come together, and then the marker.
+    codes = [code + 7] * 4 + [code + 1, code + 2, code + 3, code + 4]
+    assert writer.ids[3:] == [start, *codes, end, ord("x"), 3]
+    scales = writer.streams["scales"]
+    assert scales.rows == [[2, 3, 4, 5, 6, 7, 11]]
+    assert scales.slots == [list(range(4, 12))]
+    assert coarse_to_fine().streams["scales"].slot_codes == (0, 0, 0, 0, 1, 2, 3, 4)
+    times = [position[0] for position in writer.positions[3:13]]
+    assert [time - times[0] for time in times] == [0, 1, 1, 1, 1, 2, 2, 2, 2, 3]
+    asked = [writer.query_positions[row][1:] for row in (4, 5, 6, 7)]
+    assert asked == [(5 / 2, 5 / 2), (5 / 2, 15 / 2), (15 / 2, 5 / 2), (15 / 2, 15 / 2)]
+
+
+def test_codes_of_objects_are_written_once_for_each_from_two_codebooks() -> None:
+    turn = Turn(question="q", answer="x", task="referring", masks=(MASK, MASK), perceive=("shape",))
+    plan = coarse_to_fine()
+    writer = SequenceWriter(plan, Characters()).write_question(turn)
+
+    writer.write_answer(turn, {})
+
+    block = plan.streams["shape"]
+    first, second = (span.start for span in block.codebooks)
+    assert second == first + 4 and block.starts == (first, second)
+    one = [block.opening, first, second, block.closing]
+    assert writer.ids[3:-2] == [*one, *one]
+    assert writer.streams["shape"].rows == [[2, 3, 4, 5], [6, 7, 8, 9]]
+
+
+@pytest.mark.parametrize("steps", [(4, 2, 1), (1, 2, 4), (2, 3), (3, 3, 1, 5)])
+def test_steps_of_any_size_predict_every_code_once_and_hold_every_code(steps) -> None:
+    groups = tuple(CodeGroup(length=size) for size in steps)
+    block = TokenBlock(
+        opening=0, closing=1, codebooks=(TokenSpan(start=2, size=9),), groups=groups, steps=steps
+    )
+
+    predicted = [slot.predicts for step in block.slots for slot in step if slot.predicts is not None]
+    assert predicted == list(range(steps[0], sum(steps)))
+    assert set(block.slot_codes) == set(range(sum(steps)))
+    assert all(sum(slot.advances_time for slot in step) == 1 for step in block.slots)
