@@ -96,12 +96,15 @@ class Sample:
 
     Without the image there is nothing to perceive: the depth block is in context, excluded from the loss; and where
     there is no block either, so are the codes that are read out. `source` says in messages where it comes from.
+    `maps` are what else is known of the image's pixels, by name: float32 [H, W, channels], NaN where unknown. Those
+    of a data folder are read when they are asked for, each time anew.
     """
 
     turns: tuple[Turn, ...]
     image_3HW: Tensor | None = None
     depth: DepthMap | None = None
     depth_codes_L: Tensor | None = None
+    maps: Mapping[str, np.ndarray] = attrs.field(factory=dict)
     source: str = "a sample"
 
 
