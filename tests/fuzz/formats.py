@@ -455,7 +455,7 @@ FORMATS: dict[str, Format] = {
         read=_read_data,
     ),
     "data: map PNG": Format(
-        mutants=byte_mutants([_saved("PNG", size=(32, 32)), _saved("PNG", "L", (32, 32))]),
+        mutants=byte_mutants([_saved("PNG", size=(32, 32)), _saved("PNG", size=(32, 32), optimize=True)]),
         prepare=_map_file("png"),
         read=_read_data,
     ),
