@@ -40,7 +40,9 @@ def demo_conversations(recipe: Recipe, count: int) -> list[Sample]:
     The depth codes are drawn at random: time does not depend on them either.
     """
     with tempfile.TemporaryDirectory() as folder:
-        write_folder(Path(folder) / "scenes", SceneSet(split=Split.TRAIN, count=2 * count))
+        write_folder(
+            Path(folder) / "scenes", SceneSet(split=Split.TRAIN, count=2 * count), info=SceneSet.info
+        )
         dataset = FolderDataset(Path(folder) / "scenes")
         block = recipe.plan.depth
         assert block is not None

@@ -57,7 +57,7 @@ def with_data(
     """
     config = recipe.depth
     assert config is not None
-    write_folder(folder / "scenes", SceneSet(split=Split.TRAIN, count=count, size=size))
+    write_folder(folder / "scenes", SceneSet(split=Split.TRAIN, count=count, size=size), info=SceneSet.info)
     settings = DepthTrainingConfig(steps=tokenizer_steps, batch_size=8, warmup_steps=tokenizer_steps // 10)
     torch.manual_seed(settings.seed)
     tokenizer = config.build().to(device)

@@ -69,7 +69,7 @@ def run(
     mixed in one folder. Exit status 1 if a picture is broken.
     """
     from perceptio.cli.tokenize import tokenizer_of
-    from perceptio.data.records import INFO_FILE
+    from perceptio.data.dataset_info import INFO_FILE
     from perceptio.data.targets import write_depth_targets
     from perceptio.data.teacher import load_teacher
     from perceptio.data.teacher_pass import WORKERS

@@ -29,7 +29,7 @@ def run(
         int | None, typer.Option(min=1, help="Processes.", show_default="as many as there are cores")
     ] = None,
 ) -> None:
-    """Write generated 3-D scenes with exact depth, object masks, and questions and answers about them."""
+    """Write generated 3-D scenes with exact depth, normals, edges and masks, and questions and answers about them."""
     from perceptio.data.folder import write_folder
     from perceptio.data.scenes import SceneSet, Split
 
@@ -40,6 +40,7 @@ def run(
         write_folder(
             out,
             entries,
+            info=entries.info,
             workers=workers or os.cpu_count() or 1,
             progress=lambda done: bar.update(task, completed=done),
         )

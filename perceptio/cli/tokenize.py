@@ -99,8 +99,8 @@ def run(
 def _read(file: Path, unit: Unit | None, scale: str | None) -> "DepthMap":
     import attrs
 
+    from perceptio.data.dataset_info import INFO_FILE, DatasetInfo, parse_info
     from perceptio.data.loading import read_depth
-    from perceptio.data.records import INFO_FILE, DatasetInfo, parse_info
 
     data_folder = file.resolve().parent.parent
     if unit is None and scale is None and (data_folder / INFO_FILE).is_file():

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import attrs
 
+from perceptio.data.dataset_info import parse_info
 from perceptio.data.lengths import ConversationLengths
-from perceptio.data.loading import LoadedFiles, load_files
-from perceptio.data.records import LINES_FILE, Problem, SampleRecord, parse_info, parse_lines
+from perceptio.data.loading import LoadedFiles, load_files, map_problems
+from perceptio.data.records import LINES_FILE, Problem, SampleRecord, parse_lines
 from perceptio.ops.files import expanded
 from perceptio.recipe import Recipe
 
@@ -51,8 +52,9 @@ def check_folder(
             problems.append(parsed)
         else:
             turns += len(parsed.turns)
-            named |= {file for file in (parsed.image, parsed.depth, parsed.masks) if isinstance(file, str)}
+            named.update(parsed.files)
             files = load_files(root, info, parsed, problems)
+            problems += map_problems(root, parsed, files.maps)
             if lengths is not None:
                 problems += _too_long(lengths, parsed, files)
         if progress is not None:
@@ -83,7 +85,7 @@ def _too_long(lengths: ConversationLengths, record: SampleRecord, files: LoadedF
 def _strays(root: Path, named: set[str]) -> Iterator[str]:
     """Files that nothing refers to: often a sample that was meant to be there."""
     resolved = {os.path.realpath(root / file) for file in named}
-    for folder in ("images", "depth", "masks"):
-        for file in sorted((root / folder).glob("*")):
+    for pattern in ("images/*", "depth/*", "masks/*", "maps/**/*"):
+        for file in sorted(root.glob(pattern)):
             if file.is_file() and not file.name.startswith(".") and os.path.realpath(file) not in resolved:
                 yield str(file.relative_to(root))

@@ -7,20 +7,30 @@ A folder holds::
     images/             pictures: PNG, JPEG or whatever `perceptio.ops.image_files.read_image` reads
     depth/              depth maps: 16-bit gray PNG, or NPY
     masks/              objects: indexed or gray PNG
+    maps/               whatever else is known of each pixel, by name: 8-bit PNG, or NPY
 
 `dataset.json` is one object::
 
-    {"format": "perceptio-data", "version": 1, "depth": {"unit": "metres", "scale": 0.00025}}
+    {"format": "perceptio-data", "version": 1, "depth": {"unit": "metres", "scale": 0.00025},
+     "maps": {"edges": {"channels": 1, "low": 0.0, "high": 1.0},
+              "normals": {"channels": 3, "low": -1.0, "high": 1.0}}}
 
 `depth.unit` is `"metres"` (along the optical axis or the ray, as the maker pleases) or `"disparity"` (relative
 inverse depth of any scale, near is large). A 16-bit PNG holds `value * depth.scale` in that unit and 0 where depth is
 unknown; an NPY file holds float32 [H, W] in that unit and NaN where unknown, and needs no scale. A folder without
 depth leaves `depth` out.
 
+`maps` declares the maps that samples may have: names of letters, digits, `_` and `-`, other than `depth`, `image` and
+`masks`; 1 or 3 `channels`; and the range of their values, from `low` to `high`. An 8-bit PNG, gray or RGB, holds
+`low + value / 255 * (high - low)`, of every pixel; an NPY file holds float32 [H, W] or [H, W, channels], and NaN in
+all channels of a pixel that is unknown. Values that lie outside the range by at most a thousandth of it, as rounding
+may have it, are clipped; others are errors. A folder without maps leaves `maps` out.
+
 Each line of `samples.jsonl` is one object::
 
     {"id": "kitchen-1", "image": "images/kitchen-1.jpg", "depth": "depth/kitchen-1.png",
      "masks": "masks/kitchen-1.png",
+     "maps": {"edges": "maps/edges/kitchen-1.png", "normals": "maps/normals/kitchen-1.npy"},
      "turns": [
        {"task": "referring", "question": "Please segment the cup in this image.",
         "answer": "Sure, it is segmented.", "objects": [1]},
@@ -28,7 +38,8 @@ Each line of `samples.jsonl` is one object::
         "points": [[0.25, 0.5], [0.7, 0.625]]}]}
 
 `id`, `image` and `turns` are required. Paths are relative to the folder, with `/`, and stay inside it; so must the
-places that symbolic links lead to. Depth and masks have the size of the picture (as shown, after its EXIF rotation).
+places that symbolic links lead to. Depth, masks and maps have the size of the picture (as shown, after its EXIF
+rotation). A sample has any of the maps that `dataset.json` declares.
 Of a mask PNG the pixel value is the number of an object, 0 where there is none; `masks` may instead list masks in the
 line itself, which may overlap, as uncompressed COCO RLE: `[{"id": 1, "size": [H, W], "counts": [zeros, ones, zeros,
 …]}]`, runs down the columns. Of a turn, `task`, `question` and `answer` are required; `objects` lists the objects
@@ -50,27 +61,23 @@ import attrs
 import numpy as np
 from torch import Tensor
 
-from perceptio.data.loading import LoadedFiles, load_files, read_depth, read_picture
-from perceptio.data.records import (
-    LINES_FILE,
-    DatasetInfo,
-    Problem,
-    Records,
-    SampleRecord,
-    TurnRecord,
-    parse_info,
-)
+from perceptio.data.dataset_info import DatasetInfo, MapInfo, parse_info
+from perceptio.data.loading import LoadedFiles, Maps, load_files, read_depth, read_picture
+from perceptio.data.records import LINES_FILE, Problem, Records, SampleRecord, TurnRecord
 from perceptio.data.writer import Entry, write_folder
 from perceptio.errors import DataError, quoted
 from perceptio.interfaces import DepthMap, Sample, Turn
 from perceptio.ops.files import expanded
 from perceptio.ops.paths import resolved_inside
 
-__all__ = ["DatasetInfo", "Entry", "FolderDataset", "write_folder"]
+__all__ = ["DatasetInfo", "Entry", "FolderDataset", "MapInfo", "write_folder"]
 
 
 class FolderDataset(Sequence[Sample]):
-    """The samples of a data folder. Lines are checked at once, pictures, depth and masks when a sample is asked for.
+    """The samples of a data folder.
+
+    Lines are checked at once; pictures, depth and masks are read when a sample is asked for, and each of its maps
+    when it is taken from the sample.
 
     Args:
         path: The folder.
@@ -82,7 +89,7 @@ class FolderDataset(Sequence[Sample]):
     def __init__(self, path: Path | str) -> None:
         self.root = expanded(path)
         self.info = parse_info(self.root)
-        self.records = Records(self.root)
+        self.records = Records(self.root, self.info.maps)
         if not self.records:
             raise DataError(f"{self.root / LINES_FILE} lists no sample.")
         self.tasks = self.records.tasks
@@ -91,10 +98,11 @@ class FolderDataset(Sequence[Sample]):
         return len(self.records)
 
     def __getitem__(self, number: int) -> Sample:  # type: ignore[override]
-        """Sample `number`: picture, depth, and turns with their masks.
+        """Sample `number`: picture, depth, maps to be read, and turns with their masks.
 
         Raises:
-            DataError: A file of the sample is missing or broken, or does not fit the others.
+            DataError: A file of the sample is missing or broken, or does not fit the others; of a map, when it is
+                taken from the sample.
         """
         record = self.records[number]
         files = self._load(record)
@@ -103,7 +111,13 @@ class FolderDataset(Sequence[Sample]):
             attrs.evolve(_turn(turn), masks=tuple(masks[one] for one in turn.objects))
             for turn in record.turns
         )
-        return Sample(turns=turns, image_3HW=files.image_3HW, depth=files.depth, source=self._place(record))
+        return Sample(
+            turns=turns,
+            image_3HW=files.image_3HW,
+            depth=files.depth,
+            maps=files.maps,
+            source=self._place(record),
+        )
 
     def turns(self, number: int) -> tuple[Turn, ...]:
         """The turns of sample `number` without their masks: no file is read."""
@@ -120,8 +134,18 @@ class FolderDataset(Sequence[Sample]):
             return None
         return read_depth(resolved_inside(self.root, depth, DataError), self.info)
 
+    def map(self, number: int, name: str) -> np.ndarray | None:
+        """A map of sample `number` as float32 [H, W, C], NaN where unknown; None where it has none of that name.
+
+        Nothing else of the sample is read.
+
+        Raises:
+            DataError: Its file is missing or broken.
+        """
+        return Maps(self.root, self.info.maps, self.records[number].maps).get(name)
+
     def image(self, number: int) -> Tensor:
-        """The picture of sample `number`, RGB [3, H, W] in [0, 1]; its depth and masks are not read.
+        """The picture of sample `number`, RGB [3, H, W] in [0, 1]; nothing else of the sample is read.
 
         Raises:
             DataError: Its file is missing or broken.

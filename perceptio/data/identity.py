@@ -4,8 +4,9 @@ import hashlib
 import os
 from pathlib import Path
 
+from perceptio.data.dataset_info import INFO_FILE
 from perceptio.data.folder import FolderDataset
-from perceptio.data.records import INFO_FILE, LINES_FILE
+from perceptio.data.records import LINES_FILE
 from perceptio.errors import DataError
 from perceptio.ops.foreign import parsing
 
@@ -27,9 +28,8 @@ def hash_of_data(dataset: FolderDataset) -> str:
         with (dataset.root / name).open("rb") as file:
             sha.update(hashlib.file_digest(file, "sha256").digest())
     for record in dataset.records:
-        for held in (record.image, record.depth, record.masks):
-            if isinstance(held, str):
-                _add(sha, dataset.root / held)
+        for held in record.files:
+            _add(sha, dataset.root / held)
     return sha.hexdigest()
 
 

@@ -1,6 +1,6 @@
 """The files of one sample -> arrays, with every rule that files can break.
 
-Shapes: H W pixels of the picture.
+Shapes: H W pixels of the picture, C channels of a map.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,8 @@ import attrs
 import numpy as np
 from torch import Tensor
 
-from perceptio.data.records import LINES_FILE, DatasetInfo, Problem, RunLengths, SampleRecord
+from perceptio.data.dataset_info import DatasetInfo, MapInfo
+from perceptio.data.records import LINES_FILE, Problem, RunLengths, SampleRecord
 from perceptio.errors import DataError, InputError
 from perceptio.interfaces import DepthMap
 from perceptio.ops.array_files import mapped_array
@@ -18,7 +19,10 @@ from perceptio.interfaces.depth_maps import check_values
 from perceptio.ops.image_files import MAX_PIXELS, open_image, read_image
 from perceptio.ops.paths import resolved_inside
 
-DEPTH_LEVELS = 65535
+DEPTH_LEVELS, MAP_LEVELS = 65535, 255
+"""Largest value that a PNG of depth holds, and one of a map."""
+ROUNDING = 1e-3
+"""A map's value may leave its range by this share of it, which is more than float16 rounds, and is clipped then."""
 
 Size = tuple[int, int]
 """Height and width."""
@@ -55,6 +59,37 @@ class Masks(Mapping[int, np.ndarray]):
         return number in self._numbers and (number not in self._runs or any(self._runs[number].counts[1::2]))
 
 
+class Maps(Mapping[str, np.ndarray]):
+    """The maps of a sample by name, each read to float32 [H, W, C], NaN where unknown, when it is asked for.
+
+    Asking raises a `DataError` where the file is missing or broken, or does not fit (`read_map`).
+
+    Args:
+        root: The folder.
+        declared: What its maps are.
+        files: The paths of the sample's own.
+        size: The size of the picture; None where it could not be read.
+    """
+
+    def __init__(
+        self, root: Path, declared: Mapping[str, MapInfo], files: Mapping[str, str], size: Size | None = None
+    ) -> None:
+        self._root, self._declared, self._files, self._size = root, declared, files, size
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        path = resolved_inside(self._root, self._files[name], DataError)
+        return read_map(path, name, self._declared[name], self._size)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._files
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
 @attrs.frozen(kw_only=True, eq=False)
 class LoadedFiles:
     """What the files of a sample hold; None where it has no such file, or one that is broken."""
@@ -62,13 +97,14 @@ class LoadedFiles:
     image_3HW: Tensor | None
     depth: DepthMap | None
     masks: Masks | None
+    maps: Maps
 
 
 def load_files(root: Path, info: DatasetInfo, record: SampleRecord, problems: list[Problem]) -> LoadedFiles:
-    """Read the picture, depth and masks of a sample, adding what is wrong with them to `problems`."""
+    """Read the picture, depth and masks of a sample, adding what is wrong with them to `problems`; its maps wait."""
 
     def report(file: str, message: str) -> None:
-        problems.append(Problem(file=file, line=record.line, message=message.removeprefix(f"{root / file} ")))
+        problems.append(_problem(root, record, file, message))
 
     image = depth = masks = None
     try:
@@ -93,7 +129,22 @@ def load_files(root: Path, info: DatasetInfo, record: SampleRecord, problems: li
         if missing:
             known = ", ".join(map(str, sorted(masks)[:20])) or "none"
             report(where, f"has no pixel of object(s) {missing} that a turn segments; it has: {known}.")
-    return LoadedFiles(image_3HW=image, depth=depth, masks=masks)
+    return LoadedFiles(
+        image_3HW=image, depth=depth, masks=masks, maps=Maps(root, info.maps, record.maps, size)
+    )
+
+
+def map_problems(root: Path, record: SampleRecord, maps: Maps) -> Iterator[Problem]:
+    """Read all maps of a sample; what is wrong with them."""
+    for name, file in record.maps.items():
+        try:
+            maps[name]
+        except DataError as error:
+            yield _problem(root, record, file, str(error))
+
+
+def _problem(root: Path, record: SampleRecord, file: str, message: str) -> Problem:
+    return Problem(file=file, line=record.line, message=message.removeprefix(f"{root / file} "))
 
 
 def read_picture(root: Path, image: str) -> Tensor:
@@ -123,32 +174,83 @@ def read_depth(path: Path, info: DatasetInfo, size: Size | None = None) -> Depth
     if info.depth_unit is None:
         raise DataError(f"{path} cannot be understood: dataset.json states no depth unit.")
     is_npy = path.suffix.lower() == ".npy"
-    values_HW = _read_npy(path, size) if is_npy else _read_depth_png(path, info.depth_scale, size)
+    values_HW = _read_npy(path, (), size) if is_npy else _read_depth_png(path, info.depth_scale, size)
     depth = DepthMap(values_HW=values_HW, unit=info.depth_unit)
     check_values(depth, str(path))
     return depth
 
 
-def _read_npy(path: Path, size: Size | None) -> np.ndarray:
+def read_map(path: Path, name: str, info: MapInfo, size: Size | None = None) -> np.ndarray:
+    """A map as float32 [H, W, C] within its range, NaN where unknown.
+
+    Args:
+        path: An 8-bit gray or RGB PNG, or float32 NPY.
+        name: The map's name, for messages.
+        info: What its numbers mean.
+        size: The size that its picture has; None: any.
+
+    Raises:
+        DataError: The file is missing or broken, of another kind, size or number of channels, or has no known
+            pixel, one that is known in part, or one out of range.
+    """
+    if path.suffix.lower() == ".npy":
+        values_HWC = _read_npy(path, (info.channels,), size)
+        check_map(values_HWC, info, str(path))
+        return values_HWC.clip(info.low, info.high)
+    wanted, mode = ("8-bit gray PNG", "L") if info.channels == 1 else ("8-bit RGB PNG", "RGB")
+    stored = _read_png(path, name, wanted, (mode,), size)
+    values = np.linspace(info.low, info.high, MAP_LEVELS + 1, dtype=np.float32)
+    return values[stored.reshape(*stored.shape[:2], info.channels)]
+
+
+def check_map(values_HWC: np.ndarray, info: MapInfo, what: str) -> None:
+    """Refuse a map without a known pixel, or with one that is known in part or out of range.
+
+    Args:
+        values_HWC: The map, NaN where unknown.
+        info: What its numbers mean.
+        what: How the message begins.
+
+    Raises:
+        DataError: It is such a map.
+    """
+    unknown_HWC = np.isnan(values_HWC)
+    if unknown_HWC.all():
+        raise DataError(f"{what} has no known pixel: leave it out.")
+    if (unknown_HWC.any(-1) != unknown_HWC.all(-1)).any():
+        raise DataError(f"{what} has pixels of which some channels are NaN: write NaN in all of them.")
+    least, most = float(np.nanmin(values_HWC)), float(np.nanmax(values_HWC))
+    slack = ROUNDING * (info.high - info.low)
+    if least < info.low - slack or most > info.high + slack:
+        raise DataError(
+            f"{what} has values from {least:g} to {most:g}, and dataset.json says {info.low:g} to {info.high:g}."
+        )
+
+
+def _read_npy(path: Path, channels: tuple[int, ...], size: Size | None) -> np.ndarray:
+    """float32 [H, W, *channels]; a single channel may be left out in the file."""
     stored = mapped_array(path)
-    if stored.ndim != 2 or stored.dtype.kind != "f":
-        raise DataError(f"{path} holds {stored.dtype} {list(stored.shape)}: write float32 [height, width].")
-    _check_size(path, (stored.shape[0], stored.shape[1]), size)
-    with np.errstate(over="ignore"):  # Becomes infinite, which is refused.
-        return stored.astype(np.float32)
+    shape = stored.shape
+    fits = len(shape) >= 2 and (shape[2:] == channels or (shape[2:] == () and channels == (1,)))
+    if not fits or stored.dtype.kind != "f":
+        wanted = ", ".join(["height", "width", *map(str, channels)])
+        raise DataError(f"{path} holds {stored.dtype} {list(shape)}: write float32 [{wanted}].")
+    _check_size(path, (shape[0], shape[1]), size)
+    # What is too large becomes infinite, which is refused; a signaling NaN is a NaN.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return stored.reshape(*shape[:2], *channels).astype(np.float32)
 
 
 def _read_depth_png(path: Path, scale: float | None, size: Size | None) -> np.ndarray:
     if scale is None:
         raise DataError(f"{path} is a PNG, and dataset.json states no depth scale: add one, or write NPY.")
-    stored_HW = _read_gray(path, "depth", ("I;16", "I;16B", "I"), size)
+    stored_HW = _read_png(path, "depth", "16-bit gray PNG", ("I;16", "I;16B", "I"), size)
     values_HW = stored_HW.astype(np.float32) * np.float32(scale)
     values_HW[stored_HW == 0] = np.nan
     return values_HW
 
 
-def _read_gray(path: Path, what: str, modes: tuple[str, ...], size: Size | None) -> np.ndarray:
-    wanted = "16-bit gray PNG" if what == "depth" else "indexed or gray PNG"
+def _read_png(path: Path, what: str, wanted: str, modes: tuple[str, ...], size: Size | None) -> np.ndarray:
     try:
         with open_image(path, save_as=wanted, min_side=1) as picture:
             if picture.format != "PNG" or picture.mode not in modes:
@@ -164,7 +266,7 @@ def _read_gray(path: Path, what: str, modes: tuple[str, ...], size: Size | None)
 def _read_masks(root: Path, masks: str | tuple[RunLengths, ...], size: Size | None) -> Masks:
     if isinstance(masks, str):
         path = resolved_inside(root, masks, DataError)
-        return Masks(ids_HW=_read_gray(path, "masks", ("P", "L", "I;16", "1"), size))
+        return Masks(ids_HW=_read_png(path, "masks", "indexed or gray PNG", ("P", "L", "I;16", "1"), size))
     for mask in masks:
         _check_size(f"mask {mask.id}", mask.size, size)
     return Masks(runs=masks)

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from perceptio.data.records import Problem, parse_info, parse_lines
+from perceptio.data.dataset_info import parse_info
+from perceptio.data.records import Problem, parse_lines
 from perceptio.errors import DataError, near_miss
 from perceptio.recipe import Recipe
 

@@ -1,4 +1,4 @@
-"""The lines of a data folder as typed records, and every rule that a line alone can break.
+"""The lines of a data folder as typed records, and every rule that they can break before files are read.
 
 The format is documented in `perceptio.data.folder`. Each rule is written once, as a message that is yielded: a
 dataset raises the first, `perceptio.data.check.check_folder` reports all, and writers ask before they write.
@@ -6,27 +6,24 @@ dataset raises the first, `perceptio.data.check.check_folder` reports all, and w
 
 import re
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from shlex import quote
-from typing import Any, Literal
+from typing import Any
 
 import attrs
 
+from perceptio.data.dataset_info import INFO_FILE, parse_info
+from perceptio.data.json_rules import is_number, is_whole, key_problems
 from perceptio.errors import DataError, quoted
-from perceptio.ops.foreign import parsing
 from perceptio.ops.image_files import MAX_PIXELS
-from perceptio.ops.json_files import InvalidJSONError, Line, parse_json, read_json, read_line, read_lines
+from perceptio.ops.json_files import InvalidJSONError, Line, parse_json, read_line, read_lines
 from perceptio.ops.paths import why_not_inside
 from perceptio.vocabulary import LETTERS
 
-FORMAT, VERSION = "perceptio-data", 1
-INFO_FILE, LINES_FILE = "dataset.json", "samples.jsonl"
+LINES_FILE = "samples.jsonl"
 MARKED = "relative_depth"
 """The task whose answer is the letter of a marked point."""
-SCALES = (1e-12, 1e12)
-"""What a 16-bit value can be multiplied with, so that the depth is a float32."""
 _PLAIN_TURN = {"task", "question", "answer"}
 
 
@@ -43,23 +40,6 @@ class Problem:
             return f"{self.file}: {self.message}"
         where = f"line {self.line}" if self.file == LINES_FILE else f"{LINES_FILE} line {self.line}"
         return f"{self.file} ({where}): {self.message}"
-
-
-@attrs.frozen(kw_only=True)
-class DatasetInfo:
-    """`dataset.json`: the unit of depth, None where a folder has none, and what a 16-bit value is multiplied with."""
-
-    depth_unit: Literal["metres", "disparity"] | None = None
-    depth_scale: float | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The object that `parse_info` reads."""
-        written: dict[str, Any] = {"format": FORMAT, "version": VERSION}
-        if self.depth_unit is not None:
-            written["depth"] = {"unit": self.depth_unit}
-            if self.depth_scale is not None:
-                written["depth"]["scale"] = self.depth_scale
-        return written
 
 
 @attrs.frozen(kw_only=True)
@@ -91,60 +71,23 @@ class SampleRecord:
     image: str
     depth: str | None = None
     masks: str | tuple[RunLengths, ...] | None = None
+    maps: Mapping[str, str] = attrs.field(factory=dict)
     turns: tuple[TurnRecord, ...]
 
-
-def parse_info(root: Path) -> DatasetInfo:
-    """Read `dataset.json`.
-
-    Raises:
-        DataError: It is missing, no JSON, of another format or version, or has a wrong value.
-    """
-    path = root / INFO_FILE
-    with parsing(DataError, f"{root} cannot be read ({{reason}}): check the path."):
-        if not root.is_dir():
-            raise DataError(
-                f"There is no folder {root}: check the path, or write one with `perceptio scenes`."
-            )
-        if not path.is_file():
-            raise DataError(
-                f"{root} has no {INFO_FILE}, so it is no data folder; the format is documented in "
-                "perceptio.data.folder."
-            )
-    found = read_json(path, remedy="the format is documented in perceptio.data.folder")
-    problem = next(_info_problems(found), None)
-    if problem:
-        raise DataError(f"{path}: {problem}")
-    depth = found.get("depth", {})
-    return DatasetInfo(depth_unit=depth.get("unit"), depth_scale=depth.get("scale"))
-
-
-def _info_problems(found: Any) -> Iterator[str]:
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
-        yield f'it does not say "format": "{FORMAT}".'
-        return
-    if found.get("version") != VERSION:
-        yield f"version {quoted(found.get('version'))} is not {VERSION}, the one that this release reads."
-    yield from _key_problems(found, {"format", "version"}, {"depth"})
-    depth = found.get("depth", {"unit": "metres"})
-    if not isinstance(depth, dict):
-        yield '"depth" is not an object with "unit" and "scale".'
-        return
-    yield from _key_problems(depth, {"unit"}, {"scale"})
-    if depth.get("unit") not in ["metres", "disparity"]:
-        yield f'depth unit {quoted(depth.get("unit"))} is neither "metres" nor "disparity".'
-    scale = depth.get("scale", 1.0)
-    if not _is_number(scale) or not SCALES[0] <= scale <= SCALES[1]:
-        yield f"depth scale {quoted(scale)} is not a number from {SCALES[0]:g} to {SCALES[1]:g}."
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that it names."""
+        own = (self.image, self.depth, self.masks, *self.maps.values())
+        return tuple(file for file in own if isinstance(file, str))
 
 
 def parse_lines(root: Path) -> Iterator[SampleRecord | Problem]:
     """Each line of `samples.jsonl` as a record, or else everything that is wrong in it.
 
     Raises:
-        DataError: The file is missing or cannot be read.
+        DataError: The file, or `dataset.json`, is missing or cannot be read.
     """
-    for parsed in _parsed_lines(root):
+    for parsed in _parsed_lines(root, parse_info(root).maps):
         yield parsed if isinstance(parsed, Problem) else _record(*parsed)
 
 
@@ -155,17 +98,18 @@ class Records(Sequence[SampleRecord]):
 
     Args:
         root: The folder.
+        maps: The names of maps that its `dataset.json` declares.
 
     Raises:
         DataError: A line is not of the format; of the first, the first problem.
     """
 
-    def __init__(self, root: Path) -> None:
-        self._path = root / LINES_FILE
+    def __init__(self, root: Path, maps: Collection[str] = ()) -> None:
+        self._path, self._maps = root / LINES_FILE, frozenset(maps)
         starts, numbers = array("q"), array("q")
         tasks: list[frozenset[str]] = []
         known: dict[tuple[str, ...], frozenset[str]] = {}
-        for parsed in _parsed_lines(root):
+        for parsed in _parsed_lines(root, self._maps):
             if isinstance(parsed, Problem):
                 raise DataError(
                     f"{root}/{parsed} `perceptio data check {quote(str(root))}` lists all problems."
@@ -193,12 +137,12 @@ class Records(Sequence[SampleRecord]):
             raw = parse_json(line.text)
         except InvalidJSONError:
             raw = None
-        if next(line_problems(raw), None):
+        if next(line_problems(raw, self._maps), None):
             raise DataError(f"{self._path} has changed since it was opened: open the folder again.")
         return _record(raw, line)
 
 
-def _parsed_lines(root: Path) -> Iterator[tuple[dict[str, Any], Line] | Problem]:
+def _parsed_lines(root: Path, maps: Collection[str]) -> Iterator[tuple[dict[str, Any], Line] | Problem]:
     path = root / LINES_FILE
     if not path.is_file():
         raise DataError(f"{root} has no {LINES_FILE}: it lists the samples, one JSON object a line.")
@@ -210,7 +154,7 @@ def _parsed_lines(root: Path) -> Iterator[tuple[dict[str, Any], Line] | Problem]
             message = f"it is not JSON ({error}); a line holds one whole object."
             yield Problem(file=LINES_FILE, line=line.number, message=message)
             continue
-        problems = list(line_problems(raw))
+        problems = list(line_problems(raw, maps))
         if not problems and (first := seen.setdefault(raw["id"], line.number)) != line.number:
             problems = [f"id {quoted(raw['id'])} is that of line {first} too; ids must differ."]
         if problems:
@@ -236,16 +180,22 @@ def _record(raw: Mapping[str, Any], line: Line) -> SampleRecord:
         for turn in raw["turns"]
     )
     return SampleRecord(
-        line=line.number, id=raw["id"], image=raw["image"], depth=raw.get("depth"), masks=masks, turns=turns
+        line=line.number,
+        id=raw["id"],
+        image=raw["image"],
+        depth=raw.get("depth"),
+        masks=masks,
+        maps=raw.get("maps", {}),
+        turns=turns,
     )
 
 
-def line_problems(raw: Any) -> Iterator[str]:
-    """Everything that is wrong in the value of a line."""
+def line_problems(raw: Any, maps: Collection[str] = ()) -> Iterator[str]:
+    """Everything that is wrong in the value of a line, where `dataset.json` declares maps of these names."""
     if not isinstance(raw, dict):
         yield "it is not a JSON object."
         return
-    yield from _key_problems(raw, {"id", "image", "turns"}, {"depth", "masks"})
+    yield from key_problems(raw, {"id", "image", "turns"}, {"depth", "masks", "maps"})
     if not isinstance(raw.get("id", ""), str):
         yield f"id {quoted(raw['id'])} is not text."
     for key in ("image", "depth"):
@@ -256,6 +206,7 @@ def line_problems(raw: Any) -> Iterator[str]:
         yield from _run_length_problems(masks)
     elif "masks" in raw and (why := why_not_inside(masks)):
         yield f"masks {quoted(masks)} {why}."
+    yield from _map_problems(raw.get("maps", {}), maps)
     turns = raw.get("turns", [])
     if not isinstance(turns, list):
         yield "turns is not a list."
@@ -263,6 +214,18 @@ def line_problems(raw: Any) -> Iterator[str]:
     for number, turn in enumerate(turns, start=1):
         if not _is_plain_turn(turn):
             yield from (f"turn {number}: {message}" for message in _turn_problems(turn, "masks" in raw))
+
+
+def _map_problems(named: Any, declared: Collection[str]) -> Iterator[str]:
+    if not isinstance(named, dict):
+        yield f"maps {quoted(named)} is not an object of names, each with a path."
+        return
+    for name, path in named.items():
+        if name not in declared:
+            known = ", ".join(sorted(declared)) or "none"
+            yield f"map {quoted(name)} is not declared in {INFO_FILE}, which declares {known}."
+        if why := why_not_inside(path):
+            yield f"map {quoted(name)} {quoted(path)} {why}."
 
 
 def _is_plain_turn(turn: Any) -> bool:
@@ -279,7 +242,7 @@ def _turn_problems(turn: Any, has_masks: bool) -> Iterator[str]:
     if not isinstance(turn, dict):
         yield "it is not an object."
         return
-    yield from _key_problems(turn, _PLAIN_TURN, {"points", "objects"})
+    yield from key_problems(turn, _PLAIN_TURN, {"points", "objects"})
     yield from (
         f"{key} {quoted(turn[key])} is not text."
         for key in sorted(_PLAIN_TURN)
@@ -294,7 +257,7 @@ def _turn_problems(turn: Any, has_masks: bool) -> Iterator[str]:
     if turn.get("task") == MARKED:
         yield from _answer_problems(str(turn.get("answer")), min(len(points), len(LETTERS)))
     objects = turn.get("objects", [])
-    if not isinstance(objects, list) or not all(_is_whole(number) and number > 0 for number in objects):
+    if not isinstance(objects, list) or not all(is_whole(number) and number > 0 for number in objects):
         yield f"objects {quoted(objects)} are not whole numbers from 1."
     elif objects and not has_masks:
         yield f"it segments objects {quoted(objects)}, and the sample has no masks."
@@ -317,7 +280,7 @@ def _run_length_problems(masks: Sequence[Any]) -> Iterator[str]:
             yield 'a mask in the line is not an object with "id", "size" and "counts".'
             continue
         number, size, counts = mask["id"], mask["size"], mask["counts"]
-        if not _is_whole(number) or number < 1 or number in ids:
+        if not is_whole(number) or number < 1 or number in ids:
             yield f"mask id {quoted(number)} is not a whole number from 1 that no other mask has."
             continue
         ids.add(number)
@@ -334,33 +297,13 @@ def _run_length_problems(masks: Sequence[Any]) -> Iterator[str]:
             )
 
 
-def _key_problems(found: Mapping[str, Any], required: set[str], optional: set[str]) -> Iterator[str]:
-    known = required | optional
-    for key in sorted(required - found.keys()):
-        yield f'"{key}" is missing.'
-    for key in found:
-        if key in known:
-            continue
-        near = get_close_matches(key[:80], known, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}."
-        yield f"{quoted(key)} is not a known key; {hint}"
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
 def _all_whole(values: Any) -> bool:
-    return isinstance(values, list) and all(_is_whole(value) for value in values)
+    return isinstance(values, list) and all(is_whole(value) for value in values)
 
 
 def _is_point(value: Any) -> bool:
     return (
         isinstance(value, list)
         and len(value) == 2
-        and all(_is_number(number) and 0 <= number <= 1 for number in value)
+        and all(is_number(number) and 0 <= number <= 1 for number in value)
     )

@@ -10,8 +10,9 @@ from typing import Any
 
 import attrs
 
+from perceptio.data.dataset_info import INFO_FILE, DatasetInfo, parse_info
 from perceptio.data.loading import DEPTH_LEVELS
-from perceptio.data.records import INFO_FILE, LINES_FILE, DatasetInfo, Problem, parse_info, parse_lines
+from perceptio.data.records import LINES_FILE, Problem, parse_lines
 from perceptio.data.teacher import DepthTeacher
 from perceptio.data.teacher_pass import NORMALIZATION, WORKERS, Job, write_depth
 from perceptio.errors import DataError, quoted
@@ -113,7 +114,8 @@ def write_depth_targets(
                 f"No picture in {pictures} can be read; of the first: {next(iter(broken.values()))}"
             )
         lines = _lines(listed, {job.image: job for job in jobs if str(job.picture) not in broken})
-        write_json(out / INFO_FILE, INFO.to_json())
+        info = attrs.evolve(INFO, maps=parse_info(out).maps) if is_data else INFO
+        write_json(out / INFO_FILE, info.to_json())
         rewrite_log(out / LINES_FILE, lines)
     return TargetsReport(folder=out, made=done - kept, kept=kept, broken=broken, passed_over=passed_over)
 

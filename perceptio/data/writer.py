@@ -1,9 +1,9 @@
 """Writing a data folder: all of it, or nothing.
 
-Shapes: H W pixels.
+Shapes: H W pixels, C channels of a map.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -13,8 +13,9 @@ import attrs
 import numpy as np
 from PIL import Image
 
-from perceptio.data.loading import DEPTH_LEVELS
-from perceptio.data.records import INFO_FILE, LINES_FILE, DatasetInfo, line_problems
+from perceptio.data.dataset_info import INFO_FILE, DatasetInfo, MapInfo, info_problems
+from perceptio.data.loading import DEPTH_LEVELS, MAP_LEVELS, check_map
+from perceptio.data.records import LINES_FILE, line_problems
 from perceptio.errors import DataError, quoted
 from perceptio.interfaces import DepthMap, Turn
 from perceptio.ops.files import check_only, disk_errors, expanded, is_free, new_folder
@@ -34,6 +35,8 @@ class Entry:
         image_HW3: uint8 RGB.
         depth: Depth of the picture's size, or None.
         object_ids_HW: Number of the object that each pixel shows, 0 for none, at most 255; or None.
+        maps: Values [H, W], or [H, W, C], of maps that the folder declares, NaN where unknown; by name. A map that is
+            known everywhere is written as an 8-bit PNG, another as NPY.
         turns: Questions and answers; each mask of a turn is one of the objects.
     """
 
@@ -41,6 +44,7 @@ class Entry:
     image_HW3: np.ndarray
     depth: DepthMap | None = None
     object_ids_HW: np.ndarray | None = None
+    maps: Mapping[str, np.ndarray] = attrs.field(factory=dict)
     turns: tuple[Turn, ...] = ()
 
 
@@ -58,7 +62,8 @@ def write_folder(
     Args:
         path: The folder.
         entries: What to write; each is asked for once, in a worker, so that it may be computed there.
-        info: Unit and scale of depth; a quarter of a millimetre by default, which reaches 16.38 metres.
+        info: Unit and scale of depth, and the maps that entries may have; by default no maps, and a quarter of a
+            millimetre, which reaches 16.38 metres.
         workers: Processes; 1 writes in this one.
         progress: Called with the number of entries written so far.
         replace: Whether a data folder of that name may be replaced, once the new one is complete.
@@ -68,10 +73,13 @@ def write_folder(
             was there before is unchanged.
     """
     path, info = expanded(path), info or DatasetInfo(depth_unit="metres", depth_scale=0.00025)
+    for problem in info_problems(info.to_json()):
+        raise DataError(f"{path} cannot be written, as of its {INFO_FILE}: {problem}")
     with disk_errors(path, DataError):
         if not replace and not is_free(path):
             raise DataError(f"{path} exists already: choose another folder, or remove it.")
-        check_only(path, known_by=(INFO_FILE,), own=(LINES_FILE, "images", "depth", "masks", "depth_codes.*"))
+        own = (LINES_FILE, "images", "depth", "masks", "maps", "depth_codes.*")
+        check_only(path, known_by=(INFO_FILE,), own=own)
     with disk_errors(path, DataError), new_folder(path) as folder:
         for name in ("images", "depth", "masks"):
             (folder / name).mkdir()
@@ -111,14 +119,20 @@ def _write_range(
 def _write_entry(folder: Path, info: DatasetInfo, entry: Entry) -> tuple[str, str]:
     """Write the files of an entry and return its id and its line."""
     _check(entry)
+    maps_HWC = {name: _checked_map(name, entry, info) for name in entry.maps}
     line: dict[str, Any] = {"id": entry.id, "image": f"images/{entry.id}.png"}
     if entry.depth is not None:
         line["depth"] = f"depth/{entry.id}.png"
     if entry.object_ids_HW is not None:
         line["masks"] = f"masks/{entry.id}.png"
+    if maps_HWC:
+        line["maps"] = {
+            name: f"maps/{name}/{entry.id}.{'npy' if np.isnan(values_HWC).any() else 'png'}"
+            for name, values_HWC in maps_HWC.items()
+        }
     line["turns"] = [_turn_line(turn, entry) for turn in entry.turns]
     # What the reader will refuse is refused here, in the words that it has for it.
-    for problem in line_problems(line):
+    for problem in line_problems(line, info.maps):
         raise DataError(f"Entry {quoted(entry.id)} cannot be written: {problem}")
     try:
         text = format_json(line)
@@ -129,6 +143,8 @@ def _write_entry(folder: Path, info: DatasetInfo, entry: Entry) -> tuple[str, st
         _save_png(_stored_depth(entry, info), folder / line["depth"])
     if entry.object_ids_HW is not None:
         _save_png(entry.object_ids_HW.astype(np.uint8), folder / line["masks"])
+    for name, values_HWC in maps_HWC.items():
+        _save_map(values_HWC, info.maps[name], folder / line["maps"][name])
     return entry.id, text
 
 
@@ -150,6 +166,36 @@ def _check(entry: Entry) -> None:
     ids_HW = entry.object_ids_HW
     if ids_HW is not None and not (ids_HW.min() >= 0 and ids_HW.max() <= MAX_OBJECTS):
         raise DataError(f"Entry {quoted(entry.id)} has object numbers outside 0 to {MAX_OBJECTS}.")
+
+
+def _checked_map(name: str, entry: Entry, info: DatasetInfo) -> np.ndarray:
+    """A map of an entry as [H, W, C], known to be one that the folder declares."""
+    if name not in info.maps:
+        raise DataError(
+            f"Entry {quoted(entry.id)} has a map {quoted(name)}, and the folder is to hold "
+            f"{', '.join(sorted(info.maps)) or 'no maps'}: give write_folder an `info` that declares it."
+        )
+    declared, given = info.maps[name], entry.maps[name]
+    values_HWC = given[..., None] if given.ndim == 2 and declared.channels == 1 else given
+    wanted = (*entry.image_HW3.shape[:2], declared.channels)
+    if values_HWC.shape != wanted or given.dtype.kind != "f":
+        raise DataError(
+            f"Entry {quoted(entry.id)} has a map {quoted(name)} of {given.dtype} {list(given.shape)}: "
+            f"give floating-point numbers of {list(wanted)}."
+        )
+    check_map(values_HWC, declared, f"Entry {quoted(entry.id)} cannot be written: its map {quoted(name)}")
+    return values_HWC
+
+
+def _save_map(values_HWC: np.ndarray, declared: MapInfo, path: Path) -> None:
+    """Write a map as an NPY file or a PNG, by the name of the file."""
+    if path.suffix == ".npy":
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, values_HWC.astype(np.float32))
+        return
+    share_HWC = (values_HWC - declared.low) / (declared.high - declared.low)
+    levels_HWC = np.rint(share_HWC * MAP_LEVELS).clip(0, MAP_LEVELS).astype(np.uint8)
+    _save_png(levels_HWC[..., 0] if declared.channels == 1 else levels_HWC, path)
 
 
 def _save_png(pixels: np.ndarray, path: Path) -> None:

@@ -61,7 +61,7 @@ def make_scenes(task: Task) -> None:
 
         # A folder appears only when it is complete: one that is there is of an earlier attempt.
         if not (task.out / name).exists():
-            write_folder(task.out / name, scenes, workers=task.cores, progress=progress)
+            write_folder(task.out / name, scenes, info=scenes.info, workers=task.cores, progress=progress)
         before += count
     write_json(task.out / FIGURES, without_nan(shortcuts(FolderDataset(task.out / Split.TEST))))
 

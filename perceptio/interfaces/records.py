@@ -51,7 +51,8 @@ class Sample:
         image_3HW: RGB in [0, 1].
         depth: The image's depth.
         objects: One boolean [H, W] mask per object of the image, whether or not a turn is about it.
-        maps: Other maps of the image by name, float32 [H, W, C], NaN where unknown.
+        maps: Other maps of the image by name, float32 [H, W, C], NaN where unknown. Those of a data folder are read
+            when they are asked for, each time anew.
         codes: The codes [L] of each stream that is written as codes once per image, where the image has its target.
         source: Where it comes from.
     """

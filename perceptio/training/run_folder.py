@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import attrs
 
-from perceptio.data.records import INFO_FILE
+from perceptio.data.dataset_info import INFO_FILE
 from perceptio.errors import CheckpointError, quoted
 from perceptio.model.checkpoints.checkpoint import CHECKPOINT, save
 from perceptio.model.checkpoints.pretrained import pretrained_tensors

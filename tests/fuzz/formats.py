@@ -31,6 +31,7 @@ from perceptio.convert.aurora import convert_aurora_vqvae
 from perceptio.convert.sa2va import _Export
 from perceptio.data.check import check_folder
 from perceptio.data.folder import FolderDataset
+from perceptio.data.scenes import SceneSet
 from perceptio.data.targets import _check_record
 from perceptio.data.teacher import load_teacher
 from perceptio.model.checkpoints.checkpoint import save as save_checkpoint
@@ -146,6 +147,20 @@ def _depth_array(folder: Path) -> Path:
     return folder / "depth/a.npy"
 
 
+def _map_file(ending: str) -> Callable[[Path], Path]:
+    """A folder whose first sample has its normals in a file that is not there yet."""
+
+    def prepare(folder: Path) -> Path:
+        folder = scenes_folder(folder / "scenes", count=2)
+        lines = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+        (folder / lines[0]["maps"]["normals"]).unlink()
+        lines[0]["maps"]["normals"] = f"maps/a.{ending}"
+        (folder / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        return folder / f"maps/a.{ending}"
+
+    return prepare
+
+
 def _read_data(file: Path) -> None:
     """Both readers of a folder agree on whether anything is wrong."""
     folder = file.parent if (file.parent / "images").is_dir() else file.parent.parent
@@ -154,6 +169,7 @@ def _read_data(file: Path) -> None:
         report = attrs.evolve(report, problems=())
     for sample in (dataset := FolderDataset(folder)):
         assert sample.image_3HW is not None
+        dict(sample.maps)  # Reads them.
     assert not report.problems and len(dataset), report.problems
 
 
@@ -173,6 +189,13 @@ def _arrays() -> list[bytes]:
         _npy(np.array([{}], dtype=object)),
         archive.getvalue(),
     ]
+
+
+def _map_arrays() -> list[bytes]:
+    values = np.random.default_rng(0).uniform(-1, 1, (32, 32, 3))
+    unknown = np.where(np.arange(32)[:, None, None] < 9, np.nan, values)
+    kinds = ("<f4", ">f4", "<f2", "<f8")
+    return [*(_npy(one.astype(kind)) for one in (values, unknown) for kind in kinds), _npy(values[..., 0])]
 
 
 def _gray(mode: str, high: int) -> bytes:
@@ -431,10 +454,14 @@ FORMATS: dict[str, Format] = {
         prepare=_data_folder("masks"),
         read=_read_data,
     ),
+    "data: map PNG": Format(
+        mutants=byte_mutants([_saved("PNG", size=(32, 32)), _saved("PNG", size=(32, 32), optimize=True)]),
+        prepare=_map_file("png"),
+        read=_read_data,
+    ),
+    "data: map NPY": Format(mutants=byte_mutants(_map_arrays()), prepare=_map_file("npy"), read=_read_data),
     "data: dataset.json": Format(
-        mutants=_both(
-            [{"format": "perceptio-data", "version": 1, "depth": {"unit": "metres", "scale": 0.00025}}]
-        ),
+        mutants=_both([SceneSet.info.to_json()]),
         prepare=_data_folder("dataset.json"),
         read=_read_data,
     ),

@@ -22,6 +22,7 @@ REASONS = {
     "model/checkpoints/hub.py:push_to_hub": "a temporary folder, removed after the upload",
     "backbones/language/hf_text.py": "is given a folder of new_folder",
     "backbones/language/words.py:save": "is given a folder of new_folder",
+    "data/writer.py:_save_map": "is given a folder of new_folder",
     "data/writer.py:_save_png": "is given a folder of new_folder",
     "training/optimizer.py:save": "is given a folder of new_folder",
     "training/run_folder.py:add_state": "is given a folder of new_folder",

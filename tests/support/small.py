@@ -29,7 +29,7 @@ SIZE = 32
 
 def scenes_folder(folder: Path, count: int = 12, split: Split = Split.TRAIN) -> Path:
     """A data folder of small scenes."""
-    write_folder(folder, SceneSet(split=split, count=count, size=SIZE))
+    write_folder(folder, SceneSet(split=split, count=count, size=SIZE), info=SceneSet.info)
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Ray casting of a world: picture, exact depth, and which surface each pixel shows.
+"""Ray casting of a world: picture, exact depth and normals, and which surface each pixel shows.
 
 Shapes: H W pixels of a square picture, h w pixels of a window on it, N pixels of one surface. Rays have unit length
 along the optical axis, so that the ray parameter at a hit is the depth.
@@ -24,11 +24,14 @@ class View:
         depth_HW: float32 metres along the optical axis, exact at pixel centers.
         surface_HW: int16 number of the surface: 1, 2, … for `world.things` in order, 0, -1, -2, … for
             `world.walls` in order, so that the ground is 0.
+        normals_3HW: float32 unit normals of the surfaces at pixel centers, in the world's coordinates: of the side
+            that is hit, not worked out from depth.
     """
 
     image_HW3: np.ndarray
     depth_HW: np.ndarray
     surface_HW: np.ndarray
+    normals_3HW: np.ndarray
 
 
 def render(world: World, size: int, random: np.random.Generator) -> View:
@@ -37,7 +40,7 @@ def render(world: World, size: int, random: np.random.Generator) -> View:
     depth_HW, surface_HW = _cast_walls(rays_3HW, world.walls)
     for number, thing in enumerate(world.things, start=1):
         _cast_thing(rays_3HW, thing, number, world.axes_33, depth_HW, surface_HW)
-    color_3HW = _shade(world, rays_3HW, depth_HW, surface_HW)
+    color_3HW, normals_3HW = _shade(world, rays_3HW, depth_HW, surface_HW)
 
     haze_HW = np.exp(-np.float32(world.fog_density) * depth_HW)
     fog_311 = world.fog_color.astype(np.float32)[:, None, None]
@@ -45,7 +48,7 @@ def render(world: World, size: int, random: np.random.Generator) -> View:
     color_3HW *= np.float32(255 * world.exposure)
     color_3HW += random.standard_normal(color_3HW.shape, dtype=np.float32) * np.float32(3.0)
     image_HW3 = np.ascontiguousarray(np.rint(color_3HW).clip(0, 255).astype(np.uint8).transpose(1, 2, 0))
-    return View(image_HW3=image_HW3, depth_HW=depth_HW, surface_HW=surface_HW)
+    return View(image_HW3=image_HW3, depth_HW=depth_HW, surface_HW=surface_HW, normals_3HW=normals_3HW)
 
 
 def _rays(axes_33: np.ndarray, size: int) -> np.ndarray:
@@ -143,12 +146,14 @@ def _hit_cylinder(rays_3hw: np.ndarray, thing: Thing) -> np.ndarray:
     return np.where((inside_hw > 0) & (enter_hw < leave_hw), enter_hw, np.float32(np.inf))
 
 
-def _shade(world: World, rays_3HW: np.ndarray, depth_HW: np.ndarray, surface_HW: np.ndarray) -> np.ndarray:
-    """Colors without fog: pattern times light, and soft shadows of the objects on the ground."""
+def _shade(
+    world: World, rays_3HW: np.ndarray, depth_HW: np.ndarray, surface_HW: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Colors without fog, and unit normals: pattern times light, and soft shadows of the objects on the ground."""
     size = depth_HW.shape[0]
     places_3P = (rays_3HW * depth_HW).reshape(3, -1)
     surface_P = surface_HW.ravel()
-    color_3P = np.empty_like(places_3P)
+    color_3P, normals_3P = np.empty_like(places_3P), np.empty_like(places_3P)
     light = world.light.astype(np.float32)
     for number, wall in enumerate(world.walls):
         pixels_N = np.flatnonzero(surface_P == -number)
@@ -160,18 +165,21 @@ def _shade(world: World, rays_3HW: np.ndarray, depth_HW: np.ndarray, surface_HW:
         if number == 0:
             gain_N *= _shadows(world.things, places_3N, wall.distance)
         color_3P[:, pixels_N] = np.array(wall.material.color, dtype=np.float32)[:, None] * gain_N
+        normals_3P[:, pixels_N] = wall.normal.astype(np.float32)[:, None]
     for number, thing in enumerate(world.things, start=1):
         pixels_N = np.flatnonzero(surface_P == number)
         if not len(pixels_N):
             continue
         local_3N = _turned(places_3P[:, pixels_N] - thing.center.astype(np.float32)[:, None], thing.yaw)
         light_here = _turned(light, thing.yaw)
-        gain_N = _lit(_normals(thing, local_3N).T @ light_here)
+        normals_3N = _normals(thing, local_3N)
+        gain_N = _lit(normals_3N.T @ light_here)
         x, y, z = local_3N
         # A slanted pair of coordinates gives every side of a solid a pattern.
         gain_N *= _pattern(thing.material, np.stack([x + y, z + np.float32(0.3) * (x - y)]))
         color_3P[:, pixels_N] = np.array(thing.material.color, dtype=np.float32)[:, None] * gain_N
-    return color_3P.reshape(3, size, size)
+        normals_3P[:, pixels_N] = _turned(normals_3N, -thing.yaw) / np.linalg.norm(normals_3N, axis=0)
+    return color_3P.reshape(3, size, size), normals_3P.reshape(3, size, size)
 
 
 def _lit(facing):
@@ -188,6 +196,7 @@ def _normals(thing: Thing, local_3N: np.ndarray) -> np.ndarray:
         face_1N = share_3N.argmax(0)[None]
         np.put_along_axis(normals_3N, face_1N, np.sign(np.take_along_axis(local_3N, face_1N, axis=0)), axis=0)
         return normals_3N
+    # A hit on the cap may have been rounded to just below it.
     cap_N = np.abs(local_3N[2]) > np.float32(thing.half[2] * (1 - 1e-4))
     normals_3N[:2] = np.where(cap_N, np.float32(0), local_3N[:2] / np.float32(thing.half[0]))
     normals_3N[2] = np.where(cap_N, np.sign(local_3N[2]), np.float32(0))

@@ -1,15 +1,16 @@
 """A scene and its questions from a seed, and whole sets of scenes as entries of a data folder."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from functools import cached_property
-from typing import overload
+from typing import ClassVar, overload
 
 import attrs
 import numpy as np
 
-from perceptio.data.folder import Entry
+from perceptio.data.folder import DatasetInfo, Entry
 from perceptio.data.scenes.language import MAX_POINTS, Seen, attribute_turns, referring_turns
+from perceptio.data.scenes.maps import EDGES, MAPS, NORMALS, camera_normals, edges
 from perceptio.data.scenes.points import point_turn
 from perceptio.data.scenes.render import View, render
 from perceptio.data.scenes.world import World, sample_world
@@ -78,6 +79,15 @@ class Scene:
         """Instance mask, uint8."""
         return np.maximum(self.view.surface_HW, 0).astype(np.uint8)
 
+    @property
+    def maps(self) -> Mapping[str, np.ndarray]:
+        """The maps that `perceptio.data.scenes.maps` defines, by name."""
+        view = self.view
+        return {
+            NORMALS: camera_normals(view.normals_3HW, self.world.axes_33),
+            EDGES: edges(view.surface_HW, view.normals_3HW),
+        }
+
     @cached_property
     def seen(self) -> tuple[Seen, ...]:
         """The objects that show at least one pixel."""
@@ -119,8 +129,12 @@ class SceneSet(Sequence[Entry]):
     """`count` scenes of a split, each computed when it is asked for; what `write_folder` takes.
 
     >>> from perceptio.data.folder import write_folder
-    >>> write_folder("scenes/train", SceneSet(split=Split.TRAIN, base=0, count=100))  # doctest: +SKIP
+    >>> scenes = SceneSet(split=Split.TRAIN, base=0, count=100)
+    >>> write_folder("scenes/train", scenes, info=scenes.info)  # doctest: +SKIP
     """
+
+    info: ClassVar[DatasetInfo] = DatasetInfo(depth_unit="metres", depth_scale=0.00025, maps=MAPS)
+    """What the numbers of a folder of scenes mean: depth in quarters of a millimetre, up to 16.38 metres."""
 
     split: Split = attrs.field(converter=Split)
     base: int = attrs.field(default=0, validator=attrs.validators.ge(0))
@@ -153,5 +167,6 @@ class SceneSet(Sequence[Entry]):
             image_HW3=made.image_HW3,
             depth=DepthMap(values_HW=made.depth_HW, unit="metres"),
             object_ids_HW=made.object_ids_HW,
+            maps=made.maps,
             turns=questions(made, self.asked),
         )

@@ -10,8 +10,8 @@ from PIL import Image
 from teachers import official_teacher
 
 from perceptio.cli import main as command
+from perceptio.data.dataset_info import DatasetInfo
 from perceptio.data.folder import FolderDataset
-from perceptio.data.records import DatasetInfo
 from perceptio.model.perception_model import load
 from perceptio.training.targets import encode_depth, tokenizer_fingerprint
 

@@ -50,6 +50,13 @@ def ramp(height=32, width=40):
     return Image.fromarray(np.repeat(np.tile(gray, (height, 1))[..., None], 3, axis=2))
 
 
+def forget_depth(folder):
+    """Take the meaning of depth out of `dataset.json`."""
+    info = json.loads((folder / "dataset.json").read_text())
+    del info["depth"]
+    (folder / "dataset.json").write_text(json.dumps(info))
+
+
 @pytest.fixture
 def photos(tmp_path):
     folder = tmp_path / "photos"
@@ -191,9 +198,11 @@ def test_a_question_with_other_line_ends_in_it_gets_its_depth(tmp_path):
     del line["depth"]
     line["turns"] = [{"task": "chat", "question": "one\u2028two\x85three", "answer": "\x0b"}]
     (folder / "samples.jsonl").write_text(json.dumps(line, ensure_ascii=False) + "\n", encoding="utf-8")
-    (folder / "dataset.json").write_text('{"format": "perceptio-data", "version": 1}')
+    forget_depth(folder)
     write_depth_targets(folder, folder, teacher())
-    assert FolderDataset(folder).turns(0)[0].question == "one\u2028two\x85three"
+    dataset = FolderDataset(folder)
+    assert dataset.turns(0)[0].question == "one\u2028two\x85three"
+    assert dataset.info.depth_unit == "disparity" and set(dataset[0].maps) == {"edges", "normals"}
 
 
 def test_a_folder_that_leads_elsewhere_is_not_written_through(photos, tmp_path):
@@ -374,7 +383,7 @@ def test_a_data_folder_gets_depth_in_place(tmp_path):
     folder = scenes_folder(tmp_path / "data", count=3)
     with pytest.raises(DataError, match="has depth of its own already: take it out of dataset.json"):
         write_depth_targets(folder, folder, teacher())
-    (folder / "dataset.json").write_text('{"format": "perceptio-data", "version": 1}')
+    forget_depth(folder)
     lines = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
     for line in lines:
         (folder / line.pop("depth")).unlink()

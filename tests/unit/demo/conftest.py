@@ -94,7 +94,7 @@ def _write_arm(root: Path, arm: str, dataset: FolderDataset, random: np.random.G
 def demo(tmp_path: Path) -> Demo:
     """A demo to be shown."""
     random = np.random.default_rng(0)
-    write_folder(tmp_path / "scenes" / "test", SceneSet(split=Split.TEST, count=SCENES))
+    write_folder(tmp_path / "scenes" / "test", SceneSet(split=Split.TEST, count=SCENES), info=SceneSet.info)
     dataset = FolderDataset(tmp_path / "scenes" / "test")
     for arm in ("perceptio", "direct", "answers_only"):
         _write_arm(tmp_path, arm, dataset, random)

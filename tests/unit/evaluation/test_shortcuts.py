@@ -50,7 +50,7 @@ def test_a_folder_without_marked_points_is_refused(tmp_path):
 
 
 def test_scenes_do_not_give_depth_away(tmp_path):
-    write_folder(tmp_path / "scenes", SceneSet(split=Split.VALIDATION, base=7, count=60))
+    write_folder(tmp_path / "scenes", SceneSet(split=Split.VALIDATION, base=7, count=60), info=SceneSet.info)
     figures = shortcuts(FolderDataset(tmp_path / "scenes"))
     for name in ("majority", "lowest", "largest"):
         assert figures[name] < 0.5, figures

@@ -1,0 +1,30 @@
+"""Rules for the JSON values of a data folder, each broken one told in a sentence."""
+
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from perceptio.errors import quoted
+
+
+def key_problems(found: Mapping[str, Any], required: set[str], optional: set[str]) -> Iterator[str]:
+    """Required keys that an object has not, and keys that are neither required nor optional."""
+    known = required | optional
+    for key in sorted(required - found.keys()):
+        yield f'"{key}" is missing.'
+    for key in found:
+        if key in known:
+            continue
+        near = get_close_matches(key[:80], known, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}."
+        yield f"{quoted(key)} is not a known key; {hint}"
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number; true and false are none."""
+    return isinstance(value, int) and not isinstance(value, bool)
