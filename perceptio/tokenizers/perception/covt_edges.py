@@ -1,0 +1,218 @@
+"""Edges as special tokens: vectors that weigh the features of an edge expert, as in CoVT (arXiv 2511.19418).
+
+Each vector is multiplied with the feature of every place; the maps are averaged and passed through a sigmoid.
+
+Shapes: B pictures, N rows of vectors, m vectors, S places, P width of a feature and of a vector, H W pixels of a
+picture, h w of whichever map.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, ClassVar
+
+import attrs
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from perceptio.errors import DataError, RecipeError
+from perceptio.interfaces import (
+    Continuous,
+    Kind,
+    PerceptionSpec,
+    PerceptionTokenizerConfig,
+    StreamSpec,
+    VisionEncoder,
+    VisionEncoderConfig,
+)
+from perceptio.interfaces.component import described, device_of
+from perceptio.interfaces.depth_maps import resize_depth
+from perceptio.tokenizers.perception._frozen import FrozenTokenizer
+
+SIGMAS = (1.0, 2.0, 4.0)
+"""Standard deviations of the filters' Gaussians, in pixels (ours)."""
+ANGLES = (0.0, 45.0, 90.0, 135.0)
+"""Directions in which a filter looks for change, in degrees (ours)."""
+
+
+class EdgeFilters(nn.Module):
+    """Fixed filters: how much the brightness changes at each pixel, by direction and scale (ours).
+
+    The derivatives of Gaussians, absolute values, and the length of the gradient; a step in brightness by 1 gives 1.
+    The last feature is 1 everywhere, so that vectors have a bias.
+    """
+
+    WIDTH: ClassVar[int] = len(SIGMAS) * (len(ANGLES) + 1) + 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        for number, sigma in enumerate(SIGMAS):
+            x = torch.arange(-math.ceil(3 * sigma), math.ceil(3 * sigma) + 1.0)
+            smooth = torch.exp(-x.square() / (2 * sigma**2))
+            self.register_buffer(f"smooth{number}", smooth / smooth.sum(), persistent=False)
+            change = x * smooth
+            self.register_buffer(f"change{number}", change / change.abs().sum() * 2, persistent=False)
+
+    def forward(self, pixels_B3HW: Tensor) -> Tensor:
+        """Features [B, P, H, W] of pictures in [0, 1]."""
+        gray_B1HW = pixels_B3HW.mean(1, keepdim=True)
+        features = []
+        for number in range(len(SIGMAS)):
+            smooth, change = getattr(self, f"smooth{number}"), getattr(self, f"change{number}")
+            across, down = _filtered(gray_B1HW, change, smooth), _filtered(gray_B1HW, smooth, change)
+            for angle in map(math.radians, ANGLES):
+                features.append((math.cos(angle) * across + math.sin(angle) * down).abs())
+            features.append(torch.hypot(across, down))
+        return torch.cat([*features, torch.ones_like(gray_B1HW)], 1)
+
+
+def _filtered(gray_B1HW: Tensor, along_row_k: Tensor, along_column_k: Tensor) -> Tensor:
+    """A separable filter; beyond its border a picture goes on as at it."""
+    edge = len(along_row_k) // 2
+    padded = F.pad(gray_B1HW, (edge, edge, edge, edge), mode="replicate")
+    return F.conv2d(F.conv2d(padded, along_row_k.view(1, 1, 1, -1)), along_column_k.view(1, 1, -1, 1))
+
+
+class CoVTEdges(FrozenTokenizer):
+    """Vectors -> edges by the features of a frozen expert.
+
+    Args:
+        spec: Its facts.
+        expert: `EdgeFilters`, or a vision encoder whose features are a grid's, row by row.
+        map_size: Height and width of a map.
+    """
+
+    def __init__(
+        self, spec: PerceptionSpec, expert: EdgeFilters | VisionEncoder, map_size: tuple[int, int]
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.expert = expert
+        self.map_size = map_size
+        self.requires_grad_(False).eval()
+
+    @torch.no_grad()
+    def encode_image(self, pixels_B3HW: Tensor) -> Tensor:
+        """Features [B, P, h, w]."""
+        if isinstance(self.expert, EdgeFilters):
+            return self.expert(pixels_B3HW)
+        features_MP = self.expert(list(pixels_B3HW)).features_MD
+        return features_MP.unflatten(0, (len(pixels_B3HW), -1)).mT.unflatten(2, self._grid)
+
+    @cached_property
+    def _grid(self) -> tuple[int, int]:
+        """Rows and columns of the vision encoder's features."""
+        assert isinstance(self.expert, VisionEncoder)
+        centers_S2 = self.expert.centers(*self.spec.stream.image_size)
+        rows, columns = (axis_S.unique() for axis_S in centers_S2.T)
+        if not centers_S2.equal(torch.cartesian_prod(rows, columns)):
+            raise RecipeError(
+                "covt_edges: the features of its expert are not those of one grid, row by row; choose a vision "
+                "encoder that sees a picture as one tile, without a thumbnail."
+            )
+        return len(rows), len(columns)
+
+    def from_rows(
+        self, rows_NmP: Tensor, features: Any = None, image_index_N: Tensor | None = None
+    ) -> Tensor:
+        """See `PerceptionTokenizer.from_rows`: how likely an edge is, [N, 1, h, w] in [0, 1].
+
+        The average of products is the product with the average.
+        """
+        mean_NP = rows_NmP.mean(1).to(features.dtype)
+        products_Nhw = torch.einsum("np,nphw->nhw", mean_NP, features[image_index_N])
+        return F.interpolate(
+            products_Nhw[:, None], self.map_size, mode="bilinear", align_corners=False
+        ).sigmoid()
+
+    def targets(self, raw: Sequence[Any]) -> Tensor:
+        """See `PerceptionTokenizer.targets`: maps [T, 1, h, w] in [0, 1], NaN where unknown.
+
+        Raises:
+            DataError: A map has several channels, or values outside [0, 1].
+        """
+        device = device_of(self)
+        unknown_11hw = torch.full((1, 1, *self.map_size), math.nan, device=device)
+        maps = [
+            unknown_11hw
+            if map_HWC is None
+            else resize_depth(self._checked(map_HWC).to(device), self.map_size)
+            for map_HWC in raw
+        ]
+        return torch.cat(maps) if maps else unknown_11hw[:0]
+
+    def _checked(self, map_HWC: Any) -> Tensor:
+        """A map as [1, 1, H, W]."""
+        values = torch.as_tensor(map_HWC, dtype=torch.float32)
+        # A comparison with NaN, which stands for what is unknown, is false.
+        if values.ndim != 3 or values.shape[2] != 1 or bool(((values < 0) | (values > 1)).any()):
+            raise DataError(
+                f"covt_edges learns a map of one channel from 0 to 1, and a map {self.spec.stream.target!r} is "
+                f"{described(values)}, from {np.nanmin(map_HWC):g} to {np.nanmax(map_HWC):g}: name another map."
+            )
+        return values.permute(2, 0, 1)[None]
+
+    def shown(self, decoded: Tensor, sizes: Sequence[tuple[int, int]]) -> list[Any]:
+        """See `PerceptionTokenizer.shown`: float32 [H, W, 1] in [0, 1], at the sizes of the pictures."""
+        stretched = (
+            F.interpolate(map_1hw[None].float(), size=size, mode="bilinear", align_corners=False)
+            for map_1hw, size in zip(decoded, sizes, strict=True)
+        )
+        return [one[0].permute(1, 2, 0).cpu().numpy() for one in stretched]
+
+
+@attrs.frozen(kw_only=True)
+class CoVTEdgesConfig(PerceptionTokenizerConfig):
+    """The edge tokens of CoVT on an expert of one's own: PiDiNet, whose middle features CoVT weighs, is no package.
+
+    Attributes:
+        expert: A vision encoder whose features are weighed; None: fixed filters, which need no weights.
+        num_tokens: Special tokens: one name that is repeated.
+        num_vectors: Vectors that are averaged.
+        map: The map of the data folder that is learned, of one channel from 0 to 1.
+        image_size: Height and width of the pictures that fixed filters see; a vision encoder has its own.
+        map_size: Height and width of a map.
+    """
+
+    name: ClassVar[str] = "covt_edges"
+    kind: ClassVar[Kind] = Kind.PERCEPTION
+    interface: ClassVar[tuple[int, int]] = (2, 0)
+
+    expert: VisionEncoderConfig | None = None
+    num_tokens: int = 4
+    num_vectors: int = 4
+    map: str = "edges"
+    image_size: tuple[int, int] = (256, 256)
+    map_size: tuple[int, int] = (256, 256)
+
+    def __attrs_post_init__(self) -> None:
+        if self.num_tokens < 1 or self.num_vectors < 1:
+            raise RecipeError(
+                f"covt_edges: num_tokens ({self.num_tokens}) and num_vectors ({self.num_vectors}) must be at least 1."
+            )
+
+    @property
+    def spec(self) -> PerceptionSpec:
+        """See `PerceptionTokenizerConfig.spec`."""
+        found = None if self.expert is None else self.expert.spec
+        written = Continuous(
+            tokens=("<|edge_pad|>",) * self.num_tokens,
+            width=EdgeFilters.WIDTH if found is None else found.feature_dim,
+            rows=self.num_vectors,
+        )
+        size = self.image_size if found is None else found.image_size
+        return PerceptionSpec(
+            stream=StreamSpec(written=written, target=self.map, image_size=size, frozen=True)
+        )
+
+    def build(self) -> CoVTEdges:
+        """See `PerceptionTokenizerConfig.build`."""
+        expert = EdgeFilters() if self.expert is None else self.expert.build()
+        return CoVTEdges(self.spec, expert, self.map_size)
+
+    def load_weights(self, module: nn.Module) -> bool:
+        """See `ComponentConfig.load_weights`: those of the expert."""
+        assert isinstance(module, CoVTEdges)
+        return self.expert is not None and self.expert.load_weights(module.expert)

@@ -1,0 +1,148 @@
+"""All objects of an image as special tokens: each makes a prompt of a mask decoder, as in CoVT (arXiv 2511.19418).
+
+The masks are those of objects in no order: a loss matches them with the image's own.
+
+Shapes: B images, N rows of prompts, T targets, n masks of an image, P width of a prompt, H W pixels, h w mask cells.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import attrs
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from perceptio.errors import RecipeError
+from perceptio.interfaces import (
+    Continuous,
+    Kind,
+    PerceptionSpec,
+    PerceptionTokenizerConfig,
+    SegmentationTokenizer,
+    SegmentationTokenizerConfig,
+    StreamSpec,
+)
+from perceptio.interfaces.component import device_of
+from perceptio.tokenizers.perception._frozen import FrozenTokenizer
+
+
+class CoVTMasks(FrozenTokenizer):
+    """Prompts -> the masks of an image's objects, by a frozen segmentation tokenizer.
+
+    Args:
+        spec: Its facts.
+        segmentation: A segmentation tokenizer that reads one prompt for a mask.
+    """
+
+    def __init__(self, spec: PerceptionSpec, segmentation: SegmentationTokenizer) -> None:
+        super().__init__()
+        self.spec = spec
+        self.segmentation = segmentation
+        self.requires_grad_(False).eval()
+
+    @torch.no_grad()
+    def encode_image(self, pixels_B3HW: Tensor) -> Any:
+        """What the segmentation tokenizer reads of images."""
+        return self.segmentation.encode_image(pixels_B3HW)
+
+    def from_rows(
+        self, rows_NmP: Tensor, features: Any = None, image_index_N: Tensor | None = None
+    ) -> Tensor:
+        """See `PerceptionTokenizer.from_rows`: mask logits [N, n, h, w]."""
+        assert image_index_N is not None
+        count = rows_NmP.shape[1]
+        made = self.segmentation.decode(
+            features, rows_NmP.flatten(0, 1)[:, None], image_index_N.repeat_interleave(count)
+        )
+        return made.logits_Nhw.unflatten(0, (len(rows_NmP), count))
+
+    def targets(self, raw: Sequence[Any]) -> Tensor:
+        """See `PerceptionTokenizer.targets`: float masks [T, n, h, w], NaN where an image has no further object.
+
+        Of more objects than there are masks the largest are taken. A cell belongs to what covers most of it.
+        """
+        device, size = device_of(self), self.segmentation.spec.mask_size
+        targets_Tnhw = torch.full(
+            (len(raw), self.spec.stream.written.num_rows, *size), math.nan, device=device
+        )
+        for one_nhw, masks_kHW in zip(targets_Tnhw, raw, strict=True):
+            if masks_kHW is None:
+                continue
+            masks = torch.as_tensor(masks_kHW, device=device)
+            largest = masks.flatten(1).sum(1).argsort(descending=True, stable=True)[: len(one_nhw)]
+            covered = F.interpolate(masks[largest][:, None].float(), size=size, mode="area")[:, 0]
+            one_nhw[: len(largest)] = (covered >= 0.5).float()
+        return targets_Tnhw
+
+    def shown(self, decoded: Tensor, sizes: Sequence[tuple[int, int]]) -> list[Any]:
+        """See `PerceptionTokenizer.shown`: boolean masks [n, H, W], thresholded after stretching."""
+        stretched = (
+            F.interpolate(logits_nhw[None].float(), size=size, mode="bilinear", align_corners=False)
+            for logits_nhw, size in zip(decoded, sizes, strict=True)
+        )
+        return [(one[0] > 0).cpu().numpy() for one in stretched]
+
+    def compare(self, decoded: Tensor, targets: Tensor) -> Mapping[str, Tensor]:
+        """See `PerceptionTokenizer.compare`: of each target the IoU with the mask that fits it best, averaged."""
+        masks_Nnhw, known_Nk = decoded > 0, ~targets.isnan().flatten(2).any(2)
+        masks_NnX, targets_NkX = masks_Nnhw.flatten(2).float(), targets.nan_to_num(0.0).flatten(2)
+        overlap_Nnk = masks_NnX @ targets_NkX.mT
+        union_Nnk = masks_NnX.sum(2)[:, :, None] + targets_NkX.sum(2)[:, None] - overlap_Nnk
+        best_Nk = (overlap_Nnk / union_Nnk.clamp_min(1.0)).amax(1)
+        return {"best_iou": best_Nk.masked_fill(~known_Nk, math.nan).nanmean(1)}
+
+
+@attrs.frozen(kw_only=True)
+class CoVTMasksConfig(PerceptionTokenizerConfig):
+    """The segmentation tokens of CoVT.
+
+    Attributes:
+        segmentation: The frozen segmentation tokenizer, which reads one prompt for a mask; CoVT has the first SAM's
+            ViT-H, and takes its single mask.
+        num_masks: Prompts, and so masks, of an image; and as many special tokens, one name that is repeated.
+    """
+
+    name: ClassVar[str] = "covt_masks"
+    kind: ClassVar[Kind] = Kind.PERCEPTION
+    interface: ClassVar[tuple[int, int]] = (2, 0)
+
+    segmentation: SegmentationTokenizerConfig
+    num_masks: int = 8
+
+    def __attrs_post_init__(self) -> None:
+        if self.num_masks < 1:
+            raise RecipeError(f"covt_masks: num_masks is {self.num_masks}; it must be at least 1.")
+
+    @property
+    def spec(self) -> PerceptionSpec:
+        """See `PerceptionTokenizerConfig.spec`.
+
+        Raises:
+            RecipeError: The segmentation tokenizer reads codes, or several prompts for a mask.
+        """
+        inner = self.segmentation.spec
+        if inner.readout != "hidden" or len(inner.special_tokens) != 1:
+            raise RecipeError(
+                f"covt_masks: {self.segmentation.name} is to make a mask of each prompt, and reads "
+                + (
+                    "codes"
+                    if inner.readout != "hidden"
+                    else f"{len(inner.special_tokens)} prompts for a mask"
+                )
+                + "; choose another, such as sam2."
+            )
+        written = Continuous(tokens=("<|sam_pad|>",) * self.num_masks, width=inner.prompt_dim)
+        return PerceptionSpec(
+            stream=StreamSpec(written=written, target="objects", image_size=inner.image_size, frozen=True)
+        )
+
+    def build(self) -> CoVTMasks:
+        """See `PerceptionTokenizerConfig.build`."""
+        return CoVTMasks(self.spec, self.segmentation.build())
+
+    def load_weights(self, module: nn.Module) -> bool:
+        """See `ComponentConfig.load_weights`: those of the segmentation tokenizer."""
+        assert isinstance(module, CoVTMasks)
+        return self.segmentation.load_weights(module.segmentation)
