@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 BUILT_INS = (
     "perceptio.tokenizers.depth",
     "perceptio.tokenizers.segmentation",
+    "perceptio.tokenizers.perception",
     "perceptio.backbones.vision",
     "perceptio.backbones.language",
     "perceptio.heads",
