@@ -3,19 +3,20 @@
 import attrs
 import pytest
 import torch
+from made_up import batch_with, output
 
 from perceptio.errors import RecipeError
-from perceptio.interfaces import MaskPrediction, PerceptionOutput
+from perceptio.interfaces import MaskPrediction
 from perceptio.losses.mask_quality import MaskQualityConfig
 from perceptio.testing.component import MODEL
-from perceptio.testing.loss import LossConformance
 
-BATCH = attrs.evolve(
-    type("Made", (LossConformance,), {"config": MaskQualityConfig()})().batch(),
-    masks_NHW=torch.tensor([[[1.0, 1.0], [0.0, 0.0]]]),
-    mask_image_N=torch.zeros(1).long(),
+BATCH = batch_with(
+    "segmentation",
+    rows_NX=torch.zeros(1, 1).long(),
+    targets=torch.tensor([[[True, True], [False, False]]]),
+    target_N=torch.zeros(1).long(),
 )
-LOSS = MaskQualityConfig().build(MODEL)
+LOSS = MaskQualityConfig(stream="segmentation").build(MODEL)
 # Their IoU with the upper half: 1, 1/3, 0.
 CANDIDATES = torch.tensor(
     [[[[9.0, 9.0], [-9.0, -9.0]], [[9.0, -9.0], [9.0, -9.0]], [[-9.0, -9.0], [9.0, 9.0]]]]
@@ -33,7 +34,7 @@ def prediction(quality, chosen=0):
 
 def test_every_candidate_learns_its_own_iou():
     quality = torch.tensor([[0.75, 0.5, 0.25]], requires_grad=True)
-    value = LOSS(PerceptionOutput(masks=prediction(quality, chosen=1)), BATCH)
+    value = LOSS(output("segmentation", decoded=prediction(quality, chosen=1)), BATCH)
     assert value.count == 1
     assert value.total.item() == pytest.approx((0.25 + (0.5 - 1 / 3) + 0.25) / 3)
     assert value.metrics["mask_iou"].item() == pytest.approx(1 / 3)
@@ -43,24 +44,25 @@ def test_every_candidate_learns_its_own_iou():
 
 def test_without_candidates_the_one_mask_learns():
     masks = MaskPrediction(logits_Nhw=CANDIDATES[:, 1], quality_N=torch.tensor([1 / 3]))
-    assert LOSS(PerceptionOutput(masks=masks), BATCH).total.item() == pytest.approx(0.0, abs=1e-6)
+    assert LOSS(output("segmentation", decoded=masks), BATCH).total.item() == pytest.approx(0.0, abs=1e-6)
 
 
 def test_no_gradient_reaches_the_masks():
     logits = CANDIDATES.clone().requires_grad_()
     quality = torch.full((1, 3), 0.5, requires_grad=True)
     masks = attrs.evolve(prediction(quality), candidates_NMhw=logits, logits_Nhw=logits[:, 0])
-    LOSS(PerceptionOutput(masks=masks), BATCH).total.backward()
+    LOSS(output("segmentation", decoded=masks), BATCH).total.backward()
     assert logits.grad is None and quality.grad.all()
 
 
 def test_nothing_predicted_of_nothing_is_right():
-    nothing = attrs.evolve(BATCH, masks_NHW=torch.zeros(1, 2, 2))
+    none = attrs.evolve(BATCH.streams["segmentation"], targets=torch.zeros(1, 2, 2, dtype=torch.bool))
+    nothing = attrs.evolve(BATCH, streams={"segmentation": none})
     masks = MaskPrediction(logits_Nhw=torch.full((1, 2, 2), -1.0), quality_N=torch.tensor([1.0]))
-    assert LOSS(PerceptionOutput(masks=masks), nothing).total.item() == 0.0
+    assert LOSS(output("segmentation", decoded=masks), nothing).total.item() == 0.0
 
 
-@pytest.mark.parametrize("masks", [None, MaskPrediction(logits_Nhw=CANDIDATES[:, 0])])
-def test_a_tokenizer_without_an_estimate_is_refused(masks):
-    with pytest.raises(RecipeError, match="this model's gives none; leave the loss out"):
-        LOSS(PerceptionOutput(masks=masks), BATCH)
+def test_a_tokenizer_without_an_estimate_is_refused():
+    masks = MaskPrediction(logits_Nhw=CANDIDATES[:, 0])
+    with pytest.raises(RecipeError, match="that of the stream 'segmentation' gives none; leave the loss out"):
+        LOSS(output("segmentation", decoded=masks), BATCH)

@@ -5,61 +5,68 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up import batch_with, model_with, output
 
 from perceptio.errors import RecipeError
-from perceptio.interfaces import MaskCodes, MaskPrediction, PerceptionOutput
+from perceptio.interfaces import MaskCodes, MaskPrediction
 from perceptio.losses.mask_quality import MaskQualityConfig
 from perceptio.losses.masks import DiceConfig, MaskBCEConfig, PointSampling
 from perceptio.ops.point_sample import sample_points, uncertain_points
 from perceptio.testing.component import MODEL
-from perceptio.testing.loss import LossConformance
 
 EVERYWHERE = PointSampling(num_points=None)
-BATCH = type("Made", (LossConformance,), {"config": DiceConfig(sampling=EVERYWHERE)})().batch()
+DICE, BCE = (config(stream="segmentation", sampling=EVERYWHERE) for config in (DiceConfig, MaskBCEConfig))
 
 
 def value(config, logits, masks):
-    batch = attrs.evolve(BATCH, masks_NHW=torch.tensor(masks), mask_image_N=torch.zeros(len(masks)).long())
-    output = PerceptionOutput(masks=MaskPrediction(logits_Nhw=torch.tensor(logits)))
-    return config.build(MODEL)(output, batch)
+    """The loss of logits against masks of 0 and 1, which a batch holds as booleans in an order of its own."""
+    count = len(masks)
+    batch = batch_with(
+        "segmentation",
+        rows_NX=torch.zeros(count, 1).long(),
+        targets=torch.tensor(masks).bool().flip(0),
+        target_N=torch.arange(count).flip(0),
+    )
+    decoded = MaskPrediction(logits_Nhw=torch.tensor(logits))
+    return config.build(MODEL)(output("segmentation", decoded=decoded), batch)
 
 
 def test_dice_by_hand():
-    loss = value(
-        DiceConfig(sampling=EVERYWHERE), [[[99.0, 99.0], [-99.0, -99.0]]], [[[1.0, 0.0], [1.0, 0.0]]]
-    )
+    loss = value(DICE, [[[99.0, 99.0], [-99.0, -99.0]]], [[[1.0, 0.0], [1.0, 0.0]]])
     assert loss.total.item() == pytest.approx(1 - (2 * 1 + 1) / (2 + 2 + 1))
     assert loss.metrics["mask_iou"].item() == pytest.approx(1 / 3)
 
 
 def test_an_empty_mask_predicted_empty_costs_nothing_and_counts_as_right():
-    loss = value(DiceConfig(sampling=EVERYWHERE), [[[-99.0, -99.0]]], [[[0.0, 0.0]]])
+    loss = value(DICE, [[[-99.0, -99.0]]], [[[0.0, 0.0]]])
     assert loss.total.item() == pytest.approx(0.0, abs=1e-6)
     assert loss.metrics["mask_iou"].item() == 1.0
 
 
 def test_bce_by_hand_and_averaged_per_mask():
-    loss = value(
-        MaskBCEConfig(sampling=EVERYWHERE), [[[0.0, 0.0]], [[99.0, -99.0]]], [[[1.0, 0.0]], [[1.0, 0.0]]]
-    )
+    loss = value(BCE, [[[0.0, 0.0]], [[99.0, -99.0]]], [[[1.0, 0.0]], [[1.0, 0.0]]])
     assert loss.count == 2
     assert loss.total.item() == pytest.approx(torch.log(torch.tensor(2.0)).item())
 
 
 def test_a_coarse_cell_compares_with_the_share_it_covers():
-    loss = value(MaskBCEConfig(sampling=EVERYWHERE), [[[0.0]]], [[[1.0, 0.0], [0.0, 0.0]]])
+    loss = value(BCE, [[[0.0]]], [[[1.0, 0.0], [0.0, 0.0]]])
     assert loss.total.item() == pytest.approx(torch.log(torch.tensor(2.0)).item())
 
 
-@pytest.mark.parametrize("config", [DiceConfig(), MaskBCEConfig(), MaskQualityConfig()])
-def test_mask_codes_have_no_logits_to_compare(config):
-    written = attrs.evolve(MODEL.segmentation, codes=MaskCodes(codebook_size=2, length=4))
+@pytest.mark.parametrize("config", [DICE, BCE, MaskQualityConfig(stream="segmentation")])
+def test_a_stream_without_mask_logits_is_refused(config):
+    spec = attrs.evolve(MODEL.streams["segmentation"].tokenizer, codes=MaskCodes(codebook_size=2, length=4))
     with pytest.raises(
-        RecipeError, match="compares mask logits, and the segmentation tokenizer writes mask codes"
+        RecipeError, match="mask logits, and the stream 'segmentation' is written as mask codes, which marker"
     ):
-        config.build(attrs.evolve(MODEL, segmentation=written))
-    with pytest.raises(RecipeError, match="needs a segmentation tokenizer, and there is none"):
-        config.build(attrs.evolve(MODEL, segmentation=None))
+        config.build(model_with("segmentation", tokenizer=spec))
+    with pytest.raises(
+        RecipeError, match="mask logits, and the stream 'edges' has no segmentation tokenizer"
+    ):
+        attrs.evolve(config, stream="edges").build(MODEL)
+    with pytest.raises(RecipeError, match=f"the loss {config.name} is about the stream 'masks', which"):
+        attrs.evolve(config, stream="masks").build(MODEL)
 
 
 def test_point_settings_out_of_range_are_refused():
