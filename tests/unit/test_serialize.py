@@ -4,12 +4,16 @@ import json
 
 import attrs
 import pytest
+from fakes import FakeDepthConfig
 from small import small_recipe
 
 from perceptio.errors import RecipeError, UnknownNameError
-from perceptio.serialize import fingerprint, from_json, to_json
-from perceptio.settings import load_recipe, with_settings
+from perceptio.interfaces import PerceptionTokenizerConfig
+from perceptio.registry import Registry
+from perceptio.serialize import fingerprint, from_json, structure, to_json
+from perceptio.settings import load_recipe
 from perceptio.tokenizers.depth.fsq import FSQDepthConfig
+from perceptio.tokenizers.depth.vqvae import VQVAEDepthConfig
 
 
 @pytest.mark.parametrize(
@@ -19,52 +23,6 @@ def test_a_recipe_comes_back_equal(recipe):
     document = json.loads(json.dumps(to_json(recipe)))
     assert from_json(document) == recipe
     assert fingerprint(from_json(document)) == fingerprint(recipe)
-
-
-def test_a_recipe_that_was_written_before_settings_were_renamed_is_read():
-    recipe = with_settings(
-        small_recipe(),
-        {
-            "mask_prompt": "previous_token",
-            "data.perceive": "separate_task",
-            "data.vision_only": 0.25,
-            "train.grad_accumulation": 3,
-            "train.max_grad_norm": 0.5,
-            "train.save_pretrained_weights": True,
-        },
-    )
-    document = to_json(recipe)
-    for part, names in (
-        (document, {"mask_prompt": "prompt_state"}),
-        (
-            document["data"],
-            {
-                "text_only_readout": "readings",
-                "text_only_comparison": "comparisons",
-                "vision_only": "pictures",
-            },
-        ),
-        (
-            document["train"],
-            {
-                "micro_batch_size": "batch_size",
-                "grad_accumulation": "accumulate",
-                "max_grad_norm": "clip",
-                "save_pretrained_weights": "save_base",
-            },
-        ),
-    ):
-        for now, before in names.items():
-            part[before] = part.pop(now)
-    document["prompt_state"], document["data"]["perceive"] = "before", "apart"
-
-    assert from_json(document) == recipe
-
-    document["train"]["grad_accumulation"] = 2
-    with pytest.raises(
-        RecipeError, match="train.grad_accumulation is given twice, once as 'accumulate', its earlier"
-    ):
-        from_json(document)
 
 
 def test_a_component_is_named():
@@ -119,14 +77,14 @@ def test_weights_count_by_what_they_hold_and_not_by_where_they_lie(tmp_path):
     ],
 )
 def test_what_does_not_fit_is_refused_in_a_sentence(change, error, message):
-    document = to_json(small_recipe().depth) | change
+    document = to_json(small_recipe().stream("depth").tokenizer) | change
     with pytest.raises(error, match=message):
         from_json(document)
 
 
 def test_a_component_of_another_kind_does_not_fit_its_place():
     document = to_json(small_recipe())
-    document["vision"] = document["depth"]
+    document["vision"] = document["streams"][1]["tokenizer"]
     with pytest.raises(
         RecipeError, match="vision is the component depth:vqvae; it must be a VisionEncoderConfig"
     ):
@@ -145,3 +103,41 @@ def test_a_setting_that_is_gone_is_read_over():
     (cells,) = (held["loss"] for held in document["losses"] if held["loss"]["component"] == "loss:cell_codes")
     cells["grid"] = [10, 10]
     assert from_json(document) == small_recipe()
+
+
+def test_a_tokenizer_of_any_kind_is_found_by_its_name_alone(tmp_path, monkeypatch):
+    found = structure("vqvae", PerceptionTokenizerConfig, Registry.discover())
+    assert found == VQVAEDepthConfig()
+    with pytest.raises(
+        UnknownNameError,
+        match="no depth or segmentation or perception component 'vqave'; did you mean 'vqvae'",
+    ):
+        structure("vqave", PerceptionTokenizerConfig, Registry.discover())
+    (tmp_path / "two.py").write_text(TWO_OF_A_NAME)
+    registry = Registry.discover([tmp_path / "two.py"])
+    with pytest.raises(
+        UnknownNameError,
+        match="name of several components: write depth:two/fake_levels or perception:two/fake",
+    ):
+        structure("two/fake_levels", PerceptionTokenizerConfig, registry)
+    assert structure("depth:two/fake_levels", PerceptionTokenizerConfig, registry) == FakeDepthConfig()
+
+
+TWO_OF_A_NAME = """
+import attrs
+from fakes import FakeDepthConfig
+from perceptio.hookspecs import hookimpl
+from perceptio.interfaces import Kind
+
+@attrs.frozen(kw_only=True)
+class Other(FakeDepthConfig):
+    kind = Kind.PERCEPTION
+
+@hookimpl
+def register_depth_tokenizers():
+    return [FakeDepthConfig]
+
+@hookimpl
+def register_perception_tokenizers():
+    return [Other]
+"""

@@ -79,11 +79,11 @@ def test_settings_reach_fields_losses_and_entries_and_leave_the_rest():
         recipe,
         {
             "train.lr": "1e-4",
-            "losses.dice.weight": "0.25",
-            "losses.mask_bce.sampling.num_points": 64,
+            "losses.segmentation_dice.weight": "0.25",
+            "losses.segmentation_mask_bce.sampling.num_points": 64,
             "data.mixture.attribute": "2",
-            "depth.latent_dim": "6",
-            "order": '["depth"]',
+            "streams.depth.tokenizer.latent_dim": "6",
+            "streams.depth.codes_per_step": "8",
             "name": "other",
         },
     )
@@ -92,7 +92,9 @@ def test_settings_reach_fields_losses_and_entries_and_leave_the_rest():
     assert weights["dice"] == 0.25 and weights["mask_bce"] == 2.0
     assert changed.losses[5].loss.sampling.num_points == 64
     assert changed.data.mixture == {**recipe.data.mixture, "attribute": 2.0}
-    assert (changed.depth.latent_dim, changed.order, changed.name) == (6, ("depth",), "other")
+    depth = changed.stream("depth")
+    assert (depth.tokenizer.latent_dim, depth.codes_per_step, changed.name) == (6, 8, "other")
+    assert changed.streams[0] == recipe.streams[0]
     assert recipe == small_recipe()
 
 
@@ -116,8 +118,27 @@ def test_settings_reach_fields_losses_and_entries_and_leave_the_rest():
             "prompt_state",
             "at",
             UnknownNameError,
-            "A recipe has no setting 'prompt_state': it is called 'mask_prompt'",
+            "A recipe has no setting 'prompt_state': it is called 'streams.segmentation.read_at' now.",
         ),
+        (
+            "depth.codebook_size",
+            3,
+            UnknownNameError,
+            "A recipe has no setting 'depth': it is called 'streams.depth.tokenizer' now.",
+        ),
+        (
+            "order",
+            ["depth"],
+            UnknownNameError,
+            "no setting 'order': streams are perceived in the order in which",
+        ),
+        (
+            "losses.dice.weight",
+            1,
+            UnknownNameError,
+            "losses has no item 'dice': it is called 'segmentation_dice' now.",
+        ),
+        ("streams.dept.training", {}, UnknownNameError, "streams has no item 'dept'; did you mean 'depth'"),
         (
             "data.perceive",
             "apart",
@@ -125,21 +146,31 @@ def test_settings_reach_fields_losses_and_entries_and_leave_the_rest():
             "data.perceive is 'apart', which is called 'separate_task' now.",
         ),
         ("trian.lr", 1, UnknownNameError, "A recipe has no setting 'trian'; did you mean 'train'"),
-        ("losses.dise.weight", 1, UnknownNameError, "no item 'dise'; did you mean 'dice'"),
+        ("losses.depth_tokn.weight", 1, UnknownNameError, "no item 'depth_tokn'; did you mean 'depth_token'"),
         ("train.lr.x", 1, UnknownNameError, "has no setting 'x'"),
         ("train.steps", "many", RecipeError, "train.steps is 'many'; it must be int"),
         ("train.steps", "0", RecipeError, "^train: steps is 0: it must be above 0"),
-        ("depth_training", {"steps": 0}, RecipeError, "^depth_training: steps is 0: it must be above 0"),
-        ("order.0", '"depht"', RecipeError, "must be 'segmentation' or 'depth'"),
-        ("codes_per_step", 3, RecipeError, "3 codes per step do not divide"),
-        ("depth.convention.near_m", -1, RecipeError, r"depth.convention: near_m \(-1.0\) must be above 0"),
-        ("language.num_heads", 0, RecipeError, "num_heads|language has settings that cannot be worked with"),
-        ("depth", "fsqq", UnknownNameError, "There is no depth component 'fsqq'; did you mean 'fsq'"),
         (
-            "depth",
+            "streams.depth.training",
+            {"steps": 0},
+            RecipeError,
+            "^streams.depth.training: steps is 0: it must be above 0",
+        ),
+        ("streams.depth.codes_per_step", 3, RecipeError, "3 codes per step do not divide"),
+        ("streams.depth.codes_per_step", "groups", RecipeError, "is 'groups'; it must be int or 'group'"),
+        (
+            "streams.depth.tokenizer.convention.near_m",
+            -1,
+            RecipeError,
+            r"depth.tokenizer.convention: near_m \(-1.0\) must be above 0",
+        ),
+        ("language.num_heads", 0, RecipeError, "num_heads|language has settings that cannot be worked with"),
+        ("streams.depth.tokenizer", "fsqq", UnknownNameError, "component 'fsqq'; did you mean 'fsq'"),
+        (
+            "streams.depth.tokenizer",
             "vision:conv",
             RecipeError,
-            "depth is the component vision:conv; it must be a DepthTokenizer",
+            "streams.depth.tokenizer is the component vision:conv; it must be a PerceptionTokenizer",
         ),
     ],
 )
@@ -149,13 +180,19 @@ def test_a_setting_that_does_not_fit_is_refused(path, value, error, message):
 
 
 def test_a_component_is_exchanged_by_its_name():
-    changed = with_settings(small_recipe(), {"depth": "fsq", "codes_per_step": "10"})
-    assert (changed.depth.name, changed.depth.levels) == ("fsq", (8, 4, 4))
+    changed = with_settings(
+        small_recipe(), {"streams.depth.tokenizer": "fsq", "streams.depth.codes_per_step": "10"}
+    )
+    fixed = changed.stream("depth").tokenizer
+    assert (fixed.name, fixed.levels) == ("fsq", (8, 4, 4))
 
 
 @attrs.frozen(kw_only=True)
 class AcmeDiceConfig(DiceConfig):
     """A plugin's loss of a built-in's name."""
+
+
+ACME = WeightedLoss(loss=AcmeDiceConfig(stream="segmentation"))
 
 
 @pytest.fixture
@@ -171,24 +208,32 @@ def acme(monkeypatch):
 
 def test_losses_go_by_their_full_names(acme):
     recipe = small_recipe()
-    recipe = attrs.evolve(recipe, losses=(*recipe.losses, WeightedLoss(loss=AcmeDiceConfig())))
+    recipe = attrs.evolve(recipe, losses=(*recipe.losses, ACME))
     changed = with_settings(
-        recipe, {"losses.acme/dice.weight": "0.125", "losses.acme/dice.sampling.num_points": 9}
+        recipe,
+        {
+            "losses.acme/segmentation_dice.weight": "0.125",
+            "losses.acme/segmentation_dice.sampling.num_points": 9,
+        },
     )
     assert (changed.losses[-1].weight, changed.losses[-1].loss.sampling.num_points) == (0.125, 9)
     assert changed.losses[:-1] == recipe.losses[:-1]
-    assert {"dice", "acme/dice"} <= Objective(changed).weights.keys()
-    assert from_json(to_json(changed)) == changed and component("loss:acme/dice") == AcmeDiceConfig()
-    with pytest.raises(UnknownNameError, match="losses has no item 'acme/dise'; did you mean 'acme/dice'"):
-        with_settings(recipe, {"losses.acme/dise.weight": 1})
+    assert {"segmentation_dice", "acme/segmentation_dice"} <= Objective(changed).weights.keys()
+    assert from_json(to_json(changed)) == changed
+    assert component("loss:acme/dice", stream="segmentation") == ACME.loss
+    with pytest.raises(
+        UnknownNameError,
+        match="losses has no item 'acme/segmentation_dise'; did you mean 'acme/segmentation_dice'",
+    ):
+        with_settings(recipe, {"losses.acme/segmentation_dise.weight": 1})
 
 
 def test_two_losses_that_are_not_registered_cannot_share_a_name():
     recipe = small_recipe()
     with pytest.raises(
-        RecipeError, match="Two losses are called dice; register one by a plugin, or rename it"
+        RecipeError, match="Two losses are called segmentation_dice; register one by a plugin, or rename it"
     ):
-        Objective(attrs.evolve(recipe, losses=(*recipe.losses, WeightedLoss(loss=AcmeDiceConfig()))))
+        Objective(attrs.evolve(recipe, losses=(*recipe.losses, ACME)))
 
 
 def test_folders_and_losses_may_be_given_by_what_they_cannot_do_without():
@@ -201,13 +246,15 @@ def test_folders_and_losses_may_be_given_by_what_they_cannot_do_without():
 
 
 def test_text_that_is_json_of_another_type_stays_text_where_text_is_wanted():
-    assert with_settings(small_recipe(), {"name": "12", "depth.weights": "12"}).depth.weights == "12"
+    changed = with_settings(small_recipe(), {"name": "12", "streams.depth.tokenizer.weights": "12"})
+    assert (changed.name, changed.stream("depth").tokenizer.weights) == ("12", "12")
 
 
 def test_everything_that_is_wrong_with_settings_is_said_at_once():
     with pytest.raises(RecipeError) as refused:
         with_settings(
-            small_recipe(), {"train.lrr": 1, "train.lr": "NaN", "train.steps": "many", "codes_per_step": 3}
+            small_recipe(),
+            {"train.lrr": 1, "train.lr": "NaN", "train.steps": "many", "streams.depth.codes_per_step": 3},
         )
     assert [problem.partition(";")[0] for problem in refused.value.problems] == [
         "train has no setting 'lrr'",
@@ -264,20 +311,23 @@ def test_settings_need_to_fit_only_together():
     recipe = load_recipe("perceptio_tiny")
     heads = {"language.num_heads": "3", "language.hidden_dim": 36, "language.num_kv_heads": "3"}
     assert with_settings(recipe, heads).language.num_heads == 3
+    tokenizer = "streams.depth.tokenizer"
     size = {
-        "depth.image_size": [320, 320],
-        "depth.widths": [8, 8, 8, 8, 8],
-        "depth": {"component": "depth:fsq"},
+        f"{tokenizer}.image_size": [320, 320],
+        f"{tokenizer}.widths": [8, 8, 8, 8, 8],
+        tokenizer: {"component": "depth:fsq"},
+        f"{tokenizer}.grid": [10, 10],
+        f"{tokenizer}.latent_dim": 8,
     }
-    changed = with_settings(recipe, size | {"depth.grid": [10, 10], "depth.latent_dim": 8}).depth
+    changed = with_settings(recipe, size).stream("depth").tokenizer
     assert changed.name == "fsq" and changed.image_size == (320, 320)
     both = {
-        "losses.dice.weight": 3,
-        "losses.dice.sampling.num_points": 9,
-        "losses.mask_bce.loss": {"component": "loss:mask_bce"},
+        "losses.segmentation_dice.weight": 3,
+        "losses.segmentation_dice.sampling.num_points": 9,
+        "losses.segmentation_mask_bce.loss": {"component": "loss:mask_bce", "stream": "segmentation"},
     }
     losses = {weighted.loss.name: weighted for weighted in with_settings(recipe, both).losses}
     assert losses["dice"].weight == 3 and losses["dice"].loss.sampling.num_points == 9
-    assert losses["mask_bce"].loss.sampling == type(losses["dice"].loss)().sampling
+    assert losses["mask_bce"].loss.sampling == DiceConfig(stream="segmentation").sampling
     with pytest.raises(RecipeError, match="(?s)2 things are wrong.*num_heads.*near_m"):
-        with_settings(recipe, {"language.num_heads": 3, "depth.convention.near_m": None})
+        with_settings(recipe, {"language.num_heads": 3, f"{tokenizer}.convention.near_m": None})

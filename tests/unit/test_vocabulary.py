@@ -1,67 +1,113 @@
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perceptio.interfaces import DepthConvention, DepthSpec, MaskCodes, SegmentationSpec
-from perceptio.vocabulary import TokenPlan
+from perceptio.interfaces import CodeGroup, Codes, Continuous, SpecialTokens, StreamSpec, TokenBlock
+from perceptio.vocabulary import GRID, TokenPlan, steps_in_words
 
-DEPTH = DepthSpec(codebook_size=8, grid=(2, 3), image_size=(4, 6), convention=DepthConvention())
-SEGMENTATION = SegmentationSpec(prompt_dim=4, image_size=(8, 8), mask_size=(4, 4))
+GRID_CODES = StreamSpec(written=Codes.on_grid(8, (2, 3)), target="heights")
+OBJECTS = StreamSpec(written=Continuous(tokens=("[OBJ]",), width=4), per="object", target="masks")
+TWO_SCALES = StreamSpec(
+    written=Codes(
+        codebook_sizes=(4, 8),
+        groups=(CodeGroup.on_grid((1, 1)), CodeGroup.on_grid((2, 2), codebook=1)),
+    ),
+    target="heights",
+)
 
 
-def test_ids_follow_the_text_vocabulary_in_order() -> None:
-    plan = TokenPlan.of(100, DEPTH, SEGMENTATION, codes_per_step=3)
+def test_ids_follow_the_text_vocabulary_in_the_order_of_the_streams() -> None:
+    plan = TokenPlan.of(100, {"objects": (OBJECTS, 1), "heights": (GRID_CODES, 3)})
 
-    assert plan.segmentation == (100,)
-    assert plan.depth is not None
-    assert (plan.depth.opening, plan.depth.closing, plan.depth.codes.start) == (101, 102, 103)
-    assert (plan.depth.length, plan.depth.per_step) == (6, 3)
+    assert plan.streams["objects"] == SpecialTokens(ids=(100,), per="object")
+    block = plan.readout_block
+    assert plan.readout == "heights" and block is plan.streams["heights"]
+    assert (block.opening, block.closing, block.codebooks[0].start) == (101, 102, 103)
+    assert (block.length, block.steps, steps_in_words(block)) == (6, (3, 3), "3 a step")
     assert (plan.locations.start, plan.locations.size) == (111, 6)
     assert plan.size == 117
     assert [plan.name_of(token) for token in (99, 100, 101, 103, 110, 111)] == [
         None,
-        "[SEG]",
-        "<depth_start>",
-        "<depth_0>",
-        "<depth_7>",
+        "[OBJ]",
+        "<heights_start>",
+        "<heights_0>",
+        "<heights_7>",
         "<loc_0>",
     ]
 
 
-def test_without_perception_only_cells_are_added() -> None:
-    plan = TokenPlan.of(10, None, None, grid=(4, 5))
+def test_codebooks_have_ids_of_their_own_and_a_group_may_be_a_step() -> None:
+    plan = TokenPlan.of(0, {"heights": (TWO_SCALES, "group")})
+    block = plan.streams["heights"]
+    assert isinstance(block, TokenBlock)
+    assert (block.length, block.steps, steps_in_words(block)) == (5, (1, 4), "in steps of 1, 4")
+    assert block.starts == (2, 6, 6, 6, 6)
+    assert [plan.name_of(token) for token in (0, 2, 5, 6, 13)] == [
+        "<heights_start>",
+        "<heights_0_0>",
+        "<heights_0_3>",
+        "<heights_1_0>",
+        "<heights_1_7>",
+    ]
+    assert plan.readout is None and plan.grid == GRID
 
-    assert plan.depth is None
-    assert plan.segmentation == ()
-    assert plan.size == 10 + 20
+
+def test_a_name_that_comes_twice_is_one_id() -> None:
+    written = Continuous(tokens=("<pad>", "<a>", "<pad>"), width=4)
+    plan = TokenPlan.of(5, {"a": (StreamSpec(written=written, target="image"), 1)})
+    assert plan.streams["a"] == SpecialTokens(ids=(5, 6, 5))
 
 
-@given(
-    base=st.integers(0, 200_000),
-    tokens=st.integers(1, 4),
-    codes=st.none() | st.builds(MaskCodes, codebook_size=st.integers(1, 50), length=st.integers(1, 8)),
-    size=st.integers(1, 300),
+def test_without_perception_only_locations_are_added() -> None:
+    plan = TokenPlan.of(10, {})
+
+    assert not plan.streams and plan.readout is None
+    assert plan.size == 10 + GRID[0] * GRID[1]
+
+
+def test_points_are_named_in_the_grid_of_the_named_stream() -> None:
+    finer = StreamSpec(written=Codes.on_grid(8, (4, 4)), target="normals")
+    streams = {"heights": (GRID_CODES, 1), "normals": (finer, 1)}
+    assert TokenPlan.of(0, streams).grid == (2, 3)
+    plan = TokenPlan.of(0, streams, readout="normals")
+    assert plan.grid == (4, 4) and plan.locations.size == 16
+    with pytest.raises(ValueError, match="the stream 'objects' has no grid of codes in which points could"):
+        TokenPlan.of(0, streams | {"objects": (OBJECTS, 1)}, readout="objects")
+
+
+SPECS = st.one_of(
+    st.builds(
+        lambda size, rows, columns, per: StreamSpec(
+            written=Codes.on_grid(size, (rows, columns)), per=per, target="masks"
+        ),
+        st.integers(1, 300),
+        st.integers(1, 4),
+        st.integers(1, 4),
+        st.sampled_from(["image", "object"]),
+    ),
+    st.builds(
+        lambda count: StreamSpec(
+            written=Continuous(tokens=tuple(f"<t{i}>" for i in range(count)), width=4), target="image"
+        ),
+        st.integers(1, 4),
+    ),
 )
-def test_spans_are_adjacent_and_cover_what_was_added(
-    base: int, tokens: int, codes: MaskCodes | None, size: int
-) -> None:
-    names = tuple(f"[SEG{i}]" for i in range(tokens))
-    segmentation = SegmentationSpec(
-        special_tokens=names, prompt_dim=4, image_size=(8, 8), mask_size=(4, 4), codes=codes
-    )
-    depth = DepthSpec(codebook_size=size, grid=(2, 2), image_size=(4, 4), convention=DepthConvention())
 
-    plan = TokenPlan.of(base, depth, segmentation)
 
-    next_id = base
-    for _, span in plan.spans():
-        assert span.start == next_id
-        next_id += span.size
-    assert next_id == plan.size
+@given(base=st.integers(0, 200_000), specs=st.lists(SPECS, max_size=4))
+def test_spans_are_adjacent_and_cover_what_was_added(base: int, specs: list[StreamSpec]) -> None:
+    plan = TokenPlan.of(base, {f"s{number}": (spec, 1) for number, spec in enumerate(specs)})
+
+    spans = [span for _, span in plan.names]
+    assert spans[0].start == base and spans[-1] == plan.locations
+    assert all(one.start + one.size == other.start for one, other in pairwise(spans))
+    assert spans[-1].start + spans[-1].size == plan.size
 
 
 @pytest.mark.parametrize(
     ("x", "y", "cell"), [(0.0, 0.0, 0), (0.99, 0.0, 2), (0.0, 0.5, 3), (1.0, 1.0, 5), (0.34, 0.49, 1)]
 )
 def test_a_point_lies_in_one_cell_edges_included(x: float, y: float, cell: int) -> None:
-    assert TokenPlan.of(0, DEPTH, None).cell_of(x, y) == cell
+    assert TokenPlan.of(0, {"heights": (GRID_CODES, 1)}).cell_of(x, y) == cell
