@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import attrs
 import pytest
-from fakes import FakeMaskCodesConfig
+from fakes import EVERY_CELL, FakeMaskCodesConfig, FakeMultiMapConfig
 from small import small_recipe
 
 from perceptio.backbones.vision.conv import ConvVisionConfig
@@ -13,7 +13,7 @@ from perceptio.heads.linear import LinearHeadConfig
 from perceptio.interfaces import DepthSpec, Kind, Loss, LossConfig
 from perceptio.losses.masks import DiceConfig
 from perceptio.losses.next_token import NextToken, NextTokenConfig
-from perceptio.recipe import DataConfig, DataFolder, TrainConfig, WeightedLoss
+from perceptio.recipe import DataConfig, DataFolder, Stream, TrainConfig, WeightedLoss
 from perceptio.serialize import from_json, to_json
 from perceptio.settings import load_recipe
 from perceptio.tokenizers.depth.fsq import FSQDepthConfig
@@ -22,10 +22,14 @@ from perceptio.tokenizers.segmentation.pixel_features import PixelFeaturesConfig
 FITTING = small_recipe()
 
 
-def problems(**changes):
+def problems(recipe=FITTING, **changes):
     with pytest.raises(RecipeError) as refused:
-        attrs.evolve(FITTING, **changes).check()
+        attrs.evolve(recipe, **changes).check()
     return refused.value.problems
+
+
+def tokenizer(name):
+    return FITTING.stream(name).tokenizer
 
 
 def test_recipes_that_come_with_the_library_have_nothing_wrong():
@@ -36,18 +40,19 @@ def test_recipes_that_come_with_the_library_have_nothing_wrong():
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"order": "depth"}, "order is 'depth'; it must be tuple["),
+        ({"streams": "depth"}, "streams is 'depth'; it must be tuple["),
         (
-            {"order": ("segmentation", "depth", "normals")},
-            "order.2 is 'normals'; it must be 'segmentation' or 'depth'.",
+            {"streams": (Stream(name="depth", tokenizer=LinearHeadConfig()),)},
+            "streams.0.tokenizer is LinearHeadConfig(); it must be a PerceptionTokenizerConfig.",
         ),
+        ({"readout": 3}, "readout is 3; it must be str or None."),
         ({"losses": (NextTokenConfig(),)}, "losses.0 is NextTokenConfig(); it must be a WeightedLoss."),
         (
             {"losses": (WeightedLoss(loss=DiceConfig),)},
             "losses.0.loss is the class DiceConfig; give one of its values",
         ),
         (
-            {"losses": (WeightedLoss(loss=DiceConfig(), weight="2"),)},
+            {"losses": (WeightedLoss(loss=DiceConfig(stream="segmentation"), weight="2"),)},
             "losses.0.weight is '2'; it must be a finite number.",
         ),
         ({"vision": LinearHeadConfig()}, "vision is LinearHeadConfig(); it must be a VisionEncoderConfig."),
@@ -76,60 +81,133 @@ def test_a_whole_number_is_a_float_and_a_path_is_a_folder():
     assert recipe.data.folders == (DataFolder(path="data/x"),)
 
 
-def test_all_that_removing_a_part_takes_is_said_at_once():
-    said = problems(depth=None)
+def test_all_that_removing_a_stream_takes_is_said_at_once():
+    said = problems(streams=(FITTING.stream("segmentation"),))
     assert [problem.partition(";")[0] for problem in said] == [
-        "order has 'depth', but no depth tokenizer is given",
-        "the readout format speaks depth codes",
-        "the heads cell_codes predict depth codes",
-        *(
-            f"the loss {name} needs a depth tokenizer, and there is none"
-            for name in ("depth_marker", "depth_token", "depth_count", "depth_reconstruction", "cell_codes")
-        ),
+        "the readout format speaks the codes of a grid, and no stream has one",
+        "heads names the stream 'depth', which is not among streams. There is: segmentation.",
+    ]
+    said = problems(streams=(FITTING.stream("segmentation"),), answer_format="direct", heads={})
+    assert [problem.partition(",")[0] for problem in said] == [
+        f"the loss {name} is about the stream 'depth'"
+        for name in ("marker", "token", "count", "soft_reconstruction", "cell_codes")
     ]
 
 
 def test_what_is_wrong_with_values_does_not_hide_what_does_not_fit():
     with pytest.raises(RecipeError) as refused:
-        attrs.evolve(FITTING, segmentation=None, train=TrainConfig(betas=[0.9, 0.9])).check()
-    error = refused.value
-    assert str(error).startswith(
-        "5 things are wrong:\n  1. train.betas is [0.9, 0.9]; it must be tuple[float, float]."
-    )
-    assert "\n  3. prompt_head has nothing to prompt, because there is no segmentation tokenizer;" in str(
-        error
+        attrs.evolve(
+            FITTING.with_stream("segmentation", head=None), train=TrainConfig(betas=[0.9, 0.9])
+        ).check()
+    assert str(refused.value).startswith(
+        "2 things are wrong:\n  1. streams.segmentation: pixel_features reads hidden states; give the stream a head."
+        "\n  2. train.betas is [0.9, 0.9]; it must be tuple[float, float]."
     )
 
 
-def test_losses_of_masks_beside_mask_codes_are_refused_and_so_is_the_prompt_head():
-    said = problems(segmentation=FakeMaskCodesConfig())
-    assert [problem[:60] for problem in said] == [
-        "prompt_head has nothing to prompt, because fake_mask_codes w",
-        "The loss mask_bce compares mask logits, and the segmentation",
-        "The loss dice compares mask logits, and the segmentation tok",
+def test_losses_of_masks_beside_mask_codes_are_refused_and_so_is_the_head():
+    codes = FITTING.with_stream("segmentation", tokenizer=FakeMaskCodesConfig())
+    (problem,) = problems(codes)
+    assert problem.startswith("streams.segmentation.head has nothing to read, because fake_mask_codes (fakes")
+    assert problem.endswith("is written as codes; set it to None.")
+    said = problems(codes.with_stream("segmentation", head=None))
+    assert [problem.partition(",")[0] for problem in said] == [
+        "the loss mask_bce compares mask logits",
+        "the loss dice compares mask logits",
     ]
 
 
+def test_streams_have_names_and_tokens_of_their_own():
+    again = Stream(name="depth", tokenizer=tokenizer("depth"))
+    (problem,) = problems(streams=(*FITTING.streams, again))
+    assert problem == "streams has 2 of the name 'depth'; give each a name of its own."
+    (problem,) = problems(streams=(*FITTING.streams, attrs.evolve(again, name="a.b")))
+    assert problem == "streams has the name 'a.b'; use letters, digits and _ only."
+    masks = FITTING.stream("segmentation")
+    other = attrs.evolve(masks, name="parts", tokenizer=FakeMultiMapConfig())
+    (problem,) = problems(streams=(*FITTING.streams, other))
+    assert problem == "the streams 'segmentation' and 'parts' both have the special token '[SEG]'."
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "said"),
+    [
+        (
+            "depth",
+            {"codes_per_step": 5},
+            "streams.depth.codes_per_step: 5 codes per step do not divide groups of 16",
+        ),
+        (
+            "segmentation",
+            {"codes_per_step": 4},
+            "streams.segmentation.codes_per_step has no codes to count, as",
+        ),
+        (
+            "segmentation",
+            {"feedback": LinearHeadConfig(), "read_at": "special_token"},
+            "streams.segmentation is fed back, so that a token holds what was read before it; set streams.segmentat",
+        ),
+        (
+            "segmentation",
+            {"feedback": LinearHeadConfig(), "read_at": "previous_token"},
+            "streams.segmentation is written once per object and cannot be fed back; leave feedback out.",
+        ),
+    ],
+)
+def test_a_stream_s_settings_fit_how_it_is_written(name, changes, said):
+    problem = problems(FITTING.with_stream(name, **changes))[0]
+    assert problem.startswith(said)
+
+
+def test_points_are_read_out_of_a_stream_with_a_grid():
+    (problem,) = problems(readout="dept")
+    assert problem.startswith(
+        "readout names the stream 'dept', which is not among streams; did you mean 'depth'?"
+    )
+    (problem,) = problems(readout="segmentation")
+    assert problem.startswith(
+        "readout names the stream 'segmentation', whose codes are not those of one grid"
+    )
+
+
 def test_a_head_that_nothing_reads_and_one_that_is_not_there_are_refused():
-    (problem,) = problems(heads={**FITTING.heads, "other": LinearHeadConfig()})
-    assert problem == "no loss reads the head 'other', so that it would not learn; leave it out of heads."
+    without = tuple(weighted for weighted in FITTING.losses if weighted.loss.name != "cell_codes")
+    (problem,) = problems(losses=without)
+    assert problem == "no loss reads the head 'depth', so that it would not learn; leave it out of heads."
     (problem,) = problems(heads={})
     assert problem.startswith(
-        "the loss cell_codes reads the head named 'cell_codes', and there is none; add heads="
+        "the loss cell_codes reads the head of the stream 'depth', and there is none; add heads="
     )
-    assert "heads has the name 'a.b'" in problems(heads={**FITTING.heads, "a.b": LinearHeadConfig()})[0]
+    said = problems(heads={**FITTING.heads, "dept": LinearHeadConfig(), "segmentation": LinearHeadConfig()})
+    assert said[0].startswith(
+        "heads names the stream 'dept', which is not among streams; did you mean 'depth'?"
+    )
+    assert said[1].startswith(
+        "the head 'segmentation' predicts codes, and its stream is written as special tokens"
+    )
+
+
+def test_a_loss_is_given_once_for_a_stream_and_names_one_that_there_is():
+    twice = WeightedLoss(loss=DiceConfig(stream="segmentation", sampling=EVERY_CELL))
+    (problem,) = problems(losses=(*FITTING.losses, twice))
+    assert problem == "the loss dice is given twice as segmentation_dice; once is enough."
+    (problem,) = problems(losses=(*FITTING.losses, WeightedLoss(loss=DiceConfig(stream="segmentatio"))))
+    assert problem.startswith(
+        "the loss dice is about the stream 'segmentatio', which the recipe has not; did you mean"
+    )
 
 
 def test_parameter_groups_are_known_by_their_parts():
     train = TrainConfig(
-        train=("langauge", "vision*"), muon={"depth": 0.1}, lr_scale={"segmentation.decoder": 0.1}
+        train=("langauge", "vision*"),
+        muon={"streams.depth.tokenizer": 0.1},
+        lr_scale={"heads.depth": 0.1},
     )
-    without = problems(train=train, segmentation=None, prompt_head=None, order=("depth",))
-    groups = [problem for problem in without if problem.startswith("train.")]
-    assert [problem[:70] for problem in groups] == [
-        "train.train names the parameter group 'langauge', which no part has; d",
-        "train.muon names the parameter group 'depth'; the depth tokenizer is f",
-        "train.lr_scale names the parameter group 'segmentation.decoder', and t",
+    said = problems(train=train, heads={}, losses=FITTING.losses[:-1])
+    assert [problem[:85] for problem in said] == [
+        "train.train names the parameter group 'langauge', which no part has; did you mean 'la",
+        "train.muon names the parameter group 'streams.depth.tokenizer'; a tokenizer of codes ",
+        "train.lr_scale names the parameter group 'heads.depth', and the recipe has no heads; ",
     ]
 
 
@@ -167,18 +245,21 @@ class LyingDepth(FSQDepthConfig):
     [
         (
             "nothing",
-            r"depth: the spec of fsq \(.*LyingDepth\) cannot be computed: FileNotFoundError",
+            r"streams.depth.tokenizer: the spec of fsq \(.*LyingDepth\) cannot be computed: FileNotFoundError",
         ),
-        ("float", r"depth: what fsq \(.*\) says of itself, DepthSpec.codebook_size is 32.5; it must be int"),
+        (
+            "float",
+            r"depth.tokenizer: what fsq \(.*\) says of itself, DepthSpec.codebook_size is 32.5; it must be",
+        ),
         (
             "zero",
-            r"depth: what fsq \(.*\) says of itself, DepthSpec.grid, is \(0, 4\); numbers must be at least 1",
+            r"tokenizer: what fsq \(.*\) says of itself, DepthSpec.grid, is \(0, 4\); numbers must be at least 1",
         ),
     ],
 )
 def test_a_spec_that_cannot_be_is_said_with_its_part(says, said):
     with pytest.raises(RecipeError, match=said):
-        attrs.evolve(FITTING, depth=LyingDepth(says=says)).check()
+        FITTING.with_stream("depth", tokenizer=LyingDepth(says=says)).check()
 
 
 class ReadingTooMuch(NextToken):
@@ -233,25 +314,25 @@ def test_a_loss_is_built_before_anything_else_is(what, said):
 
 def test_a_document_is_checked_like_a_value():
     document = to_json(FITTING)
-    document |= {"codes_per_step": 3, "prompt_head": None}
+    masks, depth = document["streams"]
+    masks["head"], depth["codes_per_step"] = None, 3
     with pytest.raises(RecipeError) as refused:
         from_json(document)
     assert len(refused.value.problems) == 2
-    document |= {"order": "depth", "trian": {}, "losses": [{"loss": "dice", "weight": "2"}]}
+    document |= {"streams": "depth", "trian": {}, "losses": [{"loss": "next_token", "weight": "2"}]}
     with pytest.raises(RecipeError) as refused:
         from_json(document)
     assert len(refused.value.problems) == 3
 
 
-@pytest.mark.parametrize("names", [(), ("[SEG]", "[SEG]"), ("",)])
-def test_a_mask_has_special_tokens_of_its_own(monkeypatch, names):
-    recipe = small_recipe()
-    spec = attrs.evolve(recipe.segmentation.spec, special_tokens=names)
-    monkeypatch.setattr(type(recipe.segmentation), "spec", spec)
+@pytest.mark.parametrize("names", [(), ("",)])
+def test_a_mask_has_special_tokens_with_names(monkeypatch, names):
+    spec = attrs.evolve(tokenizer("segmentation").spec, special_tokens=names)
+    monkeypatch.setattr(PixelFeaturesConfig, "spec", spec)
     with pytest.raises(
-        RecipeError, match=r"SegmentationSpec.special_tokens, is \(.*at least one, each with a name"
+        RecipeError, match=r"SegmentationSpec has the special tokens \(.*at least one, each with a name"
     ):
-        recipe.check()
+        FITTING.check()
 
 
 def test_how_many_features_a_picture_has_is_known_before_anything_is_built(monkeypatch):
@@ -268,6 +349,6 @@ def test_how_many_features_a_picture_has_is_known_before_anything_is_built(monke
 
 
 def test_no_part_sees_more_pixels_than_a_picture_has():
-    recipe = small_recipe(segmentation=PixelFeaturesConfig(image_size=(2**31, 16)))
+    recipe = FITTING.with_stream("segmentation", tokenizer=PixelFeaturesConfig(image_size=(2**31, 16)))
     with pytest.raises(RecipeError, match="no picture has more than 50,000,000 pixels"):
         recipe.check()
