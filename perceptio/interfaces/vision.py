@@ -5,15 +5,13 @@ Shapes: B images, M features of all images in a row, D feature width, H W pixels
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
 
 import attrs
-import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from perceptio.errors import InterfaceError
-from perceptio.interfaces.component import CheckedModule, ComponentConfig, described
+from perceptio.interfaces.component import ComponentConfig, described
 
 
 @attrs.frozen(kw_only=True)
@@ -37,29 +35,29 @@ class VisionFeatures:
     counts: tuple[int, ...]
 
 
-def _checked_centers(centers: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Hold what `centers` makes to the interface."""
+class VisionEncoder(nn.Module, ABC):
+    """Images -> features. `spec` is set in the constructor; resizing, tiling and normalizing happen inside."""
+
+    spec: VisionSpec
+
+    @abstractmethod
+    def forward(self, images: Sequence[Tensor]) -> VisionFeatures:
+        """Features of images, each RGB [3, H, W] in [0, 1] at a size of its own.
+
+        Images are float32. An encoder whose weights are of another precision brings them to it after resizing. The
+        centers are those that its config says of images of these sizes.
+        """
+
+
+def _checked(centers: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Hold what `VisionEncoderConfig.centers` makes to the interface."""
 
     @functools.wraps(centers)
-    def checked(self: Any, height: int, width: int) -> Tensor:
+    def checked(self: "VisionEncoderConfig", height: int, width: int) -> Tensor:
         made = centers(self, height, width)
-        said: str | None
-        if (
-            not isinstance(made, Tensor)
-            or made.ndim != 2
-            or made.shape[1] != 2
-            or not made.is_floating_point()
-        ):
-            said = described(made)
-        elif made.device.type not in ("cpu", "meta"):
-            said = f"a tensor on {made.device}"
-        else:
-            # Through numpy: on the CPU nothing is waited for.
-            values_M2 = made.detach().float().numpy() if made.device.type == "cpu" else np.zeros((1, 2))
-            said = None if ((values_M2 >= 0) & (values_M2 <= 1)).all() else "numbers outside [0, 1]"
-        if said is not None:
+        if (problem := _problem(made)) is not None:
             raise InterfaceError(
-                f"{self.known_as}.centers made {said} of {height}x{width} pixels; it must make (row, column) "
+                f"vision:{self.name}: centers made {problem} of {height}x{width} pixels; it must make (row, column) "
                 "in [0, 1] for each feature: floating-point [M, 2], on the CPU."
             )
         return made
@@ -67,28 +65,28 @@ def _checked_centers(centers: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return checked
 
 
-class VisionEncoder(CheckedModule, ABC):
-    """Images -> features. `spec` is set in the constructor; resizing, tiling and normalizing happen inside."""
-
-    spec: VisionSpec
-
-    checks: ClassVar[Mapping[str, Callable[..., Any]]] = {"centers": _checked_centers}
-
-    @abstractmethod
-    def forward(self, images: Sequence[Tensor]) -> VisionFeatures:
-        """Features of images, each RGB [3, H, W] in [0, 1] at a size of its own.
-
-        Images are float32. An encoder whose weights are of another precision brings them to it after resizing.
-        """
-
-    @abstractmethod
-    def centers(self, height: int, width: int) -> Tensor:
-        """The `centers_M2` that an image of this size will have, on the CPU; their number is its token count."""
+def _problem(made: object) -> str | None:
+    """Why something is no centers."""
+    if not isinstance(made, Tensor) or made.shape[1:] != (2,) or not made.is_floating_point():
+        return described(made)
+    if made.device.type != "cpu":
+        return f"a tensor on {made.device}"
+    return None if bool(((made >= 0) & (made <= 1)).all()) else "numbers outside [0, 1]"
 
 
 @attrs.frozen(kw_only=True)
 class VisionEncoderConfig(ComponentConfig, ABC):
-    """Config of a vision encoder."""
+    """Config of a vision encoder.
+
+    How many tokens an image has, and where on it each lies, is known without the encoder: conversations are written
+    wherever data are loaded.
+    """
+
+    @classmethod
+    def __attrs_init_subclass__(cls) -> None:
+        """Put the check around `centers` where this class itself defines it."""
+        if "centers" in cls.__dict__:
+            cls.centers = _checked(cls.__dict__["centers"])  # type: ignore[method-assign]
 
     @property
     @abstractmethod
@@ -96,8 +94,26 @@ class VisionEncoderConfig(ComponentConfig, ABC):
         """Facts known without weights."""
 
     @abstractmethod
+    def centers(self, height: int, width: int) -> Tensor:
+        """Where the features of an image of this size lie: the `VisionFeatures.centers_M2` that it will have.
+
+        What a config makes is checked where it is made, whoever wrote it.
+
+        Args:
+            height: Of the image, in pixels.
+            width: Of the image, in pixels.
+
+        Returns:
+            (row, column) of each feature's center, in [0, 1]: floating-point [M, 2] on the CPU, the same at every
+            call.
+
+        Raises:
+            InterfaceError: It made something else.
+        """
+
     def num_features(self, height: int, width: int) -> int:
         """How many features an image of this size in pixels has."""
+        return len(self.centers(height, width))
 
     @abstractmethod
     def build(self) -> VisionEncoder:

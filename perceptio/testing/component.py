@@ -1,5 +1,6 @@
 """What every kind of component is held to, and what the tests of all kinds share."""
 
+import pickle
 from typing import Any, ClassVar
 
 import attrs
@@ -104,6 +105,10 @@ class ComponentConformance:
         """A checkpoint gives back the same config, found by its registered name."""
         registry = Registry.discover()
         assert from_json(to_json(self.config, registry), registry) == self.config
+
+    def test_the_config_survives_pickling(self) -> None:
+        """Other processes, such as those that load data, are given configs."""
+        assert pickle.loads(pickle.dumps(self.config)) == self.config
 
     def fresh(self) -> nn.Module:
         """The part as its config builds it."""

@@ -31,15 +31,23 @@ class VisionEncoderConformance(ComponentConformance):
         ]
 
     def test_features_are_counted_and_placed_as_announced(self) -> None:
-        """`num_features` and `centers` tell beforehand what `forward` gives."""
+        """The config's `centers` and `num_features` tell beforehand what `forward` gives."""
         encoder, images = self.built(), self.images()
         assert encoder.spec == self.config.spec
         out = encoder(images)
+        announced = [self.config.centers(*image.shape[-2:]) for image in images]
+        assert out.counts == tuple(len(centers_M2) for centers_M2 in announced)
         assert out.counts == tuple(self.config.num_features(*image.shape[-2:]) for image in images)
         assert out.features_MD.shape == (sum(out.counts), self.config.spec.feature_dim)
-        assert float(out.centers_M2.min()) >= 0.0 and float(out.centers_M2.max()) <= 1.0
-        expected = torch.cat([encoder.centers(*image.shape[-2:]) for image in images])
-        assert_near(out.centers_M2, expected, "centers differ from those announced")
+        assert_near(out.centers_M2, torch.cat(announced), "centers differ from those announced")
+
+    def test_centers_are_said_the_same_at_every_call(self) -> None:
+        """On the CPU, in (row, column) within [0, 1], whatever was asked before."""
+        height, width = self.config.spec.image_size
+        first, _, again = (self.config.centers(*size) for size in ((height, width), (9, 5), (height, width)))
+        assert first.device.type == "cpu" and first.is_floating_point() and first.shape[1:] == (2,)
+        assert float(first.min()) >= 0.0 and float(first.max()) <= 1.0
+        assert torch.equal(first, again), "centers of images of one size differ between calls"
 
     def test_every_image_is_its_own(self) -> None:
         """Features do not depend on the rest of the batch."""

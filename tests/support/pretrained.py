@@ -66,8 +66,8 @@ class PretrainedVisionConfig(VisionEncoderConfig):
     def spec(self) -> VisionSpec:
         return PLAIN_VISION.spec
 
-    def num_features(self, height: int, width: int) -> int:
-        return PLAIN_VISION.num_features(height, width)
+    def centers(self, height: int, width: int) -> Tensor:
+        return PLAIN_VISION.centers(height, width)
 
     def build(self) -> VisionEncoder:
         return PLAIN_VISION.build()

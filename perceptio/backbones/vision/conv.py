@@ -49,10 +49,12 @@ class ResidualBlock(nn.Module):
 class ConvEncoder(VisionEncoder):
     """Halvings, each with residual blocks, and dilated blocks that look further around each cell."""
 
-    def __init__(self, spec: VisionSpec, widths: Sequence[int], dilations: Sequence[int]) -> None:
+    def __init__(
+        self, spec: VisionSpec, cells: tuple[int, int], widths: Sequence[int], dilations: Sequence[int]
+    ) -> None:
         super().__init__()
         self.spec = spec
-        self.cells = (spec.image_size[0] >> len(widths), spec.image_size[1] >> len(widths))
+        self.cells = cells
         layers: list[nn.Module] = []
         for narrow, wide in zip((3, *widths), widths, strict=False):
             layers += [nn.Conv2d(narrow, wide, 4, stride=2, padding=1), ResidualBlock(wide)]
@@ -63,16 +65,12 @@ class ConvEncoder(VisionEncoder):
         pixels_B3HW = brought_to(self, stack_resized(images, self.spec.image_size))
         centered = (pixels_B3HW * 2 - 1).contiguous(memory_format=torch.channels_last)
         features_BMD = self.layers(centered).flatten(2).transpose(1, 2)
-        centers_M2 = self.centers(*self.spec.image_size).to(features_BMD.device)
+        centers_M2 = cell_centers(*self.cells).to(features_BMD.device)
         return VisionFeatures(
             features_MD=features_BMD.flatten(0, 1),
             centers_M2=centers_M2.repeat(len(images), 1),
             counts=(len(centers_M2),) * len(images),
         )
-
-    def centers(self, height: int, width: int) -> Tensor:
-        """See `VisionEncoder.centers`: cell centers, row by row, whatever the image's size."""
-        return cell_centers(*self.cells)
 
 
 @attrs.frozen(kw_only=True)
@@ -115,10 +113,15 @@ class ConvVisionConfig(VisionEncoderConfig):
         """See `VisionEncoderConfig.spec`."""
         return VisionSpec(feature_dim=self.widths[-1], image_size=self.image_size)
 
-    def num_features(self, height: int, width: int) -> int:
-        """See `VisionEncoderConfig.num_features`: the same for every image."""
-        return (self.image_size[0] // self.stride) * (self.image_size[1] // self.stride)
+    @property
+    def cells(self) -> tuple[int, int]:
+        """Rows and columns of features."""
+        return self.image_size[0] // self.stride, self.image_size[1] // self.stride
+
+    def centers(self, height: int, width: int) -> Tensor:
+        """See `VisionEncoderConfig.centers`: cell centers, row by row, whatever the image's size."""
+        return cell_centers(*self.cells)
 
     def build(self) -> ConvEncoder:
         """See `VisionEncoderConfig.build`."""
-        return ConvEncoder(self.spec, self.widths, self.dilations)
+        return ConvEncoder(self.spec, self.cells, self.widths, self.dilations)

@@ -30,15 +30,17 @@ SHUFFLE = 2
 
 @attrs.frozen
 class Tiling:
-    """Into how many tiles images are cut.
+    """Into how many tiles images are cut, and where their features lie.
 
     Attributes:
         size: Side of a tile in pixels.
+        cells: Features along each side of a tile.
         max_tiles: At most so many, the thumbnail apart.
         thumbnail: Whether an image of more than one tile is seen whole as well, as a last tile.
     """
 
     size: int
+    cells: int
     max_tiles: int
     thumbnail: bool
 
@@ -60,11 +62,6 @@ class Tiling:
                 best, best_distance = (rows, columns), distance
         return best
 
-    def count(self, height: int, width: int) -> int:
-        """How many tiles an image has, the thumbnail included."""
-        rows, columns = self.grid(height, width)
-        return rows * columns + (self.thumbnail and rows * columns > 1)
-
     def cut(self, image_CHW: Tensor) -> Tensor:
         """The tiles of an image row by row, then the thumbnail: [B, C, size, size]."""
         rows, columns = self.grid(*image_CHW.shape[-2:])
@@ -76,11 +73,14 @@ class Tiling:
             tiles = torch.cat([tiles, resize(image_CHW, (self.size, self.size), "bicubic")[None]])
         return tiles
 
-    def centers(self, height: int, width: int, cells: int) -> Tensor:
-        """Where on the image the cells of its tiles lie, `cells` along each side of a tile: [M, 2]."""
+    def centers(self, height: int, width: int) -> Tensor:
+        """Where on an image the features of its tiles lie, as (row, column) in [0, 1], on the CPU: [M, 2].
+
+        The thumbnail's cover the whole image.
+        """
         rows, columns = self.grid(height, width)
         corners = torch.cartesian_prod(torch.arange(rows, device="cpu"), torch.arange(columns, device="cpu"))
-        within = cell_centers(cells, cells)
+        within = cell_centers(self.cells, self.cells)
         centers = (corners[:, None] + within) / torch.tensor((rows, columns), device="cpu")
         if self.thumbnail and rows * columns > 1:
             centers = torch.cat([centers, within[None]])
@@ -104,7 +104,6 @@ class InternViT(VisionEncoder):
         self.spec = spec
         self.model = model
         self.tiling = tiling
-        self.cells = tiling.size // model.config.patch_size[0] // SHUFFLE
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
 
@@ -112,17 +111,14 @@ class InternViT(VisionEncoder):
         """See `VisionEncoder.forward`; features are float32, whatever the precision of the weights."""
         tiles_B3HW = torch.cat([self.tiling.cut(image) for image in images])
         patches_BLD = self.model((tiles_B3HW - self.mean) / self.std).last_hidden_state[:, 1:]
-        features_BhwD = pixel_shuffle(patches_BLD.unflatten(1, (SHUFFLE * self.cells, SHUFFLE * self.cells)))
-        centers = [self.centers(*image.shape[-2:]) for image in images]
+        side = SHUFFLE * self.tiling.cells
+        features_BhwD = pixel_shuffle(patches_BLD.unflatten(1, (side, side)))
+        centers = [self.tiling.centers(*image.shape[-2:]) for image in images]
         return VisionFeatures(
             features_MD=features_BhwD.flatten(0, 2).float(),
             centers_M2=torch.cat(centers).to(features_BhwD.device),
             counts=tuple(len(one) for one in centers),
         )
-
-    def centers(self, height: int, width: int) -> Tensor:
-        """See `VisionEncoder.centers`; the thumbnail's features cover the whole image."""
-        return self.tiling.centers(height, width, self.cells)
 
 
 def pixel_shuffle(patches_BhwD: Tensor) -> Tensor:
@@ -179,7 +175,8 @@ class InternViTConfig(VisionEncoderConfig):
     @property
     def tiling(self) -> Tiling:
         """How images are cut."""
-        return Tiling(self.tile_size, self.max_tiles, self.thumbnail)
+        cells = self.tile_size // self.patch_size // SHUFFLE
+        return Tiling(self.tile_size, cells, self.max_tiles, self.thumbnail)
 
     @property
     def spec(self) -> VisionSpec:
@@ -188,10 +185,9 @@ class InternViTConfig(VisionEncoderConfig):
             feature_dim=SHUFFLE**2 * self.hidden_dim, image_size=(self.tile_size, self.tile_size)
         )
 
-    def num_features(self, height: int, width: int) -> int:
-        """See `VisionEncoderConfig.num_features`."""
-        cells = self.tile_size // self.patch_size // SHUFFLE
-        return self.tiling.count(height, width) * cells**2
+    def centers(self, height: int, width: int) -> Tensor:
+        """See `VisionEncoderConfig.centers`; the thumbnail's features cover the whole image."""
+        return self.tiling.centers(height, width)
 
     def build(self) -> InternViT:
         """See `VisionEncoderConfig.build`; with `weights`, values are left open for `load_weights`."""

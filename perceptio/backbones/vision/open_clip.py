@@ -60,16 +60,12 @@ class OpenCLIP(VisionEncoder):
         pixels_B3HW = stack_resized(images, self.spec.image_size, self.interpolation)
         normal_B3HW = ((pixels_B3HW - self.mean) / self.std).to(next(self.tower.parameters()).dtype)
         features_BDhw = feature_map(self.tower, normal_B3HW, self.layer)
-        centers_M2 = self.centers(*self.spec.image_size).to(features_BDhw.device)
+        centers_M2 = self.facts.centers().to(features_BDhw.device)
         return VisionFeatures(
             features_MD=features_BDhw.flatten(2).mT.flatten(0, 1).float(),
             centers_M2=centers_M2.repeat(len(images), 1),
             counts=(len(centers_M2),) * len(images),
         )
-
-    def centers(self, height: int, width: int) -> Tensor:
-        """See `VisionEncoder.centers`: centers of patches, row by row, whatever the image's size."""
-        return self.facts.centers()
 
 
 def feature_map(tower: Any, normal_B3HW: Tensor, layer: int) -> Tensor:
@@ -121,10 +117,9 @@ class OpenCLIPConfig(VisionEncoderConfig):
         """See `VisionEncoderConfig.spec`."""
         return VisionSpec(feature_dim=self.facts.feature_dim, image_size=self.facts.image_size)
 
-    def num_features(self, height: int, width: int) -> int:
-        """See `VisionEncoderConfig.num_features`: the same for every image."""
-        rows, columns = self.facts.cells
-        return rows * columns
+    def centers(self, height: int, width: int) -> Tensor:
+        """See `VisionEncoderConfig.centers`: centers of patches, row by row, whatever the image's size."""
+        return self.facts.centers()
 
     def build(self) -> OpenCLIP:
         """See `VisionEncoderConfig.build`."""

@@ -43,6 +43,29 @@ class Layer:
     dynamic: bool
 
 
+@attrs.frozen
+class Maps:
+    """The feature maps that a model gives of images of all sizes.
+
+    Attributes:
+        whole: Of an image that is stretched.
+        keep_aspect: Whether an image keeps its shape instead.
+        grid: Rows and columns that a map is averaged to; None: as it is.
+    """
+
+    whole: FeatureMap
+    keep_aspect: bool
+    grid: tuple[int, int] | None
+
+    def of(self, height: int, width: int) -> FeatureMap:
+        """The map of an image, before it is averaged."""
+        return self.whole.fitted(height, width) if self.keep_aspect else self.whole
+
+    def centers(self, height: int, width: int) -> Tensor:
+        """Where on an image its features lie, as (row, column) in [0, 1], on the CPU: [M, 2]."""
+        return self.of(height, width).centers(self.grid)
+
+
 class Timm(VisionEncoder):
     """A model of timm, up to the layer whose features are taken.
 
@@ -50,33 +73,20 @@ class Timm(VisionEncoder):
         spec: Its facts.
         trunk: The model, without what follows that layer.
         norm: Whether the model's final norm is applied.
-        whole: The features of an image that is stretched to `spec.image_size`.
-        keep_aspect: Whether an image keeps its shape instead.
-        grid: Rows and columns that a map is averaged to; None: as it is.
+        maps: What it gives of an image.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(
-        self,
-        spec: VisionSpec,
-        trunk: Any,
-        *,
-        norm: bool,
-        whole: FeatureMap,
-        keep_aspect: bool,
-        grid: tuple[int, int] | None,
-    ) -> None:
+    def __init__(self, spec: VisionSpec, trunk: Any, *, norm: bool, maps: Maps) -> None:
         super().__init__()
         from timm.data import resolve_model_data_config
 
         self.spec = spec
         self.trunk = trunk
         self.norm = norm
-        self.whole = whole
-        self.keep_aspect = keep_aspect
-        self.grid = grid
+        self.maps = maps
         data = resolve_model_data_config(trunk)
         self.interpolation = data["interpolation"]
         for name in ("mean", "std"):
@@ -84,22 +94,18 @@ class Timm(VisionEncoder):
 
     def forward(self, images: Sequence[Tensor]) -> VisionFeatures:
         """See `VisionEncoder.forward`; images of one size are seen together, features are float32."""
-        sizes = [self._seen(*image.shape[-2:]).image_size for image in images]
+        sizes = [self.maps.of(*image.shape[-2:]).image_size for image in images]
         features: dict[int, Tensor] = {}
         for size in dict.fromkeys(sizes):
             alike = [index for index, other in enumerate(sizes) if other == size]
-            maps_BDhw = self._maps([images[index] for index in alike], size)
+            maps_BDhw = self._seen([images[index] for index in alike], size)
             features |= zip(alike, maps_BDhw.flatten(2).mT.float(), strict=True)
-        centers = [self.centers(*image.shape[-2:]) for image in images]
+        centers = [self.maps.centers(*image.shape[-2:]) for image in images]
         return VisionFeatures(
             features_MD=torch.cat([features[index] for index in range(len(images))]),
             centers_M2=torch.cat(centers).to(self.mean.device),
             counts=tuple(len(one) for one in centers),
         )
-
-    def centers(self, height: int, width: int) -> Tensor:
-        """See `VisionEncoder.centers`: centers of patches or of the grid's cells, row by row."""
-        return self._seen(height, width).centers(self.grid)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """`stem`, and `layer1`, `layer2` ... as timm counts them; a final norm belongs to the last layer."""
@@ -108,14 +114,12 @@ class Timm(VisionEncoder):
         groups = group_parameters(self.trunk, self.trunk.group_matcher(coarse=True), return_values=True)
         return {f"layer{depth}" if depth else "stem": held for depth, held in groups.items()}
 
-    def _seen(self, height: int, width: int) -> FeatureMap:
-        return self.whole.fitted(height, width) if self.keep_aspect else self.whole
-
-    def _maps(self, images: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+    def _seen(self, images: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
         pixels_B3HW = stack_resized(images, size, self.interpolation)
         normal_B3HW = ((pixels_B3HW - self.mean) / self.std).to(next(self.trunk.parameters()).dtype)
         maps_BDhw = feature_map(self.trunk, normal_B3HW, self.norm)
-        return maps_BDhw if self.grid is None else F.adaptive_avg_pool2d(maps_BDhw, self.grid)
+        grid = self.maps.grid
+        return maps_BDhw if grid is None else F.adaptive_avg_pool2d(maps_BDhw, grid)
 
 
 def feature_map(trunk: Any, normal_B3HW: Tensor, norm: bool) -> Tensor:
@@ -194,27 +198,23 @@ class TimmConfig(VisionEncoderConfig):
         """See `VisionEncoderConfig.spec`."""
         return VisionSpec(feature_dim=self.whole.feature_dim, image_size=self.whole.image_size)
 
-    def num_features(self, height: int, width: int) -> int:
-        """See `VisionEncoderConfig.num_features`."""
-        seen = self.whole.fitted(height, width) if self.keep_aspect else self.whole
-        rows, columns = self.grid or seen.cells
-        return rows * columns
+    @property
+    def maps(self) -> Maps:
+        """What it gives of images; see `whole` for what is refused."""
+        return Maps(self.whole, self.keep_aspect, self.grid)
+
+    def centers(self, height: int, width: int) -> Tensor:
+        """See `VisionEncoderConfig.centers`: centers of patches or of the grid's cells, row by row."""
+        return self.maps.centers(height, width)
 
     def build(self) -> Timm:
         """See `VisionEncoderConfig.build`."""
-        whole = self.whole
+        maps = self.maps
         trunk = _trunk(self._layer)
         _resize(trunk, self._resized_to)
         if self.gradient_checkpointing:
             trunk.set_grad_checkpointing()
-        return Timm(
-            self.spec,
-            trunk.to(getattr(torch, self.dtype)),
-            norm=self.norm,
-            whole=whole,
-            keep_aspect=self.keep_aspect,
-            grid=self.grid,
-        )
+        return Timm(self.spec, trunk.to(getattr(torch, self.dtype)), norm=self.norm, maps=maps)
 
     def load_weights(self, module: nn.Module) -> bool:
         """See `ComponentConfig.load_weights`; what follows the layer, a classifier for one, is left out.

@@ -1,12 +1,16 @@
 """Language backbones and vision encoders are held to their shapes where they make them, whoever wrote them."""
 
+from typing import ClassVar
+
+import attrs
 import pytest
 import torch
 from fakes import tiny_recipe
 from torch import nn
 
+from perceptio.backbones.vision.conv import ConvVisionConfig
 from perceptio.errors import InterfaceError
-from perceptio.interfaces import LanguageSpec, VisionEncoder
+from perceptio.interfaces import LanguageSpec
 from perceptio.interfaces.language import LanguageBackbone
 
 METHODS = ("embed", "forward", "logits")
@@ -46,18 +50,39 @@ def test_a_backbone_that_keeps_its_promise_is_left_alone():
 
 @pytest.mark.parametrize(
     "made",
-    [None, torch.zeros(3), torch.zeros(3, 2).long(), torch.full((3, 2), 1.5), torch.full((3, 2), torch.nan)],
+    [
+        None,
+        torch.zeros(3),
+        torch.zeros(3, 2).long(),
+        torch.zeros(3, 2, device="meta"),
+        torch.full((3, 2), 1.5),
+        torch.full((3, 2), torch.nan),
+    ],
+    ids=["nothing", "vector", "integers", "elsewhere", "outside", "nan"],
 )
 def test_centers_of_features_lie_in_the_picture(made):
-    class Lying(VisionEncoder):
-        def forward(self, images):
-            raise AssertionError
+    @attrs.frozen(kw_only=True)
+    class Lying(ConvVisionConfig):
+        name: ClassVar[str] = "lying"
 
         def centers(self, height, width):
             return made
 
-    with pytest.raises(InterfaceError, match=r"^Lying\.centers made .* of 8x9 pixels; it must make"):
-        Lying().centers(8, 9)
+    for asked in (Lying().centers, Lying().num_features):
+        with pytest.raises(
+            InterfaceError, match=r"^vision:lying: centers made .* of 8x9 pixels; it must make"
+        ):
+            asked(8, 9)
+
+
+def test_a_config_may_build_on_the_centers_of_another():
+    @attrs.frozen(kw_only=True)
+    class Upper(ConvVisionConfig):
+        def centers(self, height, width):
+            return super().centers(height, width) / 2
+
+    assert Upper().num_features(8, 9) == ConvVisionConfig().num_features(8, 9) == 100
+    assert torch.equal(Upper().centers(8, 9), ConvVisionConfig().centers(8, 9) / 2)
 
 
 def test_built_in_parts_keep_their_names_and_are_modules():

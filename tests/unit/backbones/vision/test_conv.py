@@ -13,7 +13,7 @@ def test_features_come_one_per_cell_with_their_centers():
     assert out.counts == (24, 24) == (CONFIG.num_features(16, 24), CONFIG.num_features(50, 9))
     assert out.features_MD.shape == (48, 6)
     torch.testing.assert_close(out.centers_M2[:2], torch.tensor([[0.125, 1 / 12], [0.125, 0.25]]))
-    torch.testing.assert_close(out.centers_M2[:24], encoder.centers(16, 24))
+    torch.testing.assert_close(out.centers_M2, torch.cat([CONFIG.centers(16, 24), CONFIG.centers(50, 9)]))
 
 
 def test_a_feature_lies_where_its_place_says():
@@ -22,7 +22,7 @@ def test_a_feature_lies_where_its_place_says():
     image = torch.zeros(3, 16, 24)
     image[:, 12:, 20:] = 1.0
     changed_M = (encoder([image]).features_MD - encoder([image * 0]).features_MD).norm(dim=1)
-    distance_M = (encoder.centers(16, 24) - torch.tensor([0.875, 11 / 12])).norm(dim=1)
+    distance_M = (CONFIG.centers(16, 24) - torch.tensor([0.875, 11 / 12])).norm(dim=1)
     assert distance_M[-1] < 1e-6
     assert changed_M[distance_M < 0.3].mean() > 2 * changed_M[distance_M > 0.6].mean()
 

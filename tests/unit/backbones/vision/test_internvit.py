@@ -30,14 +30,14 @@ def test_tiles_are_as_many_as_in_internvl(height, width, max_tiles, tiles):
 
 
 def test_a_grid_of_tiles_stands_as_the_image_stands():
-    tiling = Tiling(448, 12, thumbnail=True)
+    tiling = Tiling(448, 16, 12, thumbnail=True)
     assert tiling.grid(480, 640) == (3, 4) and tiling.grid(640, 480) == (4, 3)
     assert tiling.grid(10, 5000) == (1, 12)
 
 
 def test_tiles_are_cut_row_by_row_and_the_image_follows_whole():
     image = torch.arange(8.0 * 12).view(1, 8, 12) / 96
-    tiles = Tiling(4, 6, thumbnail=True).cut(image)
+    tiles = Tiling(4, 2, 6, thumbnail=True).cut(image)
     assert tiles.shape == (7, 1, 4, 4)
     torch.testing.assert_close(tiles[1], image[:, :4, 4:8])
     torch.testing.assert_close(tiles[3], image[:, 4:, :4])
@@ -45,13 +45,13 @@ def test_tiles_are_cut_row_by_row_and_the_image_follows_whole():
 
 
 def test_centers_are_those_of_the_whole_image():
-    centers = Tiling(4, 2, thumbnail=True).centers(4, 8, cells=2)
+    centers = Tiling(4, 2, 2, thumbnail=True).centers(4, 8)
     left = [[0.25, 0.125], [0.25, 0.375], [0.75, 0.125], [0.75, 0.375]]
     right = [[row, column + 0.5] for row, column in left]
     whole = [[0.25, 0.25], [0.25, 0.75], [0.75, 0.25], [0.75, 0.75]]
     torch.testing.assert_close(centers, torch.tensor(left + right + whole))
-    assert len(Tiling(4, 2, thumbnail=False).centers(4, 8, cells=2)) == 8
-    assert len(Tiling(4, 2, thumbnail=True).centers(4, 4, cells=2)) == 4
+    assert len(Tiling(4, 2, 2, thumbnail=False).centers(4, 8)) == 8
+    assert len(Tiling(4, 2, 2, thumbnail=True).centers(4, 4)) == 4
 
 
 def test_four_patches_become_one_feature():
@@ -134,7 +134,7 @@ def test_a_feature_lies_where_its_place_says():
     image[:, 12:, 20:] = 1.0
     with torch.no_grad():
         changed_M = (encoder([image]).features_MD - encoder([image * 0]).features_MD).norm(dim=1)
-    centers = encoder.centers(16, 24)
+    centers = SMALL.centers(16, 24)
     assert len(centers) == 7 * 4 == SMALL.num_features(16, 24)
     assert changed_M[:24].argmax() == (centers[:24] - torch.tensor([0.875, 0.92])).norm(dim=1).argmin()
     assert changed_M[24:].argmax() == (centers[24:] - torch.tensor([0.875, 0.92])).norm(dim=1).argmin()
@@ -148,9 +148,10 @@ def test_half_precision_weights_give_single_precision_features():
 
 
 def test_it_builds_without_memory_and_knows_its_centers():
+    config = InternViTConfig()
     with torch.device("meta"):
-        encoder = InternViTConfig().build()
-        assert encoder.centers(480, 640).shape == (3328, 2)
+        encoder, centers = config.build(), config.centers(480, 640)
+    assert centers.shape == (3328, 2) and centers.device.type == "cpu"
     assert sum(p.numel() for p in encoder.parameters()) == 304_012_288
 
 

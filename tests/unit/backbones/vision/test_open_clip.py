@@ -75,7 +75,7 @@ def test_a_tower_of_timm_resizes_its_own_position_embeddings(tmp_path):
 
 def test_centers_are_the_centers_of_patches():
     torch.testing.assert_close(
-        OpenCLIPConfig(model=VIT).build().centers(5, 9)[[0, 1, 4]],
+        OpenCLIPConfig(model=VIT).centers(5, 9)[[0, 1, 4]],
         torch.tensor([[0.125, 0.125], [0.125, 0.375], [0.375, 0.125]]),
     )
 
