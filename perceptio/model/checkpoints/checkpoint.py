@@ -268,8 +268,7 @@ def _read_json(folder: Path, registry: Registry) -> tuple[Any, dict[str, Any]]:
     with parsing(CheckpointError, f"{path} is not a checkpoint of this library: {{reason}}."):
         key = "recipe" if path.name == RECIPE else "component"
         for required in ("format", key):
-            if not isinstance(document, dict) or required not in document:
-                raise CheckpointError(f"{path} is not a checkpoint of this library: it has no {required!r}.")
+            _require(document, required, path)
         if document["format"] not in (EARLIER, FORMAT):
             raise CheckpointError(
                 f"{path} has format {quoted(document['format'])}; this version reads {EARLIER} and {FORMAT}."
@@ -289,5 +288,11 @@ def _read_json(folder: Path, registry: Registry) -> tuple[Any, dict[str, Any]]:
         if isinstance(held, Recipe) != (key == "recipe") or isinstance(held, LossConfig | TaskConfig):
             raise CheckpointError(f"{path} holds a {type(held).__name__}, which is no {key} with weights.")
         if isinstance(held, Recipe) and document["format"] == FORMAT:
-            check_streams(held, document["streams"], str(path))
+            check_streams(held, _require(document, "streams", path), str(path))
         return held, document
+
+
+def _require(document: Any, key: str, path: Path) -> Any:
+    if not isinstance(document, dict) or key not in document:
+        raise CheckpointError(f"{path} is not a checkpoint of this library: it has no {key!r}.")
+    return document[key]

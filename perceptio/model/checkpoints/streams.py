@@ -40,7 +40,7 @@ def check_streams(recipe: Recipe, facts: Mapping[str, Mapping[str, Any]], where:
             tokenizer = recipe.stream(name).tokenizer
             said = ", ".join(f"{key} {before.get(key)} and not {now[name].get(key)}" for key in changed)
             raise CheckpointError(
-                f"{where} was trained with a stream {name!r} of {said} as the tokenizer {tokenizer.name} says here: "
+                f"{where} was trained with a stream {name!r} of {said}, as the tokenizer {tokenizer.name} says here: "
                 "install the version of its plugin that it was trained with, or train it again."
             )
 

@@ -24,6 +24,7 @@ from perceptio.tokenizers.segmentation.sam2 import SAM2SegmentationConfig, Trunk
 
 HIDDEN, SEG = 32, TEXT_VOCAB
 ADDED = ("[SEG]", "<p>", "</p>", "<vp>", "</vp>")
+MASKS = "streams.segmentation"
 PREFIX = "grounding_encoder.sam2_model."
 
 
@@ -49,8 +50,7 @@ def recipe(**changes):
         language=HFLanguageConfig(
             model=model_json(), text_vocab_size=TEXT_VOCAB, text_tokenizer_files=str(tokenizer_folder())
         ),
-        segmentation=SAM2SegmentationConfig(size="tiny", image_size=64),
-    )
+    ).with_stream("segmentation", tokenizer=SAM2SegmentationConfig(size="tiny", image_size=64))
     return attrs.evolve(base, **changes)
 
 
@@ -137,13 +137,15 @@ def test_every_tensor_but_memory_is_loaded(imported, export):
         f"{PREFIX}memory_encoder.fuser.layers.0.g_weight",
         f"{PREFIX}maskmem_tpos_enc",
     }
-    assert all(name.startswith(("depth.", "heads.", "language.new_")) for name in report.not_in_checkpoint)
+    assert all(
+        name.startswith(("streams.depth.", "heads.", "language.new_")) for name in report.not_in_checkpoint
+    )
     written = (out / "conversion_report.txt").read_text()
     assert (
-        f"not in this recipe: {PREFIX}maskmem_tpos_enc (there is no segmentation.network.maskmem_tpos_enc)"
+        f"not in this recipe: {PREFIX}maskmem_tpos_enc (there is no {MASKS}.tokenizer.network.maskmem_tpos_enc)"
         in written
     )
-    assert "loaded: text_hidden_fcs.0.weight -> prompt_head.layers.0.weight\n" in written
+    assert f"loaded: text_hidden_fcs.0.weight -> {MASKS}.head.layers.0.weight\n" in written
     assert "not in the checkpoint: language.new_inputs\n" in written
 
 
@@ -164,13 +166,13 @@ def test_the_language_model_is_theirs_with_the_row_of_seg(imported):
 def test_prompts_masks_and_vision_are_theirs(imported, export):
     model, tensors = load(imported[1]), export[1]
     for name, ours in (
-        ("text_hidden_fcs.2.bias", "prompt_head.layers.2.bias"),
+        ("text_hidden_fcs.2.bias", f"{MASKS}.head.layers.2.bias"),
         ("mlp1.3.weight", "vision_head.layers.3.weight"),
         (
             f"{PREFIX}sam_mask_decoder.iou_token.weight",
-            "segmentation.network.sam_mask_decoder.iou_token.weight",
+            f"{MASKS}.tokenizer.network.sam_mask_decoder.iou_token.weight",
         ),
-        (f"{PREFIX}no_mem_embed", "segmentation.network.no_mem_embed"),
+        (f"{PREFIX}no_mem_embed", f"{MASKS}.tokenizer.network.no_mem_embed"),
         ("vision_model.encoder.layers.0.ls2", "vision.model.encoder.layer.0.lambda_2"),
     ):
         assert torch.equal(model.state_dict()[ours], tensors[name]), name
@@ -187,13 +189,13 @@ def test_adapters_are_beside_what_is_loaded(export, tmp_path):
 
 
 def test_other_parts_and_sizes_are_reported_and_the_rest_is_loaded(export, tmp_path):
-    other = recipe(segmentation=small_recipe().segmentation, vision=small_recipe().vision)
+    other = recipe(streams=small_recipe().streams, vision=small_recipe().vision)
     report = convert_sa2va(export[0], other, tmp_path / "out")
     why = report.not_in_recipe
     assert why["text_hidden_fcs.2.weight"].startswith(
-        "its shape is (256, 32), and that of prompt_head.layers.2.weight"
+        f"its shape is (256, 32), and that of {MASKS}.head.layers.2.weight"
     )
-    assert why[f"{PREFIX}no_mem_embed"] == "there is no segmentation.network.no_mem_embed"
+    assert why[f"{PREFIX}no_mem_embed"] == f"there is no {MASKS}.tokenizer.network.no_mem_embed"
     assert why["vision_model.encoder.layers.0.ls2"] == "there is no vision.model.encoder.layer.0.lambda_2"
     assert "language_model.lm_head.weight" in report.loaded
 
@@ -219,5 +221,5 @@ def test_the_command(export, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as stopped:
         command.main()
     printed = capsys.readouterr().out
-    assert not stopped.value.code and "prompt_head" in printed and "not in this recipe" in printed
+    assert not stopped.value.code and f"{MASKS}.head" in printed and "not in this recipe" in printed
     assert "grounding_encoder.sam2_model.maskmem_tpos_enc" in printed and "conversion_report.txt" in printed

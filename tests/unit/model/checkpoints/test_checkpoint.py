@@ -10,9 +10,11 @@ from small import small_recipe
 
 from perceptio import PerceptionModel
 from perceptio.errors import CheckpointError
+from perceptio.interfaces import Kind
 from perceptio.model.checkpoints import checkpoint
 from perceptio.model.checkpoints.checkpoint import save
 from perceptio.model.perception_model import build_model, load
+from perceptio.registry import Registry
 
 
 @pytest.fixture(scope="module")
@@ -42,16 +44,16 @@ def test_a_model_comes_back_whole(model, saved):
 
 
 def test_a_part_comes_back_as_the_part(model, tmp_path):
-    config = model.recipe.depth
-    save(model.depth, tmp_path / "tokenizer", config=config)
+    depth = model.stream("depth")
+    save(depth.tokenizer, tmp_path / "tokenizer", config=depth.config.tokenizer)
     loaded = load(tmp_path / "tokenizer")
     codes = torch.arange(16)[None] % 8
-    torch.testing.assert_close(loaded.decode(codes), model.depth.decode(codes), rtol=0, atol=0)
+    torch.testing.assert_close(loaded.decode(codes), depth.tokenizer.decode(codes), rtol=0, atol=0)
 
 
 def test_a_part_without_its_config_cannot_be_saved(model, tmp_path):
     with pytest.raises(CheckpointError, match="give the config it was built from"):
-        save(model.depth, tmp_path / "tokenizer")
+        save(model.stream("depth").tokenizer, tmp_path / "tokenizer")
     assert not (tmp_path / "tokenizer").exists()
 
 
@@ -98,7 +100,10 @@ def edit(folder, change):
             lambda folder: (folder / "recipe.json").write_text("{"),
             r"recipe.json is not JSON .*copy or train it",
         ),
-        (lambda folder: edit(folder, lambda d: d.update(format=7)), "has format 7; this version reads 1"),
+        (
+            lambda folder: edit(folder, lambda d: d.update(format=7)),
+            "has format 7; this version reads 1 and 2",
+        ),
         (lambda folder: edit(folder, lambda d: d.pop("format")), "of this library: it has no 'format'"),
         (lambda folder: edit(folder, lambda d: d.pop("recipe")), "of this library: it has no 'recipe'"),
     ],
@@ -121,15 +126,19 @@ def resize(part, **sizes):
     return lambda folder: edit(folder, lambda d: d["recipe"][part].update(sizes))
 
 
+def resize_depth(**sizes):
+    return lambda folder: edit(folder, lambda d: d["recipe"]["streams"][1]["tokenizer"].update(sizes))
+
+
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
         (resize("language", hidden_dim=2**20, feed_forward_dim=2**20), r"has shape \(.*32\) instead of"),
-        (resize("depth", codebook_size=2**28), "has shape"),
+        (resize_depth(latent_dim=2**20), "has shape"),
         (resize("language", num_layers=10**9), r"more than \d+ parameters, and its weights are \d+ tensors"),
         (resize("language", num_heads=0), "recipe.json"),
         (
-            lambda folder: edit(folder, lambda d: d.update(recipe=d["recipe"]["depth"])),
+            lambda folder: edit(folder, lambda d: d.update(recipe=d["recipe"]["streams"][1]["tokenizer"])),
             "holds a VQVAE.* no recipe",
         ),
     ],
@@ -212,3 +221,57 @@ def test_weights_and_words_have_the_modes_of_new_files(saved):
     modes = {stat.S_IMODE(path.stat().st_mode) for path in saved.rglob("*") if path.is_file()}
     (saved.parent / "other").touch()
     assert modes == {stat.S_IMODE((saved.parent / "other").stat().st_mode)}
+
+
+PLUGIN = """
+from typing import ClassVar
+import attrs
+from fakes import FakeDepthConfig
+from perceptio.hookspecs import hookimpl
+
+@attrs.frozen(kw_only=True)
+class Levels(FakeDepthConfig):
+    name: ClassVar[str] = "levels"
+
+    @property
+    def spec(self):
+        return attrs.evolve(super().spec, {changes})
+
+@hookimpl
+def register_depth_tokenizers():
+    return [Levels]
+"""
+
+
+def test_a_stream_that_its_plugin_writes_otherwise_now_is_noticed(tmp_path):
+    """It has as many tensors of the same shapes; only what the plugin says of its stream is another."""
+    for version, changes in (("old", ""), ("new", "codebook_size=4, grid=(4, 8)")):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "acme.py").write_text(PLUGIN.replace("{changes}", changes))
+    old, new = (Registry.discover([tmp_path / version / "acme.py"]) for version in ("old", "new"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PERCEPTIO_PLUGIN_FILES", str(tmp_path / "old" / "acme.py"))
+        recipe = small_recipe().with_stream("depth", tokenizer=old.get(Kind.DEPTH, "acme/levels")())
+        model = build_model(recipe)
+        save(model, tmp_path / "model")
+        load(tmp_path / "model")
+    with pytest.raises(
+        CheckpointError,
+        match=r"with a stream 'depth' of codebook_sizes \[8\] and not \[4\], groups .*, grid \[4, 4\] and not "
+        r"\[4, 8\], as the tokenizer levels says here: install the version of its plugin",
+    ):
+        load(tmp_path / "model", registry=new)
+
+
+def test_streams_of_another_recipe_are_refused(saved):
+    edit(saved, lambda d: d["streams"].pop("depth"))
+    with pytest.raises(
+        CheckpointError,
+        match="tells of the streams segmentation, and its recipe of segmentation, depth: its files",
+    ):
+        load(saved)
+    edit(saved, lambda d: d.pop("streams"))
+    with pytest.raises(
+        CheckpointError, match="recipe.json is not a checkpoint of this library: it has no 'streams'"
+    ):
+        load(saved)

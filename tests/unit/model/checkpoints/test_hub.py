@@ -44,7 +44,7 @@ def base(tmp_path):
 @pytest.fixture
 def recipe(base):
     recipe = small_recipe()
-    trained = ("vision_head", "prompt_head", "language.lora", "language.vocabulary", "segmentation", "heads")
+    trained = ("vision_head", "language.lora", "language.vocabulary", "streams.segmentation.*", "heads")
     return attrs.evolve(
         recipe,
         language=AdaptedLanguageConfig(weights=base["language"]),
@@ -75,7 +75,7 @@ def test_adapters_alone_leave_out_the_base_and_read_it_again(model, tmp_path):
     model.save_pretrained(tmp_path / "out", adapters_only=True)
     names = names_in(tmp_path / "out")
     assert {"language.inner.blocks.0.down.up_OR", "language.inner.embedding.weight"} <= names
-    assert any(name.startswith("depth.") for name in names)
+    assert any(name.startswith("streams.depth.tokenizer.") for name in names)
     assert not any(name.startswith("vision.") for name in names)
     assert "language.inner.blocks.0.down.base.weight" not in names
     loaded = PerceptionModel.from_pretrained(tmp_path / "out")
@@ -166,14 +166,17 @@ def test_the_card_says_what_it_is_made_of(model, base, tmp_path):
     _, header, body = card.split("---\n", 2)
     facts = yaml.safe_load(header)
     assert facts["library_name"] == "perceptio" and facts["license"] == "other"
-    assert {"depth-estimation", "referring-segmentation"} <= set(facts["tags"])
+    assert {"depth", "segmentation"} <= set(facts["tags"])
     assert "base_model" not in facts
     for said in (
         f"`{fingerprint(model.recipe)}`",
         "| vision | `vision:acme/pretrained` |",
         f"`{base['vision']}`",
         "| `[SEG]` |",
-        "| `depth_reconstruction` | 1 |",
+        "writes `segmentation` once per object, then `depth` once per image as tokens",
+        'answer.text, answer["segmentation"], answer["depth"]',
+        "A block of `depth` is 16 codes, predicted 4 a step.",
+        "| `depth_soft_reconstruction` | 1 |",
         "### data/test",
         "| relative_depth.mean | 0.6123 | 120 |",
         "| relative_depth.interval | 0.5 to 0.7 | 120 |",
@@ -234,7 +237,7 @@ def test_pushing_uploads_the_folder_that_saving_makes():
 
 
 def test_a_part_is_no_whole_model(tmp_path):
-    config = small_recipe().depth
+    config = small_recipe().stream("depth").tokenizer
     save(config.build(), tmp_path / "part", config=config)
     with pytest.raises(CheckpointError, match="holds a AutoencoderDepthTokenizer and no whole model"):
         PerceptionModel.from_pretrained(tmp_path / "part")
