@@ -54,9 +54,9 @@ def by_group(model: PerceptionNetwork, values: Mapping[str, float]) -> dict[int,
 
 
 def _of_nothing(model: PerceptionNetwork, name: str) -> bool:
-    """Whether a name stands for all of a kind of part, such as `"streams.*"`, of which the model has none."""
+    """Whether a name stands for all of a kind of part, such as `"streams.*"`, of which the model has none to train."""
     part = name.removesuffix(".*")
-    return part in PARTS and not getattr(model, part, None)
+    return part in PARTS and (not getattr(model, part, None) or "*" in name)
 
 
 def _trainable(model: PerceptionNetwork) -> dict[str, list[nn.Parameter]]:
