@@ -15,7 +15,7 @@ from perceptio.model.perception_model import build_model, load
 from perceptio.serialize import fingerprint
 from perceptio.training.trainer import train
 
-TRAINED = ("language.lora", "language.vocabulary", "vision_head", "prompt_head")
+TRAINED = ("language.lora", "language.vocabulary", "vision_head", "streams.*.head")
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_new_rows_start_by_their_meaning(folders):
 
 def test_the_whole_model_builds_on_the_meta_device(folders):
     recipe = recipe_of(folders)
-    plain = {"depth": None, "order": ("segmentation",), "answer_format": "direct", "heads": {}, "losses": ()}
-    for changes in ({"depth": FakeDepthConfig()}, plain):
-        model = build_model(attrs.evolve(recipe, **changes), device="meta")
+    plain = {"streams": recipe.streams[:1], "answer_format": "direct", "heads": {}, "losses": ()}
+    for one in (recipe.with_stream("depth", tokenizer=FakeDepthConfig()), attrs.evolve(recipe, **plain)):
+        model = build_model(one, device="meta")
         assert model.language.new_inputs.is_meta

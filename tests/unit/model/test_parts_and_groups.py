@@ -47,7 +47,7 @@ def test_what_fails_in_a_part_is_said_with_its_name():
 
 
 def test_a_built_in_that_fails_is_not_hidden(monkeypatch):
-    config = small_recipe().depth
+    config = small_recipe().stream("depth").tokenizer
     monkeypatch.setattr(type(config), "build", lambda self: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         build_part(config)
@@ -88,7 +88,7 @@ def test_of_several_groups_the_longest_name_holds_in_whatever_order(model):
         assert {found[id(p)] for p in groups["language.vocabulary"]} == {1.0}
         assert {found[id(p)] for p in groups["language.trunk"]} == {0.1}
         assert {found[id(p)] for p in (*groups["vision"], *groups["vision_head"])} == {0.5}
-        assert not any(id(p) in found for p in groups["segmentation"])
+        assert not any(id(p) in found for p in groups["streams.segmentation.tokenizer"])
 
 
 def test_whole_numbers_do_not_train():

@@ -5,12 +5,12 @@ import pytest
 import torch
 from small import small_recipe
 
-from perceptio.data.packing import Packer
+from perceptio.data.collate import Collate
 from perceptio.interfaces import DepthMap, Sample, Turn
 from perceptio.model.perception_model import build_model
 from perceptio.training.objective import Objective
 
-FROZEN_LANGUAGE = ("vision", "vision_head", "segmentation", "prompt_head", "heads")
+FROZEN_LANGUAGE = ("vision", "vision_head", "streams.*", "heads")
 
 
 @pytest.fixture
@@ -29,8 +29,9 @@ def batch(model):
     )
     depth = DepthMap(values_HW=torch.linspace(1, 15, 256).reshape(16, 16).numpy(), unit="metres")
     image = torch.rand(3, 16, 16, generator=random)
-    sample = Sample(turns=(turn,), image_3HW=image, depth=depth, depth_codes_L=torch.arange(16) % 8)
-    return Packer(model).pack([sample])
+    sample = Sample(turns=(turn,), image_3HW=image, depth=depth, codes={"depth": torch.arange(16) % 8})
+    collate = Collate.of(model.recipe, model.language.text_tokenizer)
+    return model.with_targets(collate([sample]))
 
 
 def total(model, batch):
@@ -46,7 +47,7 @@ def test_a_frozen_bfloat16_language_model_trains_float32_parts(model, batch):
     loss.backward()
     assert loss.dtype == torch.float32 and loss.item() == pytest.approx(exact, rel=0.02)
     gradients = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
-    assert {name.split(".")[0] for name in gradients} == set(FROZEN_LANGUAGE)
+    assert {name.split(".")[0] for name in gradients} == {"vision", "vision_head", "streams", "heads"}
     for name, gradient in gradients.items():
         assert gradient.dtype == torch.float32 and gradient.isfinite().all(), name
 
@@ -61,9 +62,9 @@ def test_a_bfloat16_language_model_answers(model):
 
 def test_soft_merging_is_in_float32_under_autocast(model, batch):
     with torch.autocast("cpu", torch.bfloat16):
-        output = model(batch, {"depth_logits_SNV", "soft_depth_S1HW"})
-    assert output.depth_logits_SNV.dtype == torch.bfloat16
-    codes_SLK = output.depth_logits_SNV[:, 1:-1, model.plan.depth.codes.slice]
-    expected_S1HW = model.depth.soft_decode(codes_SLK.float().softmax(-1))
-    assert output.soft_depth_S1HW.dtype == torch.float32
-    torch.testing.assert_close(output.soft_depth_S1HW, expected_S1HW, rtol=0, atol=0)
+        output = model(batch, {"streams.depth.logits_NXV", "streams.depth.soft"}).streams["depth"]
+    assert output.logits_NXV.dtype == torch.bfloat16
+    codes_NLK = output.logits_NXV[:, 1:-1, model.plan.readout_block.codebooks[0].slice]
+    expected_N1HW = model.stream("depth").tokenizer.soft_decode(codes_NLK.float().softmax(-1))
+    assert output.soft.dtype == torch.float32
+    torch.testing.assert_close(output.soft, expected_N1HW, rtol=0, atol=0)

@@ -1,0 +1,187 @@
+"""Streams of all four kinds in one model: what a forward pass gives of each, and that decoding writes the same."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import attrs
+import pytest
+import torch
+from fakes import FakeDepthConfig, FakeMaskCodesConfig, FakeMultiMapConfig, tiny_recipe
+from torch import Tensor, nn
+
+from perceptio.data.collate import Collate
+from perceptio.heads.linear import LinearHeadConfig
+from perceptio.heads.prompt_mlp import PromptMLPConfig
+from perceptio.interfaces import (
+    Continuous,
+    GenerationSettings,
+    Kind,
+    PerceptionSpec,
+    PerceptionTokenizer,
+    PerceptionTokenizerConfig,
+    Sample,
+    Size,
+    StreamSpec,
+    Turn,
+)
+from perceptio.model.inference.answer import decode_streams
+from perceptio.model.inference.generation import generate
+from perceptio.model.perception_model import PerceptionModel, build_model
+from perceptio.recipe import Stream
+
+ROWS, WIDTH = 3, 32
+
+
+class MeanColors(PerceptionTokenizer):
+    """Of a picture its mean color in three rows from top to bottom, each repeated to a width."""
+
+    def __init__(self, spec: PerceptionSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.scale = nn.Parameter(torch.ones(()), requires_grad=False)
+
+    def targets(self, raw: Sequence[Tensor]) -> Tensor:
+        colors = [nn.functional.adaptive_avg_pool2d(image, (ROWS, 1))[..., 0].T for image in raw]
+        return torch.stack(colors).repeat(1, 1, WIDTH)[..., :WIDTH] if raw else torch.zeros(0, ROWS, WIDTH)
+
+    def from_rows(
+        self, rows_NmP: Tensor, features: Any = None, image_index_N: Tensor | None = None
+    ) -> Tensor:
+        return rows_NmP * self.scale
+
+    def target_rows(self, targets: Tensor) -> Tensor:
+        return targets
+
+    def shown(self, decoded: Tensor, sizes: Sequence[Size]) -> list[Any]:
+        return list(decoded.float().cpu().numpy())
+
+
+@attrs.frozen(kw_only=True)
+class MeanColorsConfig(PerceptionTokenizerConfig):
+    """Mean colors."""
+
+    name: ClassVar[str] = "mean_colors"
+    kind: ClassVar[Kind] = Kind.PERCEPTION
+    interface: ClassVar[tuple[int, int]] = (2, 0)
+
+    @property
+    def spec(self) -> PerceptionSpec:
+        written = Continuous(tokens=("<color>",) * ROWS, width=WIDTH)
+        return PerceptionSpec(stream=StreamSpec(written=written, target="image"))
+
+    def build(self) -> MeanColors:
+        return MeanColors(self.spec)
+
+
+DEPTH = Stream(name="depth", tokenizer=FakeDepthConfig(), codes_per_step=4)
+MASKS = Stream(name="masks", tokenizer=FakeMultiMapConfig(), head=PromptMLPConfig())
+QUADRANTS = Stream(name="quadrants", tokenizer=FakeMaskCodesConfig(), codes_per_step=2)
+COLORS = Stream(name="colors", tokenizer=MeanColorsConfig(), head=LinearHeadConfig())
+FED_BACK = attrs.evolve(COLORS, read_at="previous_token", feedback=LinearHeadConfig())
+ALL = ("colors", "masks", "quadrants", "depth")
+IMAGE = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0))
+QUESTION = Turn(question="segment the sphere", answer="", task="")
+
+
+def model_of(*streams: Stream) -> PerceptionModel:
+    torch.manual_seed(0)
+    model = build_model(tiny_recipe(streams=streams, losses=())).eval()
+    with torch.no_grad():  # Random rows are small: larger ones make every choice clear of rounding.
+        for parameter in model.language.parameters():
+            parameter.mul_(1.5)
+    return model
+
+
+@pytest.fixture(scope="module", params=[COLORS, FED_BACK, attrs.evolve(COLORS, read_at="previous_token")])
+def model(request: pytest.FixtureRequest) -> PerceptionModel:
+    return model_of(request.param, MASKS, QUADRANTS, DEPTH)
+
+
+@torch.inference_mode()
+def test_a_forward_pass_computes_what_decoding_wrote(model: PerceptionModel) -> None:
+    """Every stream once, in the recipe's order; objects twice. Fed-back rows are those that decoding read."""
+    settings = GenerationSettings(streams=ALL, force=ALL, max_objects=1, max_new_tokens=2)
+    written = generate(model, [QUESTION], [IMAGE], [0], settings).streams
+    masks = (torch.ones(16, 16, dtype=torch.bool).numpy(),)
+    turn = attrs.evolve(QUESTION, answer="x", masks=masks, perceive=ALL)
+    codes = {"depth": written["depth"].codes_BOL[0, 0]}
+    sample = Sample(turns=(turn,), image_3HW=IMAGE, codes=codes)
+    batch = model.with_targets(Collate.of(model.recipe, model.language.text_tokenizer)([sample]))
+    # The codes of objects are their targets'; here they are to be those that were written.
+    held, block = batch.streams["quadrants"], model.plan.streams["quadrants"]
+    batch.ids_T[held.slots_NY[0]] = written["quadrants"].codes_BOL[0, 0] + block.codebooks[0].start
+    rows_BOmP = written["colors"].rows_BOmP
+    if rows_BOmP is not None:
+        colors = attrs.evolve(batch.streams["colors"], targets=rows_BOmP[0])
+        batch = attrs.evolve(batch, streams={**batch.streams, "colors": colors})
+
+    wanted = {f"streams.{name}.rows_NmP" for name in ("colors", "masks")}
+    wanted |= {f"streams.{name}.logits_NXV" for name in ("quadrants", "depth")}
+    output = model(batch, wanted).streams
+
+    colors_1nD = written["colors"].hidden_BOnD[:, 0]
+    rows_1mP = model.stream("colors").read(colors_1nD) if rows_BOmP is None else rows_BOmP[:, 0]
+    torch.testing.assert_close(output["colors"].rows_NmP, rows_1mP, atol=1e-4, rtol=1e-4)
+    prompts_1mP = model.stream("masks").read(written["masks"].hidden_BOnD[:, 0])
+    torch.testing.assert_close(output["masks"].rows_NmP, prompts_1mP, atol=1e-4, rtol=1e-4)
+    for name in ("quadrants", "depth"):
+        block = model.plan.streams[name]
+        logits_1LK = torch.cat(written[name].logits, 2)[:, 0]
+        found_1LK = output[name].logits_NXV[:, 1:-1, block.codebooks[0].slice]
+        torch.testing.assert_close(found_1LK, logits_1LK, atol=1e-4, rtol=1e-4)
+
+
+def test_every_stream_decodes_for_itself(model: PerceptionModel) -> None:
+    answer = model.ask(IMAGE, "segment the sphere", perceive=ALL)
+
+    assert list(answer.decoded) == ["colors", "masks", "quadrants", "depth"]
+    assert answer["colors"].shape == (ROWS, WIDTH)
+    assert answer["depth"].values_HW.shape == (16, 16)
+    assert all(mask.shape == (16, 16) for mask in (*answer["masks"], *answer["quadrants"]))
+    assert len(answer["masks"]) >= 1 and len(answer["quadrants"]) >= 1
+    assert set(answer.codes) == {"quadrants", "depth"} and len(answer.codes["depth"]) == 16
+    assert answer.tokens[:3] == ("<color>",) * 3
+
+    two = model.ask(IMAGE, "segment the sphere", perceive=("depth", "colors"))
+    assert two["masks"] == () and two["colors"] is not None
+    assert two.tokens[0] == "<depth_start>" and two.tokens[18:21] == ("<color>",) * 3
+
+
+@torch.inference_mode()
+def test_rows_write_different_numbers_of_objects(model: PerceptionModel) -> None:
+    """What a row wrote of a stream stays with that row, whoever wrote more."""
+    settings = GenerationSettings(streams=("quadrants",), force=("quadrants",), max_objects=3)
+    turns = [QUESTION, attrs.evolve(QUESTION, question="is")]
+    written = generate(model, turns, [IMAGE], [0, 0], settings)
+    decoded = decode_streams(model, [IMAGE], [0, 0], written)["quadrants"]
+    for row, turn in enumerate(turns):
+        alone = generate(model, [turn], [IMAGE], [0], settings)
+        (expected,) = decode_streams(model, [IMAGE], [0], alone)["quadrants"]
+        assert len(decoded[row]) == len(expected) == int(written.streams["quadrants"].opened_BO[row].sum())
+        assert all((one == other).all() for one, other in zip(decoded[row], expected, strict=True))
+
+
+def test_what_is_fed_back_trains_through_its_feedback() -> None:
+    model = model_of(FED_BACK)
+    turn = attrs.evolve(QUESTION, answer="x", perceive=("colors",))
+    collate = Collate.of(model.recipe, model.language.text_tokenizer)
+    batch = model.with_targets(collate([Sample(turns=(turn,), image_3HW=IMAGE)]))
+
+    output = model(batch, {"text_logits_RV", "streams.colors.decoded"})
+    output.text_logits_RV.square().sum().backward()
+
+    feedback = model.get_submodule("streams.colors.feedback")
+    assert all(p.grad is not None and bool(p.grad.any()) for p in feedback.parameters())
+    torch.testing.assert_close(output.streams["colors"].decoded, output.streams["colors"].rows_NmP)
+    embedded = model.language.embed(batch.ids_T)
+    assert not torch.equal(model._fed_back(embedded, batch), embedded)
+
+
+def test_a_batch_without_a_stream_computes_nothing_of_it(model: PerceptionModel) -> None:
+    turn = attrs.evolve(QUESTION, answer="x", perceive=("colors",))
+    collate = Collate.of(model.recipe, model.language.text_tokenizer)
+    batch = model.with_targets(collate([Sample(turns=(turn,), image_3HW=IMAGE)]))
+
+    output = model(batch, {"streams.depth.logits_NXV", "streams.depth.soft", "streams.masks.decoded"})
+
+    assert output.streams == {} and output.text_logits_RV is None
