@@ -162,7 +162,7 @@ def test_rows_write_different_numbers_of_objects(model: PerceptionModel) -> None
 
 
 def test_what_is_fed_back_trains_through_its_feedback() -> None:
-    model = model_of(FED_BACK)
+    model = model_of(FED_BACK, DEPTH)
     turn = attrs.evolve(QUESTION, answer="x", perceive=("colors",))
     collate = Collate.of(model.recipe, model.language.text_tokenizer)
     batch = model.with_targets(collate([Sample(turns=(turn,), image_3HW=IMAGE)]))
