@@ -253,21 +253,21 @@ class PerceptionTokenizerConfig(ComponentConfig, ABC):
 
 
 def fill_unknown(maps_TCHW: Tensor) -> tuple[Tensor, Tensor]:
-    """Replace NaN by the mean of the known values of the same map.
+    """Replace NaN by the mean of the known values of the same map and channel.
 
     Returns:
         The filled maps and which values are known, both [T, C, H, W].
 
     Raises:
-        DataError: A map has no known pixel.
+        DataError: A map has no known pixel, in one of its channels at least.
     """
     known_TCHW = ~maps_TCHW.isnan()
-    counts_T = known_TCHW.flatten(1).sum(1)
-    if not bool((counts_T > 0).all()):
-        empty = (counts_T == 0).nonzero().flatten().tolist()
+    counts_TC = known_TCHW.flatten(2).sum(2)
+    if not bool((counts_TC > 0).all()):
+        empty = (counts_TC == 0).any(1).nonzero().flatten().tolist()
         raise DataError(f"Map(s) {empty} of a batch of {len(maps_TCHW)} have no known pixel: leave them out.")
-    mean_T111 = maps_TCHW.nan_to_num(0.0).flatten(1).sum(1).div(counts_T).view(-1, 1, 1, 1)
-    return torch.where(known_TCHW, maps_TCHW, mean_T111), known_TCHW
+    mean_TC11 = maps_TCHW.nan_to_num(0.0).flatten(2).sum(2).div(counts_TC)[..., None, None]
+    return torch.where(known_TCHW, maps_TCHW, mean_TC11), known_TCHW
 
 
 def clip_unit(values: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, distributed
 
-from perceptio.tokenizers.depth.vqvae import VectorQuantizer
+from perceptio.tokenizers._autoencoder.quantizers import VectorQuantizer
 
 
 @contextmanager

@@ -6,8 +6,9 @@ from ranks import train_quantizer
 from torch import distributed
 
 from perceptio.errors import RecipeError, TrainingError
-from perceptio.tokenizers.depth import vqvae
-from perceptio.tokenizers.depth.vqvae import VectorQuantizer, VQVAEDepthConfig
+from perceptio.tokenizers._autoencoder import quantizers
+from perceptio.tokenizers._autoencoder.quantizers import VectorQuantizer
+from perceptio.tokenizers.depth.vqvae import VQVAEDepthConfig
 
 
 def quantizer(codebook_size=4, latent_dim=2, **changes):
@@ -88,7 +89,7 @@ def test_commitment_pulls_latents_to_codes_and_leaves_the_codebook_without_a_gra
 
 def test_a_quantizer_made_before_the_process_group_does_not_train_in_it(monkeypatch):
     vq = quantizer().train()
-    monkeypatch.setattr(vqvae, "in_process_group", lambda: True)
+    monkeypatch.setattr(quantizers, "in_process_group", lambda: True)
     with pytest.raises(TrainingError, match="built before the process group"):
         vq(clusters(CORNERS))
 

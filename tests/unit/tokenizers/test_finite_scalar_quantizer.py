@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from perceptio.errors import RecipeError
-from perceptio.tokenizers.depth import fsq as fsq_module
-from perceptio.tokenizers.depth.fsq import START_SPREAD, FiniteScalarQuantizer, FSQDepthConfig
+from perceptio.tokenizers._autoencoder import quantizers
+from perceptio.tokenizers._autoencoder.quantizers import START_SPREAD, FiniteScalarQuantizer
+from perceptio.tokenizers.depth.fsq import FSQDepthConfig
 
 
 def lattice(levels=(4, 3)):
@@ -102,9 +103,9 @@ def test_levels_out_of_range_are_refused(levels):
 
 def test_ranks_start_as_the_first_does(monkeypatch):
     sent = []
-    monkeypatch.setattr(fsq_module, "in_process_group", lambda: True)
+    monkeypatch.setattr(quantizers, "in_process_group", lambda: True)
     monkeypatch.setattr(
-        fsq_module.distributed, "broadcast", lambda tensor, source: sent.append((tensor, source))
+        quantizers.distributed, "broadcast", lambda tensor, source: sent.append((tensor, source))
     )
     fsq = FiniteScalarQuantizer((3, 8), 3).train()
     fsq(elongated())

@@ -1,0 +1,163 @@
+"""Quantizers: latents -> the nearest of K codes, whose vectors are learned (VQ) or a fixed lattice (FSQ).
+
+Shapes: B batch, N latents, L codes, K codebook size, C latent width, A axes.
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn import functional as F
+
+from perceptio.errors import TrainingError
+from perceptio.ops.processes import in_process_group
+
+START_SPREAD = 0.75
+"""Standard deviation of latents along an axis at its start; 1 is where the squashing before rounding bends."""
+EPSILON = 1e-12
+
+
+class Quantizer(nn.Module, ABC):
+    """Latents -> the nearest of K codes."""
+
+    @property
+    @abstractmethod
+    def codebook_KC(self) -> Tensor:
+        """The vector of every code [K, C]."""
+
+    @abstractmethod
+    def nearest(self, latents_BLC: Tensor) -> Tensor:
+        """Codes [B, L], int64; moves no buffer, whatever the mode."""
+
+    @abstractmethod
+    def forward(self, latents_BLC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Quantized latents, shaped as they are, with the gradient passed through; codes [B, L]; auxiliary loss [].
+
+        The first call in train mode fits the codes to its latents.
+        """
+
+    def latents_of(self, vectors_BLC: Tensor) -> Tensor:
+        """The quantized latents that the vectors of L codes make, linear in them; by default they are these."""
+        return vectors_BLC
+
+
+class VectorQuantizer(Quantizer):
+    """The nearest codebook vector in squared distance.
+
+    In train mode every forward moves the codebook: k-means over the first batch that is quantized, then moving
+    averages, and codes that hardly any latent chooses are moved onto latents of the batch. Averages are summed over
+    ranks where the quantizer was made inside a process group.
+    """
+
+    def __init__(
+        self,
+        codebook_size: int,
+        latent_dim: int,
+        *,
+        decay: float,
+        commitment_weight: float,
+        dead_code_threshold: float,
+    ) -> None:
+        from vector_quantize_pytorch import VectorQuantize
+
+        super().__init__()
+        # Said outright: left to itself the library asks once per process and remembers the answer for ever.
+        self.synchronized = in_process_group()
+        self.commitment_weight = commitment_weight
+        self.vq = VectorQuantize(
+            dim=latent_dim,
+            codebook_size=codebook_size,
+            decay=decay,
+            commitment_weight=commitment_weight,
+            threshold_ema_dead_code=dead_code_threshold,
+            kmeans_init=True,
+            rotation_trick=False,
+            sync_codebook=self.synchronized,
+        )
+        # Before k-means the library's codebook is all zeros, and every code would decode alike.
+        self.vq.codebook = torch.randn(codebook_size, latent_dim)
+
+    @property
+    def codebook_KC(self) -> Tensor:
+        """See `Quantizer.codebook_KC`."""
+        return self.vq.codebook
+
+    def nearest(self, latents_BLC: Tensor) -> Tensor:
+        """See `Quantizer.nearest`; of equally near codes the first."""
+        # The library is left out: its first call runs k-means even in eval mode.
+        codebook_KC = self.codebook_KC
+        return (codebook_KC.square().sum(1) - 2 * latents_BLC @ codebook_KC.T).argmin(-1)
+
+    def forward(self, latents_BLC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See `Quantizer.forward`; the auxiliary loss draws latents to their codes."""
+        if self.training:
+            if in_process_group() and not self.synchronized:
+                raise TrainingError(
+                    "This VQ-VAE was built before the process group, so its codebook would differ between ranks: "
+                    "build it after torch.distributed.init_process_group."
+                )
+            return self.vq(latents_BLC)
+        codes_BL = self.nearest(latents_BLC)
+        quantized_BLC = self.codebook_KC[codes_BL]
+        commitment = self.commitment_weight * F.mse_loss(latents_BLC, quantized_BLC)
+        return latents_BLC + (quantized_BLC - latents_BLC).detach(), codes_BL, commitment
+
+
+class FiniteScalarQuantizer(Quantizer):
+    """Rounding to a lattice with the given number of levels per axis, between two linear projections.
+
+    Finite scalar quantization (arXiv 2309.15505): nothing is averaged, so no code can die.
+
+    The first batch that is quantized in train mode gives the axes their start: its principal components, the widest
+    for the most levels (ours; from random projections, training uses a quarter of the codes).
+    """
+
+    started: Tensor
+
+    def __init__(self, levels: tuple[int, ...], latent_dim: int) -> None:
+        from vector_quantize_pytorch import FSQ
+
+        super().__init__()
+        self.levels = levels
+        # The library reads values while it builds, which the meta device has none of.
+        with torch.device("cpu"):
+            self.fsq = FSQ(levels=list(levels), dim=latent_dim)
+        self.register_buffer("started", torch.tensor(not self.fsq.has_projections, device="cpu"))
+
+    @property
+    def codebook_KC(self) -> Tensor:
+        """See `Quantizer.codebook_KC`: the lattice, projected to latents."""
+        return self.fsq.project_out(self.fsq.implicit_codebook)
+
+    def nearest(self, latents_BLC: Tensor) -> Tensor:
+        """See `Quantizer.nearest`."""
+        return self.fsq(latents_BLC)[1].long()
+
+    def forward(self, latents_BLC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See `Quantizer.forward`; the auxiliary loss is zero."""
+        if self.training and not self.started:
+            self._start(latents_BLC.detach().flatten(0, 1))
+        quantized_BLC, codes_BL = self.fsq(latents_BLC)
+        return quantized_BLC, codes_BL.long(), latents_BLC.new_zeros(())
+
+    @torch.no_grad()
+    def _start(self, latents_NC: Tensor) -> None:
+        """Lay the axes along the principal components of latents, `START_SPREAD` wide before they are rounded."""
+        mean_C, count = latents_NC.mean(0), len(self.levels)
+        variance_C, components_CC = torch.linalg.eigh(torch.cov(latents_NC.float().T, correction=0))
+        widest = variance_C.argsort(descending=True)[:count]
+        axis_of = (
+            torch.tensor(self.levels, device=mean_C.device).argsort(descending=True, stable=True).argsort()
+        )
+        widest = widest[axis_of]
+        width_A = variance_C[widest].clamp_min(EPSILON).sqrt() / START_SPREAD
+        axes_AC = components_CC[:, widest].T
+        into, out = self.fsq.project_in, self.fsq.project_out
+        into.weight.copy_(axes_AC / width_A[:, None])
+        into.bias.copy_(-into.weight @ mean_C)
+        out.weight.copy_((axes_AC * width_A[:, None]).T)
+        out.bias.copy_(mean_C)
+        self.started.fill_(True)
+        if in_process_group():
+            for parameter in self.parameters():
+                distributed.broadcast(parameter, 0)
