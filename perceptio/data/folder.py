@@ -98,7 +98,7 @@ class FolderDataset(Sequence[Sample]):
         return len(self.records)
 
     def __getitem__(self, number: int) -> Sample:  # type: ignore[override]
-        """Sample `number`: picture, depth, maps to be read, and turns with their masks.
+        """Sample `number`: picture, depth, masks of all objects, maps to be read, and turns with their masks.
 
         Raises:
             DataError: A file of the sample is missing or broken, or does not fit the others; of a map, when it is
@@ -115,6 +115,7 @@ class FolderDataset(Sequence[Sample]):
             turns=turns,
             image_3HW=files.image_3HW,
             depth=files.depth,
+            objects=tuple(masks.values()),
             maps=files.maps,
             source=self._place(record),
         )

@@ -50,6 +50,7 @@ def test_what_is_written_comes_back(tmp_path):
     np.testing.assert_array_equal(dataset.depth(1).values_HW, sample.depth.values_HW)
     assert [turn.question for turn in dataset.turns(1)] == ["Please segment it.", "Which?"]
     assert list(dataset.object_masks(0)) == [3]
+    np.testing.assert_array_equal(sample.target("objects"), IDS[None] == 3)
 
 
 def test_disparity_and_npy_are_read_in_their_unit(tmp_path):
