@@ -41,6 +41,7 @@ BUILT_INS = (
     "perceptio.backbones.language",
     "perceptio.heads",
     "perceptio.losses",
+    "perceptio.tasks",
 )
 VARIABLE = "PERCEPTIO_PLUGINS"
 FILES_VARIABLE = "PERCEPTIO_PLUGIN_FILES"

@@ -1,7 +1,4 @@
-"""The one place where token ids are allotted: the text tokenizer's own, then everything perception adds.
-
-And the letters by which marked points are named in text.
-"""
+"""The one place where token ids are allotted: the text tokenizer's own, then everything perception adds."""
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Literal, Self
@@ -9,6 +6,7 @@ from typing import Literal, Self
 import attrs
 
 from perceptio.interfaces import (
+    LETTERS,
     Codes,
     SpecialTokens,
     StreamSpec,
@@ -19,8 +17,6 @@ from perceptio.interfaces import (
 )
 from perceptio.setting_types import FrozenMapping
 
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-"""Marked points are named by these, in order."""
 GRID = (10, 10)
 """Of location tokens, where no stream has a grid."""
 

@@ -73,7 +73,7 @@ def _too_long(lengths: ConversationLengths, record: SampleRecord, files: LoadedF
     if lengths.limit is None or files.image_3HW is None:
         return
     height, width = files.image_3HW.shape[-2:]
-    length = lengths.longest(record.turns, (height, width), has_depth=files.depth is not None)
+    length = lengths.longest(record.turns, (height, width), record.has_target)
     if length > lengths.limit:
         message = (
             f"a conversation about it can have {length} slots, and the recipe's language model serves at most "

@@ -1,7 +1,7 @@
 """Which conversations are trained on: drawn by task, one image each, with what is perceived before each answer."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 import attrs
@@ -9,20 +9,13 @@ import numpy as np
 from torch import Tensor
 
 from perceptio.data.folder import FolderDataset
+from perceptio.data.tasks import TaskTable
 from perceptio.errors import DataError
-from perceptio.interfaces import Sample, Turn
-from perceptio.recipe import Recipe
-from perceptio.vocabulary import LETTERS
+from perceptio.interfaces import Codes, Sample, Task, Turn
+from perceptio.recipe import Recipe, Stream
 
-MARKED = "relative_depth"
-DEPTH_TASKS = frozenset({MARKED, "referring", "depth_map"})
-"""Tasks whose answer may be preceded by a depth block; a plain question is answered at once."""
-_READS_BLOCK = {"depth_map": 1, MARKED: 2}
-"""Tasks whose answer is nothing without the block, and their place in a conversation: after all others."""
-_READABLE = "readable"
-"""The pool of images with a marked-point question and depth."""
-DEPTH_MAP_QUESTION = "What is the depth map of this image?"
-DEPTH_MAP_ANSWER = "Done."
+_READABLE, _WITH_CODES = "readable", "with codes"
+"""The pools of images with codes to be read out: those with a marked-point question, and all of them."""
 
 
 class ConversationSampler:
@@ -35,52 +28,46 @@ class ConversationSampler:
     Args:
         recipe: Whose data settings apply.
         datasets: The opened folders, in the order of `recipe.data.folders`.
-        codes: Depth codes [n, L] of each folder's images, of any integer type, -1 rows where an image has no depth;
-            None without depth.
+        codes: Of each stream that is written as codes once per image, the codes [n, L] of each folder's images, of
+            any integer type, -1 rows where an image has none.
 
     Raises:
-        DataError: The mixture names a task of which no folder has a turn.
+        DataError: The mixture names a task of which no folder has a turn, or extra samples are asked for that no
+            image can give.
     """
 
     def __init__(
-        self, recipe: Recipe, datasets: Sequence[FolderDataset], codes: Sequence[Tensor] | None
+        self, recipe: Recipe, datasets: Sequence[FolderDataset], codes: Mapping[str, Sequence[Tensor]]
     ) -> None:
         self.recipe, self.datasets, self.codes = recipe, datasets, codes
-        self.data = recipe.data
+        self.data, self.readout = recipe.data, recipe.plan.readout
+        self._tasks = TaskTable(recipe)
+        self._per_image = [stream for stream in recipe.streams if stream.spec.per == "image"]
         self._pools: dict[str, list[np.ndarray]] = {}
-        labelled = self._labelled_images()
-        tasks = {task: weight for task, weight in self.data.mixture.items() if weight > 0}
-        if self.data.perceive == "never":
-            tasks = {task: weight for task, weight in tasks.items() if task not in ("referring", "depth_map")}
-        for task in tasks:
+        self._pointed = self._images_with_points()
+        weights = {
+            name: weight
+            for name, weight in self.data.mixture.items()
+            if weight > 0 and not (self.data.perceive == "never" and self._tasks[name].perception_only)
+        }
+        for name in weights:
             self._add_pool(
-                task,
-                [self._images_with(task, d, labelled[d]) for d in range(len(datasets))],
-                f"The mixture asks for {task!r} and no folder has such a turn: {self._known()}.",
+                name,
+                [self._images_with(name, folder) for folder in range(len(datasets))],
+                f"The mixture asks for {name!r} and no folder has such a turn: {', '.join(self._known())}.",
             )
-        if self.data.vision_only and "depth_map" not in tasks:
-            self._add_pool(
-                "depth_map",
-                [self._images_with("depth_map", d, labelled[d]) for d in range(len(datasets))],
-                "data.vision_only trains on depth codes, and no folder has an image with depth.",
-            )
-        text_only = self.data.text_only_readout or self.data.text_only_comparison
-        if text_only and MARKED in tasks and codes is not None:
-            self._add_pool(
-                _READABLE,
-                [pool[codes[d][pool, 0].numpy() >= 0] for d, pool in enumerate(labelled)],
-                "data.text_only_readout and data.text_only_comparison need depth, and no image with a "
-                "relative_depth turn has it.",
-            )
-        self.tasks = list(tasks)
-        self.task_weights = np.array([tasks[task] for task in self.tasks]) / sum(tasks.values())
-        self._labelled = [set(pool.tolist()) for pool in labelled]
+        self._add_pools_of_codes(any(self._tasks[name].reads_points for name in weights))
+        self.names = list(weights)
+        self._weights = np.array([weights[name] for name in self.names]) / sum(weights.values())
+        self._pointed_numbers = [set(images.tolist()) for images in self._pointed]
 
     def draw(self, number: int, count: int) -> list[Sample]:
         """The conversations of a draw, followed by its text-only samples and its images without text."""
         random = np.random.default_rng((self.recipe.train.seed, number))
         samples = [self._conversation(random) for _ in range(count)]
-        if self.recipe.answer_format == "readout" and MARKED in self.tasks:
+        if self.recipe.answer_format == "readout" and any(
+            self._tasks[name].reads_points for name in self.names
+        ):
             samples += [
                 self._text_only_readout(random)
                 for _ in range(auxiliary_count(self.data.text_only_readout, number, count))
@@ -94,14 +81,15 @@ class ConversationSampler:
         ]
 
     def _conversation(self, random: np.random.Generator) -> Sample:
-        task = self.tasks[random.choice(len(self.tasks), p=self.task_weights)]
-        folder, number = self._image_for(task, random)
+        name = self.names[random.choice(len(self.names), p=self._weights)]
+        folder, number = self._image_for(name, random)
         sample = self.datasets[folder][number]
         turns = self._usable(sample.turns, folder, number)
-        if task == "depth_map":
-            lead, others = Turn(question=DEPTH_MAP_QUESTION, answer=DEPTH_MAP_ANSWER, task=task), turns
+        own = self._tasks[name].own_turn(name)
+        if own is not None:
+            lead, others = own, turns
         else:
-            leads = [turn for turn in turns if turn.task == task]
+            leads = [turn for turn in turns if turn.task == name]
             lead = leads[random.integers(len(leads))]
             others = [turn for turn in turns if turn is not lead]
         picked = [others[i] for i in random.permutation(len(others))]
@@ -109,99 +97,118 @@ class ConversationSampler:
             picked = _one_with_points([lead, *picked])[1:]
         chosen = [lead, *picked[: self.data.turns - 1]]
         chosen = [chosen[i] for i in random.permutation(len(chosen))]
-        # Objects are found sooner, in training, by who need not look past a depth block.
-        chosen.sort(key=lambda turn: _READS_BLOCK.get(turn.task, 0))
-        codes = self._codes(folder, number)
-        perceived = self._perceived(chosen, codes is not None, random)
-        return attrs.evolve(sample, turns=tuple(perceived), depth_codes_L=codes)
+        # What is answered from a stream comes last: objects are found sooner, in training, by a model that need not
+        # look past a block of codes.
+        chosen.sort(key=lambda turn: _order(self._tasks[turn.task]))
+        sample = attrs.evolve(sample, codes=self._codes(folder, number))
+        perceived = self._perceived(chosen, sample, self._written(chosen, sample, random), random)
+        return attrs.evolve(sample, turns=tuple(perceived))
 
-    def _perceived(self, turns: list[Turn], has_depth: bool, random: np.random.Generator) -> list[Turn]:
+    def _written(self, turns: Sequence[Turn], sample: Sample, random: np.random.Generator) -> list[str]:
+        """The streams that a conversation writes once for its image, in order."""
+        if self.data.perceive == "never":
+            return []
+        known = [
+            stream.name
+            for stream in self._per_image
+            if (stream.name in sample.codes if _is_codes(stream) else sample.has_target(stream.spec.target))
+        ]
+        if self.data.streams == "all":
+            return known
+        kept = {name for name in known if random.random() < 0.5}
+        kept |= {name for task in self._tasks_of(turns) if task.perception_only for name in task.required}
+        return [name for name in known if name in kept]
+
+    def _perceived(
+        self, turns: Sequence[Turn], sample: Sample, written: Sequence[str], random: np.random.Generator
+    ) -> list[Turn]:
         """The turns with what is perceived before each answer, and marks shuffled."""
-        mode, order = self.data.perceive, self.recipe.order
-        block = _turn_with_block(turns) if mode == "before" and has_depth else None
+        mode = self.data.perceive
+        before = {name: self._turn_of(name, turns) for name in written} if mode == "before" else {}
         result = []
         for number, turn in enumerate(turns):
-            if turn.task == "depth_map" and mode == "separate_task":
+            task = self._tasks[turn.task]
+            if mode == "separate_task" and task.own_turn(turn.task) is not None:
                 continue
-            streams = ["segmentation"] if turn.task == "referring" and turn.masks and mode != "never" else []
-            if number == block:
-                streams.append("depth")
-            turn = self._marked_anew(turn, random)
-            readout = self.recipe.answer_format == "readout" and turn.task == MARKED and has_depth
-            result.append(
-                attrs.evolve(turn, perceive=tuple(one for one in order if one in streams), readout=readout)
+            about_objects = mode != "never" and task.about_objects and bool(turn.masks)
+            turn = self._shuffled(turn, random)
+            perceive = tuple(
+                stream.name
+                for stream in self.recipe.streams
+                if (about_objects if stream.spec.per == "object" else before.get(stream.name) == number)
             )
-        if mode == "separate_task" and has_depth and "depth" in order:
-            result.append(
-                Turn(
-                    question=DEPTH_MAP_QUESTION,
-                    answer=DEPTH_MAP_ANSWER,
-                    task="depth_map",
-                    perceive=("depth",),
-                )
+            readout = (
+                self.recipe.answer_format == "readout" and task.reads_points and self.readout in sample.codes
             )
+            result.append(attrs.evolve(turn, perceive=perceive, readout=readout))
+        if mode == "separate_task":
+            result += [self._own_turn(name) for name in written]
         return result
 
+    def _turn_of(self, stream: str, turns: Sequence[Turn]) -> int | None:
+        """Which turn a stream is written before: the first that requires it, or else the last that may have it."""
+        tasks = self._tasks_of(turns)
+        requiring = [number for number, task in enumerate(tasks) if stream in task.required]
+        possible = [number for number, task in enumerate(tasks) if task.may_perceive]
+        return requiring[0] if requiring else possible[-1] if possible else None
+
+    def _own_turn(self, stream: str) -> Turn:
+        name = self._tasks.of_stream(stream)
+        turn = self._tasks[name].own_turn(name)
+        assert turn is not None
+        return attrs.evolve(turn, perceive=(stream,))
+
     def _text_only_readout(self, random: np.random.Generator) -> Sample:
-        """The marked-point questions of an image that is not shown, after its depth block: text alone."""
-        turns, codes_L = self._marked(random)
+        """The marked-point questions of an image that is not shown, after its block of codes: text alone."""
+        turns, codes = self._marked(random)
+        assert self.readout is not None
         chosen = turns[: self.data.turns]
-        return Sample(
-            turns=tuple(
-                attrs.evolve(turn, perceive=() if n else ("depth",)) for n, turn in enumerate(chosen)
-            ),
-            depth_codes_L=codes_L,
-        )
+        first = attrs.evolve(chosen[0], perceive=(self.readout,))
+        return Sample(turns=(first, *chosen[1:]), codes=codes)
 
     def _text_only_comparison(self, random: np.random.Generator) -> Sample:
         """A marked-point question with the codes read out for it, and neither image nor block: text alone."""
-        turns, codes_L = self._marked(random)
-        return Sample(turns=(turns[0],), depth_codes_L=codes_L)
+        turns, codes = self._marked(random)
+        return Sample(turns=(turns[0],), codes=codes)
 
-    def _marked(self, random: np.random.Generator) -> tuple[list[Turn], Tensor | None]:
-        """The marked-point questions of one image, in some order and to be read out, and its depth codes."""
+    def _marked(self, random: np.random.Generator) -> tuple[list[Turn], Mapping[str, Tensor]]:
+        """The marked-point questions of one image, in some order and to be read out, and the image's codes."""
         folder, number = self._image_for(_READABLE, random)
-        turns = [turn for turn in self.datasets[folder].turns(number) if turn.task == MARKED]
-        turns = [self._marked_anew(turns[i], random) for i in random.permutation(len(turns))]
+        turns = [turn for turn in self.datasets[folder].turns(number) if self._tasks[turn.task].reads_points]
+        turns = [self._shuffled(turns[i], random) for i in random.permutation(len(turns))]
         return [attrs.evolve(turn, readout=True) for turn in turns], self._codes(folder, number)
 
     def _vision_only(self, random: np.random.Generator) -> Sample:
-        """An image without text, with its depth codes."""
-        folder, number = self._image_for("depth_map", random)
-        return Sample(
-            turns=(),
-            image_3HW=self.datasets[folder].image(number),
-            depth_codes_L=self._codes(folder, number),
-        )
+        """An image without text, with its codes."""
+        folder, number = self._image_for(_WITH_CODES, random)
+        image_3HW = self.datasets[folder].image(number)
+        return Sample(turns=(), image_3HW=image_3HW, codes=self._codes(folder, number))
 
-    def _codes(self, folder: int, number: int) -> Tensor | None:
-        """The depth codes of an image, int64 [L]; None where it has no depth."""
-        if self.codes is None or int(self.codes[folder][number, 0]) < 0:
-            return None
-        return self.codes[folder][number].long()
+    def _codes(self, folder: int, number: int) -> dict[str, Tensor]:
+        """The codes of an image, int64 [L], of every stream that it has any of."""
+        rows = {name: codes[folder][number] for name, codes in self.codes.items()}
+        return {name: codes_L.long() for name, codes_L in rows.items() if int(codes_L[0]) >= 0}
 
     def _usable(self, turns: Sequence[Turn], folder: int, number: int) -> list[Turn]:
-        labelled = number in self._labelled[folder]
-        keep_masks = self.data.perceive != "never"
+        pointed, never = number in self._pointed_numbers[folder], self.data.perceive == "never"
         return [
             turn
-            for turn in turns
-            if (labelled or turn.task != MARKED) and (keep_masks or turn.task != "referring")
+            for turn, task in zip(turns, self._tasks_of(turns), strict=True)
+            if (pointed or not task.reads_points) and not (never and task.perception_only)
         ]
 
-    def _marked_anew(self, turn: Turn, random: np.random.Generator) -> Turn:
-        """The same question with its points in another order, and the answer's letter with them."""
-        if not self.data.permute_marks or turn.task != MARKED or not turn.points:
+    def _shuffled(self, turn: Turn, random: np.random.Generator) -> Turn:
+        if not self.data.permute_marks:
             return turn
-        order = random.permutation(len(turn.points)).tolist()
-        right = LETTERS.index(turn.answer.strip("()"))
-        answer = f"({LETTERS[order.index(right)]})"
-        return attrs.evolve(turn, points=tuple(turn.points[i] for i in order), answer=answer)
+        return self._tasks[turn.task].with_points_shuffled(turn, random)
 
-    def _image_for(self, task: str, random: np.random.Generator) -> tuple[int, int]:
-        pools = self._pools[task]
+    def _tasks_of(self, turns: Sequence[Turn]) -> list[Task]:
+        return [self._tasks[turn.task] for turn in turns]
+
+    def _image_for(self, pool: str, random: np.random.Generator) -> tuple[int, int]:
+        pools = self._pools[pool]
         weights = np.array(
-            [f.weight if len(pool) else 0.0 for f, pool in zip(self.data.folders, pools, strict=True)]
+            [f.weight if len(images) else 0.0 for f, images in zip(self.data.folders, pools, strict=True)]
         )
         folder = int(random.choice(len(pools), p=weights / weights.sum()))
         return folder, int(pools[folder][random.integers(len(pools[folder]))])
@@ -212,33 +219,67 @@ class ConversationSampler:
             raise DataError(missing)
         self._pools[name] = folders
 
-    def _labelled_images(self) -> list[np.ndarray]:
+    def _add_pools_of_codes(self, reads_points: bool) -> None:
+        """The images of extra samples, which are about the codes that are read out."""
+        data, stream, folders = self.data, self.readout, range(len(self.datasets))
+        with_codes = [
+            np.zeros(0, dtype=np.int64) if stream is None else self._images_with_stream(stream, folder)
+            for folder in folders
+        ]
+        of = "a stream with a grid" if stream is None else f"the stream {stream!r}"
+        if data.vision_only:
+            missing = f"data.vision_only trains on the codes of {of}, and no image of any folder has them."
+            self._add_pool(_WITH_CODES, with_codes, missing)
+        if (data.text_only_readout or data.text_only_comparison) and reads_points and stream in self.codes:
+            both = [
+                np.intersect1d(self._pointed[folder], with_codes[folder], assume_unique=True)
+                for folder in folders
+            ]
+            missing = (
+                f"data.text_only_readout and data.text_only_comparison need codes of {of}, and no image with marked "
+                "points has them."
+            )
+            self._add_pool(_READABLE, both, missing)
+
+    def _images_with_points(self) -> list[np.ndarray]:
         """The images of each folder whose marked-point questions are used: the first `max_questions` in all."""
         room = self.data.max_questions
+        pointed = {name for name in self._known() if self._tasks[name].reads_points}
         result = []
         for dataset in self.datasets:
-            images = np.array([i for i, tasks in enumerate(dataset.tasks) if MARKED in tasks], dtype=np.int64)
+            images = np.array(
+                [i for i, names in enumerate(dataset.tasks) if not pointed.isdisjoint(names)], dtype=np.int64
+            )
             images = images if room is None else images[: max(room, 0)]
             room = None if room is None else room - len(images)
             result.append(images)
         return result
 
-    def _images_with(self, task: str, folder: int, labelled: np.ndarray) -> np.ndarray:
-        if task == MARKED:
-            return labelled
-        if task == "depth_map":
-            has = (
-                (self.codes[folder][:, 0] >= 0).numpy() if self.codes is not None else np.zeros(0, dtype=bool)
-            )
-            return np.flatnonzero(has)
-        return np.array(
-            [i for i, tasks in enumerate(self.datasets[folder].tasks) if task in tasks], dtype=np.int64
-        )
+    def _images_with(self, name: str, folder: int) -> np.ndarray:
+        """The images that have a turn of a task, or all that its own turn needs."""
+        task, tasks = self._tasks[name], self.datasets[folder].tasks
+        if task.own_turn(name) is not None:
+            having = [self._images_with_stream(stream, folder) for stream in task.required]
+            images = having[0] if having else np.arange(len(tasks))
+            for others in having[1:]:
+                images = np.intersect1d(images, others, assume_unique=True)
+            return images
+        candidates = self._pointed[folder] if task.reads_points else range(len(tasks))
+        return np.array([i for i in candidates if name in tasks[i]], dtype=np.int64)
 
-    def _known(self) -> str:
-        return ", ".join(
-            sorted({task for dataset in self.datasets for tasks in dataset.tasks for task in tasks})
-        )
+    def _images_with_stream(self, name: str, folder: int) -> np.ndarray:
+        """The images of which a stream can be written, once per image."""
+        stream = next((one for one in self._per_image if one.name == name), None)
+        if stream is None or (_is_codes(stream) and name not in self.codes):
+            return np.zeros(0, dtype=np.int64)
+        if _is_codes(stream):
+            return np.flatnonzero((self.codes[name][folder][:, 0] >= 0).numpy())
+        records = self.datasets[folder].records
+        return np.flatnonzero([record.has_target(stream.spec.target) for record in records])
+
+    def _known(self) -> list[str]:
+        """The names of all tasks that a folder has a turn of."""
+        return sorted({name for dataset in self.datasets for names in dataset.tasks for name in names})
 
 
 def auxiliary_count(rate: float, number: int, count: int) -> int:
@@ -250,14 +291,16 @@ def auxiliary_count(rate: float, number: int, count: int) -> int:
     return math.floor((number + 1) * per_draw) - math.floor(number * per_draw)
 
 
+def _is_codes(stream: Stream) -> bool:
+    return isinstance(stream.spec.written, Codes)
+
+
+def _order(task: Task) -> int:
+    """The place of a task in a conversation: what requires a stream is last, and before it what only writes it."""
+    return 0 if not task.required else 1 if task.perception_only else 2
+
+
 def _one_with_points(turns: Sequence[Turn]) -> list[Turn]:
     """The turns without points, and of those with points the first: drawn on one image, two would share letters."""
     first = next((turn for turn in turns if turn.points), None)
     return [turn for turn in turns if not turn.points or turn is first]
-
-
-def _turn_with_block(turns: Sequence[Turn]) -> int | None:
-    """Which turn has the depth block: the first that reads it, or else the last that may have it."""
-    reading = [number for number, turn in enumerate(turns) if turn.task in _READS_BLOCK]
-    possible = [number for number, turn in enumerate(turns) if turn.task in DEPTH_TASKS]
-    return reading[0] if reading else possible[-1] if possible else None

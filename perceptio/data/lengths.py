@@ -1,19 +1,18 @@
 """How long the conversations about a sample become for the model of a recipe, before anything is packed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 
-from perceptio.data.conversations import DEPTH_MAP_ANSWER, DEPTH_MAP_QUESTION, DEPTH_TASKS, MARKED
 from perceptio.data.records import TurnRecord
-from perceptio.interfaces import StreamName, TextTokenizer, Turn
+from perceptio.data.tasks import TaskTable
+from perceptio.interfaces import SpecialTokens, TextTokenizer, Turn
 from perceptio.model.inference.sequence import SequenceWriter
 from perceptio.model.parts import build_part
-from perceptio.recipe import Recipe
+from perceptio.recipe import Recipe, Stream
 
 _PLACEHOLDER = np.zeros((1, 1), dtype=bool)
-_DEPTH_MAP = TurnRecord(question=DEPTH_MAP_QUESTION, answer=DEPTH_MAP_ANSWER, task="depth_map")
 
 
 class ConversationLengths:
@@ -27,75 +26,110 @@ class ConversationLengths:
         self.recipe, self.plan = recipe, recipe.plan
         with torch.device("meta"):
             self.text: TextTokenizer = build_part(recipe.language).text_tokenizer
-        template = self.text.template
-        self._start = sum(
+        self._tasks = TaskTable(recipe)
+        self._start = len(self._writer().ids) + sum(
             len(self.text.encode_template(text))
-            for text in (template.start, template.before_image, template.after_image)
+            for text in (self.text.template.before_image, self.text.template.after_image)
             if text
         )
-        self._block = self._block_slots()
+        perceives = recipe.data.perceive != "never"
+        self._per_image = [stream for stream in recipe.streams if stream.spec.per == "image" and perceives]
+        self._per_object = tuple(
+            stream.name for stream in recipe.streams if stream.spec.per == "object" and perceives
+        )
+        self._written = {stream.name: self._stream_slots(stream.name) for stream in self._per_image}
+        mixed = [name for name, weight in recipe.data.mixture.items() if weight > 0]
+        self._own_tasks = [name for name in mixed if self._tasks[name].own_turn(name) is not None]
 
     @property
     def limit(self) -> int | None:
         """The longest conversation that the model serves; None: any."""
         return self.recipe.language.spec.max_length
 
-    def longest(self, records: Sequence[TurnRecord], size: tuple[int, int], *, has_depth: bool) -> int:
+    def longest(
+        self, records: Sequence[TurnRecord], size: tuple[int, int], has_target: Callable[[str], bool]
+    ) -> int:
         """Slots of the longest conversation that training can draw from a sample.
 
         Args:
             records: The sample's turns.
             size: Height and width of the picture.
-            has_depth: Whether the sample has depth.
+            has_target: Whether the sample has what a stream is learned from, by its name.
         """
-        if self.recipe.data.perceive == "never":
-            records = [record for record in records if record.task != "referring"]
-        reads_depth = has_depth and "depth" in self.recipe.order and self.recipe.data.perceive != "never"
-        has_codes = has_depth and self.plan.depth is not None
-        costs = [self._turn_slots(record, has_codes) for record in records]
-        own_turn = reads_depth and (
-            self.recipe.data.perceive == "separate_task" or "depth_map" in self.recipe.data.mixture
+        data = self.recipe.data
+        known = [stream for stream in self._per_image if has_target(stream.spec.target)]
+        tasks = [(record, self._tasks[record.task]) for record in records]
+        if data.perceive == "never":
+            tasks = [(record, task) for record, task in tasks if not task.perception_only]
+        readable = self.plan.readout is not None and has_target(
+            self.recipe.stream(self.plan.readout).spec.target
         )
-        if own_turn:
-            costs.append(self._turn_slots(_DEPTH_MAP, False))
-        room = self.recipe.data.turns + (self.recipe.data.perceive == "separate_task")
-        block = (
-            self._block
-            if reads_depth and (own_turn or any(one.task in DEPTH_TASKS for one in records))
-            else 0
-        )
-        features = self.recipe.vision.num_features(*size)
-        return self._start + features + sum(sorted(costs, reverse=True)[:room]) + block
+        costs = [self._turn_slots(_turn(record), task.reads_points and readable) for record, task in tasks]
+        total = self._start + self.recipe.vision.num_features(*size)
+        if data.perceive == "separate_task":
+            written = known
+            total += sum(self._own_slots(self._tasks.of_stream(stream.name)) for stream in known)
+        else:
+            own = [name for name in self._own_tasks if self._is_possible(name, known)]
+            costs += [max(map(self._own_slots, own))] if own else []
+            asking = [task for _, task in tasks] + [self._tasks[name] for name in own]
+            written = [
+                stream
+                for stream in known
+                if any(task.may_perceive or stream.name in task.required for task in asking)
+            ]
+        total += sum(self._written[stream.name] for stream in written)
+        return total + sum(sorted(costs, reverse=True)[: data.turns])
 
-    def _turn_slots(self, record: TurnRecord, has_codes: bool) -> int:
-        objects = len(record.objects)
-        segmented = objects and "segmentation" in self.recipe.order and self.recipe.data.perceive != "never"
-        perceive: tuple[StreamName, ...] = ("segmentation",) if segmented else ()
-        turn = Turn(
-            question=record.question,
-            answer=record.answer,
-            task=record.task,
-            points=record.points,
-            masks=(_PLACEHOLDER,) * objects,
-            perceive=perceive,
-            readout=has_codes and record.task == MARKED and self.recipe.answer_format == "readout",
+    def _is_possible(self, name: str, known: Sequence[Stream]) -> bool:
+        """Whether an image that has the targets of these streams has what a task's own turn requires."""
+        return set(self._tasks[name].required) <= {stream.name for stream in known}
+
+    def _own_slots(self, name: str) -> int:
+        turn = self._tasks[name].own_turn(name)
+        assert turn is not None
+        return self._turn_slots(turn, readout=False)
+
+    def _turn_slots(self, turn: Turn, readout: bool) -> int:
+        """Slots of a turn with what is written of its objects, and without what is written once per image."""
+        task = self._tasks[turn.task]
+        asked = Turn(
+            question=turn.question,
+            answer=turn.answer,
+            task=turn.task,
+            points=turn.points,
+            masks=turn.masks,
+            perceive=self._per_object if task.about_objects and turn.masks else (),
+            readout=readout and self.recipe.answer_format == "readout",
         )
-        length = self.plan.depth.length if self.plan.depth else 0
-        segmentation = self.recipe.segmentation
-        per_object = segmentation.spec.codes.length if segmentation and segmentation.spec.codes else 0
+        name = self.plan.readout
+        codes = {} if name is None else {name: [0] * self.plan.readout_block.length}
         writer = self._writer()
         before = len(writer.ids)
-        writer.write_question(turn, None, self.recipe.points == "tokens")
-        writer.write_answer(turn, [0] * length, [[0] * per_object] * objects, self.recipe.mask_prompt)
+        writer.write_question(asked, None, self.recipe.points == "tokens")
+        writer.write_answer(asked, codes)
         return len(writer.ids) - before
 
-    def _block_slots(self) -> int:
-        if self.plan.depth is None:
-            return 0
-        writer = self._writer()
+    def _stream_slots(self, name: str) -> int:
+        """Slots of a stream that is written once."""
+        tokens, writer = self.plan.streams[name], self._writer()
         before = len(writer.ids)
-        writer.write_block([0] * self.plan.depth.length)
+        if isinstance(tokens, SpecialTokens):
+            writer.write_special_tokens(name)
+        else:
+            writer.write_block(name, [0] * tokens.length)
         return len(writer.ids) - before
 
     def _writer(self) -> SequenceWriter:
         return SequenceWriter(self.plan, self.text)
+
+
+def _turn(record: TurnRecord) -> Turn:
+    """A turn with as many masks as it has objects, whatever they show."""
+    return Turn(
+        question=record.question,
+        answer=record.answer,
+        task=record.task,
+        points=record.points,
+        masks=(_PLACEHOLDER,) * len(record.objects),
+    )

@@ -14,8 +14,8 @@ from perceptio.data.dataset_info import DatasetInfo, MapInfo
 from perceptio.data.records import LINES_FILE, Problem, RunLengths, SampleRecord
 from perceptio.errors import DataError, InputError
 from perceptio.interfaces import DepthMap
-from perceptio.ops.array_files import mapped_array
 from perceptio.interfaces.depth_maps import check_values
+from perceptio.ops.array_files import mapped_array
 from perceptio.ops.image_files import MAX_PIXELS, open_image, read_image
 from perceptio.ops.paths import resolved_inside
 

@@ -1,50 +1,106 @@
-"""Whether the folders of a recipe have what its mixture asks for, found before anything is built."""
+"""Whether the folders of a recipe have what its mixture and its streams ask for, found before anything is built."""
 
 from pathlib import Path
 
-from perceptio.data.dataset_info import parse_info
+from perceptio.data.dataset_info import DatasetInfo, parse_info
 from perceptio.data.records import Problem, parse_lines
+from perceptio.data.tasks import TaskTable
 from perceptio.errors import DataError, near_miss
 from perceptio.recipe import Recipe
 
-_SUPERVISED = frozenset({"referring", "depth_map"})
-"""Tasks that `data.perceive="never"` leaves out."""
+_IN_WORDS = {"depth": "depth", "masks": "masks of objects", "objects": "masks of objects"}
+"""What a stream is learned from, where that is no map."""
 
 
 def check_mixture(recipe: Recipe) -> None:
-    """Refuse a mixture with tasks of which no folder has a turn. A folder is read until every task was found in it.
+    """Refuse a mixture with tasks of which no folder has a turn, and streams of which no sample has the target.
 
-    Nothing is said while a folder is not there: it may have what is missing.
+    A folder is read until everything was found in it. Nothing is said while a folder is not there: it may have what
+    is missing. A stream needs its target where a task of the mixture may write it, unless nothing is perceived.
 
     Raises:
-        DataError: All tasks that no folder has, and those there are; or a folder is not in the format.
+        DataError: All tasks that no folder has, and those there are; or all streams without a target; or a folder is
+            not in the format.
     """
     roots = [Path(folder.path) for folder in recipe.data.folders]
     if not roots or not all(root.exists() for root in roots):
         return
-    wanted = {task for task, weight in recipe.data.mixture.items() if weight > 0}
+    table, tasks = TaskTable(recipe), _mixed(recipe)
+    targets = _targets(recipe, table, tasks)
+    wanted = {
+        name for name in tasks if table[name].own_turn(name) is None or not _is_written(recipe, table, name)
+    }
     if recipe.data.perceive == "never":
-        wanted -= _SUPERVISED
-    if recipe.depth is not None and any(parse_info(root).depth_unit is not None for root in roots):
-        wanted.discard("depth_map")
+        wanted = {name for name in wanted if not table[name].perception_only}
     known: set[str] = set()
+    missing = set(targets.values())
     for root in roots:
-        if wanted:
-            known |= _tasks(root, wanted)
-            wanted -= known
+        info = parse_info(root)
+        looked_for = {target for target in missing if _declares(info, target)}
+        found, had = _look(root, wanted, looked_for)
+        known |= found
+        wanted, missing = wanted - found, missing - had
     if wanted:
         asked = ", ".join(map(repr, sorted(wanted)))
         raise DataError(
             f"data.mixture asks for {asked}, and no folder has such a turn{near_miss(min(wanted), known)}"
         )
+    if missing:
+        absent = [_absent(stream, target, roots) for stream, target in targets.items() if target in missing]
+        raise DataError(" ".join(absent))
 
 
-def _tasks(root: Path, wanted: set[str]) -> set[str]:
-    """Tasks of a folder's turns, up to the line with which all that are wanted were found."""
-    found: set[str] = set()
+def _absent(stream: str, target: str, roots: list[Path]) -> str:
+    what, folders = _IN_WORDS.get(target, f"the map {target!r}"), ", ".join(map(str, roots))
+    return (
+        f"The stream {stream!r} is learned from {what}, and no sample of {folders} has it: add it to the data, or "
+        "leave the stream out."
+    )
+
+
+def _mixed(recipe: Recipe) -> list[str]:
+    return [name for name, weight in recipe.data.mixture.items() if weight > 0]
+
+
+def _is_written(recipe: Recipe, table: TaskTable, name: str) -> bool:
+    """Whether the recipe has all streams that a task requires."""
+    written = {stream.name for stream in recipe.streams if stream.spec.per == "image"}
+    return set(table[name].required) <= written
+
+
+def _targets(recipe: Recipe, table: TaskTable, names: list[str]) -> dict[str, str]:
+    """What the data must have for each stream that a task of the mixture may write."""
+    tasks = [table[name] for name in names]
+    apart, never = (recipe.data.perceive == mode for mode in ("separate_task", "never"))
+    return {
+        stream.name: stream.spec.target
+        for stream in recipe.streams
+        if not never
+        and (
+            any(task.about_objects for task in tasks)
+            if stream.spec.per == "object"
+            else apart or any(task.may_perceive or stream.name in task.required for task in tasks)
+        )
+        and stream.spec.target != "image"
+    }
+
+
+def _declares(info: DatasetInfo, target: str) -> bool:
+    """Whether samples of a folder may have a target at all."""
+    if target == "depth":
+        return info.depth_unit is not None
+    return target in _IN_WORDS or target in info.maps
+
+
+def _look(root: Path, tasks: set[str], targets: set[str]) -> tuple[set[str], set[str]]:
+    """Tasks and targets of a folder's samples, up to the line with which all that are wanted were found."""
+    found, had = set[str](), set[str]()
+    if not tasks and not targets:
+        return found, had
     for parsed in parse_lines(root):
         if not isinstance(parsed, Problem):
             found |= {turn.task for turn in parsed.turns}
-        if wanted <= found:
+            had |= {target for target in targets - had if parsed.has_target(target)}
+        if tasks <= found and targets <= had:
             break
-    return found
+    return found, had

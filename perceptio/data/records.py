@@ -16,10 +16,10 @@ import attrs
 from perceptio.data.dataset_info import INFO_FILE, parse_info
 from perceptio.data.json_rules import is_number, is_whole, key_problems
 from perceptio.errors import DataError, quoted
+from perceptio.interfaces import LETTERS
 from perceptio.ops.image_files import MAX_PIXELS
 from perceptio.ops.json_files import InvalidJSONError, Line, parse_json, read_line, read_lines
 from perceptio.ops.paths import why_not_inside
-from perceptio.vocabulary import LETTERS
 
 LINES_FILE = "samples.jsonl"
 MARKED = "relative_depth"
@@ -79,6 +79,12 @@ class SampleRecord:
         """The files that it names."""
         own = (self.image, self.depth, self.masks, *self.maps.values())
         return tuple(file for file in own if isinstance(file, str))
+
+    def has_target(self, name: str) -> bool:
+        """Whether the sample has what a stream is learned from, by the name in its spec; no file is read."""
+        if name in ("masks", "objects"):
+            return self.masks is not None
+        return name in self.maps or name == "image" or (name == "depth" and self.depth is not None)
 
 
 def parse_lines(root: Path) -> Iterator[SampleRecord | Problem]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from perceptio.vocabulary import LETTERS
+from perceptio.interfaces import LETTERS
 
 NEAR_M, FAR_M = 1.0, 16.0
 """Ends of the color scale of depth, in metres; every map of the report shares it."""

@@ -7,8 +7,8 @@ import numpy as np
 from perceptio.demo import figures, page
 from perceptio.demo.gallery import GalleryItem, pick_turns
 from perceptio.demo.results import NAMES, Demo, depth_at
-from perceptio.evaluation.masks import ratio
-from perceptio.vocabulary import LETTERS
+from perceptio.interfaces import LETTERS
+from perceptio.ops.mask_metrics import ratio
 
 
 def question_gallery(demo: Demo) -> str:

@@ -11,14 +11,12 @@ import attrs
 import numpy as np
 import torch
 
-from perceptio.data.conversations import MARKED
 from perceptio.data.folder import FolderDataset
-from perceptio.evaluation.passes import parse_letter
-from perceptio.interfaces import Sample, StreamName, Turn
-from perceptio.interfaces import GenerationSettings
+from perceptio.interfaces import GenerationSettings, Sample, StreamName, Turn
 from perceptio.model.perception_model import PerceptionModel
 from perceptio.ops.files import new_file
 from perceptio.ops.json_files import read_json, write_json
+from perceptio.ops.letters import parse_letter
 
 RECORDS = "gallery.json"
 ARRAYS = "gallery.npz"
@@ -57,7 +55,7 @@ class GalleryItem:
 
 def pick_turns(sample: Sample, number: int) -> tuple[Turn | None, Turn | None]:
     """The questions shown of a scene: a marked one, of 3, 4 and 5 points in turn, and the first referring one."""
-    marked = [turn for turn in sample.turns if turn.task == MARKED]
+    marked = [turn for turn in sample.turns if turn.task == "relative_depth"]
     referring = [turn for turn in sample.turns if turn.task == "referring"]
     return marked[number % len(marked)] if marked else None, referring[0] if referring else None
 

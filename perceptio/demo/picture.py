@@ -9,8 +9,8 @@ import numpy as np
 from perceptio.demo import figures
 from perceptio.demo.gallery import GalleryItem, Reply, pick_turns
 from perceptio.demo.results import NAMES, Demo, depth_at
+from perceptio.interfaces import LETTERS
 from perceptio.ops.files import new_file
-from perceptio.vocabulary import LETTERS
 
 PICTURE = "picture.png"
 ROWS = 2

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from perceptio.errors import DataError, InterfaceError
-from perceptio.evaluation.depth import DepthMeter, unit_distances
 from perceptio.interfaces import DepthConvention, DepthMap, DepthTokenizer, device_of
-from perceptio.ops.codebooks import code_usage
 from perceptio.interfaces.depth_maps import from_map, resize_depth
+from perceptio.ops.codebooks import code_usage
+from perceptio.ops.depth_metrics import DepthMeter, unit_distances
 from perceptio.ops.eval_mode import in_eval_mode
 
 BATCH_SIZE = 64
@@ -31,7 +31,7 @@ def evaluate_depth_tokenizer(tokenizer: DepthTokenizer, depth_N1HW: Tensor) -> d
     Returns:
         `absolute_error` in units of the [0, 1] range, `ordinal` (the share of pairs of pixels in the right order),
         `count` maps, `codes_used` and `perplexity`; in a metric convention also the errors of
-        `perceptio.evaluation.depth.DepthMeter` in metres, `absrel`, `rmse`, `delta1` and the rest.
+        `perceptio.ops.depth_metrics.DepthMeter` in metres, `absrel`, `rmse`, `delta1` and the rest.
 
     Raises:
         InterfaceError: There is no map.

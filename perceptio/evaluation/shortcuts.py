@@ -5,21 +5,23 @@ from typing import Any
 
 import numpy as np
 
-from perceptio.data.conversations import MARKED
 from perceptio.data.folder import FolderDataset
 from perceptio.errors import DataError
-from perceptio.evaluation.intervals import wilson
-from perceptio.interfaces import Turn
-from perceptio.vocabulary import LETTERS
+from perceptio.interfaces import LETTERS, Turn
+from perceptio.ops.intervals import wilson
 
 
-def shortcuts(dataset: FolderDataset) -> dict[str, Any]:
+def shortcuts(dataset: FolderDataset, task: str = "relative_depth") -> dict[str, Any]:
     """The accuracy of three shortcuts on the marked-point questions of a folder, in [0, 1].
 
     `majority` answers the letter that is right most often among questions with as many points; `lowest` the point
     lowest in the picture; `largest` the point on the object that covers most pixels, and the lowest of the points
     where none lies on an object. Each is the mean over numbers of points, as the models' accuracies are, with a 95%
     interval over all questions under `<name>_interval`.
+
+    Args:
+        dataset: The folder.
+        task: What its marked-point questions are called.
 
     Raises:
         DataError: The folder has no marked-point question.
@@ -28,10 +30,10 @@ def shortcuts(dataset: FolderDataset) -> dict[str, Any]:
         (number, turn)
         for number in range(len(dataset))
         for turn in dataset.turns(number)
-        if turn.task == MARKED
+        if turn.task == task
     ]
     if not asked:
-        raise DataError(f"{dataset.root} has no {MARKED} question, so there is no shortcut to measure.")
+        raise DataError(f"{dataset.root} has no {task} question, so there is no shortcut to measure.")
     right_letters = {
         count: Counter(_right(turn) for _, turn in asked if len(turn.points) == count)
         for count in _counts(asked)

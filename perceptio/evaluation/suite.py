@@ -1,40 +1,26 @@
 """Evaluating a model on a folder of data: every question asked, every figure with its count.
 
-What is measured follows the field's benchmarks: HardBLINK's accuracy per number of points, referring cIoU and gIoU,
-the depth block against truth, and what the answers owe to the block (decoded-map readout, true codes, another image's
-codes). Samples are read one after the other; questions wait until a batch of their pass is full, and nothing else of
-a sample is kept.
+What is asked and measured is the tasks' own: each gives the passes in which its questions are asked. A stream that no
+task of the data decodes is asked for by its own question. Samples are read one after the other; questions wait until
+a batch of their pass is full, and nothing else of a sample is kept.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from perceptio.data.conversations import MARKED
 from perceptio.data.folder import FolderDataset
+from perceptio.data.tasks import TaskTable
 from perceptio.errors import DataError
-from perceptio.evaluation.passes import (
-    Case,
-    DepthMaps,
-    FreeBlock,
-    GivenBlock,
-    MarkedPoints,
-    Pass,
-    PlainQuestions,
-    Question,
-    Referring,
-    Reply,
-)
-from perceptio.interfaces import DepthMap, Sample, Turn
-from perceptio.model.inference.answer import decode_depth, predict_masks, resize_masks, text_ids
+from perceptio.interfaces import Case, Pass, Question, Reply, Sample, TaskData
+from perceptio.model.inference.answer import decode_streams, decode_written, text_ids
+from perceptio.model.inference.generated import Generated
 from perceptio.model.inference.generation import generate
 from perceptio.model.inference.marks import shown_images
 from perceptio.model.perception_model import PerceptionModel
-from perceptio.interfaces.depth_maps import from_map, resize_depth
 from perceptio.ops.eval_mode import in_eval_mode
 
 BATCH_SIZE = 48
@@ -70,14 +56,15 @@ class Evaluation:
     def run(self) -> dict[str, Any]:
         """Every figure the model and the data allow, as nested dictionaries.
 
-        Of samples without depth, what needs it is left out, and the counts say so. `not_scored` counts the questions,
-        by task, that this model cannot answer.
+        Of samples without the target of a stream, what needs it is left out, and the counts say so. `not_scored`
+        counts the questions, by task, that this model cannot answer.
         """
         passes = self._passes()
-        scored = set().union(*passes.values())
+        given = tuple(dict.fromkeys(stream for one in passes for stream in one.gives))
+        scored = set(passes.values())
         waiting: dict[Pass, list[Question]] = {one: [] for one in passes}
         left_out: Counter[str] = Counter()
-        for number, case in enumerate(self._cases(), start=1):
+        for number, case in enumerate(self._cases(given), start=1):
             left_out.update(turn.task for turn in case.sample.turns if turn.task not in scored)
             for one, questions in waiting.items():
                 questions.extend(one.questions(case))
@@ -97,51 +84,57 @@ class Evaluation:
             self.progress(self.count, self.count)
         return figures | ({"not_scored": dict(left_out)} if left_out else {})
 
-    def _passes(self) -> dict[Pass, set[str]]:
-        """The ways of asking that suit the model and the data, and the tasks that each scores."""
-        order = self.model.recipe.order
-        perceives = self.model.recipe.data.perceive == "before" and "depth" in order
-        spec = None if self.model.depth is None else self.model.depth.spec
-        metric = spec is not None and spec.convention.metric and self.dataset.info.depth_unit == "metres"
-        passes: dict[Pass, set[str]] = {MarkedPoints(perceives=perceives, metric=metric): {MARKED}}
-        if perceives:
-            passes[FreeBlock()] = passes[GivenBlock("oracle_codes", true=True)] = {MARKED}
-            passes[GivenBlock("shuffled_codes", true=False)] = {MARKED}
-        elif "depth" in order:
-            passes[DepthMaps(metric=metric)] = {"depth_map"}
-        if "segmentation" in order:
-            passes[Referring()] = {"referring"}
-        known = {MARKED, "referring", "depth_map"}
-        for task in sorted(set().union(*(self.dataset.tasks[n] for n in range(self.count))) - known):
-            passes[PlainQuestions(task, self.model.language.text_tokenizer)] = {task}
+    def _passes(self) -> dict[Pass, str]:
+        """The ways of asking that suit the model and the data, and the name of the task that each is of."""
+        recipe, tasks = self.model.recipe, TaskTable(self.model.recipe)
+        per_image = tuple(stream.name for stream in recipe.streams if stream.spec.per == "image")
+        data = TaskData(
+            model=recipe.specs,
+            perceives=per_image if recipe.data.perceive == "before" else (),
+            depth_unit=self.dataset.info.depth_unit,
+            text=self.model.language.text_tokenizer,
+        )
+        passes: dict[Pass, str] = {}
+        for name in sorted({name for number in range(self.count) for name in self.dataset.tasks[number]}):
+            passes |= dict.fromkeys(tasks[name].passes(name, data), name)
+        looked_at = {stream for one in passes for stream in (*one.decodes, *one.compares)}
+        for stream in per_image:
+            name = tasks.of_stream(stream)
+            if stream not in looked_at and name not in passes.values():
+                passes |= dict.fromkeys(tasks[name].passes(name, data), name)
         return passes
 
-    def _cases(self) -> Iterator[Case]:
-        """The samples in order; other codes are those of the sample with depth before it, of the first the last's."""
-        before: Tensor | None = None
+    def _cases(self, given: Sequence[str]) -> Iterator[Case]:
+        """The samples in order; other codes are those of the sample before it that has some, of the first the last's.
+
+        Args:
+            given: The streams whose codes are needed.
+        """
+        before: dict[str, Tensor] = {}
         for number in range(self.count):
             sample = self.dataset[number]
-            own = self._codes(sample.depth)
-            if own is not None and before is None:
-                last = self._last_with_depth(number)
-                before = None if last is None else self._codes(self.dataset.depth(last))
-            yield Case(sample=sample, true_codes_L=own, other_codes_L=None if own is None else before)
-            before = before if own is None else own
+            own = {stream: self._codes(stream, sample) for stream in given if self._has(stream, sample)}
+            for stream in own.keys() - before.keys():
+                last = self._last_with(stream, number)
+                if last is not None:
+                    before[stream] = self._codes(stream, self.dataset[last])
+            others = {stream: before[stream] for stream in own if stream in before}
+            yield Case(sample=sample, true_codes=own, other_codes=others)
+            before |= own
 
-    def _last_with_depth(self, first: int) -> int | None:
-        """The last sample with depth after the first one."""
+    def _last_with(self, stream: str, first: int) -> int | None:
+        """The last sample after the first one that has the target of a stream."""
+        target = self.model.stream(stream).config.spec.target
         others = range(self.count - 1, first, -1)
-        return next((n for n in others if self.dataset.records[n].depth is not None), None)
+        return next((n for n in others if self.dataset.records[n].has_target(target)), None)
 
-    def _codes(self, depth: DepthMap | None) -> Tensor | None:
-        """The codes [L] of a map; None where the model's are of metres and the map has none."""
-        if depth is None or self.model.depth is None:
-            return None
-        spec = self.model.depth.spec
-        if spec.convention.metric and depth.unit != "metres":
-            return None
-        unit_11HW = resize_depth(from_map(depth, spec.convention), spec.image_size)
-        return self.model.depth.encode(unit_11HW.to(self.model.device))[0]
+    def _has(self, stream: str, sample: Sample) -> bool:
+        return sample.has_target(self.model.stream(stream).config.spec.target)
+
+    def _codes(self, stream: str, sample: Sample) -> Tensor:
+        """The codes [L] of what a sample has of a stream's target."""
+        own = self.model.stream(stream)
+        return own.tokenizer.to_codes(own.tokenizer.targets([sample.target(own.config.spec.target)]))[0]
 
     def _ask(self, one: Pass, questions: Sequence[Question]) -> None:
         """Ask a batch of questions of a pass, and score the replies."""
@@ -159,31 +152,56 @@ class Evaluation:
             index.append(len(samples) - 1)
         images, index = shown_images(list(map(_image, samples)), index, turns, model.recipe.points)
         images = [image.to(model.device) for image in images]
-        codes = [question.codes_L for question in questions if question.codes_L is not None]
-        given_BL = torch.stack(codes) if codes else None
-        written = generate(model, turns, images, index, one.settings(questions), given_codes_BL=given_BL)
-        depths = decode_depth(model, written)
-        masks = predict_masks(model, images, index, written) if one.reads_masks else []
-        owners, closed = written.objects.row_N.tolist(), written.depth.closed_B.tolist()
+        given = {name: torch.stack([question.codes[name] for question in questions]) for name in one.gives}
+        written = generate(model, turns, images, index, one.settings(questions), given_codes=given)
+        decoded = decode_streams(model, images, index, written, one.decodes)
+        compared = {name: self._compared(name, questions, images, index, written) for name in one.compares}
+        closed = {
+            name: stream.closed_BO[:, 0].tolist()
+            for name, stream in written.streams.items()
+            if model.plan.streams[name].per == "image"
+        }
         text = model.language.text_tokenizer
         for row, question in enumerate(questions):
-            size = _size(question.turn, images[index[row]])
-            mine = [resize_masks(masks[n], size) for n, owner in enumerate(owners) if masks and owner == row]
             ids, _ = text_ids(model, written, row)
             yield Reply(
                 question=question,
                 text=text.decode([token for token in ids if token < model.plan.base_vocab]),
-                depth=depths[row],
-                closed=closed[row],
-                mask_HW=np.logical_or.reduce(mine) if mine else None,
+                decoded={name: values[row] for name, values in decoded.items()},
+                closed={name: values[row] for name, values in closed.items()},
+                compared={name: values[row] for name, values in compared.items()},
             )
+
+    def _compared(
+        self,
+        name: str,
+        questions: Sequence[Question],
+        images: Sequence[Tensor],
+        index: Sequence[int],
+        written: Generated,
+    ) -> list[dict[str, tuple[float, ...]]]:
+        """What a stream's tokenizer says of each row's writing against what it should be; see `Reply.compared`."""
+        stream, which, raw = self.model.stream(name), [], []
+        spec = stream.config.spec
+        opened = written.streams[name].opened_BO.tolist()
+        for row, number in written.streams[name].whole_BO.nonzero().tolist():
+            sample, turn = questions[row].sample, questions[row].turn
+            # The n-th object that a row wrote is the n-th that it opened.
+            place = sum(opened[row][:number])
+            targets = turn.masks if spec.per == "object" else (sample.target(spec.target),)
+            if place < len(targets) and targets[place] is not None:
+                which.append((row, number))
+                raw.append(targets[place])
+        values: list[dict[str, tuple[float, ...]]] = [{} for _ in questions]
+        if which:
+            made = decode_written(self.model, name, images, index, written.streams[name], which)
+            compared = stream.tokenizer.compare(made, stream.tokenizer.targets(raw))
+            for figure, values_N in compared.items():
+                for (row, _), value in zip(which, values_N.tolist(), strict=True):
+                    values[row][figure] = (*values[row].get(figure, ()), value)
+        return values
 
 
 def _image(sample: Sample) -> Tensor:
     assert sample.image_3HW is not None, "A data folder's samples have images."
     return sample.image_3HW
-
-
-def _size(turn: Turn, image_3HW: Tensor) -> tuple[int, int]:
-    height, width = turn.masks[0].shape if turn.masks else image_3HW.shape[-2:]
-    return int(height), int(width)

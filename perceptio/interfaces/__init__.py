@@ -44,6 +44,7 @@ from perceptio.interfaces.perception import (
     fill_unknown,
 )
 from perceptio.interfaces.records import (
+    LETTERS,
     Batch,
     PerceptionOutput,
     Sample,
@@ -75,6 +76,7 @@ from perceptio.interfaces.vision import VisionEncoder, VisionEncoderConfig, Visi
 
 __all__ = [
     "INTERFACE_VERSION",
+    "LETTERS",
     "Batch",
     "Case",
     "ChatTemplate",

@@ -15,6 +15,9 @@ from torch import Tensor
 from perceptio.interfaces.depth_maps import DepthMap
 from perceptio.interfaces.vision import VisionFeatures
 
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+"""Marked points are named by these, in order."""
+
 
 @attrs.frozen(kw_only=True, eq=False)
 class Turn:
@@ -72,6 +75,10 @@ class Sample:
         if name == "objects":
             return np.stack(self.objects) if self.objects else None
         return self.depth if name == "depth" else self.maps.get(name)
+
+    def has_target(self, name: str) -> bool:
+        """Whether the image has what `target` gives; no map is read for it."""
+        return name in self.maps or (name in ("image", "objects", "depth") and self.target(name) is not None)
 
 
 @attrs.frozen(kw_only=True, eq=False)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
+import numpy as np
 from torch import Tensor
 
 from perceptio.interfaces.component import ComponentConfig
@@ -19,12 +20,13 @@ from perceptio.interfaces.records import Sample, Turn
 
 @attrs.frozen(kw_only=True, eq=False)
 class Case:
-    """A sample, and what its blocks may be given in place of the model's own codes.
+    """A sample, and the codes that its questions may be given in place of the model's own.
 
     Attributes:
         sample: The sample.
-        true_codes: Codes [L] of its own targets, by stream; of streams that are written as codes once per image.
-        other_codes: Those of another sample.
+        true_codes: Codes [L] of its own targets, by stream: of the streams that a pass gives (`Pass.gives`), where
+            the sample has their target.
+        other_codes: Those of another sample, where this one has its own.
     """
 
     sample: Sample
@@ -34,7 +36,7 @@ class Case:
 
 @attrs.frozen(kw_only=True, eq=False)
 class Question:
-    """A question about a sample, asked with the model's own codes or with given ones, by stream."""
+    """A question about a sample, asked with the model's own codes or with given ones [L], by stream."""
 
     sample: Sample
     turn: Turn
@@ -48,26 +50,36 @@ class Reply:
     Attributes:
         question: To which question.
         text: The answer in words.
-        decoded: What the written streams decode to, as `Answer.decoded` has it: of a stream per image a value, None
-            where it was not written whole; of a stream per object a list.
-        closed: Whether each block of codes ended where the model would have ended it, by stream.
+        decoded: What the streams that the pass `decodes` stand for, as `Answer.decoded` has it: of a stream per image
+            a value, None where it was not written whole; of a stream per object a list.
+        closed: Whether each stream that is written per image ended where the model would have ended it.
+        compared: Of the streams that the pass `compares`, what their tokenizer's `compare` says of what was written,
+            by figure: of a stream per image one number, and none where it was not written whole or has no target; of
+            a stream per object one for each pair of an object that was written and one that the turn is about.
     """
 
     question: Question
     text: str
-    decoded: Mapping[str, Any]
-    closed: Mapping[str, bool]
+    decoded: Mapping[str, Any] = attrs.field(factory=dict)
+    closed: Mapping[str, bool] = attrs.field(factory=dict)
+    compared: Mapping[str, Mapping[str, tuple[float, ...]]] = attrs.field(factory=dict)
 
 
 class Pass(ABC):
     """One way of asking, and its figures.
 
+    All questions of a pass have codes given for the same streams.
+
     Attributes:
-        decodes: The streams of which a reply needs what they decode to; of the others it is not computed.
+        decodes: The streams of which a reply has what they decode to.
+        compares: The streams of which a reply has the figures of what was written against the sample's targets.
+        gives: The streams whose codes its questions are given.
         asked: How many questions were asked.
     """
 
     decodes: tuple[str, ...] = ()
+    compares: tuple[str, ...] = ()
+    gives: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self.asked = 0
@@ -89,48 +101,14 @@ class Pass(ABC):
         """The figures by the name of what they are of; called when something was asked."""
 
 
-class Task(ABC):
-    """One kind of question.
-
-    Attributes:
-        required: The streams without which its answer is nothing: they are written before it. Names that the model
-            has not are left out.
-        may_perceive: Whether streams that are written once per image may precede its answer at all.
-        about_objects: Whether its turns have objects, of which streams that are written per object are written.
-        reads_points: Whether its marked points are read out before the answer, in the `readout` answer format.
-    """
-
-    required: tuple[str, ...] = ()
-    may_perceive: bool = False
-    about_objects: bool = False
-    reads_points: bool = False
-
-    def own_turn(self) -> Turn | None:
-        """The turn of a task that needs none in the data: of every image that has the targets of `required`."""
-        return None
-
-    def problems(self, turn: Turn) -> Iterable[str]:
-        """What is wrong in a turn of the data, a sentence each."""
-        return ()
-
-    @abstractmethod
-    def passes(self, name: str, data: "TaskData") -> Sequence[Pass]:
-        """The ways in which an evaluation asks its questions.
-
-        Args:
-            name: By which the data call the task.
-            data: What is known of model and data.
-        """
-
-
-@attrs.frozen(kw_only=True, eq=False)
+@attrs.frozen(kw_only=True)
 class TaskData:
     """What a task may know before it is evaluated.
 
     Attributes:
-        model: Specs of the model.
-        perceives: The streams that the model was trained to write before answers, in order.
-        depth_unit: Of the data's depth; None: they have none.
+        model: Specs of the model; its streams are in the order in which they are written.
+        perceives: The streams written once per image that the model was trained to write before answers, in order.
+        depth_unit: Of the data's depth, `"metres"` or `"disparity"`; None: they have none.
         text: The text tokenizer.
     """
 
@@ -140,9 +118,60 @@ class TaskData:
     text: TextTokenizer
 
 
+class Task(ABC):
+    """One kind of question.
+
+    Attributes:
+        required: The streams, written once per image, that its answer is about or is read from: they are written
+            before it at the latest. Those that a model has not are left out.
+        may_perceive: Whether other streams that are written once per image may precede its answer.
+        about_objects: Whether its turns have objects, of each of which the streams per object are written.
+        reads_points: Whether its marked points are read out before the answer, in the `readout` answer format.
+        perception_only: Whether its answer is what is perceived and nothing else: a model that learns to answer
+            without perceiving learns nothing of it.
+    """
+
+    required: tuple[str, ...] = ()
+    may_perceive: bool = False
+    about_objects: bool = False
+    reads_points: bool = False
+    perception_only: bool = False
+
+    def own_turn(self, name: str) -> Turn | None:
+        """The turn of a task that needs none in the data: of every image that has the targets of `required`.
+
+        Args:
+            name: What the data call the task.
+        """
+        return None
+
+    def with_points_shuffled(self, turn: Turn, random: np.random.Generator) -> Turn:
+        """The same question with its marked points in another order, and the answer changed with them.
+
+        Called on every visit where `data.permute_marks` is set; by default points stay as they are.
+        """
+        return turn
+
+    @abstractmethod
+    def passes(self, name: str, data: TaskData) -> Sequence[Pass]:
+        """The ways in which an evaluation asks its questions; none where such a model cannot answer them.
+
+        Args:
+            name: What the data call the task.
+            data: What is known of model and data.
+        """
+
+
 @attrs.frozen(kw_only=True)
 class TaskConfig(ComponentConfig, ABC):
-    """Config of a task."""
+    """Config of a task. One that is registered needs a default for every setting: data name it without any."""
+
+    def problems(self, turn: Turn) -> Iterable[str]:
+        """What is wrong in a turn of the data, a sentence each; its masks are not read.
+
+        Asked of the registered config with its defaults, when a folder is read and before one is written.
+        """
+        return ()
 
     @abstractmethod
     def build(self, model: ModelSpecs) -> Task:

@@ -18,17 +18,19 @@ from perceptio.interfaces import (
     LanguageBackbone,
     PerceptionTokenizer,
     SegmentationTokenizer,
+    Task,
     VisionEncoder,
 )
 from perceptio.registry import Registry
 
-INTERFACES: dict[Kind, type[nn.Module]] = {
+INTERFACES: dict[Kind, type] = {
     Kind.DEPTH: DepthTokenizer,
     Kind.SEGMENTATION: SegmentationTokenizer,
     Kind.PERCEPTION: PerceptionTokenizer,
     Kind.VISION: VisionEncoder,
     Kind.LANGUAGE: LanguageBackbone,
     Kind.HEAD: Head,
+    Kind.TASK: Task,
 }
 
 
@@ -37,7 +39,7 @@ def build_part(config: ComponentConfig, *arguments: Any) -> Any:
 
     Args:
         config: The config.
-        *arguments: What its `build` takes: of a head, two widths and the specs of the model.
+        *arguments: What its `build` takes: of a head, two widths and the specs of the model; of a task, the specs.
 
     Raises:
         PluginError: `build` of a plugin's part fails.

@@ -15,6 +15,7 @@ SIBLINGS = (
     "backbones.language",
     "heads",
     "losses",
+    "tasks",
 )
 GROUND = ("errors", "interfaces", "ops")
 PLUGGING = ("hookspecs", "python_files", "setting_types", "registry")
@@ -32,7 +33,7 @@ ALLOWED = {
     "python_files": ("errors",),
     "setting_types": ("errors", "interfaces"),
     "registry": (*GROUND, *PLUGGING),
-    "vocabulary": ("errors", "interfaces"),
+    "vocabulary": ("errors", "interfaces", "setting_types"),
     "recipe_checks": (*GROUND, "setting_types"),
     "recipe": ("errors", "interfaces", "setting_types", "vocabulary", "recipe_checks"),
     "serialize": COMPOSING,

@@ -8,8 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from perceptio.data.scenes.world import COLORS, MAX_OBJECTS, Shape, Thing
-from perceptio.interfaces import Turn
-from perceptio.vocabulary import LETTERS
+from perceptio.interfaces import LETTERS, Turn
 
 MIN_PIXELS = 40
 """Objects that show less, at 80 pixels a side, are not spoken of; the share of the picture counts at other sizes."""

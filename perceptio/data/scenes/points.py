@@ -9,8 +9,7 @@ Shapes: H W pixels, N points of a question, S sets tried.
 import numpy as np
 
 from perceptio.data.scenes.language import CHOICE, CLOSEST
-from perceptio.interfaces import Turn
-from perceptio.vocabulary import LETTERS
+from perceptio.interfaces import LETTERS, Turn
 
 MIN_RATIO = 1.2
 """Any two marked depths differ at least by this factor."""

@@ -136,25 +136,46 @@ def _decoded(
     whole = [(row, number) for row, number in written.whole_BO.nonzero().tolist()]
     if not whole:
         return values
-    stream, whole_BO = model.stream(name), written.whole_BO
-    used = sorted({image_index[row] for row, _ in whole})
-    features = stream.encode_image([images[i] for i in used])
-    where_N = torch.tensor([used.index(image_index[row]) for row, _ in whole], device=model.device)
-    if isinstance(model.plan.streams[name], TokenBlock):
-        with torch.autocast(model.device.type, enabled=False):
-            made = stream.tokenizer.from_codes(written.codes_BOL[whole_BO], features, where_N)
-    else:
-        rows_NmP = (
-            stream.read(written.hidden_BOnD[whole_BO])
-            if written.rows_BOmP is None
-            else written.rows_BOmP[whole_BO]
-        )
-        made = stream.tokenizer.from_rows(rows_NmP, features, where_N)
+    made = decode_written(model, name, images, image_index, written, whole)
     sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
-    shown = stream.tokenizer.shown(made, [sizes[image_index[row]] for row, _ in whole])
+    shown = model.stream(name).tokenizer.shown(made, [sizes[image_index[row]] for row, _ in whole])
     for (row, number), value in zip(whole, shown, strict=True):
         values[row][sum(opened[row][:number])] = value
     return values
+
+
+def decode_written(
+    model: PerceptionNetwork,
+    name: str,
+    images: Sequence[Tensor],
+    image_index: Sequence[int],
+    written: WrittenStream,
+    which: Sequence[tuple[int, int]],
+) -> Any:
+    """What the tokenizer of a stream makes of what rows wrote; only images that are needed are encoded.
+
+    Args:
+        model: The model, in eval mode.
+        name: The stream.
+        images: RGB [3, H, W] in [0, 1] on the model's device.
+        image_index: Which image each row is about.
+        written: What the rows wrote of the stream.
+        which: The row and the number in it of each one that is decoded; each is whole, and there is at least one.
+    """
+    stream = model.stream(name)
+    used = sorted({image_index[row] for row, _ in which})
+    features = stream.encode_image([images[i] for i in used])
+    where_N = torch.tensor([used.index(image_index[row]) for row, _ in which], device=model.device)
+    row_N, number_N = torch.tensor(which, device=model.device).T
+    if isinstance(model.plan.streams[name], TokenBlock):
+        with torch.autocast(model.device.type, enabled=False):
+            return stream.tokenizer.from_codes(written.codes_BOL[row_N, number_N], features, where_N)
+    rows_NmP = (
+        stream.read(written.hidden_BOnD[row_N, number_N])
+        if written.rows_BOmP is None
+        else written.rows_BOmP[row_N, number_N]
+    )
+    return stream.tokenizer.from_rows(rows_NmP, features, where_N)
 
 
 def _turn(question: str, points: Sequence[tuple[float, float]]) -> Turn:

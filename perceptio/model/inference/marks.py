@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from perceptio.errors import DataError, InputError
-from perceptio.interfaces import Turn
+from perceptio.interfaces import LETTERS, Turn
 from perceptio.recipe import PointSetting
-from perceptio.vocabulary import LETTERS, too_many_points
+from perceptio.vocabulary import too_many_points
 
 REFERENCE_SIZE = 336
 """Width in pixels of the pictures on which AURORA draws circles of radius 4 and labels 25 px above."""

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from perceptio.errors import DataError, InputError
-from perceptio.interfaces import SpecialTokens, TextTokenizer, TokenBlock, Turn
-from perceptio.vocabulary import LETTERS, TokenPlan, too_many_points
+from perceptio.interfaces import LETTERS, SpecialTokens, TextTokenizer, TokenBlock, Turn
+from perceptio.vocabulary import TokenPlan, too_many_points
 
 
 class Position(NamedTuple):

@@ -1,7 +1,6 @@
 """Which conversations are drawn, from a data set of three images held in memory."""
 
 import math
-from collections.abc import Sequence
 from fractions import Fraction
 
 import attrs
@@ -12,13 +11,12 @@ from fakes import tiny_recipe
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perceptio.data.conversations import DEPTH_MAP_QUESTION, ConversationSampler, auxiliary_count
-from perceptio.data.packing import Packer
+from perceptio.data.collate import Collate
+from perceptio.data.conversations import ConversationSampler, auxiliary_count
 from perceptio.errors import DataError
-from perceptio.interfaces import DepthMap, Sample, Turn
-from perceptio.model.perception_model import build_model
+from perceptio.interfaces import LETTERS, DepthMap, Sample, Turn
+from perceptio.model.parts import build_part
 from perceptio.recipe import DataConfig, DataFolder, Recipe
-from perceptio.vocabulary import LETTERS
 
 POINTS = ((0.1, 0.1), (0.5, 0.5), (0.9, 0.9))
 MARKED = Turn(question="Which point is closest?", answer="(C)", task="relative_depth", points=POINTS)
@@ -68,8 +66,8 @@ def recipe_with(**data: object) -> Recipe:
     return tiny_recipe(data=config)
 
 
-def drawn(recipe: Recipe, count: int = 60, codes: Sequence[torch.Tensor] | None = (CODES,)) -> list[Sample]:
-    return ConversationSampler(recipe, [Images()], codes).draw(0, count)
+def drawn(recipe: Recipe, count: int = 60, codes: torch.Tensor = CODES) -> list[Sample]:
+    return ConversationSampler(recipe, [Images()], {"depth": [codes]}).draw(0, count)
 
 
 def test_what_reads_the_depth_block_comes_last_and_the_block_before_it() -> None:
@@ -96,7 +94,7 @@ def test_a_depth_map_that_is_asked_for_holds_the_block() -> None:
 def test_apart_the_block_is_the_last_turn_that_no_answer_sees() -> None:
     for sample in drawn(recipe_with(perceive="separate_task")):
         *answers, last = sample.turns
-        assert (last.question, last.perceive) == (DEPTH_MAP_QUESTION, ("depth",))
+        assert (last.question, last.perceive) == ("What is the depth map of this image?", ("depth",))
         assert not any("depth" in turn.perceive for turn in answers)
 
 
@@ -128,7 +126,7 @@ def test_only_so_many_images_questions_are_used() -> None:
 
 
 def test_a_step_is_drawn_the_same_whenever_it_is_drawn() -> None:
-    sampler = ConversationSampler(recipe_with(), [Images()], [CODES])
+    sampler = ConversationSampler(recipe_with(), [Images()], {"depth": [CODES]})
 
     def told(step: int) -> list[list[tuple[str, str]]]:
         return [[(turn.question, turn.answer) for turn in sample.turns] for sample in sampler.draw(step, 20)]
@@ -146,7 +144,7 @@ def test_lessons_are_marked_questions_without_an_image(lesson: str, perceived: t
     lessons = [sample for sample in samples if sample.image_3HW is None]
     assert len(lessons) == 10
     for sample in lessons:
-        assert sample.depth_codes_L is not None
+        assert "depth" in sample.codes
         assert [(turn.task, turn.perceive, turn.readout) for turn in sample.turns] == [
             ("relative_depth", perceived, True)
         ]
@@ -171,7 +169,7 @@ def test_lessons_are_as_many_as_their_rate_says(rate: float, count: int, draws: 
 
 
 def test_a_lesson_is_drawn_with_one_conversation_a_step() -> None:
-    sampler = ConversationSampler(recipe_with(text_only_readout=0.5), [Images()], [CODES])
+    sampler = ConversationSampler(recipe_with(text_only_readout=0.5), [Images()], {"depth": [CODES]})
     counts = [sum(sample.image_3HW is None for sample in sampler.draw(step, 1)) for step in range(4)]
     assert counts == [0, 1, 0, 1]
 
@@ -188,26 +186,29 @@ def test_pictures_have_no_words_but_their_codes() -> None:
 
     pictures = [sample for sample in samples if not sample.turns]
     assert len(pictures) == 10
-    assert all(sample.depth_codes_L[0] > 0 and sample.image_3HW is not None for sample in pictures)
+    assert all(sample.codes["depth"][0] > 0 and sample.image_3HW is not None for sample in pictures)
 
 
 def test_pictures_without_depth_are_refused() -> None:
-    with pytest.raises(DataError, match="data.vision_only trains on depth codes, and no folder has an image"):
-        drawn(recipe_with(vision_only=1.0), codes=(torch.full((3, 16), -1),))
+    with pytest.raises(
+        DataError,
+        match="vision_only trains on the codes of the stream 'depth', and no image of any",
+    ):
+        drawn(recipe_with(vision_only=1.0), codes=torch.full((3, 16), -1))
 
 
 def test_lessons_are_drawn_from_images_with_depth() -> None:
     codes = CODES.clone()
     codes[1] = -1
     recipe = recipe_with(text_only_readout=0.5, text_only_comparison=0.5)
-    lessons = [sample for sample in drawn(recipe, codes=(codes,)) if sample.image_3HW is None]
-    assert len(lessons) == 60 and all(torch.equal(sample.depth_codes_L, CODES[0]) for sample in lessons)
+    lessons = [sample for sample in drawn(recipe, codes=codes) if sample.image_3HW is None]
+    assert len(lessons) == 60 and all(torch.equal(sample.codes["depth"], CODES[0]) for sample in lessons)
 
     with pytest.raises(
         DataError,
-        match="data.text_only_readout and data.text_only_comparison need depth, and no image with a relative",
+        match="data.text_only_comparison need codes of the stream 'depth', and no image with marked points has",
     ):
-        drawn(recipe, codes=(torch.full((3, 16), -1),))
+        drawn(recipe, codes=torch.full((3, 16), -1))
 
 
 class ManyMarked(Images):
@@ -222,13 +223,14 @@ class ManyMarked(Images):
 @pytest.mark.parametrize("task", ["relative_depth", "attribute"])
 def test_where_points_are_drawn_a_conversation_has_one_question_with_points(task: str) -> None:
     recipe = attrs.evolve(recipe_with(turns=3, mixture={task: 1.0}), points="drawn")
-    samples = ConversationSampler(recipe, [ManyMarked()], (CODES,)).draw(0, 40)
+    samples = ConversationSampler(recipe, [ManyMarked()], {"depth": [CODES]}).draw(0, 40)
     counts = [
         sum(bool(turn.points) for turn in sample.turns) for sample in samples if sample.image_3HW is not None
     ]
     assert set(counts) == {1}
-    batch = Packer(build_model(recipe)).pack(samples)
+    text = build_part(recipe.language).text_tokenizer
+    batch = Collate.of(recipe, text)(samples)
     assert len(batch.images) == len(counts)
     as_tokens = attrs.evolve(recipe, points="tokens")
-    free = ConversationSampler(as_tokens, [ManyMarked()], (CODES,)).draw(0, 40)
+    free = ConversationSampler(as_tokens, [ManyMarked()], {"depth": [CODES]}).draw(0, 40)
     assert max(sum(bool(turn.points) for turn in sample.turns) for sample in free) == 2

@@ -11,8 +11,8 @@ from perceptio.data.scenes import SceneSet, Split
 from perceptio.demo.files import HISTORY
 from perceptio.demo.gallery import GalleryItem, Reply, pick_turns, write_gallery
 from perceptio.demo.results import Demo
-from perceptio.evaluation.passes import parse_letter
 from perceptio.ops.json_files import write_json
+from perceptio.ops.letters import parse_letter
 
 SCENES = 4
 STEPS = range(10, 210, 10)

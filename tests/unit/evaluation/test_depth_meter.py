@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from perceptio.errors import InterfaceError
-from perceptio.evaluation.depth import DepthMapMeter, DepthMeter
 from perceptio.interfaces import DepthMap
+from perceptio.ops.depth_metrics import DepthMapMeter, DepthMeter
 
 NAN = float("nan")
 

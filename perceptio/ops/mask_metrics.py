@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from perceptio.errors import InterfaceError
-from perceptio.evaluation.intervals import bootstrap_ratio
+from perceptio.ops.intervals import bootstrap_ratio
 
 UNION_EPSILON = 1e-5
 """Added to each union in gIoU by the published scripts (LISA's and Sa2VA's); kept, so that numbers compare."""

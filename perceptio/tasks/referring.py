@@ -1,0 +1,101 @@
+"""Referring expressions: the answer is about objects, of each of which the streams per object are written."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import attrs
+import numpy as np
+
+from perceptio.interfaces import (
+    Case,
+    GenerationSettings,
+    Kind,
+    ModelSpecs,
+    Pass,
+    Question,
+    Reply,
+    SegmentationSpec,
+    Task,
+    TaskConfig,
+    TaskData,
+)
+from perceptio.ops.mask_metrics import MaskMeter
+from perceptio.tasks.stream_figures import StreamFigures
+
+
+class Expressions(Pass):
+    """Every referring expression, asked once. An answer without an object is one that misses it.
+
+    Args:
+        task: What the data call the task.
+        masks: The streams of masks. What an answer writes of them is united, and measured against the union of what
+            the question is about.
+        others: The other streams per object, measured object by object in order of mention.
+    """
+
+    def __init__(self, task: str, masks: tuple[str, ...], others: tuple[str, ...]) -> None:
+        super().__init__()
+        self.task, self.decodes, self.compares = task, masks, others
+        self._masks = {stream: MaskMeter() for stream in masks}
+        self._others = {stream: StreamFigures() for stream in others}
+
+    def questions(self, case: Case) -> Iterable[Question]:
+        """Every question of the task."""
+        return [
+            Question(sample=case.sample, turn=turn) for turn in case.sample.turns if turn.task == self.task
+        ]
+
+    def settings(self, questions: Sequence[Question]) -> GenerationSettings:
+        """Objects if the model wants some, and a token of text."""
+        return GenerationSettings(streams=(*self.decodes, *self.compares), max_new_tokens=1)
+
+    def score(self, reply: Reply) -> None:
+        """What is written of the objects against what the question is about."""
+        image_3HW, truth = reply.question.sample.image_3HW, reply.question.turn.masks
+        assert image_3HW is not None
+        nothing_HW = np.zeros(tuple(image_3HW.shape[-2:]), dtype=bool)
+        for stream, meter in self._masks.items():
+            written = [mask_HW for mask_HW in reply.decoded[stream] if mask_HW is not None]
+            united_HW = np.logical_or.reduce(written) if written else None
+            meter.update(united_HW, np.logical_or.reduce(truth) if truth else nothing_HW)
+        for stream, figures in self._others.items():
+            figures.update(reply.compared[stream], expected=len(truth))
+
+    def figures(self) -> Mapping[str, Mapping[str, Any]]:
+        """Of the first stream of masks under the task's name, of another with the stream's after it."""
+        computed = {stream: meter.compute() for stream, meter in self._masks.items()}
+        computed |= {stream: figures.compute() for stream, figures in self._others.items()}
+        return {
+            self.task if stream in self.decodes[:1] else f"{self.task}_{stream}": figures
+            for stream, figures in computed.items()
+        }
+
+
+class ReferringTask(Task):
+    """The answer is what is written of the objects."""
+
+    may_perceive = True
+    about_objects = True
+    perception_only = True
+
+    def passes(self, name: str, data: TaskData) -> Sequence[Pass]:
+        """Every expression; none where the model writes nothing of objects."""
+        objects = {stream: one for stream, one in data.model.streams.items() if one.spec.per == "object"}
+        masks = tuple(
+            stream for stream, one in objects.items() if isinstance(one.tokenizer, SegmentationSpec)
+        )
+        others = tuple(stream for stream in objects if stream not in masks)
+        return [Expressions(name, masks, others)] if objects else []
+
+
+@attrs.frozen(kw_only=True)
+class ReferringTaskConfig(TaskConfig):
+    """An expression refers to objects, and every stream that is written per object is written of them."""
+
+    name: ClassVar[str] = "referring"
+    kind: ClassVar[Kind] = Kind.TASK
+    interface: ClassVar[tuple[int, int]] = (2, 0)
+
+    def build(self, model: ModelSpecs) -> ReferringTask:
+        """See `TaskConfig.build`."""
+        return ReferringTask()
