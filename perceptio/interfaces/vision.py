@@ -57,7 +57,7 @@ def _checked(centers: Callable[..., Tensor]) -> Callable[..., Tensor]:
         made = centers(self, height, width)
         if (problem := _problem(made)) is not None:
             raise InterfaceError(
-                f"vision:{self.name}: centers made {problem} of {height}x{width} pixels; it must make (row, column) "
+                f"{self.name}: centers made {problem} of {height}x{width} pixels; it must make (row, column) "
                 "in [0, 1] for each feature: floating-point [M, 2], on the CPU."
             )
         return made

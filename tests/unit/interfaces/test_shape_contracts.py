@@ -69,9 +69,7 @@ def test_centers_of_features_lie_in_the_picture(made):
             return made
 
     for asked in (Lying().centers, Lying().num_features):
-        with pytest.raises(
-            InterfaceError, match=r"^vision:lying: centers made .* of 8x9 pixels; it must make"
-        ):
+        with pytest.raises(InterfaceError, match=r"^lying: centers made .* of 8x9 pixels; it must make"):
             asked(8, 9)
 
 
