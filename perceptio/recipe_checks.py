@@ -223,22 +223,21 @@ def _heads(recipe: "Recipe") -> Iterator[str]:
 def _losses(recipe: "Recipe") -> Iterator[str]:
     if any(_readout(recipe)):
         return  # The ids that losses are built from are not known.
-    losses = [weighted.loss for weighted in recipe.losses]
-    twice = [term for term, count in Counter((type(loss), loss.term) for loss in losses).items() if count > 1]
-    for loss in {
-        (type(loss), loss.term): loss for loss in losses if (type(loss), loss.term) in twice
-    }.values():
-        yield f"the loss {named(loss)} is given twice as {loss.term}; once is enough."
+    configs = [weighted.loss for weighted in recipe.losses]
+    counts = Counter((type(config), config.term) for config in configs)
+    for config in {(type(config), config.term): config for config in configs}.values():
+        if counts[type(config), config.term] > 1:
+            yield f"the loss {named(config)} is given twice as {config.term}; once is enough."
     read: set[str] = set()
     known = True
-    for config in losses:
+    for config in configs:
         loss = yield from _built(config, recipe)
         if loss is not None:
             read |= set(loss.required_outputs)
             yield from _unreadable(config, loss, recipe)
         known = known and loss is not None
     unread = [name for name in recipe.heads if f"heads.{name}" not in read]
-    if unread and losses and known:  # Nobody knows what a loss reads that cannot be built.
+    if unread and configs and known:  # Nobody knows what a loss reads that cannot be built.
         names = ", ".join(map(repr, unread))
         yield f"no loss reads the head {names}, so that it would not learn; leave it out of heads."
 
