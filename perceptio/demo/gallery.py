@@ -12,12 +12,14 @@ import numpy as np
 import torch
 
 from perceptio.data.folder import FolderDataset
-from perceptio.interfaces import GenerationSettings, Sample, StreamName, Turn
+from perceptio.interfaces import DepthTokenizer, GenerationSettings, Sample, Turn
 from perceptio.model.perception_model import PerceptionModel
 from perceptio.ops.files import new_file
 from perceptio.ops.json_files import read_json, write_json
 from perceptio.ops.letters import parse_letter
 
+MASKS, DEPTH = "segmentation", "depth"
+"""The streams that are shown."""
 RECORDS = "gallery.json"
 ARRAYS = "gallery.npz"
 
@@ -62,10 +64,10 @@ def pick_turns(sample: Sample, number: int) -> tuple[Turn | None, Turn | None]:
 
 def record_gallery(model: PerceptionModel, dataset: FolderDataset, count: int, folder: Path) -> None:
     """Ask a model about the first scenes of a data set, and write what came of it."""
-    perceives = model.recipe.data.perceive == "before" and "depth" in model.recipe.order
-    first: tuple[StreamName, ...] = ("depth",) if perceives else ()
-    perceive_first = GenerationSettings(order=first, force=first, max_new_tokens=8)
-    segment = GenerationSettings(order=("segmentation",), max_new_tokens=8)
+    perceives = model.recipe.data.perceive == "before" and DEPTH in model.streams
+    first = (DEPTH,) if perceives else ()
+    perceive_first = GenerationSettings(streams=first, force=first, max_new_tokens=8)
+    segment = GenerationSettings(streams=(MASKS,), max_new_tokens=8)
     shown = []
     for number in range(count):
         sample = dataset[number]
@@ -73,10 +75,10 @@ def record_gallery(model: PerceptionModel, dataset: FolderDataset, count: int, f
         reply, depth_HW = _ask_marked(model, sample, marked, perceive_first) if marked else (None, None)
         answer: Reply | None = None
         mask_HW: np.ndarray | None = None
-        if referring is not None and "segmentation" in model.recipe.order:
+        if referring is not None and MASKS in model.streams:
             given = model.ask(sample.image_3HW, referring.question, settings=segment)
             answer = Reply(question=referring.question, text=given.text)
-            mask_HW = np.logical_or.reduce(given.masks) if len(given.masks) else None
+            mask_HW = np.logical_or.reduce(given[MASKS]) if given[MASKS] else None
         shown.append(
             GalleryItem(sample=number, marked=reply, referring=answer, depth_HW=depth_HW, mask_HW=mask_HW)
         )
@@ -134,18 +136,19 @@ def _ask_marked(
         text=given.text,
         readout_m=_metres(model, given.readout),
     )
-    metric = given.depth is not None and given.depth.unit == "metres"
-    return reply, given.depth.values_HW if given.depth is not None and metric else None
+    depth = given.decoded.get(DEPTH)
+    return reply, depth.values_HW if depth is not None and depth.unit == "metres" else None
 
 
 @torch.inference_mode()
 def _metres(model: PerceptionModel, codes: Sequence[int]) -> tuple[float, ...]:
     """What codes mean on their own: the mean depth of a map of nothing but one of them."""
-    if not codes or model.depth is None or not model.depth.spec.convention.metric:
+    tokenizer = model.stream(DEPTH).tokenizer if codes else None
+    if not isinstance(tokenizer, DepthTokenizer) or not tokenizer.spec.convention.metric:
         return ()
-    spec = model.depth.spec
+    spec = tokenizer.spec
     codes_NL = torch.tensor(codes, device=model.device)[:, None].expand(-1, spec.num_codes)
-    return tuple(spec.convention.to_metres(model.depth.decode(codes_NL).flatten(1).mean(1)).tolist())
+    return tuple(spec.convention.to_metres(tokenizer.decode(codes_NL).flatten(1).mean(1)).tolist())
 
 
 def _reply(record: dict[str, Any] | None) -> Reply | None:

@@ -10,7 +10,6 @@ from typing import Any, Literal
 import attrs
 
 from perceptio.demo.settings import DemoSettings
-from perceptio.interfaces import DepthTokenizerConfig
 from perceptio.recipe import Recipe
 from perceptio.serialize import to_json
 from perceptio.settings import load_recipe
@@ -94,7 +93,7 @@ def plan_jobs(settings: DemoSettings) -> tuple[Job, ...]:
             work="arm",
             out=root / name,
             settings={"recipe": to_json(recipe)},
-            after=(scenes, *_depth_tokenizer_of(recipe.depth, depth_tokenizers)),
+            after=(scenes, *(depth_tokenizers[name] for name in trained_tokenizers(recipe).values())),
         )
         arms.append(arm)
         evaluations.append(
@@ -112,13 +111,17 @@ def plan_jobs(settings: DemoSettings) -> tuple[Job, ...]:
 
 def _seeded(recipe: Recipe, settings: DemoSettings) -> Recipe:
     """The recipe with the demo's seed, and its steps where they are given."""
-    train = attrs.evolve(recipe.train, seed=settings.seed)
-    depth_training = attrs.evolve(recipe.depth_training, seed=settings.seed)
-    if settings.steps is not None:
-        train = attrs.evolve(train, steps=settings.steps)
-        depth_training = attrs.evolve(depth_training, steps=settings.steps)
-    return attrs.evolve(recipe, train=train, depth_training=depth_training)
+    changes = {"seed": settings.seed} | ({} if settings.steps is None else {"steps": settings.steps})
+    streams = tuple(
+        attrs.evolve(stream, training=attrs.evolve(stream.training, **changes)) for stream in recipe.streams
+    )
+    return attrs.evolve(recipe, train=attrs.evolve(recipe.train, **changes), streams=streams)
 
 
-def _depth_tokenizer_of(depth: DepthTokenizerConfig | None, jobs: Mapping[str, Job]) -> tuple[Job, ...]:
-    return () if depth is None else (jobs[depth.name],)
+def trained_tokenizers(recipe: Recipe) -> dict[str, str]:
+    """The streams of a recipe whose tokenizers are trained in jobs of their own, and the name of each tokenizer."""
+    return {
+        stream.name: stream.tokenizer.name
+        for stream in recipe.streams
+        if stream.tokenizer.name in DEPTH_TOKENIZERS
+    }

@@ -28,10 +28,10 @@ SHORTCUTS = {
 CURVES = {
     "next_token": "text, cross-entropy",
     "depth_token": "depth code, cross-entropy",
-    "depth_reconstruction": "soft-merged depth",
-    "cell_codes": "code from the visual feature",
-    "mask_bce": "mask, cross-entropy",
-    "dice": "mask, Dice",
+    "depth_soft_reconstruction": "soft-merged depth",
+    "depth_cell_codes": "code from the visual feature",
+    "segmentation_mask_bce": "mask, cross-entropy",
+    "segmentation_dice": "mask, Dice",
 }
 SMOOTHED = 5
 """Logged values that a point of a curve averages."""
@@ -183,7 +183,8 @@ def seconds(demo: Demo) -> str:
 
 def notes(demo: Demo) -> str:
     """What a reader must know to judge the numbers."""
-    codes = demo.recipe("perceptio")["recipe"]["codes_per_step"]
+    streams = {stream["name"]: stream for stream in demo.recipe("perceptio")["recipe"]["streams"]}
+    codes = streams["depth"]["codes_per_step"]
     return (
         "<h2>How to read this</h2>"
         "<p><b>It departs from the paper in three ways</b>, named wherever a number depends on them. The answer "

@@ -1,6 +1,6 @@
 """What the demo's jobs do. Each function writes one folder, from settings and the folders of other jobs alone.
 
-Shapes: N maps, H W pixels.
+Shapes: N maps, C channels, H W pixels.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,10 +14,10 @@ from perceptio.data.folder import FolderDataset, write_folder
 from perceptio.data.scenes import SceneSet, Split
 from perceptio.demo.files import FIGURES, HISTORY
 from perceptio.demo.gallery import record_gallery
-from perceptio.evaluation.depth_tokenizers import evaluate_depth_tokenizer
+from perceptio.demo.jobs import trained_tokenizers
 from perceptio.evaluation.shortcuts import shortcuts
 from perceptio.evaluation.suite import Evaluation
-from perceptio.interfaces import DepthTokenizerConfig
+from perceptio.evaluation.tokenizers import evaluate_tokenizer
 from perceptio.model.checkpoints.checkpoint import CHECKPOINT, save
 from perceptio.model.parts import build_part
 from perceptio.model.perception_model import load
@@ -25,8 +25,8 @@ from perceptio.ops.json_files import append_line, rewrite_log, without_nan, writ
 from perceptio.recipe import DataFolder, Recipe
 from perceptio.registry import Registry
 from perceptio.serialize import from_json
-from perceptio.training.depth_maps import read_depth_maps
-from perceptio.training.depth_tokenizer import DepthTrainingRecord, train_depth_tokenizer
+from perceptio.training.target_maps import read_target_maps
+from perceptio.training.tokenizer import TokenizerRecord, train_tokenizer
 from perceptio.training.trainer import Progress, train
 
 
@@ -66,36 +66,33 @@ def make_scenes(task: Task) -> None:
     write_json(task.out / FIGURES, without_nan(shortcuts(FolderDataset(task.out / Split.TEST))))
 
 
-def train_tokenizer(task: Task) -> None:
+def make_depth_tokenizer(task: Task) -> None:
     """Train a recipe's depth tokenizer on the depth of the training scenes, and measure it on the test scenes."""
-    recipe = _recipe(task)
-    config, training = recipe.depth, recipe.depth_training
-    assert config is not None
-    depth_N1HW = read_depth_maps(task.inputs["scenes"] / Split.TRAIN, config.spec)
+    stream = _recipe(task).stream("depth")
+    torch.manual_seed(stream.training.seed)
+    tokenizer = build_part(stream.tokenizer)
+    maps_NCHW = read_target_maps(task.inputs["scenes"] / Split.TRAIN, tokenizer)
     rewrite_log(task.out / HISTORY, [])
 
-    def on_record(record: DepthTrainingRecord) -> None:
+    def on_record(record: TokenizerRecord) -> None:
         append_line(task.out / HISTORY, without_nan(attrs.asdict(record)))
         note = f"error {record.absolute_error:.4f}, {record.codes_used} codes"
         task.report(record.step, record.steps, note)
 
-    torch.manual_seed(training.seed)
-    tokenizer = build_part(config)
-    train_depth_tokenizer(tokenizer, depth_N1HW, training, on_record=on_record, record_every=10)
-    save(tokenizer, task.out / CHECKPOINT, config=config)
-    held_out_N1HW = read_depth_maps(task.inputs["scenes"] / Split.TEST, config.spec)
-    write_json(task.out / FIGURES, without_nan(evaluate_depth_tokenizer(tokenizer, held_out_N1HW.float())))
+    train_tokenizer(tokenizer, maps_NCHW, stream.training, on_record=on_record, record_every=10)
+    save(tokenizer, task.out / CHECKPOINT, config=stream.tokenizer)
+    held_out_NCHW = read_target_maps(task.inputs["scenes"] / Split.TEST, tokenizer)
+    write_json(task.out / FIGURES, without_nan(evaluate_tokenizer(tokenizer, held_out_NCHW.float())))
 
 
 def train_arm(task: Task) -> None:
     """Train a recipe on the training scenes, from its checkpoint where there is one."""
     recipe = _recipe(task)
     folder = DataFolder(path=str(task.inputs["scenes"] / Split.TRAIN))
-    recipe = attrs.evolve(
-        recipe,
-        depth=_with_trained_weights(recipe.depth, task.inputs),
-        data=attrs.evolve(recipe.data, folders=(folder,)),
-    )
+    for name, tokenizer in trained_tokenizers(recipe).items():
+        weights: dict[str, Any] = {"weights": str(task.inputs[tokenizer] / CHECKPOINT)}
+        recipe = recipe.with_stream(name, tokenizer=attrs.evolve(recipe.stream(name).tokenizer, **weights))
+    recipe = attrs.evolve(recipe, data=attrs.evolve(recipe.data, folders=(folder,)))
 
     def progress(now: Progress) -> None:
         task.report(now.step, now.steps, f"loss {now.metrics['loss']:.3f}" if "loss" in now.metrics else "")
@@ -114,7 +111,7 @@ def evaluate_arm(task: Task) -> None:
 
 WORK: Mapping[str, Callable[[Task], None]] = {
     "scenes": make_scenes,
-    "depth_tokenizer": train_tokenizer,
+    "depth_tokenizer": make_depth_tokenizer,
     "arm": train_arm,
     "evaluation": evaluate_arm,
 }
@@ -124,12 +121,3 @@ def _recipe(task: Task) -> Recipe:
     recipe = from_json(task.settings["recipe"], Registry.discover())
     assert isinstance(recipe, Recipe)
     return recipe
-
-
-def _with_trained_weights(
-    config: DepthTokenizerConfig | None, inputs: Mapping[str, Path]
-) -> DepthTokenizerConfig | None:
-    if config is None:
-        return None
-    weights: dict[str, Any] = {"weights": str(inputs[config.name] / CHECKPOINT)}
-    return attrs.evolve(config, **weights)

@@ -84,7 +84,10 @@ def _write_arm(root: Path, arm: str, dataset: FolderDataset, random: np.random.G
     write_gallery(root / "evaluation" / arm, shown)
     write_json(
         root / arm / "checkpoint" / "recipe.json",
-        {"fingerprint": "abc", "recipe": {"name": f"<{arm}>", "codes_per_step": 10}},
+        {
+            "fingerprint": "abc",
+            "recipe": {"name": f"<{arm}>", "streams": [{"name": "depth", "codes_per_step": 10}]},
+        },
     )
     lines = [{"step": step, "next_token": 3 / step, "depth_token": 5 - step / 100} for step in STEPS]
     (root / arm / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -43,7 +43,8 @@ def test_arms_share_seed_and_steps_and_each_has_its_own_recipe() -> None:
         "separate_task",
     ]
     assert [recipe["answer_format"] for recipe in recipes] == ["readout", "direct", "direct", "readout"]
-    assert jobs["fsq"].settings["recipe"]["depth_training"]["steps"] == 7
+    trainings = [stream["training"] for stream in jobs["fsq"].settings["recipe"]["streams"]]
+    assert {(training["seed"], training["steps"]) for training in trainings} == {(2, 7)}
 
 
 def test_controls_differ_from_perceptio_only_in_what_makes_them_controls() -> None:
