@@ -113,9 +113,10 @@ class VQAutoencoderConfig(AutoencoderConfig):
 
     def new_quantizer(self) -> Quantizer:
         """See `AutoencoderConfig.new_quantizer`."""
-        return self._new_vector_quantizer()
+        return self.new_vector_quantizer()
 
-    def _new_vector_quantizer(self) -> VectorQuantizer:
+    def new_vector_quantizer(self) -> VectorQuantizer:
+        """Nearest neighbors in the codebook, before it has seen a latent."""
         return VectorQuantizer(
             self.codebook_size,
             self.latent_dim,

@@ -165,16 +165,15 @@ class Autoencoder(PerceptionTokenizer, ABC):
 
     @torch.no_grad()
     def means_of_codes(self) -> Tensor:
-        """For each code the mean of the map that holds it alone, in [0, 1]: [K, M]."""
-        codebook_KC, length = self.codebook_KC, self.grid[0] * self.grid[1]
+        """For each code the mean of the map that has its vector at every cell, in [0, 1]: [K, M]."""
         at_once = max(1, DECODED_PIXELS // (self.map_shape[1] * self.map_shape[2]))
         means = [
-            clip_unit(self.decode_latents(self.latent_grid(vectors_NC[:, None].expand(-1, length, -1))))
-            .mean((2, 3))
-            .float()
-            for vectors_NC in codebook_KC.split(at_once)
+            clip_unit(self.decode_latents(vectors_NC[..., None, None].expand(-1, -1, *self.grid))).mean(
+                (2, 3)
+            )
+            for vectors_NC in self.codebook_KC.split(at_once)
         ]
-        return torch.cat(means)
+        return torch.cat(means).float()
 
     def _latents(self, maps_TMHW: Tensor) -> Tensor:
         return self.encoder(brought_to(self, 2 * self.to_unit(maps_TMHW) - 1)).flatten(2).mT

@@ -82,6 +82,11 @@ class VectorQuantizer(Quantizer):
         """See `Quantizer.codebook_KC`."""
         return self.vq.codebook
 
+    @property
+    def started(self) -> bool:
+        """Whether the codebook has been fitted to latents."""
+        return bool(self.vq._codebook.initted)
+
     def nearest(self, latents_BLC: Tensor) -> Tensor:
         """See `Quantizer.nearest`; of equally near codes the first."""
         # The library is left out: its first call runs k-means even in eval mode.

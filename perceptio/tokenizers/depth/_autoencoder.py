@@ -5,7 +5,13 @@ from abc import abstractmethod
 import attrs
 from torch import Tensor, nn
 
-from perceptio.interfaces import CodebookDepthTokenizer, DepthConvention, DepthSpec, DepthTokenizerConfig
+from perceptio.interfaces import (
+    CodebookDepthTokenizer,
+    CodeMeanings,
+    DepthConvention,
+    DepthSpec,
+    DepthTokenizerConfig,
+)
 from perceptio.tokenizers._autoencoder import Autoencoder, AutoencoderConfig, Quantizer
 
 
@@ -20,6 +26,12 @@ class AutoencoderDepthTokenizer(Autoencoder, CodebookDepthTokenizer):
     def encode(self, depth_B1HW: Tensor) -> Tensor:
         """See `DepthTokenizer.encode`."""
         return self.codes_of(depth_B1HW)
+
+    def code_meanings(self) -> tuple[CodeMeanings, ...]:
+        """See `PerceptionTokenizer.code_meanings`; of several scales, what a code of the coarsest one means."""
+        if not self.spec.scales:
+            return super().code_meanings()
+        return (CodeMeanings(values_KV=self.means_of_codes(), vectors_KC=self.codebook_KC),)
 
 
 # Without slots, which Python cannot merge with those of the quantizer's settings.

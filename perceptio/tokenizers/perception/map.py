@@ -1,0 +1,214 @@
+"""A dense map of the data folder, such as edges or surface normals, as discrete codes of a grid.
+
+Shapes: T N maps, M channels of a map, H W pixels, L codes, K codebook size.
+"""
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import attrs
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from perceptio.errors import DataError, RecipeError
+from perceptio.interfaces import CodeMeanings, Codes, Kind, PerceptionSpec, Size, StreamSpec, device_of
+from perceptio.interfaces.depth_maps import resize_depth
+from perceptio.tokenizers._autoencoder import (
+    Autoencoder,
+    AutoencoderConfig,
+    FSQAutoencoderConfig,
+    Quantizer,
+    VQAutoencoderConfig,
+)
+
+TAKEN = ("depth", "masks", "objects", "image")
+"""Targets that are no maps of the data folder."""
+ROUNDING = 1e-3
+"""Values may leave their range by this part of it, which half precision and resampling do to them."""
+
+
+class MapTokenizer(Autoencoder):
+    """Encoder, quantizer, decoder of maps whose values lie in a range of their own, NaN where unknown."""
+
+    def __init__(
+        self,
+        spec: PerceptionSpec,
+        parts: tuple[nn.Sequential, Quantizer, nn.Sequential],
+        *,
+        channels: int,
+        map_size: tuple[int, int],
+        grid: tuple[int, int],
+        value_range: tuple[float, float],
+        unit_vectors: bool,
+    ) -> None:
+        super().__init__(spec, parts, channels=channels, map_size=map_size, grid=grid)
+        self.low, self.high = value_range
+        self.unit_vectors = unit_vectors
+
+    def targets(self, raw: Sequence[np.ndarray | None]) -> Tensor:
+        """See `PerceptionTokenizer.targets`: maps [T, M, H, W], the known values averaged over areas.
+
+        Raises:
+            DataError: A map has another number of channels, or values out of range.
+        """
+        device, (channels, *size) = device_of(self), self.map_shape
+        unknown_MHW = torch.full(self.map_shape, math.nan, device=device)
+        maps = [
+            unknown_MHW if values_HWM is None else self._resized(values_HWM, (size[0], size[1]), device)
+            for values_HWM in raw
+        ]
+        maps_TMHW = torch.stack(maps) if maps else unknown_MHW.new_zeros(0, channels, *size)
+        return F.normalize(maps_TMHW, dim=1) if self.unit_vectors else maps_TMHW
+
+    def _resized(self, values_HWM: np.ndarray, size: Size, device: torch.device) -> Tensor:
+        channels, name = self.map_shape[0], self.spec.stream.target
+        if values_HWM.ndim != 3 or values_HWM.shape[2] != channels:
+            raise DataError(
+                f"A map {name!r} has the shape {list(values_HWM.shape)}, and the tokenizer is set to {channels} "
+                "channel(s): it must be [H, W, channels]."
+            )
+        slack = ROUNDING * (self.high - self.low)
+        known = values_HWM[~np.isnan(values_HWM)]
+        if known.size and not (known.min() >= self.low - slack and known.max() <= self.high + slack):
+            raise DataError(
+                f"A map {name!r} goes from {known.min():g} to {known.max():g}, and the tokenizer is set to values "
+                f"from {self.low:g} to {self.high:g}: set low and high to the range of the data."
+            )
+        values_MHW = torch.from_numpy(values_HWM.astype(np.float32)).to(device).permute(2, 0, 1)
+        return resize_depth(values_MHW[None], size)[0]
+
+    def to_unit(self, maps_TMHW: Tensor) -> Tensor:
+        """See `Autoencoder.to_unit`."""
+        return (maps_TMHW - self.low) / (self.high - self.low)
+
+    def from_unit(self, maps_TMHW: Tensor) -> Tensor:
+        """See `Autoencoder.from_unit`; unit vectors are normalized."""
+        values_TMHW = self.low + (self.high - self.low) * maps_TMHW
+        return F.normalize(values_TMHW, dim=1) if self.unit_vectors else values_TMHW
+
+    def mirrored(self, targets: Tensor) -> Tensor:
+        """See `PerceptionTokenizer.mirrored`: of unit vectors the first component, to the right, changes its sign."""
+        mirrored_TMHW = targets.flip(-1)
+        if self.unit_vectors:
+            mirrored_TMHW[:, 0].neg_()
+        return mirrored_TMHW
+
+    def to_codes(self, targets: Tensor) -> Tensor:
+        """See `PerceptionTokenizer.to_codes`; unknown values are filled with the mean of the known.
+
+        Raises:
+            DataError: A map has no known pixel.
+        """
+        return self.codes_of(targets)
+
+    def from_codes(
+        self, codes_NL: Tensor, features: Any = None, image_index_N: Tensor | None = None
+    ) -> Tensor:
+        """See `PerceptionTokenizer.from_codes`: maps [N, M, H, W]."""
+        return self.maps_of_codes(codes_NL)
+
+    def from_probabilities(
+        self, probabilities: Sequence[Tensor], features: Any = None, image_index_N: Tensor | None = None
+    ) -> Tensor:
+        """See `PerceptionTokenizer.from_probabilities`: maps [N, M, H, W]."""
+        return self.maps_of_probabilities(probabilities[0])
+
+    def shown(self, decoded: Tensor, sizes: Sequence[Size]) -> list[Any]:
+        """See `PerceptionTokenizer.shown`: each a float32 array [H, W, M] at the tokenizer's own size."""
+        return list(decoded.detach().float().permute(0, 2, 3, 1).cpu().numpy())
+
+    def compare(self, decoded: Tensor, targets: Tensor) -> Mapping[str, Tensor]:
+        """See `PerceptionTokenizer.compare`: mean absolute error, or the mean angle between unit vectors."""
+        if not self.unit_vectors:
+            return super().compare(decoded, targets)
+        # Of unit vectors; unlike the arc cosine of their product, exact for small angles, too.
+        half_NHW = torch.atan2((decoded - targets).norm(dim=1), (decoded + targets).norm(dim=1))
+        return {"angle_degrees": (2 * half_NHW).rad2deg().flatten(1).nanmean(1)}
+
+    def code_meanings(self) -> tuple[CodeMeanings, ...]:
+        """See `PerceptionTokenizer.code_meanings`: the mean of the map that holds one code alone, and its vector."""
+        return (CodeMeanings(values_KV=self.means_of_codes(), vectors_KC=self.codebook_KC),)
+
+
+# Without slots, which Python cannot merge with those of the quantizer's settings.
+@attrs.frozen(kw_only=True, slots=False)
+class MapConfig(AutoencoderConfig):
+    """What the tokenizers of maps are set besides their sizes.
+
+    Attributes:
+        map: The name of the map in the data folder.
+        channels: How many values a pixel has, M.
+        low: The smallest value.
+        high: The largest value.
+        unit_vectors: Whether a pixel is a vector of length one, such as a surface normal, whose first component
+            points to the right: what is decoded is normalized, compared by its angle, and mirrored with the picture.
+    """
+
+    map: str
+    channels: int = 1
+    low: float = 0.0
+    high: float = 1.0
+    unit_vectors: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        if self.map in TAKEN or not self.map:
+            raise RecipeError(
+                f"{self.name}: map is {self.map!r}; it must be the name of a map of the data folder, and none of "
+                f"{', '.join(TAKEN)}."
+            )
+        if self.channels < 1 or not self.low < self.high:
+            raise RecipeError(
+                f"{self.name}: channels ({self.channels}) must be at least 1, and low ({self.low:g}) below high "
+                f"({self.high:g})."
+            )
+        if self.unit_vectors and (self.channels < 2 or not self.low < 0 < self.high):
+            raise RecipeError(
+                f"{self.name}: unit vectors have at least 2 channels and values on both sides of 0, and channels is "
+                f"{self.channels}, low {self.low:g}, high {self.high:g}."
+            )
+
+    @property
+    @abstractmethod
+    def codebook_size(self) -> int:
+        """How many codes there are, K."""
+
+    @property
+    def spec(self) -> PerceptionSpec:
+        """See `PerceptionTokenizerConfig.spec`."""
+        written = Codes.on_grid(self.codebook_size, self.grid)
+        return PerceptionSpec(stream=StreamSpec(written=written, target=self.map))
+
+    def build(self) -> MapTokenizer:
+        """See `PerceptionTokenizerConfig.build`."""
+        return MapTokenizer(
+            self.spec,
+            self.new_parts(self.channels),
+            channels=self.channels,
+            map_size=self.image_size,
+            grid=self.grid,
+            value_range=(self.low, self.high),
+            unit_vectors=self.unit_vectors,
+        )
+
+
+@attrs.frozen(kw_only=True)
+class MapVQVAEConfig(VQAutoencoderConfig, MapConfig):
+    """A map as codes of a VQ-VAE; sizes are by default those of AURORA's depth tokenizer."""
+
+    name: ClassVar[str] = "map_vqvae"
+    kind: ClassVar[Kind] = Kind.PERCEPTION
+    interface: ClassVar[tuple[int, int]] = (2, 0)
+
+
+@attrs.frozen(kw_only=True)
+class MapFSQConfig(FSQAutoencoderConfig, MapConfig):
+    """A map as codes of a fixed lattice (FSQ, arXiv 2309.15505)."""
+
+    name: ClassVar[str] = "map_fsq"
+    kind: ClassVar[Kind] = Kind.PERCEPTION
+    interface: ClassVar[tuple[int, int]] = (2, 0)
