@@ -85,6 +85,32 @@ def _checked_to_codes(to_codes: Callable[[Any, Any], Tensor]) -> Callable[[Any, 
     return checked
 
 
+def _checked_from_codes(from_codes: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(from_codes)
+    def checked(self: Any, codes_NL: Tensor, *pictures: Any, **named: Any) -> Any:
+        problem = codes_problem(codes_NL, self.spec.stream.written)
+        if problem:
+            raise DataError(f"{type(self).__name__}.from_codes was given codes that {problem}.")
+        return from_codes(self, codes_NL, *pictures, **named)
+
+    return checked
+
+
+def _checked_from_rows(from_rows: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(from_rows)
+    def checked(self: Any, rows_NmP: Tensor, *pictures: Any, **named: Any) -> Any:
+        written = self.spec.stream.written
+        shape = (written.num_rows, written.width)
+        if rows_NmP.ndim != 3 or tuple(rows_NmP.shape[1:]) != shape:
+            raise InterfaceError(
+                f"{type(self).__name__}.from_rows was given {described(rows_NmP)} and not "
+                f"[N, {shape[0]}, {shape[1]}]."
+            )
+        return from_rows(self, rows_NmP, *pictures, **named)
+
+    return checked
+
+
 def _checked_shown(shown: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
     @functools.wraps(shown)
     def checked(self: Any, decoded: Any, sizes: Sequence[Size]) -> list[Any]:
@@ -113,6 +139,8 @@ class PerceptionTokenizer(CheckedModule, ABC):
 
     checks: ClassVar[Mapping[str, Callable[..., Any]]] = {
         "to_codes": _checked_to_codes,
+        "from_codes": _checked_from_codes,
+        "from_rows": _checked_from_rows,
         "shown": _checked_shown,
     }
 
@@ -144,6 +172,9 @@ class PerceptionTokenizer(CheckedModule, ABC):
             codes_NL: Codes as `to_codes` makes them.
             features: Of the pictures, where the spec asks for them.
             image_index_N: Whose picture each row is about, among the features.
+
+        Raises:
+            DataError: What is given are no codes. They are looked at, which waits for the device.
         """
         raise self._other_kind("no codes")
 

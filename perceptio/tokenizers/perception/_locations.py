@@ -53,7 +53,7 @@ def pixel_box(mask_HW: np.ndarray) -> tuple[int, int, int, int]:
     Raises:
         DataError: The mask has no pixel.
     """
-    rows, columns = mask_HW.any(1).nonzero()[0], mask_HW.any(0).nonzero()[0]
+    rows, columns = np.flatnonzero(mask_HW.any(1)), np.flatnonzero(mask_HW.any(0))
     if not len(rows):
         height, width = mask_HW.shape
         raise DataError(

@@ -5,7 +5,7 @@ Shapes: B pictures, T targets, N rows of answers, m rows of a picture, M feature
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import attrs
 import torch
@@ -17,7 +17,6 @@ from perceptio.interfaces import (
     Continuous,
     Kind,
     PerceptionSpec,
-    PerceptionTokenizer,
     PerceptionTokenizerConfig,
     Size,
     StreamSpec,
@@ -26,30 +25,33 @@ from perceptio.interfaces import (
     device_of,
 )
 from perceptio.ops.images import stack_resized
+from perceptio.tokenizers.perception._frozen import FrozenTokenizer
 
 
-class FeatureTokenizer(PerceptionTokenizer):
+class FeatureTokenizer(FrozenTokenizer):
     """The teacher's features of a picture, averaged over the cells of a grid, or all of them.
 
-    The teacher is frozen: it has no gradient, and stays in eval mode.
+    Args:
+        spec: How many rows there are.
+        teacher: The vision encoder.
+        cells_mM: Which of its features are in which cell; None: each is a row.
     """
 
     spec: PerceptionSpec
+    cells_mM: Tensor | None
 
-    def __init__(self, spec: PerceptionSpec, teacher: VisionEncoder, grid: tuple[int, int] | None) -> None:
+    def __init__(self, spec: PerceptionSpec, teacher: VisionEncoder, cells_mM: Tensor | None) -> None:
         super().__init__()
         self.spec = spec
         self.teacher = teacher.requires_grad_(False)
-        self.cells_mM: Tensor | None
-        cells_mM = None if grid is None else _cells(teacher.centers(*teacher.spec.image_size), grid)
         self.register_buffer("cells_mM", cells_mM, persistent=False)
         self.eval()
 
     @torch.no_grad()
     def targets(self, raw: Sequence[Tensor | None]) -> Tensor:
         """See `PerceptionTokenizer.targets`: rows [T, m, P] of pictures that are stretched to the teacher's size."""
-        written = self.spec.stream.written
-        device = device_of(self)
+        written, device = self.spec.stream.written, device_of(self)
+        assert isinstance(written, Continuous)
         rows_TmP = torch.full((len(raw), written.num_rows, written.width), math.nan, device=device)
         known = [n for n, image_3HW in enumerate(raw) if image_3HW is not None]
         if known:
@@ -86,28 +88,6 @@ class FeatureTokenizer(PerceptionTokenizer):
             "mse": (decoded_NmP - targets).square().flatten(1).mean(1),
         }
 
-    def train(self, mode: bool = True) -> Self:
-        """Stay in eval mode, whatever is asked for."""
-        return super().train(False)
-
-
-def _cells(centers_M2: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Which features [m, M] have their centers in which cell of a grid.
-
-    Raises:
-        RecipeError: A cell has no feature.
-    """
-    rows, columns = grid
-    row_M, column_M = (centers_M2[:, 0] * rows).long(), (centers_M2[:, 1] * columns).long()
-    cell_M = row_M.clamp(max=rows - 1) * columns + column_M.clamp(max=columns - 1)
-    cells_mM = torch.arange(rows * columns, device=cell_M.device)[:, None] == cell_M
-    if not cells_mM.is_meta and not bool(cells_mM.any(1).all()):
-        raise RecipeError(
-            f"features: {len(centers_M2)} features of the teacher do not reach every cell of the grid {grid}; "
-            "choose a smaller one."
-        )
-    return cells_mM
-
 
 @attrs.frozen(kw_only=True)
 class FeaturesConfig(PerceptionTokenizerConfig):
@@ -137,6 +117,24 @@ class FeaturesConfig(PerceptionTokenizerConfig):
                 f"({self.token!r}) a name."
             )
 
+    def _cells(self, grid: tuple[int, int]) -> Tensor:
+        """Which features of the teacher [m, M] have their centers in which cell of a grid.
+
+        Raises:
+            RecipeError: A cell has none.
+        """
+        rows, columns = grid
+        centers_M2 = self.teacher.centers(*self.teacher.spec.image_size)
+        row_M, column_M = (centers_M2[:, 0] * rows).long(), (centers_M2[:, 1] * columns).long()
+        cell_M = row_M.clamp(max=rows - 1) * columns + column_M.clamp(max=columns - 1)
+        cells_mM = torch.arange(rows * columns, device="cpu")[:, None] == cell_M
+        if not bool(cells_mM.any(1).all()):
+            raise RecipeError(
+                f"features: the teacher's {len(centers_M2)} features do not reach every cell of the grid {grid}; "
+                "choose a smaller one."
+            )
+        return cells_mM
+
     @property
     def spec(self) -> PerceptionSpec:
         """See `PerceptionTokenizerConfig.spec`."""
@@ -154,7 +152,8 @@ class FeaturesConfig(PerceptionTokenizerConfig):
 
     def build(self) -> FeatureTokenizer:
         """See `PerceptionTokenizerConfig.build`."""
-        return FeatureTokenizer(self.spec, self.teacher.build(), self.grid)
+        cells_mM = None if self.grid is None else self._cells(self.grid)
+        return FeatureTokenizer(self.spec, self.teacher.build(), cells_mM)
 
     def load_weights(self, module: nn.Module) -> bool:
         """See `ComponentConfig.load_weights`: the teacher's."""

@@ -2,8 +2,8 @@
 
 Published (arXiv 2407.07726, and the code of big_vision): 4 location codes of 1024 and 16 mask codes of 128, a 4x4
 grid; the mask within its box is stretched to 64x64 and encoded by a VQ-VAE after AiT (arXiv 2301.02229) with four
-halvings and two residual blocks, whose decoder has 128, 64, 32 and 16 channels. Ours: the widths of the encoder, which
-mirror the decoder's, the width of a latent, and how it is trained.
+halvings and two residual blocks, whose decoder has 128, 64, 32 and 16 channels. Ours: the encoder's widths, which are
+the decoder's turned round, the width of a latent, and how it is trained.
 
 Shapes: T N objects, L codes, h w pixels of a mask within its box, H W those of a picture.
 """
