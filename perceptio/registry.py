@@ -400,9 +400,6 @@ def _check_component(config: Any, kind: Kind, base: type, hook: str) -> None:
         raise PluginError(
             f"{who} has retired {quoted(config.retired)}; it must be a mapping of names to reasons."
         )
-    needs = getattr(config, "needs", ())
-    if not isinstance(needs, tuple) or not all(isinstance(one, str) for one in needs):
-        raise PluginError(f"{who} has needs {quoted(needs)}; it must be a tuple of kinds of part.")
     if inspect.isabstract(config):
         raise PluginError(
             f"{who} lacks {', '.join(sorted(config.__abstractmethods__))}: see {base.__name__}."

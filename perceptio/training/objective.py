@@ -44,7 +44,8 @@ class Objective(nn.Module):
         twice = {name for name in names if names.count(name) > 1}
         if twice:
             raise RecipeError(
-                f"Two losses are called {min(twice)}; leave one out, or give it another name or stream."
+                f"Two losses are called {min(twice)}; leave one out, give it another stream, or register it by a "
+                "plugin."
             )
         specs = recipe.specs
         self.terms = nn.ModuleDict(

@@ -231,7 +231,8 @@ def test_losses_go_by_their_full_names(acme):
 def test_two_losses_that_are_not_registered_cannot_share_a_name():
     recipe = small_recipe()
     with pytest.raises(
-        RecipeError, match="Two losses are called segmentation_dice; register one by a plugin, or rename it"
+        RecipeError,
+        match="Two losses are called segmentation_dice; leave one out, give it another stream, or reg",
     ):
         Objective(attrs.evolve(recipe, losses=(*recipe.losses, ACME)))
 

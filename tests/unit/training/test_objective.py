@@ -3,12 +3,15 @@
 import attrs
 import pytest
 import torch
-from fakes import tiny_recipe
+from fakes import FakeDepthConfig, tiny_recipe
 
-from perceptio.data.packing import Packer
-from perceptio.errors import InterfaceError
-from perceptio.interfaces import DepthMap, Loss, LossValue, Sample, Turn
-from perceptio.model.perception_model import build_model
+from perceptio.data.collate import Collate
+from perceptio.errors import InterfaceError, RecipeError
+from perceptio.interfaces import Batch, DepthMap, Loss, LossValue, Sample, Turn
+from perceptio.losses.code_tokens import TokenConfig
+from perceptio.losses.masks import DiceConfig
+from perceptio.model.perception_model import PerceptionModel, build_model
+from perceptio.recipe import Stream, WeightedLoss
 from perceptio.training.objective import Objective
 
 
@@ -16,19 +19,23 @@ def conversation(answer: str, perceive: tuple[str, ...] = ("depth",)) -> Sample:
     turn = Turn(question="Which", answer=answer, task="depth_map", perceive=perceive)
     depth = DepthMap(values_HW=torch.linspace(1, 15, 256).reshape(16, 16).numpy(), unit="metres")
     image = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(len(answer)))
-    return Sample(turns=(turn,), image_3HW=image, depth=depth, depth_codes_L=torch.arange(16) % 8)
+    return Sample(turns=(turn,), image_3HW=image, depth=depth, codes={"depth": torch.arange(16) % 8})
+
+
+def collated(model: PerceptionModel, *samples: Sample) -> Batch:
+    return model.with_targets(Collate.of(model.recipe, model.language.text_tokenizer)(samples))
 
 
 def test_micro_steps_add_up_to_one_step() -> None:
     torch.manual_seed(0)
     recipe = tiny_recipe()
     model = build_model(recipe)
-    objective, packer = Objective(recipe), Packer(model)
+    objective = Objective(recipe)
     samples = [conversation("red"), conversation("a longer answer", perceive=())]
 
     def gradient(batches: list[list[Sample]]) -> torch.Tensor:
         model.zero_grad()
-        packed = [packer.pack(batch) for batch in batches]
+        packed = [collated(model, *batch) for batch in batches]
         counts = {name: max(count, 1) for name, count in objective.counts(packed).items()}
         for batch in packed:
             objective(model(batch, objective.required_outputs), batch, counts).total.backward()
@@ -88,7 +95,7 @@ def test_a_term_without_items_contributes_nothing() -> None:
     recipe = tiny_recipe()
     model = build_model(recipe)
     objective = Objective(recipe)
-    batch = Packer(model).pack([conversation("red", perceive=())])
+    batch = collated(model, conversation("red", perceive=()))
     counts = {name: max(count, 1) for name, count in objective.counts([batch]).items()}
 
     terms = objective(model(batch, objective.required_outputs), batch, counts)
@@ -101,7 +108,7 @@ def test_weights_multiply_and_reads_are_a_union() -> None:
     recipe = tiny_recipe()
     heavier = attrs.evolve(recipe, losses=tuple(attrs.evolve(w, weight=3 * w.weight) for w in recipe.losses))
     model = build_model(recipe)
-    batch = Packer(model).pack([conversation("red")])
+    batch = collated(model, conversation("red"))
     objective, tripled = Objective(recipe), Objective(heavier)
     counts = {name: max(count, 1) for name, count in objective.counts([batch]).items()}
     output = model(batch, objective.required_outputs)
@@ -109,15 +116,54 @@ def test_weights_multiply_and_reads_are_a_union() -> None:
     once, thrice = objective(output, batch, counts).total, tripled(output, batch, counts).total
 
     assert thrice.item() == pytest.approx(3 * once.item())
-    assert {"text_logits_RV", "depth_logits_SNV", "soft_depth_S1HW", "masks"} <= objective.required_outputs
+    assert objective.required_outputs == {
+        "text_logits_RV",
+        "streams.depth.logits_NXV",
+        "streams.depth.soft",
+        "streams.segmentation.decoded",
+    }
 
 
 @pytest.mark.parametrize("returned", [None, 1.0])
 def test_a_loss_that_returns_something_else_is_named(returned) -> None:
     recipe = tiny_recipe()
     model, objective = build_model(recipe), Objective(recipe)
-    batch = Packer(model).pack([conversation("red")])
+    batch = collated(model, conversation("red"))
     output = model(batch, objective.required_outputs)
     objective.terms["next_token"].forward = lambda output, batch: returned
     with pytest.raises(InterfaceError, match="The loss next_token returned .*; it must return a LossValue"):
         objective(output, batch, dict.fromkeys(objective.counts([batch]), 1))
+
+
+def test_a_loss_may_be_given_once_for_each_stream_with_a_weight_of_its_own() -> None:
+    recipe = tiny_recipe()
+    recipe = attrs.evolve(
+        recipe,
+        streams=(*recipe.streams, Stream(name="nearness", tokenizer=FakeDepthConfig())),
+        losses=(
+            WeightedLoss(loss=TokenConfig(stream="depth"), weight=0.5),
+            WeightedLoss(loss=TokenConfig(stream="nearness"), weight=2.0),
+        ),
+    )
+    recipe.check()
+    model, objective = build_model(recipe), Objective(recipe)
+    sample = conversation("red", perceive=("depth", "nearness"))
+    sample = attrs.evolve(sample, codes=dict.fromkeys(("depth", "nearness"), torch.arange(16) % 8))
+    batch = collated(model, sample)
+    counts = objective.counts([batch])
+    terms = objective(model(batch, objective.required_outputs), batch, counts)
+    assert objective.weights == {"depth_token": 0.5, "nearness_token": 2.0}
+    depth, nearness = (terms.sums[name][0] / counts[name] for name in ("depth_token", "nearness_token"))
+    torch.testing.assert_close(terms.total.detach(), 0.5 * depth + 2.0 * nearness)
+
+
+def test_two_losses_of_one_name_are_refused() -> None:
+    recipe = tiny_recipe()
+    twice = attrs.evolve(
+        recipe, losses=(*recipe.losses, WeightedLoss(loss=DiceConfig(stream="segmentation")))
+    )
+    with pytest.raises(
+        RecipeError,
+        match="Two losses are called segmentation_dice; leave one out, give it another stream, or",
+    ):
+        Objective(twice)
