@@ -1,7 +1,7 @@
 """`perceptio train`: a recipe into a run's folder."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 SHOWN = {
     "loss": "loss",
     "next_token.text_accuracy": "text_accuracy",
-    "depth_token.code_accuracy": "code_accuracy",
-    "dice.mask_iou": "mask_iou",
+    "*_token.code_accuracy": "{stream} code_accuracy",
+    "*_dice.mask_iou": "{stream} mask_iou",
+    "*_matched_masks.mask_iou": "{stream} mask_iou",
     "validation.loss": "validation loss",
 }
-"""Metrics below the bars, and what they are called there."""
+"""Metrics below the bars, those of losses for any stream, and what they are called there."""
 
 
 def run(
@@ -83,7 +84,7 @@ class _Training:
         self.tasks: dict[str, TaskID] = {}
 
     def step(self, now: "Step") -> None:
-        values = [f"{name} {now.metrics[key]:.3f}" for key, name in SHOWN.items() if key in now.metrics]
+        values = list(_shown(now.metrics))
         self._update(self.name, now.step, now.steps, {"note": "  ".join(values)} if values else {})
 
     def preparing(self, what: str, done: int, total: int) -> None:
@@ -93,6 +94,17 @@ class _Training:
         if what not in self.tasks:
             self.tasks[what] = self.bars.add_task(what, total=total)
         self.bars.update(self.tasks[what], completed=done, total=total, **fields)
+
+
+def _shown(metrics: Mapping[str, float]) -> Iterator[str]:
+    """What is said of a step's metrics, in the order of `SHOWN`."""
+    for pattern, label in SHOWN.items():
+        _, star, after = pattern.partition("*")
+        for name, value in metrics.items():
+            if name == pattern:
+                yield f"{label} {value:.3f}"
+            elif star and name.endswith(after) and "." not in name.removesuffix(after):
+                yield f"{label.format(stream=name.removesuffix(after))} {value:.3f}"
 
 
 def _leave_together() -> None:

@@ -103,11 +103,12 @@ def test_the_sam2_page_is_a_recipe():
     recipe = names["recipe"]()
     recipe.check()
     with torch.device("meta"):
-        segmentation = recipe.segmentation.build()
-    groups = [f"segmentation.{name}" for name in segmentation.parameter_groups()]
+        segmentation = recipe.stream("segmentation").tokenizer.build()
+    groups = [f"streams.segmentation.tokenizer.{name}" for name in segmentation.parameter_groups()]
     page = (ROOT / "docs/adapters/sam2.md").read_text(encoding="utf-8")
     assert len(groups) == 3 and all(f"`{group}`" in page for group in groups)
-    assert "segmentation.mask_decoder" in recipe.train.train and "segmentation" not in recipe.train.train
+    trained = [name for name in recipe.train.train if name.startswith("streams.segmentation.tokenizer")]
+    assert trained == ["streams.segmentation.tokenizer.mask_decoder"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
