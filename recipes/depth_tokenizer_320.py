@@ -1,7 +1,7 @@
 """The paper's depth codebook, to be distilled from a teacher: 128 codes, 10x10 of them for 320x320 relative depth.
 
     perceptio depth-targets PHOTOS --teacher depth-anything-v2-small --out runs/targets
-    perceptio train-depth-tokenizer depth_tokenizer_320 --data runs/targets --out runs/codebook
+    perceptio train-tokenizer depth_tokenizer_320 --data runs/targets --out runs/codebook
     perceptio tokenize runs/codebook runs/targets/depth/PHOTO.jpg.png
 
 The network and its learning rate, batch and steps are AURORA's; the schedule is ours. A recipe describes a whole

@@ -12,9 +12,9 @@ import torch
 from perceptio.data.folder import write_folder
 from perceptio.data.scenes import SceneSet, Split
 from perceptio.model.checkpoints.checkpoint import save
-from perceptio.recipe import DataFolder, DepthTrainingConfig, Recipe
-from perceptio.training.depth_maps import read_depth_maps
-from perceptio.training.depth_tokenizer import train_depth_tokenizer
+from perceptio.recipe import DataFolder, Recipe, TokenizerTraining
+from perceptio.training.target_maps import read_target_maps
+from perceptio.training.tokenizer import train_tokenizer
 
 
 class EnoughError(Exception):
@@ -55,17 +55,16 @@ def with_data(
         size: Their side in pixels.
         tokenizer_steps: How long the tokenizer is trained.
     """
-    config = recipe.depth
-    assert config is not None
+    config = recipe.stream("depth").tokenizer
     write_folder(folder / "scenes", SceneSet(split=Split.TRAIN, count=count, size=size), info=SceneSet.info)
-    settings = DepthTrainingConfig(steps=tokenizer_steps, batch_size=8, warmup_steps=tokenizer_steps // 10)
+    settings = TokenizerTraining(steps=tokenizer_steps, batch_size=8, warmup_steps=tokenizer_steps // 10)
     torch.manual_seed(settings.seed)
-    tokenizer = config.build().to(device)
-    train_depth_tokenizer(tokenizer, read_depth_maps(folder / "scenes", config.spec), settings)
+    tokenizer = config.build()
+    maps_NCHW = read_target_maps(folder / "scenes", tokenizer)
+    train_tokenizer(tokenizer.to(device), maps_NCHW, settings)
     save(tokenizer, folder / "tokenizer", config=config)
     weights: dict[str, Any] = {"weights": str(folder / "tokenizer")}
     return attrs.evolve(
-        recipe,
-        depth=attrs.evolve(config, **weights),
+        recipe.with_stream("depth", tokenizer=attrs.evolve(config, **weights)),
         data=attrs.evolve(recipe.data, folders=(DataFolder(path=str(folder / "scenes")),)),
     )

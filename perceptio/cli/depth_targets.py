@@ -68,18 +68,20 @@ def run(
     Run again, it goes on where it was stopped. Targets of different teachers, preprocessings or tokenizers are never
     mixed in one folder. Exit status 1 if a picture is broken.
     """
-    from perceptio.cli.tokenize import tokenizer_of
+    from perceptio.cli.tokenize import depth_tokenizer_of
     from perceptio.data.dataset_info import INFO_FILE
+    from perceptio.data.folder import FolderDataset
     from perceptio.data.targets import write_depth_targets
     from perceptio.data.teacher import load_teacher
     from perceptio.data.teacher_pass import WORKERS
     from perceptio.errors import DataError
-    from perceptio.training.targets import tokenizer_fingerprint, write_codes
+    from perceptio.training.codes import codes_in, tokenizer_fingerprint, write_codes
 
     if out is None and not (images / INFO_FILE).is_file():
         raise DataError(f"{images} is no data folder: say with --out where its depth is to be written.")
     place = chosen(device)
-    held = None if tokenizer is None else tokenizer_of(tokenizer).to(place)
+    stream, held = ("", None) if tokenizer is None else depth_tokenizer_of(tokenizer)
+    held = None if held is None else held.to(place)
     if held is not None and held.spec.convention.metric:
         raise DataError(
             f"{tokenizer} speaks of metres, and a teacher gives relative depth: take another tokenizer."
@@ -104,7 +106,10 @@ def run(
         if held is not None:
             coding = bar.add_task("codes", total=None)
             write_codes(
-                report.folder, held, lambda done, total: bar.update(coding, completed=done, total=total)
+                FolderDataset(report.folder),
+                held,
+                codes_in(report.folder, stream),
+                lambda done, total: bar.update(coding, completed=done, total=total),
             )
     for line in _lines(report):
         say(shown, line)

@@ -28,8 +28,8 @@ from perceptio.cli import (
     scenes,
     tokenize,
     train,
+    train_tokenizer,
 )
-from perceptio.cli import train_depth_tokenizer as depth_tokenizer
 from perceptio.cli.console import console, never_fail_to_print, say
 from perceptio.cli.files import path
 from perceptio.errors import PerceptioError
@@ -81,7 +81,7 @@ app.command("demo")(demo.run)
 app.command("explain")(explain.run)
 app.command("train")(train.run)
 app.command("depth-targets")(depth_targets.run)
-app.command("train-depth-tokenizer")(depth_tokenizer.run)
+app.command("train-tokenizer")(train_tokenizer.run)
 app.command("eval")(evaluate.run)
 app.command("ask")(ask.run)
 app.command("tokenize")(tokenize.run)

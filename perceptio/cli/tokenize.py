@@ -12,12 +12,12 @@ import typer
 from perceptio.cli.console import console, say
 from perceptio.cli.devices import Device, DeviceOption, chosen
 from perceptio.cli.files import open_folder, path, writing
-from perceptio.cli.train_depth_tokenizer import figures_table
+from perceptio.cli.train_tokenizer import figures_table
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from perceptio.evaluation.depth_tokenizers import DepthRoundTrip
+    from perceptio.evaluation.tokenizers import DepthRoundTrip
     from perceptio.interfaces import DepthMap, DepthTokenizer
 
 MILLIMETRE = 0.001
@@ -74,12 +74,12 @@ def run(
 ) -> None:
     """Turn a depth map into codes and back; write codes, reconstruction and comparison, and show what was lost."""
     from perceptio.errors import DataError
-    from perceptio.evaluation.depth_tokenizers import round_trip
+    from perceptio.evaluation.tokenizers import round_trip
     from perceptio.ops.files import path_text
 
     depth = _read(depth_file, unit, scale)
     where = chosen(device)
-    tokenizer = tokenizer_of(folder).to(where)
+    tokenizer = depth_tokenizer_of(folder)[1].to(where)
     out = out or Path(f"{depth_file.stem}-tokens")
     open_folder(out)
     try:
@@ -129,8 +129,10 @@ def _number(scale: str) -> float:
     return number
 
 
-def tokenizer_of(folder: Path) -> "DepthTokenizer":
-    """The depth tokenizer that a folder holds, or that the model in it has.
+def depth_tokenizer_of(folder: Path) -> "tuple[str, DepthTokenizer]":
+    """The depth tokenizer that a folder holds, or that the model in it has, and the name of its stream.
+
+    Of a tokenizer by itself the name is `"depth"`.
 
     Raises:
         CheckpointError: There is none.
@@ -140,11 +142,14 @@ def tokenizer_of(folder: Path) -> "DepthTokenizer":
     from perceptio.model.perception_model import PerceptionModel, load
 
     held = load(folder)
-    tokenizer = held.depth if isinstance(held, PerceptionModel) else held
-    if not isinstance(tokenizer, DepthTokenizer):
-        what = "a model without a depth tokenizer" if tokenizer is None else f"a {type(held).__name__}"
-        raise CheckpointError(f"{folder} holds {what}: name a depth tokenizer's folder, or a run with one.")
-    return tokenizer
+    found = {"depth": held}
+    if isinstance(held, PerceptionModel):
+        found = {stream.name: held.stream(stream.name).tokenizer for stream in held.recipe.streams}
+    for name, tokenizer in found.items():
+        if isinstance(tokenizer, DepthTokenizer):
+            return name, tokenizer
+    what = "a model without a depth tokenizer" if held not in found.values() else f"a {type(held).__name__}"
+    raise CheckpointError(f"{folder} holds {what}: name a depth tokenizer's folder, or a run with one.")
 
 
 def _write(out: Path, made: "DepthRoundTrip", tokenizer: "DepthTokenizer", source: dict[str, Any]) -> None:

@@ -56,6 +56,7 @@ Unknown keys are errors, so that a misspelt one is not silently ignored.
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from shlex import quote
+from typing import Any
 
 import attrs
 import numpy as np
@@ -144,6 +145,21 @@ class FolderDataset(Sequence[Sample]):
             DataError: Its file is missing or broken.
         """
         return Maps(self.root, self.info.maps, self.records[number].maps).get(name)
+
+    def target(self, number: int, name: str) -> Any:
+        """What sample `number` has for a stream that is written per image, as `Sample.target` gives it.
+
+        Of what lies in a file of its own nothing else is read.
+
+        Raises:
+            DataError: Its file is missing or broken.
+        """
+        if name == "image":
+            return self.image(number)
+        if name == "objects":
+            masks = tuple(self.object_masks(number).values())
+            return np.stack(masks) if masks else None
+        return self.depth(number) if name == "depth" else self.map(number, name)
 
     def image(self, number: int) -> Tensor:
         """The picture of sample `number`, RGB [3, H, W] in [0, 1]; nothing else of the sample is read.

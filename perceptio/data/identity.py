@@ -33,17 +33,22 @@ def hash_of_data(dataset: FolderDataset) -> str:
     return sha.hexdigest()
 
 
-def hash_of_depth(dataset: FolderDataset) -> str:
-    """A SHA-256 of `dataset.json`, and of the ids and the files of the samples with depth, as in `hash_of_data`.
+def hash_of_targets(dataset: FolderDataset, name: str) -> str:
+    """A SHA-256 of `dataset.json`, and of the ids and the files of the samples with a target, as in `hash_of_data`.
+
+    Args:
+        dataset: The folder.
+        name: The target of a stream that is written per image: `"image"`, `"depth"`, or the name of a map.
 
     Raises:
         DataError: A file is missing.
     """
     sha = hashlib.sha256((dataset.root / INFO_FILE).read_bytes())
     for record in dataset.records:
-        if record.depth is not None:
-            sha.update(f"{record.id}\n{record.depth}\n".encode())
-            _add(sha, dataset.root / record.depth)
+        file = record.target_file(name)
+        if file is not None:
+            sha.update(f"{record.id}\n{file}\n".encode())
+            _add(sha, dataset.root / file)
     return sha.hexdigest()
 
 

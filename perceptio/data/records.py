@@ -80,11 +80,26 @@ class SampleRecord:
         own = (self.image, self.depth, self.masks, *self.maps.values())
         return tuple(file for file in own if isinstance(file, str))
 
+    @property
+    def objects(self) -> tuple[int, ...]:
+        """The numbers of the objects that its answers segment."""
+        return tuple(sorted({one for turn in self.turns for one in turn.objects}))
+
+    def target_file(self, name: str) -> str | None:
+        """The file, within the folder, that holds what a stream is learned from; None where the sample has none.
+
+        Args:
+            name: The `target` of the stream: `"image"`, `"depth"`, `"masks"` or `"objects"` (which the line itself
+                may list), or the name of a map.
+        """
+        if name in ("masks", "objects"):
+            return LINES_FILE if isinstance(self.masks, tuple) else self.masks
+        own = {"image": self.image, "depth": self.depth}
+        return own[name] if name in own else self.maps.get(name)
+
     def has_target(self, name: str) -> bool:
         """Whether the sample has what a stream is learned from, by the name in its spec; no file is read."""
-        if name in ("masks", "objects"):
-            return self.masks is not None
-        return name in self.maps or name == "image" or (name == "depth" and self.depth is not None)
+        return self.target_file(name) is not None
 
 
 def parse_lines(root: Path) -> Iterator[SampleRecord | Problem]:

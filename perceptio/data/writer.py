@@ -78,7 +78,7 @@ def write_folder(
     with disk_errors(path, DataError):
         if not replace and not is_free(path):
             raise DataError(f"{path} exists already: choose another folder, or remove it.")
-        own = (LINES_FILE, "images", "depth", "masks", "maps", "depth_codes.*")
+        own = (LINES_FILE, "images", "depth", "masks", "maps", "codes", "depth_codes.*")
         check_only(path, known_by=(INFO_FILE,), own=own)
     with disk_errors(path, DataError), new_folder(path) as folder:
         for name in ("images", "depth", "masks"):

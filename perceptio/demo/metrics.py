@@ -7,8 +7,9 @@ from perceptio.demo.files import FIGURES
 from perceptio.demo.job_cache import JobCache, covered_seconds
 from perceptio.demo.jobs import DEPTH_TOKENIZERS, Job
 from perceptio.demo.settings import DemoSettings
-from perceptio.model.checkpoints.checkpoint import CHECKPOINT, RECIPE
+from perceptio.model.checkpoints.checkpoint import RECIPE
 from perceptio.ops.json_files import read_json
+from perceptio.ops.weights import CHECKPOINT
 
 METRICS = "metrics.json"
 

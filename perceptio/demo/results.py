@@ -16,8 +16,9 @@ from perceptio.data.scenes import Split
 from perceptio.demo.gallery import GalleryItem, read_gallery
 from perceptio.demo.settings import ARMS, FOURTH_ARM
 from perceptio.interfaces import Sample
-from perceptio.model.checkpoints.checkpoint import CHECKPOINT, RECIPE
+from perceptio.model.checkpoints.checkpoint import RECIPE
 from perceptio.ops.json_files import read_json
+from perceptio.ops.weights import CHECKPOINT
 
 NAMES = {
     "perceptio": "Perceptio",

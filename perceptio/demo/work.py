@@ -18,10 +18,11 @@ from perceptio.demo.jobs import trained_tokenizers
 from perceptio.evaluation.shortcuts import shortcuts
 from perceptio.evaluation.suite import Evaluation
 from perceptio.evaluation.tokenizers import evaluate_tokenizer
-from perceptio.model.checkpoints.checkpoint import CHECKPOINT, save
+from perceptio.model.checkpoints.checkpoint import save
 from perceptio.model.parts import build_part
 from perceptio.model.perception_model import load
 from perceptio.ops.json_files import append_line, rewrite_log, without_nan, write_json
+from perceptio.ops.weights import CHECKPOINT
 from perceptio.recipe import DataFolder, Recipe
 from perceptio.registry import Registry
 from perceptio.serialize import from_json

@@ -1,7 +1,21 @@
-"""How a codebook is used."""
+"""How codebooks are used.
+
+Shapes: N blocks, L codes of a block, K codes of all codebooks together.
+"""
 
 import torch
 from torch import Tensor
+
+from perceptio.interfaces.tokens import Codes
+
+
+def code_counts(codes_NL: Tensor, written: Codes) -> Tensor:
+    """How often each code of each codebook is written [K], one codebook after the other."""
+    sizes = written.codebook_sizes
+    if len(sizes) > 1:
+        starts = [sum(sizes[: group.codebook]) for group in written.groups for _ in range(group.length)]
+        codes_NL = codes_NL + torch.tensor(starts, device=codes_NL.device)
+    return torch.bincount(codes_NL.flatten(), minlength=sum(sizes))
 
 
 def code_usage(counts_K: Tensor) -> dict[str, float]:

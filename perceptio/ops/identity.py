@@ -12,20 +12,23 @@ from torch import Tensor
 from perceptio.errors import CheckpointError
 from perceptio.ops.foreign import parsing
 from perceptio.ops.hub import find
-from perceptio.ops.weights import INDEX, WEIGHTS, indexed_files
+from perceptio.ops.weights import CHECKPOINT, INDEX, WEIGHTS, indexed_files
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 KNOWN = 16
 """So many hashes of tensors are remembered, one a frozen part."""
 _known: dict[tuple, str] = {}
+ABSENT = "absent"
+"""What stands for the hash of weights that are not on this machine."""
 SUFFIXES = {".safetensors", ".pt", ".pth", ".bin"}
 
 
 def hash_of_files(weights: str) -> str:
-    """A SHA-256 of what a file, a folder or a hub id holds; "absent" where nothing of it is on this machine.
+    """A SHA-256 of what a file, a folder or a hub id holds; `ABSENT` where nothing of it is on this machine.
 
-    A folder counts by the shards of its index, or else by `model.safetensors`, as `load_tensors` reads it, or else by
-    every file that looks like weights, or else by every file. Each file is read once in a process, unless it changes.
+    A run's folder counts by its checkpoint, and any other by the shards of its index, or else by `model.safetensors`,
+    as `load_tensors` reads it, or else by every file that looks like weights, or else by every file. Each file is
+    read once in a process, unless it changes.
 
     Raises:
         CheckpointError: A file cannot be read.
@@ -37,7 +40,7 @@ def hash_of_files(weights: str) -> str:
         hashes = [] if path is None else [_hash_of_file(file) for file in _files(path)]
     if len(hashes) > 1:
         return hashlib.sha256(" ".join(hashes).encode()).hexdigest()
-    return hashes[0] if hashes else "absent"
+    return hashes[0] if hashes else ABSENT
 
 
 def hash_of_tensors(tensors: Mapping[str, Tensor]) -> str:
@@ -73,6 +76,8 @@ def _sum_of_bytes(value: Tensor) -> int:
 def _files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
+    if (path / CHECKPOINT).is_dir():
+        path = path / CHECKPOINT
     if (path / INDEX).is_file():
         return [file for file in indexed_files(path) if file.is_file()]
     if (path / WEIGHTS).is_file():

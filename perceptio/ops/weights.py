@@ -22,6 +22,8 @@ from perceptio.ops.paths import why_not_inside
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+CHECKPOINT = "checkpoint"
+"""In the folder of a run: the model as it was last saved."""
 
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:

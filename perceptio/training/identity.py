@@ -1,16 +1,16 @@
 """What identifies a run: everything that determines its result, and nothing else."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
 
 from perceptio.recipe import Recipe, TrainConfig
+from perceptio.registry import Registry
 from perceptio.serialize import identity_of
-from perceptio.setting_types import COMPONENT
 from perceptio.training.optimizer import learning_rate_at
 
-ELSEWHERE = ("data.folders", "train.precision", "depth_training")
+ELSEWHERE = ("data.folders", "train.precision")
 """Counted by what they hold or become: folders by content, precision as the device has it."""
 BOOKKEEPING = (
     "name",
@@ -27,7 +27,12 @@ SCHEDULE = ("train.steps", "train.warmup_steps", "train.schedule", "train.decay"
 
 
 def run_identity(
-    recipe: Recipe, data: Sequence[str], *, processes: int, bf16: bool, trains_depth: bool
+    recipe: Recipe,
+    data: Sequence[str],
+    *,
+    processes: int,
+    bf16: bool,
+    trains: Collection[str],
 ) -> dict[str, Any]:
     """What a run's result depends on, by the names of settings, as plain JSON values.
 
@@ -36,19 +41,27 @@ def run_identity(
         data: A hash of what each of its data folders holds.
         processes: How many processes train.
         bf16: Whether they compute in bfloat16.
-        trains_depth: Whether the run trains its depth tokenizer.
+        trains: The streams whose tokenizers the run trains: only of these the training settings count.
     """
-    apart = (*ELSEWHERE, *BOOKKEEPING, *SCHEDULE)
+    untrained = [one.name for one in recipe.streams if one.name not in trains]
+    apart = (*ELSEWHERE, *BOOKKEEPING, *SCHEDULE, *(f"streams.{name}.training" for name in untrained))
+    # Items of these lists go by their names, as in the settings of a recipe.
+    terms = [Registry.discover().term_of(weighted.loss) for weighted in recipe.losses]
+    streams = [stream.name for stream in recipe.streams]
+    document = identity_of(recipe)
+    document |= {
+        "losses": dict(zip(terms, document["losses"], strict=True)),
+        "streams": dict(zip(streams, document["streams"], strict=True)),
+    }
     settings = {
         name: value
-        for name, value in _settings(identity_of(recipe))
+        for name, value in _settings(document)
         if not any(name == one or name.startswith(f"{one}.") for one in apart)
     }
     for number, (folder, content) in enumerate(zip(recipe.data.folders, data, strict=True)):
         settings[f"data.folders.{number}.weight"] = folder.weight
         settings[f"data.folders.{number}.content"] = content
-    if trains_depth:
-        settings |= dict(_settings(attrs.asdict(recipe.depth_training), "depth_training"))
+    settings["streams"] = streams  # Their order gives the token ids.
     return settings | {"precision": "bf16" if bf16 else "fp32", "processes": processes}
 
 
@@ -102,17 +115,11 @@ def _settings(document: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(document, Mapping):
         items = document.items()
     elif isinstance(document, list | tuple):
-        items = [(_name(number, one), one) for number, one in enumerate(document)]
+        items = enumerate(document)
     if not items:
         yield name, document if not isinstance(document, tuple) else list(document)
     for key, value in items:
         yield from _settings(value, f"{name}.{key}".lstrip("."))
-
-
-def _name(number: int, item: Any) -> str:
-    """By what an item of a list is set: a loss by its name, and all else by its number."""
-    loss = item.get("loss") if isinstance(item, Mapping) else None
-    return loss[COMPONENT].partition(":")[2] if isinstance(loss, Mapping) else str(number)
 
 
 def _shown(value: Any) -> str:

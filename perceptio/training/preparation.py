@@ -1,9 +1,10 @@
-"""What a run needs before its first step: where it stands, its model, its depth codebook and the codes of its data.
+"""What a run needs before its first step: where it stands, its model, its codebooks and the codes of its data.
 
 What is written is made by the first process for all of them.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -13,17 +14,19 @@ from torch import Tensor
 from perceptio.data.folder import FolderDataset
 from perceptio.data.identity import hash_of_data
 from perceptio.errors import CheckpointError
-from perceptio.interfaces import DepthTokenizer
+from perceptio.interfaces import Codes, PerceptionTokenizer
 from perceptio.model.checkpoints.checkpoint import TEXT_TOKENIZER
 from perceptio.model.checkpoints.pretrained import pretrained_weights
 from perceptio.model.perception_model import PerceptionModel, build_model, load
-from perceptio.recipe import Recipe
-from perceptio.training.codebook import check_usage, to_be_trained, train_codebook, with_codebook
+from perceptio.ops.identity import ABSENT
+from perceptio.recipe import Recipe, Stream
+from perceptio.training.codebook import check_usage, to_be_trained, train_codebook, with_codebooks
+from perceptio.training.codes import codes_in, read_codes, write_codes
 from perceptio.training.identity import differences, run_identity, schedule_difference, used_schedule
 from perceptio.training.listener import Listener
 from perceptio.training.ranks import Ranks
 from perceptio.training.run_folder import RunFolder, RunState
-from perceptio.training.targets import read_codes, write_codes
+from perceptio.training.start import Start
 
 
 class Preparation:
@@ -41,8 +44,8 @@ class Preparation:
         resuming: Whether the folder has a checkpoint to go on from.
         state: Where the run stands.
         model: The model at that step, on its device.
-        codes: Depth codes [n, L] of each folder's images; None without depth.
-        usage: How they use the codebook, as metrics.
+        codes: Codes [n, L] of each folder's images, of each stream that is written as codes once per image.
+        usage: How they use the codebooks, as metrics.
 
     Raises:
         PerceptioError: As `train` does.
@@ -55,12 +58,16 @@ class Preparation:
         self.datasets = [FolderDataset(one.path) for one in recipe.data.folders]
         self.resuming = ranks.on_main(folder.open)
         self._data = ranks.on_main(lambda: [hash_of_data(dataset) for dataset in self.datasets])
-        self._trains_depth = to_be_trained(recipe)
+        self._trained = [stream for stream in recipe.streams if to_be_trained(stream)]
         start = RunState(
             step=0,
             steps=recipe.train.steps,
             identity=run_identity(
-                recipe, self._data, processes=ranks.count, bf16=bf16, trains_depth=self._trains_depth
+                recipe,
+                self._data,
+                processes=ranks.count,
+                bf16=bf16,
+                trains=[stream.name for stream in self._trained],
             ),
             schedule=used_schedule(recipe.train),
             validation=self._measured(),
@@ -73,28 +80,36 @@ class Preparation:
             )
         )
         self.model.to(ranks.accelerator.device)
-        self.codes = self.depth_codes(self.datasets, "training")
+        self.codes = self.codes_of(self.datasets, "training")
         self.usage = self._codebook_usage()
 
     def _built(self) -> PerceptionModel:
-        """The model at its start; a depth tokenizer that has not learned is trained before."""
+        """The model at its start; codebooks that have not learned are trained before."""
         recipe = self.recipe
-        if self._trains_depth:
-            self.ranks.on_main(
-                lambda: train_codebook(
-                    self.recipe,
-                    self.folder.depth_tokenizer,
-                    self._data,
-                    device=self.ranks.accelerator.device,
-                    say=self.listener.say,
-                    preparing=self.listener.preparing,
-                )
-            )
-            recipe = with_codebook(recipe, self.folder.depth_tokenizer)
+        start = None if recipe.start_from is None else Start(recipe.start_from)
+        folders = {}
+        for stream in self._trained:
+            if start is None or not start.has_tokenizer(stream):
+                folders[stream.name] = self.folder.tokenizers / stream.name
+                self.ranks.on_main(partial(self._train_codebook, stream))
         torch.manual_seed(recipe.train.seed)
-        model = build_model(recipe)
-        model.recipe = self.recipe  # Whose weights the depth tokenizer has is known by the checkpoint.
+        model = build_model(with_codebooks(recipe, folders))
+        model.recipe = self.recipe  # Whose weights a tokenizer has is known by the checkpoint.
+        if start is not None:
+            for sentence in start.give(model):
+                self._say(sentence)
         return model
+
+    def _train_codebook(self, stream: Stream) -> None:
+        train_codebook(
+            self.recipe,
+            stream,
+            self.folder.tokenizers / stream.name,
+            self._data,
+            device=self.ranks.accelerator.device,
+            say=self.listener.say,
+            preparing=self.listener.preparing,
+        )
 
     def _resumed(self) -> PerceptionModel:
         """The model of the checkpoint, which goes on as the recipe says now."""
@@ -113,6 +128,10 @@ class Preparation:
             CheckpointError: It is another, or has gone another way; the message says what differs.
         """
         state = self.folder.state()
+        if start.identity.get("start_from") == ABSENT:  # What is trained already does not need it any more.
+            start = attrs.evolve(
+                start, identity={**start.identity, "start_from": state.identity.get("start_from")}
+            )
         differing = differences(state.identity, start.identity)
         schedule = schedule_difference(state.schedule, self.recipe.train, state.step)
         differing += [] if schedule is None else [schedule]
@@ -132,31 +151,39 @@ class Preparation:
         data = self.ranks.on_main(lambda: [hash_of_data(FolderDataset(path)) for path in folders])
         return {"data": data, "samples": settings.samples, "figure": settings.best, "goal": settings.goal}
 
-    def depth_codes(self, datasets: Sequence[FolderDataset], what: str) -> list[Tensor] | None:
+    def codes_of(self, datasets: Sequence[FolderDataset], what: str) -> dict[str, list[Tensor]]:
         """The codes of folders' images; what the folders do not hold is computed, and kept in the run's folder.
 
         Args:
             datasets: The folders.
             what: What they are for, which is where their codes are kept.
-        """
-        tokenizer = self.model.depth
-        if tokenizer is None:
-            return None
-        return [
-            self._codes_of(tokenizer, dataset, self.folder.depth_codes / f"{what}-{number}")
-            for number, dataset in enumerate(datasets)
-        ]
 
-    def _codes_of(self, tokenizer: DepthTokenizer, dataset: FolderDataset, kept: Path) -> Tensor:
+        Returns:
+            Of each stream that is written as codes once per image, those of each folder, as `read_codes` gives them.
+        """
+        return {
+            stream.name: [
+                self._codes_of(stream, dataset, self.folder.codes / stream.name / f"{what}-{number}")
+                for number, dataset in enumerate(datasets)
+            ]
+            for stream in self.recipe.streams
+            if isinstance(stream.spec.written, Codes) and stream.spec.per == "image"
+        }
+
+    def _codes_of(self, stream: Stream, dataset: FolderDataset, kept: Path) -> Tensor:
+        tokenizer: PerceptionTokenizer = self.model.stream(stream.name).tokenizer
+
         def write() -> Path:
-            for folder in (dataset.root, kept):
-                if read_codes(folder, dataset, tokenizer) is not None:
-                    return folder
+            for path in (codes_in(dataset.root, stream.name), kept):
+                if read_codes(path, dataset, tokenizer) is not None:
+                    return path
             write_codes(
-                dataset.root,
+                dataset,
                 tokenizer,
-                lambda done, total: self.listener.preparing(f"depth codes of {dataset.root}", done, total),
-                into=kept,
+                kept,
+                lambda done, total: self.listener.preparing(
+                    f"codes of {stream.name} in {dataset.root}", done, total
+                ),
             )
             return kept
 
@@ -165,15 +192,17 @@ class Preparation:
         return codes_nL
 
     def _codebook_usage(self) -> dict[str, float]:
-        if self.codes is None or self.model.depth is None:
-            return {}
-        size = self.model.depth.spec.codebook_size
-        usage = check_usage(self.codes, size, untrained=self.recipe.depth_training.untrained)
-        if usage:
-            self._say(
-                f"The training maps use {usage['depth_codes.used']} of {size} depth codes "
-                f"(perplexity {usage['depth_codes.perplexity']:.1f})."
-            )
+        usage: dict[str, float] = {}
+        for name, codes in self.codes.items():
+            stream = self.recipe.stream(name)
+            used = check_usage(stream, codes)
+            if used:
+                size = sum(self.model.stream(name).tokenizer.spec.stream.written.codebook_sizes)
+                self._say(
+                    f"The training data use {used[f'{name}_codes.used']} of {size} codes of the stream {name!r} "
+                    f"(perplexity {used[f'{name}_codes.perplexity']:.1f})."
+                )
+            usage |= used
         return usage
 
     def _say(self, sentence: str) -> None:

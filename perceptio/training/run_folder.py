@@ -4,8 +4,8 @@ checkpoint/        the model as it was last saved, its optimizer's state, and `t
 best/              the model that was best on the validation data, and `validation.json`: its figures
 metrics.jsonl      a line for every logged step
 tensorboard/       the same as curves
-depth_tokenizer/   the depth tokenizer, where the run trained it itself
-depth_codes/       the depth codes of the data, folder by folder, where the data have none
+tokenizers/        the tokenizers that the run trained itself, by stream
+codes/             the codes of the data, by stream, where the data have none
 """
 
 import errno
@@ -19,13 +19,13 @@ import attrs
 
 from perceptio.data.dataset_info import INFO_FILE
 from perceptio.errors import CheckpointError, quoted
-from perceptio.model.checkpoints.checkpoint import CHECKPOINT, save
+from perceptio.model.checkpoints.checkpoint import save
 from perceptio.model.checkpoints.pretrained import pretrained_tensors
 from perceptio.model.network import PerceptionNetwork
 from perceptio.ops.files import check_replaceable, disk_errors, folder_lock, recover, whole
 from perceptio.ops.foreign import naming, parsing
 from perceptio.ops.json_files import append_line, read_json, read_log, rewrite_log, write_json
-from perceptio.ops.weights import tensors_of
+from perceptio.ops.weights import CHECKPOINT, tensors_of
 from perceptio.recipe import TrainConfig
 from perceptio.setting_types import problems
 from perceptio.training.memory import GIB, MemoryPlan
@@ -73,7 +73,7 @@ class RunFolder:
         self.path = path
         self.checkpoint, self.best, self.metrics = path / CHECKPOINT, path / BEST, path / METRICS
         self.tensorboard = path / "tensorboard"
-        self.depth_tokenizer, self.depth_codes = path / "depth_tokenizer", path / "depth_codes"
+        self.tokenizers, self.codes = path / "tokenizers", path / "codes"
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -12,16 +12,17 @@ import attrs
 import torch
 from torch import Tensor, nn
 
+from perceptio.data.collate import Collate
 from perceptio.data.conversations import ConversationSampler
 from perceptio.data.folder import FolderDataset
 from perceptio.data.mixture import check_mixture
-from perceptio.data.packing import Packer
 from perceptio.errors import RecipeError, TrainingError
 from perceptio.interfaces import Batch
 from perceptio.model.perception_model import PerceptionModel
 from perceptio.ops.files import expanded
 from perceptio.ops.interrupts import Stopped, interrupt_flag
 from perceptio.ops.precision import computes_bfloat16
+from perceptio.ops.weights import CHECKPOINT
 from perceptio.recipe import Recipe
 from perceptio.serialize import to_json
 from perceptio.training.batches import made_ahead
@@ -31,7 +32,7 @@ from perceptio.training.objective import Objective, Sums, Terms, add_sums
 from perceptio.training.optimizer import Optimizers, learning_rate_at
 from perceptio.training.preparation import Preparation
 from perceptio.training.ranks import Ranks
-from perceptio.training.run_folder import CHECKPOINT, METRICS, OPTIMIZER, Resume, RunFolder
+from perceptio.training.run_folder import METRICS, OPTIMIZER, Resume, RunFolder
 from perceptio.training.validation import PREFIX, Validation, open_validation
 
 if TYPE_CHECKING:
@@ -66,13 +67,13 @@ def train(
         The trained model, in eval mode.
 
     Raises:
-        RecipeError: The recipe has no data or no losses, or a part that is not registered; or its depth tokenizer is
+        RecipeError: The recipe has no data or no losses, or a part that is not registered; or a tokenizer of codes is
             untrained and cannot be trained.
         DataError: The mixture asks for tasks that no folder has.
         CheckpointError: There is nothing to resume, or something already; the checkpoint is of another run; another
-            process trains there; or the folder cannot be written or is too small.
-        TrainingError: The loss is no longer a finite number, all depth codes are the same, another process of the
-            run failed, or the device runs out of memory; what was saved before is kept.
+            process trains there; the folder cannot be written or is too small; or `start_from` names no model.
+        TrainingError: The loss is no longer a finite number, all codes of a stream are the same, another process of
+            the run failed, or the device runs out of memory; what was saved before is kept.
         Stopped: After Ctrl-C or SIGTERM, when a resumable checkpoint has been written.
     """
     recipe.check()
@@ -118,7 +119,7 @@ class Trainer:
         self.state, model, codes = prepared.state, prepared.model, prepared.codes
         self._usage = prepared.usage
         self.sampler = ConversationSampler(recipe, prepared.datasets, codes)
-        self.packer = Packer(model)
+        self.collate = Collate.of(recipe, model.language.text_tokenizer)
         self.validation = self._validation(prepared, validation)
         self.optimizers = Optimizers(model, recipe.train)
         if prepared.resuming:
@@ -157,8 +158,8 @@ class Trainer:
     def _validation(self, prepared: Preparation, datasets: Sequence[FolderDataset]) -> Validation | None:
         if not datasets:
             return None
-        codes = prepared.depth_codes(datasets, "validation")
-        return Validation(self.recipe, datasets, codes, self.packer, self.objective, self.ranks)
+        codes = prepared.codes_of(datasets, "validation")
+        return Validation(self.recipe, datasets, codes, self.collate, self.objective, self.ranks)
 
     def _begin_log(self) -> None:
         torn = self.folder.begin_log(self.state.step)
@@ -191,7 +192,7 @@ class Trainer:
         return number * self.ranks.count + self.ranks.index
 
     def _batch(self, draw: int) -> Batch:
-        return self.packer.pack(self.sampler.draw(draw, self.recipe.train.micro_batch_size))
+        return self.collate(self.sampler.draw(draw, self.recipe.train.micro_batch_size))
 
     def _next(self, batches: Iterator[Batch], signal: int) -> tuple[list[Batch], dict[str, float]]:
         """The batches of a step and the counts of the losses' items, by which they are divided.
@@ -240,7 +241,7 @@ class Trainer:
 
     def _backward(self, batch: Batch, counts: Mapping[str, float]) -> Tensor:
         """Add the gradients of one batch; its share of the objective."""
-        batch = batch.to(self.device)
+        batch = self.model.with_targets(batch.to(self.device))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             output = self.wrapped(batch, self.objective.required_outputs)
         terms = self.objective(output, batch, counts)  # In float32, whatever the model computes in.

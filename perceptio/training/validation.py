@@ -1,15 +1,15 @@
 """How a model in training does on data that it is not trained on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 import torch
 from torch import Tensor
 
+from perceptio.data.collate import Collate
 from perceptio.data.conversations import ConversationSampler
 from perceptio.data.folder import FolderDataset
 from perceptio.data.mixture import check_mixture
-from perceptio.data.packing import Packer
 from perceptio.errors import TrainingError, UnknownNameError, near_miss
 from perceptio.model.network import PerceptionNetwork
 from perceptio.ops.foreign import naming
@@ -52,8 +52,8 @@ class Validation:
     Args:
         recipe: Whose `data.validation` and `train.validation` apply.
         datasets: The folders of `data.validation`, from `open_validation`.
-        codes: Depth codes [n, L] of each folder's images; None without depth.
-        packer: Packs them.
+        codes: Codes [n, L] of each folder's images, by stream.
+        collate: Packs them.
         objective: Measures them.
         ranks: The processes of the run.
     """
@@ -62,14 +62,14 @@ class Validation:
         self,
         recipe: Recipe,
         datasets: Sequence[FolderDataset],
-        codes: Sequence[Tensor] | None,
-        packer: Packer,
+        codes: Mapping[str, Sequence[Tensor]],
+        collate: Collate,
         objective: Objective,
         ranks: Ranks,
     ) -> None:
         self.settings, self.batch_size = recipe.train.validation, recipe.train.micro_batch_size
         self.sampler = ConversationSampler(_on_validation_data(recipe), datasets, codes)
-        self.packer, self.objective, self.ranks = packer, objective, ranks
+        self.collate, self.objective, self.ranks = collate, objective, ranks
 
     def measure(self, model: PerceptionNetwork, *, bf16: bool) -> dict[str, float]:
         """The figures: `loss`, and every term and metric of the losses.
@@ -121,9 +121,9 @@ class Validation:
     def _terms(self, model: PerceptionNetwork, number: int, bf16: bool) -> Sums:
         left = self.settings.samples - number * self.batch_size
         samples = self.sampler.draw(number, min(self.batch_size, left))
-        batch = self.packer.pack(samples)
+        batch = self.collate(samples)
         counts = self.objective.counts([batch])
-        batch = batch.to(model.device)
+        batch = model.with_targets(batch.to(model.device))
         with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
             output = model(batch, self.objective.required_outputs)
         terms = self.objective(output, batch, {name: max(count, 1) for name, count in counts.items()})

@@ -39,7 +39,7 @@ from perceptio.model.perception_model import build_model
 from perceptio.ops.image_files import read_image
 from perceptio.ops.weights import INDEX, load_tensors, read_pickled
 from perceptio.tokenizers.segmentation.hf_sam import HFSAMSegmentationConfig
-from perceptio.training.targets import read_codes, write_codes
+from perceptio.training.codes import codes_in, read_codes, write_codes
 
 
 @attrs.frozen(kw_only=True)
@@ -404,23 +404,25 @@ def _teacher() -> Path:
 @functools.cache
 def _depth_tokenizer() -> Any:
     torch.manual_seed(0)
-    return small_recipe().depth.build().eval()
+    return small_recipe().stream("depth").tokenizer.build().eval()
 
 
 def _coded(folder: Path) -> Path:
     """A data folder with depth codes beside it."""
-    write_codes(scenes_folder(folder / "scenes", count=2), _depth_tokenizer())
-    return folder / "scenes"
+    scenes = scenes_folder(folder / "scenes", count=2)
+    write_codes(FolderDataset(scenes), _depth_tokenizer(), codes_in(scenes, "depth"))
+    return scenes
 
 
 @functools.cache
 def _written_index() -> Any:
     with tempfile.TemporaryDirectory() as made:
-        return json.loads((_coded(Path(made)) / "depth_codes.json").read_text())
+        return json.loads((_coded(Path(made)) / "codes" / "depth.json").read_text())
 
 
 def _read_coded(file: Path) -> None:
-    read_codes(file.parent, FolderDataset(file.parent), _depth_tokenizer())
+    folder = file.parent.parent
+    read_codes(codes_in(folder, "depth"), FolderDataset(folder), _depth_tokenizer())
 
 
 def _targets_record() -> dict[str, Any]:
@@ -526,14 +528,14 @@ FORMATS: dict[str, Format] = {
         prepare=_file("depth_targets.json"),
         read=lambda file: _check_record(file.parent, _targets_record(), is_data=False),
     ),
-    "depth_codes.npy": Format(
+    "codes/depth.npy": Format(
         mutants=byte_mutants([_npy(np.arange(32, dtype=np.uint8).reshape(2, 16) % 8)]),
-        prepare=lambda folder: _coded(folder) / "depth_codes.npy",
+        prepare=lambda folder: _coded(folder) / "codes" / "depth.npy",
         read=_read_coded,
     ),
-    "depth_codes.json": Format(
+    "codes/depth.json": Format(
         mutants=st.deferred(lambda: _both([_written_index()])),
-        prepare=lambda folder: _coded(folder) / "depth_codes.json",
+        prepare=lambda folder: _coded(folder) / "codes" / "depth.json",
         read=_read_coded,
     ),
     "config.json: Sa2VA": Format(

@@ -71,7 +71,7 @@ def test_help_names_every_verb(run):
         "demo",
         "explain",
         "train",
-        "train-depth-tokenizer",
+        "train-tokenizer",
         "eval",
         "ask",
         "tokenize",
@@ -213,7 +213,7 @@ def test_an_error_in_a_recipe_file_is_traced_from_that_file_on(run, tmp_path, co
     assert [line for line in lines if line not in err] == []
 
 
-@pytest.mark.parametrize("verb", ["train", "train-depth-tokenizer"], ids=["train", "train-depth-tokenizer"])
+@pytest.mark.parametrize("verb", ["train", "train-tokenizer"], ids=["train", "train-tokenizer"])
 def test_a_place_that_cannot_be_written_is_said_before_the_work(run, place, verb):
     out = place / "recipe.py" / "run" / "one"
     status, _, err = run(verb, place / "recipe.py", "--out", out)
@@ -240,8 +240,8 @@ def test_the_working_folder_is_a_place_like_any_other(run, place, tmp_path, monk
     assert status == 2 and ". exists already" in err
     (tmp_path / "tokenizer").mkdir()
     monkeypatch.chdir(tmp_path / "tokenizer")
-    steps = ("--set", "depth_training.steps=1")
-    status, _, err = run("train-depth-tokenizer", place / "recipe.py", "--out", ".", *steps)
+    steps = ("--set", "streams.depth.training.steps=1")
+    status, _, err = run("train-tokenizer", place / "recipe.py", "--out", ".", *steps)
     assert status == 0 and (tmp_path / "tokenizer" / "component.json").exists(), err
 
 

@@ -33,7 +33,14 @@ from perceptio.ops.files import check_only, disk_errors, expanded, new_folder, w
 from perceptio.ops.foreign import parsing
 from perceptio.ops.identity import hash_of_tensors
 from perceptio.ops.json_files import read_json, write_json
-from perceptio.ops.weights import check_tensors, load_tensors, read_headers, tensors_of, write_weights
+from perceptio.ops.weights import (
+    CHECKPOINT,
+    check_tensors,
+    load_tensors,
+    read_headers,
+    tensors_of,
+    write_weights,
+)
 from perceptio.recipe import Recipe
 from perceptio.registry import Registry
 from perceptio.serialize import fingerprint, from_json, to_json
@@ -42,8 +49,6 @@ from perceptio.setting_types import COMPONENT as COMPONENT_KEY
 FORMAT = 2
 EARLIER = 1
 """A format that is read, too."""
-CHECKPOINT = "checkpoint"
-"""Where a run's folder has its checkpoint."""
 RECIPE = "recipe.json"
 COMPONENT = "component.json"
 TEXT_TOKENIZER = "text_tokenizer"

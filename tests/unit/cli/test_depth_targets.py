@@ -13,11 +13,11 @@ from perceptio.cli import main as command
 from perceptio.data.dataset_info import DatasetInfo
 from perceptio.data.folder import FolderDataset
 from perceptio.model.perception_model import load
-from perceptio.training.targets import encode_depth, tokenizer_fingerprint
+from perceptio.training.codes import encode_targets, tokenizer_fingerprint
 
 RECIPE = """
 import attrs
-from perceptio.recipe import DataConfig, DepthTrainingConfig
+from perceptio.recipe import DataConfig, TokenizerTraining
 from perceptio.tokenizers.depth.vqvae import VQVAEDepthConfig
 from small import small_recipe
 
@@ -26,11 +26,8 @@ def recipe():
     depth = VQVAEDepthConfig(
         codebook_size=8, grid=(4, 4), image_size=(16, 16), widths=(4, 8), residual_blocks=1, latent_dim=4
     )
-    return small_recipe(
-        depth=depth,
-        data=DataConfig(mixture={"depth_map": 1.0}, turns=1),
-        depth_training=DepthTrainingConfig(steps=4, batch_size=2),
-    )
+    chosen = small_recipe(data=DataConfig(mixture={"depth_map": 1.0}, turns=1))
+    return chosen.with_stream("depth", tokenizer=depth, training=TokenizerTraining(steps=4, batch_size=2))
 """
 
 
@@ -68,9 +65,7 @@ def test_photographs_and_a_teacher_become_a_codebook_with_three_commands(place, 
     asked = ("depth-targets", place / "photos", "--teacher", place / "teacher", "--image-size", 28)
     status, printed = run(*asked, "--out", "targets")
     assert status == 0 and "4 depth maps made, 0 kept, 0 picture(s) broken: targets" in printed
-    status, printed = run(
-        "train-depth-tokenizer", place / "recipe.py", "--data", "targets", "--out", "codebook"
-    )
+    status, printed = run("train-tokenizer", place / "recipe.py", "--data", "targets", "--out", "codebook")
     assert status == 0 and "1 held-out maps" in printed
     status, printed = run("tokenize", "codebook", "targets/depth/0.jpg.png", "--out", "tokens")
     assert status == 0
@@ -78,19 +73,24 @@ def test_photographs_and_a_teacher_become_a_codebook_with_three_commands(place, 
 
     status, printed = run(*asked, "--out", "targets", "--tokenizer", "codebook")
     assert status == 0 and "0 depth maps made, 4 kept" in printed
-    codes_nL = np.load("targets/depth_codes.npy")
-    index = json.loads((tmp_path / "targets" / "depth_codes.json").read_text())
+    codes_nL = np.load("targets/codes/depth.npy")
+    index = json.loads((tmp_path / "targets" / "codes" / "depth.json").read_text())
     dataset, tokenizer = FolderDataset("targets"), load("codebook")
     assert codes_nL.dtype == np.uint8 and codes_nL.shape == (4, 16)
-    np.testing.assert_array_equal(codes_nL, encode_depth(tokenizer, dataset).numpy())
-    assert index["ids"] == [record.id for record in dataset.records] and index["grid"] == [4, 4]
+    np.testing.assert_array_equal(codes_nL, encode_targets(tokenizer, dataset).numpy())
+    assert index["ids"] == [record.id for record in dataset.records] and index["target"] == "depth"
     record = json.loads((tmp_path / "targets" / "depth_targets.json").read_text())
     assert index["tokenizer"] == record["tokenizer"] == tokenizer_fingerprint(tokenizer)
 
-    settings = ("--set", "depth.weights=codebook", "--set", 'data.folders=[{"path": "targets"}]')
+    settings = (
+        "--set",
+        "streams.depth.tokenizer.weights=codebook",
+        "--set",
+        'data.folders=[{"path": "targets"}]',
+    )
     status, printed = run("train", place / "recipe.py", "--out", "run", "--set", "train.steps=2", *settings)
     assert status == 0
-    assert tokenizer_fingerprint(load("run").depth) == record["tokenizer"]
+    assert tokenizer_fingerprint(load("run").stream("depth").tokenizer) == record["tokenizer"]
 
 
 def test_the_recipe_of_the_paper_s_codebook_trains_on_targets(place, run, tmp_path):
@@ -104,9 +104,9 @@ def test_the_recipe_of_the_paper_s_codebook_trains_on_targets(place, run, tmp_pa
         "--out",
         tmp_path / "t",
     )
-    quick = ("--set", "depth_training.steps=1", "--set", "depth_training.batch_size=1")
+    quick = ("--set", "streams.depth.training.steps=1", "--set", "streams.depth.training.batch_size=1")
     asked = (
-        "train-depth-tokenizer",
+        "train-tokenizer",
         "depth_tokenizer_320",
         "--data",
         tmp_path / "t",

@@ -7,7 +7,7 @@ import pytest
 from small import scenes_folder
 
 from perceptio.data.folder import FolderDataset
-from perceptio.data.identity import BLOCK, BLOCKS, _add, hash_of_data, hash_of_depth
+from perceptio.data.identity import BLOCK, BLOCKS, _add, hash_of_data, hash_of_targets
 from perceptio.errors import DataError
 
 
@@ -49,15 +49,15 @@ def test_other_bytes_in_a_file_of_the_same_size_are_other_data(folder, tmp_path)
 
 
 def test_codes_care_for_depth_alone(folder):
-    before = hash_of_depth(FolderDataset(folder))
+    before = hash_of_targets(FolderDataset(folder), "depth")
     record = FolderDataset(folder).records[0]
     (folder / "samples.jsonl").write_text(
         (folder / "samples.jsonl").read_text().replace("closest", "nearest")
     )
     (folder / record.image).write_bytes((folder / record.image).read_bytes() + b" ")
-    assert hash_of_depth(FolderDataset(folder)) == before
+    assert hash_of_targets(FolderDataset(folder), "depth") == before
     (folder / record.depth).write_bytes((folder / record.depth).read_bytes() + b" ")
-    assert hash_of_depth(FolderDataset(folder)) != before
+    assert hash_of_targets(FolderDataset(folder), "depth") != before
 
 
 def test_a_missing_file_is_named(folder):

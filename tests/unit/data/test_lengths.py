@@ -17,7 +17,7 @@ from perceptio.data.lengths import ConversationLengths
 from perceptio.data.packing import Packer
 from perceptio.errors import DataError
 from perceptio.model.perception_model import build_model
-from perceptio.training.targets import encode_depth
+from perceptio.training.codes import encode_targets
 from perceptio.training.trainer import METRICS, train
 
 
@@ -47,7 +47,7 @@ def folder(tmp_path_factory):
 def prepared(chosen):
     model = build_model(chosen)
     datasets = [FolderDataset(one.path) for one in chosen.data.folders]
-    codes = [encode_depth(model.depth, dataset) for dataset in datasets]
+    codes = [encode_targets(model.depth, dataset) for dataset in datasets]
     return ConversationSampler(chosen, datasets, codes), Packer(model)
 
 

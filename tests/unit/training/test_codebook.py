@@ -2,18 +2,21 @@
 
 import json
 
+import attrs
 import numpy as np
 import pytest
 import torch
 from fakes import FakeDepthConfig
 from small import scenes_folder, small_recipe
 
+from perceptio.data.folder import FolderDataset
 from perceptio.errors import RecipeError, TrainingError
 from perceptio.model.perception_model import load
+from perceptio.recipe import Stream
 from perceptio.settings import with_settings
-from perceptio.training import codebook, targets
+from perceptio.training import codebook, codes
 from perceptio.training.codebook import check_usage, to_be_trained
-from perceptio.training.targets import write_codes
+from perceptio.training.codes import codes_in, write_codes
 from perceptio.training.trainer import METRICS, Progress, train
 
 
@@ -28,16 +31,25 @@ def test_it_is_trained_first_and_said_and_kept(folder, tmp_path):
     model = train(
         recipe, tmp_path / "run", say=said.append, preparing=lambda what, done, total: prepared.append(what)
     )
-    assert "names no weights for its depth tokenizer depth:vqvae: it is trained first, for 4 steps" in said[0]
-    used = next(one for one in said if one.startswith("The training maps use "))
+    assert (
+        "names no weights for the tokenizer depth:vqvae of the stream 'depth': it is trained first" in said[0]
+    )
+    used = next(one for one in said if one.startswith("The training data use "))
     line = json.loads((tmp_path / "run" / METRICS).read_text().splitlines()[0])
-    assert f"use {line['depth_codes.used']} of 8 depth codes" in used and line["depth_codes.used"] > 1
+    assert (
+        f"use {line['depth_codes.used']} of 8 codes of the stream 'depth'" in used
+        and line["depth_codes.used"] > 1
+    )
     assert 1 < line["depth_codes.perplexity"] <= line["depth_codes.used"]
-    assert {"reading depth maps", "training the depth tokenizer", f"depth codes of {folder}"} == set(prepared)
-    kept = load(tmp_path / "run" / "depth_tokenizer")
+    assert {
+        "reading targets of depth",
+        "training the tokenizer of depth",
+        f"codes of depth in {folder}",
+    } == set(prepared)
+    kept = load(tmp_path / "run" / "tokenizers" / "depth")
     for name, value in kept.state_dict().items():
-        assert torch.equal(value, model.depth.state_dict()[name]), name
-    assert model.recipe.depth.weights is None
+        assert torch.equal(value, model.stream("depth").tokenizer.state_dict()[name]), name
+    assert model.recipe.stream("depth").tokenizer.weights is None
 
 
 def test_it_is_trained_once(folder, tmp_path, monkeypatch):
@@ -49,8 +61,8 @@ def test_it_is_trained_once(folder, tmp_path, monkeypatch):
 
     with pytest.raises(OSError, match="power cut"):
         train(recipe, tmp_path / "run", progress=crash)
-    monkeypatch.setattr(codebook, "train_depth_tokenizer", None)
-    monkeypatch.setattr(targets, "encode_depth", None)
+    monkeypatch.setattr(codebook, "train_tokenizer", None)
+    monkeypatch.setattr(codes, "encode_targets", None)
     said = []
     train(recipe, tmp_path / "run", say=said.append)
     assert "is the one that was trained before" in said[0]
@@ -62,16 +74,17 @@ def test_other_settings_train_it_anew(folder, tmp_path):
     train(recipe, tmp_path / "run")
     (tmp_path / "run" / "checkpoint").rename(tmp_path / "elsewhere")
     said = []
-    train(with_settings(recipe, {"depth_training.steps": 5}), tmp_path / "run", say=said.append)
+    train(with_settings(recipe, {"streams.depth.training.steps": 5}), tmp_path / "run", say=said.append)
     assert "it is trained first, for 5 steps" in said[0]
 
 
 def test_random_values_are_asked_for_by_name(folder):
     recipe = small_recipe(folder)
-    assert to_be_trained(recipe)
-    assert not to_be_trained(with_settings(recipe, {"depth_training.untrained": True}))
-    assert not to_be_trained(with_settings(recipe, {"depth.weights": "runs/tokenizer"}))
-    assert not to_be_trained(small_recipe(folder, depth=FakeDepthConfig()))
+    assert to_be_trained(recipe.stream("depth")) and not to_be_trained(recipe.stream("segmentation"))
+    for setting in ({"training.untrained": True}, {"tokenizer.weights": "runs/tokenizer"}):
+        changed = with_settings(recipe, {f"streams.depth.{name}": value for name, value in setting.items()})
+        assert not to_be_trained(changed.stream("depth"))
+    assert not to_be_trained(Stream(name="depth", tokenizer=FakeDepthConfig()))
 
 
 def test_without_depth_to_train_on_it_is_refused(folder, tmp_path):
@@ -85,34 +98,38 @@ def test_without_depth_to_train_on_it_is_refused(folder, tmp_path):
     lines = [{"id": line["id"], "image": line["image"], "turns": turns} for line in lines]
     (bare / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     with pytest.raises(
-        RecipeError, match=r"cannot be trained on the run's own data.* has a depth map.*Name weights"
+        RecipeError, match=r"cannot be trained on the run's own data.* has the target 'depth'.*Name weights"
     ):
         train(with_settings(small_recipe(bare), {"data.mixture": {"attribute": 1.0}}), tmp_path / "run")
 
 
-def test_one_code_for_everything_stops_a_run(folder, tmp_path):
+def test_one_code_for_everything_stops_a_run(folder):
+    stream = small_recipe(folder).stream("depth")
     flat = torch.full((3, 16), 5, dtype=torch.int16)
-    with pytest.raises(TrainingError, match="says all 3 training maps with one code, 5, .*train it anew"):
-        check_usage([flat], 8, untrained=False)
-    with pytest.raises(TrainingError, match="leave depth_training.untrained out"):
-        check_usage([flat], 8, untrained=True)
+    with pytest.raises(
+        TrainingError, match="'depth' says all 3 training targets with one code.*train it anew"
+    ):
+        check_usage(stream, [flat])
+    untrained = attrs.evolve(stream, training=attrs.evolve(stream.training, untrained=True))
+    with pytest.raises(TrainingError, match=r"leave streams\.depth\.training\.untrained out"):
+        check_usage(untrained, [flat])
     flat[0, 0] = 2
-    assert check_usage([flat, torch.full((2, 16), -1, dtype=torch.int16)], 8, untrained=False) == {
+    assert check_usage(stream, [flat, torch.full((2, 16), -1, dtype=torch.int16)]) == {
         "depth_codes.used": 2,
         "depth_codes.perplexity": pytest.approx(np.exp(-(47 * np.log(47 / 48) + np.log(1 / 48)) / 48)),
     }
-    assert check_usage([torch.full((2, 16), -1)], 8, untrained=False) == {}
+    assert check_usage(stream, [torch.full((2, 16), -1)]) == {}
 
 
 def test_codes_in_the_data_folder_are_read(folder, tmp_path, monkeypatch):
     data = scenes_folder(tmp_path / "data")
     recipe = small_recipe(data)
     train(recipe, tmp_path / "first")
-    tokenizer = tmp_path / "first" / "depth_tokenizer"
-    write_codes(data, load(tokenizer))
-    monkeypatch.setattr(targets, "encode_depth", None)
-    train(with_settings(recipe, {"depth.weights": str(tokenizer)}), tmp_path / "second")
-    assert not (tmp_path / "second" / "depth_codes").exists()
+    tokenizer = tmp_path / "first" / "tokenizers" / "depth"
+    write_codes(FolderDataset(data), load(tokenizer), codes_in(data, "depth"))
+    monkeypatch.setattr(codes, "encode_targets", None)
+    train(with_settings(recipe, {"streams.depth.tokenizer.weights": str(tokenizer)}), tmp_path / "second")
+    assert not (tmp_path / "second" / "codes").exists()
     lines = [
         json.loads((tmp_path / name / METRICS).read_text().splitlines()[-1]) for name in ("first", "second")
     ]

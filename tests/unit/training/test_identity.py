@@ -21,15 +21,8 @@ from perceptio.training.optimizer import learning_rate_at
 TRAIN = TrainConfig(steps=10, warmup_steps=2)
 
 
-def identity(recipe, data=("abc",), processes=1, bf16=False):
-    return run_identity(recipe, data, processes=processes, bf16=bf16, trains_depth=True)
-
-
-def test_a_run_of_before_settings_were_renamed_is_the_same_run():
-    now = identity(with_settings(small_recipe("folder"), {"mask_prompt": "previous_token"}))
-    before = {**now, "prompt_state": "before", "train.accumulate": now["train.grad_accumulation"]}
-    del before["mask_prompt"], before["train.grad_accumulation"]
-    assert differences(before, now) == []
+def identity(recipe, data=("abc",), processes=1, bf16=False, trains=("depth",)):
+    return run_identity(recipe, data, processes=processes, bf16=bf16, trains=trains)
 
 
 def test_every_setting_that_does_not_count_exists():
@@ -40,17 +33,24 @@ def test_every_setting_that_does_not_count_exists():
         for key in name.split("."):
             assert key in held, name
             held = held[key]
-    assert len(names) == 14
+    assert len(names) == 13
 
 
 def test_what_differs_is_named_with_both_values(tmp_path):
     recipe = small_recipe(tmp_path)
-    changed = with_settings(recipe, {"losses.dice.weight": 2.0, "depth_training.steps": 5, "train.seed": 3})
+    changes = {"losses.segmentation_dice.weight": 2.0, "streams.depth.training.steps": 5, "train.seed": 3}
+    changed = with_settings(recipe, changes)
     assert differences(identity(recipe), identity(recipe)) == []
     assert differences(identity(recipe), identity(changed)) == [
-        "losses.dice.weight was 0.5 and is 2.0",
+        "streams.depth.training.steps was 4 and is 5",
+        "losses.segmentation_dice.weight was 0.5 and is 2.0",
         "train.seed was 0 and is 3",
-        "depth_training.steps was 4 and is 5",
+    ]
+    untrained = identity(recipe, trains=())
+    assert untrained == identity(with_settings(recipe, {"streams.depth.training.steps": 5}), trains=())
+    swapped = attrs.evolve(recipe, streams=recipe.streams[::-1])
+    assert differences(identity(recipe), identity(swapped)) == [
+        "streams was ['segmentation', 'depth'] and is ['depth', 'segmentation']"
     ]
     other = identity(recipe, data=("abd",), processes=2, bf16=True)
     assert differences(identity(recipe), other) == [
@@ -59,7 +59,7 @@ def test_what_differs_is_named_with_both_values(tmp_path):
         "processes was 1 and is 2",
     ]
     fewer = attrs.evolve(recipe, losses=recipe.losses[1:])
-    name = recipe.losses[0].loss.name
+    name = recipe.losses[0].loss.term
     assert any(
         one.startswith(f"losses.{name}.") and one.endswith("and is not there")
         for one in differences(identity(recipe), identity(fewer))

@@ -63,7 +63,7 @@ def test_two_processes_log_what_one_logs_of_the_same_samples(folder, both, tmp_p
         assert line.keys() == other.keys()
         for name in line.keys() - machine:
             assert other[name] == pytest.approx(line[name], rel=2e-3, abs=1e-4), (line["step"], name)
-        plain = sum(weighted.weight * other.get(weighted.loss.name, 0.0) for weighted in recipe.losses)
+        plain = sum(weighted.weight * other.get(weighted.loss.term, 0.0) for weighted in recipe.losses)
         assert other["loss"] == pytest.approx(plain, rel=1e-5)
     assert len(list((both / "tensorboard").iterdir())) == 1
     for (name, value), other in zip(

@@ -20,7 +20,7 @@ from perceptio.ops.interrupts import Stopped
 from perceptio.ops.precision import computes_bfloat16
 from perceptio.recipe import TrainConfig
 from perceptio.settings import with_settings
-from perceptio.training.codebook import with_codebook
+from perceptio.training.codebook import with_codebooks
 from perceptio.training.objective import Objective
 from perceptio.training.optimizer import Optimizers
 from perceptio.training.run_folder import RunFolder, RunState
@@ -56,7 +56,15 @@ def test_a_run_leaves_a_checkpoint_metrics_and_curves(folder, tmp_path):
     assert all(p.steps == 6 and p.seconds > 0 for p in seen)
     lines = [json.loads(line) for line in (tmp_path / "run" / METRICS).read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
-    shown = {"next_token", "depth_token", "mask_bce", "cell_codes", "lr", "loss", "peak_resident_gib"}
+    shown = {
+        "next_token",
+        "depth_token",
+        "segmentation_mask_bce",
+        "depth_cell_codes",
+        "lr",
+        "loss",
+        "peak_resident_gib",
+    }
     assert shown <= lines[-1].keys()
     assert any((tmp_path / "run" / "tensorboard").iterdir())
     assert_same_weights(weights_of(load(tmp_path / "run")), weights_of(model))
@@ -67,7 +75,9 @@ def test_training_moves_what_it_names_and_nothing_else(folder, tmp_path):
     recipe = attrs.evolve(recipe, train=attrs.evolve(recipe.train, train=("language.trunk",)))
     after = weights_of(train(recipe, tmp_path / "run"))
     torch.manual_seed(recipe.train.seed)
-    before = weights_of(build_model(with_codebook(recipe, tmp_path / "run" / "depth_tokenizer")))
+    before = weights_of(
+        build_model(with_codebooks(recipe, {"depth": tmp_path / "run" / "tokenizers" / "depth"}))
+    )
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert moved and all(name.startswith("language.") and "embedding" not in name for name in moved)
 
@@ -109,7 +119,7 @@ def test_a_parameter_that_no_loss_reaches_does_not_stop_a_resumption(folder, tmp
     recipe = small_recipe(folder)
     losses = tuple(weighted for weighted in recipe.losses if weighted.loss.name == "next_token")
     recipe = attrs.evolve(recipe, losses=losses, heads={})
-    assert any(name.startswith("segmentation") for name in recipe.train.train)
+    assert any(name.startswith("streams") for name in recipe.train.train)
     whole = train(recipe, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         train(recipe, tmp_path / "cut", progress=stop_after_two)
@@ -233,7 +243,7 @@ def test_a_run_that_would_learn_nothing_is_refused(folder, tmp_path):
         train(recipe, tmp_path / "run")
     model = build_model(recipe)
     with pytest.raises(RecipeError, match="hold nothing that could be trained; name others"):
-        Optimizers(model, TrainConfig(train=("segmentation",)))
+        Optimizers(model, TrainConfig(train=("streams.segmentation.tokenizer",)))
 
 
 def test_a_folder_is_one_process_s(folder, tmp_path):
@@ -308,19 +318,19 @@ def test_the_loss_that_is_logged_is_the_objective_however_a_step_is_cut(folder, 
     train(recipe, tmp_path / "run")
     for line in (tmp_path / "run" / METRICS).read_text().splitlines():
         values = json.loads(line)
-        plain = sum(weighted.weight * values.get(weighted.loss.name, 0.0) for weighted in recipe.losses)
+        plain = sum(weighted.weight * values.get(weighted.loss.term, 0.0) for weighted in recipe.losses)
         assert values["loss"] == pytest.approx(plain, rel=1e-5)
 
 
 def test_another_recipe_does_not_resume_the_checkpoint(folder, tmp_path):
     recipe = small_recipe(folder)
     train(recipe, tmp_path / "run")
-    other = with_settings(recipe, {"train.lr": 5e-4, "losses.dice.weight": 3.0, "data.turns": 1})
+    other = with_settings(recipe, {"train.lr": 5e-4, "losses.segmentation_dice.weight": 3.0, "data.turns": 1})
     with pytest.raises(CheckpointError) as error:
         train(other, tmp_path / "run", resume=True)
     assert "train.lr was 0.001 and is 0.0005" in str(error.value)
     assert "data.turns was 2 and is 1" in str(error.value)
-    assert "losses.dice.weight was" in str(error.value) and "and is 3.0;" in str(error.value)
+    assert "losses.segmentation_dice.weight was" in str(error.value) and "and is 3.0;" in str(error.value)
     assert "seed" not in str(error.value)
 
 

@@ -44,7 +44,7 @@ def test_it_changes_nothing_that_is_trained(folders, tmp_path):
     assert {"validation.loss", "validation.next_token", "validation.depth_token.code_accuracy"} <= lines[
         6
     ].keys()
-    weights = {weighted.loss.name: weighted.weight for weighted in with_it.recipe.losses}
+    weights = {weighted.loss.term: weighted.weight for weighted in with_it.recipe.losses}
     plain = sum(weight * lines[6].get(f"validation.{name}", 0.0) for name, weight in weights.items())
     assert lines[6]["validation.loss"] == pytest.approx(plain)
 
@@ -111,17 +111,19 @@ def test_a_limit_bounds_it(folders, tmp_path, monkeypatch):
 def test_a_figure_that_is_not_there_is_refused(folders, tmp_path):
     with pytest.raises(UnknownNameError, match="best names the figure 'losss'; did you mean 'loss'"):
         train(validated(folders, **{"train.validation.best": "losss"}), tmp_path / "a")
-    assert not (tmp_path / "a" / "depth_codes").exists()
+    assert not (tmp_path / "a" / "codes").exists()
     with pytest.raises(DataError, match="There is no folder nowhere"):
         train(validated(folders, **{"data.validation": ["nowhere"]}), tmp_path / "a")
-    assert not (tmp_path / "a" / "depth_codes").exists()
+    assert not (tmp_path / "a" / "codes").exists()
     with pytest.raises(
-        TrainingError, match="'dice.iou', which the validation data do not give; did you mean"
+        TrainingError, match="'segmentation_dice.iou', which the validation data do not give; did you mean"
     ):
-        changes = {"train.validation.best": "dice.iou", "train.validation.goal": "highest"}
+        changes = {"train.validation.best": "segmentation_dice.iou", "train.validation.goal": "highest"}
         train(validated(folders, **changes), tmp_path / "b")
 
 
 def test_of_a_metric_it_must_be_said_which_value_is_best(folders):
-    with pytest.raises(RecipeError, match="is the metric 'dice.mask_iou': say with train.validation.goal"):
-        validated(folders, **{"train.validation.best": "dice.mask_iou"})
+    with pytest.raises(
+        RecipeError, match="is the metric 'segmentation_dice.mask_iou': say with train.validation.goal"
+    ):
+        validated(folders, **{"train.validation.best": "segmentation_dice.mask_iou"})

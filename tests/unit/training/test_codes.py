@@ -1,4 +1,4 @@
-"""Depth codes of a data folder, in memory and on disk."""
+"""Codes of a data folder's images, in memory and on disk."""
 
 import json
 import shutil
@@ -11,7 +11,8 @@ from small import scenes_folder, small_recipe
 
 from perceptio.data.folder import FolderDataset
 from perceptio.errors import DataError
-from perceptio.training.targets import encode_depth, read_codes, tokenizer_fingerprint, write_codes
+from perceptio.training.codes import codes_in, encode_targets, read_codes, tokenizer_fingerprint
+from perceptio.training.codes import write_codes as write
 
 
 @pytest.fixture
@@ -24,64 +25,69 @@ def folder(tmp_path):
     return folder
 
 
+def write_codes(folder, tokenizer, progress=None, into=None):
+    return write(FolderDataset(folder), tokenizer, codes_in(into or folder, "depth"), progress)
+
+
 def tokenizer(**changes):
     torch.manual_seed(0)
-    return attrs.evolve(small_recipe().depth, **changes).build().eval()
+    return attrs.evolve(small_recipe().stream("depth").tokenizer, **changes).build().eval()
 
 
 def test_codes_on_disk_are_those_of_the_samples_with_depth(folder):
     held = tokenizer()
     seen = []
     assert write_codes(folder, held, lambda *at: seen.append(at)) == 3 and seen == [(4, 4)]
-    codes_nL = np.load(folder / "depth_codes.npy")
-    index = json.loads((folder / "depth_codes.json").read_text())
+    codes_nL = np.load(folder / "codes" / "depth.npy")
+    index = json.loads((folder / "codes" / "depth.json").read_text())
     records = FolderDataset(folder).records
-    assert codes_nL.dtype == np.uint8 and index["codebook_size"] == 8
+    assert codes_nL.dtype == np.uint8 and index["codebook_sizes"] == [8]
     assert index["ids"] == [records[row].id for row in (0, 2, 3)]
-    np.testing.assert_array_equal(codes_nL, encode_depth(held, FolderDataset(folder))[[0, 2, 3]].numpy())
+    np.testing.assert_array_equal(codes_nL, encode_targets(held, FolderDataset(folder))[[0, 2, 3]].numpy())
 
 
 def test_many_codes_take_two_bytes(folder):
     write_codes(folder, tokenizer(codebook_size=257))
-    assert np.load(folder / "depth_codes.npy").dtype == np.uint16
+    assert np.load(folder / "codes" / "depth.npy").dtype == np.uint16
 
 
 def test_a_folder_that_cannot_be_written(folder):
-    (folder / "depth_codes.npy").mkdir()
+    (folder / "codes" / "depth.npy").mkdir(parents=True)
     with pytest.raises(DataError, match="could not be written .*What was there before is unchanged"):
         write_codes(folder, tokenizer())
 
 
 def test_codes_are_read_where_they_are_of_the_tokenizer_and_the_maps(folder, tmp_path):
     held = tokenizer()
-    assert read_codes(folder, FolderDataset(folder), held) is None
+    assert read_codes(codes_in(folder, "depth"), FolderDataset(folder), held) is None
     write_codes(folder, held, into=tmp_path / "elsewhere")
-    assert not (folder / "depth_codes.npy").exists()
+    assert not (folder / "codes" / "depth.npy").exists()
     write_codes(folder, held)
     dataset = FolderDataset(folder)
-    codes_nL = encode_depth(held, dataset)
-    assert torch.equal(read_codes(folder, dataset, held), codes_nL)
-    assert torch.equal(read_codes(tmp_path / "elsewhere", dataset, held), codes_nL)
+    codes_nL = encode_targets(held, dataset)
+    assert torch.equal(read_codes(codes_in(folder, "depth"), dataset, held), codes_nL)
+    assert torch.equal(read_codes(codes_in(tmp_path / "elsewhere", "depth"), dataset, held), codes_nL)
 
     other = tokenizer()
     with torch.no_grad():
         other.codebook_KC[0, 0] += 1
-    assert read_codes(folder, dataset, other) is None
+    assert read_codes(codes_in(folder, "depth"), dataset, other) is None
     shutil.copy(folder / dataset.records[0].image, folder / dataset.records[2].depth)
-    assert read_codes(folder, dataset, held) is None
+    assert read_codes(codes_in(folder, "depth"), dataset, held) is None
 
 
 def test_codes_that_are_not_what_their_index_says_are_refused(folder):
     held, dataset = tokenizer(), FolderDataset(folder)
     write_codes(folder, held)
-    np.save(folder / "depth_codes.npy", np.full((3, 16), 8, dtype=np.uint8))
+    np.save(folder / "codes" / "depth.npy", np.full((3, 16), 8, dtype=np.uint8))
     with pytest.raises(
-        DataError, match=r"holds uint8 \[3, 16\], and depth_codes.json speaks of codes below 8"
+        DataError,
+        match=r"holds codes that go from 8 to 8 and not from 0 to 7.* and depth.json speaks of \[3, 16\]",
     ):
-        read_codes(folder, dataset, held)
-    (folder / "depth_codes.npy").write_bytes(b"no array")
-    with pytest.raises(DataError, match="cannot be read as NPY .* Or remove it, and depth_codes.json"):
-        read_codes(folder, dataset, held)
+        read_codes(codes_in(folder, "depth"), dataset, held)
+    (folder / "codes" / "depth.npy").write_bytes(b"no array")
+    with pytest.raises(DataError, match="cannot be read as NPY .* Or remove it, and depth.json"):
+        read_codes(codes_in(folder, "depth"), dataset, held)
 
 
 def test_a_fingerprint_is_of_values_and_sizes():

@@ -1,4 +1,4 @@
-"""Training a depth tokenizer: what it minimizes, what it leaves behind, and that a seed is all it depends on."""
+"""Training a tokenizer of maps: what it minimizes, what it leaves behind, and that a seed is all it depends on."""
 
 import math
 
@@ -9,17 +9,17 @@ from small import small_recipe
 from torch import nn
 
 from perceptio.errors import DataError, InterfaceError, RecipeError, TrainingError
-from perceptio.interfaces import DepthReconstruction
-from perceptio.recipe import DepthTrainingConfig
+from perceptio.interfaces import Reconstruction
+from perceptio.recipe import TokenizerTraining
 from perceptio.tokenizers.depth.fsq import FSQDepthConfig
-from perceptio.training import depth_tokenizer
-from perceptio.training.depth_tokenizer import train_depth_tokenizer
+from perceptio.training import tokenizer as training
+from perceptio.training.tokenizer import train_tokenizer
 
-VQVAE = small_recipe().depth
+VQVAE = small_recipe().stream("depth").tokenizer
 FSQ = FSQDepthConfig(
     levels=(4, 3), grid=(4, 4), image_size=(16, 16), widths=(4, 8), residual_blocks=1, latent_dim=4
 )
-SHORT = DepthTrainingConfig(steps=6, batch_size=4, warmup_steps=1)
+SHORT = TokenizerTraining(steps=6, batch_size=4, warmup_steps=1)
 NAN = float("nan")
 
 
@@ -33,7 +33,7 @@ def some_maps(count=24):
 def trained(config=VQVAE, maps=None, settings=SHORT, seed=0, **options):
     torch.manual_seed(seed)
     tokenizer = config.build()
-    records = train_depth_tokenizer(tokenizer, some_maps() if maps is None else maps, settings, **options)
+    records = train_tokenizer(tokenizer, some_maps() if maps is None else maps, settings, **options)
     return tokenizer, records
 
 
@@ -44,7 +44,7 @@ def assert_same(one, other):
 
 @pytest.mark.parametrize("config", [VQVAE, FSQ])
 def test_training_lowers_the_error_and_then_freezes(config):
-    settings = DepthTrainingConfig(steps=150, batch_size=8, lr=5e-3, warmup_steps=5)
+    settings = TokenizerTraining(steps=150, batch_size=8, lr=5e-3, warmup_steps=5)
     tokenizer, records = trained(config, settings=settings, record_every=30)
     assert [record.step for record in records] == [30, 60, 90, 120, 150]
     assert records[-1].absolute_error < 0.6 * records[0].absolute_error
@@ -72,7 +72,7 @@ def test_the_caller_s_random_numbers_are_left_as_they_were():
     torch.manual_seed(0)
     tokenizer = VQVAE.build()
     state = torch.get_rng_state()
-    train_depth_tokenizer(tokenizer, some_maps(), SHORT)
+    train_tokenizer(tokenizer, some_maps(), SHORT)
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -96,9 +96,9 @@ def test_unknown_pixels_are_filled_and_learned_from_nowhere():
 def test_the_error_counts_known_pixels_alone():
     difference = torch.tensor([[1.0, 3.0], [5.0, 100.0]])[None, None]
     known = torch.tensor([[True, True], [True, False]])[None, None]
-    assert depth_tokenizer._known_mean(difference, known).item() == 3.0
+    assert training._known_mean(difference, known).item() == 3.0
     # Neighbours that are both known: 1 and 3 across, 1 and 5 down.
-    assert depth_tokenizer._edge_error(difference, known).item() == 2.0 + 4.0
+    assert training._edge_error(difference, known).item() == 2.0 + 4.0
 
 
 def test_maps_are_drawn_by_their_weights():
@@ -120,19 +120,19 @@ def test_the_first_steps_quantize_nothing(monkeypatch):
         return whole(depth_B1HW, quantize=quantize)
 
     monkeypatch.setattr(tokenizer, "reconstruct", watched)
-    train_depth_tokenizer(tokenizer, some_maps(), attrs.evolve(SHORT, unquantized=0.5))
+    train_tokenizer(tokenizer, some_maps(), attrs.evolve(SHORT, unquantized=0.5))
     # k-means waits for the first step that is quantized, too.
     assert seen == [(False, False)] * 3 + [(True, False)] + [(True, True)] * 2
 
 
 def test_a_share_of_steps_out_of_range_is_refused():
     with pytest.raises(RecipeError, match="unquantized is 1.0: it must be at least 0 and below 1"):
-        DepthTrainingConfig(unquantized=1.0)
+        TokenizerTraining(unquantized=1.0)
 
 
 def test_the_learning_rate_warms_up_and_ends_at_zero():
-    settings = DepthTrainingConfig(steps=100, warmup_steps=9)
-    scales = [depth_tokenizer._lr_scale(step, settings) for step in range(101)]
+    settings = TokenizerTraining(steps=100, warmup_steps=9)
+    scales = [training._lr_scale(step, settings) for step in range(101)]
     assert scales[0] == pytest.approx(0.1)
     assert max(scales) == pytest.approx(scales[9], abs=0.01) and scales[9] > 0.97
     assert scales[100] == pytest.approx(0.0)
@@ -143,11 +143,11 @@ def test_a_tokenizer_that_cannot_be_trained_is_refused():
         pass
 
     with pytest.raises(InterfaceError, match="Fixed cannot be trained: it has no `reconstruct` and `freeze`"):
-        train_depth_tokenizer(Fixed(), some_maps(), SHORT)
+        train_tokenizer(Fixed(), some_maps(), SHORT)
 
 
 def test_no_maps_are_refused():
-    with pytest.raises(DataError, match="There is no depth map to train the depth tokenizer on"):
+    with pytest.raises(DataError, match="There is no map to train the tokenizer on"):
         trained(maps=torch.zeros(0, 1, 16, 16))
 
 
@@ -158,10 +158,10 @@ def test_a_loss_that_is_not_finite_stops_training(monkeypatch):
 
     def broken(depth_B1HW, **how):
         made = whole(depth_B1HW, **how)
-        return DepthReconstruction(
-            depth_B1HW=made.depth_B1HW, codes_BL=made.codes_BL, auxiliary_loss=made.auxiliary_loss + NAN
+        return Reconstruction(
+            values=made.values, codes_TL=made.codes_TL, auxiliary_loss=made.auxiliary_loss + NAN
         )
 
     monkeypatch.setattr(tokenizer, "reconstruct", broken)
-    with pytest.raises(TrainingError, match="is nan at step 1: try a lower depth_training.lr than 0.002"):
-        train_depth_tokenizer(tokenizer, some_maps(), SHORT)
+    with pytest.raises(TrainingError, match="is nan at step 1: try a lower lr than 0.002"):
+        train_tokenizer(tokenizer, some_maps(), SHORT)

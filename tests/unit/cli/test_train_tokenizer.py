@@ -1,4 +1,4 @@
-"""`perceptio train-depth-tokenizer` from a recipe file to a folder that a recipe can name."""
+"""`perceptio train-tokenizer` from a recipe file to a folder that a recipe can name."""
 
 import json
 
@@ -9,13 +9,13 @@ import typer
 from small import scenes_folder, small_recipe
 from typer.testing import CliRunner
 
-from perceptio.cli import train_depth_tokenizer
+from perceptio.cli import train_tokenizer
 from perceptio.errors import CheckpointError, DataError, RecipeError
 from perceptio.model.perception_model import build_model, load
 from perceptio.tokenizers.depth._autoencoder import AutoencoderDepthTokenizer
 
 app = typer.Typer()
-app.command()(train_depth_tokenizer.run)
+app.command()(train_tokenizer.run)
 
 RECIPE = """
 from pathlib import Path
@@ -24,7 +24,7 @@ from small import small_recipe
 def recipe():
     return small_recipe(Path({folder!r}))
 """
-QUICK = ("--set", "depth_training.steps=4", "--set", "depth_training.batch_size=2")
+QUICK = ("--set", "streams.depth.training.steps=4", "--set", "streams.depth.training.batch_size=2")
 
 
 @pytest.fixture(scope="module")
@@ -43,15 +43,18 @@ def test_a_tokenizer_s_folder_with_its_figures(recipe_file, folder, tmp_path):
     out = tmp_path / "tokenizer"
     result = CliRunner().invoke(app, [str(recipe_file), "--out", str(out), *QUICK], catch_exceptions=False)
     assert result.exit_code == 0, result.output
-    assert "1 held-out maps" in result.output and f"--set depth.weights={out}" in result.output
+    assert (
+        "1 held-out maps" in result.output and f"--set streams.depth.tokenizer.weights={out}" in result.output
+    )
     figures = json.loads((out / "metrics.json").read_text())
     assert {"absrel", "rmse", "delta1", "ordinal", "codes_used", "perplexity"} <= figures.keys()
 
     trained = load(out)
     recipe = small_recipe(folder)
-    model = build_model(attrs.evolve(recipe, depth=attrs.evolve(recipe.depth, weights=str(out))))
+    tokenizer = attrs.evolve(recipe.stream("depth").tokenizer, weights=str(out))
+    model = build_model(recipe.with_stream("depth", tokenizer=tokenizer))
     codes_BL = torch.arange(16)[None] % 8
-    assert torch.equal(model.depth.decode(codes_BL), trained.decode(codes_BL))
+    assert torch.equal(model.stream("depth").tokenizer.decode(codes_BL), trained.decode(codes_BL))
 
 
 def test_the_same_command_makes_the_same_tokenizer(recipe_file, tmp_path):
@@ -85,11 +88,11 @@ def test_what_is_there_is_never_replaced(recipe_file, tmp_path):
 @pytest.mark.parametrize(
     ("body", "kind", "message"),
     [
-        ("small_recipe()", DataError, "names no data folder to train its depth tokenizer on"),
+        ("small_recipe()", DataError, "names no data folder to train a tokenizer on"),
         (
-            "small_recipe(depth=None, order=(), heads={}, losses=(), answer_format='direct')",
+            "small_recipe(streams=(), heads={}, losses=(), answer_format='direct')",
             RecipeError,
-            "small has no depth tokenizer to train",
+            "small has no stream whose tokenizer can be trained",
         ),
     ],
 )

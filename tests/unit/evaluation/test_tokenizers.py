@@ -6,7 +6,7 @@ import torch
 from fakes import FakeDepth
 
 from perceptio.errors import DataError, InterfaceError
-from perceptio.evaluation.depth_tokenizers import evaluate_depth_tokenizer, round_trip
+from perceptio.evaluation.tokenizers import evaluate_tokenizer, round_trip
 from perceptio.interfaces import DepthConvention, DepthMap, DepthSpec
 
 METRIC = DepthConvention(near_m=1.0, far_m=16.0)
@@ -24,7 +24,7 @@ def cells(*values):
 
 def test_figures_by_hand():
     """Levels are at 1/16, 3/16, …; every cell is 1/32 off its level, a ratio of 16^(1/32)."""
-    figures = evaluate_depth_tokenizer(tokenizer(), cells(3 / 32, 3 / 32, 11 / 32, 31 / 32))
+    figures = evaluate_tokenizer(tokenizer(), cells(3 / 32, 3 / 32, 11 / 32, 31 / 32))
     assert figures["absolute_error"] == pytest.approx(1 / 32)
     assert figures["rmse_log"] == pytest.approx(np.log(16) / 32, rel=1e-4)
     assert figures["delta1"] == 1.0 and figures["ordinal"] == 1.0 and figures["count"] == 1
@@ -36,26 +36,26 @@ def test_half_precision_and_unknown_pixels():
     """A pixel of the first cell is filled with the map's mean, about 3/4, which moves the cell to the next level."""
     holed = cells(1 / 16, 15 / 16, 15 / 16, 15 / 16)
     holed[..., 0, 0] = NAN
-    whole, half = (evaluate_depth_tokenizer(tokenizer(), maps) for maps in (holed, holed.half()))
+    whole, half = (evaluate_tokenizer(tokenizer(), maps) for maps in (holed, holed.half()))
     assert whole["absolute_error"] == pytest.approx(3 * (1 / 8) / 15)
     assert half == pytest.approx(whole, rel=1e-3)
 
 
 def test_relative_depth_has_an_order_and_no_metres():
-    figures = evaluate_depth_tokenizer(tokenizer(DepthConvention()), cells(0.1, 0.4, 0.6, 0.9))
+    figures = evaluate_tokenizer(tokenizer(DepthConvention()), cells(0.1, 0.4, 0.6, 0.9))
     assert set(figures) == {"absolute_error", "ordinal", "count", "codes_used", "perplexity"}
     assert figures["ordinal"] == 1.0
 
 
 def test_relative_pairs_within_twenty_gray_levels_are_not_asked_for():
     """Four depths within one level, at most 0.06 apart: too near to be asked."""
-    near = evaluate_depth_tokenizer(tokenizer(DepthConvention()), cells(0.38, 0.44, 0.40, 0.42))
+    near = evaluate_tokenizer(tokenizer(DepthConvention()), cells(0.38, 0.44, 0.40, 0.42))
     assert near["ordinal"] == 0.0 and near["absolute_error"] < 0.04
 
 
 def test_nothing_to_measure_on_is_refused():
-    with pytest.raises(InterfaceError, match="No depth map was given"):
-        evaluate_depth_tokenizer(tokenizer(), torch.zeros(0, 1, 4, 4))
+    with pytest.raises(InterfaceError, match="No map was given"):
+        evaluate_tokenizer(tokenizer(), torch.zeros(0, 1, 4, 4))
 
 
 def metres(values_HW):

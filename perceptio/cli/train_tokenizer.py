@@ -1,0 +1,148 @@
+"""`perceptio train-tokenizer`: the tokenizer of a recipe's stream of codes into a folder of its own."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from perceptio.cli.console import Bars, console, say
+from perceptio.cli.devices import Device, DeviceOption
+from perceptio.cli.devices import chosen as chosen_device
+from perceptio.cli.files import check_free, path
+from perceptio.cli.recipe import ArgOption, RecipeArgument, SetOption, chosen_recipe
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from perceptio.recipe import Recipe, Stream
+
+METRICS = "metrics.json"
+
+
+def run(
+    recipe: RecipeArgument,
+    out: Annotated[
+        Path, typer.Option(parser=path, help="The tokenizer's folder: component.json, weights, metrics.json.")
+    ],
+    stream: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The stream whose tokenizer is trained.",
+            show_default="the recipe's only one that can be trained",
+        ),
+    ] = None,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(
+            parser=path, help="Data folder with targets, in place of the recipe's; may be repeated."
+        ),
+    ] = None,
+    device: DeviceOption = Device.AUTO,
+    arg: ArgOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Train the tokenizer of a stream of codes on the targets of a recipe's data, such as depth maps.
+
+    It is measured on targets held out of training. The folder is written when training is complete; a recipe uses it
+    with streams.NAME.tokenizer.weights=DIR.
+    """
+    import torch
+
+    from perceptio.evaluation.tokenizers import evaluate_tokenizer
+    from perceptio.model.checkpoints.checkpoint import save
+    from perceptio.model.parts import build_part
+    from perceptio.ops.json_files import without_nan, write_json
+    from perceptio.training.target_maps import read_training_maps
+    from perceptio.training.tokenizer import TokenizerRecord, train_tokenizer
+
+    folders = {"data.folders": [str(folder) for folder in data]} if data else {}
+    chosen = chosen_recipe(recipe, arg, set_, **folders)
+    own = _stream_of(chosen, stream)
+    place = chosen_device(device)
+    check_free(out)
+
+    shown, where = console(), f"streams.{own.name}"
+    with Bars(shown) as bar:
+        torch.manual_seed(own.training.seed)
+        tokenizer = build_part(own.tokenizer)
+        reading = bar.add_task(f"reading targets of {own.name}", total=None)
+        maps = read_training_maps(
+            chosen.data.folders,
+            tokenizer,
+            store=out.parent,
+            progress=lambda done, total: bar.update(reading, completed=done, total=total),
+        )
+        training = bar.add_task(f"training {own.tokenizer.name}", total=own.training.steps)
+
+        def show(record: TokenizerRecord) -> None:
+            stands = f"error {record.absolute_error:.4f}  {record.codes_used} codes"
+            bar.update(training, completed=record.step, note=stands)
+
+        tokenizer.to(place)
+        train_tokenizer(
+            tokenizer,
+            maps.training_NCHW,
+            own.training,
+            weights_N=maps.weights_N,
+            on_record=show,
+            record_every=10,
+        )
+    figures = evaluate_tokenizer(tokenizer, maps.held_out_MCHW)
+
+    def write_figures(folder: Path) -> None:
+        write_json(folder / METRICS, without_nan(figures))
+
+    save(tokenizer, out, config=own.tokenizer, add=write_figures)
+    say(shown, f"{figures['count']} held-out maps")
+    shown.print(figures_table(figures))
+    if figures["codes_used"] <= len(tokenizer.spec.stream.written.codebook_sizes):
+        say(
+            shown,
+            "One code says everything: there is nothing in it for a model to learn. Try more "
+            f"{where}.training.steps, another {where}.training.lr, or other data.",
+            style="red",
+        )
+    setting = f"{where}.tokenizer.weights={out}"
+    say(shown, f"Written to {out}. Use it: --set {quote(setting)}")
+
+
+def _stream_of(recipe: "Recipe", name: str | None) -> "Stream":
+    """The stream whose tokenizer is to be trained.
+
+    Raises:
+        UnknownNameError: There is none of this name.
+        RecipeError: Its tokenizer cannot be trained; or none is named, and no stream's can be, or several.
+    """
+    from perceptio.errors import RecipeError
+    from perceptio.training.codebook import trainable
+
+    able = [stream for stream in recipe.streams if trainable(stream)]
+    known = ", ".join(stream.name for stream in able)
+    if name is not None:
+        stream = recipe.stream(name)
+        if stream not in able:
+            raise RecipeError(
+                f"The tokenizer {stream.tokenizer.name} of the stream {name!r} cannot be trained by itself"
+                + (f"; --stream can be {known}." if able else ".")
+            )
+        return stream
+    if len(able) != 1:
+        raise RecipeError(
+            f"{recipe.name} has several streams whose tokenizers can be trained: choose one with --stream ({known})."
+            if able
+            else f"{recipe.name} has no stream whose tokenizer can be trained."
+        )
+    return able[0]
+
+
+def figures_table(figures: Mapping[str, Any]) -> "Table":
+    """Figures of a tokenizer, one a row."""
+    from rich.table import Table
+
+    table = Table("figure", "value", box=None)
+    for name, value in figures.items():
+        table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
+    return table

@@ -1,0 +1,186 @@
+"""The codes of a data set's images, by a frozen tokenizer: computed once and kept on disk.
+
+    NAME.npy    codes [n, L] of the n samples that have the target, uint8 where the codebooks allow it, else wider
+    NAME.json   of which tokenizer and which targets they are, and the samples' ids in the order of the rows
+
+In a data folder they are `codes/STREAM`, where a command that makes targets may write them; in the folder of a run
+`codes/STREAM/training-0`, for the first of its data folders, and so on.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from perceptio.data.folder import FolderDataset
+from perceptio.data.identity import hash_of_targets
+from perceptio.errors import DataError
+from perceptio.interfaces import PerceptionTokenizer
+from perceptio.interfaces.perception import codes_problem
+from perceptio.ops.array_files import mapped_array
+from perceptio.ops.eval_mode import in_eval_mode
+from perceptio.ops.files import disk_errors, new_file
+from perceptio.ops.json_files import read_json, write_json
+
+BATCH_SIZE = 64
+
+Progress = Callable[[int, int], None]
+"""Called with how many images are done, and of how many."""
+
+
+def codes_in(folder: Path, stream: str) -> Path:
+    """Where a data folder keeps the codes of a stream: a path without the endings of the two files."""
+    return folder / "codes" / stream
+
+
+@torch.inference_mode()
+def encode_targets(
+    tokenizer: PerceptionTokenizer, dataset: FolderDataset, progress: Progress | None = None
+) -> Tensor:
+    """Codes [n, L] of the n images of a folder, int16 or wider; a row of -1 where an image lacks the target.
+
+    Args:
+        tokenizer: The frozen tokenizer, of a stream of codes that is written once per image.
+        dataset: The folder.
+        progress: Called with how many images are done, and of how many.
+
+    Raises:
+        DataError: A target cannot be read or used; the message names its file.
+    """
+    target = tokenizer.spec.stream.target
+    codes_nL = _no_codes(len(dataset), tokenizer)
+    tokenizer = in_eval_mode(tokenizer)
+    for first in range(0, len(dataset), BATCH_SIZE):
+        batch = range(first, min(first + BATCH_SIZE, len(dataset)))
+        numbers = [number for number in batch if dataset.records[number].has_target(target)]
+        if numbers:
+            raw = [dataset.target(number, target) for number in numbers]
+            codes_nL[numbers] = _encoded(tokenizer, dataset, numbers, raw).cpu().to(codes_nL.dtype)
+        if progress is not None:
+            progress(batch.stop, len(dataset))
+    return codes_nL.clone()
+
+
+def write_codes(
+    dataset: FolderDataset, tokenizer: PerceptionTokenizer, path: Path, progress: Progress | None = None
+) -> int:
+    """Write the codes of a data folder's images.
+
+    Args:
+        dataset: The data folder.
+        tokenizer: As for `encode_targets`.
+        path: Where, without the endings of the two files; see `codes_in`.
+        progress: As for `encode_targets`.
+
+    Returns:
+        How many images have codes, n.
+
+    Raises:
+        DataError: A target cannot be used, or the folder cannot be written.
+    """
+    codes_nL = encode_targets(tokenizer, dataset, progress)
+    rows = (codes_nL[:, 0] >= 0).nonzero().flatten().tolist()
+    largest = max(tokenizer.spec.stream.written.codebook_sizes) - 1
+    stored_nL = codes_nL[rows].numpy().astype(np.min_scalar_type(largest))
+    with disk_errors(path.parent, DataError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Without an index codes are not read, so that the two files are never of different passes.
+        _index_file(path).unlink(missing_ok=True)
+        with new_file(_codes_file(path)) as new:
+            np.save(new, stored_nL)
+        write_json(_index_file(path), _index(dataset, tokenizer))
+    return len(rows)
+
+
+def read_codes(path: Path, dataset: FolderDataset, tokenizer: PerceptionTokenizer) -> Tensor | None:
+    """The codes that were written, as `encode_targets` returns them.
+
+    Args:
+        path: Where, as for `write_codes`.
+        dataset: The data folder.
+        tokenizer: As for `encode_targets`.
+
+    Returns:
+        None where there are none, or others: of another tokenizer, or of other targets.
+
+    Raises:
+        DataError: They cannot be read.
+    """
+    index, file = _index_file(path), _codes_file(path)
+    if not index.is_file() or read_json(index) != _index(dataset, tokenizer):
+        return None
+    try:
+        stored_nL = mapped_array(file)
+    except DataError as error:
+        raise DataError(f"{error} Or remove it, and {index.name} beside it.") from error
+    spec = tokenizer.spec.stream
+    rows = [
+        number for number, record in enumerate(dataset.records) if record.has_target(spec.target)
+    ]
+    size = (len(rows), spec.written.length)
+    problem: str | None = f"are {stored_nL.dtype} {list(stored_nL.shape)}"
+    if stored_nL.shape == size and stored_nL.dtype.kind == "u":
+        problem = codes_problem(torch.from_numpy(stored_nL.astype(np.int64)), spec.written)
+    if problem:
+        raise DataError(
+            f"{file} holds codes that {problem}, and {index.name} speaks of {list(size)}: remove both."
+        )
+    codes_nL = _no_codes(len(dataset), tokenizer)
+    codes_nL[rows] = torch.from_numpy(stored_nL.astype(np.int32)).to(codes_nL.dtype)
+    return codes_nL
+
+
+def tokenizer_fingerprint(tokenizer: PerceptionTokenizer) -> str:
+    """Sixteen hexadecimal digits of what a tokenizer is and holds, wherever it was read from."""
+    digest = hashlib.sha256(f"{type(tokenizer).__name__} {tokenizer.spec}".encode())
+    for name, value in sorted(tokenizer.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _codes_file(path: Path) -> Path:
+    return path.with_name(f"{path.name}.npy")
+
+
+def _index_file(path: Path) -> Path:
+    return path.with_name(f"{path.name}.json")
+
+
+def _encoded(
+    tokenizer: PerceptionTokenizer, dataset: FolderDataset, numbers: Sequence[int], raw: Sequence[Any]
+) -> Tensor:
+    try:
+        return tokenizer.to_codes(tokenizer.targets(raw))
+    except DataError:
+        for number, one in zip(numbers, raw, strict=True):  # Which of them it is.
+            try:
+                tokenizer.to_codes(tokenizer.targets([one]))
+            except DataError as error:
+                file = dataset.records[number].target_file(tokenizer.spec.stream.target)
+                raise DataError(f"{dataset.root / str(file)}: {error}") from error
+        raise
+
+
+def _index(dataset: FolderDataset, tokenizer: PerceptionTokenizer) -> dict[str, Any]:
+    """What codes are of, and what they mean."""
+    spec = tokenizer.spec.stream
+    return {
+        "tokenizer": tokenizer_fingerprint(tokenizer),
+        "codebook_sizes": list(spec.written.codebook_sizes),
+        "length": spec.written.length,
+        "target": spec.target,
+        "targets": hash_of_targets(dataset, spec.target),
+        "ids": [record.id for record in dataset.records if record.has_target(spec.target)],
+    }
+
+
+def _no_codes(count: int, tokenizer: PerceptionTokenizer) -> Tensor:
+    """Rows of -1 for so many images."""
+    written = tokenizer.spec.stream.written
+    dtype = torch.int16 if max(written.codebook_sizes) <= 2**15 else torch.int32
+    return torch.full((count, written.length), -1, dtype=dtype)
