@@ -20,10 +20,10 @@ from small import small_recipe
 
 assert Registry.discover().provider(Kind.DEPTH, "bins/bins") == "perceptio-bins"
 depth = BinsDepthConfig(bins=16, grid=(4, 4), image_size=(16, 16), convention=DepthConvention(near_m=1.0, far_m=16.0))
-model = build_model(small_recipe(depth=depth))
+model = build_model(small_recipe().with_stream("depth", tokenizer=depth))
 save(model, sys.argv[1])
 loaded = load(sys.argv[1])
-assert loaded.recipe.depth == depth
+assert loaded.recipe.stream("depth").tokenizer == depth
 answer = loaded.ask(torch.rand(3, 20, 20), "Which point is closest?", points=[(0.2, 0.2), (0.8, 0.8)])
 print(answer.tokens)
 """

@@ -21,7 +21,8 @@ from perceptio import component
 
 
 def recipe(bins: int = 8):
-    return attrs.evolve(small_recipe(), name=NAME, depth=component("depth:bins/bins", bins=bins))
+    recipe = small_recipe().with_stream("depth", tokenizer=component("depth:bins/bins", bins=bins))
+    return attrs.evolve(recipe, name=NAME)
 """
 
 
@@ -73,7 +74,7 @@ def test_a_plugin_file_serves_every_verb(place, run):
     assert status == 0 and re.search(rf"bins/bins +{place / 'bins.py'}", out)
     status, out, _ = run("--plugin", "bins.py", "explain", "mine.py", "--arg", "bins=4", *SETTINGS)
     assert status == 0 and "with-bins" in out
-    assert re.search(rf"depth:bins/bins +{place / 'bins.py'}", out) and re.search(r"depth +bins +4 ", out)
+    assert re.search(rf"depth:bins/bins +{place / 'bins.py'}", out) and re.search(r"depth\.tokenizer +bins +4 ", out)
     assert run("--plugin", "bins.py", "explain", "page.py")[::2] == (0, "")
     status, out, err = run("--plugin", "bins.py", "train", "mine.py", "--out", "run", *SETTINGS)
     assert (status, err) == (0, "")
@@ -98,7 +99,7 @@ def test_a_plugin_file_serves_every_verb(place, run):
 def test_an_error_inside_a_plugin_at_work_shows_its_traceback_and_says_where(place, run):
     text = (place / "bins.py").read_text()
     (place / "broken.py").write_text(text.replace("filled_B1HW, _ =", "1 / 0\n        filled_B1HW, _ ="))
-    words = ("train", "mine.py", "--set", "depth=broken/bins", "--out", "broken", *SETTINGS)
+    words = ("train", "mine.py", "--set", "streams.depth.tokenizer=broken/bins", "--out", "broken", *SETTINGS)
     status, _, err = run("--plugin", "bins.py", "--plugin", "broken.py", *words)
     assert status == 2 and "Traceback" in err and "ZeroDivisionError: division by zero" in err
     assert re.search(
@@ -120,7 +121,7 @@ def test_what_is_wrong_with_a_plugin_s_part_names_it_and_who_offers_it(place, ru
         "liar": r"depth:liar/bins \(.*/liar.py\): Bins.encode made codes that go from .* and not from 0 to 31",
         "opens": r"build of depth:opens/bins \(.*/opens.py\) raised FileNotFoundError.* It makes shapes only",
         "other": r"depth:other/bins \(.*/other.py\) promises DepthSpec\(codebook_size=32.*what it builds says",
-        "old": r"There is no depth component 'old/bins'. The plugin old \(.*/old.py\) was set aside: BinsConfig was",
+        "old": r"There is no .*component 'old/bins'. The plugin old \(.*/old.py\) was set aside: BinsConfig was",
     }
     for name, message in said.items():
         recipe = (
@@ -129,7 +130,7 @@ def test_what_is_wrong_with_a_plugin_s_part_names_it_and_who_offers_it(place, ru
             "--arg",
             "bins=8",
             "--set",
-            f"depth={name}/bins",
+            f"streams.depth.tokenizer={name}/bins",
             "--out",
             name,
             *SETTINGS,
