@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from workload import LONG_LENGTHS, demo_conversations, demo_recipe, lengths_of
 
-from perceptio.data.packing import Packer
+from perceptio.data.collate import Collate
 from perceptio.interfaces import SequenceLayout, text_positions
 from perceptio.model.perception_model import build_model
 from perceptio.ops.attention import VARIABLE, attention, chosen_path, reference
@@ -33,7 +33,8 @@ Inputs = tuple[Tensor, Tensor, Tensor]
 def measure(bench: Bench) -> None:
     """Both cases, forward and forward with backward."""
     recipe = demo_recipe(bench.quick)
-    batch = Packer(build_model(recipe)).pack(demo_conversations(recipe, 2 if bench.quick else 16))
+    collate = Collate.of(recipe, recipe.language.build().text_tokenizer)
+    batch = collate(demo_conversations(recipe, 2 if bench.quick else 16))
     decoder = recipe.language
     with path_restored():
         compare_paths(bench, "long", lengths_of(LONG_LENGTHS, bench.quick), (8, 4), 64)

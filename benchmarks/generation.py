@@ -20,20 +20,19 @@ from workload import demo_recipe
 
 from perceptio.backbones.language.decoder import Decoder, DecoderConfig
 from perceptio.data.scenes import SceneSet, Split
-from perceptio.interfaces import SequenceLayout, Turn, text_positions
+from perceptio.interfaces import GenerationSettings, SequenceLayout, Turn, text_positions
 from perceptio.model.inference.decode_state import DecodeState
 from perceptio.model.inference.generated import Generated
 from perceptio.model.inference.generation import generate
 from perceptio.model.inference.sequence import SequenceWriter, Slot
-from perceptio.interfaces import GenerationSettings
 from perceptio.model.perception_model import PerceptionModel, build_model
 from perceptio.vocabulary import TokenPlan
 
 ROUNDS = 5
 ANSWER_TOKENS = 4
 """`(`, a letter, `)` and the end."""
-PERCEIVE = GenerationSettings(order=("depth",), force=("depth",), max_new_tokens=ANSWER_TOKENS)
-NO_BLOCK = GenerationSettings(order=(), max_new_tokens=ANSWER_TOKENS)
+PERCEIVE = GenerationSettings(streams=("depth",), force=("depth",), max_new_tokens=ANSWER_TOKENS)
+NO_BLOCK = GenerationSettings(streams=(), max_new_tokens=ANSWER_TOKENS)
 NO_BLOCK_NO_READOUT = attrs.evolve(NO_BLOCK, readout=False)
 ALLOWED = {"cpu": 1e-4, "cuda": 1e-3}
 """In units of the largest logit, in float32."""
@@ -70,14 +69,13 @@ def compare_answers(bench: Bench, case: str, batch_size: int) -> None:
     ]
     answer = partial(_answer, turns=turns, images=images)
     for name in ("ten_codes", "one_code"):
-        cached, again = (answer(models[key], PERCEIVE) for key in (name, f"{name}_no_cache"))
-        assert cached.depth.logits_BLK is not None and again.depth.logits_BLK is not None
-        difference = relative_difference(again.depth.logits_BLK, cached.depth.logits_BLK)
+        cached, again = (_code_logits(answer(models[key], PERCEIVE)) for key in (name, f"{name}_no_cache"))
+        difference = relative_difference(again, cached)
         bench.check(f"{case}.{name}.no_cache", difference, ALLOWED[bench.device.type])
     bench.sizes[case] = {
         "questions": batch_size,
         "points": [len(turn.points) for turn in turns],
-        "depth_codes": recipe.plan.depth.length if recipe.plan.depth else 0,
+        "depth_codes": recipe.plan.readout_block.length,
         "answer_tokens": ANSWER_TOKENS,
         "parameters": sum(p.numel() for p in model.parameters()),
     }
@@ -112,8 +110,7 @@ def compare_shared(bench: Bench, case: str, questions: int) -> None:
         return generate(model, [turn] * questions, [image] * count, index, settings, vision=encoded[count])
 
     for name, turn, settings in (("perceive", marked, PERCEIVE), ("plain", plain, NO_BLOCK_NO_READOUT)):
-        logits = [answer(marked, PERCEIVE, count).depth.logits_BLK for count in (questions, 1)]
-        assert logits[0] is not None and logits[1] is not None
+        logits = [_code_logits(answer(marked, PERCEIVE, count)) for count in (questions, 1)]
         bench.check(f"{case}.{name}", relative_difference(*logits), ALLOWED[bench.device.type])
         variants = {
             "shared": Variant(partial(answer, turn, settings, 1)),
@@ -160,7 +157,7 @@ def compare_loops(bench: Bench, case: str, config: DecoderConfig, prompt: int, n
 @torch.inference_mode()
 def greedy(decoder: Decoder, prompts_BT: Tensor, new: int) -> Tensor:
     """`new` greedy ids [B, new], fed as `perceptio.model.inference.generation` feeds free text."""
-    plan = TokenPlan.of(decoder.spec.vocab_size, None, None, 1)
+    plan = TokenPlan.of(decoder.spec.vocab_size, {})
     writers = [SequenceWriter(plan, decoder.text_tokenizer) for _ in prompts_BT]
     for writer, ids in zip(writers, prompts_BT.tolist(), strict=True):
         writer.write([Slot(token) for token in ids])
@@ -213,9 +210,14 @@ def _answer(
     return generate(model, turns, images, range(len(turns)), settings)
 
 
+def _code_logits(generated: Generated) -> Tensor:
+    """What the codes of the depth block were chosen from, [B, L, K]."""
+    return torch.cat(generated.streams["depth"].logits, 2)[:, 0]
+
+
 def _sibling(model: PerceptionModel, codes_per_step: int, cache: bool) -> PerceptionModel:
     """A model of the same weights that decodes otherwise."""
-    sibling = build_model(attrs.evolve(model.recipe, codes_per_step=codes_per_step))
+    sibling = build_model(model.recipe.with_stream("depth", codes_per_step=codes_per_step))
     sibling.load_state_dict(model.state_dict())
     if not cache:
         sibling.language = Recomputing(sibling.language)

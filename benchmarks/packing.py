@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from workload import LONG_LENGTHS, demo_conversations, demo_recipe, lengths_of
 
-from perceptio.data.packing import Packer
+from perceptio.data.collate import Collate
 from perceptio.interfaces import Batch, LanguageBackbone, SequenceLayout, text_positions
 from perceptio.model.perception_model import build_model
 from perceptio.vocabulary import TokenPlan
@@ -43,17 +43,16 @@ class Supervised:
     @classmethod
     def of_batch(cls, batch: Batch, plan: TokenPlan) -> "Supervised":
         """A packed batch, every prediction supervised by plain cross-entropy."""
-        block = plan.depth
-        assert block is not None
-        codes_SL = batch.block_codes_SL + block.codes.start
-        marker_S1 = torch.ones_like(codes_SL[:, :1])
-        block_targets = torch.cat([block.opening * marker_S1, codes_SL, block.closing * marker_S1], 1)
+        block, written = plan.readout_block, batch.streams["depth"]
+        codes_NL = written.codes_NL + block.codebooks[0].start
+        marker_N1 = torch.ones_like(codes_NL[:, :1])
+        block_targets = torch.cat([block.opening * marker_N1, codes_NL, block.closing * marker_N1], 1)
         return cls(
             ids_T=batch.ids_T,
             positions_AT=batch.positions_AT,
             looks_AT=batch.query_positions_AT,
             lengths=batch.lengths,
-            rows_R=torch.cat([batch.text_rows_R, batch.block_rows_SN.flatten()]),
+            rows_R=torch.cat([batch.text_rows_R, written.rows_NX.flatten()]),
             targets_R=torch.cat([batch.text_targets_R, block_targets.flatten()]),
         )
 
@@ -143,7 +142,8 @@ def measure(bench: Bench) -> None:
     """Conversations as the demo trains on them, and four long samples."""
     recipe = demo_recipe(bench.quick)
     model = build_model(recipe)
-    batch = Packer(model).pack(demo_conversations(recipe, 2 if bench.quick else 16))
+    collate = Collate.of(recipe, model.language.text_tokenizer)
+    batch = collate(demo_conversations(recipe, 2 if bench.quick else 16))
     cases = {
         "demo": Supervised.of_batch(batch, model.plan),
         "long": Supervised.random(lengths_of(LONG_LENGTHS, bench.quick), model.plan.base_vocab),

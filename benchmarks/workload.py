@@ -27,11 +27,9 @@ def demo_recipe(quick: bool) -> Recipe:
     recipe = runpy.run_path(str(path))["recipe"]()
     if not quick:
         return recipe
-    return attrs.evolve(
-        recipe,
-        language=attrs.evolve(recipe.language, hidden_dim=32, num_layers=1),
-        depth=attrs.evolve(recipe.depth, grid=(2, 10), image_size=(16, 80)),
-    )
+    language = attrs.evolve(recipe.language, hidden_dim=32, num_layers=1)
+    rows = attrs.evolve(recipe.stream("depth").tokenizer, grid=(2, 10), image_size=(16, 80))
+    return attrs.evolve(recipe.with_stream("depth", tokenizer=rows), language=language)
 
 
 def demo_conversations(recipe: Recipe, count: int) -> list[Sample]:
@@ -44,10 +42,9 @@ def demo_conversations(recipe: Recipe, count: int) -> list[Sample]:
             Path(folder) / "scenes", SceneSet(split=Split.TRAIN, count=2 * count), info=SceneSet.info
         )
         dataset = FolderDataset(Path(folder) / "scenes")
-        block = recipe.plan.depth
-        assert block is not None
-        codes_nL = torch.randint(block.codes.size, (len(dataset), block.length))
-        return ConversationSampler(recipe, [dataset], [codes_nL]).draw(0, count)
+        block = recipe.plan.readout_block
+        codes_nL = torch.randint(block.codebooks[0].size, (len(dataset), block.length))
+        return ConversationSampler(recipe, [dataset], {"depth": [codes_nL]}).draw(0, count)
 
 
 def lengths_of(total: tuple[int, ...], quick: bool) -> tuple[int, ...]:

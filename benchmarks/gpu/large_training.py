@@ -44,10 +44,11 @@ def with_random_weights(recipe: Recipe) -> Recipe:
         language=attrs.evolve(language, weights=None, text_tokenizer_files=str(BYTES)),
         data=attrs.evolve(recipe.data, mixture=tasks),
         train=attrs.evolve(recipe.train, save_pretrained_weights=True),
-        **{
-            name: _without_weights(getattr(recipe, name))
-            for name in ("vision", "vision_head", "segmentation", "depth")
-        },
+        vision=_without_weights(recipe.vision),
+        vision_head=_without_weights(recipe.vision_head),
+        streams=tuple(
+            attrs.evolve(stream, tokenizer=_without_weights(stream.tokenizer)) for stream in recipe.streams
+        ),
     )
 
 

@@ -55,7 +55,7 @@ def with_data(
         size: Their side in pixels.
         tokenizer_steps: How long the tokenizer is trained.
     """
-    config = recipe.stream("depth").tokenizer
+    config: Any = recipe.stream("depth").tokenizer
     write_folder(folder / "scenes", SceneSet(split=Split.TRAIN, count=count, size=size), info=SceneSet.info)
     settings = TokenizerTraining(steps=tokenizer_steps, batch_size=8, warmup_steps=tokenizer_steps // 10)
     torch.manual_seed(settings.seed)
@@ -63,8 +63,8 @@ def with_data(
     maps_NCHW = read_target_maps(folder / "scenes", tokenizer)
     train_tokenizer(tokenizer.to(device), maps_NCHW, settings)
     save(tokenizer, folder / "tokenizer", config=config)
-    weights: dict[str, Any] = {"weights": str(folder / "tokenizer")}
+    trained = attrs.evolve(config, weights=str(folder / "tokenizer"))
     return attrs.evolve(
-        recipe.with_stream("depth", tokenizer=attrs.evolve(config, **weights)),
+        recipe.with_stream("depth", tokenizer=trained),
         data=attrs.evolve(recipe.data, folders=(DataFolder(path=str(folder / "scenes")),)),
     )

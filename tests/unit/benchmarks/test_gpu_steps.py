@@ -52,6 +52,6 @@ def test_the_large_recipe_at_its_real_sizes_finds_its_tasks_in_scenes(tmp_path, 
     recipe = attrs.evolve(recipe, data=attrs.evolve(recipe.data, folders=(DataFolder(path=str(folder)),)))
     recipe.check()
     dataset = FolderDataset(folder)
-    codes_NL = torch.zeros(len(dataset), recipe.plan.depth.length, dtype=torch.long)
-    assert len(ConversationSampler(recipe, [dataset], [codes_NL]).draw(0, 4)) == 4
+    codes_NL = torch.zeros(len(dataset), recipe.plan.readout_block.length, dtype=torch.long)
+    assert len(ConversationSampler(recipe, [dataset], {"depth": [codes_NL]}).draw(0, 4)) == 4
     assert set(recipe.data.mixture) == {"referring", "relative_depth", "depth_map"}
