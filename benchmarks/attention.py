@@ -22,7 +22,6 @@ from workload import LONG_LENGTHS, demo_conversations, demo_recipe, lengths_of
 
 from perceptio.data.collate import Collate
 from perceptio.interfaces import SequenceLayout, text_positions
-from perceptio.model.perception_model import build_model
 from perceptio.ops.attention import VARIABLE, attention, chosen_path, reference
 
 ROUNDS = 15
