@@ -14,6 +14,7 @@ from perceptio.testing.depth import DepthTokenizerConformance
 from perceptio.testing.head import HeadConformance, RowHeadConformance
 from perceptio.testing.language import LanguageBackboneConformance
 from perceptio.testing.loss import LossConformance
+from perceptio.testing.perception import PerceptionTokenizerConformance
 from perceptio.testing.segmentation import SegmentationTokenizerConformance
 from perceptio.testing.vision import VisionEncoderConformance
 
@@ -22,6 +23,7 @@ __all__ = [
     "HeadConformance",
     "LanguageBackboneConformance",
     "LossConformance",
+    "PerceptionTokenizerConformance",
     "RowHeadConformance",
     "SegmentationTokenizerConformance",
     "VisionEncoderConformance",

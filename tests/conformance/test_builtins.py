@@ -1,9 +1,10 @@
 """Every registered component goes through the suite that plugin authors get."""
 
 import json
+from typing import ClassVar
 
 import pytest
-from fakes import FakeDepthConfig, FakeMaskCodesConfig, FakeMultiMapConfig
+from fakes import FakeCentersConfig, FakeDepthConfig, FakeMaskCodesConfig, FakeMultiMapConfig
 from small_clip import VIT, register
 from small_sam3 import sam3_parts
 from small_timm import DINOV2
@@ -35,12 +36,21 @@ from perceptio.testing import (
     HeadConformance,
     LanguageBackboneConformance,
     LossConformance,
+    PerceptionTokenizerConformance,
     RowHeadConformance,
     SegmentationTokenizerConformance,
     VisionEncoderConformance,
 )
 from perceptio.tokenizers.depth.fsq import FSQDepthConfig
+from perceptio.tokenizers.depth.next_scale import NextScaleDepthConfig
 from perceptio.tokenizers.depth.vqvae import VQVAEDepthConfig
+from perceptio.tokenizers.perception.box import BoxConfig
+from perceptio.tokenizers.perception.covt_depth import CoVTDepthConfig
+from perceptio.tokenizers.perception.covt_edges import CoVTEdgesConfig
+from perceptio.tokenizers.perception.covt_masks import CoVTMasksConfig
+from perceptio.tokenizers.perception.features import FeaturesConfig
+from perceptio.tokenizers.perception.map import MapFSQConfig, MapVQVAEConfig
+from perceptio.tokenizers.perception.mask_codes import MaskCodesConfig
 from perceptio.tokenizers.segmentation.hf_sam import HFSAM3SegmentationConfig, HFSAMSegmentationConfig
 from perceptio.tokenizers.segmentation.pixel_features import PixelFeaturesConfig
 from perceptio.tokenizers.segmentation.sam2 import SAM2SegmentationConfig
@@ -73,9 +83,69 @@ SMALL_HF_SAM2 = json.dumps(
     }
 )
 UNIFORM = PointSampling(num_points=None)
+SMALL_COVT = {"hidden_dim": 16, "num_layers": 3, "num_heads": 2, "trained_size": 28, "num_tokens": 2}
+
+
+class NormalsConformance(PerceptionTokenizerConformance):
+    channels = 3
+    value_range = (-1.0, 1.0)
+
+
+class BoxConformance(PerceptionTokenizerConformance):
+    promised: ClassVar = {"iou": (0.99, 1.0)}
+
+
+class FeaturesConformance(PerceptionTokenizerConformance):
+    promised: ClassVar = {"cosine": (0.9999, 1.0001), "mse": (0.0, 0.0)}
+
+
 SUITES = {
     "vqvae": (DepthTokenizerConformance, VQVAEDepthConfig(codebook_size=10, **SMALL_DEPTH)),
     "fsq": (DepthTokenizerConformance, FSQDepthConfig(levels=(4, 3), **SMALL_DEPTH)),
+    "next_scale": (
+        DepthTokenizerConformance,
+        NextScaleDepthConfig(codebook_size=10, coarser=((1, 1), (2, 1)), **SMALL_DEPTH),
+    ),
+    "map_vqvae": (
+        NormalsConformance,
+        MapVQVAEConfig(
+            map="normals", channels=3, low=-1.0, unit_vectors=True, codebook_size=10, **SMALL_DEPTH
+        ),
+    ),
+    "map_fsq": (PerceptionTokenizerConformance, MapFSQConfig(map="edges", levels=(4, 3), **SMALL_DEPTH)),
+    "box": (BoxConformance, BoxConfig()),
+    "mask_codes": (
+        PerceptionTokenizerConformance,
+        MaskCodesConfig(
+            bins=32,
+            codebook_size=10,
+            grid=(2, 2),
+            image_size=(8, 8),
+            widths=(4, 8),
+            latent_dim=6,
+            residual_blocks=1,
+        ),
+    ),
+    "features": (
+        FeaturesConformance,
+        FeaturesConfig(
+            teacher=ConvVisionConfig(image_size=(16, 24), widths=(4, 6)), grid=(2, 3), num_tokens=2
+        ),
+    ),
+    "covt_depth": (
+        PerceptionTokenizerConformance,
+        CoVTDepthConfig(layers=(0, 2), image_size=(28, 42), map_size=(12, 16), **SMALL_COVT),
+    ),
+    "covt_edges": (
+        PerceptionTokenizerConformance,
+        CoVTEdgesConfig(image_size=(20, 24), map_size=(20, 24)),
+    ),
+    "covt_masks": (
+        PerceptionTokenizerConformance,
+        CoVTMasksConfig(
+            segmentation=PixelFeaturesConfig(image_size=(16, 24), widths=(8, 8), feature_dim=8), num_masks=3
+        ),
+    ),
     "pixel_features": (
         SegmentationTokenizerConformance,
         PixelFeaturesConfig(image_size=(16, 24), widths=(8, 8), feature_dim=8),
@@ -154,6 +224,10 @@ class TestFakeMultiMap(Unregistered, SegmentationTokenizerConformance):
 
 class TestFakeMaskCodes(Unregistered, SegmentationTokenizerConformance):
     config = FakeMaskCodesConfig()
+
+
+class TestFakeCenters(Unregistered, PerceptionTokenizerConformance):
+    config = FakeCentersConfig()
 
 
 def test_every_registered_component_is_here():

@@ -2,12 +2,12 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 import pytest
 import torch
-from fakes import FakeDepthConfig, FakeMaskCodesConfig, FakeMultiMapConfig
+from fakes import FakeCentersConfig, FakeDepthConfig, FakeMaskCodesConfig, FakeMultiMapConfig
 from torch import nn
 
 from perceptio.backbones.language.decoder import DecoderConfig
@@ -23,17 +23,35 @@ from perceptio.testing import (
     HeadConformance,
     LanguageBackboneConformance,
     LossConformance,
+    PerceptionTokenizerConformance,
     RowHeadConformance,
     SegmentationTokenizerConformance,
     VisionEncoderConformance,
 )
 from perceptio.testing.component import BLOCK
 from perceptio.tokenizers.depth.vqvae import VQVAEDepthConfig
+from perceptio.tokenizers.perception.box import BoxConfig
+from perceptio.tokenizers.perception.features import FeaturesConfig
+from perceptio.tokenizers.perception.map import MapVQVAEConfig
+from perceptio.tokenizers.perception.mask_codes import MaskCodesConfig
 from perceptio.tokenizers.segmentation.pixel_features import PixelFeaturesConfig
 
 VQVAE = VQVAEDepthConfig(
     codebook_size=10, grid=(3, 2), image_size=(12, 8), widths=(4, 8), residual_blocks=1, latent_dim=6
 )
+MAP = MapVQVAEConfig(
+    map="edges",
+    codebook_size=10,
+    grid=(3, 2),
+    image_size=(12, 8),
+    widths=(4, 8),
+    residual_blocks=1,
+    latent_dim=6,
+)
+MASK_CODES = MaskCodesConfig(
+    bins=32, codebook_size=10, grid=(2, 2), image_size=(8, 8), widths=(4, 8), latent_dim=6, residual_blocks=1
+)
+FEATURES = FeaturesConfig(teacher=ConvVisionConfig(image_size=(16, 24), widths=(4, 6)))
 PIXELS = PixelFeaturesConfig(image_size=(16, 24), widths=(8, 8), feature_dim=8)
 CONV = ConvVisionConfig(image_size=(16, 24), widths=(4, 6))
 DECODER = DecoderConfig(words=("point",), hidden_dim=32, num_layers=2)
@@ -225,6 +243,114 @@ def changing(part, forward, output, batch):
     return forward(output, batch)
 
 
+def width_first(part, to_codes, targets):
+    return to_codes(targets)[:, [1, 0, 3, 2]]
+
+
+def company_of_targets(part, targets, raw):
+    made = targets(raw)
+    return made - made.mean(0) if len(made) else made
+
+
+def zero_where_unknown(part, targets, raw):
+    return targets(raw).nan_to_num(0.0)
+
+
+def known_rows_alone(part, compare, decoded, targets):
+    return {name: values_N[~values_N.isnan()] for name, values_N in compare(decoded, targets).items()}
+
+
+def clamped_codes(part, from_codes, codes, *pictures):
+    return from_codes(codes.long().clamp(0, part.spec.stream.written.codebook_sizes[0] - 1), *pictures)
+
+
+def one_codebook_detached(part, from_probabilities, probabilities, *pictures):
+    return from_probabilities([probabilities[0].detach(), *probabilities[1:]], *pictures)
+
+
+def blurred(part, from_probabilities, probabilities, *pictures):
+    return from_probabilities([0.9 * p + 0.1 / p.shape[-1] for p in probabilities], *pictures)
+
+
+def on_the_device(part, shown, decoded, sizes):
+    return list(decoded)
+
+
+def half_shown(part, shown, decoded, sizes):
+    """Forgets that weights may be of half precision, of which NumPy knows nothing."""
+    return list(decoded.detach().cpu().numpy())
+
+
+def one_meaning(part, code_meanings):
+    return code_meanings()[:1]
+
+
+def metric_meaning(part, code_meanings):
+    return tuple(attrs.evolve(one, values_KV=one.values_KV * 224) for one in code_meanings())
+
+
+def moving_codebook(part, to_codes, targets):
+    part.quantizer.vq.codebook = part.quantizer.vq.codebook + 1e-3
+    return to_codes(targets)
+
+
+def mirrored_in_place(part, mirrored, targets):
+    targets.copy_(mirrored(targets))
+    return targets
+
+
+def not_mirrored(part, mirrored, targets):
+    return targets
+
+
+def no_gradient_of_values(part, reconstruct, targets, quantize=True):
+    made = reconstruct(targets, quantize=quantize)
+    return attrs.evolve(made, values=made.values.detach())
+
+
+def half_frozen(part, freeze):
+    freeze()
+    part.requires_grad_(True)
+
+
+def thawed_teacher(part, targets, raw):
+    part.teacher.requires_grad_(True)
+    return targets(raw)
+
+
+def averaged_rows(part, from_rows, rows, *pictures):
+    return from_rows(rows.mean(1, keepdim=True).expand_as(rows), *pictures)
+
+
+def whole_rows(part, target_rows, targets):
+    return target_rows(targets).mean(1)
+
+
+def first_picture(part, from_rows, rows, features, index):
+    return from_rows(rows, features, torch.zeros_like(index))
+
+
+def rows_of_company(part, from_rows, rows, features, index):
+    return from_rows(rows - rows.mean(0), features, index)
+
+
+def rows_detached(part, from_rows, rows, features, index):
+    return from_rows(rows.detach(), features, index)
+
+
+def some_rows(part, from_rows, rows, features, index):
+    assert len(rows), "no object"
+    return from_rows(rows, features, index)
+
+
+class PromisedBox(PerceptionTokenizerConformance):
+    promised: ClassVar = {"iou": (0.99, 1.0)}
+
+
+class PromisedFeatures(PerceptionTokenizerConformance):
+    promised: ClassVar = {"mse": (0.0, 0.0)}
+
+
 class FaithfulDepth(DepthTokenizerConformance):
     """A tokenizer that needs no training promises how well maps come back."""
 
@@ -246,6 +372,29 @@ MUTANTS = [
     (SegmentationTokenizerConformance, PIXELS, "decode", needs_one),
     (SegmentationTokenizerConformance, FakeMultiMapConfig(), "decode", no_gradient),
     (SegmentationTokenizerConformance, FakeMaskCodesConfig(), "encode_masks", any_size),
+    (PromisedBox, BoxConfig(), "to_codes", width_first),
+    (PromisedBox, BoxConfig(), "targets", company_of_targets),
+    (PromisedBox, BoxConfig(), "from_codes", clamped_codes),
+    (PromisedBox, BoxConfig(), "from_probabilities", blurred),
+    (PromisedBox, BoxConfig(), "shown", on_the_device),
+    (PromisedBox, BoxConfig(), "code_meanings", metric_meaning),
+    (PerceptionTokenizerConformance, MASK_CODES, "from_probabilities", one_codebook_detached),
+    (PerceptionTokenizerConformance, MASK_CODES, "code_meanings", one_meaning),
+    (PerceptionTokenizerConformance, MAP, "targets", zero_where_unknown),
+    (PerceptionTokenizerConformance, MAP, "compare", known_rows_alone),
+    (PerceptionTokenizerConformance, MAP, "to_codes", moving_codebook),
+    (PerceptionTokenizerConformance, MAP, "shown", half_shown),
+    (PerceptionTokenizerConformance, MAP, "mirrored", mirrored_in_place),
+    (PerceptionTokenizerConformance, MAP, "mirrored", not_mirrored),
+    (PerceptionTokenizerConformance, MAP, "reconstruct", no_gradient_of_values),
+    (PerceptionTokenizerConformance, MAP, "freeze", half_frozen),
+    (PromisedFeatures, FEATURES, "targets", thawed_teacher),
+    (PromisedFeatures, FEATURES, "from_rows", averaged_rows),
+    (PromisedFeatures, FEATURES, "target_rows", whole_rows),
+    (PerceptionTokenizerConformance, FakeCentersConfig(), "from_rows", first_picture),
+    (PerceptionTokenizerConformance, FakeCentersConfig(), "from_rows", rows_of_company),
+    (PerceptionTokenizerConformance, FakeCentersConfig(), "from_rows", rows_detached),
+    (PerceptionTokenizerConformance, FakeCentersConfig(), "from_rows", some_rows),
     (LanguageBackboneConformance, DECODER, "forward", future),
     (LanguageBackboneConformance, DECODER, "forward", leaking),
     (LanguageBackboneConformance, DECODER, "forward", late_cache),

@@ -3,6 +3,7 @@
 Shapes: B images, N objects, S special tokens, P prompt width, L codes, K codebook size, C latent width, h w cells.
 """
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import attrs
@@ -15,15 +16,20 @@ from perceptio.heads.mlp import MLPHeadConfig
 from perceptio.heads.prompt_mlp import PromptMLPConfig
 from perceptio.interfaces import (
     CodebookDepthTokenizer,
+    Continuous,
     DepthConvention,
     DepthSpec,
     DepthTokenizerConfig,
     Kind,
     MaskCodes,
     MaskPrediction,
+    PerceptionSpec,
+    PerceptionTokenizer,
+    PerceptionTokenizerConfig,
     SegmentationSpec,
     SegmentationTokenizer,
     SegmentationTokenizerConfig,
+    StreamSpec,
     fill_unknown,
 )
 from perceptio.losses.code_tokens import CountConfig, MarkerConfig, TokenConfig
@@ -95,6 +101,49 @@ class FakeDepthConfig(DepthTokenizerConfig):
 
     def build(self) -> FakeDepth:
         return FakeDepth(self.spec)
+
+
+class FakeCenters(PerceptionTokenizer):
+    """Where an object lies, as the row of one special token, moved by the color of its picture."""
+
+    def __init__(self, spec: PerceptionSpec) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def targets(self, raw: Sequence[Any]) -> Tensor:
+        centers = [torch.as_tensor(mask_HW).nonzero().float().mean(0) for mask_HW in raw]
+        return torch.stack(centers) if centers else torch.zeros(0, 2)
+
+    def encode_image(self, pixels_B3HW: Tensor) -> Tensor:
+        return pixels_B3HW.mean((2, 3))[:, :2]
+
+    def from_rows(self, rows_NmP: Tensor, features: Any = None, image_index_N: Any = None) -> Tensor:
+        return rows_NmP[:, 0].float() + features[image_index_N]
+
+    def shown(self, decoded: Tensor, sizes: Sequence[Any]) -> list[Any]:
+        return [tuple(one) for one in decoded.tolist()]
+
+    def compare(self, decoded: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        return {"pixels": (decoded - targets).norm(dim=1)}
+
+
+@attrs.frozen(kw_only=True)
+class FakeCentersConfig(PerceptionTokenizerConfig):
+    """Special tokens once per object, decoded with features of the picture."""
+
+    name: ClassVar[str] = "fake_centers"
+    kind: ClassVar[Kind] = Kind.PERCEPTION
+    interface: ClassVar[tuple[int, int]] = (2, 0)
+
+    @property
+    def spec(self) -> PerceptionSpec:
+        written = Continuous(tokens=("[CENTER]",), width=2)
+        return PerceptionSpec(
+            stream=StreamSpec(written=written, per="object", target="masks", image_size=(8, 8))
+        )
+
+    def build(self) -> FakeCenters:
+        return FakeCenters(self.spec)
 
 
 class FakeMultiMap(SegmentationTokenizer):
