@@ -76,8 +76,8 @@ MODEL = ModelSpecs(
 )
 """The small model in which losses and heads are tested.
 
-Its streams are `segmentation`, masks of objects; `depth`, four codes out of eight; and three of special tokens once per
-image: `edges`, a map; `features`, two rows of a teacher's features; `objects`, three masks.
+Its streams are `segmentation`, masks of objects; `depth`, four codes out of eight; and three of special tokens once
+per image: `edges`, a map; `features`, two rows of a teacher's features; `objects`, three masks.
 """
 
 

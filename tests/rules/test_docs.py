@@ -11,8 +11,9 @@ import typer
 from perceptio.cli.main import app
 from perceptio.cli.recipe import chosen_recipe
 from perceptio.hookspecs import HOOKS
-from perceptio.interfaces import ComponentConfig
+from perceptio.interfaces import ComponentConfig, Kind
 from perceptio.recipe import Recipe
+from perceptio.registry import Registry
 from perceptio.settings import load_recipe
 
 ROOT = Path(__file__).parents[2]
@@ -44,6 +45,16 @@ def test_the_plugin_page_names_every_hook():
     page = (ROOT / "docs/plugins.md").read_text(encoding="utf-8")
     for hook, base in HOOKS.values():
         assert hook in page and base.__name__ in page
+
+
+def test_the_figures_page_and_the_readme_list_every_loss():
+    losses = {name for name in Registry.discover().names(Kind.LOSS) if "/" not in name}
+    page = (ROOT / "docs/metrics.md").read_text(encoding="utf-8")
+    table = page[page.index("| loss | of streams") : page.index("## Of `perceptio eval`")]
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == losses
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (row,) = re.findall(r"^\| loss \|.*$", readme, re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", row)) == losses
 
 
 def test_the_recipe_page_is_a_recipe():
