@@ -78,7 +78,9 @@ class Sample:
 
     def has_target(self, name: str) -> bool:
         """Whether the image has what `target` gives; no map is read for it."""
-        return name in self.maps or (name in ("image", "objects", "depth") and self.target(name) is not None)
+        if name in ("image", "depth"):
+            return self.target(name) is not None
+        return bool(self.objects) if name == "objects" else name in self.maps
 
 
 @attrs.frozen(kw_only=True, eq=False)

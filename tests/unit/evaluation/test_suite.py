@@ -12,13 +12,12 @@ from perceptio.data.folder import FolderDataset
 from perceptio.data.scenes import Split
 from perceptio.errors import DataError
 from perceptio.evaluation import suite
-from perceptio.evaluation.passes import parse_letter
 from perceptio.evaluation.suite import Evaluation
 from perceptio.interfaces import DepthConvention, DepthMap, Turn
+from perceptio.interfaces.depth_maps import from_map, resize_depth
 from perceptio.model.inference.generation import generate
 from perceptio.model.inference.marks import draw_marks
 from perceptio.model.perception_model import build_model
-from perceptio.interfaces.depth_maps import from_map, resize_depth
 
 METRIC = DepthConvention(near_m=1.0, far_m=16.0)
 
@@ -31,22 +30,6 @@ def dataset(tmp_path_factory):
 def model_of(**changes):
     torch.manual_seed(0)
     return build_model(small_recipe(**changes))
-
-
-@pytest.mark.parametrize(
-    ("text", "letter"),
-    [
-        ("(B)", "B"),
-        ("Point C is the closest.", ""),
-        ("point C is closest to the camera", "C"),
-        ("The answer is D.", "D"),
-        (" E ", "E"),
-        ("I do not know", ""),
-        ("", ""),
-    ],
-)
-def test_a_letter_is_read_from_an_answer(text, letter):
-    assert parse_letter(text) == letter
 
 
 def test_every_figure_is_there_and_counts_its_questions(dataset):
@@ -75,31 +58,20 @@ def test_the_given_codes_are_those_of_the_sample_and_of_the_one_before_it(datase
     monkeypatch.setattr(
         suite,
         "generate",
-        lambda *rest, given_codes_BL=None: (
-            given.append(given_codes_BL) or generate(*rest, given_codes_BL=given_codes_BL)
-        ),
+        lambda *rest, given_codes: given.append(given_codes) or generate(*rest, given_codes=given_codes),
     )
     Evaluation(model, dataset, limit=3).run()
     maps = [resize_depth(from_map(dataset.depth(n), METRIC), (16, 16)) for n in range(3)]
-    codes_nL = model.eval().depth.encode(torch.cat(maps))
+    codes_nL = model.eval().stream("depth").tokenizer.encode(torch.cat(maps))
     per_sample = [sum(turn.task == "relative_depth" for turn in dataset.turns(n)) for n in range(3)]
-    true, other = (codes for codes in given if codes is not None)
+    true, other = (codes["depth"] for codes in given if codes)
     counts = torch.tensor(per_sample)
     assert torch.equal(true, codes_nL.repeat_interleave(counts, 0))
     assert torch.equal(other, codes_nL.roll(1, 0).repeat_interleave(counts, 0))
 
 
 def model_without_perception():
-    return model_of(
-        depth=None,
-        segmentation=None,
-        prompt_head=None,
-        heads={},
-        order=(),
-        codes_per_step=1,
-        answer_format="direct",
-        losses=small_recipe().losses[:1],
-    )
+    return model_of(streams=(), heads={}, answer_format="direct", losses=small_recipe().losses[:1])
 
 
 def test_a_model_without_perception_has_fewer_figures(dataset):
@@ -163,16 +135,17 @@ def test_questions_of_any_task_are_scored_by_their_words(dataset, monkeypatch):
 
 
 def test_what_a_model_cannot_answer_is_counted_by_task(dataset):
-    changes = {"segmentation": None, "prompt_head": None, "order": ("depth",), "losses": ()}
-    figures = Evaluation(model_of(**changes), dataset).run()
+    model = model_of(streams=(small_recipe().stream("depth"),), losses=())
+    figures = Evaluation(model, dataset).run()
     expressions = sum(turn.task == "referring" for n in range(4) for turn in dataset.turns(n))
     assert "referring" not in figures and figures["not_scored"] == {"referring": expressions}
 
 
 def test_disparity_and_metres_are_compared_by_order_alone(dataset):
     """A tokenizer of relative depth on scenes in metres, and one of metres on relative depth."""
-    relative = attrs.evolve(small_recipe().depth, convention=DepthConvention())
-    block = Evaluation(model_of(depth=relative), dataset, limit=2).run()["depth_block"]
+    relative = attrs.evolve(small_recipe().stream("depth").tokenizer, convention=DepthConvention())
+    recipe = small_recipe().with_stream("depth", tokenizer=relative)
+    block = Evaluation(build_model(recipe), dataset, limit=2).run()["depth_block"]
     assert block.keys() == {"ordinal", "count", "well_formed", "well_formed_free"} and block["count"] == 2
 
     class Disparity(Partly):
