@@ -4,7 +4,6 @@ The format is documented in `perceptio.data.folder`. Each rule is written once, 
 dataset raises the first, `perceptio.data.check.check_folder` reports all, and writers ask before they write.
 """
 
-import re
 from array import array
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,15 +14,14 @@ import attrs
 
 from perceptio.data.dataset_info import INFO_FILE, parse_info
 from perceptio.data.json_rules import is_number, is_whole, key_problems
+from perceptio.data.tasks import task_rules
 from perceptio.errors import DataError, quoted
-from perceptio.interfaces import LETTERS
+from perceptio.interfaces import LETTERS, TaskConfig, Turn
 from perceptio.ops.image_files import MAX_PIXELS
 from perceptio.ops.json_files import InvalidJSONError, Line, parse_json, read_line, read_lines
 from perceptio.ops.paths import why_not_inside
 
 LINES_FILE = "samples.jsonl"
-MARKED = "relative_depth"
-"""The task whose answer is the letter of a marked point."""
 _PLAIN_TURN = {"task", "question", "answer"}
 
 
@@ -108,7 +106,7 @@ def parse_lines(root: Path) -> Iterator[SampleRecord | Problem]:
     Raises:
         DataError: The file, or `dataset.json`, is missing or cannot be read.
     """
-    for parsed in _parsed_lines(root, parse_info(root).maps):
+    for parsed in _parsed_lines(root, parse_info(root).maps, task_rules()):
         yield parsed if isinstance(parsed, Problem) else _record(*parsed)
 
 
@@ -126,11 +124,11 @@ class Records(Sequence[SampleRecord]):
     """
 
     def __init__(self, root: Path, maps: Collection[str] = ()) -> None:
-        self._path, self._maps = root / LINES_FILE, frozenset(maps)
+        self._path, self._maps, self._rules = root / LINES_FILE, frozenset(maps), task_rules()
         starts, numbers = array("q"), array("q")
         tasks: list[frozenset[str]] = []
         known: dict[tuple[str, ...], frozenset[str]] = {}
-        for parsed in _parsed_lines(root, self._maps):
+        for parsed in _parsed_lines(root, self._maps, self._rules):
             if isinstance(parsed, Problem):
                 raise DataError(
                     f"{root}/{parsed} `perceptio data check {quote(str(root))}` lists all problems."
@@ -158,12 +156,14 @@ class Records(Sequence[SampleRecord]):
             raw = parse_json(line.text)
         except InvalidJSONError:
             raw = None
-        if next(line_problems(raw, self._maps), None):
+        if next(line_problems(raw, self._maps, self._rules), None):
             raise DataError(f"{self._path} has changed since it was opened: open the folder again.")
         return _record(raw, line)
 
 
-def _parsed_lines(root: Path, maps: Collection[str]) -> Iterator[tuple[dict[str, Any], Line] | Problem]:
+def _parsed_lines(
+    root: Path, maps: Collection[str], rules: Mapping[str, TaskConfig]
+) -> Iterator[tuple[dict[str, Any], Line] | Problem]:
     path = root / LINES_FILE
     if not path.is_file():
         raise DataError(f"{root} has no {LINES_FILE}: it lists the samples, one JSON object a line.")
@@ -175,7 +175,7 @@ def _parsed_lines(root: Path, maps: Collection[str]) -> Iterator[tuple[dict[str,
             message = f"it is not JSON ({error}); a line holds one whole object."
             yield Problem(file=LINES_FILE, line=line.number, message=message)
             continue
-        problems = list(line_problems(raw, maps))
+        problems = list(line_problems(raw, maps, rules))
         if not problems and (first := seen.setdefault(raw["id"], line.number)) != line.number:
             problems = [f"id {quoted(raw['id'])} is that of line {first} too; ids must differ."]
         if problems:
@@ -195,7 +195,7 @@ def _record(raw: Mapping[str, Any], line: Line) -> SampleRecord:
             task=turn["task"],
             question=turn["question"],
             answer=turn["answer"],
-            points=tuple((float(x), float(y)) for x, y in turn.get("points", ())),
+            points=_points(turn.get("points", ())),
             objects=tuple(turn.get("objects", ())),
         )
         for turn in raw["turns"]
@@ -211,8 +211,14 @@ def _record(raw: Mapping[str, Any], line: Line) -> SampleRecord:
     )
 
 
-def line_problems(raw: Any, maps: Collection[str] = ()) -> Iterator[str]:
-    """Everything that is wrong in the value of a line, where `dataset.json` declares maps of these names."""
+def line_problems(raw: Any, maps: Collection[str], rules: Mapping[str, TaskConfig]) -> Iterator[str]:
+    """Everything that is wrong in the value of a line.
+
+    Args:
+        raw: The value.
+        maps: The names of maps that `dataset.json` declares.
+        rules: The tasks with rules of their own, by name (`perceptio.data.tasks.task_rules`).
+    """
     if not isinstance(raw, dict):
         yield "it is not a JSON object."
         return
@@ -233,8 +239,9 @@ def line_problems(raw: Any, maps: Collection[str] = ()) -> Iterator[str]:
         yield "turns is not a list."
         return
     for number, turn in enumerate(turns, start=1):
-        if not _is_plain_turn(turn):
-            yield from (f"turn {number}: {message}" for message in _turn_problems(turn, "masks" in raw))
+        if not _is_plain_turn(turn, rules):
+            found = _turn_problems(turn, "masks" in raw, rules)
+            yield from (f"turn {number}: {message}" for message in found)
 
 
 def _map_problems(named: Any, declared: Collection[str]) -> Iterator[str]:
@@ -249,17 +256,17 @@ def _map_problems(named: Any, declared: Collection[str]) -> Iterator[str]:
             yield f"map {quoted(name)} {quoted(path)} {why}."
 
 
-def _is_plain_turn(turn: Any) -> bool:
+def _is_plain_turn(turn: Any, rules: Mapping[str, TaskConfig]) -> bool:
     """Whether a turn is question and answer alone, to which no further rule applies: most are, in large corpora."""
     return (
         type(turn) is dict
         and turn.keys() == _PLAIN_TURN
         and type(turn["question"]) is type(turn["answer"]) is type(turn["task"]) is str
-        and turn["task"] != MARKED
+        and turn["task"] not in rules
     )
 
 
-def _turn_problems(turn: Any, has_masks: bool) -> Iterator[str]:
+def _turn_problems(turn: Any, has_masks: bool, rules: Mapping[str, TaskConfig]) -> Iterator[str]:
     if not isinstance(turn, dict):
         yield "it is not an object."
         return
@@ -275,8 +282,9 @@ def _turn_problems(turn: Any, has_masks: bool) -> Iterator[str]:
         return
     if len(points) > len(LETTERS):
         yield f"it has {len(points)} points, and there are {len(LETTERS)} letters."
-    if turn.get("task") == MARKED:
-        yield from _answer_problems(str(turn.get("answer")), min(len(points), len(LETTERS)))
+    words = {key: turn[key] for key in _PLAIN_TURN if isinstance(turn.get(key), str)}
+    if len(words) == len(_PLAIN_TURN) and words["task"] in rules:
+        yield from rules[words["task"]].problems(Turn(**words, points=_points(points)))
     objects = turn.get("objects", [])
     if not isinstance(objects, list) or not all(is_whole(number) and number > 0 for number in objects):
         yield f"objects {quoted(objects)} are not whole numbers from 1."
@@ -284,14 +292,8 @@ def _turn_problems(turn: Any, has_masks: bool) -> Iterator[str]:
         yield f"it segments objects {quoted(objects)}, and the sample has no masks."
 
 
-def _answer_problems(answer: str, num_points: int) -> Iterator[str]:
-    named = re.fullmatch(r"\(([A-Z])\)", answer)
-    if num_points == 0:
-        yield f"a {MARKED} turn needs points."
-    elif named is None:
-        yield f'the answer {quoted(answer)} of a {MARKED} turn is not a letter in parentheses, such as "(A)".'
-    elif LETTERS.index(named[1]) >= num_points:
-        yield f"the answer is {answer}, and its {num_points} points end with ({LETTERS[num_points - 1]})."
+def _points(pairs: Sequence[Sequence[float]]) -> tuple[tuple[float, float], ...]:
+    return tuple((float(x), float(y)) for x, y in pairs)
 
 
 def _run_length_problems(masks: Sequence[Any]) -> Iterator[str]:

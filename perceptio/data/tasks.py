@@ -1,6 +1,10 @@
 """The tasks of a recipe, by the names that data give them."""
 
-from perceptio.errors import PluginError
+from typing import cast
+
+import attrs
+
+from perceptio.errors import PluginError, RecipeError
 from perceptio.interfaces import Kind, Task, TaskConfig
 from perceptio.model.parts import build_part
 from perceptio.recipe import Recipe
@@ -31,7 +35,7 @@ class TaskTable:
 
         Raises:
             PluginError: It is of a plugin that was set aside, or cannot be built.
-            RecipeError: It makes no sense in the recipe's model.
+            RecipeError: It makes no sense in the recipe's model, or has settings without a default.
         """
         if name not in self._built:
             self._built[name] = build_part(self._config(name), self._specs)
@@ -59,6 +63,25 @@ class TaskTable:
         return self._registered(PLAIN_TASK)
 
     def _registered(self, name: str, **settings: str) -> TaskConfig:
-        config = self._registry.get(Kind.TASK, name)(**settings)
-        assert isinstance(config, TaskConfig)
-        return config
+        config = cast(type[TaskConfig], self._registry.get(Kind.TASK, name))
+        if any(field.default is attrs.NOTHING and field.name not in settings for field in attrs.fields(config)):
+            raise RecipeError(
+                f"The task {name!r} has settings without a default: say with recipe.tasks={{{name!r}: …}} what they are."
+            )
+        return config(**settings)
+
+
+def task_rules() -> dict[str, TaskConfig]:
+    """The registered tasks that have rules for the turns of data, with their defaults, by name."""
+    registry = Registry.discover()
+    found = {
+        entry.name: cast(type[TaskConfig], entry.config)
+        for entry in registry.entries
+        if entry.config.kind is Kind.TASK
+    }
+    return {
+        name: config()
+        for name, config in found.items()
+        if config.problems is not TaskConfig.problems
+        and not any(field.default is attrs.NOTHING for field in attrs.fields(config))
+    }

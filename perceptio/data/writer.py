@@ -16,8 +16,9 @@ from PIL import Image
 from perceptio.data.dataset_info import INFO_FILE, DatasetInfo, MapInfo, info_problems
 from perceptio.data.loading import DEPTH_LEVELS, MAP_LEVELS, check_map
 from perceptio.data.records import LINES_FILE, line_problems
+from perceptio.data.tasks import task_rules
 from perceptio.errors import DataError, quoted
-from perceptio.interfaces import DepthMap, Turn
+from perceptio.interfaces import DepthMap, TaskConfig, Turn
 from perceptio.ops.files import check_only, disk_errors, expanded, is_free, new_folder
 from perceptio.ops.image_files import MIN_SIDE
 from perceptio.ops.json_files import InvalidJSONError, format_json, write_json
@@ -112,11 +113,13 @@ def _run(write: Callable[[int], list], starts: range, workers: int) -> Iterator[
 def _write_range(
     folder: Path, info: DatasetInfo, entries: Sequence[Entry], start: int
 ) -> list[tuple[str, str]]:
-    stop = min(start + _CHUNK, len(entries))
-    return [_write_entry(folder, info, entries[number]) for number in range(start, stop)]
+    stop, rules = min(start + _CHUNK, len(entries)), task_rules()
+    return [_write_entry(folder, info, entries[number], rules) for number in range(start, stop)]
 
 
-def _write_entry(folder: Path, info: DatasetInfo, entry: Entry) -> tuple[str, str]:
+def _write_entry(
+    folder: Path, info: DatasetInfo, entry: Entry, rules: Mapping[str, TaskConfig]
+) -> tuple[str, str]:
     """Write the files of an entry and return its id and its line."""
     _check(entry)
     maps_HWC = {name: _checked_map(name, entry, info) for name in entry.maps}
@@ -132,7 +135,7 @@ def _write_entry(folder: Path, info: DatasetInfo, entry: Entry) -> tuple[str, st
         }
     line["turns"] = [_turn_line(turn, entry) for turn in entry.turns]
     # What the reader will refuse is refused here, in the words that it has for it.
-    for problem in line_problems(line, info.maps):
+    for problem in line_problems(line, info.maps, rules):
         raise DataError(f"Entry {quoted(entry.id)} cannot be written: {problem}")
     try:
         text = format_json(line)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import attrs
 import numpy as np
 
-from perceptio.errors import quoted
+from perceptio.errors import DataError, quoted
 from perceptio.interfaces import (
     LETTERS,
     Case,
@@ -199,9 +199,14 @@ class RelativeDepthTask(Task):
         self.required = (stream,)
 
     def with_points_shuffled(self, turn: Turn, random: np.random.Generator) -> Turn:
-        """See `Task.with_points_shuffled`: the answer is the letter that the right point has now."""
-        if not turn.points:
-            return turn
+        """See `Task.with_points_shuffled`: the answer is the letter that the right point has now.
+
+        Raises:
+            DataError: The answer is not the letter of one of the points.
+        """
+        problem = _problem(turn)
+        if problem:  # Data are held to it under the registered name only.
+            raise DataError(f"The question {turn.question!r} cannot be shuffled: {problem}")
         order = random.permutation(len(turn.points)).tolist()
         right = LETTERS.index(turn.answer.strip("()"))
         answer = f"({LETTERS[order.index(right)]})"
@@ -251,20 +256,26 @@ class RelativeDepthTaskConfig(TaskConfig):
 
     def problems(self, turn: Turn) -> Iterable[str]:
         """See `TaskConfig.problems`: an answer must be the letter of a point."""
-        named, count = re.fullmatch(r"\(([A-Z])\)", turn.answer), min(len(turn.points), len(LETTERS))
-        if count == 0:
-            yield f"a {self.name} turn needs points."
-        elif named is None:
-            yield (
-                f"the answer {quoted(turn.answer)} of a {self.name} turn is not a letter in parentheses, such as "
-                '"(A)".'
-            )
-        elif LETTERS.index(named[1]) >= count:
-            yield f"the answer is {turn.answer}, and its {count} points end with ({LETTERS[count - 1]})."
+        return filter(None, [_problem(turn)])
 
     def build(self, model: ModelSpecs) -> RelativeDepthTask:
         """See `TaskConfig.build`."""
         return RelativeDepthTask(self.stream)
+
+
+def _problem(turn: Turn) -> str | None:
+    """Why the answer is not the letter of one of the points."""
+    named, count = re.fullmatch(r"\(([A-Z])\)", turn.answer), min(len(turn.points), len(LETTERS))
+    if count == 0:
+        return f"a {turn.task} turn needs points."
+    if named is None:
+        return (
+            f"the answer {quoted(turn.answer)} of a {turn.task} turn is not a letter in parentheses, such as "
+            '"(A)".'
+        )
+    if LETTERS.index(named[1]) >= count:
+        return f"the answer is {turn.answer}, and its {count} points end with ({LETTERS[count - 1]})."
+    return None
 
 
 def _nearest(depth: DepthMap, points: Sequence[tuple[float, float]]) -> str:

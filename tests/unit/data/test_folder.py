@@ -12,6 +12,7 @@ from small import scenes_folder
 from perceptio.data import records
 from perceptio.data.folder import DatasetInfo, Entry, FolderDataset, write_folder
 from perceptio.data.records import parse_lines
+from perceptio.data.tasks import task_rules
 from perceptio.errors import DataError
 from perceptio.interfaces import DepthMap, Turn
 
@@ -177,8 +178,9 @@ plain = st.fixed_dictionaries(
 
 @given(plain | st.none())
 def test_a_turn_that_is_spared_the_rules_breaks_none(turn):
-    if records._is_plain_turn(turn):
-        assert list(records._turn_problems(turn, has_masks=False)) == []
+    rules = task_rules()
+    if records._is_plain_turn(turn, rules):
+        assert list(records._turn_problems(turn, False, rules)) == []
 
 
 def test_a_line_ends_with_a_newline_and_nothing_else(tmp_path):

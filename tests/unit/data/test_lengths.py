@@ -11,10 +11,10 @@ from tiny_hf import TEXT_VOCAB, model_json, tokenizer_folder
 from perceptio.backbones.language.hf import HFLanguageConfig
 from perceptio.cli import main as command
 from perceptio.data.check import check_folder
+from perceptio.data.collate import Collate
 from perceptio.data.conversations import ConversationSampler
 from perceptio.data.folder import FolderDataset
 from perceptio.data.lengths import ConversationLengths
-from perceptio.data.packing import Packer
 from perceptio.errors import DataError
 from perceptio.model.perception_model import build_model
 from perceptio.training.codes import encode_targets
@@ -45,10 +45,11 @@ def folder(tmp_path_factory):
 
 
 def prepared(chosen):
-    model = build_model(chosen)
+    model = build_model(chosen).eval()
     datasets = [FolderDataset(one.path) for one in chosen.data.folders]
-    codes = [encode_targets(model.depth, dataset) for dataset in datasets]
-    return ConversationSampler(chosen, datasets, codes), Packer(model)
+    codes = [encode_targets(model.stream("depth").tokenizer, dataset) for dataset in datasets]
+    collate = Collate.of(chosen, model.language.text_tokenizer)
+    return ConversationSampler(chosen, datasets, {"depth": codes}), collate
 
 
 @pytest.mark.parametrize("changes", [{}, {"perceive": "separate_task"}, {"perceive": "never"}, {"turns": 1}])
@@ -56,10 +57,10 @@ def prepared(chosen):
 def test_the_longest_conversation_is_the_longest_that_is_drawn(tmp_path, changes, answer_format):
     scenes = scenes_folder(tmp_path / "scenes", count=3)
     chosen = attrs.evolve(recipe(scenes, max_length=512, **changes), answer_format=answer_format)
-    sampler, packer = prepared(chosen)
-    drawn = max(max(packer.pack(sampler.draw(number, 4)).lengths) for number in range(25))
+    sampler, collate = prepared(chosen)
+    drawn = max(max(collate(sampler.draw(number, 4)).lengths) for number in range(25))
     lengths, records = ConversationLengths(chosen), FolderDataset(scenes).records
-    longest = max(lengths.longest(record.turns, (32, 32), has_depth=True) for record in records)
+    longest = max(lengths.longest(record.turns, (32, 32), record.has_target) for record in records)
     assert drawn <= longest <= 1.2 * drawn
 
 
@@ -76,21 +77,21 @@ def test_a_check_names_the_samples_that_are_too_long(folder, monkeypatch, capsys
 
 
 def test_training_refuses_a_conversation_by_name_or_skips_and_counts_it(folder):
-    sampler, packer = prepared(recipe(folder, mixture={"referring": 1.0}))
+    sampler, collate = prepared(recipe(folder, mixture={"referring": 1.0}))
     samples = sampler.draw(0, 12)
     with pytest.raises(
         DataError, match=r"samples.jsonl line 2 \('.*'\) has 5\d\d slots, .* serves at most 400"
     ):
-        packer.pack(samples)
+        collate(samples)
     _, skipping = prepared(recipe(folder, mixture={"referring": 1.0}, too_long="skip"))
-    batch = skipping.pack(samples)
+    batch = skipping(samples)
     assert batch.too_long > 0 and len(batch.lengths) + batch.too_long == 12 and max(batch.lengths) <= 400
     long = [sample for sample in samples if "line 2" in sample.source]
     assert len(long) == batch.too_long
     with pytest.raises(
         DataError, match="Every conversation of a batch is longer than the language model serves"
     ):
-        skipping.pack(long)
+        skipping(long)
 
 
 def test_a_training_that_skips_logs_the_share(folder, tmp_path):
