@@ -64,9 +64,11 @@ class TaskTable:
 
     def _registered(self, name: str, **settings: str) -> TaskConfig:
         config = cast(type[TaskConfig], self._registry.get(Kind.TASK, name))
-        if any(field.default is attrs.NOTHING and field.name not in settings for field in attrs.fields(config)):
+        if any(
+            field.default is attrs.NOTHING and field.name not in settings for field in attrs.fields(config)
+        ):
             raise RecipeError(
-                f"The task {name!r} has settings without a default: say with recipe.tasks={{{name!r}: …}} what they are."
+                f"The task {name!r} has settings without a default: say in recipe.tasks what they are."
             )
         return config(**settings)
 
