@@ -16,6 +16,7 @@ from perceptio.testing.language import LanguageBackboneConformance
 from perceptio.testing.loss import LossConformance
 from perceptio.testing.perception import PerceptionTokenizerConformance
 from perceptio.testing.segmentation import SegmentationTokenizerConformance
+from perceptio.testing.task import TaskConformance
 from perceptio.testing.vision import VisionEncoderConformance
 
 __all__ = [
@@ -26,5 +27,6 @@ __all__ = [
     "PerceptionTokenizerConformance",
     "RowHeadConformance",
     "SegmentationTokenizerConformance",
+    "TaskConformance",
     "VisionEncoderConformance",
 ]

@@ -21,6 +21,7 @@ from perceptio.heads.linear import LinearHeadConfig
 from perceptio.heads.mlp import MLPHeadConfig
 from perceptio.heads.prompt_mlp import PromptMLPConfig
 from perceptio.heads.query import QueryHeadConfig
+from perceptio.interfaces import Turn
 from perceptio.losses.cell_codes import CellCodesConfig
 from perceptio.losses.code_tokens import CountConfig, ExpectedCountConfig, MarkerConfig, TokenConfig
 from perceptio.losses.decoded_l1 import DecodedL1Config
@@ -31,6 +32,10 @@ from perceptio.losses.matched_masks import MatchedMasksConfig
 from perceptio.losses.next_token import NextTokenConfig
 from perceptio.losses.soft_reconstruction import SoftReconstructionConfig
 from perceptio.registry import Registry
+from perceptio.tasks.maps import MapTaskConfig
+from perceptio.tasks.plain import AttributeTaskConfig, PlainTaskConfig
+from perceptio.tasks.referring import ReferringTaskConfig
+from perceptio.tasks.relative_depth import RelativeDepthTaskConfig
 from perceptio.testing import (
     DepthTokenizerConformance,
     HeadConformance,
@@ -39,8 +44,10 @@ from perceptio.testing import (
     PerceptionTokenizerConformance,
     RowHeadConformance,
     SegmentationTokenizerConformance,
+    TaskConformance,
     VisionEncoderConformance,
 )
+from perceptio.testing.task import OBJECTS
 from perceptio.tokenizers.depth.fsq import FSQDepthConfig
 from perceptio.tokenizers.depth.next_scale import NextScaleDepthConfig
 from perceptio.tokenizers.depth.vqvae import VQVAEDepthConfig
@@ -97,6 +104,28 @@ class BoxConformance(PerceptionTokenizerConformance):
 
 class FeaturesConformance(PerceptionTokenizerConformance):
     promised: ClassVar = {"cosine": (0.9999, 1.0001), "mse": (0.0, 0.0)}
+
+
+class PlainConformance(TaskConformance):
+    turns = (Turn(question="What color is the cube?", answer="red", task=""),)
+
+
+class ExpressionsConformance(TaskConformance):
+    turns = (
+        Turn(question="Please segment the cube.", answer="Sure", task="", masks=tuple(OBJECTS[:1])),
+        Turn(question="Please segment both.", answer="Sure", task="", masks=tuple(OBJECTS)),
+    )
+
+
+class PointsConformance(TaskConformance):
+    turns = (
+        Turn(
+            question="Which point is closest?",
+            answer="(B)",
+            task="",
+            points=((0.2, 0.9), (0.5, 0.1), (0.9, 0.5)),
+        ),
+    )
 
 
 SUITES = {
@@ -198,6 +227,11 @@ SUITES = {
     "decoded_l1": (LossConformance, DecodedL1Config(stream="edges")),
     "feature_mse": (LossConformance, FeatureMSEConfig(stream="features")),
     "feature_cosine": (LossConformance, FeatureCosineConfig(stream="features", compare="decoded")),
+    "attribute": (PlainConformance, AttributeTaskConfig()),
+    "plain": (PlainConformance, PlainTaskConfig(may_perceive=True)),
+    "depth_map": (TaskConformance, MapTaskConfig(stream="edges")),
+    "referring": (ExpressionsConformance, ReferringTaskConfig()),
+    "relative_depth": (PointsConformance, RelativeDepthTaskConfig()),
     "matched_masks": (LossConformance, MatchedMasksConfig(stream="objects")),
 }
 for _name, (_suite, _config) in SUITES.items():

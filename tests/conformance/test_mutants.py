@@ -14,10 +14,12 @@ from perceptio.backbones.language.decoder import DecoderConfig
 from perceptio.backbones.vision.conv import ConvVisionConfig
 from perceptio.heads.mlp import MLPHeadConfig
 from perceptio.heads.query import QueryHeadConfig
-from perceptio.interfaces import SequenceLayout
+from perceptio.interfaces import LETTERS, GenerationSettings, SequenceLayout, Turn
 from perceptio.losses.code_tokens import Token, TokenConfig
 from perceptio.losses.matched_masks import MatchedMasksConfig
 from perceptio.losses.next_token import NextTokenConfig
+from perceptio.tasks.maps import MapTaskConfig
+from perceptio.tasks.relative_depth import RelativeDepthTaskConfig
 from perceptio.testing import (
     DepthTokenizerConformance,
     HeadConformance,
@@ -26,6 +28,7 @@ from perceptio.testing import (
     PerceptionTokenizerConformance,
     RowHeadConformance,
     SegmentationTokenizerConformance,
+    TaskConformance,
     VisionEncoderConformance,
 )
 from perceptio.testing.component import BLOCK
@@ -343,12 +346,44 @@ def some_rows(part, from_rows, rows, features, index):
     return from_rows(rows, features, index)
 
 
+def points_alone(task, shuffled, turn, random):
+    return attrs.evolve(shuffled(turn, random), answer=turn.answer)
+
+
+def other_way_around(task, shuffled, turn, random):
+    made = shuffled(turn, random)
+    moved = turn.points.index(made.points[LETTERS.index(turn.answer[1])])
+    return attrs.evolve(made, answer=f"({LETTERS[moved]})")
+
+
+def scores_nothing(task, passes, name, data):
+    made = passes(name, data)
+    for one in made:
+        one.score = lambda reply: None
+    return made
+
+
+def any_stream(task, passes, name, data):
+    made = passes(name, data)
+    for one in made:
+        one.settings = lambda questions: GenerationSettings(max_new_tokens=1)
+    return made
+
+
+def nobodys_turn(task, own_turn, name):
+    return attrs.evolve(own_turn(name), task="depth_map")
+
+
 class PromisedBox(PerceptionTokenizerConformance):
     promised: ClassVar = {"iou": (0.99, 1.0)}
 
 
 class PromisedFeatures(PerceptionTokenizerConformance):
     promised: ClassVar = {"mse": (0.0, 0.0)}
+
+
+class MarkedPoints(TaskConformance):
+    turns = (Turn(question="Closest?", answer="(B)", task="", points=((0.2, 0.9), (0.5, 0.1), (0.9, 0.5))),)
 
 
 class FaithfulDepth(DepthTokenizerConformance):
@@ -412,6 +447,11 @@ MUTANTS = [
     (LossConformance, NextTokenConfig(), "forward", low_precision),
     (LossConformance, NextTokenConfig(), "forward", changing),
     (LossConformance, MatchedMasksConfig(stream="objects"), "forward", filling),
+    (MarkedPoints, RelativeDepthTaskConfig(), "with_points_shuffled", points_alone),
+    (MarkedPoints, RelativeDepthTaskConfig(), "with_points_shuffled", other_way_around),
+    (MarkedPoints, RelativeDepthTaskConfig(), "passes", any_stream),
+    (TaskConformance, MapTaskConfig(stream="depth"), "own_turn", nobodys_turn),
+    (TaskConformance, MapTaskConfig(stream="edges"), "passes", scores_nothing),
 ]
 
 

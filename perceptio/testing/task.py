@@ -1,0 +1,216 @@
+"""What a task is held to.
+
+Shapes: H W pixels, L codes.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import attrs
+import numpy as np
+import torch
+
+from perceptio.interfaces import (
+    Case,
+    Codes,
+    DepthMap,
+    DepthSpec,
+    GenerationSettings,
+    Kind,
+    ModelSpecs,
+    Pass,
+    Question,
+    Reply,
+    Sample,
+    SegmentationSpec,
+    Task,
+    TaskConfig,
+    TaskData,
+    Turn,
+)
+from perceptio.testing.component import MODEL, PIXELS, ComponentConformance
+
+NAME = "the_task"
+"""What the made-up data call the task."""
+OBJECTS = np.zeros((2, PIXELS, PIXELS), dtype=bool)
+OBJECTS[0, :4, :4] = OBJECTS[1, 8:, 8:] = True
+
+
+class Letters:
+    """A text tokenizer of one token per letter."""
+
+    def encode(self, text: str) -> list[int]:
+        """The numbers of the letters."""
+        return [ord(letter) for letter in text]
+
+
+class TaskConformance(ComponentConformance):
+    """Set `config`, and `turns` of it as data hold them; a task with a turn of its own needs none.
+
+    Attributes:
+        turns: Right questions and answers. Their masks are of the size 16 x 16, their task is set by the tests.
+    """
+
+    config: ClassVar[TaskConfig]
+    kind = Kind.TASK
+    turns: ClassVar[tuple[Turn, ...]] = ()
+
+    def fresh(self) -> Any:
+        """The task in a model of every kind of stream."""
+        return self.config.build(MODEL)
+
+    def test_its_outline_can_be_built_on_the_meta_device(self) -> None:
+        """A task has no weights; what it builds is a task, with or without the streams that it speaks of."""
+        for model in (MODEL, attrs.evolve(MODEL, streams={})):
+            task = self.config.build(model)
+            assert isinstance(task, Task)
+            assert isinstance(task.required, tuple) and all(isinstance(name, str) for name in task.required)
+            self._passes(task, model)
+
+    def test_data_can_name_it_without_settings(self) -> None:
+        """What data call by its registered name is built with defaults, unless the recipe sets some."""
+        missing = [field.name for field in attrs.fields(type(self.config)) if field.default is attrs.NOTHING]
+        assert not missing, f"{', '.join(missing)} of a task that data may name have no default."
+
+    def test_right_turns_have_no_problems(self) -> None:
+        """What data are refused for is none of these."""
+        for turn in self._turns():
+            assert list(self.config.problems(turn)) == []
+
+    def test_its_own_turn_is_of_the_task(self) -> None:
+        """Where a task needs no turn in the data, it says which stream is to be known instead."""
+        task = self.fresh()
+        turn = task.own_turn(NAME)
+        assert (turn is None) or (turn.task == NAME and task.required)
+        assert turn is not None or self.turns, "Give turns of the task, as data hold them."
+
+    def test_shuffled_points_are_the_same_points_and_a_right_turn(self) -> None:
+        """Another order, and an answer that is right in it: the same point is meant."""
+        task = self.fresh()
+        for turn in self._turns():
+            before = attrs.astuple(turn, recurse=False)
+            orders: dict[tuple[tuple[float, float], ...], str] = {}
+            for seed in range(20):
+                shuffled = task.with_points_shuffled(turn, np.random.default_rng(seed))
+                assert sorted(shuffled.points) == sorted(turn.points)
+                assert (shuffled.question, shuffled.task) == (turn.question, turn.task)
+                assert not list(self.config.problems(shuffled))
+                # One order has one right answer, whichever way it came about.
+                again = task.with_points_shuffled(shuffled, np.random.default_rng(seed + 1))
+                for one in (shuffled, again):
+                    said = orders.setdefault(one.points, one.answer)
+                    assert said == one.answer, "The answer does not follow its point."
+            assert len(orders) < 2 or len(set(orders.values())) > 1, (
+                "Points move, and the answer stays the same."
+            )
+            assert all(
+                one is other for one, other in zip(before, attrs.astuple(turn, recurse=False), strict=True)
+            )
+
+    def test_its_questions_can_be_asked(self) -> None:
+        """Of streams that the model has, with the codes that a pass says it gives; nothing of a sample is changed."""
+        codes = self._codes()
+        case = self._case()
+        before = [(turn.answer, turn.perceive) for turn in case.sample.turns]
+        for one, questions in self._asked(self._passes(self.fresh(), MODEL), case):
+            assert set(one.gives) <= set(codes)
+            settings = one.settings(questions)
+            assert isinstance(settings, GenerationSettings)
+            assert settings.streams is not None, (
+                "Say which streams a pass may perceive; None is whatever there is."
+            )
+            assert set(settings.force) <= set(settings.streams) <= set(MODEL.streams)
+            assert set(one.decodes) | set(one.compares) <= set(settings.streams)
+            assert set(one.gives) <= set(settings.streams)
+            for question in questions:
+                assert set(question.codes) == set(one.gives)
+                assert question.sample is case.sample
+        assert before == [(turn.answer, turn.perceive) for turn in case.sample.turns]
+
+    def test_right_answers_and_wrong_ones_have_different_figures(self) -> None:
+        """Some figure tells them apart; all can be written as JSON, and none is infinite."""
+        scored = []
+        for right in (True, False):
+            figures: dict[str, Any] = {}
+            asked = list(self._asked(self._passes(self.fresh(), MODEL), self._case()))
+            assert asked, "An evaluation asks nothing of a model that has every kind of stream."
+            for one, questions in asked:
+                for question in questions:
+                    one.asked += 1
+                    one.score(self._reply(one, question, right))
+                for name, found in one.figures().items():
+                    figures[name] = {**figures.get(name, {}), **found}
+            numbers = [value for found in figures.values() for value in _numbers(found)]
+            assert numbers and not any(map(math.isinf, numbers))
+            scored.append(json.dumps(figures))
+        assert scored[0] != scored[1]
+
+    def _turns(self) -> list[Turn]:
+        own = self.fresh().own_turn(NAME)
+        turns = [attrs.evolve(turn, task=NAME) for turn in self.turns]
+        return turns if own is None else [*turns, own]
+
+    def _case(self) -> Case:
+        metres_HW = np.linspace(2.0, 4.0, PIXELS * PIXELS, dtype=np.float32).reshape(PIXELS, PIXELS)
+        sample = Sample(
+            turns=tuple(self._turns()),
+            image_3HW=torch.zeros(3, PIXELS, PIXELS),
+            depth=DepthMap(values_HW=metres_HW, unit="metres"),
+            objects=tuple(OBJECTS),
+            maps={"edges": metres_HW[..., None]},
+        )
+        codes = self._codes()
+        return Case(
+            sample=sample, true_codes=codes, other_codes={name: 1 - one for name, one in codes.items()}
+        )
+
+    def _codes(self) -> dict[str, torch.Tensor]:
+        return {
+            name: torch.ones(stream.spec.written.length, dtype=torch.long)
+            for name, stream in MODEL.streams.items()
+            if stream.spec.per == "image" and isinstance(stream.spec.written, Codes)
+        }
+
+    def _passes(self, task: Task, model: ModelSpecs) -> list[Pass]:
+        perceives = tuple(name for name, stream in model.streams.items() if stream.spec.per == "image")
+        data = TaskData(model=model, perceives=perceives, depth_unit="metres", text=Letters())  # type: ignore[arg-type]
+        passes = list(task.passes(NAME, data))
+        assert all(isinstance(one, Pass) for one in passes)
+        return passes
+
+    def _asked(self, passes: list[Pass], case: Case) -> Iterator[tuple[Pass, list[Question]]]:
+        for one in passes:
+            questions = list(one.questions(case))
+            if questions:
+                yield one, questions
+
+    def _reply(self, one: Pass, question: Question, right: bool) -> Reply:
+        """The answer that the data give with everything written as it is, or other words and nothing written."""
+        sample, turn = question.sample, question.turn
+        decoded: dict[str, Any] = {}
+        for name in one.decodes:
+            tokenizer = MODEL.streams[name].tokenizer
+            if isinstance(tokenizer, SegmentationSpec):
+                decoded[name] = turn.masks if right else ()
+            elif isinstance(tokenizer, DepthSpec):
+                decoded[name] = sample.depth if right else None
+            else:
+                per_object = MODEL.streams[name].spec.per == "object"
+                decoded[name] = (
+                    () if per_object else sample.target(tokenizer.stream.target) if right else None
+                )
+        return Reply(
+            question=question,
+            text=turn.answer if right else "?!",
+            decoded=decoded,
+            closed={name: right for name, stream in MODEL.streams.items() if stream.spec.per == "image"},
+            compared={name: {"absolute_error": (0.0,)} if right else {} for name in one.compares},
+        )
+
+
+def _numbers(found: Any) -> Iterator[float]:
+    for value in found.values():
+        if isinstance(value, int | float):
+            yield float(value)
