@@ -72,8 +72,7 @@ def check_folder(
 def _too_long(lengths: ConversationLengths, record: SampleRecord, files: LoadedFiles) -> Iterator[Problem]:
     if lengths.limit is None or files.image_3HW is None:
         return
-    height, width = files.image_3HW.shape[-2:]
-    length = lengths.longest(record.turns, (height, width), record.has_target)
+    length = lengths.longest(record.turns, files.sample((), record.id))
     if length > lengths.limit:
         message = (
             f"a conversation about it can have {length} slots, and the recipe's language model serves at most "

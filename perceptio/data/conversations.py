@@ -85,9 +85,8 @@ class ConversationSampler:
         folder, number = self._image_for(name, random)
         sample = self.datasets[folder][number]
         turns = self._usable(sample.turns, folder, number)
-        own = self._tasks[name].own_turn(name)
-        if own is not None:
-            lead, others = own, turns
+        if self._tasks[name].writes_turns:
+            lead, others = self._tasks[name].own_turn(name, sample), turns
         else:
             leads = [turn for turn in turns if turn.task == name]
             lead = leads[random.integers(len(leads))]
@@ -128,7 +127,7 @@ class ConversationSampler:
         result = []
         for number, turn in enumerate(turns):
             task = self._tasks[turn.task]
-            if mode == "separate_task" and task.own_turn(turn.task) is not None:
+            if mode == "separate_task" and task.writes_turns and task.perception_only:
                 continue
             about_objects = mode != "never" and task.about_objects and bool(turn.masks)
             turn = self._shuffled(turn, random)
@@ -142,7 +141,7 @@ class ConversationSampler:
             )
             result.append(attrs.evolve(turn, perceive=perceive, readout=readout))
         if mode == "separate_task":
-            result += [self._own_turn(name) for name in written]
+            result += [self._own_turn(name, sample) for name in written]
         return result
 
     def _turn_of(self, stream: str, turns: Sequence[Turn]) -> int | None:
@@ -152,11 +151,9 @@ class ConversationSampler:
         possible = [number for number, task in enumerate(tasks) if task.may_perceive]
         return requiring[0] if requiring else possible[-1] if possible else None
 
-    def _own_turn(self, stream: str) -> Turn:
+    def _own_turn(self, stream: str, sample: Sample) -> Turn:
         name = self._tasks.of_stream(stream)
-        turn = self._tasks[name].own_turn(name)
-        assert turn is not None
-        return attrs.evolve(turn, perceive=(stream,))
+        return attrs.evolve(self._tasks[name].own_turn(name, sample), perceive=(stream,))
 
     def _text_only_readout(self, random: np.random.Generator) -> Sample:
         """The marked-point questions of an image that is not shown, after its block of codes: text alone."""
@@ -258,7 +255,7 @@ class ConversationSampler:
     def _images_with(self, name: str, folder: int) -> np.ndarray:
         """The images that have a turn of a task, or all that its own turn needs."""
         task, tasks = self._tasks[name], self.datasets[folder].tasks
-        if task.own_turn(name) is not None:
+        if task.writes_turns:
             having = [self._images_with_stream(stream, folder) for stream in task.required]
             images = having[0] if having else np.arange(len(tasks))
             for others in having[1:]:

@@ -112,14 +112,7 @@ class FolderDataset(Sequence[Sample]):
             attrs.evolve(_turn(turn), masks=tuple(masks[one] for one in turn.objects))
             for turn in record.turns
         )
-        return Sample(
-            turns=turns,
-            image_3HW=files.image_3HW,
-            depth=files.depth,
-            objects=tuple(masks.values()),
-            maps=files.maps,
-            source=self._place(record),
-        )
+        return files.sample(turns, self._place(record))
 
     def turns(self, number: int) -> tuple[Turn, ...]:
         """The turns of sample `number` without their masks: no file is read."""

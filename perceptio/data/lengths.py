@@ -1,13 +1,13 @@
 """How long the conversations about a sample become for the model of a recipe, before anything is packed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from perceptio.data.records import TurnRecord
 from perceptio.data.tasks import TaskTable
-from perceptio.interfaces import SpecialTokens, TextTokenizer, Turn
+from perceptio.interfaces import Sample, SpecialTokens, TextTokenizer, Turn
 from perceptio.model.inference.sequence import SequenceWriter
 from perceptio.model.parts import build_part
 from perceptio.recipe import Recipe, Stream
@@ -39,24 +39,22 @@ class ConversationLengths:
         )
         self._written = {stream.name: self._stream_slots(stream.name) for stream in self._per_image}
         mixed = [name for name, weight in recipe.data.mixture.items() if weight > 0]
-        self._own_tasks = [name for name in mixed if self._tasks[name].own_turn(name) is not None]
+        self._own_tasks = [name for name in mixed if self._tasks[name].writes_turns]
 
     @property
     def limit(self) -> int | None:
         """The longest conversation that the model serves; None: any."""
         return self.recipe.language.spec.max_length
 
-    def longest(
-        self, records: Sequence[TurnRecord], size: tuple[int, int], has_target: Callable[[str], bool]
-    ) -> int:
+    def longest(self, records: Sequence[TurnRecord], sample: Sample) -> int:
         """Slots of the longest conversation that training can draw from a sample.
 
         Args:
             records: The sample's turns.
-            size: Height and width of the picture.
-            has_target: Whether the sample has what a stream is learned from, by its name.
+            sample: The sample, with its picture; its own turns are not looked at.
         """
-        data = self.recipe.data
+        assert sample.image_3HW is not None
+        data, has_target = self.recipe.data, sample.has_target
         known = [stream for stream in self._per_image if has_target(stream.spec.target)]
         tasks = [(record, self._tasks[record.task]) for record in records]
         if data.perceive == "never":
@@ -65,13 +63,13 @@ class ConversationLengths:
             self.recipe.stream(self.plan.readout).spec.target
         )
         costs = [self._turn_slots(_turn(record), task.reads_points and readable) for record, task in tasks]
-        total = self._start + self.recipe.vision.num_features(*size)
+        total = self._start + self.recipe.vision.num_features(*sample.image_3HW.shape[-2:])
+        own = [name for name in self._own_tasks if self._is_possible(name, known)]
         if data.perceive == "separate_task":
+            own = [name for name in own if not self._tasks[name].perception_only]
             written = known
-            total += sum(self._own_slots(self._tasks.of_stream(stream.name)) for stream in known)
+            total += sum(self._own_slots(self._tasks.of_stream(stream.name), sample) for stream in known)
         else:
-            own = [name for name in self._own_tasks if self._is_possible(name, known)]
-            costs += [max(map(self._own_slots, own))] if own else []
             asking = [task for _, task in tasks] + [self._tasks[name] for name in own]
             written = [
                 stream
@@ -79,16 +77,15 @@ class ConversationLengths:
                 if any(task.may_perceive or stream.name in task.required for task in asking)
             ]
         total += sum(self._written[stream.name] for stream in written)
+        costs += [max(self._own_slots(name, sample) for name in own)] if own else []
         return total + sum(sorted(costs, reverse=True)[: data.turns])
 
     def _is_possible(self, name: str, known: Sequence[Stream]) -> bool:
         """Whether an image that has the targets of these streams has what a task's own turn requires."""
         return set(self._tasks[name].required) <= {stream.name for stream in known}
 
-    def _own_slots(self, name: str) -> int:
-        turn = self._tasks[name].own_turn(name)
-        assert turn is not None
-        return self._turn_slots(turn, readout=False)
+    def _own_slots(self, name: str, sample: Sample) -> int:
+        return self._turn_slots(self._tasks[name].own_turn(name, sample), readout=False)
 
     def _turn_slots(self, turn: Turn, readout: bool) -> int:
         """Slots of a turn with what is written of its objects, and without what is written once per image."""

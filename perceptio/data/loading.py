@@ -13,7 +13,7 @@ from torch import Tensor
 from perceptio.data.dataset_info import DatasetInfo, MapInfo
 from perceptio.data.records import LINES_FILE, Problem, RunLengths, SampleRecord
 from perceptio.errors import DataError, InputError
-from perceptio.interfaces import DepthMap
+from perceptio.interfaces import DepthMap, Sample, Turn
 from perceptio.interfaces.depth_maps import check_values
 from perceptio.ops.array_files import mapped_array
 from perceptio.ops.image_files import MAX_PIXELS, open_image, read_image
@@ -98,6 +98,18 @@ class LoadedFiles:
     depth: DepthMap | None
     masks: Masks | None
     maps: Maps
+
+    def sample(self, turns: tuple[Turn, ...], source: str) -> Sample:
+        """The sample with all its files hold, and these turns."""
+        objects = () if self.masks is None else tuple(self.masks.values())
+        return Sample(
+            turns=turns,
+            image_3HW=self.image_3HW,
+            depth=self.depth,
+            objects=objects,
+            maps=self.maps,
+            source=source,
+        )
 
 
 def load_files(root: Path, info: DatasetInfo, record: SampleRecord, problems: list[Problem]) -> LoadedFiles:

@@ -27,9 +27,7 @@ def check_mixture(recipe: Recipe) -> None:
         return
     table, tasks = TaskTable(recipe), _mixed(recipe)
     targets = _targets(recipe, table, tasks)
-    wanted = {
-        name for name in tasks if table[name].own_turn(name) is None or not _is_written(recipe, table, name)
-    }
+    wanted = {name for name in tasks if not table[name].writes_turns or not _is_written(recipe, table, name)}
     if recipe.data.perceive == "never":
         wanted = {name for name in wanted if not table[name].perception_only}
     known: set[str] = set()

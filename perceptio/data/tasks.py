@@ -44,7 +44,8 @@ class TaskTable:
     def of_stream(self, stream: str) -> str:
         """The name of the task that asks for a stream and for nothing else, which needs no turn in the data."""
         for name in self._recipe.tasks:
-            if self[name].required == (stream,) and self[name].own_turn(name) is not None:
+            task = self[name]
+            if task.writes_turns and task.perception_only and task.required == (stream,):
                 return name
         return f"{stream}_map"
 

@@ -1,8 +1,9 @@
 """Evaluating a model on a folder of data: every question asked, every figure with its count.
 
-What is asked and measured is the tasks' own: each gives the passes in which its questions are asked. A stream that no
-task of the data decodes is asked for by its own question. Samples are read one after the other; questions wait until
-a batch of their pass is full, and nothing else of a sample is kept.
+What is asked and measured is the tasks' own: each gives the passes in which its questions are asked. Asked are the
+tasks of the data, and those of the recipe's mixture that write their turns themselves; a stream that none of them
+decodes is asked for by its own question. Samples are read one after the other; questions wait until a batch of their
+pass is full, and nothing else of a sample is kept.
 """
 
 from collections import Counter
@@ -98,9 +99,11 @@ class Evaluation:
         for name in sorted({name for number in range(self.count) for name in self.dataset.tasks[number]}):
             passes |= dict.fromkeys(tasks[name].passes(name, data), name)
         looked_at = {stream for one in passes for stream in (*one.decodes, *one.compares)}
-        for stream in per_image:
-            name = tasks.of_stream(stream)
-            if stream not in looked_at and name not in passes.values():
+        trained = [name for name, weight in recipe.data.mixture.items() if weight > 0]
+        own = [name for name in trained if tasks[name].writes_turns] + list(map(tasks.of_stream, per_image))
+        for name in dict.fromkeys(own):
+            known = tasks[name].perception_only and looked_at.issuperset(tasks[name].required)
+            if name not in passes.values() and not known:
                 passes |= dict.fromkeys(tasks[name].passes(name, data), name)
         return passes
 

@@ -11,6 +11,7 @@ import attrs
 import numpy as np
 from torch import Tensor
 
+from perceptio.errors import InterfaceError
 from perceptio.interfaces.component import ComponentConfig
 from perceptio.interfaces.generation import GenerationSettings
 from perceptio.interfaces.language import TextTokenizer
@@ -129,6 +130,8 @@ class Task(ABC):
         reads_points: Whether its marked points are read out before the answer, in the `readout` answer format.
         perception_only: Whether its answer is what is perceived and nothing else: a model that learns to answer
             without perceiving learns nothing of it.
+        writes_turns: Whether it writes a turn itself, about any image that has the targets of `required`, so that the
+            data need none. It is trained on where `data.mixture` names it, and evaluated where it was trained on.
     """
 
     required: tuple[str, ...] = ()
@@ -136,14 +139,16 @@ class Task(ABC):
     about_objects: bool = False
     reads_points: bool = False
     perception_only: bool = False
+    writes_turns: bool = False
 
-    def own_turn(self, name: str) -> Turn | None:
-        """The turn of a task that needs none in the data: of every image that has the targets of `required`.
+    def own_turn(self, name: str, sample: Sample) -> Turn:
+        """The turn about a sample, of a task that `writes_turns`.
 
         Args:
-            name: What the data call the task.
+            name: What the recipe calls the task, for `Turn.task`.
+            sample: One that has the targets of `required`, with its picture and what else its files hold.
         """
-        return None
+        raise InterfaceError(f"{type(self).__name__} has writes_turns, and no own_turn: add the method.")
 
     def with_points_shuffled(self, turn: Turn, random: np.random.Generator) -> Turn:
         """The same question with its marked points in another order, and the answer changed with them.

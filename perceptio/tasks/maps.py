@@ -14,6 +14,7 @@ from perceptio.interfaces import (
     Pass,
     Question,
     Reply,
+    Sample,
     Task,
     TaskConfig,
     TaskData,
@@ -101,20 +102,24 @@ class MapTask(Task):
 
     may_perceive = True
     perception_only = True
+    writes_turns = True
 
     def __init__(self, stream: str, question: str, answer: str) -> None:
         self.stream, self.question, self.answer = stream, question, answer
         self.required = (stream,)
 
-    def own_turn(self, name: str) -> Turn:
-        """See `Task.own_turn`."""
+    def own_turn(self, name: str, sample: Sample) -> Turn:
+        """See `Task.own_turn`: the same of every image."""
+        return self._turn(name)
+
+    def _turn(self, name: str) -> Turn:
         return Turn(question=self.question, answer=self.answer, task=name)
 
     def passes(self, name: str, data: TaskData) -> Sequence[Pass]:
         """Its question about every image; none where the model does not write the stream once per image."""
         if self.stream not in data.model.streams:
             return []
-        specs, turn = data.model.streams[self.stream], self.own_turn(name)
+        specs, turn = data.model.streams[self.stream], self._turn(name)
         if specs.spec.per != "image":
             return []
         if isinstance(specs.tokenizer, DepthSpec):

@@ -15,21 +15,32 @@ from perceptio.backbones.vision.conv import ConvVisionConfig
 from perceptio.heads.mlp import MLPHeadConfig
 from perceptio.heads.prompt_mlp import PromptMLPConfig
 from perceptio.interfaces import (
+    Case,
     CodebookDepthTokenizer,
     Continuous,
     DepthConvention,
     DepthSpec,
     DepthTokenizerConfig,
+    GenerationSettings,
     Kind,
     MaskCodes,
     MaskPrediction,
+    ModelSpecs,
+    Pass,
     PerceptionSpec,
     PerceptionTokenizer,
     PerceptionTokenizerConfig,
+    Question,
+    Reply,
+    Sample,
     SegmentationSpec,
     SegmentationTokenizer,
     SegmentationTokenizerConfig,
     StreamSpec,
+    Task,
+    TaskConfig,
+    TaskData,
+    Turn,
     fill_unknown,
 )
 from perceptio.losses.code_tokens import CountConfig, MarkerConfig, TokenConfig
@@ -238,6 +249,52 @@ class FakeMaskCodesConfig(SegmentationTokenizerConfig):
 
     def build(self) -> FakeMaskCodes:
         return FakeMaskCodes(self.spec)
+
+
+class Brightness(Task):
+    """How bright the picture is on average, in percent: written from the sample, without a turn in the data."""
+
+    may_perceive = True
+    writes_turns = True
+
+    def own_turn(self, name: str, sample: Sample) -> Turn:
+        assert sample.image_3HW is not None
+        return Turn(question="is", answer=f"{float(sample.image_3HW.mean()):.0%}", task=name)
+
+    def passes(self, name: str, data: TaskData) -> Sequence[Pass]:
+        return [AskedBrightness(self, name)]
+
+
+class AskedBrightness(Pass):
+    """Asked about every sample; the figures are what was asked and how often."""
+
+    def __init__(self, task: Brightness, name: str) -> None:
+        super().__init__()
+        self.task, self.name, self.answers = task, name, list[str]()
+
+    def questions(self, case: Case) -> list[Question]:
+        return [Question(sample=case.sample, turn=self.task.own_turn(self.name, case.sample))]
+
+    def settings(self, questions: Sequence[Question]) -> GenerationSettings:
+        return GenerationSettings(max_new_tokens=1)
+
+    def score(self, reply: Reply) -> None:
+        self.answers.append(reply.question.turn.answer)
+
+    def figures(self) -> dict[str, dict[str, Any]]:
+        return {self.name: {"count": self.asked, "answers": self.answers}}
+
+
+@attrs.frozen(kw_only=True)
+class BrightnessConfig(TaskConfig):
+    """Average brightness."""
+
+    name: ClassVar[str] = "fake_brightness"
+    kind: ClassVar[Kind] = Kind.TASK
+    interface: ClassVar[tuple[int, int]] = (2, 0)
+
+    def build(self, model: ModelSpecs) -> Brightness:
+        return Brightness()
 
 
 def tiny_recipe(**changes: Any) -> Recipe:

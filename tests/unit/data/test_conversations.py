@@ -7,7 +7,7 @@ import attrs
 import numpy as np
 import pytest
 import torch
-from fakes import tiny_recipe
+from fakes import BrightnessConfig, tiny_recipe
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -89,6 +89,19 @@ def test_a_depth_map_that_is_asked_for_holds_the_block() -> None:
         (asked,) = (turn for turn in sample.turns if turn.task == "depth_map")
         assert asked.perceive == ("depth",)
         assert sum("depth" in turn.perceive for turn in sample.turns) == 1
+
+
+@pytest.mark.parametrize("perceive", ["before", "separate_task", "never"])
+def test_a_task_may_write_its_turn_from_the_sample(perceive: str) -> None:
+    """Of any image, the third too, which has no target; and it may perceive first."""
+    recipe = recipe_with(mixture={"brightness": 1.0}, perceive=perceive, turns=1)
+    recipe = attrs.evolve(recipe, tasks={"brightness": BrightnessConfig()}, answer_format="direct")
+    asked = {}
+    for sample in drawn(recipe):
+        (turn,) = (turn for turn in sample.turns if turn.task == "brightness")
+        asked[turn.answer] = turn.perceive
+    depth = ("depth",) if perceive == "before" else ()
+    assert asked == {"0%": depth, "25%": depth, "50%": ()}
 
 
 def test_apart_the_block_is_the_last_turn_that_no_answer_sees() -> None:

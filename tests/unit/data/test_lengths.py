@@ -5,6 +5,7 @@ import sys
 
 import attrs
 import pytest
+from fakes import BrightnessConfig
 from small import scenes_folder, small_recipe
 from tiny_hf import TEXT_VOCAB, model_json, tokenizer_folder
 
@@ -52,15 +53,29 @@ def prepared(chosen):
     return ConversationSampler(chosen, datasets, {"depth": codes}), collate
 
 
-@pytest.mark.parametrize("changes", [{}, {"perceive": "separate_task"}, {"perceive": "never"}, {"turns": 1}])
+OWN = {"mixture": {"relative_depth": 1.0, "brightness": 1.0}}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        OWN,
+        OWN | {"perceive": "separate_task"},
+        {"perceive": "separate_task"},
+        {"perceive": "never"},
+        {"turns": 1},
+    ],
+)
 @pytest.mark.parametrize("answer_format", ["direct", "readout"])
 def test_the_longest_conversation_is_the_longest_that_is_drawn(tmp_path, changes, answer_format):
     scenes = scenes_folder(tmp_path / "scenes", count=3)
-    chosen = attrs.evolve(recipe(scenes, max_length=512, **changes), answer_format=answer_format)
+    chosen = recipe(scenes, max_length=512, **changes)
+    chosen = attrs.evolve(chosen, answer_format=answer_format, tasks={"brightness": BrightnessConfig()})
     sampler, collate = prepared(chosen)
     drawn = max(max(collate(sampler.draw(number, 4)).lengths) for number in range(25))
-    lengths, records = ConversationLengths(chosen), FolderDataset(scenes).records
-    longest = max(lengths.longest(record.turns, (32, 32), record.has_target) for record in records)
+    lengths, dataset = ConversationLengths(chosen), FolderDataset(scenes)
+    longest = max(lengths.longest(dataset.records[n].turns, dataset[n]) for n in range(3))
     assert drawn <= longest <= 1.2 * drawn
 
 

@@ -5,6 +5,7 @@ import weakref
 import attrs
 import pytest
 import torch
+from fakes import BrightnessConfig
 from small import scenes_folder, small_recipe
 
 from perceptio.backbones.language.words import WordsTokenizer
@@ -132,6 +133,17 @@ def test_questions_of_any_task_are_scored_by_their_words(dataset, monkeypatch):
     assert figures["chat"]["exact_match"] == 0.0 and figures["chat"]["count"] == 4
     monkeypatch.setattr(WordsTokenizer, "decode", lambda self, ids: " A scene of spheres\n")
     assert Evaluation(model_of(), Partly(dataset)).run()["chat"]["exact_match"] == 1.0
+
+
+def test_a_task_that_writes_its_turns_is_asked_where_it_is_trained_on(dataset):
+    tasks, mixture = {"brightness": BrightnessConfig()}, {"relative_depth": 1.0, "brightness": 1.0}
+    data = attrs.evolve(small_recipe().data, mixture=mixture)
+    figures = Evaluation(model_of(tasks=tasks, data=data), dataset).run()
+    assert figures["brightness"] == {
+        "count": 4,
+        "answers": [f"{float(dataset.image(n).mean()):.0%}" for n in range(4)],
+    }
+    assert "brightness" not in Evaluation(model_of(tasks=tasks), dataset, limit=1).run()
 
 
 def test_what_a_model_cannot_answer_is_counted_by_task(dataset):
