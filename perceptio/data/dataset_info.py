@@ -53,6 +53,15 @@ class DatasetInfo:
     depth_scale: float | None = None
     maps: Mapping[str, MapInfo] = attrs.field(factory=dict, converter=_copied)
 
+    @property
+    def units(self) -> dict[str, str]:
+        """The units that it states, by what they are of."""
+        return {} if self.depth_unit is None else {"depth": self.depth_unit}
+
+    def declares(self, name: str) -> bool:
+        """Whether samples may have what a stream is learned from, by its `target`; masks need no declaration."""
+        return name in ("image", "masks", "objects") or name in self.units or name in self.maps
+
     def to_json(self) -> dict[str, Any]:
         """The object that `parse_info` reads."""
         written: dict[str, Any] = {"format": FORMAT, "version": VERSION}

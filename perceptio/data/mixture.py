@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from perceptio.data.dataset_info import DatasetInfo, parse_info
+from perceptio.data.dataset_info import parse_info
 from perceptio.data.records import Problem, parse_lines
 from perceptio.data.tasks import TaskTable
 from perceptio.errors import DataError, near_miss
@@ -34,7 +34,7 @@ def check_mixture(recipe: Recipe) -> None:
     missing = set(targets.values())
     for root in roots:
         info = parse_info(root)
-        looked_for = {target for target in missing if _declares(info, target)}
+        looked_for = {target for target in missing if info.declares(target)}
         found, had = _look(root, wanted, looked_for)
         known |= found
         wanted, missing = wanted - found, missing - had
@@ -81,13 +81,6 @@ def _targets(recipe: Recipe, table: TaskTable, names: list[str]) -> dict[str, st
         )
         and stream.spec.target != "image"
     }
-
-
-def _declares(info: DatasetInfo, target: str) -> bool:
-    """Whether samples of a folder may have a target at all."""
-    if target == "depth":
-        return info.depth_unit is not None
-    return target in _IN_WORDS or target in info.maps
 
 
 def _look(root: Path, tasks: set[str], targets: set[str]) -> tuple[set[str], set[str]]:

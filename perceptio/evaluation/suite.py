@@ -92,7 +92,7 @@ class Evaluation:
         data = TaskData(
             model=recipe.specs,
             perceives=per_image if recipe.data.perceive == "before" else (),
-            depth_unit=self.dataset.info.depth_unit,
+            units=self.dataset.info.units,
             text=self.model.language.text_tokenizer,
         )
         passes: dict[Pass, str] = {}
@@ -116,28 +116,31 @@ class Evaluation:
         before: dict[str, Tensor] = {}
         for number in range(self.count):
             sample = self.dataset[number]
-            own = {stream: self._codes(stream, sample) for stream in given if self._has(stream, sample)}
+            own = {
+                stream: self._codes(stream, sample.target(self._target(stream)))
+                for stream in given
+                if sample.has_target(self._target(stream))
+            }
             for stream in own.keys() - before.keys():
                 last = self._last_with(stream, number)
                 if last is not None:
-                    before[stream] = self._codes(stream, self.dataset[last])
+                    before[stream] = self._codes(stream, self.dataset.target(last, self._target(stream)))
             others = {stream: before[stream] for stream in own if stream in before}
             yield Case(sample=sample, true_codes=own, other_codes=others)
             before |= own
 
     def _last_with(self, stream: str, first: int) -> int | None:
         """The last sample after the first one that has the target of a stream."""
-        target = self.model.stream(stream).config.spec.target
-        others = range(self.count - 1, first, -1)
+        others, target = range(self.count - 1, first, -1), self._target(stream)
         return next((n for n in others if self.dataset.records[n].has_target(target)), None)
 
-    def _has(self, stream: str, sample: Sample) -> bool:
-        return sample.has_target(self.model.stream(stream).config.spec.target)
+    def _target(self, stream: str) -> str:
+        return self.model.stream(stream).config.spec.target
 
-    def _codes(self, stream: str, sample: Sample) -> Tensor:
-        """The codes [L] of what a sample has of a stream's target."""
-        own = self.model.stream(stream)
-        return own.tokenizer.to_codes(own.tokenizer.targets([sample.target(own.config.spec.target)]))[0]
+    def _codes(self, stream: str, target: Any) -> Tensor:
+        """The codes [L] of what a sample has for a stream."""
+        tokenizer = self.model.stream(stream).tokenizer
+        return tokenizer.to_codes(tokenizer.targets([target]))[0]
 
     def _ask(self, one: Pass, questions: Sequence[Question]) -> None:
         """Ask a batch of questions of a pass, and score the replies."""

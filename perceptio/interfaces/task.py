@@ -109,13 +109,13 @@ class TaskData:
     Attributes:
         model: Specs of the model; its streams are in the order in which they are written.
         perceives: The streams written once per image that the model was trained to write before answers, in order.
-        depth_unit: Of the data's depth, `"metres"` or `"disparity"`; None: they have none.
+        units: The units that the data state, by what they are of: `{"depth": "metres"}`, or `"disparity"`.
         text: The text tokenizer.
     """
 
     model: ModelSpecs
     perceives: tuple[str, ...]
-    depth_unit: str | None
+    units: Mapping[str, str]
     text: TextTokenizer
 
 
@@ -169,7 +169,7 @@ class Task(ABC):
 
 @attrs.frozen(kw_only=True)
 class TaskConfig(ComponentConfig, ABC):
-    """Config of a task. One that is registered needs a default for every setting: data name it without any."""
+    """Config of a task. Data can name a registered one that has a default for every setting."""
 
     def problems(self, turn: Turn) -> Iterable[str]:
         """What is wrong in a turn of the data, a sentence each; its masks are not read.

@@ -1,5 +1,6 @@
 """Written depth maps against the truth, of one reply per sample."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from perceptio.interfaces import DepthMap, DepthSpec, Reply, Sample
@@ -29,6 +30,6 @@ class DepthFigures:
         return {"count": 0} if self._seen is None else self._meter.compute()
 
 
-def in_metres(spec: DepthSpec, unit: str | None) -> bool:
+def in_metres(spec: DepthSpec, units: Mapping[str, str]) -> bool:
     """Whether what a tokenizer writes and the data's depth are both in metres."""
-    return spec.convention.metric and unit == "metres"
+    return spec.convention.metric and units.get("depth") == "metres"

@@ -123,7 +123,7 @@ class MapTask(Task):
         if specs.spec.per != "image":
             return []
         if isinstance(specs.tokenizer, DepthSpec):
-            metric = in_metres(specs.tokenizer, data.depth_unit)
+            metric = in_metres(specs.tokenizer, data.units)
             return [DepthMaps(name, self.stream, turn, metric=metric)]
         return [ComparedMaps(name, self.stream, specs.spec.target, turn)]
 
@@ -132,8 +132,8 @@ class MapTask(Task):
 class MapTaskConfig(TaskConfig):
     """A question for what is written of a whole image. It needs no turns in the data.
 
-    Every stream that is written once per image has such a task without being asked, called as it is with `_map` after
-    it; its words are set by `recipe.tasks={"edges_map": MapTaskConfig(stream="edges", question="Where are edges?")}`.
+    Every stream that is written once per image has such a task, called after it: `depth_map`, `edges_map`. Its words
+    are set by `recipe.tasks={"edges_map": MapTaskConfig(stream="edges", question="Where are edges?")}`.
 
     Attributes:
         stream: The stream that is written.
@@ -141,11 +141,11 @@ class MapTaskConfig(TaskConfig):
         answer: What is said after it.
     """
 
-    name: ClassVar[str] = "depth_map"
+    name: ClassVar[str] = "map"
     kind: ClassVar[Kind] = Kind.TASK
     interface: ClassVar[tuple[int, int]] = (2, 0)
 
-    stream: str = "depth"
+    stream: str
     question: str | None = None
     answer: str = "Done."
 

@@ -224,7 +224,7 @@ class RelativeDepthTask(Task):
         depth = own.tokenizer if isinstance(own.tokenizer, DepthSpec) else None
         answered: list[Pass] = [MarkedPoints(name, perceives)]
         if depth is not None:
-            metric = in_metres(depth, data.depth_unit)
+            metric = in_metres(depth, data.units)
             answered = [
                 MarkedPointsOnMap(name, self.stream, perceives, metric=metric),
                 FreelyWritten(name, self.stream, perceives),

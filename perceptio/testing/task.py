@@ -69,11 +69,6 @@ class TaskConformance(ComponentConformance):
             assert isinstance(task.required, tuple) and all(isinstance(name, str) for name in task.required)
             self._passes(task, model)
 
-    def test_data_can_name_it_without_settings(self) -> None:
-        """What data call by its registered name is built with defaults, unless the recipe sets some."""
-        missing = [field.name for field in attrs.fields(type(self.config)) if field.default is attrs.NOTHING]
-        assert not missing, f"{', '.join(missing)} of a task that data may name have no default."
-
     def test_right_turns_have_no_problems(self) -> None:
         """What data are refused for is none of these."""
         for turn in self._turns():
@@ -175,7 +170,7 @@ class TaskConformance(ComponentConformance):
 
     def _passes(self, task: Task, model: ModelSpecs) -> list[Pass]:
         perceives = tuple(name for name, stream in model.streams.items() if stream.spec.per == "image")
-        data = TaskData(model=model, perceives=perceives, depth_unit="metres", text=Letters())  # type: ignore[arg-type]
+        data = TaskData(model=model, perceives=perceives, units={"depth": "metres"}, text=Letters())  # type: ignore[arg-type]
         passes = list(task.passes(NAME, data))
         assert all(isinstance(one, Pass) for one in passes)
         return passes

@@ -229,7 +229,7 @@ SUITES = {
     "feature_cosine": (LossConformance, FeatureCosineConfig(stream="features", compare="decoded")),
     "attribute": (PlainConformance, AttributeTaskConfig()),
     "plain": (PlainConformance, PlainTaskConfig(may_perceive=True)),
-    "depth_map": (TaskConformance, MapTaskConfig(stream="edges")),
+    "map": (TaskConformance, MapTaskConfig(stream="edges")),
     "referring": (ExpressionsConformance, ReferringTaskConfig()),
     "relative_depth": (PointsConformance, RelativeDepthTaskConfig()),
     "matched_masks": (LossConformance, MatchedMasksConfig(stream="objects")),

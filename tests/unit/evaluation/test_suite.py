@@ -108,8 +108,8 @@ class Partly:
         depth = None if number in self.without_depth else sample.depth
         return attrs.evolve(sample, turns=(*sample.turns, chat), depth=depth)
 
-    def depth(self, number):
-        return self[number].depth
+    def target(self, number, name):
+        return self[number].target(name)
 
     def turns(self, number):
         return self[number].turns
