@@ -114,10 +114,11 @@ def _losses(recipe: "Recipe") -> "Table":
     from perceptio.registry import Registry
 
     registry = Registry.discover()
-    table = Table("loss", "weight", "provider", box=None, title="Losses")
+    table = Table("loss", "weight", "component", "provider", box=None, title="Losses")
     for weighted in recipe.losses:
-        provider = registry.provider(weighted.loss.kind, registry.name_of(weighted.loss))
-        table.add_row(registry.term_of(weighted.loss), f"{weighted.weight:g}", provider)
+        name, kind = registry.name_of(weighted.loss), weighted.loss.kind
+        term = registry.term_of(weighted.loss)
+        table.add_row(term, f"{weighted.weight:g}", f"{kind}:{name}", registry.provider(kind, name))
     return table
 
 
@@ -128,6 +129,7 @@ def _settings(recipe: "Recipe") -> "Table":
     import attrs
     from rich.table import Table
 
+    from perceptio.interfaces import StreamLossConfig
     from perceptio.registry import Registry
     from perceptio.serialize import to_json
 
@@ -140,7 +142,8 @@ def _settings(recipe: "Recipe") -> "Table":
             value = getattr(config, field.name)
             factory = getattr(field.default, "factory", None)
             default = factory() if factory is not None else field.default
-            if value != default:
+            in_name = field.name == "stream" and isinstance(config, StreamLossConfig)
+            if value != default and not in_name:
                 text = json.dumps(document[field.name], ensure_ascii=False)
                 table.add_row(part, field.name, text if len(text) <= LONGEST else f"{text[:LONGEST]}…")
     return table
@@ -185,6 +188,8 @@ def _written(stream: "Stream", tokens: "StreamTokens") -> str:
         said = f"{tokens.length + 2} tokens an {tokens.per}: {codes}"
     else:
         said = f"{len(tokens.ids)} special token{'s' if len(tokens.ids) > 1 else ''} an {tokens.per}"
+        said += ", read at the token before" if stream.read_at == "previous_token" else ""
+        said += ", fed back" if stream.feedback is not None else ""
     convention = getattr(stream.tokenizer.spec, "convention", None)
     if convention is None:
         return said

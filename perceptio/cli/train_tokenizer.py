@@ -98,7 +98,7 @@ def run(
     save(tokenizer, out, config=own.tokenizer, add=write_figures)
     say(shown, f"{figures['count']} held-out maps")
     shown.print(figures_table(figures))
-    if figures["codes_used"] <= len(tokenizer.spec.stream.written.codebook_sizes):
+    if figures["codes_used"] == 1:
         say(
             shown,
             "One code says everything: there is nothing in it for a model to learn. Try more "

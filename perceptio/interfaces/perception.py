@@ -244,7 +244,7 @@ class Reconstruction:
 
     Attributes:
         values: Shaped as the targets.
-        codes_TL: The codes.
+        codes_TL: The codes of what is reconstructed, which may be a part of a block.
         auxiliary_loss: A loss of the tokenizer's own, to be added.
     """
 

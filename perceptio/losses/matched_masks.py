@@ -80,7 +80,7 @@ class MatchedMasks(StreamLoss):
                 f"has {described(logits_Nnhw)} and {described(masks_NkHW)}; use another loss for it."
             )
         predicted, true = logits_Nnhw.shape[1], masks_NkHW.shape[1]
-        if not true <= predicted <= MOST:
+        if not 1 <= true <= predicted <= MOST:
             raise InterfaceError(
                 f"matched_masks matches up to {MOST} masks with at most as many true ones, and the stream "
                 f"{self.stream!r} has {predicted} and {true}; let its tokenizer keep fewer."

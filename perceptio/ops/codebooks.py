@@ -10,9 +10,12 @@ from perceptio.interfaces.tokens import Codes
 
 
 def code_counts(codes_NL: Tensor, written: Codes) -> Tensor:
-    """How often each code of each codebook is written [K], one codebook after the other."""
+    """How often each code of each codebook is written [K], one codebook after the other.
+
+    Codes of a part of a block, as a tokenizer may have in training, are counted as those of one codebook.
+    """
     sizes = written.codebook_sizes
-    if len(sizes) > 1:
+    if len(sizes) > 1 and codes_NL.shape[1] == written.length:
         starts = [sum(sizes[: group.codebook]) for group in written.groups for _ in range(group.length)]
         codes_NL = codes_NL + torch.tensor(starts, device=codes_NL.device)
     return torch.bincount(codes_NL.flatten(), minlength=sum(sizes))

@@ -118,9 +118,7 @@ def read_codes(path: Path, dataset: FolderDataset, tokenizer: PerceptionTokenize
     except DataError as error:
         raise DataError(f"{error} Or remove it, and {index.name} beside it.") from error
     spec = tokenizer.spec.stream
-    rows = [
-        number for number, record in enumerate(dataset.records) if record.has_target(spec.target)
-    ]
+    rows = [number for number, record in enumerate(dataset.records) if record.has_target(spec.target)]
     size = (len(rows), spec.written.length)
     problem: str | None = f"are {stored_nL.dtype} {list(stored_nL.shape)}"
     if stored_nL.shape == size and stored_nL.dtype.kind == "u":

@@ -237,7 +237,7 @@ def _checkpoint(folder: Path) -> Path:
 
 def _component(folder: Path) -> Path:
     torch.manual_seed(0)
-    config = small_recipe().depth
+    config = small_recipe().stream("depth").tokenizer
     save_checkpoint(config.build(), folder, config=config)
     return folder / "component.json"
 

@@ -15,7 +15,7 @@ from perceptio.model.checkpoints.pretrained import pretrained_weights
 from perceptio.recipe import Recipe
 from perceptio.serialize import fingerprint, from_json, to_json
 from perceptio.settings import SHIPPED, load_recipe, with_settings
-from perceptio.training.codebook import with_codebook
+from perceptio.training.codebook import with_codebooks
 from perceptio.training.trainer import METRICS, train
 
 NAMES = sorted(str(file.relative_to(SHIPPED).with_suffix("")) for file in SHIPPED.rglob("*.py"))
@@ -104,7 +104,8 @@ def test_a_tiny_twin_trains_answers_saves_and_loads(name, scenes, tmp_path):
     logged: list[dict[str, float]] = []
     model = train(recipe, tmp_path / "run", progress=lambda step: logged.append(dict(step.metrics)))
     torch.manual_seed(recipe.train.seed)
-    start = perceptio.build_model(with_codebook(recipe, tmp_path / "run" / "depth_tokenizer")).state_dict()
+    codebooks = {"depth": tmp_path / "run" / "tokenizers" / "depth"}
+    start = perceptio.build_model(with_codebooks(recipe, codebooks)).state_dict()
     assert len(logged) == 2 and {one.loss.term for one in recipe.losses} <= logged[1].keys()
     moved = {name for name, value in model.state_dict().items() if not value.equal(start[name])}
     assert moved <= {name for name, p in model.named_parameters() if p.requires_grad}

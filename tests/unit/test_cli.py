@@ -93,7 +93,12 @@ def test_components_lists_every_kind(run):
 
 def test_explain_shows_what_will_be_built(run):
     status, out, _ = run(
-        "explain", "perceptio_tiny", "--set", "codes_per_step=5", "--set", 'data.validation=["absent"]'
+        "explain",
+        "perceptio_tiny",
+        "--set",
+        "streams.depth.codes_per_step=5",
+        "--set",
+        'data.validation=["absent"]',
     )
     assert status == 0
     for shown in (
@@ -101,7 +106,11 @@ def test_explain_shows_what_will_be_built(run):
         "[SEG]",
         "<depth_start>",
         "depth_token",
+        "loss:token",
+        "segmentation → depth → text",
+        "1 special token an object",
         "5 a step",
+        "codebook of depth",
         "tokens per image",
         "optimizer 0.01",
         "no weights: `train` trains it first",
@@ -117,8 +126,8 @@ def test_train_eval_ask(run, place, tmp_path):
 
     status, _, err = run("train", place / "recipe.py", "--out", tmp_path / "run", "--set", "train.steps=3")
     assert status == 2 and "holds a checkpoint already; give --resume" in err
-    assert "names no weights for its depth tokenizer depth:vqvae: it is trained first, for 4 steps" in out
-    assert "of 8 depth codes (perplexity" in out
+    assert "names no weights for the tokenizer depth:vqvae of the stream 'depth': it is trained first, for 4" in out
+    assert "of 8 codes of depth (perplexity" in out
 
     status, out, _ = run(
         "eval", tmp_path / "run", "--data", place / "test", "--limit", "3", "--out", tmp_path / "out"
@@ -149,19 +158,20 @@ def test_train_eval_ask(run, place, tmp_path):
     answer = json.loads((tmp_path / "answer" / "answer.json").read_text())
     assert answer["points"] == [[0.2, 0.5], [0.8, 0.5]] and answer["tokens"]
     assert answer["seconds"].keys() == {"load", "answer"} and min(answer["seconds"].values()) > 0
-    assert len(answer["depth_codes"]) in (0, 16)
-    assert Image.open(tmp_path / "answer" / "masks.png").size == (60, 40)
+    assert len(answer["codes"]["depth"]) in (0, 16)
+    assert Image.open(tmp_path / "answer" / "objects.png").size == (60, 40)
 
     def ask(*more, out="answer"):
         return run("ask", tmp_path / "run", picture, "What is it?", "--out", tmp_path / out, *more)
 
     status, out, _ = ask("--perceive", "depth,segmentation")
-    assert status == 0 and "answer.json, masks.png, depth.png" in out
+    assert status == 0 and "answer.json, objects.png, depth.png" in out
     answer = json.loads((tmp_path / "answer" / "answer.json").read_text())
-    assert answer["tokens"][0] == "<depth_start>" and len(answer["depth_codes"]) == 16 and answer["masks"]
+    assert answer["tokens"][0] == "<depth_start>" and len(answer["codes"]["depth"]) == 16
+    assert answer["objects"]["segmentation"]
     assert Image.open(tmp_path / "answer" / "depth.png").size == (60, 40)
     status, _, _ = ask("--perceive", "none", "--point", "0.5,0.5", out="marked")
-    with Image.open(tmp_path / "marked" / "masks.png") as marked:
+    with Image.open(tmp_path / "marked" / "objects.png") as marked:
         assert (np.asarray(marked) == (255, 0, 0)).all(-1).any()
     status, out, _ = ask("--perceive", "none")
     assert status == 0 and not (tmp_path / "answer" / "depth.png").exists()

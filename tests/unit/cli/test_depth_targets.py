@@ -182,7 +182,7 @@ def test_a_tokenizer_of_metres_is_refused_before_any_work(place, run, tmp_path):
 
     from perceptio.model.checkpoints.checkpoint import save
 
-    config = small_recipe().depth
+    config = small_recipe().stream("depth").tokenizer
     save(config.build(), tmp_path / "metric", config=config)
     status, printed = run(
         *("depth-targets", place / "photos", "--teacher", place / "teacher", "--out", tmp_path / "out"),

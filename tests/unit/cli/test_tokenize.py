@@ -22,7 +22,7 @@ app.command()(tokenize.run)
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
     """The folder of an untrained tokenizer, which reads 1 to 16 m."""
-    folder, config = tmp_path_factory.mktemp("tokenizer") / "vqvae", small_recipe().depth
+    folder, config = tmp_path_factory.mktemp("tokenizer") / "vqvae", small_recipe().stream("depth").tokenizer
     torch.manual_seed(0)
     save(config.build(), folder, config=config)
     return folder
@@ -120,7 +120,7 @@ def test_a_model_s_own_tokenizer_is_used(tmp_path):
     torch.manual_seed(0)
     model = build_model(small_recipe())
     save(model, tmp_path / "run" / "checkpoint")
-    save(model.depth, tmp_path / "part", config=model.recipe.depth)
+    save(model.stream("depth").tokenizer, tmp_path / "part", config=model.recipe.stream("depth").tokenizer)
     np.save(tmp_path / "ramp.npy", ramp_m())
     one, other = (
         tokenized(tmp_path / name, tmp_path / "ramp.npy", tmp_path / "out" / name)[1]["codes"]
@@ -172,9 +172,9 @@ def test_a_unit_that_does_not_exist_is_refused(tokenizer, tmp_path):
 
 def test_a_folder_without_a_depth_tokenizer_is_refused(tokenizer, tmp_path):
     np.save(tmp_path / "ramp.npy", ramp_m())
-    segmentation = small_recipe().segmentation
+    segmentation = small_recipe().stream("segmentation").tokenizer
     save(segmentation.build(), tmp_path / "masks", config=segmentation)
-    blind = small_recipe(depth=None, order=(), heads={}, losses=(), answer_format="direct")
+    blind = small_recipe(streams=(), heads={}, losses=(), answer_format="direct")
     save(build_model(blind), tmp_path / "blind")
     for name, held in (("masks", "a PixelFeatures"), ("blind", "a model without a depth tokenizer")):
         error = refused(tmp_path / name, tmp_path / "ramp.npy")

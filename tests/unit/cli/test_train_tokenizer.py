@@ -24,6 +24,23 @@ from small import small_recipe
 def recipe():
     return small_recipe(Path({folder!r}))
 """
+TWO = """
+import attrs
+from pathlib import Path
+from small import small_recipe
+from perceptio.recipe import Stream, TokenizerTraining
+from perceptio.tokenizers.perception.map import MapVQVAEConfig
+
+def recipe():
+    base = small_recipe(Path({folder!r}))
+    sizes = dict(grid=(2, 2), image_size=(8, 8), widths=(4, 8), residual_blocks=1, latent_dim=4)
+    edges = Stream(
+        name="edges",
+        tokenizer=MapVQVAEConfig(map="edges", codebook_size=8, **sizes),
+        training=TokenizerTraining(steps=4, batch_size=4, warmup_steps=1),
+    )
+    return attrs.evolve(base, streams=(*base.streams, edges))
+"""
 QUICK = ("--set", "streams.depth.training.steps=4", "--set", "streams.depth.training.batch_size=2")
 
 
@@ -102,3 +119,28 @@ def test_a_recipe_without_what_it_takes_is_refused(tmp_path, body, kind, message
     error = CliRunner().invoke(app, [str(file), "--out", str(tmp_path / "out")]).exception
     assert isinstance(error, kind) and message in str(error)
     assert not (tmp_path / "out").exists()
+
+
+def test_of_several_streams_one_is_chosen_by_its_name(folder, tmp_path):
+    file, out = tmp_path / "two.py", tmp_path / "edges"
+    file.write_text(TWO.format(folder=str(folder)))
+    asked = [str(file), "--out", str(out), "--device", "cpu"]
+    error = CliRunner().invoke(app, asked).exception
+    assert isinstance(error, RecipeError) and "choose one with --stream (depth, edges)" in str(error)
+    error = CliRunner().invoke(app, [*asked, "--stream", "edgse"]).exception
+    assert "has no stream 'edgse'; did you mean 'edges'?" in str(error)
+    error = CliRunner().invoke(app, [*asked, "--stream", "segmentation"]).exception
+    assert isinstance(error, RecipeError) and "cannot be trained by itself; --stream can be depth" in str(
+        error
+    )
+
+    result = CliRunner().invoke(app, [*asked, "--stream", "edges"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert f"--set streams.edges.tokenizer.weights={out}" in result.output
+    assert json.loads((out / "metrics.json").read_text()).keys() == {
+        "absolute_error",
+        "count",
+        "codes_used",
+        "perplexity",
+    }
+    assert load(out).spec.stream.target == "edges"

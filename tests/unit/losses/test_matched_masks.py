@@ -82,6 +82,9 @@ def test_what_cannot_be_matched_is_refused():
         InterfaceError, match="matches up to 12 masks with at most as many true ones, and the str"
     ):
         value([LEFT] * 13, [LEFT])
+    with pytest.raises(InterfaceError, match="the stream 'objects' has 3 and 0; let its tokenizer"):
+        no_masks = batch_with("objects", targets=torch.zeros(2, 0, 4, 4))
+        CONFIG.build(MODEL)(output("objects", decoded=torch.zeros(2, 3, 4, 4)), no_masks)
     with pytest.raises(InterfaceError, match=r"the stream 'objects' has a str and float32 \[2, 3, 16, 16\]"):
         CONFIG.build(MODEL)(output("objects", decoded="masks"), batch_with("objects"))
 
