@@ -93,7 +93,7 @@ def test_training_lets_every_scale_say_something():
         (error + made.auxiliary_loss).backward()
         optimizer.step()
         optimizer.zero_grad()
-        errors.append(float(error))
+        errors.append(error.item())
     tokenizer.freeze()
     codes_BL = tokenizer.encode(maps_B1HW)
     decoded_B1HW = tokenizer.decode(codes_BL)
