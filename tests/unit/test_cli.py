@@ -126,8 +126,11 @@ def test_train_eval_ask(run, place, tmp_path):
 
     status, _, err = run("train", place / "recipe.py", "--out", tmp_path / "run", "--set", "train.steps=3")
     assert status == 2 and "holds a checkpoint already; give --resume" in err
-    assert "names no weights for the tokenizer depth:vqvae of the stream 'depth': it is trained first, for 4" in out
-    assert "of 8 codes of depth (perplexity" in out
+    assert (
+        "names no weights for the tokenizer depth:vqvae of the stream 'depth': it is trained first, for 4"
+        in out
+    )
+    assert "of 8 codes of the stream 'depth' (perplexity" in out
 
     status, out, _ = run(
         "eval", tmp_path / "run", "--data", place / "test", "--limit", "3", "--out", tmp_path / "out"
@@ -185,7 +188,10 @@ def test_train_eval_ask(run, place, tmp_path):
     status, _, err = ask("--device", "mps")
     assert status == 2 and "--device mps is asked for, and PyTorch finds none here" in err
     status, _, err = ask("--perceive", "depht")
-    assert status == 2 and "--perceive names 'depht'; did you mean 'depth'" in err
+    assert (
+        status == 2
+        and "The stream 'depht' is asked for, and the model has none such; did you mean 'depth'" in err
+    )
     status, out, err = ask(out="picture.png")
     assert status == 2 and "picture.png could not be written" in err and not out
 
