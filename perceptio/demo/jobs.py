@@ -111,7 +111,9 @@ def plan_jobs(settings: DemoSettings) -> tuple[Job, ...]:
 
 def _seeded(recipe: Recipe, settings: DemoSettings) -> Recipe:
     """The recipe with the demo's seed, and its steps where they are given."""
-    changes = {"seed": settings.seed} | ({} if settings.steps is None else {"steps": settings.steps})
+    changes: dict[str, Any] = {"seed": settings.seed}
+    if settings.steps is not None:
+        changes["steps"] = settings.steps
     streams = tuple(
         attrs.evolve(stream, training=attrs.evolve(stream.training, **changes)) for stream in recipe.streams
     )

@@ -19,7 +19,7 @@ import attrs
 
 from perceptio.data.dataset_info import INFO_FILE
 from perceptio.errors import CheckpointError, quoted
-from perceptio.model.checkpoints.checkpoint import save
+from perceptio.model.checkpoints.checkpoint import is_of_earlier_format, save
 from perceptio.model.checkpoints.pretrained import pretrained_tensors
 from perceptio.model.network import PerceptionNetwork
 from perceptio.ops.files import check_replaceable, disk_errors, folder_lock, recover, whole
@@ -153,8 +153,14 @@ class RunFolder:
         """Where the run stands.
 
         Raises:
-            CheckpointError: The checkpoint has no such state.
+            CheckpointError: The checkpoint has no such state, or is of an earlier format.
         """
+        if is_of_earlier_format(self.checkpoint):
+            raise CheckpointError(
+                f"{self.checkpoint} was written by an earlier version of this library, and its optimizer's state is "
+                "by other names: it cannot be resumed. To go on from its weights, begin a run with another --out and "
+                f"--set start_from={self.checkpoint}."
+            )
         path = self.checkpoint / STATE
         held = read_json(path, error=CheckpointError, remedy="it cannot be resumed")
         with (

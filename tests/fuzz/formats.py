@@ -41,6 +41,9 @@ from perceptio.ops.weights import INDEX, load_tensors, read_pickled
 from perceptio.tokenizers.segmentation.hf_sam import HFSAMSegmentationConfig
 from perceptio.training.codes import codes_in, read_codes, write_codes
 
+FORMAT_1 = Path(__file__).parent.parent / "data" / "format_1"
+"""A checkpoint of an earlier version."""
+
 
 @attrs.frozen(kw_only=True)
 class Format:
@@ -232,6 +235,11 @@ def _lines() -> st.SearchStrategy[bytes]:
 def _checkpoint(folder: Path) -> Path:
     torch.manual_seed(0)
     save_checkpoint(build_model(small_recipe()), folder)
+    return folder / "recipe.json"
+
+
+def _format_1(folder: Path) -> Path:
+    shutil.copytree(FORMAT_1, folder, dirs_exist_ok=True)
     return folder / "recipe.json"
 
 
@@ -473,6 +481,11 @@ FORMATS: dict[str, Format] = {
         prepare=_checkpoint,
         read=lambda file: perceptio.load(file.parent),
     ),
+    "recipe.json, format 1": Format(
+        mutants=st.deferred(lambda: _both([json.loads((FORMAT_1 / "recipe.json").read_text())])),
+        prepare=_format_1,
+        read=lambda file: perceptio.load(file.parent),
+    ),
     "safetensors": Format(
         mutants=byte_mutants([save(_tensors()), save({name: v.double() for name, v in _tensors().items()})]),
         prepare=_file("model.safetensors"),
@@ -539,6 +552,6 @@ FORMATS: dict[str, Format] = {
         read=_read_coded,
     ),
     "config.json: Sa2VA": Format(
-        mutants=_both([_internvl()]), prepare=_sa2va, read=lambda file: _Export.read(file.parent)
+        mutants=_both([_internvl()]), prepare=_sa2va, read=lambda file: _Export.read(file.parent, "masks")
     ),
 }

@@ -19,6 +19,8 @@ from perceptio.errors import CheckpointError, RecipeError, UnknownNameError
 from perceptio.interfaces import SequenceLayout
 from perceptio.interfaces.language import text_positions
 from perceptio.serialize import from_json, to_json
+from perceptio.training.run_folder import RunFolder
+from perceptio.training.start import Start
 
 DATA = Path(__file__).parent.parent / "data"
 FORMAT_1 = DATA / "format_1"
@@ -224,6 +226,17 @@ def test_an_earlier_loss_by_itself_names_the_present_one():
         match="is the component loss:depth_token, which is called 'loss:token' now, of a stream",
     ):
         component("loss:depth_token")
+
+
+def test_a_run_of_it_cannot_be_resumed_and_its_weights_can_be_taken(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    shutil.copytree(FORMAT_1, run.checkpoint)
+    with pytest.raises(
+        CheckpointError,
+        match="earlier version of this library.*cannot be resumed.*--set start_from=.*checkpoint",
+    ):
+        run.state()
+    assert Start(str(run.path)).recipe == load(FORMAT_1).recipe
 
 
 def test_a_checkpoint_that_cannot_be_read_so_says_what_to_do(tmp_path):

@@ -63,6 +63,7 @@ ADDED = (
 """What those who save write beside it: `add`."""
 OWN = (TEXT_TOKENIZER, "*.safetensors", "*.safetensors.index.json", *ADDED)
 """The other names in a checkpoint."""
+_AGAIN = "copy or train it again"
 SHOWN = 5
 """So many tensors are named before the rest is counted."""
 
@@ -140,6 +141,17 @@ def load(
     if isinstance(part, TrainableTokenizer):
         part.freeze()
     return part.eval()
+
+
+def is_of_earlier_format(folder: Path) -> bool:
+    """Whether a folder holds a model in a format before the present one.
+
+    Raises:
+        CheckpointError: Its `recipe.json` cannot be read.
+    """
+    path = folder / RECIPE
+    document = read_json(path, error=CheckpointError, remedy=_AGAIN) if path.exists() else None
+    return isinstance(document, Mapping) and document.get("format") == EARLIER
 
 
 def _find(folder: str | Path) -> Path:
@@ -269,7 +281,7 @@ def _read_json(folder: Path, registry: Registry) -> tuple[Any, dict[str, Any]]:
     path = next((folder / name for name in (RECIPE, COMPONENT) if (folder / name).exists()), None)
     if path is None:
         raise CheckpointError(f"{folder} holds no checkpoint: neither {RECIPE} nor {COMPONENT} is in it.")
-    document = read_json(path, error=CheckpointError, remedy="copy or train it again")
+    document = read_json(path, error=CheckpointError, remedy=_AGAIN)
     with parsing(CheckpointError, f"{path} is not a checkpoint of this library: {{reason}}."):
         key = "recipe" if path.name == RECIPE else "component"
         for required in ("format", key):

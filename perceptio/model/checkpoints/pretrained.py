@@ -55,7 +55,8 @@ def _with_part(recipe: Recipe, part: str, config: Any) -> Recipe:
     name, _, inner = rest.partition(".")
     if kind == "streams":
         return recipe.with_stream(name, **{inner: config})
-    return attrs.evolve(recipe, **{kind: {**recipe.heads, name: config} if name else config})
+    changes: dict[str, Any] = {kind: {**recipe.heads, name: config} if name else config}
+    return attrs.evolve(recipe, **changes)
 
 
 def pretrained_tensors(model: PerceptionNetwork) -> dict[str, dict[str, Tensor]]:
