@@ -142,7 +142,7 @@ class Task(ABC):
     writes_turns: bool = False
 
     def own_turn(self, name: str, sample: Sample) -> Turn:
-        """The turn about a sample, of a task that `writes_turns`.
+        """The turn about a sample, the same every time, of a task that `writes_turns`.
 
         Args:
             name: What the recipe calls the task, for `Turn.task`.

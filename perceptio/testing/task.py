@@ -47,7 +47,7 @@ class Letters:
 
 
 class TaskConformance(ComponentConformance):
-    """Set `config`, and `turns` of it as data hold them; a task with a turn of its own needs none.
+    """Set `config`, and `turns` of it as data hold them; a task that writes its turns itself needs none.
 
     Attributes:
         turns: Right questions and answers. Their masks are of the size 16 x 16, their task is set by the tests.
@@ -75,11 +75,14 @@ class TaskConformance(ComponentConformance):
             assert list(self.config.problems(turn)) == []
 
     def test_its_own_turn_is_of_the_task(self) -> None:
-        """Where a task needs no turn in the data, it says which stream is to be known instead."""
+        """Where a task writes its turns itself, a sample has one, the same every time."""
         task = self.fresh()
-        turn = task.own_turn(NAME)
-        assert (turn is None) or (turn.task == NAME and task.required)
-        assert turn is not None or self.turns, "Give turns of the task, as data hold them."
+        if not task.writes_turns:
+            assert self.turns, "Give turns of the task, as data hold them."
+            return
+        turn, again = (task.own_turn(NAME, self._sample()) for _ in range(2))
+        assert isinstance(turn, Turn) and turn.task == NAME
+        assert (turn.question, turn.answer) == (again.question, again.answer), "A sample has other turns."
 
     def test_shuffled_points_are_the_same_points_and_a_right_turn(self) -> None:
         """Another order, and an answer that is right in it: the same point is meant."""
@@ -143,22 +146,26 @@ class TaskConformance(ComponentConformance):
         assert scored[0] != scored[1]
 
     def _turns(self) -> list[Turn]:
-        own = self.fresh().own_turn(NAME)
+        task = self.fresh()
         turns = [attrs.evolve(turn, task=NAME) for turn in self.turns]
-        return turns if own is None else [*turns, own]
+        return [*turns, task.own_turn(NAME, self._sample())] if task.writes_turns else turns
 
-    def _case(self) -> Case:
+    def _sample(self, turns: tuple[Turn, ...] = ()) -> Sample:
         metres_HW = np.linspace(2.0, 4.0, PIXELS * PIXELS, dtype=np.float32).reshape(PIXELS, PIXELS)
-        sample = Sample(
-            turns=tuple(self._turns()),
+        return Sample(
+            turns=turns,
             image_3HW=torch.zeros(3, PIXELS, PIXELS),
             depth=DepthMap(values_HW=metres_HW, unit="metres"),
             objects=tuple(OBJECTS),
             maps={"edges": metres_HW[..., None]},
         )
+
+    def _case(self) -> Case:
         codes = self._codes()
         return Case(
-            sample=sample, true_codes=codes, other_codes={name: 1 - one for name, one in codes.items()}
+            sample=self._sample(tuple(self._turns())),
+            true_codes=codes,
+            other_codes={name: 1 - one for name, one in codes.items()},
         )
 
     def _codes(self) -> dict[str, torch.Tensor]:

@@ -1,6 +1,7 @@
 """The suite is itself tested: each planted bug must fail it, and the part without the bug must pass."""
 
 import inspect
+import itertools
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -370,8 +371,15 @@ def any_stream(task, passes, name, data):
     return made
 
 
-def nobodys_turn(task, own_turn, name):
-    return attrs.evolve(own_turn(name), task="depth_map")
+def nobodys_turn(task, own_turn, name, sample):
+    return attrs.evolve(own_turn(name, sample), task="depth_map")
+
+
+NUMBERS = itertools.count()
+
+
+def another_turn_each_time(task, own_turn, name, sample):
+    return attrs.evolve(own_turn(name, sample), question=str(next(NUMBERS)))
 
 
 class PromisedBox(PerceptionTokenizerConformance):
@@ -451,6 +459,7 @@ MUTANTS = [
     (MarkedPoints, RelativeDepthTaskConfig(), "with_points_shuffled", other_way_around),
     (MarkedPoints, RelativeDepthTaskConfig(), "passes", any_stream),
     (TaskConformance, MapTaskConfig(stream="depth"), "own_turn", nobodys_turn),
+    (TaskConformance, MapTaskConfig(stream="depth"), "own_turn", another_turn_each_time),
     (TaskConformance, MapTaskConfig(stream="edges"), "passes", scores_nothing),
 ]
 
