@@ -2,7 +2,9 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from small import scenes_folder
@@ -10,7 +12,7 @@ from small import scenes_folder
 import perceptio
 from perceptio.cli.explain import run as explain
 from perceptio.data.folder import FolderDataset
-from perceptio.interfaces import GenerationSettings
+from perceptio.interfaces import Codes, DepthMap, GenerationSettings
 from perceptio.model.checkpoints.pretrained import pretrained_weights
 from perceptio.recipe import Recipe
 from perceptio.serialize import fingerprint, from_json, to_json
@@ -19,18 +21,15 @@ from perceptio.training.codebook import with_codebooks
 from perceptio.training.trainer import METRICS, train
 
 NAMES = sorted(str(file.relative_to(SHIPPED).with_suffix("")) for file in SHIPPED.rglob("*.py"))
-LARGE = ["other_masks", "perceptio_1b", "perceptio_4b", "perceptio_8b", "qwen_openclip"]
+PUBLISHED = ["aurora", "covt", "lisa", "mirage", "next_scale_depth", "paligemma_masks", "sa2va"]
+"""Those of systems that others have published."""
+LARGE = ["other_masks", "perceptio_1b", "perceptio_4b", "perceptio_8b", "qwen_openclip", *PUBLISHED]
 """Those that are no size for a CPU: they have a `tiny()`."""
 
 FOR_A_CPU = sorted(set(NAMES) - set(LARGE))
-CODEBOOK = {
-    "streams.depth.training.steps": 3,
-    "streams.depth.training.batch_size": 2,
-    "streams.depth.training.unquantized": 0.0,
-}
-"""What makes a depth tokenizer train within a second."""
+CODEBOOK = {"steps": 3, "batch_size": 2, "unquantized": 0.0}
+"""What makes a tokenizer of codes train within a second."""
 SMALL = {
-    **CODEBOOK,
     "language.hidden_dim": 32,
     "language.num_layers": 1,
     "train.steps": 2,
@@ -51,9 +50,27 @@ def components(recipe: Recipe) -> list[type]:
     return [type(part) for part in (*recipe.parts.values(), *losses)]
 
 
+def small_codebooks(recipe: Recipe) -> dict[str, float]:
+    """The settings of `CODEBOOK` for every stream of codes."""
+    names = [stream.name for stream in recipe.streams if isinstance(stream.spec.written, Codes)]
+    return {f"streams.{name}.training.{key}": value for name in names for key, value in CODEBOOK.items()}
+
+
+def assert_same(one: Any, other: Any) -> None:
+    """Decoded values of any kind, all through their parts."""
+    if isinstance(one, DepthMap):
+        one, other = one.values_HW, other.values_HW
+    if isinstance(one, list | tuple):
+        assert len(one) == len(other)
+        for mine, its in zip(one, other, strict=True):
+            assert_same(mine, its)
+    else:
+        np.testing.assert_array_equal(one, other)
+
+
 def test_all_of_them_are_looked_at():
     assert {"perceptio_tiny", "fsq_depth", "ablations/direct", "ablations/answers_only"} <= set(FOR_A_CPU)
-    assert set(LARGE) < set(NAMES) and len(NAMES) == 11
+    assert set(LARGE) < set(NAMES) and len(NAMES) == 18
     for name in FOR_A_CPU:
         assert not pretrained_weights(load_recipe(name))
 
@@ -78,10 +95,7 @@ def test_a_recipe_can_be_explained_without_weights_or_files(name, capsys, monkey
 def test_a_recipe_trains(name, scenes, tmp_path):
     recipe = load_recipe(name)
     folders = json.dumps([{"path": str(scenes)}])
-    settings = {**SMALL, "data.folders": folders}
-    if not recipe.streams:
-        settings = {name: value for name, value in settings.items() if name not in CODEBOOK}
-    train(with_settings(recipe, settings), tmp_path)
+    train(with_settings(recipe, {**SMALL, **small_codebooks(recipe), "data.folders": folders}), tmp_path)
     steps = [json.loads(line) for line in Path(tmp_path / METRICS).read_text().splitlines()]
     assert [step["step"] for step in steps] == [1, 2]
     assert {weighted.loss.term for weighted in recipe.losses} <= set().union(*steps)
@@ -100,11 +114,11 @@ def test_a_tiny_twin_has_the_same_parts(name):
 @pytest.mark.parametrize("name", LARGE)
 def test_a_tiny_twin_trains_answers_saves_and_loads(name, scenes, tmp_path):
     recipe = load_recipe(f"{name}:tiny")
-    recipe = with_settings(recipe, {**CODEBOOK, "data.folders": [str(scenes)]})
+    recipe = with_settings(recipe, {**small_codebooks(recipe), "data.folders": [str(scenes)]})
     logged: list[dict[str, float]] = []
     model = train(recipe, tmp_path / "run", progress=lambda step: logged.append(dict(step.metrics)))
     torch.manual_seed(recipe.train.seed)
-    codebooks = {"depth": tmp_path / "run" / "tokenizers" / "depth"}
+    codebooks = {folder.name: folder for folder in (tmp_path / "run" / "tokenizers").glob("*")}
     start = perceptio.build_model(with_codebooks(recipe, codebooks)).state_dict()
     assert len(logged) == 2 and {one.loss.term for one in recipe.losses} <= logged[1].keys()
     moved = {name for name, value in model.state_dict().items() if not value.equal(start[name])}
@@ -119,14 +133,29 @@ def test_a_tiny_twin_trains_answers_saves_and_loads(name, scenes, tmp_path):
     settings = GenerationSettings(force=tuple(stream.name for stream in recipe.streams), max_new_tokens=4)
     answers = model.ask_batch(questions, settings=settings)
     for answer in answers:
-        length = recipe.plan.streams["depth"].length
-        assert answer["depth"] is not None and len(answer.codes["depth"]) == length
-        assert len(answer["segmentation"]) >= 1
+        for stream in recipe.streams:
+            per_image = stream.spec.per == "image"
+            decoded = [answer[stream.name]] if per_image else answer[stream.name]
+            assert len(decoded) >= 1 and all(one is not None for one in decoded)
+            if isinstance(stream.spec.written, Codes):
+                codes = answer.codes[stream.name]
+                blocks = [codes] if per_image else codes
+                assert {len(block) for block in blocks} == {stream.spec.written.length}
 
     model.save_pretrained(tmp_path / "saved")
     again = perceptio.load(tmp_path / "saved").ask_batch(questions, settings=settings)
     assert [answer.tokens for answer in again] == [answer.tokens for answer in answers]
     for one, other in zip(again, answers, strict=True):
-        assert all(
-            (mine == its).all() for mine, its in zip(one["segmentation"], other["segmentation"], strict=True)
-        )
+        for stream in recipe.streams:
+            assert_same(one[stream.name], other[stream.name])
+
+
+def test_the_stages_of_covt_follow_each_other():
+    stages = [load_recipe(f"covt:stage{number}") for number in (1, 2, 3, 4)]
+    assert [stage.start_from for stage in stages] == [None, *(f"runs/covt/stage{n}" for n in (1, 2, 3))]
+    assert [stage.data.perceive for stage in stages] == ["separate_task", "separate_task", "before", "before"]
+    assert [stage.data.streams for stage in stages] == ["all", "all", "all", "random_subset"]
+    assert [stage.train.steps for stage in stages] == [6000, 3000, 3000, 2000]
+    assert "next_token" not in {one.loss.term for one in stages[0].losses}
+    for stage in stages:
+        assert stage.parts == stages[0].parts and from_json(to_json(stage)) == stage
