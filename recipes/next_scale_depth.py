@@ -33,6 +33,8 @@ def recipe(size: str = "8b") -> Recipe:
             base.stream("segmentation"),
             Stream(name="depth", tokenizer=depth, codes_per_step="group"),
         ),
+        # It speaks of blocks of which each code sees the one before.
+        losses=tuple(one for one in base.losses if one.loss.name != "expected_count"),
     )
 
 
@@ -61,4 +63,5 @@ def tiny(size: str = "8b") -> Recipe:
             small.stream("segmentation"),
             attrs.evolve(paper.stream("depth"), tokenizer=depth),
         ),
+        losses=paper.losses,
     )

@@ -124,6 +124,8 @@ def test_a_tiny_twin_trains_answers_saves_and_loads(name, scenes, tmp_path):
     moved = {name for name, value in model.state_dict().items() if not value.equal(start[name])}
     assert moved <= {name for name, p in model.named_parameters() if p.requires_grad}
     assert {part.split(".")[0] for part in recipe.train.train} == {name.split(".")[0] for name in moved}
+    for head in (name for name in recipe.parts if name.endswith((".head", ".feedback"))):
+        assert any(name.startswith(f"{head}.") for name in moved), head
 
     image = FolderDataset(scenes)[0].image_3HW
     questions = [
