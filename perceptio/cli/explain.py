@@ -168,7 +168,12 @@ def _choices(recipe: "Recipe", model: "PerceptionModel") -> "Table":
     table.add_row("trains", ", ".join(recipe.train.train))
     table.add_row("parameter groups", ", ".join(sorted(model.parameter_groups())))
     places = [str(folder.path) for folder in recipe.data.folders]
-    for name, folders in (("data.folders", places), ("data.validation", recipe.data.validation)):
+    start = () if recipe.start_from is None else (recipe.start_from,)
+    for name, folders in (
+        ("start_from", start),
+        ("data.folders", places),
+        ("data.validation", recipe.data.validation),
+    ):
         if folders:
             there = [one if expanded(one).exists() else f"{one} (not there)" for one in folders]
             table.add_row(name, ", ".join(there))

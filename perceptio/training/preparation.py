@@ -13,7 +13,7 @@ from torch import Tensor
 
 from perceptio.data.folder import FolderDataset
 from perceptio.data.identity import hash_of_data
-from perceptio.errors import CheckpointError
+from perceptio.errors import CheckpointError, quoted
 from perceptio.interfaces import Codes, PerceptionTokenizer
 from perceptio.model.checkpoints.checkpoint import TEXT_TOKENIZER
 from perceptio.model.checkpoints.pretrained import pretrained_weights
@@ -80,6 +80,7 @@ class Preparation:
             )
         )
         self.model.to(ranks.accelerator.device)
+        ranks.on_main(self._say_what_is_missing)
         self.codes = self.codes_of(self.datasets, "training")
         self.usage = self._codebook_usage()
 
@@ -151,6 +152,28 @@ class Preparation:
         data = self.ranks.on_main(lambda: [hash_of_data(FolderDataset(path)) for path in folders])
         return {"data": data, "samples": settings.samples, "figure": settings.best, "goal": settings.goal}
 
+    def _say_what_is_missing(self) -> None:
+        """Say of which samples a stream that is written once per image cannot be learned, folder by folder."""
+        targets = {
+            stream.name: stream.spec.target
+            for stream in self.recipe.streams
+            if stream.spec.per == "image" and stream.spec.target != "image"
+        }
+        if self.recipe.data.perceive == "never" or not targets:
+            return
+        for dataset in self.datasets:
+            lacking: dict[str, list[str]] = {name: [] for name in targets}
+            for record in dataset.records:
+                for name, target in targets.items():
+                    if not record.has_target(target):
+                        lacking[name].append(record.id)
+            for name, ids in lacking.items():
+                if ids:
+                    self._say(
+                        f"{len(ids)} of {len(dataset)} samples of {dataset.root} lack the target {targets[name]!r} "
+                        f"of the stream {name!r}, such as {quoted(ids[0])}: it is not learned from them."
+                    )
+
     def codes_of(self, datasets: Sequence[FolderDataset], what: str) -> dict[str, list[Tensor]]:
         """The codes of folders' images; what the folders do not hold is computed, and kept in the run's folder.
 
@@ -199,7 +222,7 @@ class Preparation:
             if used:
                 size = sum(self.model.stream(name).tokenizer.spec.stream.written.codebook_sizes)
                 self._say(
-                    f"The training data use {used[f'{name}_codes.used']} of {size} codes of the stream {name!r} "
+                    f"The training data use {used[f'{name}_codes.used']} of {size} codes of {name} "
                     f"(perplexity {used[f'{name}_codes.perplexity']:.1f})."
                 )
             usage |= used

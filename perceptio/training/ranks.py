@@ -15,7 +15,7 @@ from perceptio.errors import PerceptioError, TrainingError
 T = TypeVar("T")
 
 PATIENCE = datetime.timedelta(days=2)
-"""How long the others wait for what one does, such as training a depth tokenizer; a process that ends, ends it."""
+"""How long the others wait for what one does, such as training a tokenizer; a process that ends, ends it."""
 _GONE = re.compile(r"connection (was )?(closed|reset)|broken pipe|nccl|processgroup", re.IGNORECASE)
 """What PyTorch says to those whose peer is gone."""
 

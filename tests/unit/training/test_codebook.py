@@ -37,7 +37,7 @@ def test_it_is_trained_first_and_said_and_kept(folder, tmp_path):
     used = next(one for one in said if one.startswith("The training data use "))
     line = json.loads((tmp_path / "run" / METRICS).read_text().splitlines()[0])
     assert (
-        f"use {line['depth_codes.used']} of 8 codes of the stream 'depth'" in used
+        f"use {line['depth_codes.used']} of 8 codes of depth (perplexity" in used
         and line["depth_codes.used"] > 1
     )
     assert 1 < line["depth_codes.perplexity"] <= line["depth_codes.used"]

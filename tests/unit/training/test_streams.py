@@ -1,6 +1,7 @@
 """Codebooks and codes of other streams than depth: a map of each image, and the masks of its objects."""
 
 import json
+import shutil
 
 import attrs
 import pytest
@@ -8,7 +9,7 @@ import torch
 from small import scenes_folder, small_recipe
 
 from perceptio.data.folder import FolderDataset
-from perceptio.errors import DataError, TrainingError
+from perceptio.errors import DataError, TrainingError, quoted
 from perceptio.evaluation.tokenizers import evaluate_tokenizer
 from perceptio.losses.code_tokens import TokenConfig
 from perceptio.model.perception_model import load
@@ -104,6 +105,17 @@ def test_a_run_trains_every_codebook_and_keeps_the_codes_of_images(folder, tmp_p
     dataset = FolderDataset(folder)
     assert torch.equal(read_codes(kept, dataset, tokenizer), encode_targets(tokenizer, dataset))
     train(recipe, tmp_path / "run", resume=True)
+
+
+def test_samples_without_a_target_are_said(folder, tmp_path):
+    data = shutil.copytree(folder, tmp_path / "data")
+    lines = [json.loads(line) for line in (data / "samples.jsonl").read_text().splitlines()]
+    del lines[2]["depth"], lines[5]["depth"]
+    (data / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    said = []
+    train(with_settings(small_recipe(data), {"train.steps": 1}), tmp_path / "run", say=said.append)
+    wanted = f"2 of 12 samples of {data} lack the target 'depth' of the stream 'depth', such as "
+    assert any(one.startswith(f"{wanted}{quoted(lines[2]['id'])}:") for one in said), said
 
 
 def stop_at_four(progress):
