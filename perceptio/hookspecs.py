@@ -18,14 +18,21 @@ from collections.abc import Sequence
 import pluggy
 
 from perceptio.interfaces import (
+    DepthTokenizer,
     DepthTokenizerConfig,
+    Head,
     HeadConfig,
     Kind,
+    LanguageBackbone,
     LanguageBackboneConfig,
     LossConfig,
+    PerceptionTokenizer,
     PerceptionTokenizerConfig,
+    SegmentationTokenizer,
     SegmentationTokenizerConfig,
+    Task,
     TaskConfig,
+    VisionEncoder,
     VisionEncoderConfig,
 )
 
@@ -93,3 +100,13 @@ HOOKS: dict[Kind, tuple[str, type]] = {
     Kind.TASK: ("register_tasks", TaskConfig),
 }
 """The hook of each kind, and the config class that everything it returns derives from."""
+BUILDS: dict[Kind, type] = {
+    Kind.DEPTH: DepthTokenizer,
+    Kind.SEGMENTATION: SegmentationTokenizer,
+    Kind.PERCEPTION: PerceptionTokenizer,
+    Kind.VISION: VisionEncoder,
+    Kind.LANGUAGE: LanguageBackbone,
+    Kind.HEAD: Head,
+    Kind.TASK: Task,
+}
+"""What a config of each kind builds; losses are checked where a recipe is."""

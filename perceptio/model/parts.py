@@ -8,30 +8,12 @@ import torch
 from torch import nn
 
 from perceptio.errors import InterfaceError, PerceptioError, PluginError, quoted
-from perceptio.hookspecs import PROJECT
+from perceptio.hookspecs import BUILDS, PROJECT
 from perceptio.interfaces import (
     CheckedModule,
     ComponentConfig,
-    DepthTokenizer,
-    Head,
-    Kind,
-    LanguageBackbone,
-    PerceptionTokenizer,
-    SegmentationTokenizer,
-    Task,
-    VisionEncoder,
 )
 from perceptio.registry import Registry
-
-INTERFACES: dict[Kind, type] = {
-    Kind.DEPTH: DepthTokenizer,
-    Kind.SEGMENTATION: SegmentationTokenizer,
-    Kind.PERCEPTION: PerceptionTokenizer,
-    Kind.VISION: VisionEncoder,
-    Kind.LANGUAGE: LanguageBackbone,
-    Kind.HEAD: Head,
-    Kind.TASK: Task,
-}
 
 
 def build_part(config: ComponentConfig, *arguments: Any) -> Any:
@@ -50,7 +32,7 @@ def build_part(config: ComponentConfig, *arguments: Any) -> Any:
         config, "build", "It makes shapes only, and reads no files: those are for load_weights."
     ):
         part = builder.build(*arguments)
-    wanted = INTERFACES[config.kind]
+    wanted = BUILDS[config.kind]
     if not isinstance(part, wanted):
         raise InterfaceError(
             f"{origin(config)} builds a {type(part).__name__}, which is no {wanted.__name__}."
