@@ -4,6 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
+import attrs
 import pytest
 import torch
 import typer
@@ -127,3 +128,17 @@ def test_links_lead_somewhere(page):
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
     for link in links:
         assert (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
+def test_the_page_of_streams_lists_every_tokenizer_and_its_streams_are_a_recipe_s():
+    page = (ROOT / "docs/streams.md").read_text(encoding="utf-8")
+    table = page[page.index("| tokenizer |") : page.index("## One recipe")]
+    registry = Registry.discover()
+    for kind in (Kind.DEPTH, Kind.PERCEPTION):
+        names = [name for name in registry.names(kind) if "/" not in name]
+        assert len(names) >= 3 and all(name in table for name in names)
+    (shown,) = blocks("docs/streams.md")
+    names = {}
+    exec(compile(shown, "docs/streams.md", "exec"), names)
+    recipe = attrs.evolve(load_recipe("perceptio_tiny"), streams=names["streams"], losses=(), heads={})
+    recipe.check()
