@@ -25,14 +25,12 @@ def picture_of(decoded: Any) -> np.ndarray | None:
     """
     if isinstance(decoded, DepthMap):
         return _depth(decoded)
-    if not isinstance(decoded, np.ndarray) or decoded.ndim not in (2, 3) or decoded.dtype == bool:
+    if not isinstance(decoded, np.ndarray) or decoded.ndim != 3:
         return None
-    values = decoded[..., None] if decoded.ndim == 2 else decoded
-    if values.shape[2] == 3:
-        values = (values + 1) / 2 if np.nanmin(values) < 0 else values
-        unit = values.clip(0, 1)
-    elif values.shape[2] == 1:
-        unit = np.broadcast_to(_stretched(values), (*values.shape[:2], 3))
+    if decoded.shape[2] == 3:
+        unit = ((decoded + 1) / 2 if np.nanmin(decoded) < 0 else decoded).clip(0, 1)
+    elif decoded.shape[2] == 1:
+        unit = np.broadcast_to(_stretched(decoded), (*decoded.shape[:2], 3))
     else:
         return None
     return (np.nan_to_num(unit) * 255).round().astype(np.uint8)
