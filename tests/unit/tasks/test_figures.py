@@ -56,12 +56,9 @@ def test_relative_depth_is_answered_from_what_is_perceived():
     alone = task.passes("points", data(perceives=()))
     assert [one.settings([]).streams for one in alone] == [()]
     passes = task.passes("points", data(perceives=("depth", "edges")))
-    assert [one.settings([]).force for one in passes] == [
-        ("depth", "edges"),
-        (),
-        ("depth", "edges"),
-        ("depth", "edges"),
-    ]
+    both = ("depth", "edges")
+    assert [one.settings([]).streams for one in passes] == [both] * 4
+    assert [one.settings([]).force for one in passes] == [both, (), both, both]
     assert [one.gives for one in passes] == [(), (), ("depth",), ("depth",)]
     assert len(RelativeDepthTaskConfig(stream="normals").build(MODEL).passes("points", data())) == 1
 
@@ -119,7 +116,7 @@ def test_what_is_written_of_objects_is_scored_stream_by_stream():
 
 def test_a_map_is_asked_for_where_its_truth_is_known():
     task = MapTaskConfig(stream="edges", question="Where are edges?").build(MODEL)
-    assert task.own_turn("edges_map").answer == "Done."
+    assert task.own_turn("edges_map", Sample(turns=())).answer == "Done."
     (one,) = task.passes("edges_map", data())
     known = Sample(turns=(), maps={"edges": np.zeros((2, 2, 1), dtype=np.float32)})
     (question,) = one.questions(Case(sample=known))
@@ -127,7 +124,7 @@ def test_a_map_is_asked_for_where_its_truth_is_known():
     assert list(one.questions(Case(sample=Sample(turns=())))) == []
     assert MapTaskConfig(stream="normals").build(MODEL).passes("normals_map", data()) == []
     assert MapTaskConfig(stream="segmentation").build(MODEL).passes("it", data()) == []
-    words = MapTaskConfig(stream="surface_normals").build(MODEL).own_turn("it").question
+    words = MapTaskConfig(stream="surface_normals").build(MODEL).own_turn("it", Sample(turns=())).question
     assert words == "What is the surface normals map of this image?"
 
 

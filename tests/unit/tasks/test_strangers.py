@@ -203,7 +203,7 @@ def test_what_a_stream_is_scored_by_is_its_own_comparison(strange, trained, monk
 
 
 def test_a_strange_task_says_what_is_wrong_in_the_data(strange, tmp_path):
-    folder, recipe = strange
+    folder, _ = strange
     copy = tmp_path / "scenes"
     copy.mkdir()
     (copy / "dataset.json").write_text((folder / "dataset.json").read_text())
