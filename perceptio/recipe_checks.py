@@ -24,6 +24,7 @@ from perceptio.interfaces import (
     StreamOutput,
     StreamSpec,
     VisionSpec,
+    named_weights,
     steps_of,
 )
 from perceptio.ops.image_files import MAX_PIXELS
@@ -317,9 +318,11 @@ def _groups(recipe: "Recipe") -> Iterator[str]:
 
 
 def _save_pretrained_weights(recipe: "Recipe") -> Iterator[str]:
-    pretrained = [name for name, part in recipe.parts.items() if getattr(part, "weights", None) is not None]
-    kept = {f"streams.{one.name}.tokenizer" for one in recipe.streams if isinstance(one.spec.written, Codes)}
-    if not recipe.train.save_pretrained_weights and set(pretrained) <= kept:
+    kept = tuple(
+        f"streams.{one.name}.tokenizer" for one in recipe.streams if isinstance(one.spec.written, Codes)
+    )
+    pretrained = [name for name in named_weights(recipe.parts) if not name.startswith(kept)]
+    if not recipe.train.save_pretrained_weights and not pretrained:
         yield (
             "train.save_pretrained_weights is False, and no part names pretrained weights that could be left out of "
             "checkpoints; set it to True."

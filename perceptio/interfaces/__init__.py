@@ -6,6 +6,7 @@ from perceptio.interfaces.component import (
     ComponentConfig,
     Kind,
     device_of,
+    named_weights,
     parameter_groups,
 )
 from perceptio.interfaces.depth import (
@@ -147,6 +148,7 @@ __all__ = [
     "depth_problem",
     "device_of",
     "fill_unknown",
+    "named_weights",
     "parameter_groups",
     "steps_of",
     "text_positions",

@@ -50,6 +50,23 @@ class ComponentConfig:
         return False
 
 
+def named_weights(parts: Mapping[str, ComponentConfig]) -> dict[str, str]:
+    """The trained weights that parts name, in a setting `weights`, by part.
+
+    A part may hold another as a setting, such as a tokenizer its teacher: its module lies under the setting's name,
+    and its weights are those of `NAME.SETTING`.
+    """
+    found: dict[str, str] = {}
+    for name, config in parts.items():
+        weights = getattr(config, "weights", None)
+        if weights is not None:
+            found[name] = weights
+        fields = {field.name: getattr(config, field.name) for field in attrs.fields(type(config))}
+        held = {key: value for key, value in fields.items() if isinstance(value, ComponentConfig)}
+        found |= named_weights({f"{name}.{key}": value for key, value in held.items()})
+    return found
+
+
 class CheckedModule(nn.Module):
     """A part whose methods are held to its interface where they are called, whoever wrote them.
 

@@ -68,7 +68,8 @@ def _assembled(recipe: Recipe, network_class: type[Network], reading: Collection
     )
     parts = model.parts()
     for name, config in recipe.parts.items():
-        if name in reading and not load_part(config, parts[name]):
+        asked = any(one == name or one.startswith(f"{name}.") for one in reading)
+        if asked and not load_part(config, parts[name]):
             logger.info("%s (%s:%s) starts from random values.", name, config.kind, config.name)
     for stream in streams.values():
         if isinstance(stream.tokenizer, TrainableTokenizer):

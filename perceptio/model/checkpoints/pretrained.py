@@ -1,13 +1,13 @@
 """What a model has from pretrained weights that its recipe names, and what it has of its own."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
 from torch import Tensor, nn
 
 from perceptio.errors import CheckpointError, near_miss
-from perceptio.interfaces import Codes
+from perceptio.interfaces import Codes, named_weights
 from perceptio.model.network import PerceptionNetwork
 from perceptio.ops.weights import tensors_of
 from perceptio.recipe import Recipe
@@ -17,9 +17,8 @@ ADDED = ("lora", "vocabulary")
 
 
 def pretrained_weights(recipe: Recipe) -> dict[str, str]:
-    """The weights that parts of a recipe name, by part."""
-    named = {name: getattr(config, "weights", None) for name, config in recipe.parts.items()}
-    return {name: weights for name, weights in named.items() if weights is not None}
+    """The weights that parts of a recipe name, and the parts that these hold, by part."""
+    return named_weights(recipe.parts)
 
 
 def with_weights(recipe: Recipe, weights: Mapping[str, str]) -> Recipe:
@@ -34,8 +33,9 @@ def with_weights(recipe: Recipe, weights: Mapping[str, str]) -> Recipe:
                 f"weights names the part {part!r}, which has no pretrained weights"
                 f"{near_miss(part, pretrained_weights(recipe))}"
             )
-        config: Any = recipe.parts[part]
-        recipe = _with_part(recipe, part, attrs.evolve(config, weights=str(place)))
+        whole = next(name for name in recipe.parts if part == name or part.startswith(f"{name}."))
+        path = part[len(whole) + 1 :].split(".") if part != whole else []
+        recipe = _with_part(recipe, whole, _reading(recipe.parts[whole], path, str(place)))
     return recipe
 
 
@@ -46,7 +46,18 @@ def left_out_weights(recipe: Recipe) -> dict[str, str]:
         for stream in recipe.streams
         if isinstance(stream.spec.written, Codes)
     }
-    return {part: weights for part, weights in pretrained_weights(recipe).items() if part not in held}
+    return {
+        part: weights
+        for part, weights in pretrained_weights(recipe).items()
+        if not any(part == one or part.startswith(f"{one}.") for one in held)
+    }
+
+
+def _reading(config: Any, path: Sequence[str], weights: str) -> Any:
+    """A config that reads its weights, or those of a part that it holds at the end of a path, from elsewhere."""
+    if not path:
+        return attrs.evolve(config, weights=weights)
+    return attrs.evolve(config, **{path[0]: _reading(getattr(config, path[0]), path[1:], weights)})
 
 
 def _with_part(recipe: Recipe, part: str, config: Any) -> Recipe:

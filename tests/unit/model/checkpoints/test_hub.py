@@ -16,10 +16,13 @@ from small import small_recipe
 
 from perceptio import PerceptionModel
 from perceptio.errors import CheckpointError
+from perceptio.heads.linear import LinearHeadConfig
 from perceptio.model.checkpoints.checkpoint import save
+from perceptio.model.checkpoints.pretrained import pretrained_weights
 from perceptio.model.perception_model import build_model, load
-from perceptio.recipe import DataFolder
+from perceptio.recipe import DataFolder, Stream
 from perceptio.serialize import fingerprint
+from perceptio.tokenizers.perception.features import FeaturesConfig
 
 RESULTS = {
     "data/test": {
@@ -114,6 +117,22 @@ def test_adapters_refuse_another_base_and_find_it_elsewhere(model, base, tmp_pat
         load(tmp_path / "out")
     elsewhere = {part: str(tmp_path / "moved" / part) for part in base}
     assert_same(PerceptionModel.from_pretrained(tmp_path / "out", weights=elsewhere), model)
+
+
+def test_the_teacher_that_a_tokenizer_holds_is_a_base_of_its_own(recipe, base, tmp_path):
+    """Its weights are named, left out, read again, compared and found elsewhere as those of any part."""
+    tokenizer = FeaturesConfig(teacher=PretrainedVisionConfig(weights=base["vision"]))
+    features = Stream(name="features", tokenizer=tokenizer, head=LinearHeadConfig())
+    model = build_model(attrs.evolve(recipe, streams=(*recipe.streams, features)))
+    part = "streams.features.tokenizer.teacher"
+    assert pretrained_weights(model.recipe)[part] == base["vision"]
+    save(model, tmp_path / "out", adapters_only=True)
+    assert not any(name.startswith(part) for name in names_in(tmp_path / "out"))
+    assert any(name.startswith("streams.features.head.") for name in names_in(tmp_path / "out"))
+    assert_same(load(tmp_path / "out"), model)
+    other = write_base(tmp_path / "other", seed=1)["vision"]
+    with pytest.raises(CheckpointError, match=f"adapters for other {part} weights than those at {other}"):
+        load(tmp_path / "out", weights={part: other})
 
 
 def test_merged_adapters_are_gone_and_answer_alike(model, tmp_path):
