@@ -11,10 +11,9 @@ import pytest
 import torch
 from small import scenes_folder, small_recipe
 
-from perceptio.interfaces import Turn
+from perceptio.interfaces import GenerationSettings, Turn
 from perceptio.model.checkpoints.checkpoint import save
 from perceptio.model.inference.generation import generate
-from perceptio.interfaces import GenerationSettings
 from perceptio.model.perception_model import build_model
 from perceptio.training.trainer import train
 
@@ -72,16 +71,16 @@ def test_the_command_asks_on_the_device(tmp_path, device):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     answer = json.loads((tmp_path / "answer" / "answer.json").read_text())
-    assert len(answer["depth_codes"]) == 16 and len(answer["readout"]) == 2
+    assert len(answer["codes"]["depth"]) == 16 and len(answer["readout"]) == 2
 
 
 def waits_of_generation(model, device, codes_per_step):
     """How often one answer waits for the device."""
-    recipe = attrs.evolve(model.recipe, codes_per_step=codes_per_step)
+    recipe = model.recipe.with_stream("depth", codes_per_step=codes_per_step)
     sibling = build_model(recipe, load_weights=False).to(device).eval()
     sibling.load_state_dict(model.state_dict())
     image = torch.rand(3, 32, 32, device=device)
-    settings = GenerationSettings(order=("depth",), force=("depth",), max_new_tokens=4)
+    settings = GenerationSettings(streams=("depth",), force=("depth",), max_new_tokens=4)
     question, points = "Which point is closest to the camera?", ((0.2, 0.3), (0.8, 0.5))
     turn = Turn(question=question, answer="", task="relative_depth", points=points)
     with torch.inference_mode(), warnings.catch_warnings(record=True) as caught:
@@ -95,7 +94,7 @@ def waits_of_generation(model, device, codes_per_step):
         finally:
             if device.type == "cuda":
                 torch.cuda.set_sync_debug_mode("default")
-    assert written.depth.codes_BL.shape == (1, 16)
+    assert written.streams["depth"].codes_BOL.shape == (1, 1, 16)
     return sum("synchroniz" in str(warning.message) for warning in caught)
 
 

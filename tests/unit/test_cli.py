@@ -130,7 +130,7 @@ def test_train_eval_ask(run, place, tmp_path):
         "names no weights for the tokenizer depth:vqvae of the stream 'depth': it is trained first, for 4"
         in out
     )
-    assert "of 8 codes of the stream 'depth' (perplexity" in out
+    assert "of 8 codes of depth (perplexity" in out
 
     status, out, _ = run(
         "eval", tmp_path / "run", "--data", place / "test", "--limit", "3", "--out", tmp_path / "out"
