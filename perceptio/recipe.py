@@ -112,8 +112,8 @@ class DataConfig:
             `perceptio data check --recipe` lists them all.
         text_only_readout: Extra samples per conversation, any number such as 0.25, for the `readout` answer format:
             the block of codes of an image that is not shown, in context and excluded from the loss, and then
-            the marked-point questions about it. With nothing else to read from, a model learns to read from the block,
-            and goes on doing so where it sees the image (ours).
+            the marked-point questions about it. With nothing else to read from, a model learns to read from the
+            block, and goes on doing so where it sees the image (ours).
         text_only_comparison: Extra samples per conversation, for the same format: one marked-point question, the
             code read out for each point, in context and excluded from the loss, and the answer (ours).
         vision_only: Extra samples per conversation that are images without text. Each costs a pass of the vision

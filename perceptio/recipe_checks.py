@@ -138,7 +138,7 @@ def _fit(recipe: "Recipe", stream: "Stream", where: str) -> Iterator[str]:
                 yield f"{where}.{name} has nothing to read, because {tokenizer} is written as codes; set it to None."
         return
     if stream.codes_per_step != 1:
-        yield f"{where}.codes_per_step has no codes to count, as {tokenizer} is written as special tokens; set it to 1."
+        yield f"{where}.codes_per_step has no codes to count: {tokenizer} is written as special tokens; set it to 1."
     if stream.head is None:
         yield f"{where}: {tokenizer} reads hidden states; give the stream a head."
     else:
@@ -196,7 +196,8 @@ def _num_features(recipe: "Recipe") -> Iterator[str]:
 def _readout(recipe: "Recipe") -> Iterator[str]:
     known = [stream.name for stream in recipe.streams]
     if recipe.readout is not None and recipe.readout not in known:
-        yield f"readout names the stream {recipe.readout!r}, which is not among streams{near_miss(recipe.readout, known)}"
+        miss = near_miss(recipe.readout, known)
+        yield f"readout names the stream {recipe.readout!r}, which is not among streams{miss}"
         return
     grids = [
         stream.name
@@ -207,8 +208,8 @@ def _readout(recipe: "Recipe") -> Iterator[str]:
         yield f"readout names the stream {recipe.readout!r}, whose codes are not those of one grid; name another."
     elif recipe.answer_format == "readout" and not grids:
         yield (
-            "the readout format speaks the codes of a grid, and no stream has one; add such a stream, as of depth, or "
-            "set answer_format='direct'."
+            "the readout format speaks the codes of a grid, and no stream has one; add such a stream, as of depth, "
+            "or set answer_format='direct'."
         )
 
 

@@ -92,8 +92,8 @@ def depth_problem(depth_B1HW: Tensor, spec: DepthSpec, *, unknown: bool = True) 
     low, high = (x.item() for x in depth_B1HW.detach().nan_to_num(0.5, math.inf, -math.inf).aminmax())
     if low < -ROUNDING or high > 1 + ROUNDING:
         return (
-            f"goes from {low:g} to {high:g} and not from 0 to 1: perceptio.interfaces.depth_maps.from_map brings metres "
-            "and disparity to the tokenizer's convention"
+            f"goes from {low:g} to {high:g} and not from 0 to 1: perceptio.interfaces.depth_maps.from_map brings "
+            "metres and disparity to the tokenizer's convention"
         )
     if not unknown and bool(depth_B1HW.isnan().any()):
         return "has NaN"
@@ -211,7 +211,7 @@ class DepthTokenizer(PerceptionTokenizer):
             at_once = max(1, DECODED_PIXELS // math.prod(self.spec.image_size))
             means = [
                 self.decode(codes_B[:, None].expand(-1, self.spec.num_codes)).flatten(1).mean(1)
-                for codes_B in codes_K.split(at_once)
+                for codes_B in torch.split(codes_K, at_once)
             ]
             values_KV = torch.cat(means)[:, None]
         return (CodeMeanings(values_KV=values_KV, vectors_KC=codebook_KC),)
@@ -234,7 +234,8 @@ class CodebookDepthTokenizer(DepthTokenizer):
 
     def latent_grid(self, vectors_BLC: Tensor) -> Tensor:
         """The latents [B, C, h, w] that the vectors of L codes make, linear in them; by default a grid row by row."""
-        return vectors_BLC.mT.unflatten(2, self.spec.grid)
+        latents_BCL = vectors_BLC.mT
+        return latents_BCL.reshape(*latents_BCL.shape[:2], *self.spec.grid)
 
     def decode(self, codes_BL: Tensor) -> Tensor:
         """See `DepthTokenizer.decode`."""

@@ -237,12 +237,11 @@ class TokenBlock:
     def _slots_of(self, step: range, following: range) -> tuple[CodeSlot, ...]:
         size, ahead = len(step), len(following)
         if ahead <= size:
-            pairs = [(code, None) for code in step[: size - ahead]]
-            pairs += zip(step[size - ahead :], following, strict=True)
+            pairs = zip(step, [*[None] * (size - ahead), *following], strict=True)
         else:
             nearest = [self._nearest(code, step, number, ahead) for number, code in enumerate(following)]
-            unused = [(code, None) for code in step if code not in nearest]
-            pairs = [*unused, *zip(nearest, following, strict=True)]
+            unused = [code for code in step if code not in nearest]
+            pairs = zip([*unused, *nearest], [*[None] * len(unused), *following], strict=True)
         return tuple(
             CodeSlot(code=code, predicts=predicted, advances_time=number == 0)
             for number, (code, predicted) in enumerate(pairs)

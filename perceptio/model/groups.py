@@ -54,7 +54,7 @@ def by_group(model: PerceptionNetwork, values: Mapping[str, float]) -> dict[int,
 
 
 def _of_nothing(model: PerceptionNetwork, name: str) -> bool:
-    """Whether a name stands for all of a kind of part, such as `"streams.*"`, of which the model has none to train."""
+    """Whether a name stands for all of a kind of part, such as `"streams.*"`, and the model has none to train."""
     part = name.removesuffix(".*")
     return part in PARTS and (not getattr(model, part, None) or "*" in name)
 

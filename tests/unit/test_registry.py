@@ -332,7 +332,9 @@ def test_a_name_that_a_setting_s_path_could_not_say_is_refused(tmp_path):
 
 
 def test_an_unknown_name_says_what_was_meant_and_what_there_is():
-    with pytest.raises(UnknownNameError, match="'vqave'; did you mean 'vqvae'. There is: fsq, next_scale, vqvae"):
+    with pytest.raises(
+        UnknownNameError, match="'vqave'; did you mean 'vqvae'. There is: fsq, next_scale, vqvae"
+    ):
         Registry.discover().get(Kind.DEPTH, "vqave")
 
 
