@@ -3,7 +3,7 @@
     perceptio explain aurora
     perceptio train aurora --out runs/aurora
 
-docs/recipes/published.md says what is the paper's, what is its code's, and what is ours.
+docs/published.md says what is the paper's, what is its code's, and what is ours.
 """
 
 import json

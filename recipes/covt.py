@@ -6,7 +6,7 @@
     perceptio train covt:stage3 --out runs/covt/stage3
     perceptio train covt:stage4 --out runs/covt/stage4
 
-Each stage starts from the one before. docs/recipes/published.md says what is the paper's, what is its code's, and
+Each stage starts from the one before. docs/published.md says what is the paper's, what is its code's, and
 what is ours.
 """
 

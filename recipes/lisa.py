@@ -3,7 +3,7 @@
     perceptio explain lisa
     perceptio train lisa --out runs/lisa
 
-docs/recipes/published.md says what is the paper's, what is its code's, and what is ours.
+docs/published.md says what is the paper's, what is its code's, and what is ours.
 """
 
 import attrs

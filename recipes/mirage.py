@@ -3,7 +3,7 @@
     perceptio explain mirage
     perceptio train mirage --out runs/mirage
 
-docs/recipes/published.md says what is the paper's, what is its code's, and what is ours.
+docs/published.md says what is the paper's, what is its code's, and what is ours.
 """
 
 import attrs

@@ -3,7 +3,7 @@
     perceptio explain next_scale_depth --arg size=1b
     perceptio train next_scale_depth --out runs/next_scale
 
-All else is as in perceptio_8b.py; docs/recipes/published.md says what is ours.
+All else is as in perceptio_8b.py; docs/published.md says what is ours.
 """
 
 import attrs

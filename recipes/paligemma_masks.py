@@ -3,7 +3,7 @@
     perceptio explain paligemma_masks
     perceptio train paligemma_masks --out runs/paligemma_masks
 
-docs/recipes/published.md says what is the paper's, what is its code's, and what is ours.
+docs/published.md says what is the paper's, what is its code's, and what is ours.
 """
 
 import json

@@ -3,7 +3,7 @@
     perceptio explain sa2va --arg size=1b
     perceptio train sa2va --out runs/sa2va
 
-docs/recipes/published.md says what is the paper's, what is its code's, and what is ours.
+docs/published.md says what is the paper's, what is its code's, and what is ours.
 """
 
 import attrs
