@@ -6,8 +6,8 @@
 | as special tokens | `features` | `segmentation` |
 
 Generated scenes have all targets. The teacher of `features` is a small convolutional encoder with random weights,
-since the library brings none; any registered encoder takes its place, such as DINOv2 through `vision:timm`. Weights of
-the losses of new streams, and half the steps of their tokenizers' training, are ours and were not tuned.
+since the library brings none; any registered encoder takes its place, such as DINOv2 through `vision:timm`. Weights
+of the losses of new streams, and half the steps of their tokenizers' training, are ours and were not tuned.
 
     perceptio scenes --out data/train
     perceptio train perceptio_streams --set 'data.folders=["data/train"]' --out runs/streams

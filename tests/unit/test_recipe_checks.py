@@ -140,7 +140,7 @@ def test_streams_have_names_and_tokens_of_their_own():
         (
             "segmentation",
             {"codes_per_step": 4},
-            "streams.segmentation.codes_per_step has no codes to count, as",
+            "streams.segmentation.codes_per_step has no codes to count: ",
         ),
         (
             "segmentation",

@@ -39,7 +39,7 @@ def test_what_is_no_depth_is_refused(given, message):
     [
         (CODES - 4, r"go from -1 to -1 and not from 0 to 7; -1 says that there is no code"),
         (CODES + 5, r"go from 8 to 8 and not from 0 to 7"),
-        (CODES.float(), r"are float32 \[2, 16\] and not int64 \[B, 16\]"),
+        (CODES.float(), r"are float32 \[2, 16\] and not int64 \[N, 16\]"),
         (CODES.int(), r"are int32 \[2, 16\]"),
         (CODES[:, 1:], r"are int64 \[2, 15\]"),
     ],
@@ -80,7 +80,7 @@ class Liar(FakeDepth):
         (None, "Liar.encode made codes that are None and no tensor"),
         (
             torch.zeros(2, 4, 4).long(),
-            r"Liar.encode made codes that are int64 \[2, 4, 4\] and not int64 \[B, 16\]",
+            r"Liar.encode made codes that are int64 \[2, 4, 4\] and not int64 \[N, 16\]",
         ),
     ],
 )
