@@ -11,12 +11,18 @@ from fakes import BrightnessConfig, tiny_recipe
 from hypothesis import given
 from hypothesis import strategies as st
 
+from perceptio.backbones.vision.conv import ConvVisionConfig
 from perceptio.data.collate import Collate
 from perceptio.data.conversations import ConversationSampler, auxiliary_count
 from perceptio.errors import DataError
+from perceptio.heads.linear import LinearHeadConfig
 from perceptio.interfaces import LETTERS, DepthMap, Sample, Turn
 from perceptio.model.parts import build_part
-from perceptio.recipe import DataConfig, DataFolder, Recipe
+from perceptio.recipe import DataConfig, DataFolder, Recipe, Stream
+from perceptio.tasks.plain import PlainTaskConfig
+from perceptio.tokenizers.perception.box import BoxConfig
+from perceptio.tokenizers.perception.features import FeaturesConfig
+from perceptio.tokenizers.perception.map import MapFSQConfig
 
 POINTS = ((0.1, 0.1), (0.5, 0.5), (0.9, 0.9))
 MARKED = Turn(question="Which point is closest?", answer="(C)", task="relative_depth", points=POINTS)
@@ -247,3 +253,89 @@ def test_where_points_are_drawn_a_conversation_has_one_question_with_points(task
     as_tokens = attrs.evolve(recipe, points="tokens")
     free = ConversationSampler(as_tokens, [ManyMarked()], {"depth": [CODES]}).draw(0, 40)
     assert max(sum(bool(turn.points) for turn in sample.turns) for sample in free) == 2
+
+
+WRITTEN = ("segmentation", "depth", "box", "edges", "features")
+EDGES = torch.tensor([[3] * 4, [-1] * 4, [-1] * 4])
+MAP_SIZES = {"grid": (2, 2), "image_size": (16, 16), "widths": (4, 4, 8), "latent_dim": 4, "residual_blocks": 1}
+
+
+def drawn_of_many(count: int = 80, **data: object) -> list[Sample]:
+    """Conversations of a recipe with five streams; of the edges and the features one is codes, the other is not."""
+    recipe = recipe_with(**data)
+    others = (
+        Stream(name="box", tokenizer=BoxConfig(bins=8)),
+        Stream(name="edges", tokenizer=MapFSQConfig(map="edges", levels=(4, 3), **MAP_SIZES)),
+        Stream(
+            name="features",
+            tokenizer=FeaturesConfig(teacher=ConvVisionConfig(image_size=(16, 16), widths=(4, 4))),
+            head=LinearHeadConfig(),
+        ),
+    )
+    recipe = attrs.evolve(recipe, streams=(*recipe.streams, *others))
+    recipe.check()
+    return ConversationSampler(recipe, [Images()], {"depth": [CODES], "edges": [EDGES]}).draw(0, count)
+
+
+def test_a_stream_precedes_the_first_answer_that_requires_it_or_the_last_that_may_have_it() -> None:
+    seen = set()
+    for sample in drawn_of_many(mixture={"edges_map": 1.0, "relative_depth": 1.0, "referring": 1.0}):
+        tasks = [turn.task for turn in sample.turns]
+        places = {
+            name: [n for n, turn in enumerate(sample.turns) if name in turn.perceive] for name in WRITTEN
+        }
+        read = tasks.index("relative_depth") if "relative_depth" in tasks else None
+        last = max(n for n, task in enumerate(tasks) if task != "attribute")
+        assert places["depth"] == [last if read is None else read]
+        assert places["features"] == [last]
+        has_edges = "edges" in sample.codes
+        asked = tasks.index("edges_map") if "edges_map" in tasks else last
+        assert places["edges"] == ([asked] if has_edges else [])
+        assert ("edges_map" in tasks) <= has_edges
+        for turn in sample.turns:
+            assert turn.perceive == tuple(name for name in WRITTEN if name in turn.perceive)
+            assert ("segmentation" in turn.perceive) == ("box" in turn.perceive) == (turn.task == "referring")
+        seen |= set(tasks)
+    assert seen == {"edges_map", "relative_depth", "referring", "attribute"}
+
+
+def test_apart_every_stream_is_a_turn_of_its_own() -> None:
+    for sample in drawn_of_many(perceive="separate_task", mixture={"relative_depth": 1.0}):
+        own = [turn for turn in sample.turns if turn.task.endswith("_map")]
+        known = ["depth", *(["edges"] if "edges" in sample.codes else []), "features"]
+        assert [turn.perceive for turn in own] == [(name,) for name in known]
+        assert [turn.question for turn in own] == [f"What is the {name} map of this image?" for name in known]
+        assert sample.turns[-len(own) :] == tuple(own)
+
+
+def test_a_random_subset_keeps_half_of_each_stream_and_what_is_asked_for() -> None:
+    mixture = {"edges_map": 1.0, "relative_depth": 1.0}
+    samples = drawn_of_many(300, streams="random_subset", mixture=mixture)
+    kept = {name: [] for name in ("depth", "features")}
+    for sample in samples:
+        written = {name for turn in sample.turns for name in turn.perceive}
+        for name, found in kept.items():
+            found.append(name in written)
+        assert ("edges_map" not in [turn.task for turn in sample.turns]) or "edges" in written
+        assert all(
+            "segmentation" in turn.perceive for turn in sample.turns if turn.task == "referring"
+        )  # What is written of objects is no part of the subset.
+    assert all(0.4 < sum(found) / len(found) < 0.6 for found in kept.values())
+    both = sum(one and other for one, other in zip(*kept.values(), strict=True))
+    assert 0.15 < both / len(samples) < 0.35
+
+
+def test_a_task_of_the_recipe_s_is_known_by_the_name_that_the_data_give() -> None:
+    recipe = recipe_with(mixture={"attribute": 1.0}, turns=1)
+    perceiving = attrs.evolve(recipe, tasks={"attribute": PlainTaskConfig(may_perceive=True)})
+    alone = ConversationSampler(recipe, [Images()], {"depth": [CODES]}).draw(0, 30)
+    first = ConversationSampler(perceiving, [Images()], {"depth": [CODES]}).draw(0, 30)
+    for one, other in zip(alone, first, strict=True):
+        told = [[(turn.task, turn.answer) for turn in sample.turns] for sample in (one, other)]
+        assert told[0] == told[1]
+    assert not any(
+        "depth" in turn.perceive for sample in alone for turn in sample.turns if turn.task == "attribute"
+    )
+    assert any(
+        "depth" in turn.perceive for sample in first for turn in sample.turns if turn.task == "attribute"
+    )
