@@ -23,6 +23,7 @@ from perceptio.interfaces import (
     PerceptionOutput,
     StreamOutput,
     StreamSpec,
+    Task,
     VisionSpec,
     named_weights,
     steps_of,
@@ -348,12 +349,38 @@ def _mixture(recipe: "Recipe") -> Iterator[str]:
         yield "data.mixture has no task of a weight above 0."
 
 
+def _tasks(recipe: "Recipe") -> Iterator[str]:
+    if any(_readout(recipe)):
+        return  # The ids of the model that tasks are built for are not known.
+    written = [stream.name for stream in recipe.streams if stream.spec.per == "image"]
+    for name, config in recipe.tasks.items():
+        where = f"tasks.{name}"
+        try:
+            task = config.build(recipe.specs)
+        except PerceptioError as error:
+            yield f"{where}: {error}"
+            continue
+        except (Exception, SystemExit) as error:
+            yield f"{where}: the task {named(config)} cannot be built: {quoted(error, 400)}."
+            continue
+        if not isinstance(task, Task):
+            yield f"{where}: the task {named(config)} builds a {type(task).__name__}, which is no Task."
+            continue
+        for stream in task.required:
+            if stream not in written:
+                yield (
+                    f"{where} requires the stream {stream!r}, which is not among those that are written once per "
+                    f"image{near_miss(stream, written)}"
+                )
+
+
 _BUILT = (*SPECS, "streams", "readout", "heads")
 _CHECKS: tuple[tuple[tuple[str, ...], Callable[["Recipe"], Iterator[str]]], ...] = (
     (("vision",), _num_features),
     (("answer_format", "streams", "readout"), _readout),
     (("heads", "streams"), _heads),
     (("losses", *_BUILT), _losses),
+    (("tasks", *_BUILT), _tasks),
     (("train", *PARTS), _groups),
     (("train", *PARTS), _save_pretrained_weights),
     (("train",), _goal),

@@ -16,6 +16,7 @@ from perceptio.losses.next_token import NextToken, NextTokenConfig
 from perceptio.recipe import DataConfig, DataFolder, Stream, TrainConfig, WeightedLoss
 from perceptio.serialize import from_json, to_json
 from perceptio.settings import load_recipe
+from perceptio.tasks.maps import MapTaskConfig
 from perceptio.tokenizers.depth.fsq import FSQDepthConfig
 from perceptio.tokenizers.segmentation.pixel_features import PixelFeaturesConfig
 
@@ -219,6 +220,31 @@ def test_a_base_that_is_left_out_of_checkpoints_must_come_from_somewhere():
 def test_a_mixture_needs_weights_that_can_be_drawn_by():
     assert problems(data=DataConfig(mixture={"a": -1.0})) == ("data.mixture has weights below 0, of a.",)
     assert problems(data=DataConfig(mixture={"a": 0.0})) == ("data.mixture has no task of a weight above 0.",)
+
+
+def test_a_task_of_the_recipe_s_can_be_built_and_requires_streams_that_there_are():
+    attrs.evolve(FITTING, tasks={"depth_map": MapTaskConfig(stream="depth", question="How deep?")}).check()
+    assert problems(
+        tasks={"deep": MapTaskConfig(stream="depht"), "far": MapTaskConfig(stream="segmentation")}
+    ) == (
+        "tasks.deep requires the stream 'depht', which is not among those that are written once per image; did you "
+        "mean 'depth'? There is: depth.",
+        "tasks.far requires the stream 'segmentation', which is not among those that are written once per image. "
+        "There is: depth.",
+    )
+
+    class Broken(MapTaskConfig):
+        def build(self, model):
+            raise ZeroDivisionError("twice")
+
+    class Other(MapTaskConfig):
+        def build(self, model):
+            return 3
+
+    (said,) = problems(tasks={"a": Broken(stream="depth")})
+    assert said.startswith("tasks.a: the task map (") and "cannot be built: ZeroDivisionError('twice')." in said
+    assert problems(tasks={"a": Other(stream="depth")})[0].endswith("builds a int, which is no Task.")
+    assert problems(tasks={"a": 3}) == ("tasks.a is 3; it must be a TaskConfig.",)
 
 
 def test_a_lattice_of_more_axes_than_the_latent_has_is_refused():
