@@ -47,8 +47,12 @@ class Locations(nn.Module):
         return probabilities_N4K.float() @ self.values_K
 
 
-def pixel_box(mask_HW: np.ndarray) -> tuple[int, int, int, int]:
-    """The first row and column of a mask, and those after its last ones.
+PixelBox = tuple[int, int, int, int]
+"""The first row and column of a mask, and those after its last ones."""
+
+
+def pixel_box(mask_HW: np.ndarray) -> PixelBox:
+    """Where a mask lies on its picture.
 
     Raises:
         DataError: The mask has no pixel.
@@ -62,14 +66,10 @@ def pixel_box(mask_HW: np.ndarray) -> tuple[int, int, int, int]:
     return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
 
 
-def boxes_of(masks: Sequence[np.ndarray]) -> Tensor:
-    """The boxes [N, 4] of masks, on the CPU.
-
-    Raises:
-        DataError: A mask has no pixel.
-    """
-    boxes = [np.array(pixel_box(mask_HW)) / np.array(mask_HW.shape * 2) for mask_HW in masks]
-    return torch.from_numpy(np.stack(boxes) if boxes else np.zeros((0, COORDINATES))).float()
+def boxes_of(masks: Sequence[np.ndarray], pixels: Sequence[PixelBox]) -> Tensor:
+    """The boxes [N, 4] of masks that lie there, on the CPU."""
+    sizes_N4 = torch.tensor([mask_HW.shape * 2 for mask_HW in masks]).reshape(-1, COORDINATES)
+    return torch.tensor(pixels).reshape(-1, COORDINATES) / sizes_N4
 
 
 def box_iou(one_N4: Tensor, other_N4: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from perceptio.interfaces import (
     StreamSpec,
     device_of,
 )
-from perceptio.tokenizers.perception._locations import COORDINATES, Locations, box_iou, boxes_of
+from perceptio.tokenizers.perception._locations import COORDINATES, Locations, box_iou, boxes_of, pixel_box
 
 
 class BoxTokenizer(PerceptionTokenizer):
@@ -42,7 +42,7 @@ class BoxTokenizer(PerceptionTokenizer):
         Raises:
             DataError: A mask has no pixel.
         """
-        return boxes_of(raw).to(device_of(self))
+        return boxes_of(raw, [pixel_box(mask_HW) for mask_HW in raw]).to(device_of(self))
 
     def to_codes(self, targets: Tensor) -> Tensor:
         """See `PerceptionTokenizer.to_codes`: the nearest."""

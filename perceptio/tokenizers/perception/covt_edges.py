@@ -8,7 +8,6 @@ picture, h w of whichever map.
 
 import math
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any, ClassVar
 
 import attrs
@@ -82,37 +81,30 @@ class CoVTEdges(FrozenTokenizer):
         spec: Its facts.
         expert: `EdgeFilters`, or a vision encoder whose features are a grid's, row by row.
         map_size: Height and width of a map.
+        grid: Rows and columns of the vision encoder's features; None: `EdgeFilters` are given.
     """
 
     def __init__(
-        self, spec: PerceptionSpec, expert: EdgeFilters | VisionEncoder, map_size: tuple[int, int]
+        self,
+        spec: PerceptionSpec,
+        expert: EdgeFilters | VisionEncoder,
+        map_size: tuple[int, int],
+        grid: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         self.spec = spec
         self.expert = expert
         self.map_size = map_size
+        self.grid = grid
         self.requires_grad_(False).eval()
 
     @torch.no_grad()
     def encode_image(self, pixels_B3HW: Tensor) -> Tensor:
         """Features [B, P, h, w]."""
-        if isinstance(self.expert, EdgeFilters):
+        if self.grid is None:
             return self.expert(pixels_B3HW)
         features_MP = self.expert(list(pixels_B3HW)).features_MD
-        return features_MP.unflatten(0, (len(pixels_B3HW), -1)).mT.unflatten(2, self._grid)
-
-    @cached_property
-    def _grid(self) -> tuple[int, int]:
-        """Rows and columns of the vision encoder's features."""
-        assert isinstance(self.expert, VisionEncoder)
-        centers_S2 = self.expert.centers(*self.spec.stream.image_size)
-        rows, columns = (axis_S.unique() for axis_S in centers_S2.T)
-        if not centers_S2.equal(torch.cartesian_prod(rows, columns)):
-            raise RecipeError(
-                "covt_edges: the features of its expert are not those of one grid, row by row; choose a vision "
-                "encoder that sees a picture as one tile, without a thumbnail."
-            )
-        return len(rows), len(columns)
+        return features_MP.unflatten(0, (len(pixels_B3HW), -1)).mT.unflatten(2, self.grid)
 
     def from_rows(
         self, rows_NmP: Tensor, features: Any = None, image_index_N: Tensor | None = None
@@ -208,9 +200,21 @@ class CoVTEdgesConfig(PerceptionTokenizerConfig):
         )
 
     def build(self) -> CoVTEdges:
-        """See `PerceptionTokenizerConfig.build`."""
-        expert = EdgeFilters() if self.expert is None else self.expert.build()
-        return CoVTEdges(self.spec, expert, self.map_size)
+        """See `PerceptionTokenizerConfig.build`.
+
+        Raises:
+            RecipeError: The expert's features are not those of a grid.
+        """
+        if self.expert is None:
+            return CoVTEdges(self.spec, EdgeFilters(), self.map_size)
+        centers_S2 = self.expert.centers(*self.expert.spec.image_size)
+        rows, columns = (axis_S.unique() for axis_S in centers_S2.T)
+        if not centers_S2.equal(torch.cartesian_prod(rows, columns)):
+            raise RecipeError(
+                "covt_edges: the features of its expert are not those of one grid, row by row; choose a vision "
+                "encoder that sees a picture as one tile, without a thumbnail."
+            )
+        return CoVTEdges(self.spec, self.expert.build(), self.map_size, (len(rows), len(columns)))
 
     def load_weights(self, module: nn.Module) -> bool:
         """See `ComponentConfig.load_weights`: those of the expert."""

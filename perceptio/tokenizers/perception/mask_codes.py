@@ -29,7 +29,7 @@ from perceptio.interfaces import (
     device_of,
 )
 from perceptio.tokenizers._autoencoder import Autoencoder, Quantizer, VQAutoencoderConfig
-from perceptio.tokenizers.perception._locations import COORDINATES, Locations, boxes_of, pixel_box
+from perceptio.tokenizers.perception._locations import COORDINATES, Locations, PixelBox, boxes_of, pixel_box
 
 COMPARED = 256
 """Side in pixels of the square on which masks are compared."""
@@ -92,12 +92,12 @@ class MaskCodesTokenizer(Autoencoder):
         Raises:
             DataError: A mask has no pixel.
         """
-        device, shape = device_of(self), self.map_shape
-        masks = [self._within(mask_HW, pixel_box(mask_HW), device) for mask_HW in raw]
-        masks_N1hw = torch.cat(masks) if masks else torch.zeros(0, *shape, device=device)
-        return BoxedMasks(boxes_N4=boxes_of(raw).to(device), masks_N1hw=masks_N1hw)
+        device, pixels = device_of(self), [pixel_box(mask_HW) for mask_HW in raw]
+        masks = [self._within(mask_HW, box, device) for mask_HW, box in zip(raw, pixels, strict=True)]
+        masks_N1hw = torch.cat(masks) if masks else torch.zeros(0, *self.map_shape, device=device)
+        return BoxedMasks(boxes_N4=boxes_of(raw, pixels).to(device), masks_N1hw=masks_N1hw)
 
-    def _within(self, mask_HW: np.ndarray, box: tuple[int, int, int, int], device: torch.device) -> Tensor:
+    def _within(self, mask_HW: np.ndarray, box: PixelBox, device: torch.device) -> Tensor:
         top, left, bottom, right = box
         inner_11HW = torch.from_numpy(mask_HW[top:bottom, left:right].copy()).to(device).float()[None, None]
         size = self.map_shape[1:]

@@ -138,11 +138,11 @@ def test_any_vision_encoder_is_an_edge_expert():
 
 
 def test_an_expert_without_a_grid_is_refused(monkeypatch):
-    tokenizer = CoVTEdgesConfig(expert=ConvVisionConfig(image_size=(16, 24), widths=(4, 8))).build()
-    made = tokenizer.expert.centers(16, 24)
-    monkeypatch.setattr(tokenizer.expert, "centers", lambda height, width: torch.cat([made, made[:1]]))
+    expert = ConvVisionConfig(image_size=(16, 24), widths=(4, 8))
+    made = expert.centers(16, 24)
+    monkeypatch.setattr(ConvVisionConfig, "centers", lambda self, height, width: torch.cat([made, made[:1]]))
     with pytest.raises(RecipeError, match="not those of one grid, row by row"):
-        tokenizer.encode_image(torch.rand(1, 3, 16, 24))
+        CoVTEdgesConfig(expert=expert).build()
 
 
 def test_edges_are_learned_from_a_map_of_the_folder():
