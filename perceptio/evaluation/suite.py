@@ -7,16 +7,17 @@ pass is full, and nothing else of a sample is kept.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
+import attrs
 import torch
 from torch import Tensor
 
 from perceptio.data.folder import FolderDataset
 from perceptio.data.tasks import TaskTable
 from perceptio.errors import DataError
-from perceptio.interfaces import Case, Pass, Question, Reply, Sample, TaskData
+from perceptio.interfaces import Case, Pass, Question, Reply, Sample, TaskData, Turn
 from perceptio.model.inference.answer import decode_streams, decode_written, text_ids
 from perceptio.model.inference.generated import Generated
 from perceptio.model.inference.generation import generate
@@ -49,6 +50,7 @@ class Evaluation:
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         self.model, self.dataset, self.progress = in_eval_mode(model), dataset, progress
+        self._tasks = TaskTable(model.recipe)
         self.count = len(dataset) if limit is None else min(limit, len(dataset))
         if self.count == 0:
             raise DataError("There is nothing to evaluate on: the folder has no sample.")
@@ -62,10 +64,10 @@ class Evaluation:
         """
         passes = self._passes()
         given = tuple(dict.fromkeys(stream for one in passes for stream in one.gives))
-        scored = set(passes.values())
+        scored = dict.fromkeys(passes.values())
         waiting: dict[Pass, list[Question]] = {one: [] for one in passes}
         left_out: Counter[str] = Counter()
-        for number, case in enumerate(self._cases(given), start=1):
+        for number, case in enumerate(self._cases(given, scored), start=1):
             left_out.update(turn.task for turn in case.sample.turns if turn.task not in scored)
             for one, questions in waiting.items():
                 questions.extend(one.questions(case))
@@ -87,7 +89,7 @@ class Evaluation:
 
     def _passes(self) -> dict[Pass, str]:
         """The ways of asking that suit the model and the data, and the name of the task that each is of."""
-        recipe, tasks = self.model.recipe, TaskTable(self.model.recipe)
+        recipe, tasks = self.model.recipe, self._tasks
         per_image = tuple(stream.name for stream in recipe.streams if stream.spec.per == "image")
         data = TaskData(
             model=recipe.specs,
@@ -107,15 +109,18 @@ class Evaluation:
                 passes |= dict.fromkeys(tasks[name].passes(name, data), name)
         return passes
 
-    def _cases(self, given: Sequence[str]) -> Iterator[Case]:
+    def _cases(self, given: Sequence[str], tasks: Collection[str]) -> Iterator[Case]:
         """The samples in order; other codes are those of the sample before it that has some, of the first the last's.
 
         Args:
             given: The streams whose codes are needed.
+            tasks: The tasks that are asked; those that write their turns themselves add one to a sample without.
         """
+        writing = [name for name in tasks if self._tasks[name].writes_turns]
         before: dict[str, Tensor] = {}
         for number in range(self.count):
             sample = self.dataset[number]
+            sample = attrs.evolve(sample, turns=(*sample.turns, *self._own_turns(sample, writing)))
             own = {
                 stream: self._codes(stream, sample.target(self._target(stream)))
                 for stream in given
@@ -128,6 +133,14 @@ class Evaluation:
             others = {stream: before[stream] for stream in own if stream in before}
             yield Case(sample=sample, true_codes=own, other_codes=others)
             before |= own
+
+    def _own_turns(self, sample: Sample, tasks: Collection[str]) -> Iterator[Turn]:
+        """Of tasks that write their turns themselves those about a sample, where it has none of them."""
+        there = {turn.task for turn in sample.turns}
+        for name in tasks:
+            required = [self._target(one) for one in self._tasks[name].required if one in self.model.streams]
+            if name not in there and all(map(sample.has_target, required)):
+                yield self._tasks[name].own_turn(name, sample)
 
     def _last_with(self, stream: str, first: int) -> int | None:
         """The last sample after the first one that has the target of a stream."""

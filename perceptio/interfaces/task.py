@@ -76,18 +76,24 @@ class Pass(ABC):
         compares: The streams of which a reply has the figures of what was written against the sample's targets.
         gives: The streams whose codes its questions are given.
         asked: How many questions were asked.
+
+    Args:
+        task: What the data call the task.
     """
 
     decodes: tuple[str, ...] = ()
     compares: tuple[str, ...] = ()
     gives: tuple[str, ...] = ()
 
-    def __init__(self) -> None:
+    def __init__(self, task: str) -> None:
+        self.task = task
         self.asked = 0
 
-    @abstractmethod
     def questions(self, case: Case) -> Iterable[Question]:
-        """The questions about a sample."""
+        """The questions about a sample: by default its turns of the task, also one that the task wrote itself."""
+        return [
+            Question(sample=case.sample, turn=turn) for turn in case.sample.turns if turn.task == self.task
+        ]
 
     @abstractmethod
     def settings(self, questions: Sequence[Question]) -> GenerationSettings:

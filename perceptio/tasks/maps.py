@@ -28,15 +28,15 @@ class WrittenMaps(Pass):
     """A stream is asked for by its own question, once for every image that has its target.
 
     Args:
-        name: What the figures are called.
+        task: What the data call the task, and the figures are called.
         stream: The stream.
         target: What it is learned from.
         turn: The question.
     """
 
-    def __init__(self, name: str, stream: str, target: str, turn: Turn) -> None:
-        super().__init__()
-        self.name, self.stream, self.target, self.turn = name, stream, target, turn
+    def __init__(self, task: str, stream: str, target: str, turn: Turn) -> None:
+        super().__init__(task)
+        self.stream, self.target, self.turn = stream, target, turn
 
     def questions(self, case: Case) -> Iterable[Question]:
         """One per sample with the target."""
@@ -54,14 +54,14 @@ class DepthMaps(WrittenMaps):
     """Depth maps against the truth.
 
     Args:
-        name: What the figures are called.
+        task: What the data call the task, and the figures are called.
         stream: The stream.
         turn: The question.
         metric: Whether maps and truth are both in metres.
     """
 
-    def __init__(self, name: str, stream: str, turn: Turn, *, metric: bool) -> None:
-        super().__init__(name, stream, "depth", turn)
+    def __init__(self, task: str, stream: str, turn: Turn, *, metric: bool) -> None:
+        super().__init__(task, stream, "depth", turn)
         self.decodes = (stream,)
         self._maps = DepthFigures(metric)
 
@@ -71,14 +71,14 @@ class DepthMaps(WrittenMaps):
 
     def figures(self) -> Mapping[str, Mapping[str, Any]]:
         """Under the task's name."""
-        return {self.name: self._maps.compute()}
+        return {self.task: self._maps.compute()}
 
 
 class ComparedMaps(WrittenMaps):
     """Any other stream, by what its tokenizer's `compare` says."""
 
-    def __init__(self, name: str, stream: str, target: str, turn: Turn) -> None:
-        super().__init__(name, stream, target, turn)
+    def __init__(self, task: str, stream: str, target: str, turn: Turn) -> None:
+        super().__init__(task, stream, target, turn)
         self.compares = (stream,)
         self._figures = StreamFigures()
 
@@ -88,7 +88,7 @@ class ComparedMaps(WrittenMaps):
 
     def figures(self) -> Mapping[str, Mapping[str, Any]]:
         """Under the task's name."""
-        return {self.name: self._figures.compute()}
+        return {self.task: self._figures.compute()}
 
 
 class MapTask(Task):

@@ -1,12 +1,11 @@
 """Questions that are answered in words, where the whole answer must agree."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import attrs
 
 from perceptio.interfaces import (
-    Case,
     GenerationSettings,
     Kind,
     ModelSpecs,
@@ -32,15 +31,9 @@ class PlainQuestions(Pass):
     """
 
     def __init__(self, task: str, figure: str, streams: tuple[str, ...], text: TextTokenizer) -> None:
-        super().__init__()
-        self.task, self.figure, self.streams, self.text = task, figure, streams, text
+        super().__init__(task)
+        self.figure, self.streams, self.text = figure, streams, text
         self._right = 0
-
-    def questions(self, case: Case) -> Iterable[Question]:
-        """Every question of the task."""
-        return [
-            Question(sample=case.sample, turn=turn) for turn in case.sample.turns if turn.task == self.task
-        ]
 
     def settings(self, questions: Sequence[Question]) -> GenerationSettings:
         """At most twice the tokens of the longest answer, which may be split otherwise."""

@@ -1,13 +1,12 @@
 """Referring expressions: the answer is about objects, of each of which the streams per object are written."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import attrs
 import numpy as np
 
 from perceptio.interfaces import (
-    Case,
     GenerationSettings,
     Kind,
     ModelSpecs,
@@ -34,16 +33,10 @@ class Expressions(Pass):
     """
 
     def __init__(self, task: str, masks: tuple[str, ...], others: tuple[str, ...]) -> None:
-        super().__init__()
-        self.task, self.decodes, self.compares = task, masks, others
+        super().__init__(task)
+        self.decodes, self.compares = masks, others
         self._masks = {stream: MaskMeter() for stream in masks}
         self._others = {stream: StreamFigures() for stream in others}
-
-    def questions(self, case: Case) -> Iterable[Question]:
-        """Every question of the task."""
-        return [
-            Question(sample=case.sample, turn=turn) for turn in case.sample.turns if turn.task == self.task
-        ]
 
     def settings(self, questions: Sequence[Question]) -> GenerationSettings:
         """Objects if the model wants some, and a token of text."""

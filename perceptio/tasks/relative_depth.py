@@ -40,20 +40,14 @@ class MarkedPoints(Pass):
     """The answer as the model gives it.
 
     Args:
-        name: What the data call the task.
+        task: What the data call the task.
         perceives: What the model writes before it answers, of every image.
     """
 
-    def __init__(self, name: str, perceives: tuple[str, ...]) -> None:
-        super().__init__()
-        self.name, self.perceives = name, perceives
+    def __init__(self, task: str, perceives: tuple[str, ...]) -> None:
+        super().__init__(task)
+        self.perceives = perceives
         self._answers = Accuracy()
-
-    def questions(self, case: Case) -> Iterable[Question]:
-        """Every marked-point question."""
-        return [
-            Question(sample=case.sample, turn=turn) for turn in case.sample.turns if turn.task == self.name
-        ]
 
     def settings(self, questions: Sequence[Question]) -> GenerationSettings:
         """Everything that is perceived is forced."""
@@ -65,21 +59,21 @@ class MarkedPoints(Pass):
 
     def figures(self) -> Mapping[str, Mapping[str, Any]]:
         """The accuracy under the task's name."""
-        return {self.name: self._answers.compute()}
+        return {self.task: self._answers.compute()}
 
 
 class MarkedPointsOnMap(MarkedPoints):
     """Where the model writes a depth map first: also the map, and the point that is nearest on it.
 
     Args:
-        name: What the data call the task.
+        task: What the data call the task.
         stream: The stream of depth.
         perceives: What the model writes before it answers, of every image.
         metric: Whether the map and the truth are both in metres.
     """
 
-    def __init__(self, name: str, stream: str, perceives: tuple[str, ...], *, metric: bool) -> None:
-        super().__init__(name, perceives)
+    def __init__(self, task: str, stream: str, perceives: tuple[str, ...], *, metric: bool) -> None:
+        super().__init__(task, perceives)
         self.stream, self.decodes = stream, (stream,)
         self._readouts, self._maps, self._whole = Accuracy(), DepthFigures(metric), 0
 
@@ -96,7 +90,7 @@ class MarkedPointsOnMap(MarkedPoints):
         """For the task `relative_depth` and the stream `depth`: `relative_depth_readout` and `depth_block`, too."""
         return {
             **super().figures(),
-            f"{self.name}_readout": self._readouts.compute(),
+            f"{self.task}_readout": self._readouts.compute(),
             f"{self.stream}_block": self._maps.compute() | {"well_formed": self._whole / self.asked},
         }
 
@@ -105,7 +99,7 @@ class GivenCodes(MarkedPoints):
     """The answer where codes are given: the true ones, or another sample's.
 
     Args:
-        name: What the data call the task.
+        task: What the data call the task.
         stream: The stream whose codes are given.
         perceives: What is written before the answer, of every image.
         figure: What the accuracy is called.
@@ -113,9 +107,9 @@ class GivenCodes(MarkedPoints):
     """
 
     def __init__(
-        self, name: str, stream: str, perceives: tuple[str, ...], figure: str, *, true: bool
+        self, task: str, stream: str, perceives: tuple[str, ...], figure: str, *, true: bool
     ) -> None:
-        super().__init__(name, perceives)
+        super().__init__(task, perceives)
         self.stream, self.figure, self.true, self.gives = stream, figure, true, (stream,)
 
     def questions(self, case: Case) -> Iterable[Question]:
@@ -135,20 +129,19 @@ class FreelyWritten(Pass):
     """One marked-point question per sample with nothing forced and no grammar: is what is written still a block?
 
     Args:
-        name: What the data call the task.
+        task: What the data call the task.
         stream: The stream whose block is meant.
         perceives: What the model writes before it answers, of every image.
     """
 
-    def __init__(self, name: str, stream: str, perceives: tuple[str, ...]) -> None:
-        super().__init__()
-        self.name, self.stream, self.perceives, self.decodes = name, stream, perceives, (stream,)
+    def __init__(self, task: str, stream: str, perceives: tuple[str, ...]) -> None:
+        super().__init__(task)
+        self.stream, self.perceives, self.decodes = stream, perceives, (stream,)
         self._formed = 0
 
     def questions(self, case: Case) -> Iterable[Question]:
         """The sample's last marked-point question."""
-        turns = [turn for turn in case.sample.turns if turn.task == self.name]
-        return [Question(sample=case.sample, turn=turn) for turn in turns[-1:]]
+        return list(super().questions(case))[-1:]
 
     def settings(self, questions: Sequence[Question]) -> GenerationSettings:
         """What is perceived, and a token of text."""

@@ -15,7 +15,6 @@ from perceptio.backbones.vision.conv import ConvVisionConfig
 from perceptio.heads.mlp import MLPHeadConfig
 from perceptio.heads.prompt_mlp import PromptMLPConfig
 from perceptio.interfaces import (
-    Case,
     CodebookDepthTokenizer,
     Continuous,
     DepthConvention,
@@ -262,18 +261,15 @@ class Brightness(Task):
         return Turn(question="is", answer=f"{float(sample.image_3HW.mean()):.0%}", task=name)
 
     def passes(self, name: str, data: TaskData) -> Sequence[Pass]:
-        return [AskedBrightness(self, name)]
+        return [AskedBrightness(name)]
 
 
 class AskedBrightness(Pass):
     """Asked about every sample; the figures are what was asked and how often."""
 
-    def __init__(self, task: Brightness, name: str) -> None:
-        super().__init__()
-        self.task, self.name, self.answers = task, name, list[str]()
-
-    def questions(self, case: Case) -> list[Question]:
-        return [Question(sample=case.sample, turn=self.task.own_turn(self.name, case.sample))]
+    def __init__(self, task: str) -> None:
+        super().__init__(task)
+        self.answers = list[str]()
 
     def settings(self, questions: Sequence[Question]) -> GenerationSettings:
         return GenerationSettings(max_new_tokens=1)
@@ -282,7 +278,7 @@ class AskedBrightness(Pass):
         self.answers.append(reply.question.turn.answer)
 
     def figures(self) -> dict[str, dict[str, Any]]:
-        return {self.name: {"count": self.asked, "answers": self.answers}}
+        return {self.task: {"count": self.asked, "answers": self.answers}}
 
 
 @attrs.frozen(kw_only=True)
