@@ -87,7 +87,17 @@ def test_help_names_every_verb(run):
 def test_components_lists_every_kind(run):
     status, out, _ = run("components")
     assert status == 0
-    for name in ("vqvae", "fsq", "pixel_features", "conv", "decoder", "prompt_mlp", "expected_count"):
+    for name in (
+        "vqvae",
+        "fsq",
+        "pixel_features",
+        "conv",
+        "decoder",
+        "prompt_mlp",
+        "expected_count",
+        "map",
+        "referring",
+    ):
         assert name in out
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fakes import FakeMultiMapConfig
 from safetensors.torch import load_file
 from small import small_recipe
 
@@ -18,6 +19,9 @@ from perceptio.earlier import current_recipe, current_tensor, tensor_of_format_1
 from perceptio.errors import CheckpointError, RecipeError, UnknownNameError
 from perceptio.interfaces import SequenceLayout
 from perceptio.interfaces.language import text_positions
+from perceptio.model.perception_model import build_model
+from perceptio.ops.identity import hash_of_tensors
+from perceptio.ops.weights import tensors_of, write_weights
 from perceptio.serialize import from_json, to_json
 from perceptio.training.run_folder import RunFolder
 from perceptio.training.start import Start
@@ -218,6 +222,58 @@ def test_mask_codes_after_special_tokens_are_refused(document, tmp_path, monkeyp
         RecipeError, match="the stream 'segmentation' writes codes, .*between markers now.*again"
     ):
         from_json(codes)
+
+
+PRETRAINED = """
+import attrs
+from pathlib import Path
+from fakes import FakeMultiMapConfig
+from perceptio.hookspecs import hookimpl
+from perceptio.ops.weights import load_tensors
+
+@attrs.frozen(kw_only=True)
+class Pretrained(FakeMultiMapConfig):
+    name = "pretrained"
+    weights: str | None = attrs.field(default=None, metadata={"fingerprint": False})
+
+    def load_weights(self, module):
+        load_tensors(module, Path(self.weights))
+        return True
+
+@hookimpl
+def register_segmentation_tokenizers():
+    return [Pretrained]
+"""
+
+
+def test_adapters_alone_find_the_weights_that_they_were_trained_beside(document, tmp_path, monkeypatch):
+    (tmp_path / "acme.py").write_text(PRETRAINED)
+    monkeypatch.setenv("PERCEPTIO_PLUGIN_FILES", str(tmp_path / "acme.py"))
+    masks, out = FakeMultiMapConfig().build(), tmp_path / "model"
+    (tmp_path / "base").mkdir()
+    write_weights(tensors_of(masks), tmp_path / "base")
+    base = {f"segmentation.{name}": value for name, value in tensors_of(masks).items()}
+    document = {
+        **document,
+        "segmentation": {"component": "segmentation:acme/pretrained", "weights": str(tmp_path / "base")},
+        "train": {**document["train"], "train": ["vision", "prompt_head"], "muon": {}, "lr_scale": {}},
+    }
+    model = build_model(from_json(document))
+    tensors = {tensor_of_format_1(name): value for name, value in tensors_of(model).items()}
+    out.mkdir()
+    write_weights({name: value for name, value in tensors.items() if name not in base}, out)
+    shutil.copytree(FORMAT_1 / "text_tokenizer", out / "text_tokenizer")
+    facts = {"format": 1, "base": {"segmentation": hash_of_tensors(base)}, "recipe": document}
+    (out / "recipe.json").write_text(json.dumps(facts))
+
+    loaded = load(out).state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in model.state_dict().items())
+
+    write_weights(tensors_of(FakeMultiMapConfig().build()), tmp_path / "base")
+    with pytest.raises(
+        CheckpointError, match="adapters for other streams.segmentation.tokenizer weights than"
+    ):
+        load(out)
 
 
 def test_an_earlier_loss_by_itself_names_the_present_one():
