@@ -66,6 +66,7 @@ def train_codebook(
 
     Raises:
         RecipeError: It cannot be trained here; the message says what else can be done.
+        TrainingError: It has learned to say all objects with one code.
     """
     where = f"streams.{stream.name}"
     if "weights" not in attrs.fields_dict(type(stream.tokenizer)):
@@ -123,19 +124,22 @@ def check_usage(stream: Stream, codes: Sequence[Tensor]) -> dict[str, float]:
     counts_K = sum((code_counts(codes_nL, written) for codes_nL in known), torch.tensor(0))
     usage = code_usage(counts_K)
     if usage["codes_used"] <= len(written.codebook_sizes):
-        where = f"streams.{stream.name}"
-        remedy = (
-            f"random values say nothing, so train it: leave {where}.training.untrained out"
-            if stream.training.untrained
-            else f"train it anew with `perceptio train-tokenizer --stream {stream.name}` (more "
-            f"{where}.training.steps, another {where}.training.lr, other data), and name it with "
-            f"{where}.tokenizer.weights"
-        )
-        raise TrainingError(
-            f"The tokenizer of the stream {stream.name!r} says all {targets} training targets with one code, so that "
-            f"there is nothing to learn from them: {remedy}."
-        )
+        raise _one_code(stream, targets)
     return {f"{stream.name}_codes.{name.removeprefix('codes_')}": value for name, value in usage.items()}
+
+
+def _one_code(stream: Stream, targets: int) -> TrainingError:
+    where = f"streams.{stream.name}"
+    remedy = (
+        f"random values say nothing, so train it: leave {where}.training.untrained out"
+        if stream.training.untrained
+        else f"train it anew with `perceptio train-tokenizer --stream {stream.name}` (more {where}.training.steps, "
+        f"another {where}.training.lr, other data), and name it with {where}.tokenizer.weights"
+    )
+    return TrainingError(
+        f"The tokenizer of the stream {stream.name!r} says all {targets} training targets with one code, so that "
+        f"there is nothing to learn from them: {remedy}."
+    )
 
 
 def _named(stream: Stream) -> str:
@@ -165,7 +169,7 @@ def _train(
             progress=lambda done, total: preparing(f"reading targets of {stream.name}", done, total),
         )
         tokenizer.to(device)
-        train_tokenizer(
+        records = train_tokenizer(
             tokenizer,
             maps.training_NCHW,
             stream.training,
@@ -173,4 +177,8 @@ def _train(
             on_record=on_record,
             record_every=10,
         )
+    if (
+        stream.spec.per == "object" and records[-1].codes_used == 1
+    ):  # Codes of images are all looked at later.
+        raise _one_code(stream, len(maps.training_NCHW))
     save(tokenizer, folder, config=stream.tokenizer, add=lambda new: write_json(new / MADE_FROM, made_from))

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import attrs
+import numpy as np
 import pytest
 import torch
 from small import scenes_folder, small_recipe
@@ -17,6 +18,7 @@ from perceptio.recipe import DataFolder, Stream, TokenizerTraining, WeightedLoss
 from perceptio.settings import with_settings
 from perceptio.tokenizers.perception.map import MapVQVAEConfig
 from perceptio.tokenizers.perception.mask_codes import MaskCodesConfig
+from perceptio.training import codebook
 from perceptio.training.codes import encode_targets, read_codes
 from perceptio.training.target_maps import read_target_maps, read_training_maps
 from perceptio.training.tokenizer import _draw, train_tokenizer
@@ -105,6 +107,35 @@ def test_a_run_trains_every_codebook_and_keeps_the_codes_of_images(folder, tmp_p
     dataset = FolderDataset(folder)
     assert torch.equal(read_codes(kept, dataset, tokenizer), encode_targets(tokenizer, dataset))
     train(recipe, tmp_path / "run", resume=True)
+
+
+def test_one_code_for_all_objects_is_refused_after_training(folder, tmp_path, monkeypatch):
+    def collapsed(*arguments, **options):
+        (record,) = train_tokenizer(*arguments, **options)
+        return (attrs.evolve(record, codes_used=1),)
+
+    monkeypatch.setattr(codebook, "train_tokenizer", collapsed)
+    base = small_recipe(folder)
+    shapes = Stream(name="shapes", tokenizer=MASKS, codes_per_step="group", training=SHORT)
+    depth = base.with_stream("depth", training=attrs.evolve(SHORT, untrained=True))
+    recipe = attrs.evolve(depth, streams=(*depth.streams, shapes))
+    with pytest.raises(
+        TrainingError, match="'shapes' says all [0-9]+ training targets with one code.*train it"
+    ):
+        train(recipe, tmp_path / "run")
+    assert not (tmp_path / "run" / "tokenizers" / "shapes").exists()
+
+
+def test_targets_are_read_by_their_names(folder):
+    dataset = FolderDataset(folder)
+    record, sample = dataset.records[0], dataset[0]
+    assert record.target_file("normals").startswith("maps/normals/") and record.target_file("gloss") is None
+    assert record.target_file("image") == record.image and record.target_file("depth") == record.depth
+    assert record.target_file("masks") == record.target_file("objects") == record.masks
+    for name in ("image", "normals", "objects"):
+        assert np.array_equal(dataset.target(0, name), sample.target(name), equal_nan=True), name
+    assert np.array_equal(dataset.target(0, "depth").values_HW, sample.depth.values_HW)
+    assert dataset.target(0, "gloss") is None
 
 
 def test_samples_without_a_target_are_said(folder, tmp_path):
