@@ -41,7 +41,7 @@ def run(
     ] = None,
     device: DeviceOption = Device.AUTO,
 ) -> None:
-    """Evaluate a trained model: relative depth, referring masks, the depth block, and what answers owe to it."""
+    """Evaluate a trained model: every task of the data, every stream it writes, and what answers owe to them."""
     from rich.table import Table
 
     from perceptio.data.folder import FolderDataset
