@@ -65,7 +65,7 @@ def vision(**settings: Any) -> OpenCLIPConfig:
     Args:
         **settings: Fields of the config to set otherwise.
     """
-    found = {"model": "ViT-L-14-336", "tag": "openai", "layer": -2, "dtype": "bfloat16"}
+    found: dict[str, Any] = {"model": "ViT-L-14-336", "tag": "openai", "layer": -2, "dtype": "bfloat16"}
     return OpenCLIPConfig(**found | settings)
 
 
@@ -76,7 +76,8 @@ def projector(which: str, **settings: Any) -> MLPHeadConfig:
         which: A size of the table.
         **settings: Fields of the config to set otherwise.
     """
-    return MLPHeadConfig(**{"norm": False, "weights": SIZES[which][0]} | settings)
+    found: dict[str, Any] = {"norm": False, "weights": SIZES[which][0]}
+    return MLPHeadConfig(**found | settings)
 
 
 def language(which: str, **settings: Any) -> HFLanguageConfig:
