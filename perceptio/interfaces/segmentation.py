@@ -54,7 +54,9 @@ class SegmentationSpec:
         if self.codes is not None:
             group = CodeGroup(length=self.codes.length)
             written = Codes(codebook_sizes=(self.codes.codebook_size,), groups=(group,))
-        return StreamSpec(written=written, per="object", target="masks", image_size=self.image_size)
+        return StreamSpec(
+            written=written, per="object", target="masks", image_size=self.image_size, shows_masks=True
+        )
 
 
 @attrs.frozen(kw_only=True, eq=False)

@@ -110,6 +110,8 @@ class StreamSpec:
         image_size: Height and width of the pictures that decoding needs features of; None: it needs none.
         frozen: Whether the weights of its tokenizer never train with the model, as those of a teacher; those of codes
             never do, as the codes are the model's targets.
+        shows_masks: Whether what it shows of each object is a boolean mask [H, W] at the size of its picture:
+            referring expressions are measured by it.
     """
 
     written: Codes | Continuous
@@ -117,6 +119,7 @@ class StreamSpec:
     target: str
     image_size: tuple[int, int] | None = None
     frozen: bool = False
+    shows_masks: bool = False
 
     @property
     def trains(self) -> bool:

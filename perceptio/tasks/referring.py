@@ -13,7 +13,6 @@ from perceptio.interfaces import (
     Pass,
     Question,
     Reply,
-    SegmentationSpec,
     Task,
     TaskConfig,
     TaskData,
@@ -74,9 +73,7 @@ class ReferringTask(Task):
     def passes(self, name: str, data: TaskData) -> Sequence[Pass]:
         """Every expression; none where the model writes nothing of objects."""
         objects = {stream: one for stream, one in data.model.streams.items() if one.spec.per == "object"}
-        masks = tuple(
-            stream for stream, one in objects.items() if isinstance(one.tokenizer, SegmentationSpec)
-        )
+        masks = tuple(stream for stream, one in objects.items() if one.spec.shows_masks)
         others = tuple(stream for stream in objects if stream not in masks)
         return [Expressions(name, masks, others)] if objects else []
 

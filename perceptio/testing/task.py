@@ -24,7 +24,6 @@ from perceptio.interfaces import (
     Question,
     Reply,
     Sample,
-    SegmentationSpec,
     Task,
     TaskConfig,
     TaskData,
@@ -194,7 +193,7 @@ class TaskConformance(ComponentConformance):
         decoded: dict[str, Any] = {}
         for name in one.decodes:
             tokenizer = MODEL.streams[name].tokenizer
-            if isinstance(tokenizer, SegmentationSpec):
+            if tokenizer.stream.shows_masks:
                 decoded[name] = turn.masks if right else ()
             elif isinstance(tokenizer, DepthSpec):
                 decoded[name] = sample.depth if right else None

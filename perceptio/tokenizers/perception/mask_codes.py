@@ -180,7 +180,9 @@ class MaskCodesConfig(VQAutoencoderConfig):
         """See `PerceptionTokenizerConfig.spec`."""
         groups = (CodeGroup(length=COORDINATES), CodeGroup(length=self.grid[0] * self.grid[1], codebook=1))
         written = Codes(codebook_sizes=(self.bins, self.codebook_size), groups=groups)
-        return PerceptionSpec(stream=StreamSpec(written=written, per="object", target="masks"))
+        return PerceptionSpec(
+            stream=StreamSpec(written=written, per="object", target="masks", shows_masks=True)
+        )
 
     def build(self) -> MaskCodesTokenizer:
         """See `PerceptionTokenizerConfig.build`."""

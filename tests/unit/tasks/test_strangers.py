@@ -29,17 +29,14 @@ import torch
 from perceptio.hookspecs import hookimpl
 from perceptio.interfaces import (
     CodeGroup, Codes, GenerationSettings, Kind, Pass, PerceptionSpec, PerceptionTokenizer,
-    PerceptionTokenizerConfig, Question, StreamSpec, Task, TaskConfig,
+    PerceptionTokenizerConfig, StreamSpec, Task, TaskConfig,
 )
 
 
 class Counted(Pass):
     def __init__(self, name, streams):
-        super().__init__()
-        self.name, self.streams, self.errors, self.unparsed = name, streams, [], 0
-
-    def questions(self, case):
-        return [Question(sample=case.sample, turn=turn) for turn in case.sample.turns if turn.task == self.name]
+        super().__init__(name)
+        self.streams, self.errors, self.unparsed = streams, [], 0
 
     def settings(self, questions):
         return GenerationSettings(streams=self.streams, force=self.streams, readout=False, max_new_tokens=2)
