@@ -80,6 +80,18 @@ def test_a_decoded_map_stays_in_its_range():
         assert bool((tokenizer.from_codes(codes_NL) == end).all())
 
 
+def test_training_minimizes_the_squared_error_too():
+    """Of values brought to [0, 1]: a range of 4 makes it 16 times smaller."""
+    config = attrs.evolve(EDGES, low=-1.0, high=3.0, squared_error=2.0)
+    maps_T1HW = torch.rand(2, 1, 8, 12)
+    made, plain = (
+        built(one).reconstruct(maps_T1HW) for one in (config, attrs.evolve(config, squared_error=0.0))
+    )
+    expected = 2.0 * (made.values - maps_T1HW).square().mean() / 16
+    assert (made.auxiliary_loss - plain.auxiliary_loss).item() == pytest.approx(expected.item(), rel=1e-4)
+    assert torch.equal(made.values, plain.values)
+
+
 def test_what_is_shown_lies_as_in_the_folder():
     tokenizer = built(NORMALS)
     targets = tokenizer.targets([facing(0.6, 0.0, 0.8)])
@@ -124,6 +136,7 @@ def test_a_map_that_is_set_otherwise_is_refused(map_HWC, message):
         ({"map": ""}, "map is ''"),
         ({"channels": 0}, r"channels \(0\) must be at least 1"),
         ({"low": 1.0}, r"low \(1\) below high \(1\)"),
+        ({"squared_error": -1.0}, r"squared_error \(-1\) not negative"),
         ({"unit_vectors": True}, "unit vectors have at least 2 channels and values on both sides of 0"),
         ({"unit_vectors": True, "channels": 3}, "unit vectors .* low 0, high 1"),
     ],
