@@ -3,7 +3,7 @@
 Shapes: H W pixels of the picture, C channels of a map.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -59,6 +59,19 @@ class Masks(Mapping[int, np.ndarray]):
         return number in self._numbers and (number not in self._runs or any(self._runs[number].counts[1::2]))
 
 
+class Objects(Sequence[np.ndarray]):
+    """The masks of a sample's objects in order, each decoded when it is asked for."""
+
+    def __init__(self, masks: Masks) -> None:
+        self._masks, self._numbers = masks, tuple(masks)
+
+    def __getitem__(self, place: int) -> np.ndarray:  # type: ignore[override]
+        return self._masks[self._numbers[place]]
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+
 class Maps(Mapping[str, np.ndarray]):
     """The maps of a sample by name, each read to float32 [H, W, C], NaN where unknown, when it is asked for.
 
@@ -101,7 +114,7 @@ class LoadedFiles:
 
     def sample(self, turns: tuple[Turn, ...], source: str) -> Sample:
         """The sample with all its files hold, and these turns."""
-        objects = () if self.masks is None else tuple(self.masks.values())
+        objects = () if self.masks is None else Objects(self.masks)
         return Sample(
             turns=turns,
             image_3HW=self.image_3HW,

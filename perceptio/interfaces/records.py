@@ -4,7 +4,7 @@ Shapes: B images, H W pixels, T packed positions, A position axes, M vision feat
 and of a stream: N blocks or objects, L codes, X rows that are read, Y slots, m rows, P width of a row, U targets.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -63,7 +63,7 @@ class Sample:
     turns: tuple[Turn, ...]
     image_3HW: Tensor | None = None
     depth: DepthMap | None = None
-    objects: tuple[np.ndarray, ...] = ()
+    objects: Sequence[np.ndarray] = ()
     maps: Mapping[str, np.ndarray] = attrs.field(factory=dict)
     codes: Mapping[str, Tensor] = attrs.field(factory=dict)
     source: str = "a sample"
@@ -73,7 +73,7 @@ class Sample:
         if name == "image":
             return self.image_3HW
         if name == "objects":
-            return np.stack(self.objects) if self.objects else None
+            return np.stack(tuple(self.objects)) if self.objects else None
         return self.depth if name == "depth" else self.maps.get(name)
 
     def has_target(self, name: str) -> bool:
