@@ -9,7 +9,7 @@ BENCHMARKS := $(shell grep -l '^def main' benchmarks/*.py)
 .PHONY: help demo test fuzz kills bench gpu gpu-rehearsal lint clean
 
 help:
-	@echo "make demo          train and evaluate the small Perceptio beside its controls (FRESH=1 starts over)"
+	@echo "make demo          train and evaluate the small Perceptio beside its controls (FRESH=1 starts over, STREAMS=1 adds an arm)"
 	@echo "make test          the whole test suite"
 	@echo "make fuzz          more than a thousand mutants of every file format that is read"
 	@echo "make kills         twenty trainings killed at every kind of moment, which go on to the bit"
@@ -27,7 +27,7 @@ $(VENV)/.installed: pyproject.toml
 	@touch $@
 
 demo: $(VENV)/.installed
-	$(BIN)/perceptio demo $(if $(FRESH),--fresh)
+	$(BIN)/perceptio demo $(if $(FRESH),--fresh) $(if $(STREAMS),--streams)
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest

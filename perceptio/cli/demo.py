@@ -41,6 +41,12 @@ def run(
         bool,
         typer.Option("--fourth-arm", help="Train the control 'read-out without a block', too; takes longer."),
     ] = False,
+    streams: Annotated[
+        bool,
+        typer.Option(
+            "--streams", help="Train a model with six streams of perception, too; shown apart, takes longer."
+        ),
+    ] = False,
 ) -> None:
     """Train and evaluate the small Perceptio beside its controls, and write a report.
 
@@ -55,7 +61,7 @@ def run(
 
     given = {"scenes": scenes, "steps": steps, "cores": cores}
     chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    settings = DemoSettings(out=out, seed=seed, fourth_arm=fourth_arm, **chosen)
+    settings = DemoSettings(out=out, seed=seed, fourth_arm=fourth_arm, streams=streams, **chosen)
     shown = console()
     if not shown.is_terminal:
         shown = console(width=WIDTH_OF_LOGS)
@@ -72,13 +78,13 @@ def run(
 def _table(metrics: dict[str, Any]) -> "Table":
     from rich.table import Table
 
-    from perceptio.demo.results import NAMES
+    from perceptio.demo.results import COMPARED, NAMES
 
     table = Table(title="Which marked point is closest? Right answers on test scenes", title_justify="left")
     table.add_column("arm")
     for column in ("3 points", "4 points", "5 points", "mean", "95% interval", "minutes"):
         table.add_column(column, justify="right")
-    for arm, name in NAMES.items():
+    for arm in COMPARED:
         if arm not in metrics:
             continue
         found = metrics[arm]["relative_depth"]
@@ -87,7 +93,7 @@ def _table(metrics: dict[str, Any]) -> "Table":
         ]
         low, high = found["interval"]
         table.add_row(
-            name, *shares, f"{100 * low:.1f}–{100 * high:.1f}%", f"{metrics['seconds'][arm] / 60:.1f}"
+            NAMES[arm], *shares, f"{100 * low:.1f}–{100 * high:.1f}%", f"{metrics['seconds'][arm] / 60:.1f}"
         )
     own = metrics["perceptio"]
     table.caption = (

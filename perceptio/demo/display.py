@@ -49,7 +49,7 @@ class Display(Protocol):
 
 @attrs.define
 class Pace:
-    """How fast a job goes, from its first report on, so that what an earlier attempt did is not counted."""
+    """How fast a job goes from where it starts to advance: an earlier attempt and preparing do not count."""
 
     begun: float = attrs.field(factory=lambda: time.monotonic())
     first: tuple[float, int] | None = None
@@ -59,7 +59,7 @@ class Pace:
     def update(self, done: int, total: int) -> None:
         """Take in a report."""
         self.done, self.total = done, total
-        if self.first is None:
+        if self.first is None or done <= self.first[1]:
             self.first = (time.monotonic(), done)
 
     @property

@@ -78,6 +78,18 @@ def outline_svg(mask_HW: np.ndarray, css_class: str) -> str:
     return f'<path class="{css_class}" d="{across}{down}"/>'
 
 
+def box_around(mask_HW: np.ndarray) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom edge of a mask that has a pixel, in pixels."""
+    rows, columns = np.nonzero(mask_HW)
+    return int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1
+
+
+def box_svg(box: Sequence[float], css_class: str) -> str:
+    """A box (left, top, right, bottom) in pixels, as its outline."""
+    left, top, right, bottom = box
+    return f'<path class="{css_class}" d="M{left:g} {top:g}H{right:g}V{bottom:g}H{left:g}Z"/>'
+
+
 def depth_scale_svg() -> str:
     """The color scale of depth, with its ticks in metres."""
     strip = depth_colors(np.geomspace(NEAR_M, FAR_M, 256)[None])

@@ -1,9 +1,9 @@
-"""What an arm said and drew about the first test scenes: the first, so that nobody chose them.
+"""What an arm said and perceived of the first test scenes: the first, so that nobody chose them.
 
-Shapes: n scenes, H W pixels of a picture.
+Shapes: H W pixels of a picture.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,19 @@ import numpy as np
 import torch
 
 from perceptio.data.folder import FolderDataset
-from perceptio.interfaces import DepthTokenizer, GenerationSettings, Sample, Turn
+from perceptio.data.tasks import TaskTable
+from perceptio.interfaces import Codes, DepthMap, DepthTokenizer, GenerationSettings, Sample, Turn
 from perceptio.model.perception_model import PerceptionModel
 from perceptio.ops.files import new_file
 from perceptio.ops.json_files import read_json, write_json
 from perceptio.ops.letters import parse_letter
 
 MASKS, DEPTH = "segmentation", "depth"
-"""The streams that are shown."""
+"""The streams of the paper, which every report shows."""
 RECORDS = "gallery.json"
 ARRAYS = "gallery.npz"
+REPLIES, HELD = ("marked", "referring"), ("decoded", "true_codes")
+"""What an item has as records, and as arrays."""
 
 
 @attrs.frozen(kw_only=True)
@@ -44,15 +47,27 @@ class GalleryItem:
         sample: Its number among the test scenes.
         marked: The question about marked points, or None where the scene has none.
         referring: The referring question, or None where the scene has none.
-        depth_HW: The written depth block as metres, None where the arm writes none.
-        mask_HW: The predicted mask of the referring question, None where the arm draws none or emitted no `[SEG]`.
+        decoded: What was written of each stream, as arrays, depth in metres. Of a stream per image one array; of a
+            stream per object one for each that the answer to the referring question is about, in order of mention.
+            Streams of which nothing was written are left out.
+        true_codes: What the true codes of each stream of maps decode to, likewise: the best that can be written.
     """
 
     sample: int
     marked: Reply | None
     referring: Reply | None
-    depth_HW: np.ndarray | None
-    mask_HW: np.ndarray | None
+    decoded: Mapping[str, tuple[np.ndarray, ...]] = attrs.field(factory=dict)
+    true_codes: Mapping[str, tuple[np.ndarray, ...]] = attrs.field(factory=dict)
+
+    @property
+    def depth_HW(self) -> np.ndarray | None:
+        """The written depth in metres, None where the arm writes none."""
+        return self.decoded[DEPTH][0] if DEPTH in self.decoded else None
+
+    @property
+    def mask_HW(self) -> np.ndarray | None:
+        """The union of the masks of the referring question, None where the arm draws none or emitted no `[SEG]`."""
+        return np.logical_or.reduce(self.decoded[MASKS]) if MASKS in self.decoded else None
 
 
 def pick_turns(sample: Sample, number: int) -> tuple[Turn | None, Turn | None]:
@@ -63,26 +78,13 @@ def pick_turns(sample: Sample, number: int) -> tuple[Turn | None, Turn | None]:
 
 
 def record_gallery(model: PerceptionModel, dataset: FolderDataset, count: int, folder: Path) -> None:
-    """Ask a model about the first scenes of a data set, and write what came of it."""
-    perceives = model.recipe.data.perceive == "before" and DEPTH in model.streams
-    first = (DEPTH,) if perceives else ()
-    perceive_first = GenerationSettings(streams=first, force=first, max_new_tokens=8)
-    segment = GenerationSettings(streams=(MASKS,), max_new_tokens=8)
-    shown = []
-    for number in range(count):
-        sample = dataset[number]
-        marked, referring = pick_turns(sample, number)
-        reply, depth_HW = _ask_marked(model, sample, marked, perceive_first) if marked else (None, None)
-        answer: Reply | None = None
-        mask_HW: np.ndarray | None = None
-        if referring is not None and MASKS in model.streams:
-            given = model.ask(sample.image_3HW, referring.question, settings=segment)
-            answer = Reply(question=referring.question, text=given.text)
-            mask_HW = np.logical_or.reduce(given[MASKS]) if given[MASKS] else None
-        shown.append(
-            GalleryItem(sample=number, marked=reply, referring=answer, depth_HW=depth_HW, mask_HW=mask_HW)
-        )
-    write_gallery(folder, shown)
+    """Ask a model about the first scenes of a data set, and write what came of it.
+
+    What is perceived is asked as the evaluation asks it: depth with the marked question where the arm perceives
+    before it answers, objects with the referring one, and each other stream by its own question.
+    """
+    tasks = TaskTable(model.recipe)
+    write_gallery(folder, [_shown(model, tasks, number, dataset[number]) for number in range(count)])
 
 
 def write_gallery(folder: Path, shown: Sequence[GalleryItem]) -> None:
@@ -90,18 +92,19 @@ def write_gallery(folder: Path, shown: Sequence[GalleryItem]) -> None:
     records: list[dict[str, Any]] = []
     arrays: dict[str, np.ndarray] = {}
     for one in shown:
-        replies = {name: getattr(one, name) for name in ("marked", "referring")}
-        records.append(
-            {
-                "sample": one.sample,
-                **{name: None if r is None else attrs.asdict(r) for name, r in replies.items()},
+        record: dict[str, Any] = {"sample": one.sample}
+        for name in REPLIES:
+            reply = getattr(one, name)
+            record[name] = None if reply is None else attrs.asdict(reply)
+        for name in HELD:
+            held = getattr(one, name)
+            record[name] = {stream: len(values) for stream, values in held.items()}
+            arrays |= {
+                _key(name, one.sample, stream, number): values[number]
+                for stream, values in held.items()
+                for number in range(len(values))
             }
-        )
-        arrays |= {
-            f"{name}_{one.sample}": array
-            for name, array in (("depth", one.depth_HW), ("mask", one.mask_HW))
-            if array is not None
-        }
+        records.append(record)
     write_json(folder / RECORDS, records)
     with new_file(folder / ARRAYS) as new:
         np.savez_compressed(new, allow_pickle=False, **arrays)
@@ -109,24 +112,46 @@ def write_gallery(folder: Path, shown: Sequence[GalleryItem]) -> None:
 
 def read_gallery(folder: Path) -> tuple[GalleryItem, ...]:
     """What `write_gallery` wrote."""
-    records = read_json(folder / RECORDS)
-    with np.load(folder / ARRAYS) as arrays:
-        held = dict(arrays)
-    return tuple(
-        GalleryItem(
-            sample=record["sample"],
-            marked=_reply(record["marked"]),
-            referring=_reply(record["referring"]),
-            depth_HW=held.get(f"depth_{record['sample']}"),
-            mask_HW=held.get(f"mask_{record['sample']}"),
-        )
-        for record in records
+    with np.load(folder / ARRAYS) as file:
+        arrays = dict(file)
+    return tuple(_item(record, arrays) for record in read_json(folder / RECORDS))
+
+
+def _shown(model: PerceptionModel, tasks: TaskTable, number: int, sample: Sample) -> GalleryItem:
+    streams = model.recipe.streams
+    maps = tuple(stream.name for stream in streams if stream.spec.per == "image")
+    objects = tuple(stream.name for stream in streams if stream.spec.per == "object")
+    marked, referring = pick_turns(sample, number)
+    decoded: dict[str, Any] = {}
+    replies: dict[str, Reply] = {}
+    if marked is not None:
+        before = maps if model.recipe.data.perceive == "before" else ()
+        replies["marked"], perceived = _ask_marked(model, sample, marked, before)
+        decoded |= {DEPTH: perceived[DEPTH]} if DEPTH in before else {}
+    if referring is not None and objects:
+        settings = GenerationSettings(streams=objects, max_new_tokens=8)
+        given = model.ask(sample.image_3HW, referring.question, settings=settings)
+        replies["referring"] = Reply(question=referring.question, text=given.text)
+        decoded |= {name: given[name] for name in objects}
+    decoded |= {
+        name: _ask_for(model, tasks, sample, name)
+        for name in maps
+        if name not in decoded and sample.has_target(model.recipe.stream(name).spec.target)
+    }
+    true_codes = {name: _from_true_codes(model, sample, name) for name in maps}
+    return GalleryItem(
+        sample=number,
+        marked=replies.get("marked"),
+        referring=replies.get("referring"),
+        decoded=_arrays(decoded),
+        true_codes=_arrays(true_codes),
     )
 
 
 def _ask_marked(
-    model: PerceptionModel, sample: Sample, turn: Turn, settings: GenerationSettings
-) -> tuple[Reply, np.ndarray | None]:
+    model: PerceptionModel, sample: Sample, turn: Turn, before: tuple[str, ...]
+) -> tuple[Reply, Mapping[str, Any]]:
+    settings = GenerationSettings(streams=before, force=before, max_new_tokens=8)
     given = model.ask(sample.image_3HW, turn.question, points=turn.points, settings=settings)
     reply = Reply(
         question=turn.question,
@@ -136,8 +161,56 @@ def _ask_marked(
         text=given.text,
         readout_m=_metres(model, given.readout),
     )
-    depth = given.decoded.get(DEPTH)
-    return reply, depth.values_HW if depth is not None and depth.unit == "metres" else None
+    return reply, given.decoded
+
+
+def _ask_for(model: PerceptionModel, tasks: TaskTable, sample: Sample, stream: str) -> Any:
+    """A stream that is written once per image, asked for by its own question."""
+    name = tasks.of_stream(stream)
+    turn = tasks[name].own_turn(name, sample)
+    settings = GenerationSettings(streams=(stream,), force=(stream,), readout=False, max_new_tokens=1)
+    return model.ask(sample.image_3HW, turn.question, settings=settings)[stream]
+
+
+@torch.inference_mode()
+def _from_true_codes(model: PerceptionModel, sample: Sample, stream: str) -> Any:
+    """What the codes of the truth decode to; None where the stream is written otherwise, or has no truth here."""
+    spec, tokenizer = model.recipe.stream(stream).spec, model.stream(stream).tokenizer
+    assert sample.image_3HW is not None
+    if not isinstance(spec.written, Codes) or not sample.has_target(spec.target):
+        return None
+    codes_1L = tokenizer.to_codes(tokenizer.targets([sample.target(spec.target)]))
+    size = (int(sample.image_3HW.shape[-2]), int(sample.image_3HW.shape[-1]))
+    return tokenizer.shown(tokenizer.from_codes(codes_1L), [size])[0]
+
+
+def _arrays(decoded: Mapping[str, Any]) -> dict[str, tuple[np.ndarray, ...]]:
+    """What `Answer.decoded` holds as arrays; the demo's depth is in metres."""
+    arrays = {}
+    for name, value in decoded.items():
+        held = [one for one in (value if isinstance(value, tuple) else (value,)) if one is not None]
+        if held:
+            arrays[name] = tuple(
+                np.asarray(one.values_HW if isinstance(one, DepthMap) else one) for one in held
+            )
+    return arrays
+
+
+def _item(record: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> GalleryItem:
+    sample = record["sample"]
+    replies: dict[str, Any] = {name: _reply(record[name]) for name in REPLIES}
+    held: dict[str, Any] = {
+        name: {
+            stream: tuple(arrays[_key(name, sample, stream, number)] for number in range(count))
+            for stream, count in record[name].items()
+        }
+        for name in HELD
+    }
+    return GalleryItem(sample=sample, **replies, **held)
+
+
+def _key(held: str, sample: int, stream: str, number: int) -> str:
+    return f"{held}.{sample}.{stream}.{number}"
 
 
 @torch.inference_mode()

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import attrs
 
-from perceptio.demo.settings import DemoSettings
+from perceptio.demo.settings import STREAMS, DemoSettings
 from perceptio.recipe import Recipe
 from perceptio.serialize import to_json
 from perceptio.settings import load_recipe
@@ -21,6 +21,7 @@ RECIPES = {
     "direct": "ablations/direct.py",
     "answers_only": "ablations/answers_only.py",
     "readout_without_block": "ablations/readout_without_block.py",
+    "streams": "perceptio_streams.py",
 }
 DEPTH_TOKENIZERS = {"vqvae": "perceptio_tiny.py", "fsq": "fsq_depth.py"}
 """The depth tokenizers that are compared, and the recipe that holds each; arms use the one of their own recipe."""
@@ -85,7 +86,8 @@ def plan_jobs(settings: DemoSettings) -> tuple[Job, ...]:
         for name, recipe in DEPTH_TOKENIZERS.items()
     }
     arms, evaluations = [], []
-    for name in settings.arms:
+    # What takes longest begins first: the others run beside it.
+    for name in sorted(settings.arms, key=lambda arm: arm != STREAMS):
         recipe = _seeded(load_recipe(RECIPES[name]), settings)
         arm = Job(
             name=name,

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from perceptio.demo import galleries, page, sections
+from perceptio.demo import galleries, page, sections, streams
 from perceptio.demo.results import Demo
 from perceptio.errors import DataError
 from perceptio.ops.files import disk_errors, new_file
@@ -15,6 +15,7 @@ SECTIONS = (
     galleries.mask_gallery,
     sections.reliance,
     sections.other_results,
+    streams.every_stream,
     sections.training_curves,
     sections.depth_tokenizers,
     sections.notes,
@@ -25,6 +26,7 @@ SECTIONS = (
 
 def write_report(demo: Demo, path: Path) -> None:
     """Write the report of a complete demo."""
-    html = page.page("Perceptio: perceive, then answer", [section(demo) for section in SECTIONS])
+    sections_of_page = [html for section in SECTIONS if (html := section(demo))]
+    html = page.page("Perceptio: perceive, then answer", sections_of_page)
     with disk_errors(path, DataError), new_file(path) as new:
         new.write_text(html, encoding="utf-8")

@@ -14,7 +14,7 @@ import numpy as np
 from perceptio.data.folder import FolderDataset
 from perceptio.data.scenes import Split
 from perceptio.demo.gallery import GalleryItem, read_gallery
-from perceptio.demo.settings import ARMS, FOURTH_ARM
+from perceptio.demo.settings import ARMS, FOURTH_ARM, STREAMS
 from perceptio.interfaces import Sample
 from perceptio.model.checkpoints.checkpoint import RECIPE
 from perceptio.ops.json_files import read_json
@@ -25,7 +25,10 @@ NAMES = {
     "direct": "direct",
     "answers_only": "answers only",
     "readout_without_block": "read-out without a block",
+    "streams": "every kind of stream",
 }
+COMPARED = (*ARMS, FOURTH_ARM)
+"""The arms whose answers are compared with each other."""
 
 
 @attrs.frozen(kw_only=True, eq=False, slots=False)
@@ -37,13 +40,18 @@ class Demo:
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """The arms that were trained."""
-        return tuple(arm for arm in (*ARMS, FOURTH_ARM) if arm in self.metrics)
+        """The arms that were trained and are compared with each other."""
+        return tuple(arm for arm in COMPARED if arm in self.metrics)
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """All arms that were trained."""
+        return (*self.arms, *[STREAMS] * (STREAMS in self.metrics))
 
     @cached_property
     def galleries(self) -> Mapping[str, tuple[GalleryItem, ...]]:
         """What each arm showed of the first test scenes."""
-        return {arm: read_gallery(self.root / "evaluation" / arm) for arm in self.arms}
+        return {arm: read_gallery(self.root / "evaluation" / arm) for arm in self.trained}
 
     @cached_property
     def samples(self) -> tuple[Sample, ...]:

@@ -207,7 +207,7 @@ def notes(demo: Demo) -> str:
 def recipes(demo: Demo) -> str:
     """The recipe of every arm as JSON, with its fingerprint."""
     parts = []
-    for arm in demo.arms:
+    for arm in demo.trained:
         document = demo.recipe(arm)
         parts.append(
             f"<details><summary>{NAMES[arm]} · <code>{document['fingerprint']}</code></summary>"

@@ -11,6 +11,8 @@ from perceptio.errors import InputError
 ARMS = ("perceptio", "direct", "answers_only")
 """The arms of every demo; their recipes are `perceptio_tiny` and the ablations of the same name."""
 FOURTH_ARM = "readout_without_block"
+STREAMS = "streams"
+"""An arm with every kind of stream, `perceptio_streams`. It is shown apart: other losses and data train it."""
 HELD_OUT_SCENES = 250
 """Scenes of the validation set and of the test set, each."""
 
@@ -35,6 +37,7 @@ class DemoSettings:
         steps: Optimizer steps of every training, depth tokenizers included; None: as the recipes say.
         cores: Jobs that run side by side, each on one core.
         fourth_arm: Whether *read-out without a block* is trained, too.
+        streams: Whether a model with every kind of stream is trained, too.
     """
 
     out: Path = attrs.field(default=Path("runs/demo"), converter=Path)
@@ -43,6 +46,7 @@ class DemoSettings:
     steps: int | None = attrs.field(default=None, validator=_at_least_one)
     cores: int = attrs.field(factory=_usable_cores, validator=_at_least_one)
     fourth_arm: bool = False
+    streams: bool = False
 
     @seed.validator
     def _not_negative(self, attribute: "attrs.Attribute[int]", value: int) -> None:
@@ -52,7 +56,7 @@ class DemoSettings:
     @property
     def arms(self) -> tuple[str, ...]:
         """The arms that are trained, Perceptio first."""
-        return (*ARMS, FOURTH_ARM) if self.fourth_arm else ARMS
+        return (*ARMS, *[FOURTH_ARM] * self.fourth_arm, *[STREAMS] * self.streams)
 
     @property
     def held_out(self) -> int:

@@ -15,6 +15,7 @@ from perceptio.data.scenes import SceneSet, Split
 from perceptio.demo.files import FIGURES, HISTORY
 from perceptio.demo.gallery import record_gallery
 from perceptio.demo.jobs import trained_tokenizers
+from perceptio.demo.limits import limits
 from perceptio.evaluation.shortcuts import shortcuts
 from perceptio.evaluation.suite import Evaluation
 from perceptio.evaluation.tokenizers import evaluate_tokenizer
@@ -98,7 +99,10 @@ def train_arm(task: Task) -> None:
     def progress(now: Progress) -> None:
         task.report(now.step, now.steps, f"loss {now.metrics['loss']:.3f}" if "loss" in now.metrics else "")
 
-    train(recipe, task.out, resume="auto", progress=progress)
+    def preparing(what: str, done: int, total: int) -> None:
+        task.report(0, recipe.train.steps, f"{what}: {done} of {total}")
+
+    train(recipe, task.out, resume="auto", progress=progress, preparing=preparing)
 
 
 def evaluate_arm(task: Task) -> None:
@@ -107,7 +111,7 @@ def evaluate_arm(task: Task) -> None:
     model, dataset = load(arm), FolderDataset(task.inputs["scenes"] / Split.TEST)
     figures = Evaluation(model, dataset, progress=lambda done, total: task.report(done, total, "")).run()
     record_gallery(model, dataset, task.settings["gallery"], task.out)
-    write_json(task.out / FIGURES, without_nan(figures))
+    write_json(task.out / FIGURES, without_nan(figures | limits(model, dataset)))
 
 
 WORK: Mapping[str, Callable[[Task], None]] = {

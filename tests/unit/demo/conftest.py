@@ -8,6 +8,7 @@ import pytest
 
 from perceptio.data.folder import FolderDataset, write_folder
 from perceptio.data.scenes import SceneSet, Split
+from perceptio.demo import figures
 from perceptio.demo.files import HISTORY
 from perceptio.demo.gallery import GalleryItem, Reply, pick_turns, write_gallery
 from perceptio.demo.results import Demo
@@ -77,11 +78,17 @@ def _write_arm(root: Path, arm: str, dataset: FolderDataset, random: np.random.G
                 sample=number,
                 marked=reply,
                 referring=referring and Reply(question=referring.question, text="Sure, it is segmented."),
-                depth_HW=sample.depth.values_HW * random.uniform(0.9, 1.1) if arm == "perceptio" else None,
-                mask_HW=np.roll(referring.masks[0], 2, axis=1) if drawn else None,
+                decoded={
+                    **({"depth": (_noisy(sample.depth.values_HW, random),)} if arm == "perceptio" else {}),
+                    **({"segmentation": (np.roll(referring.masks[0], 2, axis=1),)} if drawn else {}),
+                },
             )
         )
     write_gallery(root / "evaluation" / arm, shown)
+    _write_run(root, arm)
+
+
+def _write_run(root: Path, arm: str) -> None:
     write_json(
         root / arm / "checkpoint" / "recipe.json",
         {
@@ -91,6 +98,10 @@ def _write_arm(root: Path, arm: str, dataset: FolderDataset, random: np.random.G
     )
     lines = [{"step": step, "next_token": 3 / step, "depth_token": 5 - step / 100} for step in STEPS]
     (root / arm / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def _noisy(depth_HW: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    return depth_HW * random.uniform(0.9, 1.1)
 
 
 @pytest.fixture
@@ -108,3 +119,55 @@ def demo(tmp_path: Path) -> Demo:
             "".join(json.dumps(line) + "\n" for line in lines)
         )
     return Demo(root=tmp_path, metrics=_metrics())
+
+
+@pytest.fixture
+def demo_with_streams(demo: Demo) -> Demo:
+    """The same demo with the arm that has every kind of stream, which wrote the truth; no box of scene 0."""
+    shown = []
+    for number in range(SCENES):
+        sample = FolderDataset(demo.root / "scenes" / "test")[number]
+        _, referring = pick_turns(sample, number)
+        maps = {name: (sample.target(name),) for name in ("edges", "normals")}
+        depth = {"depth": (sample.depth.values_HW,)}
+        box = {"box": tuple(np.array(figures.box_around(mask)) for mask in referring.masks)}
+        shown.append(
+            GalleryItem(
+                sample=number,
+                marked=None,
+                referring=Reply(question=referring.question, text="Sure, it is segmented."),
+                decoded={**maps, **depth, "segmentation": referring.masks, **(box if number else {})},
+                true_codes={**maps, **depth},
+            )
+        )
+    write_gallery(demo.root / "evaluation" / "streams", shown)
+    _write_run(demo.root, "streams")
+    return Demo(root=demo.root, metrics=_with_streams(demo.metrics))
+
+
+def _with_streams(metrics: dict) -> dict:
+    own = {
+        "relative_depth": {**ACCURACY, "mean": 0.987},
+        "depth_block": metrics["perceptio"]["depth_block"] | {"count": SCENES},
+        "referring": metrics["perceptio"]["referring"],
+        "referring_box": {"iou": 0.31, "iou_interval": [0.29, 0.33], "count": 12, "missing": 5},
+        "edges_map": {"absolute_error": 0.041, "count": SCENES, "missing": 0},
+        "normals_map": {"angle_degrees": 17.26, "count": SCENES, "missing": 0},
+        "features_map": {"cosine": 0.77, "mse": 0.2, "count": SCENES, "missing": 0},
+        "true_codes": {
+            "box": {"iou": 0.951, "count": 12},
+            "edges": {"absolute_error": 0.012, "count": SCENES},
+            "normals": {"angle_degrees": 6.5, "count": SCENES},
+        },
+        "another_scene": {
+            "box": {"iou": 0.1, "count": 12},
+            "edges": {"absolute_error": 0.2, "count": SCENES},
+            "normals": {"angle_degrees": 50.0, "count": SCENES},
+            "features": {"cosine": 0.5, "mse": 1.0, "count": SCENES},
+        },
+    }
+    return metrics | {
+        "streams": own,
+        "steps": metrics["steps"] | {"streams": 200},
+        "fingerprint": metrics["fingerprint"] | {"streams": "456"},
+    }

@@ -29,6 +29,17 @@ def test_time_left_counts_from_the_first_report(now: list[float]) -> None:
     assert pace.seconds_left == 40.0
 
 
+def test_preparing_says_nothing_about_time_left(now: list[float]) -> None:
+    pace = Pace()
+    for second in (0.0, 50.0):
+        now[0] = second
+        pace.update(0, 100)
+    assert pace.seconds_left is None
+    now[0] = 60.0
+    pace.update(10, 100)
+    assert pace.seconds_left == 90.0
+
+
 def test_clock() -> None:
     assert clock(125.9) == "2:05"
     assert clock(None) == "-:--"

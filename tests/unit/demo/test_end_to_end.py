@@ -22,6 +22,14 @@ PROMISED = (
     "shortcuts.{majority,lowest,largest}",
     "seconds.{scenes,depth_tokenizer,perceptio,direct,answers_only,evaluation}",
 )
+OF_STREAMS = (
+    "streams.edges_map.{absolute_error,count,missing}",
+    "streams.normals_map.{angle_degrees,count,missing}",
+    "streams.features_map.{cosine,mse,count,missing}",
+    "streams.referring_box.{count,missing}",
+    "streams.true_codes.{box.iou,edges.absolute_error,normals.angle_degrees}",
+    "streams.another_scene.{box.iou,edges.absolute_error,normals.angle_degrees,features.cosine}",
+)
 COMMAND = [
     sys.executable,
     "-m",
@@ -74,6 +82,16 @@ def stopped_and_resumed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     return out, before, after
 
 
+@pytest.fixture(scope="module")
+def with_streams(stopped_and_resumed: tuple[Path, str, str]) -> tuple[Path, str]:
+    """The same folder after every kind of stream is asked for, too, and what was printed."""
+    out, _, _ = stopped_and_resumed
+    more = start(out, "--streams")
+    said, _ = more.communicate(timeout=400)
+    assert more.returncode == 0, said
+    return out, said
+
+
 @pytest.mark.slow
 def test_control_c_leaves_what_the_same_command_goes_on_from(
     stopped_and_resumed: tuple[Path, str, str],
@@ -94,18 +112,6 @@ def test_every_number_the_demo_promises_is_there(stopped_and_resumed: tuple[Path
 
 
 @pytest.mark.slow
-def test_every_number_is_documented(stopped_and_resumed: tuple[Path, str, str]) -> None:
-    documented = set()
-    for pattern in re.findall(r"^\| (`.*?`) \|", DOCUMENTED.read_text(encoding="utf-8"), re.MULTILINE):
-        for one in re.findall(r"`(.*?)`", pattern):
-            regex = re.escape(one).replace(r"\{", "(").replace(r"\}", ")").replace(",", "|")
-            documented.add(regex.replace("ARM", r"\w+").replace(r"\*", r"\w+").replace("…", r"\w+"))
-    out, _, _ = stopped_and_resumed
-    for leaf in leaves(json.loads((out / "metrics.json").read_text())):
-        assert any(re.fullmatch(regex, leaf) for regex in documented), leaf
-
-
-@pytest.mark.slow
 def test_run_again_nothing_is_made_twice(stopped_and_resumed: tuple[Path, str, str]) -> None:
     out, _, _ = stopped_and_resumed
     weights = out / "perceptio" / "checkpoint" / "model.safetensors"
@@ -114,3 +120,29 @@ def test_run_again_nothing_is_made_twice(stopped_and_resumed: tuple[Path, str, s
     said, _ = again.communicate(timeout=120)
     assert again.returncode == 0 and said.count("complete, reused") == 9 and "begins" not in said
     assert weights.stat().st_mtime_ns == made
+
+
+@pytest.mark.slow
+def test_every_kind_of_stream_is_added_to_a_complete_demo(
+    stopped_and_resumed: tuple[Path, str, str], with_streams: tuple[Path, str]
+) -> None:
+    out, said = with_streams
+    assert said.count("complete, reused") == 9 and said.count("begins") == 2
+    found = leaves(json.loads((out / "metrics.json").read_text()))
+    assert {key for keys in OF_STREAMS for key in expanded(keys)} <= found
+    assert "Every kind of stream" in (out / "report.html").read_text(encoding="utf-8")
+    _, _, before = stopped_and_resumed
+    table = re.compile(r"Which marked point.*?masks cIoU", re.DOTALL)
+    assert table.search(said)[0] == table.search(before)[0]
+
+
+@pytest.mark.slow
+def test_every_number_is_documented(with_streams: tuple[Path, str]) -> None:
+    documented = set()
+    for pattern in re.findall(r"^\| (`.*?`) \|", DOCUMENTED.read_text(encoding="utf-8"), re.MULTILINE):
+        for one in re.findall(r"`(.*?)`", pattern):
+            regex = re.escape(one).replace(r"\{", "(").replace(r"\}", ")").replace(",", "|")
+            documented.add(regex.replace("ARM", r"\w+").replace(r"\*", r"\w+").replace("…", r"\w+"))
+    out, _ = with_streams
+    for leaf in leaves(json.loads((out / "metrics.json").read_text())):
+        assert any(re.fullmatch(regex, leaf) for regex in documented), leaf

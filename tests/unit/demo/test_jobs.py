@@ -25,8 +25,21 @@ def test_answers_only_needs_no_depth_tokenizer() -> None:
     assert [before.name for before in jobs["answers_only"].after] == ["scenes"]
 
 
+def test_every_kind_of_stream_is_an_arm_more_and_changes_no_other() -> None:
+    without, jobs = plan(steps=7), plan(steps=7, streams=True)
+    assert jobs.keys() - without.keys() == {"streams", "evaluation_streams"}
+    assert list(jobs)[3] == "streams"
+    assert all(jobs[name].fingerprint == without[name].fingerprint for name in without)
+    assert [before.name for before in jobs["streams"].after] == ["scenes", "vqvae"]
+    recipe = jobs["streams"].settings["recipe"]
+    assert {stream["training"]["steps"] for stream in recipe["streams"]} == {7}
+    (own,) = (stream for stream in recipe["streams"] if stream["name"] == "depth")
+    (shared,) = (s for s in jobs["vqvae"].settings["recipe"]["streams"] if s["name"] == "depth")
+    assert own["tokenizer"] == shared["tokenizer"]
+
+
 def test_settings_can_be_sent_to_a_process() -> None:
-    for job in plan(fourth_arm=True).values():
+    for job in plan(fourth_arm=True, streams=True).values():
         assert json.loads(json.dumps(job.settings)) == job.settings
 
 

@@ -6,7 +6,7 @@ import attrs
 import numpy as np
 from PIL import Image
 
-from perceptio.demo import figures, page
+from perceptio.demo import figures, page, sections, streams
 from perceptio.demo.picture import draw_picture
 from perceptio.demo.report import write_report
 from perceptio.demo.results import Demo
@@ -59,11 +59,56 @@ def test_the_picture_is_wide(demo: Demo) -> None:
 
 def test_a_scene_without_questions_is_shown_without(demo: Demo) -> None:
     first, *others = demo.galleries["perceptio"]
-    bare = attrs.evolve(first, marked=None, referring=None, depth_HW=None)
+    bare = attrs.evolve(first, marked=None, referring=None, decoded={})
     demo.__dict__["galleries"] = {**demo.galleries, "perceptio": (bare, *others)}
     write_report(demo, demo.root / "report.html")
     draw_picture(demo, Path(demo.root / "picture.png"))
     assert (demo.root / "report.html").read_text(encoding="utf-8").count("scene 0<") == 1
+
+
+def test_every_kind_of_stream_has_a_section_and_is_compared_with_no_arm(
+    demo: Demo, demo_with_streams: Demo
+) -> None:
+    assert streams.every_stream(demo) == ""
+    for section in (sections.headline, sections.other_results, sections.training_curves):
+        assert section(demo_with_streams) == section(demo)
+    write_report(demo_with_streams, demo.root / "report.html")
+    html = (demo.root / "report.html").read_text(encoding="utf-8")
+    balance = _Balance()
+    balance.feed(html)
+    assert balance.open == []
+    section = streams.every_stream(demo_with_streams)
+    assert section in html and html.count("98.7%") == section.count("98.7%") == 1
+    # Written, of the codebook, of another scene; and 5 of 12 boxes are missing.
+    assert "0.310 <span class='soft'>0.290–0.330</span>" in section
+    assert re.search(r">17.3<.*?>6.5<.*?>50.0<.*?>4<.*?>0<", section)
+    assert re.search(r"0.951.*?>0.100<.*?>12<.*?>5<", section)
+    assert "<summary>every kind of stream" in html
+
+
+def test_pictures_of_streams_show_truth_and_writing_alike(demo_with_streams: Demo) -> None:
+    section = streams.every_stream(demo_with_streams)
+    for name in ("depth", "edges", "normals"):
+        drawn = re.findall(rf'aria-label="{name}: [^"]*"><image href="([^"]*)"', section)
+        assert len(drawn) == 3 * len(demo_with_streams.galleries["streams"])
+        assert drawn[0::3] == drawn[1::3] == drawn[2::3]
+    boxes = re.findall(r'class="(predicted|true)" d="(M\d+ \d+H\d+V\d+H\d+Z)"', section)
+    assert boxes[0][0] == "true" and section.count("box: not written") == 1
+    assert boxes[1][1] == boxes[2][1] and {boxes[1][0], boxes[2][0]} == {"predicted", "true"}
+
+
+def test_a_stronger_edge_of_another_map_darkens_this_one() -> None:
+    weak, strong = np.full((2, 2, 1), 0.25, dtype=np.float32), np.eye(2, dtype=np.float32)[..., None]
+    weak[0, 0] = 0.0
+    drawn = streams.drawn_together({"true": weak, "written": strong})
+    assert drawn["true"].max() == 64 and drawn["written"].max() == 255
+
+
+def test_a_box_lies_around_its_mask() -> None:
+    mask = np.zeros((5, 6), dtype=bool)
+    mask[1:3, 2:6] = True
+    assert figures.box_around(mask) == (2, 1, 6, 3)
+    assert figures.box_svg((2, 1, 6, 3.5), "true") == '<path class="true" d="M2 1H6V3.5H2Z"/>'
 
 
 def test_outline_follows_the_edges_of_pixels() -> None:

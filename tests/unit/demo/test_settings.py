@@ -1,6 +1,6 @@
 import pytest
 
-from perceptio.demo.settings import ARMS, DemoSettings
+from perceptio.demo.settings import ARMS, STREAMS, DemoSettings
 from perceptio.errors import InputError
 
 
@@ -9,9 +9,11 @@ def test_held_out_scenes_follow_few_training_scenes() -> None:
     assert DemoSettings(scenes=64).held_out == 64
 
 
-def test_the_fourth_arm_is_asked_for() -> None:
+def test_more_arms_are_asked_for() -> None:
     assert DemoSettings().arms == ARMS
     assert DemoSettings(fourth_arm=True).arms == (*ARMS, "readout_without_block")
+    assert DemoSettings(streams=True).arms == (*ARMS, STREAMS)
+    assert DemoSettings(fourth_arm=True, streams=True).arms == (*ARMS, "readout_without_block", STREAMS)
 
 
 @pytest.mark.parametrize("name", ["scenes", "steps", "cores"])
