@@ -6,7 +6,6 @@ The network is the VQ-VAE of AiT ("All in Tokens", arXiv 2301.02229), with its s
 Shapes: T maps, M channels of a map, H W pixels, h w grid cells, L codes, K codebook size, C latent width.
 """
 
-from abc import ABC
 from typing import Any, Self
 
 import torch
@@ -63,7 +62,7 @@ def build_decoder(
     return nn.Sequential(*layers, nn.Conv2d(widths[0], channels, 1))
 
 
-class Autoencoder(PerceptionTokenizer, ABC):
+class Autoencoder(PerceptionTokenizer):
     """What a tokenizer that trains an autoencoder of maps has in common with every other.
 
     Maps have `channels` channels at `map_size`. Inside, values are in [-1, 1]; a tokenizer whose own values are not
