@@ -123,7 +123,7 @@ def _losses(recipe: "Recipe") -> "Table":
 
 
 def _settings(recipe: "Recipe") -> "Table":
-    """What parts and losses are told; what their classes say anyway is left out."""
+    """What parts, losses and tasks are told; what their classes say anyway is left out."""
     import json
 
     import attrs
@@ -136,7 +136,8 @@ def _settings(recipe: "Recipe") -> "Table":
     registry = Registry.discover()
     table = Table("of", "setting", "value", box=None, title="Settings that are not their defaults")
     losses = {f"losses.{registry.term_of(one.loss)}": one.loss for one in recipe.losses}
-    for part, config in (recipe.parts | losses).items():
+    tasks = {f"tasks.{name}": task for name, task in recipe.tasks.items()}
+    for part, config in (recipe.parts | losses | tasks).items():
         document = to_json(config, registry)
         for field in attrs.fields(type(config)):
             value = getattr(config, field.name)

@@ -130,6 +130,11 @@ def test_explain_shows_what_will_be_built(run):
         assert shown in out, shown
 
 
+def test_explain_shows_what_tasks_are_told(run):
+    status, out, _ = run("explain", "perceptio_streams")
+    assert status == 0 and "tasks.edges_map" in out and '"edges"' in out
+
+
 def test_train_eval_ask(run, place, tmp_path):
     status, out, _ = run("train", place / "recipe.py", "--out", tmp_path / "run", "--set", "train.steps=3")
     assert status == 0 and "perceptio eval" in out
