@@ -1,6 +1,5 @@
 """The example plugin, installed as a stranger would install it, in a process of its own."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -30,43 +29,17 @@ print(answer.tokens)
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory):
-    """The plugin in a folder of its own, which the environment puts on the path."""
-    target = tmp_path_factory.mktemp("site")
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--no-build-isolation",
-        "--no-index",
-    ]
-    subprocess.run([*pip, "--target", str(target), str(EXAMPLE)], check=True)
-    support = str(Path(__file__).parents[1] / "support")
-    return os.environ | {"PYTHONPATH": os.pathsep.join([str(target), support])}
+def installed(install):
+    return install(EXAMPLE)
 
 
 def test_it_is_found_composed_saved_and_loaded_by_name(installed, tmp_path):
     subprocess.run([sys.executable, "-c", JOURNEY, str(tmp_path / "model")], env=installed, check=True)
 
 
-def test_it_passes_the_conformance_suite(installed):
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--rootdir",
-        str(EXAMPLE),
-        "tests",
-    ]
-    done = subprocess.run(command, cwd=EXAMPLE, env=installed, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout
-    assert "passed" in done.stdout and "failed" not in done.stdout
+def test_it_passes_the_conformance_suite(installed, own_tests):
+    said = own_tests(EXAMPLE, installed)
+    assert "passed" in said and "failed" not in said
 
 
 def test_a_checkpoint_says_which_plugin_it_needs(installed, tmp_path):

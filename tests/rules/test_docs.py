@@ -26,15 +26,16 @@ def blocks(page: str, language: str = "python") -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("page", "hook", "config", "suite"),
+    ("page", "shown", "hook", "config", "suite"),
     [
-        ("docs/plugins.md", "register_depth_tokenizers", "BinsConfig", "TestBins"),
-        ("docs/tasks.md", "register_tasks", "CountingConfig", "TestCounting"),
+        ("docs/plugins.md", (0, 3), "register_depth_tokenizers", "BinsConfig", "TestBins"),
+        ("docs/plugins.md", (1, 2), "register_perception_tokenizers", "ThumbnailConfig", "TestThumbnail"),
+        ("docs/tasks.md", (0, 1), "register_tasks", "CountingConfig", "TestCounting"),
     ],
 )
-def test_a_page_s_plugin_passes_its_own_test(page, hook, config, suite):
-    plugin, test = blocks(page)
+def test_a_page_s_plugin_passes_its_own_test(page, shown, hook, config, suite):
     names: dict = {}
+    plugin, test = (blocks(page)[number] for number in shown)
     exec(compile(plugin + test, page, "exec"), names)
     assert names[hook]() == [names[config]]
     tests = names[suite]()
