@@ -4,7 +4,7 @@
 
     model = perceptio.load("runs/mine")
     answer = model.ask("photo.jpg", "Which point is closest to the camera?", points=[(0.2, 0.3), (0.7, 0.6)])
-    answer.text, answer.depth, answer.masks, answer.tokens
+    answer.text, answer["depth"], answer["segmentation"], answer.tokens
 
 Names are imported when they are first used, so that importing the package costs next to nothing.
 """
