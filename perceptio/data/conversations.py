@@ -12,7 +12,7 @@ from perceptio.data.folder import FolderDataset
 from perceptio.data.tasks import TaskTable
 from perceptio.errors import DataError
 from perceptio.interfaces import Codes, Sample, Task, Turn
-from perceptio.recipe import Recipe, Stream
+from perceptio.recipe import Recipe
 
 _READABLE, _WITH_CODES = "readable", "with codes"
 """The pools of images with codes to be read out: those with a marked-point question, and all of them."""
@@ -42,7 +42,8 @@ class ConversationSampler:
         self.recipe, self.datasets, self.codes = recipe, datasets, codes
         self.data, self.readout = recipe.data, recipe.plan.readout
         self._tasks = TaskTable(recipe)
-        self._per_image = [stream for stream in recipe.streams if stream.spec.per == "image"]
+        self._specs = {stream.name: stream.spec for stream in recipe.streams}
+        self._per_image = [name for name, spec in self._specs.items() if spec.per == "image"]
         self._pools: dict[str, list[np.ndarray]] = {}
         self._pointed = self._images_with_points()
         weights = {
@@ -108,9 +109,9 @@ class ConversationSampler:
         if self.data.perceive == "never":
             return []
         known = [
-            stream.name
-            for stream in self._per_image
-            if (stream.name in sample.codes if _is_codes(stream) else sample.has_target(stream.spec.target))
+            name
+            for name in self._per_image
+            if (name in sample.codes if self._is_codes(name) else sample.has_target(self._specs[name].target))
         ]
         if self.data.streams == "all":
             return known
@@ -132,9 +133,9 @@ class ConversationSampler:
             about_objects = mode != "never" and task.about_objects and bool(turn.masks)
             turn = self._shuffled(turn, random)
             perceive = tuple(
-                stream.name
-                for stream in self.recipe.streams
-                if (about_objects if stream.spec.per == "object" else before.get(stream.name) == number)
+                name
+                for name, spec in self._specs.items()
+                if (about_objects if spec.per == "object" else before.get(name) == number)
             )
             readout = (
                 self.recipe.answer_format == "readout" and task.reads_points and self.readout in sample.codes
@@ -266,13 +267,15 @@ class ConversationSampler:
 
     def _images_with_stream(self, name: str, folder: int) -> np.ndarray:
         """The images of which a stream can be written, once per image."""
-        stream = next((one for one in self._per_image if one.name == name), None)
-        if stream is None or (_is_codes(stream) and name not in self.codes):
+        if name not in self._per_image or (self._is_codes(name) and name not in self.codes):
             return np.zeros(0, dtype=np.int64)
-        if _is_codes(stream):
+        if self._is_codes(name):
             return np.flatnonzero((self.codes[name][folder][:, 0] >= 0).numpy())
-        records = self.datasets[folder].records
-        return np.flatnonzero([record.has_target(stream.spec.target) for record in records])
+        target, records = self._specs[name].target, self.datasets[folder].records
+        return np.flatnonzero([record.has_target(target) for record in records])
+
+    def _is_codes(self, stream: str) -> bool:
+        return isinstance(self._specs[stream].written, Codes)
 
     def _known(self) -> list[str]:
         """The names of all tasks that a folder has a turn of."""
@@ -286,10 +289,6 @@ def auxiliary_count(rate: float, number: int, count: int) -> int:
     """
     per_draw = Fraction(str(rate)) * count  # As written: 0.29 * 100 is 29, and not a little less.
     return math.floor((number + 1) * per_draw) - math.floor(number * per_draw)
-
-
-def _is_codes(stream: Stream) -> bool:
-    return isinstance(stream.spec.written, Codes)
 
 
 def _order(task: Task) -> int:
