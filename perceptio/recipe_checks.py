@@ -105,6 +105,9 @@ def _spec_problems(part: str, config: Any, wanted: type | None) -> Iterator[str]
                 yield f"{where} has the special tokens {tokens}; there must be at least one, each with a name."
         elif stream is not None and min((group.length for group in stream.written.groups), default=0) < 1:
             yield f"{where} has a group without codes."
+        elif stream is not None and min(stream.written.codebook_sizes) < 2:
+            sizes = ", ".join(map(str, stream.written.codebook_sizes))
+            yield f"{where} has codebooks of {sizes} codes; at least 2 can say something different."
 
 
 def _stream_problems(recipe: "Recipe") -> Iterator[str]:

@@ -203,7 +203,7 @@ class PerceptionNetwork(nn.Module):
         texts, logits = self._read_logits(hidden_TD, batch, "text_logits_RV" in required_outputs, wanted)
         fields |= texts
         fields["streams"] = {
-            name: self._of_codes(name, logits[name], inner)
+            name: self._of_codes(name, logits[name], batch, inner)
             if name in logits
             else self._of_special_tokens(name, hidden_TD, batch, inner)
             for name, inner in wanted.items()
@@ -246,33 +246,36 @@ class PerceptionNetwork(nn.Module):
             for name, part in zip(blocks, parts, strict=True)
         }
 
-    def _of_codes(self, name: str, logits_NXV: Tensor, inner: Collection[str]) -> StreamOutput:
+    def _of_codes(self, name: str, logits_NXV: Tensor, batch: Batch, inner: Collection[str]) -> StreamOutput:
         """What is asked for of a stream of codes; soft merging in float32."""
         block, soft = self.plan.streams[name], None
         assert isinstance(block, TokenBlock)
         if "soft" in inner:
-            codes_NLV = logits_NXV[:, 1:-1]
+            codes_NLV, pictures = logits_NXV[:, 1:-1], self._pictures(name, batch)
             with torch.autocast(logits_NXV.device.type, enabled=False):
                 soft = self.stream(name).tokenizer.from_probabilities(
-                    [codes_NLV[:, places, span.slice].float().softmax(-1) for places, span in block.runs]
+                    [codes_NLV[:, places, span.slice].float().softmax(-1) for places, span in block.runs],
+                    *pictures,
                 )
         return StreamOutput(logits_NXV=logits_NXV, soft=soft)
 
     def _of_special_tokens(
         self, name: str, hidden_TD: Tensor, batch: Batch, inner: Collection[str]
     ) -> StreamOutput:
-        """What is asked for of a stream of special tokens; only the images that are spoken of are encoded."""
+        """What is asked for of a stream of special tokens."""
         stream, held = self.stream(name), batch.streams[name]
         rows_NmP, decoded = stream.read(hidden_TD[held.rows_NX]), None
         if "decoded" in inner:
-            used, index_N = held.image_N.unique(return_inverse=True)
-            features = (
-                stream.encode_image([batch.images[i] for i in used.tolist()])
-                if stream.config.spec.image_size
-                else None
-            )
-            decoded = stream.tokenizer.from_rows(rows_NmP, features, index_N)
+            decoded = stream.tokenizer.from_rows(rows_NmP, *self._pictures(name, batch))
         return StreamOutput(rows_NmP=rows_NmP, decoded=decoded)
+
+    def _pictures(self, name: str, batch: Batch) -> tuple[Any, Tensor | None]:
+        """What decoding reads of the images that a stream is written of, and which each block is about."""
+        stream = self.stream(name)
+        if not stream.config.spec.image_size:
+            return None, None
+        used, index_N = batch.streams[name].image_N.unique(return_inverse=True)
+        return stream.encode_image([batch.images[i] for i in used.tolist()]), index_N
 
 
 def _check_features(features: Any, images: int, config: VisionEncoderConfig) -> None:

@@ -242,7 +242,9 @@ def test_a_task_of_the_recipe_s_can_be_built_and_requires_streams_that_there_are
             return 3
 
     (said,) = problems(tasks={"a": Broken(stream="depth")})
-    assert said.startswith("tasks.a: the task map (") and "cannot be built: ZeroDivisionError('twice')." in said
+    assert (
+        said.startswith("tasks.a: the task map (") and "cannot be built: ZeroDivisionError('twice')." in said
+    )
     assert problems(tasks={"a": Other(stream="depth")})[0].endswith("builds a int, which is no Task.")
     assert problems(tasks={"a": 3}) == ("tasks.a is 3; it must be a TaskConfig.",)
 
@@ -358,6 +360,13 @@ def test_a_mask_has_special_tokens_with_names(monkeypatch, names):
     with pytest.raises(
         RecipeError, match=r"SegmentationSpec has the special tokens \(.*at least one, each with a name"
     ):
+        FITTING.check()
+
+
+def test_a_codebook_of_one_code_says_nothing(monkeypatch):
+    spec = attrs.evolve(tokenizer("depth").spec, codebook_size=1)
+    monkeypatch.setattr(type(tokenizer("depth")), "spec", spec)
+    with pytest.raises(RecipeError, match="DepthSpec has codebooks of 1 codes; at least 2 can say something"):
         FITTING.check()
 
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import attrs
 import pytest
 import torch
-from fakes import FakeDepthConfig, FakeMaskCodesConfig, FakeMultiMapConfig, tiny_recipe
+from fakes import FakeDepthConfig, FakeMaskCodes, FakeMaskCodesConfig, FakeMultiMapConfig, tiny_recipe
 from torch import Tensor, nn
 
 from perceptio.data.collate import Collate
@@ -159,6 +159,43 @@ def test_rows_write_different_numbers_of_objects(model: PerceptionModel) -> None
         (expected,) = decode_streams(model, [IMAGE], [0], alone)["quadrants"]
         assert len(decoded[row]) == len(expected) == int(written.streams["quadrants"].opened_BO[row].sum())
         assert all((one == other).all() for one, other in zip(decoded[row], expected, strict=True))
+
+
+class LitQuadrants(FakeMaskCodes):
+    """Codes that stand for how bright their picture is."""
+
+    def encode_image(self, pixels_B3HW: Tensor) -> Tensor:
+        return pixels_B3HW.mean((1, 2, 3))
+
+    def from_probabilities(
+        self, probabilities: Sequence[Tensor], features: Any = None, image_index_N: Any = None
+    ) -> Tensor:
+        assert all(one.dtype == torch.float32 for one in probabilities)
+        return features[image_index_N]
+
+
+@attrs.frozen(kw_only=True)
+class LitQuadrantsConfig(FakeMaskCodesConfig):
+    """Quadrants by the light of the picture."""
+
+    name: ClassVar[str] = "lit_quadrants"
+
+    def build(self) -> LitQuadrants:
+        return LitQuadrants(self.spec)
+
+
+@torch.no_grad()
+def test_codes_are_merged_with_the_features_of_their_own_picture() -> None:
+    model = model_of(Stream(name="quadrants", tokenizer=LitQuadrantsConfig()), DEPTH)
+    masks = (torch.ones(16, 16, dtype=torch.bool).numpy(),) * 2
+    turn = attrs.evolve(QUESTION, answer="x", masks=masks, perceive=("quadrants",))
+    samples = [Sample(turns=(turn,), image_3HW=IMAGE * light) for light in (1.0, 0.5)]
+    batch = model.with_targets(Collate.of(model.recipe, model.language.text_tokenizer)(samples))
+
+    soft = model(batch, {"streams.quadrants.soft"}).streams["quadrants"].soft
+
+    bright = float(IMAGE.mean())
+    torch.testing.assert_close(soft, torch.tensor([bright, bright, bright / 2, bright / 2]))
 
 
 def test_what_is_fed_back_trains_through_its_feedback() -> None:
