@@ -128,7 +128,9 @@ class Collate:
         spec, pictured = self.streams[name], [samples[i] for i in with_image]
         # Only what is written of an image that is shown is supervised.
         held = [
-            (n, writers[i].streams[name], starts[i]) for n, i in enumerate(with_image) if samples[i].turns
+            (n, writers[i].streams[name], starts[i])
+            for n, i in enumerate(with_image)
+            if samples[i].turns and writers[i].streams[name].rows
         ]
 
         def table(field: str, columns: int, *, shifted: bool = True) -> Tensor:
@@ -144,25 +146,29 @@ class Collate:
             length, width, slots = tokens.length, tokens.length + 2, len(tokens.slot_codes)
         else:
             length, width, slots = 0, len(tokens.ids), len(tokens.ids)
-        image_N = _integers([number for number, written, _ in held for _ in written.rows])
+        image_N = _integers([n for n, (_, written, _) in enumerate(held) for _ in written.rows])
+        images = tuple(number for number, _, _ in held)
         if spec.per == "object":
             raw = [
                 mask
-                for sample in pictured
-                for turn in sample.turns
+                for number in images
+                for turn in pictured[number].turns
                 if name in turn.perceive
                 for mask in turn.masks
             ]
         else:
-            raw = [] if spec.target == "image" else [sample.target(spec.target) for sample in pictured]
-        known = [True] * len(pictured) if spec.target == "image" else [one is not None for one in raw]
+            raw = (
+                [] if spec.target == "image" else [pictured[number].target(spec.target) for number in images]
+            )
+        target_N = torch.arange(len(raw)) if spec.per == "object" else image_N
         return StreamBatch(
             rows_NX=table("rows", width),
             slots_NY=table("slots", slots),
             codes_NL=table("codes", length, shifted=False),
+            images=images,
             image_N=image_N,
-            target_N=torch.arange(len(raw)) if spec.per == "object" else image_N,
-            known_U=torch.tensor(known, dtype=torch.bool),
+            target_N=target_N,
+            known=tuple(spec.target == "image" or raw[n] is not None for n in target_N.tolist()),
             image_codes_BL=_image_codes(pictured, name, length if spec.per == "image" else 0),
             raw=tuple(raw),
         )

@@ -148,7 +148,7 @@ class Evaluation:
         return next((n for n in others if self.dataset.records[n].has_target(target)), None)
 
     def _target(self, stream: str) -> str:
-        return self.model.stream(stream).config.spec.target
+        return self.model.stream(stream).spec.target
 
     def _codes(self, stream: str, target: Any) -> Tensor:
         """The codes [L] of what a sample has for a stream."""
@@ -201,7 +201,7 @@ class Evaluation:
     ) -> list[dict[str, tuple[float, ...]]]:
         """What a stream's tokenizer says of each row's writing against what it should be; see `Reply.compared`."""
         stream, which, raw = self.model.stream(name), [], []
-        spec = stream.config.spec
+        spec = stream.spec
         opened = written.streams[name].opened_BO.tolist()
         for row, number in written.streams[name].whole_BO.nonzero().tolist():
             sample, turn = questions[row].sample, questions[row].turn

@@ -64,11 +64,9 @@ class StreamLoss(Loss, ABC):
         return 0 if stream is None else len(stream)
 
     def num_known(self, batch: Batch) -> int:
-        """How many of them have a target that is known; on a device, this waits for it."""
-        if not self.num_written(batch):
-            return 0
-        stream = batch.streams[self.stream]
-        return int(stream.known_U[stream.target_N].sum())
+        """How many of them have a target that is known."""
+        stream = batch.streams.get(self.stream)
+        return 0 if stream is None else sum(stream.known)
 
     def computed(self, output: PerceptionOutput) -> Any:
         """The field."""

@@ -1,7 +1,7 @@
 """The typed values that pass between parts: samples, batches, and what a forward pass returns.
 
 Shapes: B images, H W pixels, T packed positions, A position axes, M vision features, R text targets, V vocabulary,
-and of a stream: N blocks or objects, L codes, X rows that are read, Y slots, m rows, P width of a row, U targets.
+and of a stream: N blocks or objects, L codes, X rows that are read, Y slots, m rows, P width of a row.
 """
 
 from collections.abc import Mapping, Sequence
@@ -92,10 +92,11 @@ class StreamBatch:
             special tokens the rows whose hidden states are read.
         slots_NY: The rows in which the codes, or the special tokens, stand themselves.
         codes_NL: The codes, 0 <= code < K; those of objects are computed when targets are. L is 0 for special tokens.
-        image_N: The image of each.
-        target_N: Its target.
-        known_U: Which targets are known; of a stream that is written per image there is one for each image.
-        image_codes_BL: Codes of each image, -1 in images without; of a stream written so once per image.
+        images: The numbers of the batch's images that it is written of, each once.
+        image_N: Which of these each is of.
+        target_N: Which of the targets is that of each; there is one for each object, or for each of `images`.
+        known: Whether the target of each is known. Not a tensor, so that counting them does not wait for a device.
+        image_codes_BL: Codes of all images of the batch, -1 in images without; of a stream written so once per image.
         raw: The targets as samples hold them; empty where the target is the picture.
         targets: What the stream's tokenizer makes of them on its device; None before.
     """
@@ -103,9 +104,10 @@ class StreamBatch:
     rows_NX: Tensor
     slots_NY: Tensor
     codes_NL: Tensor
+    images: tuple[int, ...]
     image_N: Tensor
     target_N: Tensor
-    known_U: Tensor
+    known: tuple[bool, ...]
     image_codes_BL: Tensor
     raw: tuple[Any, ...] = ()
     targets: Any = None

@@ -63,8 +63,7 @@ class MatchedMasks(StreamLoss):
         iou_N = mean_known(iou(logits_NnX > 0, target_NnX > 0.5), matched_Nn)
         iou_N = torch.where(matched_Nn.any(1), iou_N, 1.0)
 
-        stream = batch.streams[self.stream]
-        known_N = stream.known_U[stream.target_N]
+        known_N = torch.tensor(batch.streams[self.stream].known, device=iou_N.device)
         return LossValue(
             total=torch.where(known_N, pairs_N + self.unmatched_weight * rest_N, 0.0).sum(),
             count=self.count(batch),

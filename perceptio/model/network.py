@@ -40,6 +40,7 @@ class StreamModule(nn.Module):
 
     Attributes:
         config: What it was built from.
+        spec: How it is written, and what it is learned from.
         tokenizer: What is written <-> what it stands for.
         head: From hidden states to the rows that the tokenizer reads; None for a stream of codes.
         feedback: From rows to the next inputs; None for a stream that is not fed back.
@@ -55,20 +56,21 @@ class StreamModule(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
+        self.spec = config.spec
         self.tokenizer = tokenizer
         self.head = head
         self.feedback = feedback
 
     def encode_image(self, images: Sequence[Tensor]) -> Any:
         """The tokenizer's features of images, each RGB [3, H, W] in [0, 1]; None where it needs none."""
-        size = self.config.spec.image_size
+        size = self.spec.image_size
         if size is None:
             return None
         return self.tokenizer.encode_image(brought_to(self.tokenizer, stack_resized(images, size)))
 
     def read(self, hidden_NnD: Tensor) -> Tensor:
         """The rows [N, m, P] of the hidden states of special tokens; where they are fed back, of each by itself."""
-        written = self.config.spec.written
+        written = self.spec.written
         assert isinstance(written, Continuous) and self.head is not None and self.config.head is not None
         rows = self.config.head.num_rows(hidden_NnD.shape[1])
         return _through(self.head, hidden_NnD, (rows, written.width), self.config.head)
@@ -157,13 +159,13 @@ class PerceptionNetwork(nn.Module):
         """
         streams, ids_T = {}, batch.ids_T
         for name, held in batch.streams.items():
-            spec, tokenizer = self.stream(name).config.spec, self.stream(name).tokenizer
-            held = attrs.evolve(
-                held, targets=tokenizer.targets(batch.images if spec.target == "image" else held.raw)
-            )
+            stream = self.stream(name)
+            pictures = [batch.images[number] for number in held.images]
+            raw = pictures if stream.spec.target == "image" else held.raw
+            held = attrs.evolve(held, targets=stream.tokenizer.targets(raw))
             block = self.plan.streams[name]
             if isinstance(block, TokenBlock) and block.per == "object" and len(held):
-                codes_NL = tokenizer.to_codes(held.targets[held.target_N])
+                codes_NL = stream.tokenizer.to_codes(held.targets[held.target_N])
                 starts_L = torch.tensor(block.starts, device=codes_NL.device)
                 tokens_NY = (codes_NL + starts_L)[:, list(block.slot_codes)]
                 ids_T = ids_T.index_copy(0, held.slots_NY.flatten(), tokens_NY.flatten())
@@ -269,13 +271,10 @@ class PerceptionNetwork(nn.Module):
             decoded = stream.tokenizer.from_rows(rows_NmP, *self._pictures(name, batch))
         return StreamOutput(rows_NmP=rows_NmP, decoded=decoded)
 
-    def _pictures(self, name: str, batch: Batch) -> tuple[Any, Tensor | None]:
-        """What decoding reads of the images that a stream is written of, and which each block is about."""
-        stream = self.stream(name)
-        if not stream.config.spec.image_size:
-            return None, None
-        used, index_N = batch.streams[name].image_N.unique(return_inverse=True)
-        return stream.encode_image([batch.images[i] for i in used.tolist()]), index_N
+    def _pictures(self, name: str, batch: Batch) -> tuple[Any, Tensor]:
+        """What decoding reads of the images that a stream is written of, and of which of them each block is."""
+        held = batch.streams[name]
+        return self.stream(name).encode_image([batch.images[number] for number in held.images]), held.image_N
 
 
 def _check_features(features: Any, images: int, config: VisionEncoderConfig) -> None:

@@ -118,9 +118,10 @@ class LossConformance(ComponentConformance):
                 rows_NX=integers(slots, count, rows),
                 slots_NY=integers(slots, count, codes or rows),
                 codes_NL=codes_NL,
+                images=tuple(range(images)),
                 image_N=torch.arange(count) % max(images, 1),
                 target_N=torch.arange(count),
-                known_U=torch.ones(count, dtype=torch.bool),
+                known=(True,) * count,
                 image_codes_BL=codes_NL if codes else integers(1, images, 0),
                 targets=targets,
             )

@@ -74,7 +74,9 @@ def test_a_plugin_file_serves_every_verb(place, run):
     assert status == 0 and re.search(rf"bins/bins +{place / 'bins.py'}", out)
     status, out, _ = run("--plugin", "bins.py", "explain", "mine.py", "--arg", "bins=4", *SETTINGS)
     assert status == 0 and "with-bins" in out
-    assert re.search(rf"depth:bins/bins +{place / 'bins.py'}", out) and re.search(r"depth\.tokenizer +bins +4 ", out)
+    assert re.search(rf"depth:bins/bins +{place / 'bins.py'}", out) and re.search(
+        r"depth\.tokenizer +bins +4 ", out
+    )
     assert run("--plugin", "bins.py", "explain", "page.py")[::2] == (0, "")
     status, out, err = run("--plugin", "bins.py", "train", "mine.py", "--out", "run", *SETTINGS)
     assert (status, err) == (0, "")

@@ -103,8 +103,18 @@ def test_targets_are_what_the_tokenizers_make_of_them() -> None:
     assert torch.equal(masks_NHW, torch.from_numpy(np.stack([LEFT, ~LEFT])))
     assert bool(depth_B1HW[0, 0, :4].isnan().all())
     assert not bool(depth_B1HW[0, 0, 4:].isnan().any())
-    assert batch.streams["depth"].known_U.tolist() == [True, True]
-    assert collated(tiny_recipe(), sample(MARKED, image=False)).streams["depth"].known_U.tolist() == []
+    assert batch.streams["depth"].images == (0,) and batch.streams["depth"].known == (True,)
+    assert collated(tiny_recipe(), sample(MARKED, image=False)).streams["depth"].known == ()
+
+
+def test_only_what_is_written_has_targets() -> None:
+    other = attrs.evolve(SEGMENTS, perceive=("segmentation",))
+    batch = collated(tiny_recipe(), sample(), sample(other), sample(SEGMENTS))
+
+    depth, masks = batch.streams["depth"], batch.streams["segmentation"]
+    assert len(batch.images) == 3 and (depth.images, masks.images) == ((1,), (0, 1))
+    assert len(depth.raw) == 1 and depth.image_N.tolist() == depth.target_N.tolist() == [0]
+    assert len(masks.raw) == 4 and masks.image_N.tolist() == [0, 0, 1, 1]
 
 
 def test_it_is_pickled_and_gives_the_same() -> None:

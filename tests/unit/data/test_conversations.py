@@ -257,7 +257,13 @@ def test_where_points_are_drawn_a_conversation_has_one_question_with_points(task
 
 WRITTEN = ("segmentation", "depth", "box", "edges", "features")
 EDGES = torch.tensor([[3] * 4, [-1] * 4, [-1] * 4])
-MAP_SIZES = {"grid": (2, 2), "image_size": (16, 16), "widths": (4, 4, 8), "latent_dim": 4, "residual_blocks": 1}
+MAP_SIZES = {
+    "grid": (2, 2),
+    "image_size": (16, 16),
+    "widths": (4, 4, 8),
+    "latent_dim": 4,
+    "residual_blocks": 1,
+}
 
 
 def drawn_of_many(count: int = 80, **data: object) -> list[Sample]:

@@ -10,12 +10,12 @@ from perceptio.losses.features import FeatureCosineConfig, FeatureMSEConfig
 from perceptio.testing.component import MODEL
 
 NAN = float("nan")
-KNOWN = torch.tensor([True, False])
+KNOWN = (True, False)
 
 
 def value(config, made, targets, known=KNOWN, field="rows_NmP"):
     """The loss of two blocks, of which the second's target is unknown unless said otherwise."""
-    batch = batch_with(config.stream, targets=torch.tensor(targets), known_U=known)
+    batch = batch_with(config.stream, targets=torch.tensor(targets), known=known)
     return config.build(MODEL)(output(config.stream, **{field: torch.tensor(made)}), batch)
 
 
@@ -24,7 +24,7 @@ def test_l1_is_averaged_over_what_is_known_of_each_map():
     config = DecodedL1Config(stream="edges")
     loss = value(config, made, [[[[0.0, 1.0, NAN]]], [[[NAN, NAN, NAN]]]], field="decoded")
     assert (loss.count, loss.total.item()) == (1, pytest.approx(0.25))
-    both = value(config, made, [[[[0.0, 1.0, NAN]]], [[[9.0, 9.0, 8.0]]]], KNOWN | True, field="decoded")
+    both = value(config, made, [[[[0.0, 1.0, NAN]]], [[[9.0, 9.0, 8.0]]]], (True, True), field="decoded")
     assert (both.count, both.total.item()) == (2, pytest.approx(0.25 + 1 / 3))
 
 
@@ -48,7 +48,7 @@ def test_no_gradient_comes_from_what_is_unknown(config):
     rows = torch.randn(2, 2, 3, requires_grad=True)
     targets = torch.randn(2, 2, 3)
     targets[1] = NAN
-    batch = batch_with("features", targets=targets, known_U=KNOWN)
+    batch = batch_with("features", targets=targets, known=KNOWN)
     config(stream="features").build(MODEL)(output("features", rows_NmP=rows), batch).total.backward()
     assert rows.grad[0].all() and not rows.grad[1].any()
 

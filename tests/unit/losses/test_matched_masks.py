@@ -23,7 +23,7 @@ def value(logits, masks, config=CONFIG, known=True):
     batch = batch_with(
         "objects",
         targets=torch.stack([masks, torch.full_like(masks, torch.nan)]),
-        known_U=torch.tensor([known, False]),
+        known=(known, False),
     )
     return config.build(MODEL)(output("objects", decoded=torch.stack([logits, logits])), batch)
 
@@ -54,7 +54,7 @@ def test_an_image_without_masks_teaches_that_there_are_none():
     loss = value([sure(NONE), torch.zeros(1, 2)], [ABSENT, ABSENT])
     assert loss.total.item() == pytest.approx(0.1 * math.log(2) / 2)
     assert (loss.count, loss.metrics["mask_iou"]) == (1, 1)
-    assert CONFIG.build(MODEL).count(batch_with("objects", known_U=torch.zeros(2, dtype=torch.bool))) == 0
+    assert CONFIG.build(MODEL).count(batch_with("objects", known=(False, False))) == 0
 
 
 def test_finer_masks_are_compared_by_the_share_of_a_cell_that_they_cover():
@@ -68,7 +68,7 @@ def test_finer_masks_are_compared_by_the_share_of_a_cell_that_they_cover():
 def test_gradients_reach_every_mask_of_known_images_alone():
     logits = torch.randn(2, 3, 4, 4, requires_grad=True)
     masks = (torch.rand(2, 2, 4, 4) > 0.5).float()
-    batch = batch_with("objects", targets=masks, known_U=torch.tensor([True, False]))
+    batch = batch_with("objects", targets=masks, known=(True, False))
     CONFIG.build(MODEL)(output("objects", decoded=logits), batch).total.backward()
     assert logits.grad[0].flatten(1).abs().amin(1).all() and not logits.grad[1].any()
 

@@ -56,7 +56,7 @@ def test_every_block_has_its_own_target_and_unknown_pixels_count_for_nothing():
 def test_blocks_of_images_without_a_map_are_not_counted():
     holed = TRUTH.clone()
     holed[1] = float("nan")
-    batch = batch_with("depth", targets=holed, known_U=torch.tensor([True, False]))
+    batch = batch_with("depth", targets=holed, known=(True, False))
     loss = value(TRUTH + 0.25, batch)
     assert (loss.count, loss.metrics["absolute_error"].item()) == (1, pytest.approx(0.25))
 
