@@ -49,14 +49,11 @@ def run(
     It is measured on targets held out of training. The folder is written when training is complete; a recipe uses it
     with streams.NAME.tokenizer.weights=DIR.
     """
-    import torch
-
     from perceptio.evaluation.tokenizers import evaluate_tokenizer
     from perceptio.model.checkpoints.checkpoint import save
-    from perceptio.model.parts import build_part
     from perceptio.ops.json_files import without_nan, write_json
-    from perceptio.training.target_maps import read_training_maps
-    from perceptio.training.tokenizer import TokenizerRecord, train_tokenizer
+    from perceptio.training.codebook import train_on_folders
+    from perceptio.training.tokenizer import TokenizerRecord
 
     folders = {"data.folders": [str(folder) for folder in data]} if data else {}
     chosen = chosen_recipe(recipe, arg, set_, **folders)
@@ -66,36 +63,27 @@ def run(
 
     shown, where = console(), f"streams.{own.name}"
     with Bars(shown) as bar:
-        torch.manual_seed(own.training.seed)
-        tokenizer = build_part(own.tokenizer)
         reading = bar.add_task(f"reading targets of {own.name}", total=None)
-        maps = read_training_maps(
-            chosen.data.folders,
-            tokenizer,
-            store=out.parent,
-            progress=lambda done, total: bar.update(reading, completed=done, total=total),
-        )
         training = bar.add_task(f"training {own.tokenizer.name}", total=own.training.steps)
 
         def show(record: TokenizerRecord) -> None:
             stands = f"error {record.absolute_error:.4f}  {record.codes_used} codes"
             bar.update(training, completed=record.step, note=stands)
 
-        tokenizer.to(place)
-        train_tokenizer(
-            tokenizer,
-            maps.training_NCHW,
-            own.training,
-            weights_N=maps.weights_N,
+        trained = train_on_folders(
+            own,
+            chosen.data.folders,
+            device=place,
+            store=out.parent,
+            reading=lambda done, total: bar.update(reading, completed=done, total=total),
             on_record=show,
-            record_every=10,
         )
-    figures = evaluate_tokenizer(tokenizer, maps.held_out_MCHW)
+    figures = evaluate_tokenizer(trained.tokenizer, trained.maps.held_out_MCHW)
 
     def write_figures(folder: Path) -> None:
         write_json(folder / METRICS, without_nan(figures))
 
-    save(tokenizer, out, config=own.tokenizer, add=write_figures)
+    save(trained.tokenizer, out, config=own.tokenizer, add=write_figures)
     say(shown, f"{figures['count']} held-out maps")
     shown.print(figures_table(figures))
     if figures["codes_used"] == 1:

@@ -9,17 +9,17 @@ import torch
 from torch import Tensor
 
 from perceptio.errors import CheckpointError, DataError, RecipeError, TrainingError
-from perceptio.interfaces import Codes, TrainableTokenizer
+from perceptio.interfaces import Codes, PerceptionTokenizer, TrainableTokenizer
 from perceptio.model.checkpoints.checkpoint import COMPONENT, save
 from perceptio.model.parts import build_part
 from perceptio.ops.codebooks import code_counts, code_usage
 from perceptio.ops.files import disk_errors, recover
 from perceptio.ops.json_files import read_json, write_json
 from perceptio.ops.processes import alone
-from perceptio.recipe import Recipe, Stream
+from perceptio.recipe import DataFolder, Recipe, Stream
 from perceptio.serialize import fingerprint
 from perceptio.training.listener import Preparing
-from perceptio.training.target_maps import read_training_maps
+from perceptio.training.target_maps import TargetMaps, read_training_maps
 from perceptio.training.tokenizer import TokenizerRecord, train_tokenizer
 
 MADE_FROM = "made_from.json"
@@ -87,14 +87,82 @@ def train_codebook(
             f"{recipe.name} names no weights for the tokenizer {_named(stream)} of the stream {stream.name!r}: it is "
             f"trained first, for {stream.training.steps} steps, and kept in {folder}."
         )
+        with disk_errors(folder.parent, CheckpointError):
+            folder.parent.mkdir(parents=True, exist_ok=True)
         try:
-            _train(recipe, stream, folder, made_from, device, preparing)
+            with alone():
+                trained = train_on_folders(
+                    stream,
+                    recipe.data.folders,
+                    device=device,
+                    store=folder.parent,
+                    reading=lambda done, total: preparing(f"reading targets of {stream.name}", done, total),
+                    on_record=lambda record: preparing(
+                        f"training the tokenizer of {stream.name}", record.step, record.steps
+                    ),
+                )
         except DataError as error:
             raise RecipeError(
                 f"{recipe.name} names no weights for the tokenizer {_named(stream)} of the stream {stream.name!r}, "
                 f"and it cannot be trained on the run's own data. {str(error).rstrip('.')}. Name weights with "
                 f"{where}.tokenizer.weights, or ask for random values with {where}.training.untrained=true."
             ) from error
+        if stream.spec.per == "object" and trained.records[-1].codes_used == 1:
+            raise _one_code(
+                stream, len(trained.maps.training_NCHW)
+            )  # Codes of images are all looked at later.
+        save(
+            trained.tokenizer,
+            folder,
+            config=stream.tokenizer,
+            add=lambda new: write_json(new / MADE_FROM, made_from),
+        )
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class TrainedTokenizer:
+    """A tokenizer that was trained, the records of its training, and the maps it was trained on."""
+
+    tokenizer: PerceptionTokenizer
+    records: tuple[TokenizerRecord, ...]
+    maps: TargetMaps
+
+
+def train_on_folders(
+    stream: Stream,
+    folders: Sequence[DataFolder],
+    *,
+    device: torch.device,
+    store: Path,
+    reading: Callable[[int, int], None],
+    on_record: Callable[[TokenizerRecord], None],
+) -> TrainedTokenizer:
+    """Build the tokenizer of a stream and train it on the targets of data folders.
+
+    Args:
+        stream: The stream, with the settings of its training.
+        folders: The data.
+        device: Where it is trained.
+        store: A folder on whose disk the maps are kept while it is.
+        reading: Called with how many samples of a folder are read, and of how many.
+        on_record: Called with every tenth step's record, and the last's.
+
+    Raises:
+        DataError: As `read_training_maps` does.
+        TrainingError: The loss is no longer finite.
+    """
+    torch.manual_seed(stream.training.seed)
+    tokenizer = build_part(stream.tokenizer)
+    maps = read_training_maps(folders, tokenizer, store=store, progress=reading)
+    records = train_tokenizer(
+        tokenizer.to(device),
+        maps.training_NCHW,
+        stream.training,
+        weights_N=maps.weights_N,
+        on_record=on_record,
+        record_every=10,
+    )
+    return TrainedTokenizer(tokenizer=tokenizer, records=records, maps=maps)
 
 
 def with_codebooks(recipe: Recipe, folders: Mapping[str, Path]) -> Recipe:
@@ -144,41 +212,3 @@ def _one_code(stream: Stream, targets: int) -> TrainingError:
 
 def _named(stream: Stream) -> str:
     return f"{stream.tokenizer.kind}:{stream.tokenizer.name}"
-
-
-def _train(
-    recipe: Recipe,
-    stream: Stream,
-    folder: Path,
-    made_from: dict[str, object],
-    device: torch.device,
-    preparing: Preparing,
-) -> None:
-    def on_record(record: TokenizerRecord) -> None:
-        preparing(f"training the tokenizer of {stream.name}", record.step, record.steps)
-
-    with disk_errors(folder.parent, CheckpointError):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-    with alone():
-        torch.manual_seed(stream.training.seed)
-        tokenizer = build_part(stream.tokenizer)
-        maps = read_training_maps(
-            recipe.data.folders,
-            tokenizer,
-            store=folder.parent,
-            progress=lambda done, total: preparing(f"reading targets of {stream.name}", done, total),
-        )
-        tokenizer.to(device)
-        records = train_tokenizer(
-            tokenizer,
-            maps.training_NCHW,
-            stream.training,
-            weights_N=maps.weights_N,
-            on_record=on_record,
-            record_every=10,
-        )
-    if (
-        stream.spec.per == "object" and records[-1].codes_used == 1
-    ):  # Codes of images are all looked at later.
-        raise _one_code(stream, len(maps.training_NCHW))
-    save(tokenizer, folder, config=stream.tokenizer, add=lambda new: write_json(new / MADE_FROM, made_from))
