@@ -122,14 +122,14 @@ def _stream_problems(recipe: "Recipe") -> Iterator[str]:
     for stream in recipe.streams:
         where = f"streams.{stream.name}"
         found = list(_spec_problems(f"{where}.tokenizer", stream.tokenizer, None))
-        yield from found or _fit(recipe, stream, where)
+        yield from found or _fit(stream, where)
         written = None if found else stream.spec.written
         for token in dict.fromkeys(written.tokens) if isinstance(written, Continuous) else ():
             if tokens.setdefault(token, stream.name) != stream.name:
                 yield f"the streams {tokens[token]!r} and {stream.name!r} both have the special token {token!r}."
 
 
-def _fit(recipe: "Recipe", stream: "Stream", where: str) -> Iterator[str]:
+def _fit(stream: "Stream", where: str) -> Iterator[str]:
     """Whether the head, the feedback and the codes per step of a stream fit how it is written."""
     written, tokenizer = stream.spec.written, named(stream.tokenizer)
     if isinstance(written, Codes):

@@ -33,7 +33,8 @@ class SegmentationSpec:
     """Facts of a segmentation tokenizer that are known without its weights.
 
     `codes` None: hidden states at the special tokens become prompts of width `prompt_dim` in a head ("hidden"
-    readout). Otherwise the language model writes `codes.length` codes after the special tokens ("codes" readout).
+    readout). Otherwise the language model writes `codes.length` codes between markers, and no special tokens ("codes"
+    readout).
     """
 
     special_tokens: tuple[str, ...] = ("[SEG]",)

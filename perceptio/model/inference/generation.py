@@ -291,11 +291,11 @@ class Generator:
 
     def _impossible(self, streams: Sequence[str]) -> Tensor:
         """The ids [V] that cannot come next by the grammar: neither text nor the first of one of these streams."""
-        impossible = [True] * self.plan.size
-        impossible[: self.plan.base_vocab] = [False] * self.plan.base_vocab
+        impossible_V = torch.ones(self.plan.size, dtype=torch.bool, device=self.model.device)
+        impossible_V[: self.plan.base_vocab] = False
         for name in streams:
-            impossible[self.plan.streams[name].opens_with] = False
-        return self._on_device(impossible)
+            impossible_V[self.plan.streams[name].opens_with] = False
+        return impossible_V
 
     def _on_device(self, values: Sequence[Any]) -> Tensor:
         return torch.tensor(values).to(self.model.device, non_blocking=True)
