@@ -21,7 +21,8 @@ from perceptio.interfaces import (
     device_of,
     fill_unknown,
 )
-from perceptio.interfaces.depth_maps import from_map, resize_depth
+from perceptio.interfaces.depth_maps import from_map
+from perceptio.interfaces.maps import resize_maps
 from perceptio.ops.codebooks import code_counts, code_usage
 from perceptio.ops.depth_metrics import DepthMeter, unit_distances
 from perceptio.ops.eval_mode import in_eval_mode
@@ -111,11 +112,11 @@ def round_trip(tokenizer: DepthTokenizer, given: DepthMap) -> DepthRoundTrip:
     spec, device = tokenizer.spec, device_of(tokenizer)
     convention = spec.convention
     unit_11HW = from_map(given, convention)
-    small_11HW = resize_depth(unit_11HW, spec.image_size)
+    small_11HW = resize_maps(unit_11HW, spec.image_size)
     if bool(small_11HW.isnan().all()):
         raise DataError("A depth map has too few known pixels to be seen at the depth tokenizer's size.")
     codes_1L = tokenizer.encode(small_11HW.to(device))
-    made_11HW = resize_depth(tokenizer.decode(codes_1L).cpu(), given.values_HW.shape)
+    made_11HW = resize_maps(tokenizer.decode(codes_1L).cpu(), given.values_HW.shape)
     figures: dict[str, Any] = {"absolute_error": float((made_11HW - unit_11HW).abs().nanmean())}
     meter = DepthMeter(metric=convention.metric)
     if convention.metric:

@@ -31,6 +31,7 @@ from perceptio.interfaces.language import (
     text_positions,
 )
 from perceptio.interfaces.loss import Loss, LossConfig, LossValue, StreamLoss, StreamLossConfig
+from perceptio.interfaces.maps import clip_unit, fill_unknown, resize_maps
 from perceptio.interfaces.model_specs import ModelSpecs, StreamSpecs
 from perceptio.interfaces.perception import (
     CodeMeanings,
@@ -40,9 +41,7 @@ from perceptio.interfaces.perception import (
     Reconstruction,
     Size,
     TrainableTokenizer,
-    clip_unit,
     codes_problem,
-    fill_unknown,
 )
 from perceptio.interfaces.records import (
     LETTERS,
@@ -150,6 +149,7 @@ __all__ = [
     "fill_unknown",
     "named_weights",
     "parameter_groups",
+    "resize_maps",
     "steps_of",
     "text_positions",
 ]

@@ -16,12 +16,12 @@ from torch import Tensor
 from perceptio.errors import DataError, InterfaceError, quoted
 from perceptio.interfaces.component import described, device_of
 from perceptio.interfaces.depth_maps import DepthConvention, stack_depth, to_maps
+from perceptio.interfaces.maps import clip_unit
 from perceptio.interfaces.perception import (
     CodeMeanings,
     PerceptionTokenizer,
     PerceptionTokenizerConfig,
     Size,
-    clip_unit,
     codes_problem,
 )
 from perceptio.interfaces.tokens import CodeGroup, Codes, StreamSpec
@@ -85,7 +85,7 @@ def depth_problem(depth_B1HW: Tensor, spec: DepthSpec, *, unknown: bool = True) 
     if not depth_B1HW.is_floating_point() or tuple(depth_B1HW.shape[1:]) != shape or depth_B1HW.ndim != 4:
         return (
             f"is {described(depth_B1HW)} and not floating-point [B, {', '.join(map(str, shape))}]: "
-            "perceptio.interfaces.depth_maps.resize_depth brings maps to a size"
+            "perceptio.interfaces.resize_maps brings maps to a size"
         )
     if depth_B1HW.is_meta or not depth_B1HW.numel():
         return None

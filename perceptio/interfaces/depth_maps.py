@@ -1,4 +1,4 @@
-"""What a depth value means; depth maps in a convention's [0, 1], and from one size to another, unknown pixels kept.
+"""What a depth value means, and depth maps in a convention's [0, 1].
 
 Shapes: B batch, H W pixels.
 """
@@ -11,9 +11,9 @@ import attrs
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from perceptio.errors import DataError
+from perceptio.interfaces.maps import resize_maps
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -51,11 +51,6 @@ class DepthConvention:
     def metric(self) -> bool:
         """Whether values can be turned into metres."""
         return self.near_m is not None
-
-    @property
-    def near_is_one(self) -> bool:
-        """Whether larger values are nearer to the camera."""
-        return not self.metric
 
     def to_metres(self, unit: Tensor) -> Tensor:
         """Values in [0, 1] to metres; NaN stays NaN.
@@ -133,7 +128,7 @@ def stack_depth(
     """
     unknown_1HW = torch.full((1, *size), math.nan, device=device)
     stretched = [
-        unknown_1HW if depth is None else resize_depth(from_map(depth, convention).to(device), size)[0]
+        unknown_1HW if depth is None else resize_maps(from_map(depth, convention).to(device), size)[0]
         for depth in maps
     ]
     return torch.stack(stretched) if stretched else unknown_1HW.new_zeros(0, 1, *size)
@@ -145,22 +140,3 @@ def to_maps(depth_B1HW: Tensor, convention: DepthConvention) -> list[DepthMap]:
     values_B1HW = convention.to_metres(depth_B1HW) if convention.metric else depth_B1HW
     unit: Literal["metres", "disparity"] = "metres" if convention.metric else "disparity"
     return [DepthMap(values_HW=values_1HW[0], unit=unit) for values_1HW in values_B1HW.cpu().numpy()]
-
-
-def resize_depth(depth_B1HW: Tensor, size: tuple[int, int]) -> Tensor:
-    """Depth maps stretched to a size: each new pixel is the mean of the known pixels it covers.
-
-    Larger maps are averaged over areas, smaller ones interpolated; a new pixel that covers no known pixel is NaN.
-    """
-    if tuple(depth_B1HW.shape[-2:]) == tuple(size):
-        return depth_B1HW
-    known_B1HW = (~depth_B1HW.isnan()).to(depth_B1HW.dtype)
-    weight_B1HW = _resample(known_B1HW, size)
-    total_B1HW = _resample(depth_B1HW.nan_to_num(0.0), size)
-    unknown = torch.full_like(total_B1HW, float("nan"))
-    return torch.where(weight_B1HW > 1e-3, total_B1HW / weight_B1HW.clamp_min(1e-3), unknown)
-
-
-def _resample(values_B1HW: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear with a kernel as wide as a new pixel, whose weights are positive: a mean never leaves the range."""
-    return F.interpolate(values_B1HW, size=size, mode="bilinear", antialias=True, align_corners=False)

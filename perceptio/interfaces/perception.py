@@ -63,10 +63,9 @@ def codes_problem(codes_NL: Any, written: Codes) -> str | None:
         return f"are {described(codes_NL)} and not int64 [N, {written.length}]"
     if codes_NL.is_meta or not codes_NL.numel():
         return None
-    first = 0
-    for group in written.groups:
-        low, high = (int(x) for x in codes_NL[:, first : first + group.length].aminmax())
-        first += group.length
+    groups = torch.split(codes_NL, [group.length for group in written.groups], 1)
+    ranges = torch.stack([torch.stack(group_Nl.aminmax()) for group_Nl in groups])
+    for group, (low, high) in zip(written.groups, ranges.tolist(), strict=True):
         size = written.codebook_sizes[group.codebook]
         if low < 0 or high >= size:
             return f"go from {low} to {high} and not from 0 to {size - 1}; -1 says that there is no code"
@@ -281,26 +280,3 @@ class PerceptionTokenizerConfig(ComponentConfig, ABC):
     @abstractmethod
     def build(self) -> PerceptionTokenizer:
         """The tokenizer with random weights."""
-
-
-def fill_unknown(maps_TCHW: Tensor) -> tuple[Tensor, Tensor]:
-    """Replace NaN by the mean of the known values of the same map and channel.
-
-    Returns:
-        The filled maps and which values are known, both [T, C, H, W].
-
-    Raises:
-        DataError: A map has no known pixel, in one of its channels at least.
-    """
-    known_TCHW = ~maps_TCHW.isnan()
-    counts_TC = known_TCHW.flatten(2).sum(2)
-    if not bool((counts_TC > 0).all()):
-        empty = (counts_TC == 0).any(1).nonzero().flatten().tolist()
-        raise DataError(f"Map(s) {empty} of a batch of {len(maps_TCHW)} have no known pixel: leave them out.")
-    mean_TC11 = maps_TCHW.nan_to_num(0.0).flatten(2).sum(2).div(counts_TC)[..., None, None]
-    return torch.where(known_TCHW, maps_TCHW, mean_TC11), known_TCHW
-
-
-def clip_unit(values: Tensor) -> Tensor:
-    """Clip to [0, 1] in the forward pass and pass the gradient through unchanged."""
-    return values + (values.clamp(0.0, 1.0) - values).detach()

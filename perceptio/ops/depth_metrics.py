@@ -15,7 +15,8 @@ from torch import Tensor
 
 from perceptio.errors import InterfaceError
 from perceptio.interfaces import DepthConvention, DepthMap
-from perceptio.interfaces.depth_maps import from_map, resize_depth
+from perceptio.interfaces.depth_maps import from_map
+from perceptio.interfaces.maps import resize_maps
 
 NEAREST_M = 1e-3
 """Metres that a prediction is clipped to before ratios are taken."""
@@ -132,7 +133,7 @@ class DepthMapMeter:
                 "meter with metric=False."
             )
         height, width = predicted.values_HW.shape
-        self._meter.update(distances(predicted), resize_depth(distances(truth), (height, width)))
+        self._meter.update(distances(predicted), resize_maps(distances(truth), (height, width)))
 
     def compute(self) -> dict[str, Any]:
         """See `DepthMeter.compute`."""

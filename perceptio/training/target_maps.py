@@ -183,7 +183,7 @@ class _Store:
 
     def add(self, map_CHW: Tensor) -> None:
         if self._maps_NCHW is None:
-            self._maps_NCHW = _room((self._count, *map_CHW.shape), self._folder)
+            self._maps_NCHW = _allocated((self._count, *map_CHW.shape), self._folder)
         self._maps_NCHW[self._added] = map_CHW.half()
         self._added += 1
 
@@ -192,7 +192,8 @@ class _Store:
         return self._maps_NCHW
 
 
-def _room(shape: tuple[int, ...], folder: Path | None) -> Tensor:
+def _allocated(shape: tuple[int, ...], folder: Path | None) -> Tensor:
+    """Memory for maps, or a file without a name that is mapped to it."""
     if folder is None:
         return torch.empty(shape, dtype=torch.float16)
     with disk_errors(folder, DataError), tempfile.TemporaryFile(dir=folder) as file:

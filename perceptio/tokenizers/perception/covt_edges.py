@@ -27,7 +27,7 @@ from perceptio.interfaces import (
     VisionEncoderConfig,
 )
 from perceptio.interfaces.component import described, device_of
-from perceptio.interfaces.depth_maps import resize_depth
+from perceptio.interfaces.maps import resize_maps
 from perceptio.tokenizers.perception._frozen import FrozenTokenizer
 
 SIGMAS = (1.0, 2.0, 4.0)
@@ -128,9 +128,7 @@ class CoVTEdges(FrozenTokenizer):
         device = device_of(self)
         unknown_11hw = torch.full((1, 1, *self.map_size), math.nan, device=device)
         maps = [
-            unknown_11hw
-            if map_HWC is None
-            else resize_depth(self._checked(map_HWC).to(device), self.map_size)
+            unknown_11hw if map_HWC is None else resize_maps(self._checked(map_HWC).to(device), self.map_size)
             for map_HWC in raw
         ]
         return torch.cat(maps) if maps else unknown_11hw[:0]

@@ -25,7 +25,7 @@ from perceptio.interfaces import (
     StreamSpec,
     device_of,
 )
-from perceptio.interfaces.depth_maps import resize_depth
+from perceptio.interfaces.maps import resize_maps
 from perceptio.tokenizers._autoencoder import (
     Autoencoder,
     AutoencoderConfig,
@@ -90,7 +90,7 @@ class MapTokenizer(Autoencoder):
                 f"from {self.low:g} to {self.high:g}: set low and high to the range of the data."
             )
         values_MHW = torch.from_numpy(values_HWM.astype(np.float32)).to(device).permute(2, 0, 1)
-        return resize_depth(values_MHW[None], size)[0]
+        return resize_maps(values_MHW[None], size)[0]
 
     def to_unit(self, maps_TMHW: Tensor) -> Tensor:
         """See `Autoencoder.to_unit`."""

@@ -15,7 +15,8 @@ from perceptio.errors import DataError
 from perceptio.evaluation import suite
 from perceptio.evaluation.suite import Evaluation
 from perceptio.interfaces import DepthConvention, DepthMap, Turn
-from perceptio.interfaces.depth_maps import from_map, resize_depth
+from perceptio.interfaces.depth_maps import from_map
+from perceptio.interfaces.maps import resize_maps
 from perceptio.model.inference.generation import generate
 from perceptio.model.inference.marks import draw_marks
 from perceptio.model.perception_model import build_model
@@ -62,7 +63,7 @@ def test_the_given_codes_are_those_of_the_sample_and_of_the_one_before_it(datase
         lambda *rest, given_codes: given.append(given_codes) or generate(*rest, given_codes=given_codes),
     )
     Evaluation(model, dataset, limit=3).run()
-    maps = [resize_depth(from_map(dataset.depth(n), METRIC), (16, 16)) for n in range(3)]
+    maps = [resize_maps(from_map(dataset.depth(n), METRIC), (16, 16)) for n in range(3)]
     codes_nL = model.eval().stream("depth").tokenizer.encode(torch.cat(maps))
     per_sample = [sum(turn.task == "relative_depth" for turn in dataset.turns(n)) for n in range(3)]
     true, other = (codes["depth"] for codes in given if codes)

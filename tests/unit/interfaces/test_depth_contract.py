@@ -24,7 +24,7 @@ def with_pixel(value):
         (with_pixel(-float("inf")), r"goes from -inf to 0.5"),
         (10 * MAPS, r"goes from 5 to 5 and not from 0 to 1"),
         (with_pixel(-0.25), r"goes from -0.25 to 0.5"),
-        (MAPS[0], r"is float32 \[1, 16, 16\] and not floating-point \[B, 1, 16, 16\].*resize_depth"),
+        (MAPS[0], r"is float32 \[1, 16, 16\] and not floating-point \[B, 1, 16, 16\].*resize_maps"),
         (MAPS[..., :8], r"is float32 \[2, 1, 16, 8\]"),
         (MAPS.long(), r"is int64 \[2, 1, 16, 16\]"),
     ],

@@ -6,7 +6,8 @@ import torch
 
 from perceptio.errors import DataError
 from perceptio.interfaces import DepthConvention, DepthMap
-from perceptio.interfaces.depth_maps import from_map, resize_depth
+from perceptio.interfaces.depth_maps import from_map
+from perceptio.interfaces.maps import resize_maps
 
 METRIC = DepthConvention(near_m=1.0, far_m=16.0)
 NAN = float("nan")
@@ -58,15 +59,15 @@ def test_disparity_may_be_zero_which_is_infinitely_far():
 
 def test_resizing_averages_known_pixels_alone():
     depth = torch.tensor([[1.0, 3.0, NAN, NAN], [1.0, 3.0, NAN, NAN]])[None, None]
-    small = resize_depth(depth, (1, 2))
+    small = resize_maps(depth, (1, 2))
     assert 1.0 <= small[0, 0, 0, 0] <= 3.0
-    assert resize_depth(torch.full((1, 1, 8, 8), NAN), (2, 2)).isnan().all()
-    assert resize_depth(depth, (2, 4)) is depth
+    assert resize_maps(torch.full((1, 1, 8, 8), NAN), (2, 2)).isnan().all()
+    assert resize_maps(depth, (2, 4)) is depth
 
 
 def test_a_constant_map_stays_constant_at_any_size():
     depth = torch.full((1, 1, 7, 9), 2.5)
     depth[0, 0, 2:4, 3] = NAN
-    resized = resize_depth(depth, (23, 4))
+    resized = resize_maps(depth, (23, 4))
     assert math.isclose(resized.nan_to_num(2.5).min().item(), 2.5, rel_tol=1e-6)
     assert math.isclose(resized.nan_to_num(2.5).max().item(), 2.5, rel_tol=1e-6)

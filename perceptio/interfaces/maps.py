@@ -1,0 +1,52 @@
+"""Dense maps [T, C, H, W] of any kind, NaN where unknown: from one size to another, filled, clipped.
+
+Shapes: T maps, C channels, H W pixels.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from perceptio.errors import DataError
+
+
+def resize_maps(maps_TCHW: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps stretched to a size [T, C, *size]: each new value is the mean of the known ones that it covers.
+
+    Larger maps are averaged over areas, smaller ones interpolated; a new value that covers no known one is NaN.
+    """
+    if tuple(maps_TCHW.shape[-2:]) == tuple(size):
+        return maps_TCHW
+    known_TCHW = (~maps_TCHW.isnan()).to(maps_TCHW.dtype)
+    weight_TCHW = _resample(known_TCHW, size)
+    total_TCHW = _resample(maps_TCHW.nan_to_num(0.0), size)
+    unknown = torch.full_like(total_TCHW, float("nan"))
+    return torch.where(weight_TCHW > 1e-3, total_TCHW / weight_TCHW.clamp_min(1e-3), unknown)
+
+
+def _resample(values_TCHW: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear with a kernel as wide as a new pixel, whose weights are positive: a mean never leaves the range."""
+    return F.interpolate(values_TCHW, size=size, mode="bilinear", antialias=True, align_corners=False)
+
+
+def fill_unknown(maps_TCHW: Tensor) -> tuple[Tensor, Tensor]:
+    """Replace NaN by the mean of the known values of the same map and channel.
+
+    Returns:
+        The filled maps and which values are known, both [T, C, H, W].
+
+    Raises:
+        DataError: A map has no known pixel, in one of its channels at least.
+    """
+    known_TCHW = ~maps_TCHW.isnan()
+    counts_TC = known_TCHW.flatten(2).sum(2)
+    if not bool((counts_TC > 0).all()):
+        empty = (counts_TC == 0).any(1).nonzero().flatten().tolist()
+        raise DataError(f"Map(s) {empty} of a batch of {len(maps_TCHW)} have no known pixel: leave them out.")
+    mean_TC11 = maps_TCHW.nan_to_num(0.0).flatten(2).sum(2).div(counts_TC)[..., None, None]
+    return torch.where(known_TCHW, maps_TCHW, mean_TC11), known_TCHW
+
+
+def clip_unit(values: Tensor) -> Tensor:
+    """Clip to [0, 1] in the forward pass and pass the gradient through unchanged."""
+    return values + (values.clamp(0.0, 1.0) - values).detach()
