@@ -143,6 +143,11 @@ class PerceptionTokenizer(CheckedModule, ABC):
         "shown": _checked_shown,
     }
 
+    def __init__(self) -> None:
+        super().__init__()
+        # Without weights it would not know where it lies: `device_of` looks here, too.
+        self.register_buffer("_place", torch.empty(0), persistent=False)
+
     @abstractmethod
     def targets(self, raw: Sequence[Any]) -> Any:
         """What is to be learned, on the tokenizer's device, of so many images or objects.
