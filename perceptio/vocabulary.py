@@ -6,7 +6,6 @@ from typing import Literal, Self
 import attrs
 
 from perceptio.interfaces import (
-    LETTERS,
     Codes,
     SpecialTokens,
     StreamSpec,
@@ -152,8 +151,3 @@ def steps_in_words(block: TokenBlock) -> str:
     """How many codes the steps of a block predict, for people."""
     alike = len({*block.steps}) == 1
     return f"{block.steps[0]} a step" if alike else f"in steps of {', '.join(map(str, block.steps))}"
-
-
-def too_many_points(count: int) -> str:
-    """The sentence for more points than there are letters."""
-    return f"{count} points were marked and there are letters for {len(LETTERS)}; mark fewer."

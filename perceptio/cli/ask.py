@@ -107,9 +107,9 @@ def _write(out: Path, answer: "Answer", pixels_3HW: "Tensor", asked: dict[str, A
     import torch
     from PIL import Image
 
-    from perceptio.model.inference.marks import draw_marks
     from perceptio.ops.files import new_file
     from perceptio.ops.json_files import read_json, write_json
+    from perceptio.ops.marks import draw_marks
     from perceptio.ops.pictures import overlaid, picture_of
 
     record = out / "answer.json"

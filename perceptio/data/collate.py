@@ -23,8 +23,8 @@ from perceptio.interfaces import (
     TokenBlock,
     VisionEncoderConfig,
 )
-from perceptio.model.inference.marks import shown_image
 from perceptio.model.inference.sequence import SequenceWriter, stacked_coordinates
+from perceptio.ops.marks import shown_image
 from perceptio.recipe import PointSetting, Recipe
 from perceptio.vocabulary import TokenPlan
 
@@ -212,7 +212,7 @@ class Collate:
 
     def _image(self, sample: Sample) -> Tensor:
         assert sample.image_3HW is not None
-        return shown_image(sample.image_3HW, sample.turns, self.points)
+        return shown_image(sample.image_3HW, sample.turns, drawn=self.points == "drawn")
 
 
 def _image_codes(samples: Sequence[Sample], name: str, length: int) -> Tensor:

@@ -21,9 +21,9 @@ from perceptio.interfaces import Case, Pass, Question, Reply, Sample, TaskData, 
 from perceptio.model.inference.answer import decode_streams, decode_written, text_ids
 from perceptio.model.inference.generated import Generated
 from perceptio.model.inference.generation import generate
-from perceptio.model.inference.marks import shown_images
 from perceptio.model.perception_model import PerceptionModel
 from perceptio.ops.eval_mode import in_eval_mode
+from perceptio.ops.marks import shown_images
 
 BATCH_SIZE = 48
 
@@ -169,7 +169,8 @@ class Evaluation:
             if not samples or samples[-1] is not question.sample:
                 samples.append(question.sample)
             index.append(len(samples) - 1)
-        images, index = shown_images(list(map(_image, samples)), index, turns, model.recipe.points)
+        drawn = model.recipe.points == "drawn"
+        images, index = shown_images(list(map(_image, samples)), index, turns, drawn=drawn)
         images = [image.to(model.device) for image in images]
         given = {name: torch.stack([question.codes[name] for question in questions]) for name in one.gives}
         written = generate(model, turns, images, index, one.settings(questions), given_codes=given)

@@ -1,6 +1,20 @@
-"""The letter of a marked point, in an answer's words."""
+"""The letters of marked points: those that name them, and the one that an answer chooses."""
 
 import re
+
+from perceptio.errors import InputError
+from perceptio.interfaces.records import LETTERS
+
+
+def letters_for(count: int) -> str:
+    """The first letters, which name so many marked points.
+
+    Raises:
+        InputError: There are not as many.
+    """
+    if count > len(LETTERS):
+        raise InputError(f"{count} points were marked and there are letters for {len(LETTERS)}; mark fewer.")
+    return LETTERS[:count]
 
 
 def parse_letter(text: str) -> str:

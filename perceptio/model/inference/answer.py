@@ -13,10 +13,10 @@ from perceptio.errors import InputError, UnknownNameError, near_miss, quoted
 from perceptio.interfaces import GenerationSettings, TokenBlock, Turn
 from perceptio.model.inference.generated import Generated, WrittenStream
 from perceptio.model.inference.generation import generate
-from perceptio.model.inference.marks import shown_images
 from perceptio.model.network import PerceptionNetwork
 from perceptio.ops.eval_mode import in_eval_mode
 from perceptio.ops.image_files import as_image
+from perceptio.ops.marks import shown_images
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -80,7 +80,7 @@ def ask_batch(
         )
     model = in_eval_mode(model)
     images, index = _distinct_images([image for image, _, _ in questions])
-    images, index = shown_images(images, index, turns, model.recipe.points)
+    images, index = shown_images(images, index, turns, drawn=model.recipe.points == "drawn")
     images = [image.to(model.device) for image in images]
     generated = generate(model, turns, images, index, settings)
     decoded = decode_streams(model, images, index, generated)

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from perceptio.errors import DataError, InputError
-from perceptio.interfaces import LETTERS, SpecialTokens, TextTokenizer, TokenBlock, Turn
-from perceptio.vocabulary import TokenPlan, too_many_points
+from perceptio.interfaces import SpecialTokens, TextTokenizer, TokenBlock, Turn
+from perceptio.ops.letters import letters_for
+from perceptio.vocabulary import TokenPlan
 
 
 class Position(NamedTuple):
@@ -264,15 +265,15 @@ class SequenceWriter:
         Raises:
             InputError: More points than letters, or a text tokenizer that splits a letter.
         """
-        if count > len(LETTERS):
-            raise InputError(too_many_points(count))
-        ids = [self.text.encode(letter) for letter in LETTERS[:count]]
-        for letter, tokens in zip(LETTERS, ids, strict=False):
+        ids = []
+        for letter in letters_for(count):
+            tokens = self.text.encode(letter)
             if len(tokens) != 1:
                 raise InputError(
                     f"The text tokenizer writes the letter {letter} as {len(tokens)} ids; 1 is needed."
                 )
-        return [tokens[0] for tokens in ids]
+            ids += tokens
+        return ids
 
     def _coordinates(self, position: Position | None) -> tuple[float, float, float]:
         if position is None:

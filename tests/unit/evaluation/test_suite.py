@@ -18,8 +18,8 @@ from perceptio.interfaces import DepthConvention, DepthMap, Turn
 from perceptio.interfaces.depth_maps import from_map
 from perceptio.interfaces.maps import resize_maps
 from perceptio.model.inference.generation import generate
-from perceptio.model.inference.marks import draw_marks
 from perceptio.model.perception_model import build_model
+from perceptio.ops.marks import draw_marks
 
 METRIC = DepthConvention(near_m=1.0, far_m=16.0)
 

@@ -9,23 +9,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from perceptio.errors import DataError, InputError
-from perceptio.interfaces import LETTERS, Turn
-from perceptio.recipe import PointSetting
-from perceptio.vocabulary import too_many_points
+from perceptio.errors import DataError
+from perceptio.interfaces.records import Turn
+from perceptio.ops.letters import letters_for
 
 REFERENCE_SIZE = 336
 """Width in pixels of the pictures on which AURORA draws circles of radius 4 and labels 25 px above."""
 
 
-def shown_image(image_3HW: Tensor, turns: Sequence[Turn], points: PointSetting) -> Tensor:
+def shown_image(image_3HW: Tensor, turns: Sequence[Turn], *, drawn: bool) -> Tensor:
     """The image [3, H, W] that a conversation shows: with its marks where points are drawn, else the image itself.
+
+    Args:
+        image_3HW: RGB in [0, 1].
+        turns: The conversation.
+        drawn: Whether the recipe has marked points drawn on images.
 
     Raises:
         DataError: Points are drawn and two turns have some: both would be lettered from A on the same image.
     """
     marked = [turn for turn in turns if turn.points]
-    if points == "tokens" or not marked:
+    if not drawn or not marked:
         return image_3HW
     if len(marked) > 1:
         raise DataError(
@@ -36,7 +40,7 @@ def shown_image(image_3HW: Tensor, turns: Sequence[Turn], points: PointSetting) 
 
 
 def shown_images(
-    images: Sequence[Tensor], image_index: Sequence[int], turns: Sequence[Turn], points: PointSetting
+    images: Sequence[Tensor], image_index: Sequence[int], turns: Sequence[Turn], *, drawn: bool
 ) -> tuple[list[Tensor], list[int]]:
     """The images that questions show, each for itself, and which of them each shows.
 
@@ -46,7 +50,7 @@ def shown_images(
     index: list[int] = []
     unmarked: dict[int, int] = {}
     for number, turn in zip(image_index, turns, strict=True):
-        image = shown_image(images[number], [turn], points)
+        image = shown_image(images[number], [turn], drawn=drawn)
         if image is images[number] and number in unmarked:
             index.append(unmarked[number])
             continue
@@ -65,13 +69,12 @@ def draw_marks(image_3HW: Tensor, points: Sequence[tuple[float, float]]) -> Tens
     """
     from PIL import Image, ImageDraw
 
-    if len(points) > len(LETTERS):
-        raise InputError(too_many_points(len(points)))
+    letters = letters_for(len(points))
     picture = Image.fromarray((image_3HW.permute(1, 2, 0).cpu().numpy() * 255).round().astype(np.uint8))
     draw = ImageDraw.Draw(picture)
     scale = max(picture.width / REFERENCE_SIZE, 0.25)
     radius, lift, size = max(4 * scale, 2), 25 * scale, max(14 * scale, 8)
-    for letter, (x, y) in zip(LETTERS, points, strict=False):
+    for letter, (x, y) in zip(letters, points, strict=True):
         cx, cy = x * picture.width, y * picture.height
         draw.ellipse((cx - radius, cy - radius, cx + radius, cy + radius), outline=(255, 0, 0))
         top = cy - lift if cy > lift else cy + radius
