@@ -45,7 +45,7 @@ def recipe() -> Recipe:
         name="perceptio-streams",
         streams=(
             segmentation,
-            Stream(name="box", tokenizer=BoxConfig(bins=64), codes_per_step=1),
+            Stream(name="box", tokenizer=BoxConfig(bins=64)),
             depth,
             Stream(name="edges", tokenizer=edges, codes_per_step=10, training=TRAINING),
             Stream(name="normals", tokenizer=normals, codes_per_step=10, training=TRAINING),

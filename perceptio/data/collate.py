@@ -170,6 +170,7 @@ class Collate:
             target_N=target_N,
             known=tuple(spec.target == "image" or raw[n] is not None for n in target_N.tolist()),
             image_codes_BL=_image_codes(pictured, name, length if spec.per == "image" else 0),
+            coded=tuple(name in sample.codes for sample in pictured),
             raw=tuple(raw),
         )
 

@@ -97,6 +97,7 @@ class StreamBatch:
         target_N: Which of the targets is that of each; there is one for each object, or for each of `images`.
         known: Whether the target of each is known. Not a tensor, so that counting them does not wait for a device.
         image_codes_BL: Codes of all images of the batch, -1 in images without; of a stream written so once per image.
+        coded: Whether each image of the batch has codes.
         raw: The targets as samples hold them; empty where the target is the picture.
         targets: What the stream's tokenizer makes of them on its device; None before.
     """
@@ -109,6 +110,7 @@ class StreamBatch:
     target_N: Tensor
     known: tuple[bool, ...]
     image_codes_BL: Tensor
+    coded: tuple[bool, ...]
     raw: tuple[Any, ...] = ()
     targets: Any = None
 

@@ -46,7 +46,8 @@ class CellCodes(Loss):
 
     def count(self, batch: Batch) -> int:
         """The places of images with codes."""
-        return int((self._codes(batch) >= 0).sum()) if self.stream in batch.streams else 0
+        stream = batch.streams.get(self.stream)
+        return 0 if stream is None else len(self.centers_L2) * sum(stream.coded)
 
     def forward(self, output: PerceptionOutput, batch: Batch) -> LossValue:
         """See `Loss.forward`."""

@@ -123,6 +123,7 @@ class LossConformance(ComponentConformance):
                 target_N=torch.arange(count),
                 known=(True,) * count,
                 image_codes_BL=codes_NL if codes else integers(1, images, 0),
+                coded=(codes > 0,) * images,
                 targets=targets,
             )
 

@@ -238,6 +238,13 @@ for _name, (_suite, _config) in SUITES.items():
     globals()[f"Test_{_name}"] = type(f"Test_{_name}", (_suite,), {"config": _config})
 
 
+@pytest.mark.parametrize("name", [name for name, (suite, _) in SUITES.items() if suite is LossConformance])
+def test_counting_the_items_of_a_loss_does_not_wait_for_a_device(name):
+    suite = globals()[f"Test_{name}"]()
+    batch = suite.batch()
+    assert suite.fresh().count(batch.to("meta")) == suite.fresh().count(batch) > 0  # "meta" has no values.
+
+
 class TestOneAxisDecoder(LanguageBackboneConformance):
     config = DecoderConfig(hidden_dim=24, num_layers=1, num_heads=2, num_kv_heads=1, position_axes=1)
 

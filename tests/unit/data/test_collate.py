@@ -90,6 +90,7 @@ def test_rows_point_at_their_own_conversation() -> None:
     assert batch.streams["segmentation"].image_N.tolist() == [0, 0, 1, 1]
     assert batch.streams["segmentation"].target_N.tolist() == [0, 1, 2, 3]
     assert (batch.streams["depth"].image_codes_BL == torch.arange(16) % 8).all()
+    assert batch.streams["depth"].coded == (True, True)
 
 
 def test_targets_are_what_the_tokenizers_make_of_them() -> None:

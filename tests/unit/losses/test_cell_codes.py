@@ -39,7 +39,7 @@ def test_images_without_codes_are_left_out():
     loss = CONFIG.build(MODEL)
     codes = CODES_BL.clone()
     codes[0] = -1
-    batch = batch_with("depth", image_codes_BL=codes)
+    batch = batch_with("depth", image_codes_BL=codes, coded=(False, True))
     assert loss.count(batch) == 4
     logits = torch.zeros(8, 8)
     assert loss(output(logits), batch).total.item() == pytest.approx(4 * torch.log(torch.tensor(8.0)).item())
