@@ -12,6 +12,7 @@ import attrs
 
 from perceptio.data.json_rules import is_number, key_problems
 from perceptio.errors import DataError, quoted
+from perceptio.interfaces.records import NO_MAPS
 from perceptio.ops.foreign import parsing
 from perceptio.ops.json_files import read_json
 
@@ -21,8 +22,6 @@ SCALES = (1e-12, 1e12)
 """What a 16-bit value can be multiplied with, so that the depth is a float32."""
 MAP_LIMIT = 1e12
 """The range of a map lies within this bound on both sides."""
-RESERVED = ("depth", "image", "masks")
-"""What a sample has under keys of their own; no map has such a name."""
 
 
 @attrs.frozen(kw_only=True)
@@ -131,8 +130,8 @@ def _maps_problems(maps: Any) -> Iterator[str]:
     for name, declared in maps.items():
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,80}", name):
             yield f'map name {quoted(name)} is not 1 to 80 letters, digits, "_" or "-".'
-        if name in RESERVED:
-            yield f"map name {quoted(name)} is taken: {', '.join(RESERVED)} have keys of their own."
+        if name in NO_MAPS:
+            yield f"map name {quoted(name)} is taken: {', '.join(NO_MAPS)} are what else a sample has."
         yield from (f"map {quoted(name)}: {message}" for message in _map_problems(declared))
 
 

@@ -20,11 +20,11 @@ inverse depth of any scale, near is large). A 16-bit PNG holds `value * depth.sc
 unknown; an NPY file holds float32 [H, W] in that unit and NaN where unknown, and needs no scale. A folder without
 depth leaves `depth` out.
 
-`maps` declares the maps that samples may have: names of letters, digits, `_` and `-`, other than `depth`, `image` and
-`masks`; 1 or 3 `channels`; and the range of their values, from `low` to `high`. An 8-bit PNG, gray or RGB, holds
-`low + value / 255 * (high - low)`, of every pixel; an NPY file holds float32 [H, W] or [H, W, channels], and NaN in
-all channels of a pixel that is unknown. Values that lie outside the range by at most a thousandth of it, as rounding
-may have it, are clipped; others are errors. A folder without maps leaves `maps` out.
+`maps` declares the maps that samples may have: names of letters, digits, `_` and `-`, other than `depth`, `image`,
+`masks` and `objects`; 1 or 3 `channels`; and the range of their values, from `low` to `high`. An 8-bit PNG, gray or
+RGB, holds `low + value / 255 * (high - low)`, of every pixel; an NPY file holds float32 [H, W] or [H, W, channels],
+and NaN in all channels of a pixel that is unknown. Values that lie outside the range by at most a thousandth of it,
+as rounding may have it, are clipped; others are errors. A folder without maps leaves `maps` out.
 
 Each line of `samples.jsonl` is one object::
 

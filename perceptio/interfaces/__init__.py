@@ -45,6 +45,7 @@ from perceptio.interfaces.perception import (
 )
 from perceptio.interfaces.records import (
     LETTERS,
+    NO_MAPS,
     Batch,
     PerceptionOutput,
     Sample,
@@ -77,6 +78,7 @@ from perceptio.interfaces.vision import VisionEncoder, VisionEncoderConfig, Visi
 __all__ = [
     "INTERFACE_VERSION",
     "LETTERS",
+    "NO_MAPS",
     "Batch",
     "Case",
     "ChatTemplate",

@@ -17,6 +17,8 @@ from perceptio.interfaces.vision import VisionFeatures
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 """Marked points are named by these, in order."""
+NO_MAPS = ("depth", "image", "masks", "objects")
+"""What a stream can be learned from besides a map of the data folder: no map has such a name."""
 
 
 @attrs.frozen(kw_only=True, eq=False)

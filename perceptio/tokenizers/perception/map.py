@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from perceptio.errors import DataError, RecipeError
 from perceptio.interfaces import (
+    NO_MAPS,
     CodeMeanings,
     Codes,
     Kind,
@@ -34,8 +35,6 @@ from perceptio.tokenizers._autoencoder import (
     VQAutoencoderConfig,
 )
 
-TAKEN = ("depth", "masks", "objects", "image")
-"""Targets that are no maps of the data folder."""
 ROUNDING = 1e-3
 """Values may leave their range by this part of it, which half precision and resampling do to them."""
 
@@ -178,10 +177,10 @@ class MapConfig(AutoencoderConfig):
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
-        if self.map in TAKEN or not self.map:
+        if self.map in NO_MAPS or not self.map:
             raise RecipeError(
                 f"{self.name}: map is {self.map!r}; it must be the name of a map of the data folder, and none of "
-                f"{', '.join(TAKEN)}."
+                f"{', '.join(NO_MAPS)}."
             )
         if self.channels < 1 or not self.low < self.high or self.squared_error < 0:
             raise RecipeError(

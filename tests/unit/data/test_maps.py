@@ -118,6 +118,7 @@ def test_what_rounding_takes_out_of_the_range_is_clipped(folder):
         ({"depth": {"channels": 1, "low": 0, "high": 1}}, "map name 'depth' is taken: depth, image, masks"),
         ({"masks": {"channels": 1, "low": 0, "high": 1}}, "map name 'masks' is taken"),
         ({"image": {"channels": 3, "low": 0, "high": 1}}, "map name 'image' is taken"),
+        ({"objects": {"channels": 1, "low": 0, "high": 1}}, "map name 'objects' is taken"),
         ({"heat": 1}, "map 'heat': it is not an object with"),
         ({"heat": {"channels": 1, "low": 0}}, "map 'heat': \"high\" is missing"),
         (
