@@ -4,9 +4,11 @@ Shapes: B rows, T tokens of text, W ids written, P marked points, and of a strea
 of a stream that is written per image), L codes, K codebook size, n special tokens, D hidden width.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Self
 
 import attrs
+import torch
 from torch import Tensor
 
 
@@ -36,6 +38,22 @@ class WrittenStream:
     def whole_BO(self) -> Tensor:
         """Where nothing but codes was written between markers, or all special tokens."""
         return self.opened_BO & (self.codes_BOL >= 0).all(2)
+
+    @classmethod
+    def joined(cls, written: Sequence[Self]) -> Self:
+        """What was written one after the other, as one record."""
+
+        def together(name: str) -> Tensor:
+            return torch.cat([getattr(one, name) for one in written], 1)
+
+        return cls(
+            opened_BO=together("opened_BO"),
+            closed_BO=together("closed_BO"),
+            codes_BOL=together("codes_BOL"),
+            hidden_BOnD=together("hidden_BOnD"),
+            rows_BOmP=None if written[0].rows_BOmP is None else together("rows_BOmP"),
+            logits=tuple(torch.cat(step, 1) for step in zip(*(one.logits for one in written), strict=True)),
+        )
 
 
 @attrs.frozen(kw_only=True, eq=False)

@@ -110,7 +110,7 @@ class Generator:
         """Write a stream once per image, or while rows ask for another object; `forced` rows have at least one."""
         tokens = self.plan.streams[name]
         if tokens.per == "image":
-            return _together([self._write_one(name, self._wants(tokens.opens_with, impossible_V, forced))])
+            return self._write_one(name, self._wants(tokens.opens_with, impossible_V, forced))
         found: list[WrittenStream] = []
         active_B = self.state.all_rows
         for number in range(self.settings.max_objects):
@@ -118,7 +118,7 @@ class Generator:
             if not bool(active_B.any()):
                 break
             found.append(self._write_one(name, active_B))
-        return _together(found) if found else self._nothing(name)
+        return WrittenStream.joined(found) if found else self._nothing(name)
 
     def _write_one(self, name: str, opened_B: Tensor) -> WrittenStream:
         """Write a stream once in the rows that open it; O is 1."""
@@ -132,7 +132,7 @@ class Generator:
         hidden_BnD = self.state.step(len(tokens.ids))
         if before_BD is not None:
             hidden_BnD = torch.cat([before_BD[:, None], hidden_BnD[:, :-1]], 1)
-        return self._special(opened_B, hidden_BnD)
+        return self._once(opened_B, opened_B, hidden_BnD=hidden_BnD)
 
     def _write_fed_back(self, name: str, tokens: SpecialTokens, opened_B: Tensor) -> WrittenStream:
         """Write special tokens whose inputs are the rows that were read before them."""
@@ -143,16 +143,7 @@ class Generator:
             inputs_B1D = stream.next_inputs(rows[-1], states[-1].shape[-1])
             self.state.append([Slot(token)], opened_B, inputs_BTD=inputs_B1D)
             self._note([token], opened_B)
-        return self._special(opened_B, torch.cat(states, 1), torch.cat(rows, 1))
-
-    def _special(self, opened_B: Tensor, hidden_BnD: Tensor, rows_BmP: Tensor | None = None) -> WrittenStream:
-        return WrittenStream(
-            opened_BO=opened_B[:, None],
-            closed_BO=opened_B[:, None],
-            codes_BOL=self.state.past_B.new_zeros(len(opened_B), 1, 0),
-            hidden_BOnD=hidden_BnD[:, None],
-            rows_BOmP=None if rows_BmP is None else rows_BmP[:, None],
-        )
+        return self._once(opened_B, opened_B, hidden_BnD=torch.cat(states, 1), rows_BmP=torch.cat(rows, 1))
 
     def _write_block(self, name: str, block: TokenBlock, opened_B: Tensor) -> WrittenStream:
         """Write a block: markers are appended, codes chosen, step by step."""
@@ -175,9 +166,8 @@ class Generator:
         # The last codes and the closing marker run together; the slot before the marker is what predicts it.
         self._write([Slot(block.closing)], opened_B)
         closing_BV = self.model.language.logits(self.state.step(2)[:, 0])
-        return self._block(
-            opened_B, opened_B & (closing_BV.argmax(-1) == block.closing), torch.cat(codes, 1), tuple(logits)
-        )
+        closed_B = opened_B & (closing_BV.argmax(-1) == block.closing)
+        return self._once(opened_B, closed_B, codes_BL=torch.cat(codes, 1), logits=tuple(logits))
 
     def _write_given(self, block: TokenBlock, opened_B: Tensor, codes_BL: Tensor) -> WrittenStream:
         """Write given codes [B, L] and the closing marker; nothing is run for them alone."""
@@ -187,16 +177,29 @@ class Generator:
         self.state.append(slots, opened_B, _picked(tokens_BL, block.slot_codes))
         self._note(tokens_BL, opened_B)
         self._write([Slot(block.closing)], opened_B)
-        return self._block(opened_B, opened_B, codes_BL)
+        return self._once(opened_B, opened_B, codes_BL=codes_BL)
 
-    def _block(
-        self, opened_B: Tensor, closed_B: Tensor, codes_BL: Tensor, logits: tuple[Tensor, ...] = ()
+    def _once(
+        self,
+        opened_B: Tensor,
+        closed_B: Tensor,
+        *,
+        codes_BL: Tensor | None = None,
+        hidden_BnD: Tensor | None = None,
+        rows_BmP: Tensor | None = None,
+        logits: tuple[Tensor, ...] = (),
     ) -> WrittenStream:
+        """What rows wrote of a stream at one time: codes, or hidden states; O is 1."""
+        if codes_BL is None:
+            codes_BL = self.state.past_B.new_zeros(len(opened_B), 0)
+        if hidden_BnD is None:
+            hidden_BnD = self.state.last_BD.new_zeros(len(opened_B), 0, self.state.last_BD.shape[1])
         return WrittenStream(
             opened_BO=opened_B[:, None],
             closed_BO=closed_B[:, None],
             codes_BOL=codes_BL[:, None],
-            hidden_BOnD=self.state.last_BD.new_zeros(len(opened_B), 1, 0, self.state.last_BD.shape[1]),
+            hidden_BOnD=hidden_BnD[:, None],
+            rows_BOmP=None if rows_BmP is None else rows_BmP[:, None],
             logits=logits,
         )
 
@@ -329,22 +332,6 @@ class Generator:
             else:
                 total += times * len(tokens.ids)
         return total
-
-
-def _together(written: Sequence[WrittenStream]) -> WrittenStream:
-    """What was written one after the other, as one record."""
-
-    def joined(name: str) -> Tensor:
-        return torch.cat([getattr(one, name) for one in written], 1)
-
-    return WrittenStream(
-        opened_BO=joined("opened_BO"),
-        closed_BO=joined("closed_BO"),
-        codes_BOL=joined("codes_BOL"),
-        hidden_BOnD=joined("hidden_BOnD"),
-        rows_BOmP=None if written[0].rows_BOmP is None else joined("rows_BOmP"),
-        logits=tuple(torch.cat(step, 1) for step in zip(*(one.logits for one in written), strict=True)),
-    )
 
 
 def _picked(tokens_Bk: Tensor, held: Sequence[int]) -> Tensor:
