@@ -16,7 +16,12 @@ from torch.nn import functional as F
 
 from perceptio.errors import CheckpointError, DataError, InterfaceError
 from perceptio.interfaces.component import described, device_of
-from perceptio.interfaces.perception import PerceptionTokenizer, PerceptionTokenizerConfig, Size
+from perceptio.interfaces.perception import (
+    PerceptionTokenizer,
+    PerceptionTokenizerConfig,
+    Size,
+    codes_problem,
+)
 from perceptio.interfaces.tokens import CodeGroup, Codes, Continuous, StreamSpec
 
 
@@ -83,19 +88,12 @@ def _checked_encode_masks(encode: Callable[[Any, Tensor], Tensor]) -> Callable[[
                 f"{type(self).__name__}.encode_masks was given {described(masks_NHW)} and not boolean "
                 f"masks [N, {height}, {width}]: stretch them first, a pixel belonging to what covers most of it."
             )
-        codes_NM, promised = encode(self, masks_NHW), self.spec.codes
-        shape = (len(masks_NHW), promised.length)
-        if not isinstance(codes_NM, Tensor) or codes_NM.dtype != torch.int64 or codes_NM.shape != shape:
-            raise InterfaceError(
-                f"{self.known_as}.encode_masks made codes that are {described(codes_NM)} and not int64 {list(shape)}."
-            )
-        if codes_NM.numel() and not codes_NM.is_meta:
-            low, high = (int(code) for code in codes_NM.aminmax())
-            if low < 0 or high >= promised.codebook_size:
-                last = promised.codebook_size - 1
-                raise InterfaceError(
-                    f"{self.known_as}.encode_masks made codes that go from {low} to {high}, not 0 to {last}."
-                )
+        codes_NM = encode(self, masks_NHW)
+        problem = codes_problem(codes_NM, self.spec.stream.written)
+        if problem is None and len(codes_NM) != len(masks_NHW):
+            problem = f"are of {len(codes_NM)} masks and not of {len(masks_NHW)}"
+        if problem:
+            raise InterfaceError(f"{self.known_as}.encode_masks made codes that {problem}.")
         return codes_NM
 
     return checked

@@ -66,13 +66,17 @@ def test_mask_codes_that_cannot_be_are_refused_where_they_are_made():
     tokenizer = Lying(FakeMaskCodesConfig().spec)
     tokenizer.origin = "segmentation:acme/quadrants (acme-masks)"
     with pytest.raises(
-        InterfaceError, match="acme-masks.: Lying.encode_masks made codes that go from 2 to 2, not 0 to 1"
+        InterfaceError,
+        match="acme-masks.: Lying.encode_masks made codes that go from 2 to 2 and not from 0 to 1",
     ):
         tokenizer.encode_masks(MASKS)
     for made in (torch.zeros(2, 4), torch.zeros(2, 3, dtype=torch.int64)):
         Lying.made = made
-        with pytest.raises(InterfaceError, match=r"made codes that are .* and not int64 \[2, 4\]"):
+        with pytest.raises(InterfaceError, match=r"made codes that are .* and not int64 \[N, 4\]"):
             tokenizer.encode_masks(MASKS)
+    Lying.made = torch.zeros(1, 4, dtype=torch.int64)
+    with pytest.raises(InterfaceError, match="made codes that are of 1 masks and not of 2"):
+        tokenizer.encode_masks(MASKS)
 
 
 @pytest.fixture(scope="module")
