@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from perceptio.errors import DataError
-from perceptio.interfaces.maps import resize_maps
+from perceptio.interfaces.maps import resize_maps, stack_known
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -126,12 +126,11 @@ def stack_depth(
     Raises:
         DataError: As `from_map`.
     """
-    unknown_1HW = torch.full((1, *size), math.nan, device=device)
-    stretched = [
-        unknown_1HW if depth is None else resize_maps(from_map(depth, convention).to(device), size)[0]
+    stretched = (
+        None if depth is None else resize_maps(from_map(depth, convention).to(device), size)[0]
         for depth in maps
-    ]
-    return torch.stack(stretched) if stretched else unknown_1HW.new_zeros(0, 1, *size)
+    )
+    return stack_known(stretched, (1, *size), device)
 
 
 def to_maps(depth_B1HW: Tensor, convention: DepthConvention) -> list[DepthMap]:

@@ -1,7 +1,10 @@
-"""Dense maps [T, C, H, W] of any kind, NaN where unknown: from one size to another, filled, clipped.
+"""Dense maps [T, C, H, W] of any kind, NaN where unknown: stacked, resized, filled, clipped, compared.
 
 Shapes: T maps, C channels, H W pixels.
 """
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -22,6 +25,25 @@ def resize_maps(maps_TCHW: Tensor, size: tuple[int, int]) -> Tensor:
     total_TCHW = _resample(maps_TCHW.nan_to_num(0.0), size)
     unknown = torch.full_like(total_TCHW, float("nan"))
     return torch.where(weight_TCHW > 1e-3, total_TCHW / weight_TCHW.clamp_min(1e-3), unknown)
+
+
+def at_sizes(maps_TCHW: Tensor, sizes: Sequence[tuple[int, int]]) -> Iterator[Tensor]:
+    """Maps without NaN, each interpolated to a size of its own, in float32: [C, height, width]."""
+    for map_CHW, size in zip(maps_TCHW, sizes, strict=True):
+        yield F.interpolate(map_CHW[None].float(), size=size, mode="bilinear", align_corners=False)[0]
+
+
+def stack_known(maps: Iterable[Tensor | None], shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Maps of a shape as one tensor [T, *shape] on their device; NaN for None."""
+    unknown = torch.full(shape, math.nan, device=device)
+    stacked = [unknown if one is None else one for one in maps]
+    return torch.stack(stacked) if stacked else unknown.new_zeros(0, *shape)
+
+
+def iou(one: Tensor, other: Tensor) -> Tensor:
+    """Intersection over union of boolean areas [..., P] -> [...]; that of two empty ones is 1."""
+    union = (one | other).sum(-1)
+    return torch.where(union > 0, (one & other).sum(-1) / union.clamp(min=1), 1.0)
 
 
 def _resample(values_TCHW: Tensor, size: tuple[int, int]) -> Tensor:

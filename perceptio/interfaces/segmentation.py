@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from perceptio.errors import CheckpointError, DataError, InterfaceError
 from perceptio.interfaces.component import described, device_of
+from perceptio.interfaces.maps import at_sizes, iou
 from perceptio.interfaces.perception import (
     PerceptionTokenizer,
     PerceptionTokenizerConfig,
@@ -196,19 +197,16 @@ class SegmentationTokenizer(PerceptionTokenizer):
                 "Mask logits are not finite numbers: the segmentation tokenizer's weights hold NaN or infinity, or "
                 "its precision is too small for them; load an earlier checkpoint, or compute in float32."
             )
-        stretched = (
-            F.interpolate(logits_hw[None, None].float(), size=size, mode="bilinear", align_corners=False)
-            for logits_hw, size in zip(decoded.logits_Nhw, sizes, strict=True)
-        )
-        return [(one[0, 0] > 0).cpu().numpy() for one in stretched]
+        return [
+            (logits_1HW[0] > 0).cpu().numpy() for logits_1HW in at_sizes(decoded.logits_Nhw[:, None], sizes)
+        ]
 
     def compare(self, decoded: MaskPrediction, targets: Tensor) -> Mapping[str, Tensor]:
         """See `PerceptionTokenizer.compare`: the IoU at the size of the targets; that of two empty masks is 1."""
         logits_N1hw = decoded.logits_Nhw.float()[:, None]
         size = targets.shape[-2:]
         masks_NHW = F.interpolate(logits_N1hw, size=size, mode="bilinear", align_corners=False)[:, 0] > 0
-        overlap_N, union_N = (masks_NHW & targets).sum((1, 2)), (masks_NHW | targets).sum((1, 2))
-        return {"iou": torch.where(union_N > 0, overlap_N / union_N.clamp(min=1), 1.0)}
+        return {"iou": iou(masks_NHW.flatten(1), targets.flatten(1))}
 
 
 @attrs.frozen(kw_only=True)

@@ -21,7 +21,8 @@ from perceptio.interfaces import (
     PerceptionOutput,
     StreamLoss,
 )
-from perceptio.losses.masks import MaskLossConfig, iou
+from perceptio.interfaces.maps import iou
+from perceptio.losses.masks import MaskLossConfig
 
 
 class MaskQuality(StreamLoss):

@@ -8,7 +8,6 @@ Shapes: N objects, h w cells of the predicted masks, H W pixels of the target ma
 from typing import ClassVar
 
 import attrs
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -24,6 +23,7 @@ from perceptio.interfaces import (
     StreamLoss,
     StreamLossConfig,
 )
+from perceptio.interfaces.maps import iou
 from perceptio.ops.point_sample import sample_points, uncertain_points
 
 
@@ -107,12 +107,6 @@ def dice(probabilities: Tensor, targets: Tensor) -> Tensor:
     overlap = (probabilities * targets).sum(-1)
     areas = probabilities.sum(-1) + targets.sum(-1)
     return 1 - (2 * overlap + 1) / (areas + 1)
-
-
-def iou(predicted: Tensor, true: Tensor) -> Tensor:
-    """IoU of boolean areas [..., P] -> [...]; that of two empty ones is 1."""
-    union = (predicted | true).sum(-1)
-    return torch.where(union > 0, (predicted & true).sum(-1) / union.clamp(min=1), 1.0)
 
 
 @attrs.frozen(kw_only=True)

@@ -27,7 +27,8 @@ from perceptio.interfaces import (
     StreamLossConfig,
 )
 from perceptio.interfaces.component import described
-from perceptio.losses.masks import dice, iou
+from perceptio.interfaces.maps import iou
+from perceptio.losses.masks import dice
 from perceptio.losses.soft_reconstruction import mean_known
 from perceptio.ops.assignment import MOST, assigned
 

@@ -27,7 +27,7 @@ from perceptio.interfaces import (
     VisionEncoderConfig,
 )
 from perceptio.interfaces.component import described, device_of
-from perceptio.interfaces.maps import resize_maps
+from perceptio.interfaces.maps import at_sizes, resize_maps, stack_known
 from perceptio.tokenizers.perception._frozen import FrozenTokenizer
 
 SIGMAS = (1.0, 2.0, 4.0)
@@ -126,12 +126,11 @@ class CoVTEdges(FrozenTokenizer):
             DataError: A map has several channels, or values outside [0, 1].
         """
         device = device_of(self)
-        unknown_11hw = torch.full((1, 1, *self.map_size), math.nan, device=device)
-        maps = [
-            unknown_11hw if map_HWC is None else resize_maps(self._checked(map_HWC).to(device), self.map_size)
+        maps = (
+            None if map_HWC is None else resize_maps(self._checked(map_HWC).to(device), self.map_size)[0]
             for map_HWC in raw
-        ]
-        return torch.cat(maps) if maps else unknown_11hw[:0]
+        )
+        return stack_known(maps, (1, *self.map_size), device)
 
     def _checked(self, map_HWC: Any) -> Tensor:
         """A map as [1, 1, H, W]."""
@@ -146,11 +145,7 @@ class CoVTEdges(FrozenTokenizer):
 
     def shown(self, decoded: Tensor, sizes: Sequence[tuple[int, int]]) -> list[Any]:
         """See `PerceptionTokenizer.shown`: float32 [H, W, 1] in [0, 1], at the sizes of the pictures."""
-        stretched = (
-            F.interpolate(map_1hw[None].float(), size=size, mode="bilinear", align_corners=False)
-            for map_1hw, size in zip(decoded, sizes, strict=True)
-        )
-        return [one[0].permute(1, 2, 0).cpu().numpy() for one in stretched]
+        return [map_1HW.permute(1, 2, 0).cpu().numpy() for map_1HW in at_sizes(decoded, sizes)]
 
 
 @attrs.frozen(kw_only=True)

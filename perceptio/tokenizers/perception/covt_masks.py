@@ -25,6 +25,7 @@ from perceptio.interfaces import (
     StreamSpec,
 )
 from perceptio.interfaces.component import device_of
+from perceptio.interfaces.maps import at_sizes
 from perceptio.tokenizers.perception._frozen import FrozenTokenizer
 
 
@@ -78,11 +79,7 @@ class CoVTMasks(FrozenTokenizer):
 
     def shown(self, decoded: Tensor, sizes: Sequence[tuple[int, int]]) -> list[Any]:
         """See `PerceptionTokenizer.shown`: boolean masks [n, H, W], thresholded after stretching."""
-        stretched = (
-            F.interpolate(logits_nhw[None].float(), size=size, mode="bilinear", align_corners=False)
-            for logits_nhw, size in zip(decoded, sizes, strict=True)
-        )
-        return [(one[0] > 0).cpu().numpy() for one in stretched]
+        return [(logits_nHW > 0).cpu().numpy() for logits_nHW in at_sizes(decoded, sizes)]
 
     def compare(self, decoded: Tensor, targets: Tensor) -> Mapping[str, Tensor]:
         """See `PerceptionTokenizer.compare`: of each target the IoU with the mask that fits it best, averaged."""

@@ -3,7 +3,6 @@
 Shapes: T N maps, M channels of a map, H W pixels, L codes, K codebook size.
 """
 
-import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -26,7 +25,7 @@ from perceptio.interfaces import (
     StreamSpec,
     device_of,
 )
-from perceptio.interfaces.maps import resize_maps
+from perceptio.interfaces.maps import resize_maps, stack_known
 from perceptio.tokenizers._autoencoder import (
     Autoencoder,
     AutoencoderConfig,
@@ -65,17 +64,13 @@ class MapTokenizer(Autoencoder):
         Raises:
             DataError: A map has another number of channels, or values out of range.
         """
-        device, (channels, *size) = device_of(self), self.map_shape
-        unknown_MHW = torch.full(self.map_shape, math.nan, device=device)
-        maps = [
-            unknown_MHW if values_HWM is None else self._resized(values_HWM, (size[0], size[1]), device)
-            for values_HWM in raw
-        ]
-        maps_TMHW = torch.stack(maps) if maps else unknown_MHW.new_zeros(0, channels, *size)
+        device = device_of(self)
+        known = (None if values_HWM is None else self._resized(values_HWM, device) for values_HWM in raw)
+        maps_TMHW = stack_known(known, self.map_shape, device)
         return F.normalize(maps_TMHW, dim=1) if self.unit_vectors else maps_TMHW
 
-    def _resized(self, values_HWM: np.ndarray, size: Size, device: torch.device) -> Tensor:
-        channels, name = self.map_shape[0], self.spec.stream.target
+    def _resized(self, values_HWM: np.ndarray, device: torch.device) -> Tensor:
+        (channels, height, width), name = self.map_shape, self.spec.stream.target
         if values_HWM.ndim != 3 or values_HWM.shape[2] != channels:
             raise DataError(
                 f"A map {name!r} has the shape {list(values_HWM.shape)}, and the tokenizer is set to {channels} "
@@ -89,7 +84,7 @@ class MapTokenizer(Autoencoder):
                 f"from {self.low:g} to {self.high:g}: set low and high to the range of the data."
             )
         values_MHW = torch.from_numpy(values_HWM.astype(np.float32)).to(device).permute(2, 0, 1)
-        return resize_maps(values_MHW[None], size)[0]
+        return resize_maps(values_MHW[None], (height, width))[0]
 
     def to_unit(self, maps_TMHW: Tensor) -> Tensor:
         """See `Autoencoder.to_unit`."""

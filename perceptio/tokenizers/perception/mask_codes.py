@@ -28,6 +28,7 @@ from perceptio.interfaces import (
     StreamSpec,
     device_of,
 )
+from perceptio.interfaces.maps import iou
 from perceptio.tokenizers._autoencoder import Autoencoder, Quantizer, VQAutoencoderConfig
 from perceptio.tokenizers.perception._locations import COORDINATES, Locations, PixelBox, boxes_of, pixel_box
 
@@ -137,9 +138,7 @@ class MaskCodesTokenizer(Autoencoder):
     def compare(self, decoded: BoxedMasks, targets: BoxedMasks) -> Mapping[str, Tensor]:
         """See `PerceptionTokenizer.compare`: the IoU of the masks on a picture of `COMPARED` pixels square."""
         one_NHW, other_NHW = (masks.on_picture((COMPARED, COMPARED)) for masks in (decoded, targets))
-        overlap_N = (one_NHW & other_NHW).sum((1, 2))
-        union_N = (one_NHW | other_NHW).sum((1, 2))
-        return {"iou": torch.where(union_N > 0, overlap_N / union_N.clamp(min=1), 1.0)}
+        return {"iou": iou(one_NHW.flatten(1), other_NHW.flatten(1))}
 
     def code_meanings(self) -> tuple[CodeMeanings, ...]:
         """See `PerceptionTokenizer.code_meanings`: the coordinate; how full a mask of one code is, and its vector."""
