@@ -159,6 +159,7 @@ def _with_streams(metrics: dict) -> dict:
             "edges": {"absolute_error": 0.012, "count": SCENES},
             "normals": {"angle_degrees": 6.5, "count": SCENES},
         },
+        "blank": {"edges": {"absolute_error": 0.0789, "count": SCENES}},
         "another_scene": {
             "box": {"iou": 0.1, "count": 12},
             "edges": {"absolute_error": 0.2, "count": SCENES},

@@ -28,6 +28,7 @@ OF_STREAMS = (
     "streams.features_map.{cosine,mse,count,missing}",
     "streams.referring_box.{count,missing}",
     "streams.true_codes.{box.iou,edges.absolute_error,normals.angle_degrees}",
+    "streams.blank.edges.absolute_error",
     "streams.another_scene.{box.iou,edges.absolute_error,normals.angle_degrees,features.cosine}",
 )
 COMMAND = [
