@@ -11,7 +11,7 @@ from perceptio.interfaces import Codes, Kind, StreamSpec
 from perceptio.model.perception_model import PerceptionModel
 from perceptio.ops.intervals import bootstrap_ratio
 
-TRUE_CODES, ANOTHER_SCENE, BLANK = "true_codes", "another_scene", "blank"
+TRUE_CODES, ANOTHER_SCENE = "true_codes", "another_scene"
 
 
 @torch.inference_mode()
@@ -25,8 +25,7 @@ def limits(model: PerceptionModel, dataset: FolderDataset) -> dict[str, dict[str
     Returns:
         By stream, means with their intervals as the evaluation gives them: under `true_codes` of the truth encoded
         and decoded, which is what the model would reach with every code right; under `another_scene` of the truth of
-        another scene in place of what is written; and, of absolute errors, under `blank` of zeros, which thin lines
-        are near to. Empty without such a stream.
+        another scene in place of what is written. Empty without such a stream.
     """
     found: dict[str, dict[str, Any]] = {}
     for stream in model.recipe.streams:
@@ -37,9 +36,6 @@ def limits(model: PerceptionModel, dataset: FolderDataset) -> dict[str, dict[str
         # Half the scenes further on: objects next to each other may be of one scene.
         others = targets.roll(len(targets) // 2, 0)
         found.setdefault(ANOTHER_SCENE, {})[stream.name] = _figures(tokenizer.compare(others, targets))
-        blank = _figures(tokenizer.compare(torch.zeros_like(targets), targets))
-        if "absolute_error" in blank:
-            found.setdefault(BLANK, {})[stream.name] = blank
         if isinstance(stream.spec.written, Codes):
             made = tokenizer.from_codes(tokenizer.to_codes(targets))
             found.setdefault(TRUE_CODES, {})[stream.name] = _figures(tokenizer.compare(made, targets))

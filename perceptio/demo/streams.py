@@ -12,7 +12,7 @@ import numpy as np
 
 from perceptio.demo import figures, page
 from perceptio.demo.gallery import DEPTH, MASKS, GalleryItem, pick_turns
-from perceptio.demo.limits import ANOTHER_SCENE, BLANK, TRUE_CODES
+from perceptio.demo.limits import ANOTHER_SCENE, TRUE_CODES
 from perceptio.demo.results import Demo
 from perceptio.demo.settings import STREAMS
 from perceptio.ops.pictures import picture_of
@@ -37,7 +37,7 @@ TABLE = (
     Row(MASKS, "special token an object", "referring", "ciou", "cIoU ↑"),
     Row(BOX, "4 codes an object", "referring_box", "iou", "IoU ↑"),
     Row(DEPTH, "100 codes", "depth_block", "absrel", "AbsRel ↓"),
-    Row("edges", "100 codes", "edges_map", "absolute_error", "absolute error ↓"),
+    Row("edges", "100 codes", "edges_map", "correlation", "correlation ↑"),
     Row("normals", "100 codes", "normals_map", "angle_degrees", "angle, degrees ↓"),
     Row("features", "4 special tokens", "features_map", "cosine", "cosine ↑"),
 )
@@ -66,9 +66,8 @@ def every_stream(demo: Demo) -> str:
         "codebook alone: the truth encoded and decoded, which is what the model would reach with every code right. "
         "<i>Another scene</i> is the truth of another test scene in place of what is written. Figures are over the "
         "test scenes, or over the objects of referring expressions, with 95% intervals (bootstrap). What was not "
-        "written is left out of the means; cIoU counts it as an empty mask. Edges are thin, so that the absolute "
-        f"error favors faint ones: a blank map has {own[BLANK]['edges']['absolute_error']:.3f}. The encoder whose "
-        "features are learned has random weights, since the library brings no trained one.</p>"
+        "written is left out of the means; cIoU counts it as an empty mask. The encoder whose features are learned "
+        "has random weights, since the library brings no trained one.</p>"
         f'<div class="cards broad">{"".join(cards)}</div>'
         "<p class='caption'>These are the first test scenes: nobody chose them. The outlines are of what the "
         "expression is about, true dotted and written solid. The maps of a row share one scale. Of normals, red "

@@ -135,9 +135,16 @@ class MapTokenizer(Autoencoder):
         return list(decoded.detach().float().permute(0, 2, 3, 1).cpu().numpy())
 
     def compare(self, decoded: Tensor, targets: Tensor) -> Mapping[str, Tensor]:
-        """See `PerceptionTokenizer.compare`: mean absolute error, or the mean angle between unit vectors."""
+        """See `PerceptionTokenizer.compare`: the mean absolute error, or the mean angle between unit vectors.
+
+        Of one channel also the correlation with the target: where little is not zero, as in maps of edges, a blank
+        map has a small error, and no correlation.
+        """
         if not self.unit_vectors:
-            return super().compare(decoded, targets)
+            figures = dict(super().compare(decoded, targets))
+            return figures | (
+                {"correlation": _correlation(decoded, targets)} if decoded.shape[1] == 1 else {}
+            )
         # Of unit vectors; unlike the arc cosine of their product, exact for small angles, too.
         half_NHW = torch.atan2((decoded - targets).norm(dim=1), (decoded + targets).norm(dim=1))
         return {"angle_degrees": (2 * half_NHW).rad2deg().flatten(1).nanmean(1)}
@@ -145,6 +152,18 @@ class MapTokenizer(Autoencoder):
     def code_meanings(self) -> tuple[CodeMeanings, ...]:
         """See `PerceptionTokenizer.code_meanings`: the mean of the map that holds one code alone, and its vector."""
         return (CodeMeanings(values_KV=self.means_of_codes(), vectors_KC=self.codebook_KC),)
+
+
+def _correlation(made_N1HW: Tensor, targets_N1HW: Tensor) -> Tensor:
+    """Pearson's correlation [N] over the known pixels of each map; 0 where one of the two is constant."""
+    known_N1HW = ~targets_N1HW.isnan()
+    made_NX, targets_NX = (
+        torch.where(known_N1HW, maps, torch.nan).flatten(1) for maps in (made_N1HW, targets_N1HW)
+    )
+    made_NX, targets_NX = (maps - maps.nanmean(1, keepdim=True) for maps in (made_NX, targets_NX))
+    norms_N = (made_NX.square().nansum(1) * targets_NX.square().nansum(1)).sqrt()
+    products_N = (made_NX * targets_NX).nansum(1)
+    return torch.where(norms_N > 0, products_N / norms_N.clamp_min(1e-12), 0.0)
 
 
 # Without slots, which Python cannot merge with those of the quantizer's settings.

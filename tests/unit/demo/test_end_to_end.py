@@ -23,13 +23,12 @@ PROMISED = (
     "seconds.{scenes,depth_tokenizer,perceptio,direct,answers_only,evaluation}",
 )
 OF_STREAMS = (
-    "streams.edges_map.{absolute_error,count,missing}",
+    "streams.edges_map.{absolute_error,correlation,count,missing}",
     "streams.normals_map.{angle_degrees,count,missing}",
     "streams.features_map.{cosine,mse,count,missing}",
     "streams.referring_box.{count,missing}",
-    "streams.true_codes.{box.iou,edges.absolute_error,normals.angle_degrees}",
-    "streams.blank.edges.absolute_error",
-    "streams.another_scene.{box.iou,edges.absolute_error,normals.angle_degrees,features.cosine}",
+    "streams.true_codes.{box.iou,edges.correlation,normals.angle_degrees}",
+    "streams.another_scene.{box.iou,edges.correlation,normals.angle_degrees,features.cosine}",
 )
 COMMAND = [
     sys.executable,

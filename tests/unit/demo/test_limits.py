@@ -28,9 +28,7 @@ def test_figures_lie_between_the_codes_of_the_truth_and_another_scene(dataset: F
     assert found["another_scene"]["normals"]["count"] == len(dataset)
     assert 0 < found["another_scene"]["normals"]["angle_degrees"] < 90
     assert found["another_scene"]["features"]["cosine"] < 1
-    drawn = sum(float(sample.target("edges").mean()) for sample in dataset) / len(dataset)
-    assert found["blank"].keys() == {"edges"}
-    assert found["blank"]["edges"]["absolute_error"] == pytest.approx(drawn, abs=1e-5)
+    assert found["another_scene"]["edges"]["correlation"] < 0.5
 
 
 def test_the_paper_s_streams_have_their_own_figures(dataset: FolderDataset) -> None:

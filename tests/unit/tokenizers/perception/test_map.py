@@ -60,6 +60,16 @@ def test_the_angle_between_normals_is_exact(degrees):
     assert built(NORMALS).compare(one, other)["angle_degrees"].tolist() == [pytest.approx(degrees, abs=0.05)]
 
 
+def test_a_blank_map_of_edges_has_no_correlation_and_a_fainter_one_all():
+    true_N1HW = torch.zeros(4, 1, 8, 12)
+    true_N1HW[:, :, 3] = 1.0
+    true_N1HW[3, :, :, 6:] = torch.nan
+    made_N1HW = torch.stack([torch.zeros(1, 8, 12), 0.2 * true_N1HW[0], 1 - true_N1HW[0], true_N1HW[0]])
+    figures = built(EDGES).compare(made_N1HW, true_N1HW)
+    torch.testing.assert_close(figures["correlation"], torch.tensor([0.0, 1.0, -1.0, 1.0]))
+    torch.testing.assert_close(figures["absolute_error"], torch.tensor([1 / 8, 0.8 / 8, 1.0, 0.0]))
+
+
 def test_a_mirrored_normal_points_to_the_other_side():
     tokenizer = built(NORMALS)
     left_half = facing(0.6, 0.0, 0.8).copy()
