@@ -77,6 +77,11 @@ class AutoencoderConfig(PerceptionTokenizerConfig):
         sizes = (channels, self.widths, self.residual_blocks, self.latent_dim)
         return build_encoder(*sizes), self.new_quantizer(), build_decoder(*sizes)
 
+    @property
+    @abstractmethod
+    def codebook_size(self) -> int:
+        """How many codes there are, K."""
+
     @abstractmethod
     def new_quantizer(self) -> Quantizer:
         """The quantizer, before it has seen a latent."""

@@ -1,7 +1,5 @@
 """Depth as codes of an autoencoder; it is in [0, 1] outside and in [-1, 1] inside, as AURORA's weights expect."""
 
-from abc import abstractmethod
-
 import attrs
 from torch import Tensor, nn
 
@@ -44,11 +42,6 @@ class AutoencoderDepthConfig(AutoencoderConfig, DepthTokenizerConfig):
     """
 
     convention: DepthConvention = attrs.field(factory=DepthConvention)
-
-    @property
-    @abstractmethod
-    def codebook_size(self) -> int:
-        """How many codes there are, K."""
 
     @property
     def spec(self) -> DepthSpec:

@@ -3,7 +3,6 @@
 Shapes: T N maps, M channels of a map, H W pixels, L codes, K codebook size.
 """
 
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -206,11 +205,6 @@ class MapConfig(AutoencoderConfig):
                 f"{self.name}: unit vectors have at least 2 channels and values on both sides of 0, and channels is "
                 f"{self.channels}, low {self.low:g}, high {self.high:g}."
             )
-
-    @property
-    @abstractmethod
-    def codebook_size(self) -> int:
-        """How many codes there are, K."""
 
     @property
     def spec(self) -> PerceptionSpec:
