@@ -72,11 +72,28 @@ def codes_problem(codes_NL: Any, written: Codes) -> str | None:
     return None
 
 
+def _checked_targets(targets: Callable[[Any, Sequence[Any]], Any]) -> Callable[[Any, Sequence[Any]], Any]:
+    @functools.wraps(targets)
+    def checked(self: Any, raw: Sequence[Any]) -> Any:
+        made = targets(self, raw)
+        if isinstance(made, list | tuple) or not hasattr(made, "__len__") or len(made) != len(raw):
+            found = f"a {type(made).__name__} of {len(made)}" if isinstance(made, list) else described(made)
+            raise InterfaceError(
+                f"{self.known_as}.targets made {found} of {len(raw)} samples; it must make a tensor with a row for "
+                "each, or another value that tensors can index so."
+            )
+        return made
+
+    return checked
+
+
 def _checked_to_codes(to_codes: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Tensor]:
     @functools.wraps(to_codes)
     def checked(self: Any, targets: Any) -> Tensor:
         codes_TL = to_codes(self, targets)
         problem = codes_problem(codes_TL, self.spec.stream.written)
+        if not problem and len(codes_TL) != len(targets):
+            problem = f"are of {len(codes_TL)} targets and not of the {len(targets)} that it was given"
         if problem:
             raise InterfaceError(f"{self.known_as}.to_codes made codes that {problem}.")
         return codes_TL
@@ -117,7 +134,55 @@ def _checked_shown(shown: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
         if not isinstance(made, list) or len(made) != len(sizes):
             found = f"a list of {len(made)}" if isinstance(made, list) else described(made)
             raise InterfaceError(f"{self.known_as}.shown made {found}; it must make a list of {len(sizes)}.")
+        if any(isinstance(one, Tensor) for one in made):
+            raise InterfaceError(
+                f"{self.known_as}.shown made tensors; users are given arrays: call .cpu().numpy()."
+            )
         return made
+
+    return checked
+
+
+def _checked_compare(compare: Callable[..., Mapping[str, Tensor]]) -> Callable[..., Mapping[str, Tensor]]:
+    @functools.wraps(compare)
+    def checked(self: Any, decoded: Any, targets: Any) -> Mapping[str, Tensor]:
+        figures, shape = compare(self, decoded, targets), (len(targets),)
+        if not isinstance(figures, Mapping):
+            raise InterfaceError(
+                f"{self.known_as}.compare made {described(figures)}; it must make figures by name, such as "
+                f'{{"absolute_error": tensor [{shape[0]}]}}.'
+            )
+        for name, values_N in figures.items():
+            if not isinstance(values_N, Tensor) or tuple(values_N.shape) != shape:
+                raise InterfaceError(
+                    f"{self.known_as}.compare made {described(values_N)} of {name!r}; it must make a number for each "
+                    f"target, [{shape[0]}]."
+                )
+        return figures
+
+    return checked
+
+
+def _checked_meanings(
+    code_meanings: Callable[[Any], tuple[CodeMeanings, ...]],
+) -> Callable[[Any], tuple[CodeMeanings, ...]]:
+    @functools.wraps(code_meanings)
+    def checked(self: Any) -> tuple[CodeMeanings, ...]:
+        meanings, written = code_meanings(self), self.spec.stream.written
+        sizes = written.codebook_sizes if isinstance(written, Codes) else ()
+        if len(meanings) != len(sizes):
+            raise InterfaceError(
+                f"{self.known_as}.code_meanings made {len(meanings)} entries; it must make one for each codebook, "
+                f"{len(sizes)}."
+            )
+        for size, meaning in zip(sizes, meanings, strict=True):
+            for name, values in (("values_KV", meaning.values_KV), ("vectors_KC", meaning.vectors_KC)):
+                if values is not None and (values.ndim != 2 or len(values) != size):
+                    raise InterfaceError(
+                        f"{self.known_as}.code_meanings made {name} that are {described(values)}; it must make a row "
+                        f"for each code, [{size}, ...]."
+                    )
+        return meanings
 
     return checked
 
@@ -137,10 +202,13 @@ class PerceptionTokenizer(CheckedModule, ABC):
     """`PerceptionSpec`, or a value of its own with a `stream`."""
 
     checks: ClassVar[Mapping[str, Callable[..., Any]]] = {
+        "targets": _checked_targets,
         "to_codes": _checked_to_codes,
         "from_codes": _checked_from_codes,
         "from_rows": _checked_from_rows,
         "shown": _checked_shown,
+        "compare": _checked_compare,
+        "code_meanings": _checked_meanings,
     }
 
     def __init__(self) -> None:
@@ -163,11 +231,11 @@ class PerceptionTokenizer(CheckedModule, ABC):
 
     def encode_image(self, pixels_B3HW: Tensor) -> Any:
         """Features of pictures, RGB in [0, 1] at the spec's `image_size`, in whatever form decoding reads them."""
-        raise InterfaceError(f"{type(self).__name__} reads no pictures: its spec has no image_size.")
+        raise self._absent("encode_image")
 
     def to_codes(self, targets: Any) -> Tensor:
         """Codes [T, L] of targets, int64, 0 <= code < K of their codebook, without gradient."""
-        raise self._other_kind("no codes")
+        raise self._absent("to_codes")
 
     def from_codes(self, codes_NL: Tensor, features: Any = None, image_index_N: Tensor | None = None) -> Any:
         """What N rows of codes stand for.
@@ -180,7 +248,7 @@ class PerceptionTokenizer(CheckedModule, ABC):
         Raises:
             DataError: What is given are no codes. They are looked at, which waits for the device.
         """
-        raise self._other_kind("no codes")
+        raise self._absent("from_codes")
 
     def from_probabilities(
         self, probabilities: Sequence[Tensor], features: Any = None, image_index_N: Tensor | None = None
@@ -194,11 +262,11 @@ class PerceptionTokenizer(CheckedModule, ABC):
             features: As for `from_codes`.
             image_index_N: As for `from_codes`.
         """
-        raise self._other_kind("no codes")
+        raise self._absent("from_probabilities")
 
     def from_rows(self, rows_NmP: Tensor, features: Any = None, image_index_N: Tensor | None = None) -> Any:
         """What the rows of special tokens stand for; `features` and `image_index_N` as for `from_codes`."""
-        raise self._other_kind("no special tokens")
+        raise self._absent("from_rows")
 
     def target_rows(self, targets: Any) -> Tensor:
         """Rows [T, m, P] that stand for targets: what is fed back in training, where a recipe feeds a stream back."""
@@ -238,8 +306,29 @@ class PerceptionTokenizer(CheckedModule, ABC):
         written = self.spec.stream.written
         return (CodeMeanings(),) * (len(written.codebook_sizes) if isinstance(written, Codes) else 0)
 
-    def _other_kind(self, what: str) -> InterfaceError:
-        return InterfaceError(f"{type(self).__name__} has {what}: its stream is written otherwise.")
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The methods that its spec promises and it has not; `from_probabilities`, which losses ask for, left out."""
+        stream = self.spec.stream
+        promised = ["to_codes", "from_codes"] if isinstance(stream.written, Codes) else ["from_rows"]
+        promised += ["encode_image"] if stream.image_size is not None else []
+        return tuple(
+            name for name in promised if getattr(type(self), name) is getattr(PerceptionTokenizer, name)
+        )
+
+    def _absent(self, method: str) -> InterfaceError:
+        """Why a method that has no meaning for every stream is not there."""
+        stream = self.spec.stream
+        if method == "encode_image":
+            promised, why = stream.image_size is not None, f"its spec has the image_size {stream.image_size}"
+        else:
+            written = "codes" if isinstance(stream.written, Codes) else "special tokens"
+            promised, why = (
+                (method == "from_rows") == (written != "codes"),
+                f"its stream is written as {written}",
+            )
+        todo = f"add the method to {type(self).__name__}" if promised else "it is not to be called"
+        return InterfaceError(f"{self.known_as} has no {method}, and {why}: {todo}.")
 
 
 @attrs.frozen(kw_only=True, eq=False)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import attrs
 import torch
 from torch import nn
 
@@ -11,7 +12,9 @@ from perceptio.errors import InterfaceError, PerceptioError, PluginError, quoted
 from perceptio.hookspecs import BUILDS, PROJECT
 from perceptio.interfaces import (
     CheckedModule,
+    Codes,
     ComponentConfig,
+    PerceptionTokenizer,
 )
 from perceptio.registry import Registry
 
@@ -29,7 +32,7 @@ def build_part(config: ComponentConfig, *arguments: Any) -> Any:
     """
     builder: Any = config
     with _named_failures(
-        config, "build", "It makes shapes only, and reads no files: those are for load_weights."
+        config, "build", "It makes shapes only, and reads no files: those are for load_weights.", OSError
     ):
         part = builder.build(*arguments)
     wanted = BUILDS[config.kind]
@@ -40,11 +43,28 @@ def build_part(config: ComponentConfig, *arguments: Any) -> Any:
     said, promised = getattr(part, "spec", None), getattr(config, "spec", None)
     if said != promised:
         raise InterfaceError(
-            f"{origin(config)} promises {promised}, and what it builds says {said}: make them one."
+            f"{origin(config)}: the spec of its config and that of what it builds are not the same "
+            f"({_difference(promised, said)}); set self.spec in the constructor to the config's spec."
         )
     if isinstance(part, CheckedModule):
         part.origin = origin(config)
+    if isinstance(part, PerceptionTokenizer) and part.missing:
+        written = "codes" if isinstance(part.spec.stream.written, Codes) else "special tokens"
+        raise InterfaceError(
+            f"{part.known_as} has no {' and no '.join(part.missing)}, which a stream of {written} needs by its spec: "
+            "add the method."
+        )
     return part
+
+
+def _difference(promised: Any, said: Any, where: str = "") -> str:
+    """The first field, by its path, in which two specs are not the same, with both values."""
+    if type(promised) is type(said) and attrs.has(type(promised)):
+        for field in attrs.fields(type(promised)):
+            one, other = getattr(promised, field.name), getattr(said, field.name)
+            if one != other:
+                return _difference(one, other, f"{where}.{field.name}" if where else field.name)
+    return f"{where + ' is ' if where else ''}{quoted(promised, 100)} and {quoted(said, 100)}"
 
 
 def load_part(config: ComponentConfig, part: nn.Module) -> bool:
@@ -67,8 +87,17 @@ def origin(config: ComponentConfig) -> str:
 
 
 @contextmanager
-def _named_failures(config: ComponentConfig, method: str, hint: str) -> Iterator[None]:
-    """Name the plugin's part in which something fails; a failure of a built-in is our bug and stays as it is."""
+def _named_failures(
+    config: ComponentConfig, method: str, hint: str, hint_at: type[BaseException] = BaseException
+) -> Iterator[None]:
+    """Name the plugin's part in which something fails; a failure of a built-in is our bug and stays as it is.
+
+    Args:
+        config: Of the part.
+        method: What is called of it.
+        hint: What is said besides.
+        hint_at: Of which errors it is said.
+    """
     try:
         yield
     except (PerceptioError, MemoryError, torch.OutOfMemoryError):
@@ -77,4 +106,5 @@ def _named_failures(config: ComponentConfig, method: str, hint: str) -> Iterator
         who = origin(config)
         if who.endswith(f"({PROJECT})"):
             raise
-        raise PluginError(f"{method} of {who} raised {quoted(error, 400)}. {hint}") from error
+        said = f"{method} of {who} raised {quoted(error, 400)}."
+        raise PluginError(f"{said} {hint}" if isinstance(error, hint_at) else said) from error
