@@ -2,6 +2,7 @@
 
 from perceptio.interfaces.component import (
     INTERFACE_VERSION,
+    Checked,
     CheckedModule,
     ComponentConfig,
     Kind,
@@ -82,6 +83,7 @@ __all__ = [
     "Batch",
     "Case",
     "ChatTemplate",
+    "Checked",
     "CheckedModule",
     "CodeGroup",
     "CodeMeanings",

@@ -67,8 +67,8 @@ def named_weights(parts: Mapping[str, ComponentConfig]) -> dict[str, str]:
     return found
 
 
-class CheckedModule(nn.Module):
-    """A part whose methods are held to its interface where they are called, whoever wrote them.
+class Checked:
+    """Something whose methods are held to its interface where they are called, whoever wrote them.
 
     An interface names in `checks` what is put around each method that a subclass defines.
     """
@@ -88,6 +88,10 @@ class CheckedModule(nn.Module):
     def known_as(self) -> str:
         """How messages name it: by the component that it was built from, where that is known, and its class."""
         return f"{self.origin}: {type(self).__name__}" if self.origin else type(self).__name__
+
+
+class CheckedModule(Checked, nn.Module):
+    """A part with weights or buffers whose methods are checked."""
 
 
 def described(value: object) -> str:

@@ -3,16 +3,17 @@
 Shapes: B questions, L codes.
 """
 
+import functools
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import attrs
 import numpy as np
 from torch import Tensor
 
-from perceptio.errors import InterfaceError
-from perceptio.interfaces.component import ComponentConfig
+from perceptio.errors import InterfaceError, quoted
+from perceptio.interfaces.component import Checked, ComponentConfig
 from perceptio.interfaces.generation import GenerationSettings
 from perceptio.interfaces.language import TextTokenizer
 from perceptio.interfaces.model_specs import ModelSpecs
@@ -66,7 +67,36 @@ class Reply:
     compared: Mapping[str, Mapping[str, tuple[float, ...]]] = attrs.field(factory=dict)
 
 
-class Pass(ABC):
+def _checked_settings(
+    settings: Callable[[Any, Sequence[Question]], Any],
+) -> Callable[[Any, Sequence[Question]], GenerationSettings]:
+    @functools.wraps(settings)
+    def checked(self: Any, questions: Sequence[Question]) -> GenerationSettings:
+        made = settings(self, questions)
+        if not isinstance(made, GenerationSettings):
+            raise InterfaceError(
+                f"{self.known_as}.settings returned {quoted(made)}; it must return GenerationSettings."
+            )
+        return made
+
+    return checked
+
+
+def _checked_figures(figures: Callable[[Any], Any]) -> Callable[[Any], Mapping[str, Mapping[str, Any]]]:
+    @functools.wraps(figures)
+    def checked(self: Any) -> Mapping[str, Mapping[str, Any]]:
+        made = figures(self)
+        if not isinstance(made, Mapping) or not all(isinstance(one, Mapping) for one in made.values()):
+            raise InterfaceError(
+                f"{self.known_as}.figures returned {quoted(made)}; it must return figures by the name of what they "
+                f"are of, such as {{{self.task!r}: {{'accuracy': 0.5}}}}."
+            )
+        return made
+
+    return checked
+
+
+class Pass(Checked, ABC):
     """One way of asking, and its figures.
 
     All questions of a pass have codes given for the same streams.
@@ -81,6 +111,10 @@ class Pass(ABC):
         task: What the data call the task.
     """
 
+    checks: ClassVar[Mapping[str, Callable[..., Any]]] = {
+        "settings": _checked_settings,
+        "figures": _checked_figures,
+    }
     decodes: tuple[str, ...] = ()
     compares: tuple[str, ...] = ()
     gives: tuple[str, ...] = ()
@@ -125,7 +159,47 @@ class TaskData:
     text: TextTokenizer
 
 
-class Task(ABC):
+def _checked_own_turn(own_turn: Callable[[Any, str, Sample], Any]) -> Callable[[Any, str, Sample], Turn]:
+    @functools.wraps(own_turn)
+    def checked(self: Any, name: str, sample: Sample) -> Turn:
+        turn = own_turn(self, name, sample)
+        if not isinstance(turn, Turn):
+            raise InterfaceError(f"{self.known_as}.own_turn returned {quoted(turn)}; it must return a Turn.")
+        for said in ("question", "answer"):
+            if not isinstance(getattr(turn, said), str):
+                raise InterfaceError(
+                    f"{self.known_as}.own_turn gave {quoted(getattr(turn, said))} as {said}; it must be text."
+                )
+        if turn.task != name:
+            raise InterfaceError(
+                f"{self.known_as}.own_turn gave a turn of the task {turn.task!r}; give it the name that it is given, "
+                f"{name!r}."
+            )
+        if not all(0 <= x <= 1 and 0 <= y <= 1 for x, y in turn.points):
+            raise InterfaceError(
+                f"{self.known_as}.own_turn marked {quoted(turn.points)}; points are (x, y) in [0, 1]."
+            )
+        return turn
+
+    return checked
+
+
+def _checked_passes(
+    passes: Callable[[Any, str, "TaskData"], Any],
+) -> Callable[[Any, str, "TaskData"], Sequence[Pass]]:
+    @functools.wraps(passes)
+    def checked(self: Any, name: str, data: "TaskData") -> Sequence[Pass]:
+        made = passes(self, name, data)
+        if not isinstance(made, list | tuple) or not all(isinstance(one, Pass) for one in made):
+            raise InterfaceError(
+                f"{self.known_as}.passes returned {quoted(made)}; it must return a list of Pass."
+            )
+        return made
+
+    return checked
+
+
+class Task(Checked, ABC):
     """One kind of question.
 
     Attributes:
@@ -140,6 +214,10 @@ class Task(ABC):
             data need none. It is trained on where `data.mixture` names it, and evaluated where it was trained on.
     """
 
+    checks: ClassVar[Mapping[str, Callable[..., Any]]] = {
+        "own_turn": _checked_own_turn,
+        "passes": _checked_passes,
+    }
     required: tuple[str, ...] = ()
     may_perceive: bool = False
     about_objects: bool = False

@@ -11,7 +11,7 @@ from torch import nn
 from perceptio.errors import InterfaceError, PerceptioError, PluginError, quoted
 from perceptio.hookspecs import BUILDS, PROJECT
 from perceptio.interfaces import (
-    CheckedModule,
+    Checked,
     Codes,
     ComponentConfig,
     PerceptionTokenizer,
@@ -46,7 +46,7 @@ def build_part(config: ComponentConfig, *arguments: Any) -> Any:
             f"{origin(config)}: the spec of its config and that of what it builds are not the same "
             f"({_difference(promised, said)}); set self.spec in the constructor to the config's spec."
         )
-    if isinstance(part, CheckedModule):
+    if isinstance(part, Checked):
         part.origin = origin(config)
     if isinstance(part, PerceptionTokenizer) and part.missing:
         written = "codes" if isinstance(part.spec.stream.written, Codes) else "special tokens"
