@@ -62,6 +62,11 @@ def is_of_file(module: str) -> bool:
     return module.startswith(f"{__name__}.")
 
 
+def file_of(module: str) -> Path | None:
+    """The file that a module's name is the path of; None of any other module."""
+    return Path(f"{module.removeprefix(f'{__name__}.')}.py") if is_of_file(module) else None
+
+
 class _Finder(MetaPathFinder):
     """Finds the module of a file by its name."""
 

@@ -4,8 +4,9 @@ Each check reads a few fields of the recipe, and is left out where one of them h
 it could say nothing true.
 """
 
+import re
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ from perceptio.interfaces import (
     steps_of,
 )
 from perceptio.ops.image_files import MAX_PIXELS
+from perceptio.python_files import file_of
 from perceptio.setting_types import problems
 
 if TYPE_CHECKING:
@@ -65,7 +67,10 @@ def problems_of(recipe: "Recipe") -> Iterator[str]:
 def named(config: ComponentConfig) -> str:
     """A component's name in a message, and where it comes from unless it is built in."""
     own = type(config)
-    built_in = own.__module__.startswith("perceptio.") and ".python_files." not in own.__module__
+    file = file_of(own.__module__)
+    if file is not None:
+        return f"{config.name} ({own.__qualname__} of {file})"
+    built_in = own.__module__.startswith("perceptio.")
     return config.name if built_in else f"{config.name} ({own.__module__}.{own.__qualname__})"
 
 
@@ -99,6 +104,9 @@ def _spec_problems(part: str, config: Any, wanted: type | None) -> Iterator[str]
                 yield f"{where}.{field.name}, is {held}; numbers must be at least {least}."
             elif field.name == "image_size" and held and held[0] * held[1] > MAX_PIXELS:
                 yield f"{where}.{field.name}, is {held}; no picture has more than {MAX_PIXELS:,} pixels."
+        if stream is not None and (stream.per == "object") != (stream.target == "masks"):
+            learned = f"is written per {stream.per} and learned from {stream.target!r}"
+            yield f"{where} {learned}; objects are learned from 'masks', images from anything else: change one."
         if stream is not None and isinstance(stream.written, Continuous):
             tokens = stream.written.tokens
             if not tokens or not all(tokens):
@@ -118,15 +126,37 @@ def _stream_problems(recipe: "Recipe") -> Iterator[str]:
             yield f"streams has {count} of the name {name!r}; give each a name of its own."
         if not name.isidentifier():
             yield f"streams has the name {name!r}; use letters, digits and _ only."
-    tokens: dict[str, str] = {}
+    written: dict[str, Codes | Continuous] = {}
     for stream in recipe.streams:
         where = f"streams.{stream.name}"
         found = list(_spec_problems(f"{where}.tokenizer", stream.tokenizer, None))
         yield from found or _fit(stream, where)
-        written = None if found else stream.spec.written
-        for token in dict.fromkeys(written.tokens) if isinstance(written, Continuous) else ():
-            if tokens.setdefault(token, stream.name) != stream.name:
-                yield f"the streams {tokens[token]!r} and {stream.name!r} both have the special token {token!r}."
+        if not found:
+            written[stream.name] = stream.spec.written
+    yield from _alike_tokens(written)
+
+
+def _alike_tokens(written: Mapping[str, Codes | Continuous]) -> Iterator[str]:
+    """Tokens of one name, which nobody could tell apart: special tokens of two streams, or of one and a code."""
+    owners: dict[str, str] = {}
+    shared: dict[tuple[str, str], list[str]] = {}
+    of_codes = "|".join(name for name, one in written.items() if isinstance(one, Codes))
+    allotted = re.compile(rf"<(loc|{of_codes})_(start|end|\d+|\d+_\d+)>" if of_codes else r"<loc_\d+>")
+    for name, one in written.items():
+        for token in dict.fromkeys(one.tokens) if isinstance(one, Continuous) else ():
+            if allotted.fullmatch(token):
+                yield (
+                    f"the stream {name!r} has the special token {token!r}, and codes and places have tokens of such "
+                    "names; give it another name."
+                )
+            elif (owner := owners.setdefault(token, name)) != name:
+                shared.setdefault((owner, name), []).append(token)
+    for (first, second), tokens in shared.items():
+        said = "token" if len(tokens) == 1 else "tokens"
+        yield (
+            f"the streams {first!r} and {second!r} both have the special {said} {', '.join(map(repr, tokens))}; give "
+            "those of one of them other names."
+        )
 
 
 def _fit(stream: "Stream", where: str) -> Iterator[str]:
@@ -368,6 +398,9 @@ def _tasks(recipe: "Recipe") -> Iterator[str]:
             continue
         if not isinstance(task, Task):
             yield f"{where}: the task {named(config)} builds a {type(task).__name__}, which is no Task."
+            continue
+        if not isinstance(task.required, tuple):
+            yield f"{where} requires {quoted(task.required)}; it must be a tuple of names of streams."
             continue
         for stream in task.required:
             if stream not in written:

@@ -34,7 +34,7 @@ ALLOWED = {
     "setting_types": ("errors", "interfaces"),
     "registry": (*GROUND, *PLUGGING),
     "vocabulary": ("errors", "interfaces", "setting_types"),
-    "recipe_checks": (*GROUND, "setting_types"),
+    "recipe_checks": (*GROUND, "python_files", "setting_types"),
     "recipe": ("errors", "interfaces", "setting_types", "vocabulary", "recipe_checks"),
     "serialize": COMPOSING,
     "settings": COMPOSING,

@@ -10,13 +10,23 @@ from small import small_recipe
 from perceptio.backbones.vision.conv import ConvVisionConfig
 from perceptio.errors import RecipeError
 from perceptio.heads.linear import LinearHeadConfig
-from perceptio.interfaces import DepthSpec, Kind, Loss, LossConfig
+from perceptio.interfaces import (
+    Continuous,
+    DepthSpec,
+    Kind,
+    Loss,
+    LossConfig,
+    PerceptionSpec,
+    PerceptionTokenizerConfig,
+    StreamSpec,
+)
 from perceptio.losses.masks import DiceConfig
 from perceptio.losses.next_token import NextToken, NextTokenConfig
 from perceptio.recipe import DataConfig, DataFolder, Stream, TrainConfig, WeightedLoss
 from perceptio.serialize import from_json, to_json
 from perceptio.settings import load_recipe
 from perceptio.tasks.maps import MapTaskConfig
+from perceptio.tasks.plain import PlainTask, PlainTaskConfig
 from perceptio.tokenizers.depth.fsq import FSQDepthConfig
 from perceptio.tokenizers.segmentation.pixel_features import PixelFeaturesConfig
 
@@ -127,7 +137,51 @@ def test_streams_have_names_and_tokens_of_their_own():
     masks = FITTING.stream("segmentation")
     other = attrs.evolve(masks, name="parts", tokenizer=FakeMultiMapConfig())
     (problem,) = problems(streams=(*FITTING.streams, other))
-    assert problem == "the streams 'segmentation' and 'parts' both have the special token '[SEG]'."
+    assert problem == (
+        "the streams 'segmentation' and 'parts' both have the special token '[SEG]'; give those of one of them other "
+        "names."
+    )
+
+
+def vectors(stream="vectors", **changes):
+    """A stream of special tokens beside those that fit, with a spec of its own."""
+    written = Continuous(tokens=changes.pop("tokens", ("<a>", "<b>")), width=3)
+    spec = StreamSpec(**{"written": written, "target": "image", **changes})
+
+    @attrs.frozen(kw_only=True)
+    class VectorsConfig(PerceptionTokenizerConfig):
+        name: ClassVar[str] = "vectors"
+        kind: ClassVar[Kind] = Kind.PERCEPTION
+        interface: ClassVar[tuple[int, int]] = (2, 0)
+
+        @property
+        def spec(self):
+            return PerceptionSpec(stream=spec)
+
+        def build(self):
+            raise NotImplementedError
+
+    return Stream(name=stream, tokenizer=VectorsConfig(), head=LinearHeadConfig())
+
+
+def test_tokens_of_one_name_are_said_once_for_two_streams():
+    (problem,) = problems(streams=(*FITTING.streams, vectors(), vectors("others")))
+    assert problem.startswith(
+        "the streams 'vectors' and 'others' both have the special tokens '<a>', '<b>'; give"
+    )
+
+
+@pytest.mark.parametrize("token", ["<depth_start>", "<depth_3>", "<loc_0>"])
+def test_a_special_token_is_not_called_as_a_code_or_a_place(token):
+    (problem,) = problems(streams=(*FITTING.streams, vectors(tokens=(token,))))
+    assert problem.startswith(f"the stream 'vectors' has the special token {token!r}, and codes and places")
+    attrs.evolve(FITTING, streams=(*FITTING.streams, vectors(tokens=("<depth>", "<loc_x>")))).check()
+
+
+@pytest.mark.parametrize(("per", "target"), [("object", "image"), ("object", "normals"), ("image", "masks")])
+def test_streams_of_objects_are_learned_from_masks_and_no_others_are(per, target):
+    (problem,) = problems(streams=(*FITTING.streams, vectors(per=per, target=target)))
+    assert f"PerceptionSpec is written per {per} and learned from {target!r}; objects are" in problem
 
 
 @pytest.mark.parametrize(
@@ -387,3 +441,16 @@ def test_no_part_sees_more_pixels_than_a_picture_has():
     recipe = FITTING.with_stream("segmentation", tokenizer=PixelFeaturesConfig(image_size=(2**31, 16)))
     with pytest.raises(RecipeError, match="no picture has more than 50,000,000 pixels"):
         recipe.check()
+
+
+def test_what_a_task_requires_is_a_tuple_of_names():
+    class Careless(PlainTask):
+        required = "depth"
+
+    @attrs.frozen(kw_only=True)
+    class CarelessConfig(PlainTaskConfig):
+        def build(self, model):
+            return Careless("answers", False)
+
+    (problem,) = problems(tasks={"chat": CarelessConfig()})
+    assert problem == "tasks.chat requires 'depth'; it must be a tuple of names of streams."
