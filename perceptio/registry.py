@@ -45,6 +45,8 @@ BUILT_INS = (
 )
 VARIABLE = "PERCEPTIO_PLUGINS"
 FILES_VARIABLE = "PERCEPTIO_PLUGIN_FILES"
+HOW_TO_LOAD = f"install it, or name its file with perceptio --plugin FILE, or from Python in {FILES_VARIABLE}"
+"""What to do about a plugin that is not there."""
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _LONGEST = 400
 """Characters that a message quotes of what a plugin raised or returned."""
@@ -175,6 +177,10 @@ class Registry:
         plugin, slash, _ = self.known_as(loss).rpartition("/")
         return f"{plugin}{slash}{loss.term}"
 
+    def has_plugin(self, name: str) -> bool:
+        """Whether the plugin of a component's full name offers anything here."""
+        return any(entry.name.startswith(f"{name.partition('/')[0]}/") for entry in self.entries)
+
     def why_missing(self, name: str) -> str | None:
         """Why the plugin of a component's full name offers nothing; None where it does, or is not installed."""
         plugin = name.partition("/")[0]
@@ -193,8 +199,12 @@ class Registry:
         reason = self.why_missing(name)
         if reason is not None:
             raise PluginError(f"There is no {kind} component {quoted(name)}. {reason}")
+        others = [entry.config.kind for entry in self.entries if entry.name == name]
+        also = f" A {others[0]} component is called so." if others else ""
+        if not others and "/" in name and not self.has_plugin(name):
+            also = f" No plugin {quoted(name.partition('/')[0])} is loaded: {HOW_TO_LOAD}."
         raise UnknownNameError(
-            f"There is no {kind} component {quoted(name)}{near_miss(name, self.names(kind))}"
+            f"There is no {kind} component {quoted(name)}{near_miss(name, self.names(kind))}{also}"
         )
 
 

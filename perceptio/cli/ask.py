@@ -28,10 +28,10 @@ def run(
         ),
     ] = None,
     perceive: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             metavar="STREAMS",
-            help="Write just these streams, by name, in this order, with commas between them; or none.",
+            help="Write just these streams, by name, in this order, with commas between them or one by one; or none.",
             show_default="what the recipe lists and the model then decides",
         ),
     ] = None,
@@ -95,11 +95,12 @@ def _point(text: str) -> tuple[float, float]:
     return x, y
 
 
-def _streams(perceive: str | None) -> tuple[str, ...] | None:
+def _streams(perceive: list[str] | None) -> tuple[str, ...] | None:
     """The names of streams; whether the model has them is for the model to say."""
-    if perceive is None:
+    if not perceive:
         return None
-    return () if perceive == "none" else tuple(name.strip() for name in perceive.split(","))
+    names = tuple(name.strip() for given in perceive for name in given.split(","))
+    return () if names == ("none",) else names
 
 
 def _write(out: Path, answer: "Answer", pixels_3HW: "Tensor", asked: dict[str, Any]) -> list[str]:

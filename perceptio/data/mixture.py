@@ -6,7 +6,9 @@ from perceptio.data.dataset_info import parse_info
 from perceptio.data.records import Problem, parse_lines
 from perceptio.data.tasks import TaskTable
 from perceptio.errors import DataError, near_miss
+from perceptio.interfaces import Kind
 from perceptio.recipe import Recipe
+from perceptio.registry import Registry
 
 _IN_WORDS = {"depth": "depth", "masks": "masks of objects", "objects": "masks of objects"}
 """What a stream is learned from, where that is no map."""
@@ -42,10 +44,21 @@ def check_mixture(recipe: Recipe) -> None:
         asked = ", ".join(map(repr, sorted(wanted)))
         raise DataError(
             f"data.mixture asks for {asked}, and no folder has such a turn{near_miss(min(wanted), known)}"
+            f"{_of_plugins(wanted)}"
         )
     if missing:
         absent = [_absent(stream, target, roots) for stream, target in targets.items() if target in missing]
         raise DataError(" ".join(absent))
+
+
+def _of_plugins(names: set[str]) -> str:
+    """What to do where a task's bare name is asked for, and a plugin offers it."""
+    registered = Registry.discover().names(Kind.TASK)
+    meant = [(name, full) for name in sorted(names) for full in registered if full.endswith(f"/{name}")]
+    return "".join(
+        f" The task {full!r} of a plugin is asked for by its full name, or by {name!r} where recipe.tasks says so."
+        for name, full in meant
+    )
 
 
 def _absent(stream: str, target: str, roots: list[Path]) -> str:

@@ -95,6 +95,10 @@ def test_a_plugin_file_serves_every_verb(place, run):
     assert run_anew(place, "--plugin", "bins.py", *question) == (0, "")
     status, err = run_anew(place, *question)
     assert status == 2 and "needs the component 'depth:bins/bins' of the plugin" in err
+    assert (
+        "not installed here: install it, or name its file with perceptio --plugin FILE, or from Python in"
+        in err
+    )
     assert run("--plugin", "bins.py", "tokenize", "run", str(depth))[::2] == (0, "")
 
 
@@ -122,7 +126,7 @@ def test_what_is_wrong_with_a_plugin_s_part_names_it_and_who_offers_it(place, ru
     said = {
         "liar": r"depth:liar/bins \(.*/liar.py\): Bins.encode made codes that go from .* and not from 0 to 31",
         "opens": r"build of depth:opens/bins \(.*/opens.py\) raised FileNotFoundError.* It makes shapes only",
-        "other": r"depth:other/bins \(.*/other.py\) : the spec of its config and that of what it "
+        "other": r"depth:other/bins \(.*/other.py\): the spec of its config and that of what it "
         r"builds are not the same \(codebook_size is 32 and 3\)",
         "old": r"There is no .*component 'old/bins'. The plugin old \(.*/old.py\) was set aside: BinsConfig was",
     }

@@ -182,6 +182,7 @@ def test_train_eval_ask(run, place, tmp_path):
     def ask(*more, out="answer"):
         return run("ask", tmp_path / "run", picture, "What is it?", "--out", tmp_path / out, *more)
 
+    assert ask("--perceive", "depth", "--perceive", "segmentation") == ask("--perceive", "depth,segmentation")
     status, out, _ = ask("--perceive", "depth,segmentation")
     assert status == 0 and "answer.json, objects.png, depth.png" in out
     answer = json.loads((tmp_path / "answer" / "answer.json").read_text())

@@ -336,6 +336,12 @@ def test_an_unknown_name_says_what_was_meant_and_what_there_is():
         UnknownNameError, match="'vqave'; did you mean 'vqvae'. There is: fsq, next_scale, vqvae"
     ):
         Registry.discover().get(Kind.DEPTH, "vqave")
+    with pytest.raises(UnknownNameError, match="'map_vqvae'.* A perception component is called so.$"):
+        Registry.discover().get(Kind.DEPTH, "map_vqvae")
+    with pytest.raises(
+        UnknownNameError, match="No plugin 'acme' is loaded: install it, .*perceptio --plugin FILE, or"
+    ):
+        Registry.discover().get(Kind.DEPTH, "acme/bins")
 
 
 def test_a_class_that_is_not_registered_has_no_name():

@@ -42,7 +42,7 @@ from perceptio.ops.weights import (
     write_weights,
 )
 from perceptio.recipe import Recipe
-from perceptio.registry import Registry
+from perceptio.registry import HOW_TO_LOAD, Registry
 from perceptio.serialize import fingerprint, from_json, to_json
 from perceptio.setting_types import COMPONENT as COMPONENT_KEY
 
@@ -293,10 +293,13 @@ def _read_json(folder: Path, registry: Registry) -> tuple[Any, dict[str, Any]]:
         for full, provider in document.get("providers", {}).items():
             kind, _, name = full.partition(":")
             if name not in registry.names(Kind(kind)) and registry.why_missing(name) is None:
+                why = (
+                    "whose version here has none such: install the one that it was trained with"
+                    if registry.has_plugin(name)
+                    else f"which is not installed here: {HOW_TO_LOAD}"
+                )
                 raise CheckpointError(
-                    f"{path} needs the component {full[:80]!r} of the plugin {quoted(provider)}, which is not "
-                    "installed here: "
-                    "install it, or name its file with perceptio --plugin FILE."
+                    f"{path} needs the component {full[:80]!r} of the plugin {quoted(provider)}, {why}."
                 )
         try:
             held = from_json(document[key], registry)

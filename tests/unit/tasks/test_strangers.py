@@ -216,3 +216,12 @@ def test_a_mixture_names_what_somebody_has(strange):
     unknown = attrs.evolve(recipe.data, mixture={"strange/counted": 1.0, "box_map": 1.0})
     with pytest.raises(DataError, match="asks for 'box_map', 'strange/counted', and no folder"):
         check_mixture(attrs.evolve(recipe, data=unknown))
+
+
+def test_a_task_of_a_plugin_is_asked_for_by_its_full_name(strange):
+    _, recipe = strange
+    recipe = attrs.evolve(recipe, data=attrs.evolve(recipe.data, mixture={"counting": 1.0}))
+    with pytest.raises(
+        DataError, match="asks for 'counting', .* The task 'strange/counting' of a plugin is asked for"
+    ):
+        check_mixture(recipe)
