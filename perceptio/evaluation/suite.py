@@ -203,11 +203,8 @@ class Evaluation:
         """What a stream's tokenizer says of each row's writing against what it should be; see `Reply.compared`."""
         stream, which, raw = self.model.stream(name), [], []
         spec = stream.spec
-        opened = written.streams[name].opened_BO.tolist()
-        for row, number in written.streams[name].whole_BO.nonzero().tolist():
+        for row, number, place in written.streams[name].whole():
             sample, turn = questions[row].sample, questions[row].turn
-            # The n-th object that a row wrote is the n-th that it opened.
-            place = sum(opened[row][:number])
             targets = turn.masks if spec.per == "object" else (sample.target(spec.target),)
             if place < len(targets) and targets[place] is not None:
                 which.append((row, number))

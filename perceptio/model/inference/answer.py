@@ -130,17 +130,16 @@ def _decoded(
     written: WrittenStream,
 ) -> list[list[Any]]:
     """What each row wrote of a stream, one after the other; None for what is not whole."""
-    opened = written.opened_BO.tolist()
-    values: list[list[Any]] = [[None] * sum(row) for row in opened]
-    # The n-th that a row wrote is the n-th that it opened.
-    whole = [(row, number) for row, number in written.whole_BO.nonzero().tolist()]
+    values: list[list[Any]] = [[None] * count for count in written.opened_BO.sum(1).tolist()]
+    whole = written.whole()
     if not whole:
         return values
-    made = decode_written(model, name, images, image_index, written, whole)
+    which = [(row, number) for row, number, _ in whole]
+    made = decode_written(model, name, images, image_index, written, which)
     sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
-    shown = model.stream(name).tokenizer.shown(made, [sizes[image_index[row]] for row, _ in whole])
-    for (row, number), value in zip(whole, shown, strict=True):
-        values[row][sum(opened[row][:number])] = value
+    shown = model.stream(name).tokenizer.shown(made, [sizes[image_index[row]] for row, _ in which])
+    for (row, _, place), value in zip(whole, shown, strict=True):
+        values[row][place] = value
     return values
 
 

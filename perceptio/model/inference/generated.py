@@ -39,6 +39,11 @@ class WrittenStream:
         """Where nothing but codes was written between markers, or all special tokens."""
         return self.opened_BO & (self.codes_BOL >= 0).all(2)
 
+    def whole(self) -> list[tuple[int, int, int]]:
+        """The row of each that is whole, its number among O, and how many its row opened before it."""
+        before = (self.opened_BO.cumsum(1) - self.opened_BO.long()).tolist()
+        return [(row, number, before[row][number]) for row, number in self.whole_BO.nonzero().tolist()]
+
     @classmethod
     def joined(cls, written: Sequence[Self]) -> Self:
         """What was written one after the other, as one record."""
