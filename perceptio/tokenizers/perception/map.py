@@ -154,7 +154,7 @@ class MapTokenizer(Autoencoder):
 
 
 def _correlation(made_N1HW: Tensor, targets_N1HW: Tensor) -> Tensor:
-    """Pearson's correlation [N] over the known pixels of each map; 0 where one of the two is constant."""
+    """Pearson's correlation [N] over the known pixels of each map; 0 where one is constant, NaN where none is known."""
     known_N1HW = ~targets_N1HW.isnan()
     made_NX, targets_NX = (
         torch.where(known_N1HW, maps, torch.nan).flatten(1) for maps in (made_N1HW, targets_N1HW)
@@ -162,7 +162,8 @@ def _correlation(made_N1HW: Tensor, targets_N1HW: Tensor) -> Tensor:
     made_NX, targets_NX = (maps - maps.nanmean(1, keepdim=True) for maps in (made_NX, targets_NX))
     norms_N = (made_NX.square().nansum(1) * targets_NX.square().nansum(1)).sqrt()
     products_N = (made_NX * targets_NX).nansum(1)
-    return torch.where(norms_N > 0, products_N / norms_N.clamp_min(1e-12), 0.0)
+    correlation_N = torch.where(norms_N > 0, products_N / norms_N.clamp_min(1e-12), 0.0)
+    return torch.where(known_N1HW.flatten(1).any(1), correlation_N, torch.nan)
 
 
 # Without slots, which Python cannot merge with those of the quantizer's settings.
