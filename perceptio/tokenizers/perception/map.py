@@ -154,7 +154,7 @@ class MapTokenizer(Autoencoder):
 
 
 def _correlation(made_N1HW: Tensor, targets_N1HW: Tensor) -> Tensor:
-    """Pearson's correlation [N] over the known pixels of each map; 0 where one is constant, NaN where none is known."""
+    """Pearson's correlation [N] over the known pixels of maps; 0 where one is constant, NaN where none is known."""
     known_N1HW = ~targets_N1HW.isnan()
     made_NX, targets_NX = (
         torch.where(known_N1HW, maps, torch.nan).flatten(1) for maps in (made_N1HW, targets_N1HW)
