@@ -82,9 +82,14 @@ def test_training_moves_what_it_names_and_nothing_else(folder, tmp_path):
     assert moved and all(name.startswith("language.") and "embedding" not in name for name in moved)
 
 
-def test_a_resumed_run_ends_bit_identical(folder, tmp_path):
+@pytest.mark.parametrize("streams", ["all", "random_subset"])
+def test_a_resumed_run_ends_bit_identical(folder, tmp_path, streams):
     recipe = small_recipe(folder)
-    recipe = attrs.evolve(recipe, train=attrs.evolve(recipe.train, muon={"language.trunk": 0.02}))
+    recipe = attrs.evolve(
+        recipe,
+        train=attrs.evolve(recipe.train, muon={"language.trunk": 0.02}),
+        data=attrs.evolve(recipe.data, streams=streams),
+    )
     whole = train(recipe, tmp_path / "whole")
 
     with pytest.raises(KeyboardInterrupt):
