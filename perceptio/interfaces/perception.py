@@ -9,7 +9,7 @@ Shapes: N blocks or objects, T targets, L codes of a block, m rows, P width of a
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import attrs
 import torch
@@ -216,14 +216,18 @@ class PerceptionTokenizer(CheckedModule, ABC):
         # Without weights it would not know where it lies: `device_of` looks here, too.
         self.register_buffer("_place", torch.empty(0), persistent=False)
 
+    def train(self, mode: bool = True) -> Self:
+        """Training mode; a frozen tokenizer, as a teacher, stays in eval mode."""
+        return super().train(mode and not self.spec.stream.frozen)
+
     @abstractmethod
     def targets(self, raw: Sequence[Any]) -> Any:
         """What is to be learned, on the tokenizer's device, of so many images or objects.
 
         Args:
             raw: What the samples hold, by the spec's `target`: a `DepthMap`, a boolean mask [H, W], the boolean
-                masks [k, H, W] of all objects of an image, an RGB picture [3, H, W] in [0, 1], or a map [H, W, C] as
-                float32; None where a sample has none, which a stream of objects never sees.
+                masks [k, H, W] of all objects of an image, an RGB picture [3, H, W] in [0, 1], or a map, an
+                array [H, W, C] of float32; None where a sample has none, which a stream of objects never sees.
 
         Returns:
             A tensor [T, ...], or another value that can be indexed so; of what is unknown, NaN.

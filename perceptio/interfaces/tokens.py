@@ -108,8 +108,8 @@ class StreamSpec:
             objects of an image), `"image"` (the picture itself, also for features of a teacher), or else the name of
             a map of the data folder.
         image_size: Height and width of the pictures that decoding needs features of; None: it needs none.
-        frozen: Whether the weights of its tokenizer never train with the model, as those of a teacher; those of codes
-            never do, as the codes are the model's targets.
+        frozen: Whether the weights of its tokenizer never train with the model, as those of a teacher, which then
+            stays in eval mode; those of codes never do, as the codes are the model's targets.
         shows_masks: Whether what it shows of each object is a boolean mask [H, W] at the size of its picture:
             referring expressions are measured by it.
     """

@@ -63,8 +63,8 @@ class PerceptionTokenizerConformance(ComponentConformance):
     """Set `config`, at a small size; whether codes or special tokens, per image or object, is read from its spec.
 
     Attributes:
-        channels: Of the map that the stream is learned from, if it is one.
-        value_range: Of its values.
+        channels: Of the map that the stream is learned from, if it is one; set 3 for one of vectors, as of normals.
+        value_range: Of its values. A tokenizer that needs other maps, say unit vectors, gives `raw` itself.
         promised: Figures of `compare` that targets keep on their way through codes or rows and back, each with its
             lowest and highest value. Leave out those of a tokenizer that has to be trained first.
     """
@@ -345,13 +345,19 @@ class PerceptionTokenizerConformance(ComponentConformance):
         tokenizer, stream = self.built(), self.config.spec.stream
         before = frozen_copy(tokenizer)
         if stream.frozen:
-            assert not any(module.training for module in tokenizer.train().modules())
+            assert not any(module.training for module in tokenizer.train().modules()), (
+                "A frozen tokenizer is in training mode after train()."
+            )
         targets = tokenizer.targets(self.raw())
         if isinstance(stream.written, Codes):
             tokenizer.to_codes(targets)
         self.decoded(tokenizer)
         assert_unchanged(tokenizer, before, "Using the tokenizer")
-        assert not stream.frozen or not any(parameter.requires_grad for parameter in tokenizer.parameters())
+        assert not stream.frozen or not any(
+            parameter.requires_grad for parameter in tokenizer.parameters()
+        ), (
+            "Parameters of a frozen tokenizer require gradients: call requires_grad_(False) in its constructor."
+        )
 
     def trainable(self) -> tuple[Any, Tensor]:
         """A tokenizer that can be trained and what it reconstructs; what is about training is left out of others."""

@@ -118,7 +118,11 @@ class TaskConformance(ComponentConformance):
             assert settings.streams is not None, (
                 "Say which streams a pass may perceive; None is whatever there is."
             )
-            assert set(settings.force) <= set(settings.streams) <= set(MODEL.streams)
+            absent = (set(settings.streams) | set(settings.force)) - set(MODEL.streams)
+            assert not absent, f"Streams {absent} are asked for in a model without them: see data.perceives."
+            assert set(settings.force) <= set(settings.streams), (
+                "force names streams that streams leaves out."
+            )
             assert set(one.decodes) | set(one.compares) <= set(settings.streams)
             assert set(one.gives) <= set(settings.streams)
             for question in questions:

@@ -22,6 +22,7 @@ from perceptio.interfaces import (
     DepthConvention,
     Kind,
     PerceptionSpec,
+    PerceptionTokenizer,
     PerceptionTokenizerConfig,
     StreamSpec,
 )
@@ -29,7 +30,6 @@ from perceptio.interfaces.component import device_of
 from perceptio.interfaces.depth_maps import stack_depth, to_maps
 from perceptio.ops.hub import resolve
 from perceptio.ops.weights import load_tensors
-from perceptio.tokenizers.perception._frozen import FrozenTokenizer
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet, as Depth Anything was trained with."""
@@ -44,7 +44,7 @@ RENAMED = {
 """Names in files, and in the modules of transformers 5."""
 
 
-class CoVTDepth(FrozenTokenizer):
+class CoVTDepth(PerceptionTokenizer):
     """Vectors -> depth by the layers of a frozen DINOv2.
 
     Args:

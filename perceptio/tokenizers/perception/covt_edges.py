@@ -21,6 +21,7 @@ from perceptio.interfaces import (
     Continuous,
     Kind,
     PerceptionSpec,
+    PerceptionTokenizer,
     PerceptionTokenizerConfig,
     StreamSpec,
     VisionEncoder,
@@ -28,7 +29,6 @@ from perceptio.interfaces import (
 )
 from perceptio.interfaces.component import described, device_of
 from perceptio.interfaces.maps import at_sizes, resize_maps, stack_known
-from perceptio.tokenizers.perception._frozen import FrozenTokenizer
 
 SIGMAS = (1.0, 2.0, 4.0)
 """Standard deviations of the filters' Gaussians, in pixels (ours)."""
@@ -74,7 +74,7 @@ def _filtered(gray_B1HW: Tensor, along_row_k: Tensor, along_column_k: Tensor) ->
     return F.conv2d(F.conv2d(padded, along_row_k.view(1, 1, 1, -1)), along_column_k.view(1, 1, -1, 1))
 
 
-class CoVTEdges(FrozenTokenizer):
+class CoVTEdges(PerceptionTokenizer):
     """Vectors -> edges by the features of a frozen expert.
 
     Args:

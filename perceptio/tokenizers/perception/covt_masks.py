@@ -19,6 +19,7 @@ from perceptio.interfaces import (
     Continuous,
     Kind,
     PerceptionSpec,
+    PerceptionTokenizer,
     PerceptionTokenizerConfig,
     SegmentationTokenizer,
     SegmentationTokenizerConfig,
@@ -26,10 +27,9 @@ from perceptio.interfaces import (
 )
 from perceptio.interfaces.component import device_of
 from perceptio.interfaces.maps import at_sizes
-from perceptio.tokenizers.perception._frozen import FrozenTokenizer
 
 
-class CoVTMasks(FrozenTokenizer):
+class CoVTMasks(PerceptionTokenizer):
     """Prompts -> the masks of an image's objects, by a frozen segmentation tokenizer.
 
     Args:

@@ -17,6 +17,7 @@ from perceptio.interfaces import (
     Continuous,
     Kind,
     PerceptionSpec,
+    PerceptionTokenizer,
     PerceptionTokenizerConfig,
     Size,
     StreamSpec,
@@ -25,10 +26,9 @@ from perceptio.interfaces import (
     device_of,
 )
 from perceptio.ops.images import stack_resized
-from perceptio.tokenizers.perception._frozen import FrozenTokenizer
 
 
-class FeatureTokenizer(FrozenTokenizer):
+class FeatureTokenizer(PerceptionTokenizer):
     """The teacher's features of a picture, averaged over the cells of a grid, or all of them.
 
     Args:
