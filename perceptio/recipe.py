@@ -20,7 +20,7 @@ from perceptio.interfaces import (
     TaskConfig,
     VisionEncoderConfig,
 )
-from perceptio.recipe_checks import problems_of
+from perceptio.recipe_checks import problems_of, unlearned_streams
 from perceptio.setting_types import FrozenMapping
 from perceptio.vocabulary import CodesPerStep, TokenPlan
 
@@ -345,6 +345,11 @@ class Recipe:
         """
         own = attrs.evolve(self.stream(name), **changes)
         return attrs.evolve(self, streams=tuple(own if one.name == name else one for one in self.streams))
+
+    @property
+    def unlearned(self) -> tuple[str, ...]:
+        """The streams that are written, and that no loss reads: nothing of them is learned."""
+        return () if self.data.perceive == "never" else tuple(unlearned_streams(self))
 
     @property
     def plan(self) -> TokenPlan:

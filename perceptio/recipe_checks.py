@@ -64,6 +64,14 @@ def problems_of(recipe: "Recipe") -> Iterator[str]:
             yield from check(recipe)
 
 
+def unlearned_streams(recipe: "Recipe") -> Iterator[str]:
+    """The names of streams that no loss reads; of a recipe that has nothing wrong."""
+    read = {field for one in recipe.losses for field in one.loss.build(recipe.specs).required_outputs}
+    for stream in recipe.streams:
+        if not any(field.startswith(f"streams.{stream.name}.") for field in read):
+            yield stream.name
+
+
 def named(config: ComponentConfig) -> str:
     """A component's name in a message, and where it comes from unless it is built in."""
     own = type(config)

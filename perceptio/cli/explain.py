@@ -157,10 +157,13 @@ def _choices(recipe: "Recipe", model: "PerceptionModel") -> "Table":
 
     table = Table("choice", "value", box=None, title="Choices")
     table.add_row("perceives", " → ".join((*(stream.name for stream in recipe.streams), "text")))
+    unlearned = recipe.unlearned if recipe.losses else ()
     for stream in recipe.streams:
         table.add_row(stream.name, _written(stream, model.plan.streams[stream.name]))
         if fate := _codebook(stream):
             table.add_row(f"codebook of {stream.name}", fate)
+        if stream.name in unlearned:
+            table.add_row(f"losses of {stream.name}", "none: it is written, and nothing of it is learned")
     table.add_row("answer format", recipe.answer_format)
     counts = {size: recipe.vision.num_features(*size) for size in (recipe.vision.spec.image_size, PHOTO)}
     said = [f"{count:,} for {height}x{width} pixels" for (height, width), count in counts.items()]

@@ -87,6 +87,11 @@ class Preparation:
     def _built(self) -> PerceptionModel:
         """The model at its start; codebooks that have not learned are trained before."""
         recipe = self.recipe
+        for name in recipe.unlearned:
+            self._say(
+                f"No loss is about the stream {name!r}: it is written, and nothing of it is learned; add one to "
+                "losses."
+            )
         start = None if recipe.start_from is None else Start(recipe.start_from)
         folders = {}
         for stream in self._trained:

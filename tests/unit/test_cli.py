@@ -135,6 +135,12 @@ def test_explain_shows_what_tasks_are_told(run):
     assert status == 0 and "tasks.edges_map" in out and '"edges"' in out
 
 
+def test_explain_says_which_stream_no_loss_is_about(run):
+    losses = 'losses=["next_token"]'
+    status, out, _ = run("explain", "perceptio_tiny", "--set", losses, "--set", "heads={}")
+    assert status == 0 and "losses of depth         none: it is written, and nothing of it is learned" in out
+
+
 def test_train_eval_ask(run, place, tmp_path):
     status, out, _ = run("train", place / "recipe.py", "--out", tmp_path / "run", "--set", "train.steps=3")
     assert status == 0 and "perceptio eval" in out

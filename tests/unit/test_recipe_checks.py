@@ -454,3 +454,10 @@ def test_what_a_task_requires_is_a_tuple_of_names():
 
     (problem,) = problems(tasks={"chat": CarelessConfig()})
     assert problem == "tasks.chat requires 'depth'; it must be a tuple of names of streams."
+
+
+def test_streams_that_no_loss_reads_are_known():
+    assert FITTING.unlearned == ()
+    recipe = attrs.evolve(FITTING, streams=(*FITTING.streams, vectors()))
+    assert recipe.unlearned == ("vectors",)
+    assert attrs.evolve(recipe, data=DataConfig(perceive="never")).unlearned == ()

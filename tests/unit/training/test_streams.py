@@ -93,6 +93,10 @@ def test_a_run_trains_every_codebook_and_keeps_the_codes_of_images(folder, tmp_p
     said = []
     with pytest.raises(KeyboardInterrupt):
         train(recipe, tmp_path / "run", say=said.append, progress=stop_at_four)
+    unlearned = [one for one in said if one.startswith("No loss is about the stream ")]
+    assert unlearned == [
+        "No loss is about the stream 'shapes': it is written, and nothing of it is learned; add one to losses."
+    ]
     for name, loaded in (("depth", "vqvae"), ("normals", "map_vqvae"), ("shapes", "mask_codes")):
         assert (tmp_path / "run" / "tokenizers" / name / "component.json").exists()
         assert any(
