@@ -41,7 +41,7 @@ def to_json(value: Any, registry: Registry | None = None) -> Any:
 
     Args:
         value: A recipe, a component's config, or any part of them.
-        registry: Where components' names are looked up; None: built-ins and installed plugins.
+        registry: Where components' names are looked up; None: all that `Registry.discover` finds.
 
     Raises:
         UnknownNameError: A component is not registered.

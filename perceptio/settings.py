@@ -90,7 +90,7 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Any], registry: Registr
         recipe: The recipe, which stays as it is.
         settings: Values by path, all set at once, so that they need to fit only together. A string is read as JSON
             where it is JSON (`1e-4`, `[32, 64]`, `true`), so that this is what `--set` on the command line does.
-        registry: Where components' names are looked up; None: built-ins and installed plugins.
+        registry: Where components' names are looked up; None: all that `Registry.discover` finds.
 
     Raises:
         UnknownNameError: A path leads nowhere; the near miss is named.

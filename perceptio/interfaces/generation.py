@@ -43,7 +43,8 @@ class GenerationSettings:
     Attributes:
         streams: What may be perceived, by the names of streams, in order; None: all of the recipe's. What is left out
             is never written.
-        force: What every row perceives, whatever the model chose to write in their place.
+        force: Streams that every answer writes, whatever the model would choose in their place; others that it may
+            write, it writes if it chooses to.
         readout: Whether points are read out before the answer; None: as the recipe's answer format says.
         grammar: Whether a block holds codes and nothing else, text no codes, and what comes next is text or a
             stream that has its turn now or later. Without it every token is chosen from the whole vocabulary, and a

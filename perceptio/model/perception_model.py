@@ -115,7 +115,7 @@ class PerceptionModel(PerceptionNetwork):
 
         Args:
             name: A folder, or a hub id, whose files are fetched once and kept.
-            registry: Where component names are looked up; None: built-ins and installed plugins.
+            registry: Where component names are looked up; None: all that `Registry.discover` finds.
             weights: Where pretrained weights lie on this machine, by part; see `perceptio.load`.
 
         Raises:
@@ -184,7 +184,7 @@ def load(
 
     Args:
         folder: A checkpoint, or a run's folder with one in `checkpoint/`.
-        registry: Where component names are looked up; None: built-ins and installed plugins.
+        registry: Where component names are looked up; None: all that `Registry.discover` finds.
         weights: Where pretrained weights lie on this machine, by the part of the recipe that names them, such as
             `{"language": "/models/internvl"}`; a checkpoint of adapters reads them.
 
