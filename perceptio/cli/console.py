@@ -1,5 +1,7 @@
 """How verbs speak: every text is shown as it is, and none is read as markup, whatever a path or an answer holds."""
 
+import json
+import os
 import shlex
 import sys
 import time
@@ -84,8 +86,10 @@ def _line(task: Task) -> str:
 
 
 def command(*words: Any) -> str:
-    """A command of ours as a shell takes it, for a hint."""
-    return shlex.join(["perceptio", *map(str, words)])
+    """A command of ours as a shell takes it, for a hint, with the plugin files that this one was given."""
+    listed = os.environ.get("PERCEPTIO_PLUGIN_FILES", "")  # A JSON list, where `--plugin` wrote it.
+    plugins = json.loads(listed) if listed.startswith("[") else ()
+    return shlex.join(["perceptio", *again("--plugin", plugins), *map(str, words)])
 
 
 def again(option: str, values: Iterable[str] | None) -> list[str]:

@@ -54,7 +54,8 @@ def hash_of_targets(dataset: FolderDataset, name: str) -> str:
 
 def _add(sha: "hashlib._Hash", path: Path) -> None:
     """Add a file's size and blocks to a hash."""
-    with parsing(DataError, f"{path} cannot be read ({{reason}})."), path.open("rb") as file:
+    remedy = "`perceptio data check` lists all such files of a folder"
+    with parsing(DataError, f"{path} cannot be read ({{reason}}): {remedy}."), path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         sha.update(f"{size}\n".encode())
         if size <= BLOCK * BLOCKS:

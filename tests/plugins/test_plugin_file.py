@@ -79,7 +79,7 @@ def test_a_plugin_file_serves_every_verb(place, run):
     )
     assert run("--plugin", "bins.py", "explain", "page.py")[::2] == (0, "")
     status, out, err = run("--plugin", "bins.py", "train", "mine.py", "--out", "run", *SETTINGS)
-    assert (status, err) == (0, "")
+    assert (status, err) == (0, "") and re.search(r"Try: perceptio --plugin '?/\S+/bins.py'? eval run", out)
     image = sorted((place / "scenes" / "images").iterdir())[0]
     depth = sorted((place / "scenes" / "depth").iterdir())[0]
     question = (

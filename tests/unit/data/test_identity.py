@@ -63,5 +63,5 @@ def test_codes_care_for_depth_alone(folder):
 def test_a_missing_file_is_named(folder):
     dataset = FolderDataset(folder)
     (folder / dataset.records[1].depth).unlink()
-    with pytest.raises(DataError, match=r"depth/.*\.png cannot be read"):
+    with pytest.raises(DataError, match=r"depth/.*\.png cannot be read \(.*\): `perceptio data check` lists"):
         hash_of_data(dataset)
