@@ -169,6 +169,10 @@ def _choices(recipe: "Recipe", model: "PerceptionModel") -> "Table":
     said = [f"{count:,} for {height}x{width} pixels" for (height, width), count in counts.items()]
     alike = len(set(counts.values())) == 1
     table.add_row("tokens per image", said[0].partition(" for")[0] if alike else ", ".join(said))
+    table.add_row(
+        "mixture of tasks",
+        ", ".join(f"{name} {weight:g}" for name, weight in recipe.data.mixture.items() if weight > 0),
+    )
     table.add_row("trains", ", ".join(recipe.train.train))
     table.add_row("parameter groups", ", ".join(sorted(model.parameter_groups())))
     places = [str(folder.path) for folder in recipe.data.folders]

@@ -122,6 +122,8 @@ def test_explain_shows_what_will_be_built(run):
         "5 a step",
         "codebook of depth",
         "tokens per image",
+        "mixture of tasks",
+        "relative_depth 1, ",
         "optimizer 0.01",
         "no weights: `train` trains it first",
         "absent (not there)",
