@@ -43,7 +43,7 @@ def run(
         Path | None,
         typer.Option(
             parser=path,
-            help="Write into this folder, all of the picture's size: objects.png, the picture with points, masks and "
+            help="Write into this folder, all of the picture's size: marked-picture.png, with points, masks and "
             "boxes; STREAM.png of every map that was written; and answer.json.",
         ),
     ] = None,
@@ -117,12 +117,13 @@ def _write(out: Path, answer: "Answer", pixels_3HW: "Tensor", asked: dict[str, A
     for name in read_json(record).get("pictures", ()) if record.is_file() else ():
         if isinstance(name, str) and Path(name).name == name and name.endswith(".png"):
             (out / name).unlink(missing_ok=True)
-    objects = [one for held in answer.decoded.values() if isinstance(held, tuple) for one in held]
+    objects = [one for decoded in answer.decoded.values() for one in _objects(decoded)]
     image_HW3 = pixels_3HW.mul(255).round().byte().permute(1, 2, 0).numpy()
     # Marks lie over masks, so that both are seen.
     drawn_3HW = torch.from_numpy(overlaid(image_HW3, objects)).permute(2, 0, 1) / 255
     marked_3HW = draw_marks(drawn_3HW, asked["points"])
-    pictures = {"objects.png": marked_3HW.mul(255).round().byte().permute(1, 2, 0).numpy()}
+    # No stream has a hyphen in its name.
+    pictures = {"marked-picture.png": marked_3HW.mul(255).round().byte().permute(1, 2, 0).numpy()}
     for stream, decoded in answer.decoded.items():
         picture = picture_of(decoded)
         if picture is not None:
@@ -146,6 +147,16 @@ def _write(out: Path, answer: "Answer", pixels_3HW: "Tensor", asked: dict[str, A
     }
     write_json(record, document)
     return ["answer.json", *pictures]
+
+
+def _objects(decoded: Any) -> list[Any]:
+    """The masks and boxes of a stream, whether it is written for each object or has several masks of an image."""
+    import numpy as np
+
+    if isinstance(decoded, tuple):
+        return list(decoded)
+    several = isinstance(decoded, np.ndarray) and decoded.dtype == bool and decoded.ndim == 3
+    return list(decoded) if several else []
 
 
 def _described(decoded: Any) -> Any:

@@ -71,10 +71,18 @@ def run(
             results[path_text(one)] = evaluation.run()
         write_json(target, without_nan(results))
         table = Table("figure", "value", box=None, title=str(one))
-        for name, value in _flat(results[path_text(one)]):
+        figures = dict(results[path_text(one)])
+        without_target = figures.pop("without_target", [])
+        for name, value in _flat(figures):
             table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
         shown.print(table)
-        for task, count in results[path_text(one)].get("not_scored", {}).items():
+        for stream in without_target:
+            say(
+                shown,
+                f"Not scored: the stream {stream!r}, as no sample has what it is learned from.",
+                style="yellow",
+            )
+        for task, count in figures.get("not_scored", {}).items():
             say(
                 shown,
                 f"Not scored: {count} of the task {task!r}, which this model has no part for.",

@@ -59,16 +59,25 @@ class Evaluation:
     def run(self) -> dict[str, Any]:
         """Every figure the model and the data allow, as nested dictionaries.
 
-        Of samples without the target of a stream, what needs it is left out, and the counts say so. `not_scored`
-        counts the questions, by task, that this model cannot answer.
+        Of samples without the target of a stream, what needs it is left out, and the counts say so; `without_target`
+        lists the streams whose target no sample has. `not_scored` counts the questions, by task, that this model
+        cannot answer.
         """
         passes = self._passes()
         given = tuple(dict.fromkeys(stream for one in passes for stream in one.gives))
         scored = dict.fromkeys(passes.values())
         waiting: dict[Pass, list[Question]] = {one: [] for one in passes}
         left_out: Counter[str] = Counter()
+        untargeted = {
+            stream.name: stream.spec.target
+            for stream in self.model.recipe.streams
+            if stream.spec.per == "image"
+        }
         for number, case in enumerate(self._cases(given, scored), start=1):
             left_out.update(turn.task for turn in case.sample.turns if turn.task not in scored)
+            untargeted = {
+                name: target for name, target in untargeted.items() if not case.sample.has_target(target)
+            }
             for one, questions in waiting.items():
                 questions.extend(one.questions(case))
                 while len(questions) >= BATCH_SIZE:
@@ -85,6 +94,8 @@ class Evaluation:
                     figures[name] = figures.get(name, {}) | found
         if self.progress is not None:
             self.progress(self.count, self.count)
+        if untargeted:
+            figures["without_target"] = list(untargeted)
         return figures | ({"not_scored": dict(left_out)} if left_out else {})
 
     def _passes(self) -> dict[Pass, str]:

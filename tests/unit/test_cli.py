@@ -185,20 +185,20 @@ def test_train_eval_ask(run, place, tmp_path):
     assert answer["points"] == [[0.2, 0.5], [0.8, 0.5]] and answer["tokens"]
     assert answer["seconds"].keys() == {"load", "answer"} and min(answer["seconds"].values()) > 0
     assert len(answer["codes"]["depth"]) in (0, 16)
-    assert Image.open(tmp_path / "answer" / "objects.png").size == (60, 40)
+    assert Image.open(tmp_path / "answer" / "marked-picture.png").size == (60, 40)
 
     def ask(*more, out="answer"):
         return run("ask", tmp_path / "run", picture, "What is it?", "--out", tmp_path / out, *more)
 
     assert ask("--perceive", "depth", "--perceive", "segmentation") == ask("--perceive", "depth,segmentation")
     status, out, _ = ask("--perceive", "depth,segmentation")
-    assert status == 0 and "answer.json, objects.png, depth.png" in out
+    assert status == 0 and "answer.json, marked-picture.png, depth.png" in out
     answer = json.loads((tmp_path / "answer" / "answer.json").read_text())
     assert answer["tokens"][0] == "<depth_start>" and len(answer["codes"]["depth"]) == 16
     assert answer["objects"]["segmentation"]
     assert Image.open(tmp_path / "answer" / "depth.png").size == (60, 40)
     status, _, _ = ask("--perceive", "none", "--point", "0.5,0.5", out="marked")
-    with Image.open(tmp_path / "marked" / "objects.png") as marked:
+    with Image.open(tmp_path / "marked" / "marked-picture.png") as marked:
         assert (np.asarray(marked) == (255, 0, 0)).all(-1).any()
     status, out, _ = ask("--perceive", "none")
     assert status == 0 and not (tmp_path / "answer" / "depth.png").exists()

@@ -14,7 +14,7 @@ from perceptio.data.scenes import Split
 from perceptio.errors import DataError
 from perceptio.evaluation import suite
 from perceptio.evaluation.suite import Evaluation
-from perceptio.interfaces import DepthConvention, DepthMap, Turn
+from perceptio.interfaces import DepthConvention, DepthMap, Sample, Turn
 from perceptio.interfaces.depth_maps import from_map
 from perceptio.interfaces.maps import resize_maps
 from perceptio.model.inference.generation import generate
@@ -80,6 +80,12 @@ def test_a_model_without_perception_has_fewer_figures(dataset):
     figures = Evaluation(model_without_perception(), dataset).run()
     assert {"relative_depth", "attribute", "not_scored"} == figures.keys()
     assert figures["not_scored"].keys() == {"referring"}
+
+
+def test_a_stream_whose_target_no_sample_has_is_named(dataset, monkeypatch):
+    assert "without_target" not in Evaluation(model_of(), dataset, limit=1).run()
+    monkeypatch.setattr(Sample, "has_target", lambda self, name: False)
+    assert Evaluation(model_of(), dataset, limit=1).run()["without_target"] == ["depth"]
 
 
 def test_nothing_to_evaluate_on_is_refused(dataset):
