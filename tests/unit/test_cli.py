@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -165,6 +166,15 @@ def test_train_eval_ask(run, place, tmp_path):
     assert "relative_depth.mean" in out
     status, _, err = run("eval", tmp_path / "run", "--limit", "1", "--out", tmp_path / "out")
     assert status == 0 and "questions that the model was trained on" in err
+    shutil.copytree(place / "test", tmp_path / "flat")
+    lines = [json.loads(line) for line in (tmp_path / "flat" / "samples.jsonl").read_text().splitlines()]
+    without_depth = [{key: held for key, held in line.items() if key != "depth"} for line in lines]
+    (tmp_path / "flat" / "samples.jsonl").write_text(
+        "".join(f"{json.dumps(line)}\n" for line in without_depth)
+    )
+    status, out, _ = run("eval", tmp_path / "run", "--data", tmp_path / "flat", "--limit", "1")
+    assert status == 0
+    assert "Not scored: the stream 'depth', as no sample has what it is learned from." in out
 
     picture = tmp_path / "picture.png"
     Image.fromarray(np.full((40, 60, 3), 128, dtype=np.uint8)).save(picture)
