@@ -139,6 +139,7 @@ def test_of_several_streams_one_is_chosen_by_its_name(folder, tmp_path):
     assert f"--set streams.edges.tokenizer.weights={out}" in result.output
     assert json.loads((out / "metrics.json").read_text()).keys() == {
         "absolute_error",
+        "correlation",
         "count",
         "codes_used",
         "perplexity",
