@@ -42,8 +42,8 @@ from perceptio.interfaces.perception import (
     Reconstruction,
     Size,
     TrainableTokenizer,
-    codes_problem,
 )
+from perceptio.interfaces.perception_checks import codes_problem
 from perceptio.interfaces.records import (
     LETTERS,
     NO_MAPS,

@@ -22,8 +22,8 @@ from perceptio.interfaces.perception import (
     PerceptionTokenizer,
     PerceptionTokenizerConfig,
     Size,
-    codes_problem,
 )
+from perceptio.interfaces.perception_checks import codes_problem
 from perceptio.interfaces.tokens import CodeGroup, Codes, StreamSpec
 
 ROUNDING = 1e-3

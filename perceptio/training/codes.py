@@ -20,7 +20,7 @@ from perceptio.data.folder import FolderDataset
 from perceptio.data.identity import hash_of_targets
 from perceptio.errors import DataError
 from perceptio.interfaces import PerceptionTokenizer
-from perceptio.interfaces.perception import codes_problem
+from perceptio.interfaces.perception_checks import codes_problem
 from perceptio.ops.array_files import mapped_array
 from perceptio.ops.eval_mode import in_eval_mode
 from perceptio.ops.files import disk_errors, new_file
