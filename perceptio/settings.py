@@ -96,6 +96,10 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Any], registry: Registr
         UnknownNameError: A path leads nowhere; the near miss is named.
         RecipeError: A value is of the wrong type, or the parts no longer fit. Everything that is wrong is listed.
     """
+    if not isinstance(settings, Mapping):
+        raise RecipeError(
+            f'The settings are {quoted(settings)}; they must be values by path, such as {{"train.lr": 1e-3}}.'
+        )
     change, errors = _Change(), []
     for path, value in settings.items():
         now_path, now = earlier.current_setting(path, value)

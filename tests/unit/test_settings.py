@@ -332,3 +332,8 @@ def test_settings_need_to_fit_only_together():
     assert losses["mask_bce"].loss.sampling == DiceConfig(stream="segmentation").sampling
     with pytest.raises(RecipeError, match="(?s)2 things are wrong.*num_heads.*near_m"):
         with_settings(recipe, {"language.num_heads": 3, f"{tokenizer}.convention.near_m": None})
+
+
+def test_settings_that_are_no_mapping_are_refused():
+    with pytest.raises(RecipeError, match=r"The settings are \['train.lr=1'\]; they must be values by path"):
+        with_settings(small_recipe(), ["train.lr=1"])
