@@ -1,0 +1,183 @@
+"""Two models on the same questions: how far apart they are, whether that is chance, and how many questions tell.
+
+Whether an answer is right depends on the question as much as on the model. Compared question by question, two models
+differ only where one is right and the other wrong, the discordant questions; all others cancel.
+
+Shapes: S seeds, Q questions.
+"""
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist
+
+import attrs
+import numpy as np
+
+from perceptio.errors import InputError
+
+ROUNDING = 1e-3
+"""Shares may be rounded: by so much they may lie outside of what fits the others."""
+
+
+@attrs.frozen(kw_only=True)
+class Difference:
+    """How much higher the second model's mean is.
+
+    Attributes:
+        value: The second's mean minus the first's.
+        interval: Its 95% interval, (low, high).
+    """
+
+    value: float
+    interval: tuple[float, float]
+
+
+def paired_difference(
+    first: Sequence[Sequence[float]],
+    second: Sequence[Sequence[float]],
+    *,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> Difference:
+    """The difference of two models' accuracies on the same questions, as the mean over seeds.
+
+    Its interval is the percentile bootstrap (Efron, 1979) over questions, which are drawn within each seed: it says
+    what other questions would have given, not what other seeds would. Where all questions of a seed differ alike,
+    none being discordant among them, they contribute no width; then McNemar's test is the one to look at.
+
+    Args:
+        first: The first model's scores [S, Q], 1 for a right answer and 0 for a wrong one; seeds may differ in Q.
+            Where all seeds are asked the same questions, give one row with each question's mean over seeds.
+        second: The second model's, of the same questions in the same order.
+        resamples: How often questions are drawn.
+        seed: Of the draws.
+
+    Raises:
+        InputError: The two have not as many seeds or questions, or there is none.
+    """
+    if not first or [len(row) for row in first] != [len(row) for row in second] or not all(map(len, first)):
+        raise InputError(
+            f"Models are compared on the same questions, and these have {[len(row) for row in first]} and "
+            f"{[len(row) for row in second]}, seed by seed; give both the same, and at least one a seed."
+        )
+    random = np.random.default_rng(seed)
+    value, drawn = 0.0, np.zeros(resamples)
+    for one_Q, other_Q in zip(first, second, strict=True):
+        differences_Q = np.asarray(other_Q, dtype=np.float64) - np.asarray(one_Q, dtype=np.float64)
+        value += differences_Q.mean() / len(first)
+        # How often each value is drawn, rather than which questions: a right or wrong answer makes three of them.
+        values, counts = np.unique(differences_Q, return_counts=True)
+        q = len(differences_Q)
+        drawn += random.multinomial(q, counts / q, size=resamples) @ values / q / len(first)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Difference(value=float(value), interval=(float(low), float(high)))
+
+
+def discordant(first: Sequence[bool], second: Sequence[bool]) -> tuple[int, int]:
+    """How many questions the first model alone answered right, and how many the second alone.
+
+    Raises:
+        InputError: They have not as many questions.
+    """
+    if len(first) != len(second):
+        raise InputError(
+            f"Models are compared on the same questions, and these have {len(first)} and {len(second)}."
+        )
+    pairs = [(bool(one), bool(other)) for one, other in zip(first, second, strict=True)]
+    return pairs.count((True, False)), pairs.count((False, True))
+
+
+def mcnemar(first_alone: int, second_alone: int) -> float:
+    """The two-sided p-value of McNemar's exact test: that as few discordant questions favor one of two equal models.
+
+    Of two equally good models, each discordant question favors either with probability 1/2 (McNemar, Psychometrika
+    12, 1947): twice the binomial tail P(X <= smaller count), at most 1. It takes one answer of each to a question;
+    answers of several seeds to one question are not independent.
+
+    Args:
+        first_alone: How many questions the first model alone answered right.
+        second_alone: How many the second alone.
+    """
+    n, smaller = first_alone + second_alone, min(first_alone, second_alone)
+    # Logarithms, as 2**n is beyond floats from 1024 discordant questions on.
+    tail = math.fsum(
+        math.exp(math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) - n * math.log(2))
+        for k in range(smaller + 1)
+    )
+    return min(1.0, 2 * tail)
+
+
+def independent_discordance(difference: float, accuracy: float) -> float:
+    """The share of discordant questions of two models that are right independently of each other.
+
+    Two models that find the same questions hard have fewer.
+
+    Args:
+        difference: How much higher the second model's accuracy is.
+        accuracy: The first model's, in [0, 1].
+    """
+    other = accuracy + difference
+    return accuracy * (1 - other) + other * (1 - accuracy)
+
+
+def questions_needed(
+    difference: float,
+    accuracy: float,
+    *,
+    paired: bool,
+    discordant: float | None = None,
+    power: float = 0.8,
+    alpha: float = 0.05,
+) -> int:
+    """How many questions show a difference of two accuracies with a given probability, in a two-sided test.
+
+    With p1, p2 the accuracies, d = p2 - p1, and z_a, z_b the normal quantiles of 1 - alpha / 2 and of power:
+
+    - paired, for McNemar's test on n questions of which a share D is discordant:
+      n = (z_a sqrt(D) + z_b sqrt(D - d^2))^2 / d^2 (Miettinen, Biometrics 24, 1968; Connor, Biometrics 43, 1987);
+    - unpaired, n questions of its own for each model, p = (p1 + p2) / 2:
+      n = (z_a sqrt(2 p (1 - p)) + z_b sqrt(p1 (1 - p1) + p2 (1 - p2)))^2 / d^2 (Fleiss, Statistical Methods for Rates
+      and Proportions, without continuity correction).
+
+    Both are normal approximations; the exact test needs some questions more where few are discordant.
+
+    Args:
+        difference: d, in (-1, 1) and not 0; 0.05 is five points.
+        accuracy: p1, in [0, 1].
+        paired: Whether both models are asked the same questions and compared question by question.
+        discordant: D, of paired questions; None: that of models which are right independently of each other.
+        power: The probability of finding the difference.
+        alpha: The probability of finding one where there is none.
+
+    Raises:
+        InputError: A number lies outside its range by more than `ROUNDING`, or no two such models have that share of
+            discordant questions.
+    """
+    other = accuracy + difference
+    if difference == 0 or not (0 <= accuracy <= 1 and -ROUNDING <= other <= 1 + ROUNDING):
+        raise InputError(
+            f"Accuracies of {accuracy:g} and {other:g} are no two different numbers in [0, 1]; choose another "
+            "accuracy or difference."
+        )
+    if not (0 < alpha < power < 1):
+        raise InputError(
+            f"A power of {power:g} at alpha {alpha:g} makes no sense; both are probabilities, and the power is the "
+            "larger."
+        )
+    other = min(max(other, 0.0), 1.0)
+    z_alpha, z_power = NormalDist().inv_cdf(1 - alpha / 2), NormalDist().inv_cdf(power)
+    if paired:
+        share = independent_discordance(difference, accuracy) if discordant is None else discordant
+        least, most = abs(difference), min(accuracy + other, 2 - accuracy - other)
+        if not least - ROUNDING <= share <= most + ROUNDING:
+            raise InputError(
+                f"Of accuracies of {accuracy:g} and {other:g}, a share of {least:g} to {most:g} of the questions is "
+                f"discordant, and {share:g} was given."
+            )
+        under_none, under_some = share, max(share - difference**2, 0.0)
+    else:
+        mean = (accuracy + other) / 2
+        under_none = 2 * mean * (1 - mean)
+        under_some = accuracy * (1 - accuracy) + other * (1 - other)
+    spread = z_alpha * math.sqrt(under_none) + z_power * math.sqrt(under_some)
+    return math.ceil(spread**2 / difference**2)
