@@ -33,7 +33,7 @@ def run(
         Path | None,
         typer.Option(
             parser=path,
-            help="Where metrics.json goes, in place of an earlier one; by default the run's folder.",
+            help="Where metrics.json and answers.jsonl go, in place of earlier ones; by default the run's folder.",
         ),
     ] = None,
     limit: Annotated[
@@ -46,6 +46,7 @@ def run(
 
     from perceptio.data.folder import FolderDataset
     from perceptio.errors import InputError
+    from perceptio.evaluation.answers import ANSWERS, writing_answers
     from perceptio.evaluation.suite import Evaluation
     from perceptio.model.perception_model import PerceptionModel, load
     from perceptio.ops.files import path_text
@@ -58,15 +59,19 @@ def run(
     folders, warning = (data, None) if data else _of_recipe(model.recipe)
     open_folder(out or folder)
     model.to(where)
-    shown, results = console(), {}
+    shown, results = console(), dict[str, Any]()
     if warning:
         say(console(stderr=True), warning, style="yellow")
-    target = (out or folder) / "metrics.json"
+    target, answers = (out or folder) / "metrics.json", (out or folder) / ANSWERS
     for one in folders:
-        with Bars(shown, transient=True) as bar:
+        with Bars(shown, transient=True) as bar, writing_answers(answers, append=bool(results)) as keep:
             task = bar.add_task(f"asking about {one}", total=None)
             evaluation = Evaluation(
-                model, FolderDataset(one), limit=limit, progress=partial(_advance, bar, task)
+                model,
+                FolderDataset(one),
+                limit=limit,
+                progress=partial(_advance, bar, task),
+                on_answer=keep,
             )
             results[path_text(one)] = evaluation.run()
         write_json(target, without_nan(results))
@@ -88,7 +93,7 @@ def run(
                 f"Not scored: {count} of the task {task!r}, which this model has no part for.",
                 style="yellow",
             )
-    say(shown, f"Written to {target}.")
+    say(shown, f"Written to {target}; every answer is in {answers}.")
 
 
 def _of_recipe(recipe: "Recipe") -> tuple[list[Path], str | None]:

@@ -112,7 +112,7 @@ class FolderDataset(Sequence[Sample]):
             attrs.evolve(_turn(turn), masks=tuple(masks[one] for one in turn.objects))
             for turn in record.turns
         )
-        return files.sample(turns, self._place(record))
+        return attrs.evolve(files.sample(turns, self._place(record)), id=record.id)
 
     def turns(self, number: int) -> tuple[Turn, ...]:
         """The turns of sample `number` without their masks: no file is read."""

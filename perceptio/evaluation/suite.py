@@ -17,12 +17,14 @@ from torch import Tensor
 from perceptio.data.folder import FolderDataset
 from perceptio.data.tasks import TaskTable
 from perceptio.errors import DataError
+from perceptio.evaluation.answers import ScoredAnswer
 from perceptio.interfaces import Case, Pass, Question, Reply, Sample, TaskData, Turn
 from perceptio.model.inference.answer import decode_streams, decode_written, text_ids
 from perceptio.model.inference.generated import Generated
 from perceptio.model.inference.generation import generate
 from perceptio.model.perception_model import PerceptionModel
 from perceptio.ops.eval_mode import in_eval_mode
+from perceptio.ops.files import path_text
 from perceptio.ops.marks import shown_images
 
 BATCH_SIZE = 48
@@ -36,6 +38,7 @@ class Evaluation:
         dataset: The questions.
         limit: Use only the first so many samples; None: all.
         progress: Called with how many samples have been read and asked about, and of how many.
+        on_answer: Called with every answer once it is scored.
 
     Raises:
         DataError: There is no sample.
@@ -48,8 +51,10 @@ class Evaluation:
         *,
         limit: int | None = None,
         progress: Callable[[int, int], None] | None = None,
+        on_answer: Callable[[ScoredAnswer], None] | None = None,
     ) -> None:
         self.model, self.dataset, self.progress = in_eval_mode(model), dataset, progress
+        self.on_answer = on_answer
         self._tasks = TaskTable(model.recipe)
         self.count = len(dataset) if limit is None else min(limit, len(dataset))
         if self.count == 0:
@@ -170,7 +175,9 @@ class Evaluation:
         """Ask a batch of questions of a pass, and score the replies."""
         one.asked += len(questions)
         for reply in self._replies(one, questions):
-            one.score(reply)
+            kept = one.score(reply)
+            if self.on_answer is not None:
+                self.on_answer(ScoredAnswer.of(reply, kept or {}, data=path_text(self.dataset.root)))
 
     def _replies(self, one: Pass, questions: Sequence[Question]) -> Iterator[Reply]:
         model, turns = self.model, [question.turn for question in questions]

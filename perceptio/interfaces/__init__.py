@@ -61,7 +61,7 @@ from perceptio.interfaces.segmentation import (
     SegmentationTokenizer,
     SegmentationTokenizerConfig,
 )
-from perceptio.interfaces.task import Case, Pass, Question, Reply, Task, TaskConfig, TaskData
+from perceptio.interfaces.task import Case, Kept, Pass, Question, Reply, Task, TaskConfig, TaskData
 from perceptio.interfaces.tokens import (
     CodeGroup,
     Codes,
@@ -99,6 +99,7 @@ __all__ = [
     "GenerationSettings",
     "Head",
     "HeadConfig",
+    "Kept",
     "Kind",
     "LanguageBackbone",
     "LanguageBackboneConfig",

@@ -60,6 +60,7 @@ class Sample:
             when they are asked for, each time anew.
         codes: The codes [L] of each stream that is written as codes once per image, where the image has its target.
         source: Where it comes from.
+        id: What its data folder calls it.
     """
 
     turns: tuple[Turn, ...]
@@ -69,6 +70,7 @@ class Sample:
     maps: Mapping[str, np.ndarray] = attrs.field(factory=dict)
     codes: Mapping[str, Tensor] = attrs.field(factory=dict)
     source: str = "a sample"
+    id: str = ""
 
     def target(self, name: str) -> Any:
         """What the image has to be learned from, by the `target` of a stream; None where it has none."""

@@ -67,6 +67,10 @@ class Reply:
     compared: Mapping[str, Mapping[str, tuple[float, ...]]] = attrs.field(factory=dict)
 
 
+Kept = Mapping[str, Mapping[str, Any]] | None
+"""What is kept of a reply beside its text; see `Pass.score`."""
+
+
 def _checked_settings(
     settings: Callable[[Any, Sequence[Question]], Any],
 ) -> Callable[[Any, Sequence[Question]], GenerationSettings]:
@@ -96,6 +100,30 @@ def _checked_figures(figures: Callable[[Any], Any]) -> Callable[[Any], Mapping[s
     return checked
 
 
+def _checked_score(score: Callable[[Any, Reply], Any]) -> Callable[[Any, Reply], Kept]:
+    @functools.wraps(score)
+    def checked(self: Any, reply: Reply) -> Kept:
+        made = score(self, reply)
+        if made is not None and not (isinstance(made, Mapping) and all(map(_can_be_kept, made.values()))):
+            raise InterfaceError(
+                f"{self.known_as}.score returned {quoted(made)}; it must return what is to be kept of the reply, "
+                f"such as {{{self.task!r}: {{'right': True}}}} with numbers, texts and lists of them, or None."
+            )
+        return made
+
+    return checked
+
+
+def _can_be_kept(scored: Any) -> bool:
+    """Whether what is kept under the name of a figure can be written, and `right` is a truth value."""
+    if not isinstance(scored, Mapping) or not isinstance(scored.get("right", True), bool):
+        return False
+    values = (
+        one for held in scored.values() for one in (held if isinstance(held, list | tuple) else (held,))
+    )
+    return all(one is None or isinstance(one, bool | int | float | str) for one in values)
+
+
 class Pass(Checked, ABC):
     """One way of asking, and its figures.
 
@@ -113,6 +141,7 @@ class Pass(Checked, ABC):
 
     checks: ClassVar[Mapping[str, Callable[..., Any]]] = {
         "settings": _checked_settings,
+        "score": _checked_score,
         "figures": _checked_figures,
     }
     decodes: tuple[str, ...] = ()
@@ -134,8 +163,14 @@ class Pass(Checked, ABC):
         """How a batch of them is asked."""
 
     @abstractmethod
-    def score(self, reply: Reply) -> None:
-        """Take a reply into the figures."""
+    def score(self, reply: Reply) -> Kept:
+        """Take a reply into the figures.
+
+        Returns:
+            What is to be kept of it beside its text, under the names that `figures` uses:
+            `{"relative_depth": {"right": True, "letter": "B"}}`. Under `right` it says whether the answer counts as
+            right, which is what `perceptio compare` reads. None: nothing.
+        """
 
     @abstractmethod
     def figures(self) -> Mapping[str, Mapping[str, Any]]:

@@ -48,8 +48,11 @@ class DepthMeter:
         self._ordered = self._pairs = 0
         self._generator = torch.Generator().manual_seed(0)
 
-    def update(self, predicted_B1HW: Tensor, target_B1HW: Tensor) -> None:
+    def update(self, predicted_B1HW: Tensor, target_B1HW: Tensor) -> dict[str, list[float]]:
         """Score maps in metres, or distances of some scale; NaN marks unknown pixels of the target.
+
+        Returns:
+            The figures of each of these maps; `ordinal` is NaN where none of its pairs counts.
 
         Raises:
             InterfaceError: The sizes differ, a prediction is not finite, or a target has no known pixel.
@@ -78,20 +81,23 @@ class DepthMeter:
             "rmse_log": mean((predicted_BP / target_BP).log().square()).sqrt(),
             **{f"delta{power}": mean((ratio_BP < 1.25**power).double()) for power in (1, 2, 3)},
         }
+        of_each = {name: values_B.tolist() for name, values_B in figures.items()} if self.metric else {}
         for name, values_B in figures.items():
             self._sums[name] += float(values_B.sum())
         self._count += len(predicted_BP)
-        self._update_order(predicted_BP, target_BP, known_BP)
+        return of_each | {"ordinal": self._update_order(predicted_BP, target_BP, known_BP)}
 
-    def _update_order(self, predicted_BP: Tensor, target_BP: Tensor, known_BP: Tensor) -> None:
+    def _update_order(self, predicted_BP: Tensor, target_BP: Tensor, known_BP: Tensor) -> list[float]:
         first_P, second_P = torch.randint(target_BP.shape[1], (2, PAIRS), generator=self._generator)
         true_BP = target_BP[:, first_P] / target_BP[:, second_P]
         counted_BP = known_BP[:, first_P] & known_BP[:, second_P]
         counted_BP &= torch.maximum(true_BP, 1 / true_BP) >= MARGIN
         written_BP = predicted_BP[:, first_P] / predicted_BP[:, second_P]
         right_BP = torch.where(true_BP > 1, written_BP > 1, written_BP < 1) & counted_BP
-        self._ordered += int(right_BP.sum())
-        self._pairs += int(counted_BP.sum())
+        right_B, counted_B = right_BP.sum(1), counted_BP.sum(1)
+        self._ordered += int(right_B.sum())
+        self._pairs += int(counted_B.sum())
+        return (right_B / counted_B).tolist()
 
     def compute(self) -> dict[str, Any]:
         """`absrel`, `rmse` (m), `rmse_log`, `delta1..3` and `ordinal` (shares in [0, 1]), and `count` maps.
@@ -120,8 +126,11 @@ class DepthMapMeter:
     def __init__(self, *, metric: bool) -> None:
         self._meter = DepthMeter(metric=metric)
 
-    def update(self, predicted: DepthMap, truth: DepthMap) -> None:
+    def update(self, predicted: DepthMap, truth: DepthMap) -> dict[str, float]:
         """Score a map against its truth, which is brought to its size.
+
+        Returns:
+            Its figures; see `DepthMeter.update`.
 
         Raises:
             InterfaceError: Errors in metres are asked for, and one of the two has none.
@@ -133,7 +142,8 @@ class DepthMapMeter:
                 "meter with metric=False."
             )
         height, width = predicted.values_HW.shape
-        self._meter.update(distances(predicted), resize_maps(distances(truth), (height, width)))
+        figures = self._meter.update(distances(predicted), resize_maps(distances(truth), (height, width)))
+        return {name: value for name, (value,) in figures.items()}
 
     def compute(self) -> dict[str, Any]:
         """See `DepthMeter.compute`."""

@@ -28,7 +28,7 @@ class MaskMeter:
         self._unions: list[int] = []
         self._missing = 0
 
-    def update(self, predicted_HW: np.ndarray | None, target_HW: np.ndarray) -> None:
+    def update(self, predicted_HW: np.ndarray | None, target_HW: np.ndarray) -> dict[str, Any]:
         """Score one expression.
 
         Args:
@@ -37,10 +37,14 @@ class MaskMeter:
                 counts as an empty one, since leaving it out would flatter the figures.
             target_HW: The true mask, boolean; polygons are united, never added.
 
+        Returns:
+            Its `intersection` and `union` in pixels, and whether the mask is `missing`.
+
         Raises:
             InterfaceError: The sizes differ, or a mask is not boolean.
         """
-        self._missing += predicted_HW is None
+        missing = predicted_HW is None
+        self._missing += missing
         predicted_HW = np.zeros(target_HW.shape, dtype=bool) if predicted_HW is None else predicted_HW
         if predicted_HW.shape != target_HW.shape:
             raise InterfaceError(
@@ -52,8 +56,10 @@ class MaskMeter:
                 f"Masks are scored as booleans, and these are {predicted_HW.dtype} and {target_HW.dtype}; threshold "
                 "logits at 0, and unite overlapping polygons instead of adding them."
             )
-        self._intersections.append(int((predicted_HW & target_HW).sum()))
-        self._unions.append(int((predicted_HW | target_HW).sum()))
+        intersection, union = int((predicted_HW & target_HW).sum()), int((predicted_HW | target_HW).sum())
+        self._intersections.append(intersection)
+        self._unions.append(union)
+        return {"intersection": intersection, "union": union, "missing": missing}
 
     def compute(self) -> dict[str, Any]:
         """The figures of everything scored so far.

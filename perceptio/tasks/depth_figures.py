@@ -18,12 +18,17 @@ class DepthFigures:
         self._meter = DepthMapMeter(metric=metric)
         self._seen: Sample | None = None
 
-    def update(self, reply: Reply, written: DepthMap | None) -> None:
-        """Take the map of a sample's first reply that has one; a sample's replies come one after the other."""
+    def update(self, reply: Reply, written: DepthMap | None) -> dict[str, Any]:
+        """Take the map of a sample's first reply that has one; a sample's replies come one after the other.
+
+        Returns:
+            The figures of this map alone; empty where it is not taken.
+        """
         sample = reply.question.sample
-        if written is not None and sample.depth is not None and self._seen is not sample:
-            self._seen = sample
-            self._meter.update(written, sample.depth)
+        if written is None or sample.depth is None or self._seen is sample:
+            return {}
+        self._seen = sample
+        return self._meter.update(written, sample.depth)
 
     def compute(self) -> dict[str, Any]:
         """Of `DepthMapMeter`; `count` alone, 0, where no sample has a map and its truth."""

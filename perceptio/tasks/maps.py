@@ -9,6 +9,7 @@ from perceptio.interfaces import (
     Case,
     DepthSpec,
     GenerationSettings,
+    Kept,
     Kind,
     ModelSpecs,
     Pass,
@@ -65,9 +66,9 @@ class DepthMaps(WrittenMaps):
         self.decodes = (stream,)
         self._maps = DepthFigures(metric)
 
-    def score(self, reply: Reply) -> None:
+    def score(self, reply: Reply) -> Kept:
         """The map against the truth."""
-        self._maps.update(reply, reply.decoded[self.stream])
+        return {self.task: self._maps.update(reply, reply.decoded[self.stream])}
 
     def figures(self) -> Mapping[str, Mapping[str, Any]]:
         """Under the task's name."""
@@ -82,9 +83,9 @@ class ComparedMaps(WrittenMaps):
         self.compares = (stream,)
         self._figures = StreamFigures()
 
-    def score(self, reply: Reply) -> None:
+    def score(self, reply: Reply) -> Kept:
         """What was written against the target."""
-        self._figures.update(reply.compared[self.stream], expected=1)
+        return {self.task: self._figures.update(reply.compared[self.stream], expected=1)}
 
     def figures(self) -> Mapping[str, Mapping[str, Any]]:
         """Under the task's name."""

@@ -7,6 +7,7 @@ import attrs
 
 from perceptio.interfaces import (
     GenerationSettings,
+    Kept,
     Kind,
     ModelSpecs,
     Pass,
@@ -40,9 +41,11 @@ class PlainQuestions(Pass):
         longest = max(len(self.text.encode(question.turn.answer)) for question in questions)
         return GenerationSettings(streams=self.streams, readout=False, max_new_tokens=2 * longest + 2)
 
-    def score(self, reply: Reply) -> None:
+    def score(self, reply: Reply) -> Kept:
         """Whether the answers agree, but for case and blanks around them."""
-        self._right += reply.text.strip().lower() == reply.question.turn.answer.strip().lower()
+        right = reply.text.strip().lower() == reply.question.turn.answer.strip().lower()
+        self._right += right
+        return {self.task: {"right": right}}
 
     def figures(self) -> Mapping[str, Mapping[str, Any]]:
         """Their share under the task's name."""

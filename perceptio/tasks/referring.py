@@ -8,6 +8,7 @@ import numpy as np
 
 from perceptio.interfaces import (
     GenerationSettings,
+    Kept,
     Kind,
     ModelSpecs,
     Pass,
@@ -41,26 +42,29 @@ class Expressions(Pass):
         """Objects if the model wants some, and a token of text."""
         return GenerationSettings(streams=(*self.decodes, *self.compares), max_new_tokens=1)
 
-    def score(self, reply: Reply) -> None:
+    def score(self, reply: Reply) -> Kept:
         """What is written of the objects against what the question is about."""
         image_3HW, truth = reply.question.sample.image_3HW, reply.question.turn.masks
         assert image_3HW is not None
         nothing_HW = np.zeros(tuple(image_3HW.shape[-2:]), dtype=bool)
+        kept: dict[str, dict[str, Any]] = {}
         for stream, meter in self._masks.items():
             written = [mask_HW for mask_HW in reply.decoded[stream] if mask_HW is not None]
             united_HW = np.logical_or.reduce(written) if written else None
-            meter.update(united_HW, np.logical_or.reduce(truth) if truth else nothing_HW)
+            true_HW = np.logical_or.reduce(truth) if truth else nothing_HW
+            kept[self._figure(stream)] = meter.update(united_HW, true_HW)
         for stream, figures in self._others.items():
-            figures.update(reply.compared[stream], expected=len(truth))
+            kept[self._figure(stream)] = figures.update(reply.compared[stream], expected=len(truth))
+        return kept
 
     def figures(self) -> Mapping[str, Mapping[str, Any]]:
         """Of the first stream of masks under the task's name, of another with the stream's after it."""
         computed = {stream: meter.compute() for stream, meter in self._masks.items()}
         computed |= {stream: figures.compute() for stream, figures in self._others.items()}
-        return {
-            self.task if stream in self.decodes[:1] else f"{self.task}_{stream}": figures
-            for stream, figures in computed.items()
-        }
+        return {self._figure(stream): figures for stream, figures in computed.items()}
+
+    def _figure(self, stream: str) -> str:
+        return self.task if stream in self.decodes[:1] else f"{self.task}_{stream}"
 
 
 class ReferringTask(Task):

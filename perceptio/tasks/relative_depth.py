@@ -18,6 +18,7 @@ from perceptio.interfaces import (
     DepthMap,
     DepthSpec,
     GenerationSettings,
+    Kept,
     Kind,
     ModelSpecs,
     Pass,
@@ -42,24 +43,25 @@ class MarkedPoints(Pass):
     Args:
         task: What the data call the task.
         perceives: What the model writes before it answers, of every image.
+        figure: What the accuracy is called; by default as the task.
     """
 
-    def __init__(self, task: str, perceives: tuple[str, ...]) -> None:
+    def __init__(self, task: str, perceives: tuple[str, ...], figure: str | None = None) -> None:
         super().__init__(task)
-        self.perceives = perceives
+        self.perceives, self.figure = perceives, figure or task
         self._answers = Accuracy()
 
     def settings(self, questions: Sequence[Question]) -> GenerationSettings:
         """Everything that is perceived is forced."""
         return GenerationSettings(streams=self.perceives, force=self.perceives, max_new_tokens=LETTER_TOKENS)
 
-    def score(self, reply: Reply) -> None:
+    def score(self, reply: Reply) -> Kept:
         """The letter."""
-        self._answers.update(reply.question.turn, parse_letter(reply.text))
+        return {self.figure: self._answers.update(reply.question.turn, parse_letter(reply.text))}
 
     def figures(self) -> Mapping[str, Mapping[str, Any]]:
-        """The accuracy under the task's name."""
-        return {self.task: self._answers.compute()}
+        """The accuracy."""
+        return {self.figure: self._answers.compute()}
 
 
 class MarkedPointsOnMap(MarkedPoints):
@@ -77,14 +79,16 @@ class MarkedPointsOnMap(MarkedPoints):
         self.stream, self.decodes = stream, (stream,)
         self._readouts, self._maps, self._whole = Accuracy(), DepthFigures(metric), 0
 
-    def score(self, reply: Reply) -> None:
+    def score(self, reply: Reply) -> Kept:
         """The letter, the nearest marked point on the map, and the map."""
-        super().score(reply)
         depth: DepthMap | None = reply.decoded[self.stream]
         nearest = "" if depth is None else _nearest(depth, reply.question.turn.points)
-        self._readouts.update(reply.question.turn, nearest)
-        self._maps.update(reply, depth)
         self._whole += depth is not None
+        return {
+            **(super().score(reply) or {}),
+            f"{self.task}_readout": self._readouts.update(reply.question.turn, nearest),
+            f"{self.stream}_block": self._maps.update(reply, depth) | {"well_formed": depth is not None},
+        }
 
     def figures(self) -> Mapping[str, Mapping[str, Any]]:
         """For the task `relative_depth` and the stream `depth`: `relative_depth_readout` and `depth_block`, too."""
@@ -109,8 +113,8 @@ class GivenCodes(MarkedPoints):
     def __init__(
         self, task: str, stream: str, perceives: tuple[str, ...], figure: str, *, true: bool
     ) -> None:
-        super().__init__(task, perceives)
-        self.stream, self.figure, self.true, self.gives = stream, figure, true, (stream,)
+        super().__init__(task, perceives, figure)
+        self.stream, self.true, self.gives = stream, true, (stream,)
 
     def questions(self, case: Case) -> Iterable[Question]:
         """Every marked-point question of samples with such codes."""
@@ -119,10 +123,6 @@ class GivenCodes(MarkedPoints):
             return []
         given = {self.stream: codes[self.stream]}
         return [attrs.evolve(question, codes=given) for question in super().questions(case)]
-
-    def figures(self) -> Mapping[str, Mapping[str, Any]]:
-        """The accuracy under the pass's name."""
-        return {self.figure: self._answers.compute()}
 
 
 class FreelyWritten(Pass):
@@ -147,9 +147,11 @@ class FreelyWritten(Pass):
         """What is perceived, and a token of text."""
         return GenerationSettings(streams=self.perceives, grammar=False, readout=False, max_new_tokens=1)
 
-    def score(self, reply: Reply) -> None:
+    def score(self, reply: Reply) -> Kept:
         """Whether the block was opened, filled with codes, and closed."""
-        self._formed += reply.decoded[self.stream] is not None and reply.closed[self.stream]
+        formed = reply.decoded[self.stream] is not None and bool(reply.closed[self.stream])
+        self._formed += formed
+        return {f"{self.stream}_block": {"well_formed_free": formed}}
 
     def figures(self) -> Mapping[str, Mapping[str, Any]]:
         """For the stream `depth`: `depth_block.well_formed_free`."""
@@ -163,11 +165,12 @@ class Accuracy:
         self._right: dict[int, list[bool]] = {}
         self._unparsed = 0
 
-    def update(self, turn: Turn, answered: str) -> None:
-        """Take the letter that was answered, or `""`."""
+    def update(self, turn: Turn, answered: str) -> dict[str, Any]:
+        """Take the letter that was answered, or `""`; what is to be kept of it."""
         right = answered == parse_letter(turn.answer)
         self._right.setdefault(len(turn.points), []).append(right)
         self._unparsed += answered == ""
+        return {"right": right, "letter": answered}
 
     def compute(self) -> dict[str, Any]:
         """The share of right answers by number of points, `mean`, `interval`, `count` and `unparsed`."""

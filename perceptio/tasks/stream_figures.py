@@ -20,12 +20,18 @@ class StreamFigures:
         self._values: dict[str, list[float]] = {}
         self._expected = self._missing = 0
 
-    def update(self, compared: Mapping[str, tuple[float, ...]], expected: int) -> None:
-        """Take what a reply's `compared` holds of the stream, of so many that should have been written."""
+    def update(self, compared: Mapping[str, tuple[float, ...]], expected: int) -> dict[str, Any]:
+        """Take what a reply's `compared` holds of the stream, of so many that should have been written.
+
+        Returns:
+            The values of each figure, and how many are `missing`.
+        """
         for name, values in compared.items():
             self._values.setdefault(name, []).extend(value for value in values if not math.isnan(value))
+        missing = expected - max((len(values) for values in compared.values()), default=0)
         self._expected += expected
-        self._missing += expected - max((len(values) for values in compared.values()), default=0)
+        self._missing += missing
+        return {name: list(values) for name, values in compared.items()} | {"missing": missing}
 
     def compute(self) -> dict[str, Any]:
         """Each figure's mean over what was written whole, with its 95% bootstrap interval under `FIGURE_interval`.

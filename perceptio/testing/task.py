@@ -138,10 +138,13 @@ class TaskConformance(ComponentConformance):
             asked = list(self._asked(self._passes(self.fresh(), MODEL), self._case()))
             assert asked, "An evaluation asks nothing of a model that has every kind of stream."
             for one, questions in asked:
+                kept: dict[str, Any] = {}
                 for question in questions:
                     one.asked += 1
-                    one.score(self._reply(one, question, right))
-                for name, found in one.figures().items():
+                    kept.update(one.score(self._reply(one, question, right)) or {})
+                computed = one.figures()
+                assert kept.keys() <= computed.keys(), "What is kept of a reply has the names of figures."
+                for name, found in computed.items():
                     figures[name] = {**figures.get(name, {}), **found}
             numbers = [value for found in figures.values() for value in _numbers(found)]
             assert numbers and not any(map(math.isinf, numbers))

@@ -364,6 +364,13 @@ def scores_nothing(task, passes, name, data):
     return made
 
 
+def keeps_under_another_name(task, passes, name, data):
+    made = passes(name, data)
+    for one in made:
+        one.score = lambda reply, score=one.score: {"mine": (score(reply) or {}).get(name, {})}
+    return made
+
+
 def any_stream(task, passes, name, data):
     made = passes(name, data)
     for one in made:
@@ -461,6 +468,7 @@ MUTANTS = [
     (TaskConformance, MapTaskConfig(stream="depth"), "own_turn", nobodys_turn),
     (TaskConformance, MapTaskConfig(stream="depth"), "own_turn", another_turn_each_time),
     (TaskConformance, MapTaskConfig(stream="edges"), "passes", scores_nothing),
+    (TaskConformance, MapTaskConfig(stream="edges"), "passes", keeps_under_another_name),
 ]
 
 

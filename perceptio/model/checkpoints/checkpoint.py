@@ -55,6 +55,7 @@ TEXT_TOKENIZER = "text_tokenizer"
 ADDED = (
     "README.md",
     "metrics.json",
+    "answers.jsonl",
     "training.json",
     "validation.json",
     "made_from.json",

@@ -81,5 +81,10 @@ def test_where_one_side_has_no_metres_only_order_is_scored(units):
 def test_a_map_in_metres_is_scored_in_metres_at_its_own_size():
     truth = DepthMap(values_HW=np.full((4, 8), 2.0, np.float32), unit="metres")
     meter = DepthMapMeter(metric=True)
-    meter.update(DepthMap(values_HW=np.full((2, 2), 2.2, np.float32), unit="metres"), truth)
-    assert meter.compute()["absrel"] == pytest.approx(0.1)
+    first, second = (
+        meter.update(DepthMap(values_HW=np.full((2, 2), metres, np.float32), unit="metres"), truth)
+        for metres in (2.2, 2.6)
+    )
+    assert (first["absrel"], second["absrel"]) == (pytest.approx(0.1), pytest.approx(0.3))
+    assert math.isnan(first["ordinal"])  # A flat map has no pair in order.
+    assert meter.compute()["absrel"] == pytest.approx(0.2)

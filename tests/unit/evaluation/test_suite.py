@@ -3,6 +3,7 @@
 import weakref
 
 import attrs
+import numpy as np
 import pytest
 import torch
 from fakes import BrightnessConfig
@@ -19,6 +20,7 @@ from perceptio.interfaces.depth_maps import from_map
 from perceptio.interfaces.maps import resize_maps
 from perceptio.model.inference.generation import generate
 from perceptio.model.perception_model import build_model
+from perceptio.ops.intervals import wilson
 from perceptio.ops.marks import draw_marks
 
 METRIC = DepthConvention(near_m=1.0, far_m=16.0)
@@ -91,6 +93,25 @@ def test_a_stream_whose_target_no_sample_has_is_named(dataset, monkeypatch):
 def test_nothing_to_evaluate_on_is_refused(dataset):
     with pytest.raises(DataError, match="nothing to evaluate on"):
         Evaluation(model_of(), dataset, limit=0)
+
+
+def test_every_answer_is_handed_over_with_what_was_scored(dataset):
+    answers = []
+    figures = Evaluation(model_of(), dataset, on_answer=answers.append).run()
+    turns = {
+        (dataset.records[n].id, turn.task, turn.question, turn.points, turn.answer)
+        for n in range(4)
+        for turn in dataset.turns(n)
+    }
+    asked = {one.asked for one in answers}
+    assert asked == turns and {one.data for one in answers} == {str(dataset.root)}
+    kept = {name: [one.scored[name] for one in answers if name in one.scored] for name in figures}
+    right = [one["right"] for one in kept["relative_depth"]]
+    assert wilson(sum(right), len(right)) == pytest.approx(tuple(figures["relative_depth"]["interval"]))
+    blocks = [one for one in kept["depth_block"] if "absrel" in one]
+    assert np.mean([one["absrel"] for one in blocks]) == pytest.approx(figures["depth_block"]["absrel"])
+    above, below = (sum(one[part] for one in kept["referring"]) for part in ("intersection", "union"))
+    assert above / below == pytest.approx(figures["referring"]["ciou"])
 
 
 class Partly:

@@ -42,12 +42,35 @@ def turn(**changes):
             {"accuracy": 0.5},
             "returned {'accuracy': 0.5}; it must return figures by the name of",
         ),
+        (
+            Pass,
+            "score",
+            3,
+            "returned 3; it must return what is to be kept of the reply, such as {'colors': {'right':",
+        ),
+        (Pass, "score", {"right": True}, "returned {'right': True}; it must return what is to be kept"),
+        (
+            Pass,
+            "score",
+            {"colors": {"right": 1}},
+            "returned {'colors': {'right': 1}}; it must return what is to be",
+        ),
+        (
+            Pass,
+            "score",
+            {"colors": {"error": object}},
+            "returned {'colors': {'error': <class 'object'>}}; it must",
+        ),
     ],
 )
 def test_what_a_task_makes_is_what_it_promises(base, method, made, message):
-    given = {"own_turn": ("colors", None), "passes": ("colors", None), "settings": ([],), "figures": ()}[
-        method
-    ]
+    given = {
+        "own_turn": ("colors", None),
+        "passes": ("colors", None),
+        "settings": ([],),
+        "score": (None,),
+        "figures": (),
+    }[method]
     with pytest.raises(InterfaceError, match=rf"^Lying\.{method} {re.escape(message)}"):
         getattr(lying(base, **{method: made}), method)(*given)
 
@@ -57,3 +80,5 @@ def test_a_task_that_keeps_its_promises_is_left_alone():
     assert lying(Task, own_turn=held).own_turn("colors", None) is held
     assert lying(Task, passes=[one]).passes("colors", None) == [one]
     assert one.settings([]) == GenerationSettings() and one.figures() == {"colors": {}}
+    kept = {"colors": {"right": False, "said": "red", "errors": [0.5, None]}}
+    assert lying(Pass, score=kept).score(None) is kept and lying(Pass, score=None).score(None) is None

@@ -81,8 +81,14 @@ def test_the_map_is_read_at_the_points_whatever_the_answer_says():
     depth = DepthMap(values_HW=near_last_HW, unit="metres")
     question = Question(sample=Sample(turns=(MARKED,), depth=depth), turn=MARKED)
     one.asked = 2
-    one.score(Reply(question=question, text="(A)", decoded={"depth": depth}))
-    one.score(Reply(question=question, text="(B)", decoded={"depth": None}))
+    kept = one.score(Reply(question=question, text="(A)", decoded={"depth": depth}))
+    assert kept == {
+        "points": {"right": False, "letter": "A"},
+        "points_readout": {"right": True, "letter": "B"},
+        "depth_block": {"ordinal": 1.0, "well_formed": True},
+    }
+    kept = one.score(Reply(question=question, text="(B)", decoded={"depth": None}))
+    assert kept["points_readout"]["letter"] == "" and kept["depth_block"] == {"well_formed": False}
     figures = one.figures()
     assert figures["points"]["mean"] == 0.5 and figures["points"]["2"] == 0.5
     assert figures["points_readout"]["mean"] == 0.5 and figures["points_readout"]["unparsed"] == 1
@@ -100,7 +106,7 @@ def test_what_is_written_of_objects_is_scored_stream_by_stream():
     turn = Turn(question="That", answer="Sure", task="said", masks=(whole_HW, whole_HW))
     question = Question(sample=Sample(turns=(turn,), image_3HW=torch.zeros(3, 2, 2)), turn=turn)
     half_HW = np.array([[True, True], [False, False]])
-    one.score(
+    kept = one.score(
         Reply(
             question=question,
             text="Sure",
@@ -108,6 +114,10 @@ def test_what_is_written_of_objects_is_scored_stream_by_stream():
             compared={"box": {"iou": (0.25,)}},
         )
     )
+    assert kept == {
+        "said": {"intersection": 2, "union": 4, "missing": False},
+        "said_box": {"iou": [0.25], "missing": 1},
+    }
     figures = one.figures()
     assert figures["said"]["ciou"] == 0.5 and figures["said"]["missing"] == 0
     assert figures["said_box"] == {"iou": 0.25, "iou_interval": [0.25, 0.25], "count": 2, "missing": 1}
