@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 
 from perceptio.cli import (
     ask,
+    compare,
     components,
     convert,
     data,
@@ -25,6 +26,7 @@ from perceptio.cli import (
     depth_targets,
     evaluate,
     explain,
+    power,
     scenes,
     tokenize,
     train,
@@ -83,6 +85,8 @@ app.command("train")(train.run)
 app.command("depth-targets")(depth_targets.run)
 app.command("train-tokenizer")(train_tokenizer.run)
 app.command("eval")(evaluate.run)
+app.command("compare")(compare.run)
+app.command("power")(power.run)
 app.command("ask")(ask.run)
 app.command("tokenize")(tokenize.run)
 app.command("components")(components.run)

@@ -16,6 +16,8 @@ from small import scenes_folder
 
 from perceptio.cli import main as command
 from perceptio.data.scenes import Split
+from perceptio.evaluation.answers import read_answers, right_or_wrong
+from perceptio.ops.intervals import wilson
 from perceptio.training.trainer import Trainer
 
 RECIPE = """
@@ -74,6 +76,8 @@ def test_help_names_every_verb(run):
         "train",
         "train-tokenizer",
         "eval",
+        "compare",
+        "power",
         "ask",
         "tokenize",
         "components",
@@ -164,16 +168,28 @@ def test_train_eval_ask(run, place, tmp_path):
     assert {"relative_depth", "depth_block", "oracle_codes", "referring"} <= figures.keys()
     assert figures["depth_block"]["well_formed"] == 1.0
     assert "relative_depth.mean" in out
+    answers = read_answers(tmp_path / "out")
+    for name in ("relative_depth", "relative_depth_readout", "oracle_codes", "shuffled_codes"):
+        right = [one.scored[name]["right"] for one in answers if name in one.scored]
+        assert len(right) == figures[name]["count"]
+        assert wilson(sum(right), len(right)) == pytest.approx(tuple(figures[name]["interval"]))
+    status, out, _ = run("compare", tmp_path / "out", tmp_path / "out")
+    assert status == 0 and out.count("No question is discordant") == len(right_or_wrong(answers)) > 3
     status, _, err = run("eval", tmp_path / "run", "--limit", "1", "--out", tmp_path / "out")
     assert status == 0 and "questions that the model was trained on" in err
+    assert len(read_answers(tmp_path / "out")) < len(answers)  # Those of the new evaluation alone.
+    status, _, err = run("compare", tmp_path / "out", tmp_path / "run")
+    assert status == 2 and f"{tmp_path / 'run'} has no answers.jsonl: run `perceptio eval` again" in err
     shutil.copytree(place / "test", tmp_path / "flat")
     lines = [json.loads(line) for line in (tmp_path / "flat" / "samples.jsonl").read_text().splitlines()]
     without_depth = [{key: held for key, held in line.items() if key != "depth"} for line in lines]
     (tmp_path / "flat" / "samples.jsonl").write_text(
         "".join(f"{json.dumps(line)}\n" for line in without_depth)
     )
-    status, out, _ = run("eval", tmp_path / "run", "--data", tmp_path / "flat", "--limit", "1")
+    folders = ("--data", tmp_path / "flat", "--data", place / "test")
+    status, out, _ = run("eval", tmp_path / "run", *folders, "--limit", "1")
     assert status == 0
+    assert {one.data for one in read_answers(tmp_path / "run")} == {str(one) for one in folders[1::2]}
     assert "Not scored: the stream 'depth', as no sample has what it is learned from." in out
 
     picture = tmp_path / "picture.png"
@@ -239,6 +255,12 @@ def test_train_eval_ask(run, place, tmp_path):
         (("explain", "perceptio_tiny", "--set", "train.lrr=1"), "did you mean 'lr'"),
         (("ask", "nowhere", "nowhere.png", "What?"), "nowhere.png does not exist"),
         (("eval", "nowhere"), "nowhere holds no checkpoint"),
+        (("compare", "nowhere", "nowhere"), "nowhere has no answers.jsonl: run `perceptio eval` again"),
+        (("power", "--difference", "30", "--accuracy", "0.75"), "are no two different numbers in [0, 1]"),
+        (
+            ("power", "--difference", "5", "--accuracy", "0.75", "--discordant", "0.01"),
+            "a share of 0.05 to 0.45 of the questions is discordant, and 0.01 was given",
+        ),
     ],
 )
 def test_what_a_user_did_wrong_is_one_sentence(run, arguments, message):
@@ -321,7 +343,10 @@ def test_a_run_in_a_folder_of_any_name_and_the_hints_about_it(run, place, tmp_pa
     status, said, err = run("train", place / "recipe.py", "--out", out, "--set", "train.steps=1")
     assert status == 0 and f"perceptio ask {shlex.quote(str(out))} IMAGE" in said, err
     status, said, err = run("eval", out, "--data", place / "test", "--limit", "1")
-    assert status == 0 and f"Written to {out / 'metrics.json'}." in said, err
+    assert (
+        status == 0
+        and f"Written to {out / 'metrics.json'}; every answer is in {out / 'answers.jsonl'}." in said
+    ), err
     status, _, err = run("train", place / "recipe.py", "--out", tmp_path / "caf\udce9")
     assert status == 2 and "is not UTF-8, and TensorBoard writes nowhere else: choose another --out" in err
 

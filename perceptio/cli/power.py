@@ -1,0 +1,51 @@
+"""`perceptio power`: how many questions a difference of two models needs."""
+
+from typing import Annotated
+
+import typer
+
+from perceptio.cli.console import console, say
+
+POWERS = (0.8, 0.9)
+SHARES = (0.05, 0.1, 0.2, 0.3)
+"""Shares of discordant questions that are shown beside a given one, where two such models can have them."""
+
+
+def run(
+    difference: Annotated[
+        float, typer.Option(help="How much higher the other accuracy is, in points: 5 of 0.75 is 0.80.")
+    ],
+    accuracy: Annotated[float, typer.Option(help="The accuracy of one model, in [0, 1].")],
+    discordant: Annotated[
+        float | None,
+        typer.Option(help="The share of questions that one model alone answers right, as `compare` says it."),
+    ] = None,
+    alpha: Annotated[float, typer.Option(help="The p-value below which a difference is shown.")] = 0.05,
+) -> None:
+    """Say how many questions show a difference between two models, asked the same ones or each its own."""
+    from functools import partial
+
+    from rich.table import Table
+
+    from perceptio.ops.paired import independent_discordance, questions_needed
+
+    d = difference / 100
+    needed = partial(questions_needed, d, accuracy, alpha=alpha)
+    rows = [("each its own, for each model", [needed(paired=False, power=power) for power in POWERS])]
+    independent = independent_discordance(d, accuracy)
+    given = [] if discordant is None else [discordant]
+    usual = [share for share in SHARES if abs(d) <= share < independent and share not in given]
+    for share in sorted([*given, *usual, independent], reverse=True):
+        counts = [needed(paired=True, discordant=share, power=power) for power in POWERS]
+        how = ", as of independent models" if share == independent else ""
+        rows.append((f"the same, {share:.3g} discordant{how}", counts))
+    table = Table("questions", *(f"power {power:.0%}" for power in POWERS), box=None)
+    for name, counts in rows:
+        table.add_row(name, *(f"{count:,}" for count in counts))
+    shown = console()
+    shown.print(table)
+    say(
+        shown,
+        f"So many questions show accuracies of {accuracy:g} and {accuracy + d:g} to differ, with p below {alpha:g}, "
+        "in that share of all tries. Discordant is a question that one of the two models alone answers right.",
+    )

@@ -1,0 +1,106 @@
+"""What `perceptio compare` and `perceptio power` print."""
+
+import sys
+
+import pytest
+
+from perceptio.cli import main as command
+from perceptio.evaluation.answers import ANSWERS, ScoredAnswer, writing_answers
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["perceptio", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit) as stopped:
+            command.main()
+        printed = capsys.readouterr()
+        return stopped.value.code or 0, printed.out, printed.err
+
+    return run
+
+
+def evaluated(folder, **right):
+    """A folder with answers: by figure a letter for each question, r for a right answer."""
+    with writing_answers(folder / ANSWERS) as keep:
+        for figure, letters in right.items():
+            for number, letter in enumerate(letters):
+                keep(
+                    ScoredAnswer(
+                        data="data/test",
+                        sample=f"{number}",
+                        task=figure,
+                        question="Which?",
+                        points=(),
+                        answer="red",
+                        reply="red" if letter == "r" else "blue",
+                        scored={figure: {"right": letter == "r"} if letter in "rw" else {"error": 0.5}},
+                    )
+                )
+    return folder
+
+
+def test_two_evaluations_side_by_side(run, tmp_path):
+    """Of 40 questions 2 are lost and 8 won: p = 2 (1 + 10 + 45) / 1024."""
+    first = evaluated(tmp_path / "first", color="r" * 22 + "w" * 18, shape="rr", map="e")
+    second = evaluated(tmp_path / "second", color="ww" + "r" * 28 + "w" * 10, shape="rr", map="e")
+    status, out, _ = run("compare", first, second)
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert status == 0 and lines[0] == "color, 40 questions"
+    assert f"A: {first} 0.5500 0.3983 to 0.6929" in lines
+    assert f"B: {second} 0.7000 0.5457 to 0.8193" in lines
+    difference = next(line for line in lines if line.startswith("B - A +"))
+    value, low, _, high = difference.removeprefix("B - A ").split()
+    assert value == "+0.1500" and float(low) == pytest.approx(0, abs=0.03) and 0.2 < float(high) < 0.35
+    said = "Discordant: 10 questions (25.0%); A alone is right in 2, B alone in 8. McNemar's exact test: p = 0.11."
+    assert said in lines
+    hint = (
+        "How many questions would show such a difference: perceptio power --difference 15.0 --accuracy 0.55"
+    )
+    assert f"{hint} --discordant 0.25" in lines
+    assert "shape, 2 questions" in lines and "B - A +0.0000 not known" in lines
+    assert "No question is discordant: both are right, or both wrong, in each." in lines
+    assert "map" not in out
+    status, out, _ = run("compare", first, second, "--figure", "shape")
+    assert status == 0 and "shape" in out and "color" not in out
+
+
+def test_the_power_that_compare_suggests_is_a_table(run):
+    status, out, _ = run("power", "--difference", "10", "--accuracy", "0.6", "--discordant", "0.25")
+    rows = [" ".join(line.split()) for line in out.splitlines()]
+    assert status == 0 and rows[:3] == [
+        "questions power 80% power 90%",
+        "each its own, for each model 356 477",
+        "the same, 0.46 discordant, as of independent models 359 480",
+    ]
+    assert [row.split()[2] for row in rows[3:7]] == ["0.3", "0.25", "0.2", "0.1"]
+    assert "the same, 0.2 discordant 155 206" in rows
+    assert "accuracies of 0.6 and 0.7 to differ, with p below 0.05" in out
+
+
+@pytest.mark.parametrize(
+    ("second", "figure", "message"),
+    [
+        (
+            {"color": "r"},
+            (),
+            "not asked the same questions of 'color': of 1 only the first was asked, such as",
+        ),
+        (
+            {"shape": "rr"},
+            (),
+            "no figure in common whose answers are right or wrong: the one has color, the other shape",
+        ),
+        ({"map": "e"}, (), "are right or wrong: the one has color, the other none."),
+        (
+            {"color": "rr"},
+            ("--figure", "map"),
+            "'map' is not a figure whose answers are right or wrong in both",
+        ),
+    ],
+)
+def test_what_cannot_be_compared_is_said(run, tmp_path, second, figure, message):
+    first = evaluated(tmp_path / "first", color="rw", map="e")
+    status, _, err = run("compare", first, evaluated(tmp_path / "second", **second), *figure)
+    assert status == 2 and message in err and "Traceback" not in err
