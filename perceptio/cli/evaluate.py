@@ -1,6 +1,6 @@
 """`perceptio eval`: every figure that a model and a folder of data allow."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +13,7 @@ from perceptio.cli.files import open_folder, path
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
+    from rich.table import Table
 
     from perceptio.recipe import Recipe
 
@@ -39,6 +40,14 @@ def run(
     limit: Annotated[
         int | None, typer.Option(min=1, help="Use only the first so many samples of each folder.")
     ] = None,
+    controls: Annotated[
+        str | None,
+        typer.Option(
+            help="What to put in place of what the model wrote before it answered, to ask the same questions again: "
+            "all, or names such as oracle,another,random; docs/metrics.md lists them.",
+            show_default="none",
+        ),
+    ] = None,
     device: DeviceOption = Device.AUTO,
 ) -> None:
     """Evaluate a trained model: every task of the data, every stream it writes, and what answers owe to them."""
@@ -47,12 +56,13 @@ def run(
     from perceptio.data.folder import FolderDataset
     from perceptio.errors import InputError
     from perceptio.evaluation.answers import ANSWERS, writing_answers
+    from perceptio.evaluation.replacements import controls_named
     from perceptio.evaluation.suite import Evaluation
     from perceptio.model.perception_model import PerceptionModel, load
     from perceptio.ops.files import path_text
     from perceptio.ops.json_files import without_nan, write_json
 
-    where = chosen(device)
+    where, named = chosen(device), controls_named(controls) if controls is not None else ()
     model = load(folder)
     if not isinstance(model, PerceptionModel):
         raise InputError(f"{folder} holds no model but a part, {type(model).__name__}; eval needs a model.")
@@ -70,6 +80,7 @@ def run(
                 model,
                 FolderDataset(one),
                 limit=limit,
+                controls=named,
                 progress=partial(_advance, bar, task),
                 on_answer=keep,
             )
@@ -77,10 +88,19 @@ def run(
         write_json(target, without_nan(results))
         table = Table("figure", "value", box=None, title=str(one))
         figures = dict(results[path_text(one)])
-        without_target = figures.pop("without_target", [])
+        without_target, controlled = figures.pop("without_target", []), figures.pop("controls", {})
         for name, value in _flat(figures):
             table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
         shown.print(table)
+        if controlled:
+            for one_table in _beside_own(controlled, figures):
+                shown.print(one_table)
+        elif named:
+            say(
+                shown,
+                "No controls: nothing was written before an answer that they can replace.",
+                style="yellow",
+            )
         for stream in without_target:
             say(
                 shown,
@@ -94,6 +114,37 @@ def run(
                 style="yellow",
             )
     say(shown, f"Written to {target}; every answer is in {answers}.")
+
+
+def _beside_own(controls: Mapping[str, Any], figures: Mapping[str, Any]) -> "Iterator[Table]":
+    """Accuracies under each control, and beside them those of the decoded map and of shortcuts, where known."""
+    from rich.table import Table
+
+    for task, streams in controls.items():
+        beside = {"read off the map": figures[f"{task}_readout"]} if f"{task}_readout" in figures else {}
+        for name, value in figures.get("shortcuts", {}).get(task, {}).items():
+            if not name.endswith("_interval"):
+                interval = figures["shortcuts"][task][f"{name}_interval"]
+                beside[f"{name} (shortcut)"] = {"mean": value, "interval": interval}
+        for stream, found in streams.items():
+            table = Table("", "accuracy", "difference", "unchanged", "count", box=None)
+            table.title = f"{task}, with something else in place of {stream}, in %"
+            for name, one in found.items():
+                table.add_row(
+                    name,
+                    _percent(one["accuracy"], one["interval"]),
+                    _percent(one["difference"], one["difference_interval"], sign="+"),
+                    f"{100 * one['unchanged']:.1f}",
+                    str(one["count"]),
+                )
+            for name, one in beside.items():
+                table.add_row(name, _percent(one["mean"], one["interval"]))
+            yield table
+
+
+def _percent(share: float, interval: Sequence[float], sign: str = "") -> str:
+    value, low, high = (f"{100 * one:{sign}.1f}" for one in (share, *interval))
+    return f"{value} [{low}, {high}]"
 
 
 def _of_recipe(recipe: "Recipe") -> tuple[list[Path], str | None]:

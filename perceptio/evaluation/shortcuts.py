@@ -11,7 +11,9 @@ from perceptio.interfaces import LETTERS, Turn
 from perceptio.ops.intervals import wilson
 
 
-def shortcuts(dataset: FolderDataset, task: str = "relative_depth") -> dict[str, Any]:
+def shortcuts(
+    dataset: FolderDataset, task: str = "relative_depth", *, limit: int | None = None
+) -> dict[str, Any]:
     """The accuracy of three shortcuts on the marked-point questions of a folder, in [0, 1].
 
     `majority` answers the letter that is right most often among questions with as many points; `lowest` the point
@@ -22,13 +24,14 @@ def shortcuts(dataset: FolderDataset, task: str = "relative_depth") -> dict[str,
     Args:
         dataset: The folder.
         task: What its marked-point questions are called.
+        limit: Use only the first so many samples; None: all.
 
     Raises:
         DataError: The folder has no marked-point question.
     """
     asked: list[tuple[int, Turn]] = [
         (number, turn)
-        for number in range(len(dataset))
+        for number in range(len(dataset) if limit is None else limit)
         for turn in dataset.turns(number)
         if turn.task == task
     ]
@@ -54,6 +57,11 @@ def shortcuts(dataset: FolderDataset, task: str = "relative_depth") -> dict[str,
         figures[name] = float(np.mean(by_count))
         figures[f"{name}_interval"] = list(wilson(sum(hits), len(hits)))
     return figures
+
+
+def names_a_point(turn: Turn) -> bool:
+    """Whether the answer to a question is the letter of one of its marked points, as `shortcuts` needs it."""
+    return turn.answer.strip("()") in tuple(LETTERS[: len(turn.points)])
 
 
 def _counts(asked: list[tuple[int, Turn]]) -> list[int]:

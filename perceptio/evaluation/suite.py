@@ -18,8 +18,10 @@ from perceptio.data.folder import FolderDataset
 from perceptio.data.tasks import TaskTable
 from perceptio.errors import DataError
 from perceptio.evaluation.answers import ScoredAnswer
-from perceptio.interfaces import Case, Pass, Question, Reply, Sample, TaskData, Turn
-from perceptio.model.inference.answer import decode_streams, decode_written, text_ids
+from perceptio.evaluation.controls import Asked, Controls
+from perceptio.evaluation.replacements import Control
+from perceptio.interfaces import Case, Kept, Pass, Question, Reply, Sample, TaskData, Turn
+from perceptio.model.inference.answer import decode_streams, decode_written, text_of
 from perceptio.model.inference.generated import Generated
 from perceptio.model.inference.generation import generate
 from perceptio.model.perception_model import PerceptionModel
@@ -37,6 +39,7 @@ class Evaluation:
         model: The model; its mode is left alone.
         dataset: The questions.
         limit: Use only the first so many samples; None: all.
+        controls: What else to put in place of what was written, to ask the same questions again.
         progress: Called with how many samples have been read and asked about, and of how many.
         on_answer: Called with every answer once it is scored.
 
@@ -50,6 +53,7 @@ class Evaluation:
         dataset: FolderDataset,
         *,
         limit: int | None = None,
+        controls: Collection[Control] = (),
         progress: Callable[[int, int], None] | None = None,
         on_answer: Callable[[ScoredAnswer], None] | None = None,
     ) -> None:
@@ -59,6 +63,7 @@ class Evaluation:
         self.count = len(dataset) if limit is None else min(limit, len(dataset))
         if self.count == 0:
             raise DataError("There is nothing to evaluate on: the folder has no sample.")
+        self._controls = Controls(self.model, dataset, self.count, controls) if controls else None
 
     @torch.inference_mode()
     def run(self) -> dict[str, Any]:
@@ -97,6 +102,8 @@ class Evaluation:
             if one.asked:
                 for name, found in one.figures().items():
                     figures[name] = figures.get(name, {}) | found
+        if self._controls is not None:
+            figures |= self._controls.figures()
         if self.progress is not None:
             self.progress(self.count, self.count)
         if untargeted:
@@ -175,9 +182,11 @@ class Evaluation:
         """Ask a batch of questions of a pass, and score the replies."""
         one.asked += len(questions)
         for reply in self._replies(one, questions):
-            kept = one.score(reply)
-            if self.on_answer is not None:
-                self.on_answer(ScoredAnswer.of(reply, kept or {}, data=path_text(self.dataset.root)))
+            self._keep(reply, one.score(reply))
+
+    def _keep(self, reply: Reply, kept: Kept) -> None:
+        if self.on_answer is not None:
+            self.on_answer(ScoredAnswer.of(reply, kept or {}, data=path_text(self.dataset.root)))
 
     def _replies(self, one: Pass, questions: Sequence[Question]) -> Iterator[Reply]:
         model, turns = self.model, [question.turn for question in questions]
@@ -191,7 +200,8 @@ class Evaluation:
         images, index = shown_images(list(map(_image, samples)), index, turns, drawn=drawn)
         images = [image.to(model.device) for image in images]
         given = {name: torch.stack([question.codes[name] for question in questions]) for name in one.gives}
-        written = generate(model, turns, images, index, one.settings(questions), given_codes=given)
+        settings, vision = one.settings(questions), model.encode_vision(images)
+        written = generate(model, turns, images, index, settings, vision=vision, given_codes=given)
         decoded = decode_streams(model, images, index, written, one.decodes)
         compared = {name: self._compared(name, questions, images, index, written) for name in one.compares}
         closed = {
@@ -199,12 +209,25 @@ class Evaluation:
             for name, stream in written.streams.items()
             if model.plan.streams[name].per == "image"
         }
-        text = model.language.text_tokenizer
+        texts = [text_of(model, written, row) for row in range(len(questions))]
+        if self._controls is not None and one.controlled:
+            controlled = self._controls.ask(
+                Asked(
+                    by=one,
+                    questions=questions,
+                    settings=settings,
+                    vision=vision,
+                    image_index=index,
+                    written=written,
+                    texts=texts,
+                )
+            )
+            for reply, kept in controlled:
+                self._keep(reply, kept)
         for row, question in enumerate(questions):
-            ids, _ = text_ids(model, written, row)
             yield Reply(
                 question=question,
-                text=text.decode([token for token in ids if token < model.plan.base_vocab]),
+                text=texts[row],
                 decoded={name: values[row] for name, values in decoded.items()},
                 closed={name: values[row] for name, values in closed.items()},
                 compared={name: values[row] for name, values in compared.items()},

@@ -114,6 +114,19 @@ def _checked_score(score: Callable[[Any, Reply], Any]) -> Callable[[Any, Reply],
     return checked
 
 
+def _checked_is_right(is_right: Callable[[Any, Reply], Any]) -> Callable[[Any, Reply], bool]:
+    @functools.wraps(is_right)
+    def checked(self: Any, reply: Reply) -> bool:
+        made = is_right(self, reply)
+        if not isinstance(made, bool):
+            raise InterfaceError(
+                f"{self.known_as}.is_right returned {quoted(made)}; it must return True or False."
+            )
+        return made
+
+    return checked
+
+
 def _can_be_kept(scored: Any) -> bool:
     """Whether what is kept under the name of a figure can be written, and `right` is a truth value."""
     if not isinstance(scored, Mapping) or not isinstance(scored.get("right", True), bool):
@@ -133,6 +146,8 @@ class Pass(Checked, ABC):
         decodes: The streams of which a reply has what they decode to.
         compares: The streams of which a reply has the figures of what was written against the sample's targets.
         gives: The streams whose codes its questions are given.
+        controlled: The streams, written once per image before its answers, of which controls can be asked: the same
+            questions with something else in place of what the model wrote. Such a pass has `is_right`.
         asked: How many questions were asked.
 
     Args:
@@ -142,11 +157,13 @@ class Pass(Checked, ABC):
     checks: ClassVar[Mapping[str, Callable[..., Any]]] = {
         "settings": _checked_settings,
         "score": _checked_score,
+        "is_right": _checked_is_right,
         "figures": _checked_figures,
     }
     decodes: tuple[str, ...] = ()
     compares: tuple[str, ...] = ()
     gives: tuple[str, ...] = ()
+    controlled: tuple[str, ...] = ()
 
     def __init__(self, task: str) -> None:
         self.task = task
@@ -171,6 +188,10 @@ class Pass(Checked, ABC):
             `{"relative_depth": {"right": True, "letter": "B"}}`. Under `right` it says whether the answer counts as
             right, which is what `perceptio compare` reads. None: nothing.
         """
+
+    def is_right(self, reply: Reply) -> bool:
+        """Whether a reply's words are the right answer; it counts nothing, and a pass with `controlled` has it."""
+        raise InterfaceError(f"{type(self).__name__} has controlled, and no is_right: add the method.")
 
     @abstractmethod
     def figures(self) -> Mapping[str, Mapping[str, Any]]:

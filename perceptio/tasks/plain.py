@@ -34,6 +34,7 @@ class PlainQuestions(Pass):
     def __init__(self, task: str, figure: str, streams: tuple[str, ...], text: TextTokenizer) -> None:
         super().__init__(task)
         self.figure, self.streams, self.text = figure, streams, text
+        self.controlled = streams
         self._right = 0
 
     def settings(self, questions: Sequence[Question]) -> GenerationSettings:
@@ -42,10 +43,14 @@ class PlainQuestions(Pass):
         return GenerationSettings(streams=self.streams, readout=False, max_new_tokens=2 * longest + 2)
 
     def score(self, reply: Reply) -> Kept:
-        """Whether the answers agree, but for case and blanks around them."""
-        right = reply.text.strip().lower() == reply.question.turn.answer.strip().lower()
+        """Whether the answer is right."""
+        right = self.is_right(reply)
         self._right += right
         return {self.task: {"right": right}}
+
+    def is_right(self, reply: Reply) -> bool:
+        """Whether the answers agree, but for case and blanks around them."""
+        return reply.text.strip().lower() == reply.question.turn.answer.strip().lower()
 
     def figures(self) -> Mapping[str, Mapping[str, Any]]:
         """Their share under the task's name."""

@@ -44,11 +44,19 @@ class MarkedPoints(Pass):
         task: What the data call the task.
         perceives: What the model writes before it answers, of every image.
         figure: What the accuracy is called; by default as the task.
+        controlled: See `Pass.controlled`.
     """
 
-    def __init__(self, task: str, perceives: tuple[str, ...], figure: str | None = None) -> None:
+    def __init__(
+        self,
+        task: str,
+        perceives: tuple[str, ...],
+        figure: str | None = None,
+        *,
+        controlled: tuple[str, ...] = (),
+    ) -> None:
         super().__init__(task)
-        self.perceives, self.figure = perceives, figure or task
+        self.perceives, self.figure, self.controlled = perceives, figure or task, controlled
         self._answers = Accuracy()
 
     def settings(self, questions: Sequence[Question]) -> GenerationSettings:
@@ -58,6 +66,10 @@ class MarkedPoints(Pass):
     def score(self, reply: Reply) -> Kept:
         """The letter."""
         return {self.figure: self._answers.update(reply.question.turn, parse_letter(reply.text))}
+
+    def is_right(self, reply: Reply) -> bool:
+        """Whether the answer is the right letter."""
+        return parse_letter(reply.text) == parse_letter(reply.question.turn.answer)
 
     def figures(self) -> Mapping[str, Mapping[str, Any]]:
         """The accuracy."""
@@ -75,7 +87,7 @@ class MarkedPointsOnMap(MarkedPoints):
     """
 
     def __init__(self, task: str, stream: str, perceives: tuple[str, ...], *, metric: bool) -> None:
-        super().__init__(task, perceives)
+        super().__init__(task, perceives, controlled=(stream,))
         self.stream, self.decodes = stream, (stream,)
         self._readouts, self._maps, self._whole = Accuracy(), DepthFigures(metric), 0
 
@@ -218,7 +230,7 @@ class RelativeDepthTask(Task):
             return [MarkedPoints(name, data.perceives)]
         own, perceives = data.model.streams[self.stream], data.perceives
         depth = own.tokenizer if isinstance(own.tokenizer, DepthSpec) else None
-        answered: list[Pass] = [MarkedPoints(name, perceives)]
+        answered: list[Pass] = [MarkedPoints(name, perceives, controlled=(self.stream,))]
         if depth is not None:
             metric = in_metres(depth, data.units)
             answered = [

@@ -125,6 +125,9 @@ class TaskConformance(ComponentConformance):
             )
             assert set(one.decodes) | set(one.compares) <= set(settings.streams)
             assert set(one.gives) <= set(settings.streams)
+            assert set(one.controlled) <= set(settings.streams)
+            per_image = {name for name, stream in MODEL.streams.items() if stream.spec.per == "image"}
+            assert set(one.controlled) <= per_image, "Controls replace what is written once per image."
             for question in questions:
                 assert set(question.codes) == set(one.gives)
                 assert question.sample is case.sample
@@ -150,6 +153,13 @@ class TaskConformance(ComponentConformance):
             assert numbers and not any(map(math.isinf, numbers))
             scored.append(json.dumps(figures))
         assert scored[0] != scored[1]
+
+    def test_passes_with_controls_tell_right_answers_from_wrong_ones(self) -> None:
+        """By their words alone."""
+        for one, questions in self._asked(self._passes(self.fresh(), MODEL), self._case()):
+            for question in questions if one.controlled else ():
+                assert one.is_right(Reply(question=question, text=question.turn.answer)) is True
+                assert one.is_right(Reply(question=question, text="?!")) is False
 
     def _turns(self) -> list[Turn]:
         task = self.fresh()

@@ -175,6 +175,20 @@ def test_train_eval_ask(run, place, tmp_path):
         assert wilson(sum(right), len(right)) == pytest.approx(tuple(figures[name]["interval"]))
     status, out, _ = run("compare", tmp_path / "out", tmp_path / "out")
     assert status == 0 and out.count("No question is discordant") == len(right_or_wrong(answers)) > 3
+    status, out, _ = run(
+        *("eval", tmp_path / "run", "--data", place / "test", "--limit", "3", "--out", tmp_path / "out"),
+        *("--controls", "markers_only,self"),
+    )
+    (controlled,) = json.loads((tmp_path / "out" / "metrics.json").read_text()).values()
+    assert list(controlled["controls"]["relative_depth"]["depth"]) == ["self", "markers_only"]
+    assert controlled["relative_depth"] == figures["relative_depth"]
+    kept = "controls.relative_depth.depth.markers_only"
+    again = [one.scored[kept]["right"] for one in read_answers(tmp_path / "out") if kept in one.scored]
+    assert len(again) == controlled["controls"]["relative_depth"]["depth"]["markers_only"]["count"]
+    for shown in ("relative_depth, with something else in place of depth", "read off the map", "(shortcut)"):
+        assert shown in out
+    status, _, err = run("eval", tmp_path / "run", "--controls", "slef")
+    assert status == 2 and "There is no control 'slef'; did you mean 'self'?" in err
     status, _, err = run("eval", tmp_path / "run", "--limit", "1", "--out", tmp_path / "out")
     assert status == 0 and "questions that the model was trained on" in err
     assert len(read_answers(tmp_path / "out")) < len(answers)  # Those of the new evaluation alone.
@@ -191,6 +205,11 @@ def test_train_eval_ask(run, place, tmp_path):
     assert status == 0
     assert {one.data for one in read_answers(tmp_path / "run")} == {str(one) for one in folders[1::2]}
     assert "Not scored: the stream 'depth', as no sample has what it is learned from." in out
+    for line in lines:
+        line["turns"] = [turn for turn in line["turns"] if turn["task"] == "attribute"]
+    (tmp_path / "flat" / "samples.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    status, out, _ = run("eval", tmp_path / "run", "--data", tmp_path / "flat", "--controls", "all")
+    assert status == 0 and "No controls: nothing was written before an answer that they can replace." in out
 
     picture = tmp_path / "picture.png"
     Image.fromarray(np.full((40, 60, 3), 128, dtype=np.uint8)).save(picture)

@@ -218,11 +218,11 @@ def _answer(
     decoded: Mapping[str, Any],
     seconds: float,
 ) -> Answer:
-    ids, truncated = text_ids(model, generated, row)
     text = model.language.text_tokenizer
+    _, truncated = text_ids(model, generated, row)
     written = [token for token in generated.written_BW[row].tolist() if token >= 0]
     return Answer(
-        text=text.decode([token for token in ids if token < model.plan.base_vocab]).strip(),
+        text=text_of(model, generated, row).strip(),
         decoded=decoded,
         codes={name: _codes_of(generated, name, block, row) for name, block in model.plan.blocks()},
         tokens=tuple(model.plan.name_of(token) or text.decode([token]) for token in written),
@@ -238,6 +238,12 @@ def _codes_of(generated: Generated, name: str, block: TokenBlock, row: int) -> t
     if block.per == "object":
         return tuple(rows)
     return rows[0] if rows else ()
+
+
+def text_of(model: PerceptionNetwork, generated: Generated, row: int) -> str:
+    """A row's text."""
+    ids, _ = text_ids(model, generated, row)
+    return model.language.text_tokenizer.decode([token for token in ids if token < model.plan.base_vocab])
 
 
 def text_ids(model: PerceptionNetwork, generated: Generated, row: int) -> tuple[list[int], bool]:

@@ -41,11 +41,12 @@ class Generator:
         image_index: Which of the images each row is about.
         vision: Features of the images, from `model.encode_vision`.
         settings: How to perceive and decode.
-        given_codes: Codes [B, L] to write instead of the model's own, by stream.
+        given_codes: Codes [B, L] to write instead of the model's own, by stream; [B, 0] for markers alone.
+        given_inputs: Inputs [B, n, D] at the special tokens of a stream instead of its own, by stream.
 
     Raises:
-        InputError: A stream is asked for, or its codes are given, that the model has not; or is forced and not asked
-            for; or a read-out is asked for, and no stream can be read out.
+        InputError: A stream is asked for, or what it writes is given, that the model has not or that is written
+            otherwise; or is forced and not asked for; or a read-out is asked for, and no stream can be read out.
     """
 
     def __init__(
@@ -56,9 +57,10 @@ class Generator:
         vision: VisionFeatures,
         settings: GenerationSettings,
         given_codes: Mapping[str, Tensor] | None = None,
+        given_inputs: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.model, self.plan, self.turns, self.settings = model, model.plan, turns, settings
-        self.given_codes = given_codes or {}
+        self.given_codes, self.given_inputs = given_codes or {}, given_inputs or {}
         self.streams = tuple(self.plan.streams) if settings.streams is None else settings.streams
         self._check_streams()
         readout = model.recipe.answer_format == "readout"
@@ -125,10 +127,12 @@ class Generator:
         tokens = self.plan.streams[name]
         if isinstance(tokens, TokenBlock):
             return self._write_block(name, tokens, opened_B)
-        if self.model.stream(name).feedback is not None:
+        inputs_BnD = self.given_inputs.get(name)
+        if self.model.stream(name).feedback is not None and inputs_BnD is None:
             return self._write_fed_back(name, tokens, opened_B)
         before_BD = self.state.step()[:, 0] if tokens.read_before else None
-        self._write([Slot(token) for token in tokens.ids], opened_B)
+        self.state.append([Slot(token) for token in tokens.ids], opened_B, inputs_BTD=inputs_BnD)
+        self._note(tokens.ids, opened_B)
         hidden_BnD = self.state.step(len(tokens.ids))
         if before_BD is not None:
             hidden_BnD = torch.cat([before_BD[:, None], hidden_BnD[:, :-1]], 1)
@@ -170,7 +174,11 @@ class Generator:
         return self._once(opened_B, closed_B, codes_BL=torch.cat(codes, 1), logits=tuple(logits))
 
     def _write_given(self, block: TokenBlock, opened_B: Tensor, codes_BL: Tensor) -> WrittenStream:
-        """Write given codes [B, L] and the closing marker; nothing is run for them alone."""
+        """Write given codes [B, L], or none, and the closing marker; nothing is run for them alone."""
+        if not codes_BL.shape[1]:
+            self._write([Slot(block.closing)], opened_B)
+            none_BL = codes_BL.new_full((len(codes_BL), block.length), -1)
+            return self._once(opened_B, opened_B, codes_BL=none_BL)
         tokens_BL = codes_BL + self._on_device(block.starts)
         steps = range(len(block.steps))
         slots = [slot for step in steps for slot in step_slots(self.plan, block, step, self._no_codes(block))]
@@ -277,7 +285,7 @@ class Generator:
 
     def _check_streams(self) -> None:
         known = self.plan.streams
-        for name in (*self.streams, *self.given_codes):
+        for name in (*self.streams, *self.given_codes, *self.given_inputs):
             if name not in known:
                 raise InputError(
                     f"The stream {name!r} is asked for, and the model has none such{near_miss(name, known)}"
@@ -290,6 +298,11 @@ class Generator:
             if not isinstance(tokens, TokenBlock) or tokens.per == "object":
                 raise InputError(
                     f"Codes of {name} cannot be given: it is not written as codes once per image."
+                )
+        for name in self.given_inputs:
+            if not isinstance(known[name], SpecialTokens) or known[name].per == "object":
+                raise InputError(
+                    f"Inputs of {name} cannot be given: it is not written as special tokens once per image."
                 )
 
     def _impossible(self, streams: Sequence[str]) -> Tensor:
@@ -353,6 +366,7 @@ def generate(
     *,
     vision: VisionFeatures | None = None,
     given_codes: Mapping[str, Tensor] | None = None,
+    given_inputs: Mapping[str, Tensor] | None = None,
 ) -> Generated:
     """Run the decoding loop for one question per row; each image is encoded once.
 
@@ -363,11 +377,14 @@ def generate(
         image_index: Which image each row is about.
         settings: How to perceive and decode.
         vision: Features of the images, where they were computed before.
-        given_codes: Codes [B, L] to write instead of the model's own, by stream that is written once per image.
+        given_codes: Codes [B, L] to write instead of the model's own, by stream that is written once per image;
+            [B, 0] writes the opening marker and then the closing one.
+        given_inputs: Inputs [B, n, D] at special tokens instead of their embeddings or of what is fed back, by stream
+            that is written once per image.
 
     Raises:
-        InputError: The settings do not fit the model.
+        InputError: The settings, or what is given, do not fit the model.
         CheckpointError: The model computes no finite numbers.
     """
     vision = model.encode_vision(images) if vision is None else vision
-    return Generator(model, turns, image_index, vision, settings, given_codes).run()
+    return Generator(model, turns, image_index, vision, settings, given_codes, given_inputs).run()

@@ -7,7 +7,8 @@ from PIL import Image
 from perceptio.data.folder import FolderDataset, write_folder
 from perceptio.data.scenes import SceneSet, Split
 from perceptio.errors import DataError
-from perceptio.evaluation.shortcuts import shortcuts
+from perceptio.evaluation.shortcuts import names_a_point, shortcuts
+from perceptio.interfaces import Turn
 
 
 def folder_of(path, questions, ids_HW):
@@ -54,3 +55,12 @@ def test_scenes_do_not_give_depth_away(tmp_path):
     figures = shortcuts(FolderDataset(tmp_path / "scenes"))
     for name in ("majority", "lowest", "largest"):
         assert figures[name] < 0.5, figures
+
+
+@pytest.mark.parametrize(
+    ("answer", "named"),
+    [("(B)", True), ("B", True), ("(C)", False), ("AB", False), ("", False), ("2", False)],
+)
+def test_answers_that_name_one_of_two_points(answer, named):
+    turn = Turn(question="Which?", answer=answer, task="points", points=((0.1, 0.1), (0.2, 0.2)))
+    assert names_a_point(turn) is named

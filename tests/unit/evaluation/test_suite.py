@@ -62,7 +62,9 @@ def test_the_given_codes_are_those_of_the_sample_and_of_the_one_before_it(datase
     monkeypatch.setattr(
         suite,
         "generate",
-        lambda *rest, given_codes: given.append(given_codes) or generate(*rest, given_codes=given_codes),
+        lambda *rest, given_codes, vision: (
+            given.append(given_codes) or generate(*rest, given_codes=given_codes, vision=vision)
+        ),
     )
     Evaluation(model, dataset, limit=3).run()
     maps = [resize_maps(from_map(dataset.depth(n), METRIC), (16, 16)) for n in range(3)]

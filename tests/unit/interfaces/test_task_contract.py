@@ -36,6 +36,7 @@ def turn(**changes):
         (Task, "passes", 3, "returned 3; it must return a list of Pass."),
         (Task, "passes", [3], "returned [3]; it must return a list of Pass."),
         (Pass, "settings", None, "returned None; it must return GenerationSettings."),
+        (Pass, "is_right", None, "returned None; it must return True or False."),
         (
             Pass,
             "figures",
@@ -69,6 +70,7 @@ def test_what_a_task_makes_is_what_it_promises(base, method, made, message):
         "passes": ("colors", None),
         "settings": ([],),
         "score": (None,),
+        "is_right": (None,),
         "figures": (),
     }[method]
     with pytest.raises(InterfaceError, match=rf"^Lying\.{method} {re.escape(message)}"):
@@ -82,3 +84,8 @@ def test_a_task_that_keeps_its_promises_is_left_alone():
     assert one.settings([]) == GenerationSettings() and one.figures() == {"colors": {}}
     kept = {"colors": {"right": False, "said": "red", "errors": [0.5, None]}}
     assert lying(Pass, score=kept).score(None) is kept and lying(Pass, score=None).score(None) is None
+
+
+def test_a_pass_with_controls_says_what_is_right():
+    with pytest.raises(InterfaceError, match="Lying has controlled, and no is_right: add the method"):
+        lying(Pass).is_right(None)

@@ -6,22 +6,16 @@ from typing import Any, ClassVar
 import attrs
 import pytest
 import torch
+from colors import COLORS, FED_BACK, ROWS, WIDTH
 from fakes import FakeDepthConfig, FakeMaskCodes, FakeMaskCodesConfig, FakeMultiMapConfig, tiny_recipe
-from torch import Tensor, nn
+from torch import Tensor
 
 from perceptio.data.collate import Collate
-from perceptio.heads.linear import LinearHeadConfig
+from perceptio.evaluation.replacements import own_values
 from perceptio.heads.prompt_mlp import PromptMLPConfig
 from perceptio.interfaces import (
-    Continuous,
     GenerationSettings,
-    Kind,
-    PerceptionSpec,
-    PerceptionTokenizer,
-    PerceptionTokenizerConfig,
     Sample,
-    Size,
-    StreamSpec,
     Turn,
 )
 from perceptio.model.inference.answer import decode_streams
@@ -29,55 +23,9 @@ from perceptio.model.inference.generation import generate
 from perceptio.model.perception_model import PerceptionModel, build_model
 from perceptio.recipe import Stream
 
-ROWS, WIDTH = 3, 32
-
-
-class MeanColors(PerceptionTokenizer):
-    """Of a picture its mean color in three rows from top to bottom, each repeated to a width."""
-
-    def __init__(self, spec: PerceptionSpec) -> None:
-        super().__init__()
-        self.spec = spec
-        self.scale = nn.Parameter(torch.ones(()), requires_grad=False)
-
-    def targets(self, raw: Sequence[Tensor]) -> Tensor:
-        colors = [nn.functional.adaptive_avg_pool2d(image, (ROWS, 1))[..., 0].T for image in raw]
-        return torch.stack(colors).repeat(1, 1, WIDTH)[..., :WIDTH] if raw else torch.zeros(0, ROWS, WIDTH)
-
-    def from_rows(
-        self, rows_NmP: Tensor, features: Any = None, image_index_N: Tensor | None = None
-    ) -> Tensor:
-        return rows_NmP * self.scale
-
-    def target_rows(self, targets: Tensor) -> Tensor:
-        return targets
-
-    def shown(self, decoded: Tensor, sizes: Sequence[Size]) -> list[Any]:
-        return list(decoded.float().cpu().numpy())
-
-
-@attrs.frozen(kw_only=True)
-class MeanColorsConfig(PerceptionTokenizerConfig):
-    """Mean colors."""
-
-    name: ClassVar[str] = "mean_colors"
-    kind: ClassVar[Kind] = Kind.PERCEPTION
-    interface: ClassVar[tuple[int, int]] = (2, 0)
-
-    @property
-    def spec(self) -> PerceptionSpec:
-        written = Continuous(tokens=("<color>",) * ROWS, width=WIDTH)
-        return PerceptionSpec(stream=StreamSpec(written=written, target="image"))
-
-    def build(self) -> MeanColors:
-        return MeanColors(self.spec)
-
-
 DEPTH = Stream(name="depth", tokenizer=FakeDepthConfig(), codes_per_step=4)
 MASKS = Stream(name="masks", tokenizer=FakeMultiMapConfig(), head=PromptMLPConfig())
 QUADRANTS = Stream(name="quadrants", tokenizer=FakeMaskCodesConfig(), codes_per_step=2)
-COLORS = Stream(name="colors", tokenizer=MeanColorsConfig(), head=LinearHeadConfig())
-FED_BACK = attrs.evolve(COLORS, read_at="previous_token", feedback=LinearHeadConfig())
 ALL = ("colors", "masks", "quadrants", "depth")
 IMAGE = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0))
 QUESTION = Turn(question="segment the sphere", answer="", task="")
@@ -145,6 +93,25 @@ def test_every_stream_decodes_for_itself(model: PerceptionModel) -> None:
     two = model.ask(IMAGE, "segment the sphere", perceive=("depth", "colors"))
     assert two["masks"] == () and two["colors"] is not None
     assert two.tokens[0] == "<depth_start>" and two.tokens[18:21] == ("<color>",) * 3
+
+
+@torch.inference_mode()
+def test_given_inputs_take_the_place_of_those_at_special_tokens(model: PerceptionModel) -> None:
+    """A model's own change nothing of what follows; zeros do."""
+    settings = GenerationSettings(streams=("colors", "depth"), force=("colors", "depth"), max_new_tokens=8)
+    own = generate(model, [QUESTION], [IMAGE], [0], settings)
+    inputs_1nD = own_values(model, "colors", own)
+    assert inputs_1nD is not None and inputs_1nD.shape == (1, ROWS, 32)
+    same, other = (
+        generate(model, [QUESTION], [IMAGE], [0], settings, given_inputs={"colors": given_1nD})
+        for given_1nD in (inputs_1nD, torch.zeros_like(inputs_1nD))
+    )
+    assert torch.equal(same.written_BW, own.written_BW)
+    for name in ("colors", "depth"):
+        torch.testing.assert_close(same.streams[name].hidden_BOnD, own.streams[name].hidden_BOnD)
+    depth, changed = (torch.cat(one.streams["depth"].logits, 2) for one in (own, other))
+    torch.testing.assert_close(torch.cat(same.streams["depth"].logits, 2), depth, atol=1e-4, rtol=1e-4)
+    assert float((depth - changed).abs().max()) > 0.01
 
 
 @torch.inference_mode()

@@ -184,10 +184,10 @@ def test_what_a_stream_is_scored_by_is_its_own_comparison(strange, trained, monk
     codes_N1 = tokenizer.to_codes(tokenizer.targets([sample.image_3HW for sample in dataset]))
     generate = suite.generate
 
-    def with_true_codes(model, turns, images, index, settings, given_codes):
+    def with_true_codes(model, turns, images, index, settings, vision, given_codes):
         if settings.streams == ("brightness",):
             given_codes = {"brightness": codes_N1}
-        return generate(model, turns, images, index, settings, given_codes=given_codes)
+        return generate(model, turns, images, index, settings, vision=vision, given_codes=given_codes)
 
     monkeypatch.setattr(suite, "generate", with_true_codes)
     found = Evaluation(model, dataset).run()["brightness_map"]

@@ -229,6 +229,21 @@ def test_given_codes_take_the_place_of_the_model_s_own_and_change_the_answer() -
     assert not torch.equal(other.readout_BP, own.readout_BP)
 
 
+def test_an_empty_block_is_its_markers_and_nothing_else() -> None:
+    model = model_of(codes_per_step=4)
+    own = run(model, TURNS, BOTH)
+    empty = run(model, TURNS, BOTH, given_codes={"depth": torch.zeros(3, 0, dtype=torch.long)})
+
+    block = block_of(model)
+    for row in range(3):
+        tokens = [token for token in empty.written_BW[row].tolist() if token >= 0]
+        place = tokens.index(block.opening)
+        assert tokens[place + 1] == block.closing
+    assert depth_codes(empty).shape == depth_codes(own).shape and (depth_codes(empty) == -1).all()
+    assert empty.streams["depth"].opened_BO.all() and not empty.streams["depth"].whole_BO.any()
+    assert not torch.equal(empty.readout_BP, own.readout_BP)
+
+
 def test_streams_that_are_not_asked_for_are_not_written() -> None:
     written = run(model_of(), TURNS, GenerationSettings(streams=()))
 
@@ -264,6 +279,8 @@ def test_what_cannot_be_asked_for_is_refused() -> None:
     ):
         with pytest.raises(InputError, match=message):
             run(model, TURNS, asked, given_codes=given)
+    with pytest.raises(InputError, match="Inputs of segmentation cannot be given: it is not written as spec"):
+        run(model, TURNS, settings, given_inputs={"segmentation": torch.zeros(3, 1, 32)})
 
 
 def test_a_marker_of_a_stream_left_out_is_never_chosen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,174 @@
+"""What answers owe to what was written before them: the same questions, with something else in its place.
+
+As Ablate-to-Validate (arXiv 2605.21642) has it, nothing of a question changes but one stream. That the other streams
+hold what the model wrote of them, and that differences are paired, is ours.
+
+Shapes: B questions, R questions that are asked again; V values of a question, [L] codes or inputs [n, D].
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor
+
+from perceptio.data.folder import FolderDataset
+from perceptio.evaluation.replacements import CONTROLS, Control, Replacements, own_values
+from perceptio.evaluation.shortcuts import names_a_point, shortcuts
+from perceptio.interfaces import GenerationSettings, Kept, Pass, Question, Reply, VisionFeatures
+from perceptio.model.inference.answer import text_of
+from perceptio.model.inference.generated import Generated
+from perceptio.model.inference.generation import generate
+from perceptio.model.perception_model import PerceptionModel
+from perceptio.ops.intervals import bootstrap_ratio, wilson
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Asked:
+    """A batch of questions that were asked, and what the model answered.
+
+    Attributes:
+        by: The pass that they are of.
+        questions: The questions; those about one sample come one after the other.
+        settings: How they were asked.
+        vision: Features of their images.
+        image_index: Which image each is about.
+        written: What the model wrote.
+        texts: Its answers in words.
+    """
+
+    by: Pass
+    questions: Sequence[Question]
+    settings: GenerationSettings
+    vision: VisionFeatures
+    image_index: Sequence[int]
+    written: Generated
+    texts: Sequence[str]
+
+    def reply(self, row: int, text: str) -> tuple[Reply, bool]:
+        """A text as the reply to one of the questions, and whether it is right."""
+        reply = Reply(question=self.questions[row], text=text)
+        return reply, self.by.is_right(reply)
+
+
+@attrs.define
+class ControlledAnswers:
+    """The answers under one control.
+
+    Attributes:
+        points: How many points each question marks.
+        right: Whether each is right.
+        own_right: Whether the model's own answer is.
+        same: Whether both are the same text.
+    """
+
+    points: list[int] = attrs.field(factory=list)
+    right: list[bool] = attrs.field(factory=list)
+    own_right: list[bool] = attrs.field(factory=list)
+    same: list[bool] = attrs.field(factory=list)
+
+    def compute(self) -> dict[str, Any]:
+        """Figures over the questions that the control was asked of.
+
+        Returns:
+            `accuracy`, the mean over numbers of marked points, as HardBLINK has it, and Wilson's `interval` over all
+            questions together; its `difference` to that of the model's own answers to the same questions, with a
+            `difference_interval` by bootstrap over pairs; `unchanged`, the share of answers that are the model's own
+            to the letter; `count`.
+        """
+        count, groups = len(self.right), Counter(self.points)
+        weights = [1 / (len(groups) * groups[points]) for points in self.points]
+        right = [weight * one for weight, one in zip(weights, self.right, strict=True)]
+        own_right = [weight * one for weight, one in zip(weights, self.own_right, strict=True)]
+        gained = [one - own for one, own in zip(right, own_right, strict=True)]
+        return {
+            "accuracy": sum(right),
+            "interval": list(wilson(sum(self.right), count)),
+            "difference": sum(gained),
+            "difference_interval": list(bootstrap_ratio(gained, weights)),
+            "unchanged": sum(self.same) / count,
+            "count": count,
+        }
+
+
+class Controls:
+    """Asks questions again, under each control in turn, and counts.
+
+    Args:
+        model: The model, in eval mode.
+        dataset: The folder that is evaluated.
+        count: How many of its samples are.
+        names: Which controls.
+    """
+
+    def __init__(
+        self, model: PerceptionModel, dataset: FolderDataset, count: int, names: Collection[Control]
+    ) -> None:
+        self.model, self.dataset, self.count = model, dataset, count
+        self.names = tuple(name for name in CONTROLS if name in names)
+        self._replacements: dict[tuple[str, str], Replacements] = {}
+        self._answers: dict[tuple[str, str], dict[Control, ControlledAnswers]] = {}
+        self._lettered: dict[str, bool] = {}
+
+    def ask(self, asked: Asked) -> Iterator[tuple[Reply, Kept]]:
+        """Ask again what a pass has asked, with each of its controlled streams replaced.
+
+        Yields:
+            Every reply, and what is to be kept of it, under `controls.TASK.STREAM.NAME`.
+        """
+        task, streams = asked.by.task, asked.written.streams
+        turns = [question.turn for question in asked.questions]
+        lettered = all(map(names_a_point, turns))
+        self._lettered[task] = self._lettered.get(task, True) and lettered
+        own_right = [asked.reply(row, text)[1] for row, text in enumerate(asked.texts)]
+        # What every question has is held; what only some have stays the model's choice.
+        held = {name: own_values(self.model, name, asked.written) for name in streams}
+        held = {name: own for name, own in held.items() if bool(streams[name].whole_BO.all())}
+        samples = [question.sample for question in asked.questions]
+        for stream in asked.by.controlled:
+            own_BV = own_values(self.model, stream, asked.written)
+            assert own_BV is not None, "Controlled streams are written once per image."
+            own = {row: own_BV[row] for row in streams[stream].whole_BO[:, 0].nonzero()[:, 0].tolist()}
+            if (task, stream) not in self._replacements:
+                made = Replacements(self.model, stream, self.dataset, self.count)
+                self._replacements[task, stream] = made
+            for name, values in self._replacements[task, stream].of(self.names, own, samples):
+                rows = list(values)
+                given = {other: own_BV[rows] for other, own_BV in held.items() if own_BV is not None}
+                given[stream] = torch.stack([value.to(self.model.device) for value in values.values()])
+                answers = self._answers.setdefault((task, stream), {}).setdefault(name, ControlledAnswers())
+                for row, text in zip(rows, self._texts(asked, rows, given), strict=True):
+                    reply, right = asked.reply(row, text)
+                    answers.points.append(len(turns[row].points))
+                    answers.right.append(right)
+                    answers.own_right.append(own_right[row])
+                    answers.same.append(text == asked.texts[row])
+                    yield reply, {f"controls.{task}.{stream}.{name}": {"right": right}}
+
+    def _texts(self, asked: Asked, rows: Sequence[int], given: Mapping[str, Tensor]) -> list[str]:
+        """What the model answers to some of the questions where values [R, V] are given."""
+        in_blocks = {name for name, _ in self.model.plan.blocks()}
+        written = generate(
+            self.model,
+            [asked.questions[row].turn for row in rows],
+            (),
+            [asked.image_index[row] for row in rows],
+            asked.settings,
+            vision=asked.vision,
+            given_codes={name: codes_RL for name, codes_RL in given.items() if name in in_blocks},
+            given_inputs={name: inputs_RnD for name, inputs_RnD in given.items() if name not in in_blocks},
+        )
+        return [text_of(self.model, written, number) for number in range(len(rows))]
+
+    def figures(self) -> dict[str, Any]:
+        """`controls.TASK.STREAM.NAME`; and, of tasks that are answered by the letter of a point, `shortcuts.TASK`."""
+        controls: dict[str, Any] = {}
+        for (task, stream), by_name in self._answers.items():
+            figures = {name: answers.compute() for name, answers in by_name.items()}
+            controls.setdefault(task, {})[stream] = figures
+        in_data = {task for number in range(self.count) for task in self.dataset.tasks[number]}
+        lettered = [task for task in controls if self._lettered[task] and task in in_data]
+        found = {task: shortcuts(self.dataset, task, limit=self.count) for task in lettered}
+        return {"controls": controls} | ({"shortcuts": found} if found else {})
