@@ -12,6 +12,7 @@ from perceptio.cli.devices import Device, DeviceOption, chosen
 from perceptio.cli.files import open_folder, path
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import TaskID
     from rich.table import Table
 
@@ -51,8 +52,6 @@ def run(
     device: DeviceOption = Device.AUTO,
 ) -> None:
     """Evaluate a trained model: every task of the data, every stream it writes, and what answers owe to them."""
-    from rich.table import Table
-
     from perceptio.data.folder import FolderDataset
     from perceptio.errors import InputError
     from perceptio.evaluation.answers import ANSWERS, writing_answers
@@ -86,34 +85,34 @@ def run(
             )
             results[path_text(one)] = evaluation.run()
         write_json(target, without_nan(results))
-        table = Table("figure", "value", box=None, title=str(one))
-        figures = dict(results[path_text(one)])
-        without_target, controlled = figures.pop("without_target", []), figures.pop("controls", {})
-        for name, value in _flat(figures):
-            table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
-        shown.print(table)
-        if controlled:
-            for one_table in _beside_own(controlled, figures):
-                shown.print(one_table)
-        elif named:
-            say(
-                shown,
-                "No controls: nothing was written before an answer that they can replace.",
-                style="yellow",
-            )
-        for stream in without_target:
-            say(
-                shown,
-                f"Not scored: the stream {stream!r}, as no sample has what it is learned from.",
-                style="yellow",
-            )
-        for task, count in figures.get("not_scored", {}).items():
-            say(
-                shown,
-                f"Not scored: {count} of the task {task!r}, which this model has no part for.",
-                style="yellow",
-            )
+        _show(shown, str(one), results[path_text(one)], controls_asked=bool(named))
     say(shown, f"Written to {target}; every answer is in {answers}.")
+
+
+def _show(shown: "Console", title: str, figures: Mapping[str, Any], *, controls_asked: bool) -> None:
+    """The figures of a folder, and what could not be scored in it."""
+    from rich.table import Table
+
+    figures = dict(figures)
+    without_target, controlled = figures.pop("without_target", []), figures.pop("controls", {})
+    table = Table("figure", "value", box=None, title=title)
+    for name, value in _flat(figures):
+        table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
+    shown.print(table)
+    for one_table in _beside_own(controlled, figures):
+        shown.print(one_table)
+    notes = [
+        f"Not scored: the stream {stream!r}, as no sample has what it is learned from."
+        for stream in without_target
+    ]
+    notes += [
+        f"Not scored: {count} of the task {task!r}, which this model has no part for."
+        for task, count in figures.get("not_scored", {}).items()
+    ]
+    if controls_asked and not controlled:
+        notes.insert(0, "No controls: nothing was written before an answer that they can replace.")
+    for note in notes:
+        say(shown, note, style="yellow")
 
 
 def _beside_own(controls: Mapping[str, Any], figures: Mapping[str, Any]) -> "Iterator[Table]":
