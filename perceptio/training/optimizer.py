@@ -141,7 +141,8 @@ class Optimizers:
                     f"{path} has another state for {name} than {type(owner).__name__} keeps; train again without "
                     "--resume."
                 )
-            owner.state[parameter] = _on_device(states[name], parameter)
+            # The count of steps too: fused AdamW, unlike the others, keeps it beside the parameter.
+            owner.state[parameter] = {key: value.to(parameter.device) for key, value in states[name].items()}
 
 
 def muon_rates(model: PerceptionNetwork, config: TrainConfig) -> dict[int, float]:
@@ -169,8 +170,3 @@ def _is_state(held: Mapping[str, torch.Tensor], parameter: nn.Parameter, moments
     return {name: value.shape for name, value in held.items()} == shapes and all(
         value.dtype == torch.float32 and bool(value.isfinite().all()) for value in held.values()
     )
-
-
-def _on_device(state: Mapping[str, torch.Tensor], parameter: nn.Parameter) -> dict[str, torch.Tensor]:
-    """Moments beside their parameter; the step count stays on the CPU, where AdamW keeps it."""
-    return {key: value if key == STEP else value.to(parameter.device) for key, value in state.items()}
