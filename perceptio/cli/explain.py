@@ -1,39 +1,48 @@
-"""`perceptio explain`: what a recipe will build, before anything is trained."""
+"""`perceptio explain`: what a recipe will build, before anything is trained, and how another differs from it."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from perceptio.cli.console import console, say
+from perceptio.cli.model_facts import counted, tokens_per_image, written
 from perceptio.cli.recipe import ArgOption, RecipeArgument, SetOption, chosen_recipe
+from perceptio.cli.recipe_differences import LONGEST, show_differences
 from perceptio.cli.startup import collector_paused
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from perceptio.interfaces import StreamTokens
     from perceptio.model.perception_model import PerceptionModel
     from perceptio.recipe import Recipe, Stream
-
-PHOTO = (480, 640)
-"""Height and width of a usual picture: encoders that tile give larger ones more tokens."""
-LONGEST = 80
-"""Characters of a setting that are shown; a model's own JSON has thousands."""
 
 
 @collector_paused()
 def run(
     recipe: RecipeArgument,
+    other: Annotated[
+        str | None,
+        typer.Argument(
+            help="Another recipe, to see how it differs; --arg and --set are for this one then, so that a recipe "
+            "named twice shows what a setting changes."
+        ),
+    ] = None,
     arg: ArgOption = None,
     set_: SetOption = None,
 ) -> None:
-    """Show what a recipe builds: parts, token ids, parameters, memory, losses, fingerprint. No weights are read."""
-    from perceptio.data.mixture import check_mixture
-    from perceptio.model.perception_model import build_model
+    """Show what a recipe builds: parts, token ids, parameters, memory, losses, fingerprint. No weights are read.
+
+    Of two recipes, show the settings that differ, and what each comes to.
+    """
     from perceptio.serialize import fingerprint
 
-    explained = chosen_recipe(recipe, arg, set_)
-    check_mixture(explained)
-    model = build_model(explained, device="meta")
     shown = console()
+    if other is not None:
+        first, second = chosen_recipe(recipe, None, None), chosen_recipe(other, arg, set_)
+        show_differences(shown, (first, _built(first)), (second, _built(second)))
+        return
+    explained = chosen_recipe(recipe, arg, set_)
+    model = _built(explained)
     say(shown, f"{explained.name}\n", style="bold")
     tables = (
         _parts(explained, model),
@@ -50,6 +59,15 @@ def run(
     say(shown, f"fingerprint {fingerprint(explained)}")
 
 
+def _built(recipe: "Recipe") -> "PerceptionModel":
+    """The model of a recipe, without memory for its tensors."""
+    from perceptio.data.mixture import check_mixture
+    from perceptio.model.perception_model import build_model
+
+    check_mixture(recipe)
+    return build_model(recipe, device="meta")
+
+
 def _parts(recipe: "Recipe", model: "PerceptionModel") -> "Table":
     from rich.table import Table
 
@@ -63,14 +81,11 @@ def _parts(recipe: "Recipe", model: "PerceptionModel") -> "Table":
         table.add_column(heading, justify="right", no_wrap=True)
     for part, config in recipe.parts.items():
         name = registry.name_of(config)
-        held = list(model.get_submodule(part).parameters())
-        trained = sum(p.numel() for p in held if p.requires_grad)
-        counts = f"{sum(p.numel() for p in held):,}", f"{trained:,}"
+        counts = (f"{count:,}" for count in counted(model.get_submodule(part)))
         table.add_row(part, f"{config.kind}:{name}", registry.provider(config.kind, name), *counts)
-    everything = list(model.parameters())
-    total, trained = sum(p.numel() for p in everything), sum(p.numel() for p in everything if p.requires_grad)
+    total, trained = (f"{count:,}" for count in counted(model))
     table.add_section()
-    table.add_row("total", "", "", f"{total:,}", f"{trained:,}")
+    table.add_row("total", "", "", total, trained)
     return table
 
 
@@ -159,16 +174,13 @@ def _choices(recipe: "Recipe", model: "PerceptionModel") -> "Table":
     table.add_row("perceives", " → ".join((*(stream.name for stream in recipe.streams), "text")))
     unlearned = recipe.unlearned if recipe.losses else ()
     for stream in recipe.streams:
-        table.add_row(stream.name, _written(stream, model.plan.streams[stream.name]))
+        table.add_row(stream.name, written(stream, model.plan.streams[stream.name]))
         if fate := _codebook(stream):
             table.add_row(f"codebook of {stream.name}", fate)
         if stream.name in unlearned:
             table.add_row(f"losses of {stream.name}", "none: it is written, and nothing of it is learned")
     table.add_row("answer format", recipe.answer_format)
-    counts = {size: recipe.vision.num_features(*size) for size in (recipe.vision.spec.image_size, PHOTO)}
-    said = [f"{count:,} for {height}x{width} pixels" for (height, width), count in counts.items()]
-    alike = len(set(counts.values())) == 1
-    table.add_row("tokens per image", said[0].partition(" for")[0] if alike else ", ".join(said))
+    table.add_row("tokens per image", tokens_per_image(recipe))
     table.add_row(
         "mixture of tasks",
         ", ".join(f"{name} {weight:g}" for name, weight in recipe.data.mixture.items() if weight > 0),
@@ -188,26 +200,6 @@ def _choices(recipe: "Recipe", model: "PerceptionModel") -> "Table":
     steps = f"{recipe.train.steps} steps of {recipe.train.micro_batch_size} conversations, {recipe.train.precision}"
     table.add_row("training", steps)
     return table
-
-
-def _written(stream: "Stream", tokens: "StreamTokens") -> str:
-    """How a stream is written, and what its values mean where that is known."""
-    from perceptio.interfaces import TokenBlock
-    from perceptio.vocabulary import steps_in_words
-
-    if isinstance(tokens, TokenBlock):
-        sizes = " and ".join(str(span.size) for span in tokens.codebooks)
-        codes = f"{tokens.length} codes of {sizes}, {steps_in_words(tokens)}"
-        said = f"{tokens.length + 2} tokens an {tokens.per}: {codes}"
-    else:
-        said = f"{len(tokens.ids)} special token{'s' if len(tokens.ids) > 1 else ''} an {tokens.per}"
-        said += ", read at the token before" if stream.read_at == "previous_token" else ""
-        said += ", fed back" if stream.feedback is not None else ""
-    convention = getattr(stream.tokenizer.spec, "convention", None)
-    if convention is None:
-        return said
-    near, far = convention.near_m, convention.far_m
-    return f"{said}; {f'{near:g} to {far:g} m' if convention.metric else 'relative, near is one'}"
 
 
 def _codebook(stream: "Stream") -> str:

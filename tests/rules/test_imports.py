@@ -19,7 +19,16 @@ SIBLINGS = (
 )
 GROUND = ("errors", "interfaces", "ops")
 PLUGGING = ("hookspecs", "python_files", "setting_types", "registry")
-COMPOSING = (*GROUND, *PLUGGING, "vocabulary", "recipe_checks", "recipe", "serialize", "settings")
+COMPOSING = (
+    *GROUND,
+    *PLUGGING,
+    "vocabulary",
+    "recipe_checks",
+    "recipe",
+    "serialize",
+    "settings",
+    "recipe_changes",
+)
 ALLOWED = {
     "errors": (),
     "interfaces": ("errors", "interfaces"),
@@ -38,6 +47,7 @@ ALLOWED = {
     "recipe": ("errors", "interfaces", "setting_types", "vocabulary", "recipe_checks"),
     "serialize": COMPOSING,
     "settings": COMPOSING,
+    "recipe_changes": ("setting_types",),
     "model": (*COMPOSING, "model"),
     "data": (*COMPOSING, "model", "data"),
     "training": (*COMPOSING, "model", "data", "training"),

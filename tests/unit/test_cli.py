@@ -137,6 +137,25 @@ def test_explain_shows_what_will_be_built(run):
         assert shown in out, shown
 
 
+def test_explain_of_two_recipes_shows_what_differs(run):
+    changed = ("--set", "streams.depth.tokenizer.codebook_size=64")
+    status, out, _ = run("explain", "perceptio_tiny", "ablations/direct", *changed)
+    rows = {" ".join(line.split()) for line in out.splitlines()}
+    assert status == 0
+    assert {
+        "setting A: perceptio-tiny B: direct",
+        "streams.depth.tokenizer.codebook_size 128 64",
+        "answer_format readout direct",
+        "parameters 2,566,891 2,538,091",
+        "of language 684,928 676,736",  # 64 codes less, of width 128.
+        "vocabulary 734 ids 670 ids",
+        "tokens per image 100 100",
+    } <= rows
+    assert not any(row.startswith("of vision ") for row in rows) and "vision.widths" not in out
+    status, out, _ = run("explain", "perceptio_tiny", "perceptio_tiny")
+    assert status == 0 and "Every setting is the same." in out
+
+
 def test_explain_shows_what_tasks_are_told(run):
     status, out, _ = run("explain", "perceptio_streams")
     assert status == 0 and "tasks.edges_map" in out and '"edges"' in out

@@ -1,0 +1,45 @@
+"""What `perceptio explain` says of a model in a few words or numbers."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from perceptio.interfaces import StreamTokens
+    from perceptio.recipe import Recipe, Stream
+
+PHOTO = (480, 640)
+"""Height and width of a usual picture: encoders that tile give larger ones more tokens."""
+
+
+def counted(module: "nn.Module") -> tuple[int, int]:
+    """How many parameters a part of a model has, and how many of them are trained."""
+    held = list(module.parameters())
+    return sum(p.numel() for p in held), sum(p.numel() for p in held if p.requires_grad)
+
+
+def tokens_per_image(recipe: "Recipe") -> str:
+    """How many tokens an image takes: of the size that the encoder is made for, and of a usual picture."""
+    counts = {size: recipe.vision.num_features(*size) for size in (recipe.vision.spec.image_size, PHOTO)}
+    said = [f"{count:,} for {height}x{width} pixels" for (height, width), count in counts.items()]
+    return said[0].partition(" for")[0] if len(set(counts.values())) == 1 else ", ".join(said)
+
+
+def written(stream: "Stream", tokens: "StreamTokens") -> str:
+    """How a stream is written, and what its values mean where that is known."""
+    from perceptio.interfaces import TokenBlock
+    from perceptio.vocabulary import steps_in_words
+
+    if isinstance(tokens, TokenBlock):
+        sizes = " and ".join(str(span.size) for span in tokens.codebooks)
+        codes = f"{tokens.length} codes of {sizes}, {steps_in_words(tokens)}"
+        said = f"{tokens.length + 2} tokens an {tokens.per}: {codes}"
+    else:
+        said = f"{len(tokens.ids)} special token{'s' if len(tokens.ids) > 1 else ''} an {tokens.per}"
+        said += ", read at the token before" if stream.read_at == "previous_token" else ""
+        said += ", fed back" if stream.feedback is not None else ""
+    convention = getattr(stream.tokenizer.spec, "convention", None)
+    if convention is None:
+        return said
+    near, far = convention.near_m, convention.far_m
+    return f"{said}; {f'{near:g} to {far:g} m' if convention.metric else 'relative, near is one'}"
