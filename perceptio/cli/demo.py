@@ -55,9 +55,9 @@ def run(
     """
     from datetime import datetime
 
-    from perceptio.demo.display import Bars, Display, Lines
     from perceptio.demo.pipeline import run_demo
     from perceptio.demo.settings import DemoSettings
+    from perceptio.experiments.display import Bars, Display, Lines
 
     given = {"scenes": scenes, "steps": steps, "cores": cores}
     chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}

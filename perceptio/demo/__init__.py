@@ -1,12 +1,8 @@
 """`perceptio demo`: the small Perceptio beside its controls, trained, evaluated and shown from one command.
 
 settings.py   what can be asked for
-jobs.py       what is made from what
-job_cache.py  what is complete already
-scheduler.py  jobs as processes, side by side
-worker.py     the other end of such a process
-work.py       what the processes do
-display.py    progress bars, or lines where there is no terminal
+plan.py       what is made from what, as jobs of `perceptio.experiments`
+work.py       what the jobs do
 gallery.py    what each arm said and drew about the first test scenes
 limits.py     what the figures of streams lie between
 metrics.py    metrics.json

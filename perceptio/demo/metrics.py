@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from perceptio.demo.files import FIGURES
-from perceptio.demo.job_cache import JobCache, covered_seconds
-from perceptio.demo.jobs import DEPTH_TOKENIZERS, Job
+from perceptio.demo.plan import DEPTH_TOKENIZERS
 from perceptio.demo.settings import DemoSettings
+from perceptio.experiments.job import Job
+from perceptio.experiments.job_cache import JobCache, covered_seconds
 from perceptio.model.checkpoints.checkpoint import RECIPE
 from perceptio.ops.json_files import read_json
 from perceptio.ops.weights import CHECKPOINT

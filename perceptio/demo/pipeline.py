@@ -5,16 +5,16 @@ from typing import Any
 
 import attrs
 
-from perceptio.demo.display import Display
-from perceptio.demo.job_cache import JobCache
-from perceptio.demo.jobs import plan_jobs
 from perceptio.demo.metrics import METRICS, collect_metrics
 from perceptio.demo.picture import PICTURE, draw_picture
+from perceptio.demo.plan import plan_jobs
 from perceptio.demo.report import REPORT, write_report
 from perceptio.demo.results import Demo
-from perceptio.demo.scheduler import Scheduler
 from perceptio.demo.settings import DemoSettings
 from perceptio.errors import DataError
+from perceptio.experiments.display import Display
+from perceptio.experiments.job_cache import JobCache
+from perceptio.experiments.local import LocalLauncher
 from perceptio.ops.files import disk_errors
 from perceptio.ops.json_files import write_json
 
@@ -46,7 +46,7 @@ def run_demo(settings: DemoSettings, display: Display, *, fresh: bool = False) -
             for job in jobs:
                 cache.forget(job)
         with display:
-            Scheduler(jobs, cache, settings.cores, display).run()
+            LocalLauncher(cores=settings.cores, stop_on_failure=True).run(jobs, cache, display)
         metrics = collect_metrics(settings, jobs, cache)
         write_json(settings.out / METRICS, metrics)
         demo = Demo(root=settings.out, metrics=metrics)

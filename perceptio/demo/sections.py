@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from perceptio.demo import figures, page
-from perceptio.demo.display import clock
 from perceptio.demo.files import HISTORY
-from perceptio.demo.jobs import DEPTH_TOKENIZERS
+from perceptio.demo.plan import DEPTH_TOKENIZERS
 from perceptio.demo.results import NAMES, Demo
+from perceptio.experiments.display import clock
 from perceptio.ops.json_files import read_log
 
 WHAT = {

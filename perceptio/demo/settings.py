@@ -1,12 +1,12 @@
 """What can be asked of the demo."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from perceptio.errors import InputError
+from perceptio.experiments.local import usable_cores
 
 ARMS = ("perceptio", "direct", "answers_only")
 """The arms of every demo; their recipes are `perceptio_tiny` and the ablations of the same name."""
@@ -20,10 +20,6 @@ HELD_OUT_SCENES = 250
 def _at_least_one(instance: Any, attribute: "attrs.Attribute[Any]", value: int | None) -> None:
     if value is not None and value < 1:
         raise InputError(f"{attribute.name} is {value}: the demo needs at least 1.")
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @attrs.frozen(kw_only=True)
@@ -44,7 +40,7 @@ class DemoSettings:
     seed: int = attrs.field(default=0)
     scenes: int = attrs.field(default=8000, validator=_at_least_one)
     steps: int | None = attrs.field(default=None, validator=_at_least_one)
-    cores: int = attrs.field(factory=_usable_cores, validator=_at_least_one)
+    cores: int = attrs.field(factory=usable_cores, validator=_at_least_one)
     fourth_arm: bool = False
     streams: bool = False
 

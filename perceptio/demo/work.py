@@ -3,8 +3,7 @@
 Shapes: N maps, C channels, H W pixels.
 """
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -14,11 +13,12 @@ from perceptio.data.folder import FolderDataset, write_folder
 from perceptio.data.scenes import SceneSet, Split
 from perceptio.demo.files import FIGURES, HISTORY
 from perceptio.demo.gallery import record_gallery
-from perceptio.demo.jobs import trained_tokenizers
 from perceptio.demo.limits import limits
+from perceptio.demo.plan import trained_tokenizers
 from perceptio.evaluation.shortcuts import shortcuts
 from perceptio.evaluation.suite import Evaluation
 from perceptio.evaluation.tokenizers import evaluate_tokenizer
+from perceptio.experiments.job import Task, work
 from perceptio.model.checkpoints.checkpoint import save
 from perceptio.model.parts import build_part
 from perceptio.model.perception_model import load
@@ -32,25 +32,7 @@ from perceptio.training.tokenizer import TokenizerRecord, train_tokenizer
 from perceptio.training.trainer import Progress, train
 
 
-@attrs.frozen(kw_only=True)
-class Task:
-    """What a job is asked.
-
-    Attributes:
-        out: The folder it writes.
-        settings: Of `Job.settings`.
-        inputs: The folders of the jobs it comes after, by their names.
-        cores: How many it may keep busy.
-        report: Told how much is done, of how much, and how it stands.
-    """
-
-    out: Path
-    settings: Mapping[str, Any]
-    inputs: Mapping[str, Path]
-    cores: int
-    report: Callable[[int, int, str], None]
-
-
+@work
 def make_scenes(task: Task) -> None:
     """Write the scenes of every split, and what the shortcuts reach on the test scenes."""
     counts: Mapping[str, int] = task.settings["counts"]
@@ -68,6 +50,7 @@ def make_scenes(task: Task) -> None:
     write_json(task.out / FIGURES, without_nan(shortcuts(FolderDataset(task.out / Split.TEST))))
 
 
+@work
 def make_depth_tokenizer(task: Task) -> None:
     """Train a recipe's depth tokenizer on the depth of the training scenes, and measure it on the test scenes."""
     stream = _recipe(task).stream("depth")
@@ -87,6 +70,7 @@ def make_depth_tokenizer(task: Task) -> None:
     write_json(task.out / FIGURES, without_nan(evaluate_tokenizer(tokenizer, held_out_NCHW.float())))
 
 
+@work
 def train_arm(task: Task) -> None:
     """Train a recipe on the training scenes, from its checkpoint where there is one."""
     recipe = _recipe(task)
@@ -105,6 +89,7 @@ def train_arm(task: Task) -> None:
     train(recipe, task.out, resume="auto", progress=progress, preparing=preparing)
 
 
+@work
 def evaluate_arm(task: Task) -> None:
     """Ask a trained arm everything about the test scenes, and keep what it said about the first of them."""
     (arm,) = (folder for name, folder in task.inputs.items() if name != "scenes")
@@ -112,14 +97,6 @@ def evaluate_arm(task: Task) -> None:
     figures = Evaluation(model, dataset, progress=lambda done, total: task.report(done, total, "")).run()
     record_gallery(model, dataset, task.settings["gallery"], task.out)
     write_json(task.out / FIGURES, without_nan(figures | limits(model, dataset)))
-
-
-WORK: Mapping[str, Callable[[Task], None]] = {
-    "scenes": make_scenes,
-    "depth_tokenizer": make_depth_tokenizer,
-    "arm": train_arm,
-    "evaluation": evaluate_arm,
-}
 
 
 def _recipe(task: Task) -> Recipe:

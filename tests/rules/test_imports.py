@@ -53,8 +53,9 @@ ALLOWED = {
     "training": (*COMPOSING, "model", "data", "training"),
     "evaluation": (*COMPOSING, "model", "data", "evaluation"),
     "convert": (*COMPOSING, "model", "convert"),
-    "demo": (*COMPOSING, "model", "data", "training", "evaluation", "demo"),
-    "cli": (*COMPOSING, "model", "data", "training", "evaluation", "convert", "demo", "cli"),
+    "experiments": (*COMPOSING, "model", "data", "training", "evaluation", "experiments"),
+    "demo": (*COMPOSING, "model", "data", "training", "evaluation", "experiments", "demo"),
+    "cli": (*COMPOSING, "model", "data", "training", "evaluation", "convert", "experiments", "demo", "cli"),
     "testing": ("errors", "interfaces", "registry", "serialize", "testing"),
 }
 HEAVY = {

@@ -28,9 +28,9 @@ REASONS = {
     "training/run_folder.py:add_state": "is given a folder of new_folder",
     "training/trainer.py": "TensorBoard appends, and reads what is whole",
     "training/target_maps.py": "a nameless file that is gone with the process",
-    "demo/scheduler.py:_begin": "the log of a job grows",
+    "experiments/local.py:_begin": "the log of a job grows",
     "demo/figures.py": "writes into memory",
-    "demo/worker.py": "is a pipe",
+    "experiments/worker.py": "is a pipe",
 }
 
 

@@ -1,21 +1,16 @@
-"""What is made from what: the demo as a graph of jobs, each a process of its own with a folder of its own."""
+"""What is made from what: the demo as a graph of jobs."""
 
-import hashlib
-import json
-from collections.abc import Mapping
-from functools import cached_property
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import attrs
 
 from perceptio.demo.settings import STREAMS, DemoSettings
+from perceptio.experiments.job import Job
 from perceptio.recipe import Recipe
 from perceptio.serialize import to_json
 from perceptio.settings import load_recipe
 
-Work = Literal["scenes", "depth_tokenizer", "arm", "evaluation"]
-
+WORK = "perceptio.demo.work"
 RECIPES = {
     "perceptio": "perceptio_tiny.py",
     "direct": "ablations/direct.py",
@@ -29,35 +24,6 @@ GALLERY = 12
 """Test scenes shown in the report: the first ones."""
 
 
-@attrs.frozen(kw_only=True, eq=False, slots=False)
-class Job:
-    """One process.
-
-    Attributes:
-        name: Unique among jobs, and fit for a file name.
-        stage: Under which its seconds are counted.
-        work: What it does, a function of `perceptio.demo.work`.
-        out: The one folder it writes.
-        settings: What that function is given, as JSON.
-        after: The jobs whose folders it reads.
-        cores: How many cores it keeps busy.
-    """
-
-    name: str
-    stage: str
-    work: Work
-    out: Path
-    settings: Mapping[str, Any]
-    after: "tuple[Job, ...]" = ()
-    cores: int = 1
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Of its settings and of what it is made from."""
-        content = [self.work, self.settings, [job.fingerprint for job in self.after]]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def plan_jobs(settings: DemoSettings) -> tuple[Job, ...]:
     """Every job of a demo, in the order in which they are begun as cores become free.
 
@@ -69,7 +35,7 @@ def plan_jobs(settings: DemoSettings) -> tuple[Job, ...]:
     scenes = Job(
         name="scenes",
         stage="scenes",
-        work="scenes",
+        work=f"{WORK}:make_scenes",
         out=root / "scenes",
         settings={"base": settings.seed, "counts": counts},
         cores=workers,
@@ -78,7 +44,7 @@ def plan_jobs(settings: DemoSettings) -> tuple[Job, ...]:
         name: Job(
             name=name,
             stage="depth_tokenizer",
-            work="depth_tokenizer",
+            work=f"{WORK}:make_depth_tokenizer",
             out=root / "depth_tokenizers" / name,
             settings={"recipe": to_json(_seeded(load_recipe(recipe), settings))},
             after=(scenes,),
@@ -92,7 +58,7 @@ def plan_jobs(settings: DemoSettings) -> tuple[Job, ...]:
         arm = Job(
             name=name,
             stage=name,
-            work="arm",
+            work=f"{WORK}:train_arm",
             out=root / name,
             settings={"recipe": to_json(recipe)},
             after=(scenes, *(depth_tokenizers[name] for name in trained_tokenizers(recipe).values())),
@@ -102,7 +68,7 @@ def plan_jobs(settings: DemoSettings) -> tuple[Job, ...]:
             Job(
                 name=f"evaluation_{name}",
                 stage="evaluation",
-                work="evaluation",
+                work=f"{WORK}:evaluate_arm",
                 out=root / "evaluation" / name,
                 settings={"gallery": min(GALLERY, settings.held_out)},
                 after=(arm, scenes),

@@ -1,8 +1,9 @@
 import json
 from pathlib import Path
 
-from perceptio.demo.jobs import Job, plan_jobs
+from perceptio.demo.plan import plan_jobs
 from perceptio.demo.settings import DemoSettings
+from perceptio.experiments.job import Job, work_named
 
 
 def plan(**settings: object) -> dict[str, Job]:
@@ -16,6 +17,10 @@ def test_every_job_has_a_folder_of_its_own_and_comes_after_known_ones() -> None:
     for job in jobs.values():
         assert {before.name for before in job.after} <= begun
         begun.add(job.name)
+
+
+def test_the_work_of_every_job_is_found() -> None:
+    assert len({work_named(job.work) for job in plan().values()}) == 4
 
 
 def test_answers_only_needs_no_depth_tokenizer() -> None:

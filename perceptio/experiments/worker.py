@@ -1,4 +1,4 @@
-"""A job's process: `python -m perceptio.demo.worker`, started by the scheduler.
+"""A job's process: `python -m perceptio.experiments.worker`, started by the local launcher.
 
 It reads its request as JSON from standard input and writes reports as lines of JSON to standard output:
 `{"done": 3, "total": 10, "note": "loss 1.2"}`, or `{"error": "what a user can put right"}` before it ends with
@@ -10,14 +10,20 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
+
+from perceptio.experiments.job import Report, Task, work_named
 
 INTERRUPTED = 130
+"""Exit status of a job that was asked to stop, and has saved what it had."""
+REFUSED = 2
+"""Exit status of a job that has said what a user can put right."""
 
 
 class Channel:
-    """The way back to the scheduler. Should it be gone, this process stops as after Ctrl-C.
+    """The way back to the launcher. Should it be gone, this process stops as after Ctrl-C.
 
     Args:
         stream: Where lines of JSON are written.
@@ -42,6 +48,27 @@ class Channel:
             os.kill(os.getpid(), signal.SIGINT)
 
 
+def perform(request: Mapping[str, Any], report: Report) -> None:
+    """Do the work of a job in this process.
+
+    Args:
+        request: `Job.request`.
+        report: Told how far it is.
+
+    Raises:
+        PerceptioError: The work says what a user can put right.
+        KeyboardInterrupt: After Ctrl-C or SIGTERM, when what can go on later is saved.
+    """
+    task = Task(
+        out=Path(request["out"]),
+        settings=request["settings"],
+        inputs={name: Path(folder) for name, folder in request["inputs"].items()},
+        cores=request["cores"],
+        report=report,
+    )
+    work_named(request["work"])(task)
+
+
 def main() -> int:
     """Run the requested work; the exit status of the process."""
     channel = Channel(_standard_output_for_reports())
@@ -51,22 +78,14 @@ def main() -> int:
         # Imported here so that Ctrl-C while torch loads ends as quietly as later.
         import torch
 
-        from perceptio.demo.work import WORK, Task
         from perceptio.errors import PerceptioError
 
         torch.set_num_threads(1)
-        task = Task(
-            out=Path(request["out"]),
-            settings=request["settings"],
-            inputs={name: Path(folder) for name, folder in request["inputs"].items()},
-            cores=request["cores"],
-            report=channel.report,
-        )
         try:
-            WORK[request["work"]](task)
+            perform(request, channel.report)
         except PerceptioError as error:
             channel.error(str(error))
-            return 2
+            return REFUSED
     except KeyboardInterrupt:
         return INTERRUPTED
     return 0

@@ -1,11 +1,17 @@
 import io
 import logging
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from perceptio.demo import display
-from perceptio.demo.display import Bars, Lines, Pace, clock
+from perceptio.experiments import display
+from perceptio.experiments.display import Bars, Lines, Pace, clock
+from perceptio.experiments.job import Job
+
+
+def job(name: str) -> Job:
+    return Job(name=name, stage=name, work="", out=Path(name), settings={})
 
 
 @pytest.fixture
@@ -48,30 +54,40 @@ def test_clock() -> None:
 def test_lines_come_now_and_then(now: list[float], caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     with Lines(every_s=15) as lines:
-        lines.begun("answers_only")
+        lines.begun(job("answers_only"))
         for second in range(31):
             now[0] = float(second)
-            lines.advanced("answers_only", second, 60, "loss 1.000")
-        lines.ended("answers_only", complete=True)
-        lines.reused("scenes")
+            lines.advanced(job("answers_only"), second, 60, "loss 1.000")
+        lines.ended(job("answers_only"), complete=True)
+        lines.reused(job("scenes"))
+        lines.begun(job("direct"))
+        lines.ended(job("direct"), complete=False, error="the oven is cold.")
+        lines.skipped(job("evaluation_direct"), because=job("direct"))
     assert caplog.messages == [
         "answers only: begins",
         "answers only: 15 of 60, 0:45 left · loss 1.000",
         "answers only: 30 of 60, 0:30 left · loss 1.000",
         "answers only: complete after 0:30",
         "scenes: complete, reused",
+        "direct: begins",
+        "direct: failed after 0:00: the oven is cold.",
+        "evaluation direct: not begun, since direct is not complete",
     ]
 
 
 def test_bars_show_every_job() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
     with Bars(console) as bars:
-        bars.reused("scenes")
-        bars.begun("direct")
-        bars.advanced("direct", 5, 10, "loss 0.5")
-        bars.begun("perceptio")
-        bars.ended("perceptio", complete=False)
-        bars.ended("direct", complete=True)
+        bars.reused(job("scenes"))
+        bars.begun(job("direct"))
+        bars.advanced(job("direct"), 5, 10, "loss 0.5")
+        bars.begun(job("perceptio"))
+        bars.ended(job("perceptio"), complete=False)
+        bars.ended(job("direct"), complete=True)
+        bars.elsewhere(job("answers_only"))
+        bars.begun(job("answers_only"))
+        bars.ended(job("answers_only"), complete=False, error="the oven is cold.")
+        bars.skipped(job("evaluation"), because=job("answers_only"))
     shown = console.file.getvalue()
-    for text in ("scenes", "complete, reused", "10/10", "stopped"):
+    for text in ("scenes", "complete, reused", "10/10", "stopped", "the oven is cold.", "not begun"):
         assert text in shown

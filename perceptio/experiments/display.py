@@ -20,6 +20,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from perceptio.experiments.job import Job
+
 logger = logging.getLogger(__name__)
 
 LINE_EVERY_S = 15.0
@@ -34,17 +36,23 @@ class Display(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    def reused(self, job: str) -> None:
+    def reused(self, job: Job) -> None:
         """A job was complete before."""
 
-    def begun(self, job: str) -> None:
+    def elsewhere(self, job: Job) -> None:
+        """Another process is at a job, and is waited for."""
+
+    def skipped(self, job: Job, *, because: Job) -> None:
+        """A job cannot begin, because one that it comes after is not complete."""
+
+    def begun(self, job: Job) -> None:
         """A job runs."""
 
-    def advanced(self, job: str, done: int, total: int, note: str) -> None:
+    def advanced(self, job: Job, done: int, total: int, note: str) -> None:
         """A running job has done so much; `note` says how it stands."""
 
-    def ended(self, job: str, *, complete: bool) -> None:
-        """A job has ended, well or not."""
+    def ended(self, job: Job, *, complete: bool, error: str = "") -> None:
+        """A job has ended: well, or stopped, or failed with these last words."""
 
 
 @attrs.define
@@ -83,11 +91,6 @@ def clock(seconds: float | None) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-def title(job: str) -> str:
-    """A job's name as it is shown."""
-    return job.replace("_", " ")
-
-
 class Lines:
     """A line when a job begins and ends, and one every so often between.
 
@@ -109,29 +112,38 @@ class Lines:
     ) -> None:
         return None
 
-    def reused(self, job: str) -> None:
+    def reused(self, job: Job) -> None:
         """See `Display.reused`."""
-        self.say(f"{title(job)}: complete, reused")
+        self.say(f"{job.title}: complete, reused")
 
-    def begun(self, job: str) -> None:
+    def elsewhere(self, job: Job) -> None:
+        """See `Display.elsewhere`."""
+        self.say(f"{job.title}: another process is at it, waiting")
+
+    def skipped(self, job: Job, *, because: Job) -> None:
+        """See `Display.skipped`."""
+        self.say(f"{job.title}: not begun, since {because.title} is not complete")
+
+    def begun(self, job: Job) -> None:
         """See `Display.begun`."""
-        self._paces[job], self._said[job] = Pace(), time.monotonic()
-        self.say(f"{title(job)}: begins")
+        self._paces[job.name], self._said[job.name] = Pace(), time.monotonic()
+        self.say(f"{job.title}: begins")
 
-    def advanced(self, job: str, done: int, total: int, note: str) -> None:
+    def advanced(self, job: Job, done: int, total: int, note: str) -> None:
         """See `Display.advanced`."""
-        pace = self._paces[job]
+        pace = self._paces[job.name]
         pace.update(done, total)
-        if time.monotonic() - self._said[job] < self.every_s:
+        if time.monotonic() - self._said[job.name] < self.every_s:
             return
-        self._said[job] = time.monotonic()
+        self._said[job.name] = time.monotonic()
         more = f" · {note}" if note else ""
-        self.say(f"{title(job)}: {done} of {total}, {clock(pace.seconds_left)} left{more}")
+        self.say(f"{job.title}: {done} of {total}, {clock(pace.seconds_left)} left{more}")
 
-    def ended(self, job: str, *, complete: bool) -> None:
+    def ended(self, job: Job, *, complete: bool, error: str = "") -> None:
         """See `Display.ended`."""
-        how = "complete" if complete else "stopped"
-        self.say(f"{title(job)}: {how} after {clock(self._paces[job].seconds)}")
+        how = "complete" if complete else "failed" if error else "stopped"
+        last_words = f": {error}" if error else ""
+        self.say(f"{job.title}: {how} after {clock(self._paces[job.name].seconds)}{last_words}")
 
 
 class _Times(ProgressColumn):
@@ -165,6 +177,7 @@ class Bars:
             refresh_per_second=4,
         )
         self._tasks: dict[str, tuple[TaskID, Pace]] = {}
+        self._bars: dict[str, TaskID] = {}
 
     def __enter__(self) -> Self:
         self._progress.__enter__()
@@ -175,28 +188,41 @@ class Bars:
     ) -> None:
         self._progress.__exit__(kind, error, trace)
 
-    def reused(self, job: str) -> None:
+    def reused(self, job: Job) -> None:
         """See `Display.reused`."""
-        task = self._progress.add_task(title(job), total=1, note="complete, reused", pace=None, took=0.0)
-        self._progress.update(task, completed=1)
+        self._progress.update(self._add(job, "complete, reused", total=1), completed=1)
 
-    def begun(self, job: str) -> None:
+    def elsewhere(self, job: Job) -> None:
+        """See `Display.elsewhere`."""
+        self._add(job, "another process is at it, waiting", total=1)
+
+    def skipped(self, job: Job, *, because: Job) -> None:
+        """See `Display.skipped`."""
+        self._progress.stop_task(self._add(job, f"not begun, since {because.title} is not complete", total=1))
+
+    def begun(self, job: Job) -> None:
         """See `Display.begun`."""
         pace = Pace()
-        task = self._progress.add_task(title(job), total=None, note="starting", pace=pace, took=0.0)
-        self._tasks[job] = (task, pace)
+        self._tasks[job.name] = (self._add(job, "starting", pace=pace), pace)
 
-    def advanced(self, job: str, done: int, total: int, note: str) -> None:
+    def _add(self, job: Job, note: str, *, total: int | None = None, pace: Pace | None = None) -> TaskID:
+        """A job's bar, in place of the one it had."""
+        if job.name in self._bars:
+            self._progress.remove_task(self._bars[job.name])
+        self._bars[job.name] = self._progress.add_task(job.title, total=total, note=note, pace=pace, took=0.0)
+        return self._bars[job.name]
+
+    def advanced(self, job: Job, done: int, total: int, note: str) -> None:
         """See `Display.advanced`."""
-        task, pace = self._tasks[job]
+        task, pace = self._tasks[job.name]
         pace.update(done, total)
         # A job is through when its process has ended, not when its last step is done.
         self._progress.update(task, completed=min(done, total - 1e-3), total=total, note=note)
 
-    def ended(self, job: str, *, complete: bool) -> None:
+    def ended(self, job: Job, *, complete: bool, error: str = "") -> None:
         """See `Display.ended`."""
-        task, pace = self._tasks[job]
-        self._progress.update(task, took=pace.seconds, note="" if complete else "stopped")
+        task, pace = self._tasks[job.name]
+        self._progress.update(task, took=pace.seconds, note="" if complete else error or "stopped")
         if complete:
             total = pace.total or 1
             self._progress.update(task, completed=total, total=total)

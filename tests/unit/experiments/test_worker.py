@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from perceptio.demo.worker import Channel
+from perceptio.experiments.job import work_named
+from perceptio.experiments.worker import Channel
 
 
 def test_reports_are_lines_of_json() -> None:
@@ -34,14 +35,14 @@ def test_without_a_scheduler_the_process_stops_as_after_control_c(monkeypatch: p
 
 def test_what_a_user_can_put_right_is_reported_as_a_sentence(tmp_path: Path) -> None:
     request = {
-        "work": "evaluation",
+        "work": "perceptio.demo.work:evaluate_arm",
         "out": str(tmp_path / "out"),
         "settings": {"gallery": 1},
         "inputs": {"perceptio": str(tmp_path), "scenes": str(tmp_path)},
         "cores": 1,
     }
     ended = subprocess.run(
-        [sys.executable, "-m", "perceptio.demo.worker"],
+        [sys.executable, "-m", "perceptio.experiments.worker"],
         input=json.dumps(request),
         capture_output=True,
         text=True,
@@ -49,3 +50,11 @@ def test_what_a_user_can_put_right_is_reported_as_a_sentence(tmp_path: Path) -> 
     )
     assert ended.returncode == 2, ended.stderr
     assert "holds no checkpoint" in json.loads(ended.stdout)["error"]
+
+
+@pytest.mark.parametrize(
+    "name", ["os:system", "perceptio.demo.work:build_part", "perceptio.demo.work:nothing", ""]
+)
+def test_only_what_is_marked_as_work_is_done(name: str) -> None:
+    with pytest.raises(ValueError, match="is the work of no job"):
+        work_named(name)

@@ -2,13 +2,20 @@ from pathlib import Path
 
 import pytest
 
-from perceptio.demo.job_cache import JobCache, covered_seconds
-from perceptio.demo.jobs import Job
 from perceptio.errors import DataError
+from perceptio.experiments.job import Job
+from perceptio.experiments.job_cache import JobCache, covered_seconds
 
 
 def job(root: Path, after: tuple[Job, ...] = (), **settings: int) -> Job:
-    return Job(name="bake", stage="bake", work="arm", out=root / "bake", settings=settings, after=after)
+    return Job(
+        name="bake",
+        stage="bake",
+        work="perceptio.bakery:bake",
+        out=root / "bake",
+        settings=settings,
+        after=after,
+    )
 
 
 def finish(cache: JobCache, done: Job) -> None:
@@ -46,11 +53,11 @@ def test_a_stopped_job_keeps_what_it_made_and_a_changed_one_does_not(tmp_path: P
     assert not bread.exists()
 
 
-def test_what_no_demo_wrote_is_left_alone(tmp_path: Path) -> None:
+def test_what_no_job_wrote_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "bake").mkdir()
     (tmp_path / "bake" / "mine").touch()
     for act in (JobCache(tmp_path).begin, JobCache(tmp_path).forget):
-        with pytest.raises(DataError, match="was not written by a demo, so it is left as it is"):
+        with pytest.raises(DataError, match="was written by no job of this command, so it is left as it is"):
             act(job(tmp_path))
     assert (tmp_path / "bake" / "mine").exists()
 
@@ -60,6 +67,27 @@ def test_a_broken_record_means_not_complete(tmp_path: Path) -> None:
     finish(cache, job(tmp_path))
     (tmp_path / "jobs" / "bake.json").write_text('{"complete": tr')
     assert not cache.complete(job(tmp_path))
+
+
+def test_a_job_is_waiting_and_then_stopped_failed_or_complete(tmp_path: Path) -> None:
+    cache, bread = JobCache(tmp_path), job(tmp_path)
+    assert cache.record("bake").status == "waiting"
+    for complete, error, status in (
+        (False, "", "stopped"),
+        (False, "It burnt.", "failed"),
+        (True, "", "complete"),
+    ):
+        cache.begin(bread)
+        assert cache.record("bake").status == "stopped" and not cache.record("bake").error
+        cache.end(bread, complete=complete, error=error)
+        assert (cache.record("bake").status, cache.record("bake").error) == (status, error)
+
+
+def test_two_processes_do_not_claim_one_job(tmp_path: Path) -> None:
+    mine, other = JobCache(tmp_path), JobCache(tmp_path)
+    assert mine.claim(job(tmp_path)) and not other.claim(job(tmp_path))
+    mine.release(job(tmp_path))
+    assert other.claim(job(tmp_path)) and not mine.claim(job(tmp_path))
 
 
 def test_intervals_add_up_over_attempts(tmp_path: Path) -> None:

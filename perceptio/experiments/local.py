@@ -1,0 +1,306 @@
+"""Runs jobs as processes on this machine, as many side by side as there are cores, or GPUs."""
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, TextIO
+
+import attrs
+
+from perceptio.errors import PerceptioError, TrainingError
+from perceptio.experiments.display import Display, clock
+from perceptio.experiments.job import Job
+from perceptio.experiments.job_cache import JobCache
+from perceptio.experiments.worker import INTERRUPTED
+from perceptio.ops.interrupts import Stopped, interrupt_flag
+
+LOOK_EVERY_S = 0.2
+"""Seconds after which Ctrl-C is noticed at the latest."""
+Reports = queue.Queue[tuple[str, Any]]
+"""Holds pairs of a job's name and a report of its process; the last report is None."""
+PATIENCE_S = 60.0
+"""Seconds that interrupted jobs have for saving."""
+LONGEST_WORDS = 300
+"""Characters of a log's last line that are quoted."""
+
+
+class Process:
+    """One job as a running process, whose reports go to a queue.
+
+    It runs in a session of its own, so that Ctrl-C reaches it through `interrupt` alone, and on a CPU in one thread,
+    so that jobs side by side do not slow each other and a job gives the same numbers wherever it runs.
+    """
+
+    def __init__(self, job: Job, reports: Reports, log: TextIO, environment: dict[str, str]) -> None:
+        self.job, self._reports = job, reports
+        self._popen = subprocess.Popen(
+            [sys.executable, "-m", "perceptio.experiments.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, **environment},
+        )
+        assert self._popen.stdin is not None
+        with suppress(BrokenPipeError), self._popen.stdin as stdin:  # It may be killed before it reads.
+            stdin.write(json.dumps(job.request))
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def interrupt(self) -> None:
+        """Ask it to save and stop."""
+        if self._popen.poll() is None:
+            self._popen.send_signal(signal.SIGINT)
+
+    def kill(self) -> None:
+        """End it at once, and every process that it has started."""
+        if self._popen.poll() is None:
+            os.killpg(self._popen.pid, signal.SIGKILL)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit status, below 0 if it died of a signal; a process that does not end in time is killed."""
+        try:
+            return self._popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return self._popen.wait()
+
+    def _read(self) -> None:
+        assert self._popen.stdout is not None
+        for line in self._popen.stdout:
+            with suppress(ValueError):  # One that is killed may leave half a line.
+                self._reports.put((self.job.name, json.loads(line)))
+        self._reports.put((self.job.name, None))
+
+
+@attrs.define(eq=False)
+class Running:
+    """A job that runs.
+
+    Attributes:
+        process: Its process.
+        gpu: The GPU that it has for itself, as CUDA_VISIBLE_DEVICES names it.
+        log_from: Where its part of the log begins, in bytes.
+        begun: When, in seconds of the monotonic clock.
+        ended: When it was asked to end because it took too long.
+        error: What it said that a user can put right.
+    """
+
+    process: Process
+    gpu: str | None
+    log_from: int
+    begun: float = attrs.field(factory=lambda: time.monotonic())
+    ended: float | None = None
+    error: str = ""
+
+
+Start = Callable[[Job, Reports, TextIO, dict[str, str]], Process]
+
+
+class LocalLauncher:
+    """Runs jobs side by side, each on cores of its own, and on a GPU of its own where there are any.
+
+    Args:
+        cores: How many may be kept busy; None: one a GPU, or all that there are on a machine without.
+        timeout_s: Seconds after which a job is ended, as one that has failed; None: never.
+        stop_on_failure: Whether the others are stopped when one fails.
+        gpus: The GPUs, as CUDA_VISIBLE_DEVICES names them; None: those that torch sees.
+        start: Starts a job, with the queue for its reports, the file for its log, and variables of its environment.
+    """
+
+    def __init__(
+        self,
+        *,
+        cores: int | None = None,
+        timeout_s: float | None = None,
+        stop_on_failure: bool = False,
+        gpus: Sequence[str] | None = None,
+        start: Start = Process,
+    ) -> None:
+        self.gpus = tuple(visible_gpus() if gpus is None else gpus)
+        self.cores = cores or len(self.gpus) or usable_cores()
+        self.timeout_s, self.stop_on_failure, self.start = timeout_s, stop_on_failure, start
+
+    def run(self, jobs: Sequence[Job], cache: JobCache, display: Display) -> None:
+        """See `perceptio.experiments.launchers.Launcher`."""
+        _Run(self, jobs, cache, display).run()
+
+
+class _Run:
+    """One call of `LocalLauncher.run`."""
+
+    def __init__(
+        self, launcher: LocalLauncher, jobs: Sequence[Job], cache: JobCache, display: Display
+    ) -> None:
+        self.launcher, self.jobs, self.cache, self.display = launcher, jobs, cache, display
+        self._complete: set[str] = set()
+        self._over: set[str] = (
+            set()
+        )  # Those that have ended otherwise, and those that therefore cannot begin.
+        self._elsewhere: set[str] = set()
+        self._running: dict[str, Running] = {}
+        self._reports: Reports = queue.Queue()
+
+    def run(self) -> None:
+        for job in self.jobs:
+            if self.cache.complete(job):
+                self._reuse(job)
+        try:
+            with interrupt_flag() as interrupted:
+                while len(self._complete) + len(self._over) < len(self.jobs):
+                    if interrupted.is_set():
+                        raise Stopped(interrupted.signal)
+                    self._begin_ready()
+                    with suppress(queue.Empty):
+                        self._take(*self._reports.get(timeout=LOOK_EVERY_S))
+                    self._end_overdue()
+        finally:
+            # A second Ctrl-C reaches this, and ends the jobs at once.
+            self._stop_all()
+
+    def _reuse(self, job: Job) -> None:
+        self._complete.add(job.name)
+        self.display.reused(job)
+
+    def _begin_ready(self) -> None:
+        for job in self.jobs:
+            if job.name in self._complete or job.name in self._over or job.name in self._running:
+                continue
+            failed = next((before for before in job.after if before.name in self._over), None)
+            if failed is not None:
+                self._over.add(job.name)
+                self.display.skipped(job, because=failed)
+                continue
+            cores = self.launcher.cores
+            busy = sum(running.process.job.cores for running in self._running.values())
+            ready = all(before.name in self._complete for before in job.after)
+            if ready and busy + min(job.cores, cores) <= cores:
+                self._begin(job)
+
+    def _begin(self, job: Job) -> None:
+        if not self.cache.claim(job):
+            if job.name not in self._elsewhere:
+                self._elsewhere.add(job.name)
+                self.display.elsewhere(job)
+            return
+        if self.cache.complete(job):  # Another process was at it until now.
+            self.cache.release(job)
+            self._reuse(job)
+            return
+        self.cache.begin(job)
+        used = [running.gpu for running in self._running.values()]
+        gpu = min(self.launcher.gpus, key=used.count, default=None)
+        threads = 1 if gpu is None else max(1, usable_cores() // self.launcher.cores)
+        environment = {"OMP_NUM_THREADS": str(threads)}
+        if gpu is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = gpu
+        with self.cache.log_of(job).open("a", encoding="utf-8") as log:
+            begins = log.tell()
+            process = self.launcher.start(job, self._reports, log, environment)
+        self._running[job.name] = Running(process, gpu, begins)
+        self.display.begun(job)
+
+    def _take(self, name: str, report: dict[str, Any] | None) -> None:
+        running = self._running.get(name)
+        if running is None:
+            return
+        if report is None:
+            self._end(running)
+        elif "error" in report:
+            running.error = report["error"]
+        else:
+            self.display.advanced(running.process.job, report["done"], report["total"], report["note"])
+
+    def _end_overdue(self) -> None:
+        """Ask those to end that take too long, and kill those that were asked and do not."""
+        now, timeout = time.monotonic(), self.launcher.timeout_s
+        for running in self._running.values():
+            if running.ended is not None and now > running.ended + PATIENCE_S:
+                running.process.kill()
+            elif running.ended is None and timeout is not None and now > running.begun + timeout:
+                running.ended = now
+                running.process.interrupt()
+
+    def _end(self, running: Running) -> None:
+        job = running.process.job
+        del self._running[job.name]
+        status = running.process.wait()
+        error = self._last_words(running, status)
+        self._record(job, complete=status == 0, error=error)
+        if status == 0:
+            self._complete.add(job.name)
+            return
+        self._over.add(job.name)
+        if not self.launcher.stop_on_failure:
+            return
+        if running.error:
+            raise PerceptioError(f"{job.title}: {running.error}")
+        raise TrainingError(
+            f"{job.title} {error or 'was stopped from outside; run the command again to go on.'}"
+        )
+
+    def _last_words(self, running: Running, status: int) -> str:
+        """Why a job has failed; nothing where it has not."""
+        log = self.cache.log_of(running.process.job)
+        if status == 0:
+            return ""
+        if running.error:
+            return running.error
+        if running.ended is not None:
+            return f"took more than {clock(self.launcher.timeout_s)} minutes (--timeout) and was ended; see {log}."
+        if status == INTERRUPTED:
+            return ""
+        if status == -signal.SIGKILL:
+            return (
+                "was killed (SIGKILL), as a system does that runs out of memory: run fewer --jobs side by side, or "
+                "make the recipe smaller."
+            )
+        how = f"ended with status {status}"
+        if status < 0:
+            how = f"died of the signal {signal.Signals(-status).name}"
+        said = _last_line(log.read_bytes()[running.log_from :] if log.exists() else b"")
+        return f"{how}{f' ({said})' if said else ''}; what happened is at the end of {log}."
+
+    def _record(self, job: Job, *, complete: bool, error: str = "") -> None:
+        self.cache.end(job, complete=complete, error=error)
+        self.cache.release(job)
+        self.display.ended(job, complete=complete, error=error)
+
+    def _stop_all(self) -> None:
+        for running in self._running.values():
+            running.process.interrupt()
+        try:
+            for running in self._running.values():
+                complete = running.process.wait(PATIENCE_S) == 0
+                self._record(running.process.job, complete=complete)
+        finally:
+            for running in self._running.values():
+                running.process.wait(0)
+
+
+def _last_line(log: bytes) -> str:
+    lines = [line for line in log.decode("utf-8", errors="replace").splitlines() if line.strip()]
+    last = lines[-1].strip() if lines else ""
+    return last if len(last) <= LONGEST_WORDS else f"{last[:LONGEST_WORDS]}…"
+
+
+def usable_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    import torch
+
+    count = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",")[:count] if named else [str(number) for number in range(count)]

@@ -1,0 +1,211 @@
+"""What an experiment has found so far: its cells, read from its folder.
+
+The folder of an experiment:
+
+experiment.json            what it is: variants, seeds, the baseline, and where each cell lies
+cells/FINGERPRINT/         the run of a cell: recipe.json, and what `perceptio train` writes
+evaluations/FINGERPRINT/   what its evaluation found: metrics.json and answers.jsonl, as `perceptio eval` writes them
+tokenizers/FINGERPRINT/    a tokenizer of codes that several cells share
+jobs/                      what is known of each: its record, NAME.json, and its log, NAME.log
+
+All but experiment.json may lie in another folder, which several experiments share (`--cache`).
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+
+from perceptio.errors import DataError
+from perceptio.experiments.job_cache import JobCache, Status, covered_seconds
+from perceptio.ops.foreign import parsing
+from perceptio.ops.json_files import read_json
+
+EXPERIMENT = "experiment.json"
+CELLS, EVALUATIONS, TOKENIZERS = "cells", "evaluations", "tokenizers"
+RECIPE = "recipe.json"
+FIGURES = "metrics.json"
+"""Figures of an evaluation, by the path of each data folder."""
+SUMMARY = "summary.json"
+"""What an evaluation says of the model itself: `parameters`."""
+
+
+@attrs.frozen(kw_only=True)
+class PlacedCell:
+    """A cell of an experiment, and the names under which its parts lie in the cache.
+
+    Attributes:
+        variant: The name of its variant.
+        seed: Its seed.
+        fingerprint: Of its recipe, seed and data.
+        evaluation: The fingerprint of its evaluation.
+        tokenizers: The fingerprints of the tokenizers that are trained before it.
+    """
+
+    variant: str
+    seed: int
+    fingerprint: str
+    evaluation: str
+    tokenizers: tuple[str, ...] = ()
+
+    @property
+    def jobs(self) -> tuple[str, ...]:
+        """The names of its jobs, in order."""
+        names = [f"tokenizer_{one}" for one in self.tokenizers]
+        return (*names, f"cell_{self.fingerprint}", f"evaluation_{self.evaluation}")
+
+
+@attrs.frozen(kw_only=True)
+class ExperimentDocument:
+    """What `experiment.json` says.
+
+    Attributes:
+        name: The experiment's, that of its file.
+        baseline: The variant that the others are compared with.
+        data: A hash of what each folder holds that cells are evaluated on, by its path.
+        cache: The folder that its cells lie in; a relative path starts at the experiment's folder.
+        cells: In the order of variants, and then of seeds.
+    """
+
+    name: str
+    baseline: str
+    data: Mapping[str, str]
+    cache: str
+    cells: tuple[PlacedCell, ...]
+
+
+@attrs.frozen(kw_only=True)
+class CellResult:
+    """One cell: a variant's recipe, trained with a seed and evaluated.
+
+    Attributes:
+        variant: The name of its variant.
+        seed: Its seed.
+        fingerprint: Of its recipe, seed and data.
+        status: `"complete"`; `"failed"`; `"stopped"`: begun, and it goes on when the experiment is run again;
+            `"waiting"`: not begun.
+        folder: The folder of its run: recipe.json, and what `perceptio train` writes, such as metrics.jsonl, its
+            learning curve. It may not be there before the cell is begun.
+        figures: What its evaluation found, as `Evaluation.run` returns it; on several folders, that by each folder's
+            path. Empty unless it is complete.
+        answers: The file of its answers, one by one; see `perceptio.evaluation.answers`.
+        seconds: Of its training and evaluation, interrupted attempts included; None before either was begun.
+        parameters: How many the model has; None unless it is complete.
+        error: The last words of a failed one.
+    """
+
+    variant: str
+    seed: int
+    fingerprint: str
+    status: Literal["complete", "failed", "stopped", "waiting"]
+    folder: Path
+    figures: Mapping[str, Any]
+    answers: Path
+    seconds: float | None
+    parameters: int | None
+    error: str
+
+
+@attrs.frozen(kw_only=True)
+class ExperimentResult:
+    """An experiment as it stands.
+
+    Attributes:
+        name: Its name.
+        baseline: The variant that the others are compared with.
+        cells: In the order of variants, and then of seeds.
+    """
+
+    name: str
+    baseline: str
+    cells: tuple[CellResult, ...]
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The names of its variants, in order."""
+        return tuple(dict.fromkeys(cell.variant for cell in self.cells))
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Its seeds, in order."""
+        return tuple(dict.fromkeys(cell.seed for cell in self.cells))
+
+    def of_variant(self, name: str) -> tuple[CellResult, ...]:
+        """The cells of a variant, by seed."""
+        return tuple(cell for cell in self.cells if cell.variant == name)
+
+
+def read(out: Path) -> ExperimentResult:
+    """The experiment in a folder, as far as it is run.
+
+    Raises:
+        DataError: The folder holds none, or what is there is broken.
+    """
+    document = read_document(out)
+    root = out / document.cache
+    return ExperimentResult(
+        name=document.name,
+        baseline=document.baseline,
+        cells=tuple(read_cell(root, placed) for placed in document.cells),
+    )
+
+
+def read_document(out: Path) -> ExperimentDocument:
+    """What the experiment in a folder is.
+
+    Raises:
+        DataError: The folder holds none, or what is there is broken.
+    """
+    path = out / EXPERIMENT
+    if not path.is_file():
+        raise DataError(f"{out} holds no experiment (it has no {EXPERIMENT}): run `perceptio ablate` first.")
+    held = read_json(path, remedy="remove it, and run `perceptio ablate` again; complete cells are kept")
+    with parsing(DataError, f"{path} does not describe an experiment ({{reason}}): remove it."):
+        cells = [
+            PlacedCell(**cell | {"tokenizers": tuple(cell.get("tokenizers", ()))}) for cell in held["cells"]
+        ]
+        return ExperimentDocument(**held | {"cells": tuple(cells)})
+
+
+def read_cell(root: Path, placed: PlacedCell) -> CellResult:
+    """A cell as it stands.
+
+    Args:
+        root: The cache that it lies in.
+        placed: The cell.
+
+    Raises:
+        DataError: What a complete one has left cannot be read.
+    """
+    cache, evaluation = JobCache(root), root / EVALUATIONS / placed.evaluation
+    records = [cache.record(name) for name in placed.jobs]
+    status = _status([record.status for record in records])
+    own = [interval for record in records[-2:] for interval in record.seen]
+    figures: Mapping[str, Any] = {}
+    parameters = None
+    if status == "complete":
+        by_folder = read_json(evaluation / FIGURES)
+        figures = by_folder if len(by_folder) > 1 else next(iter(by_folder.values()))
+        parameters = read_json(evaluation / SUMMARY)["parameters"]
+    return CellResult(
+        variant=placed.variant,
+        seed=placed.seed,
+        fingerprint=placed.fingerprint,
+        status=status,
+        folder=root / CELLS / placed.fingerprint,
+        figures=figures,
+        answers=evaluation / "answers.jsonl",
+        seconds=covered_seconds(own) if own else None,
+        parameters=parameters,
+        error=next((record.error for record in records if record.error), ""),
+    )
+
+
+def _status(jobs: list[Status]) -> Status:
+    """How a cell stands whose jobs stand so, in order: the last is complete only after the others."""
+    if jobs[-1] == "complete":
+        return "complete"
+    if "failed" in jobs:
+        return "failed"
+    return "waiting" if set(jobs[-2:]) == {"waiting"} else "stopped"
