@@ -7,7 +7,6 @@ mapping by its key, `data.mixture.referring`.
 """
 
 import inspect
-import sysconfig
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -17,22 +16,13 @@ import attrs
 from perceptio import earlier
 from perceptio.errors import RecipeError, UnknownNameError, near_miss, quoted
 from perceptio.interfaces import LossConfig
-from perceptio.ops.files import expanded
-from perceptio.ops.foreign import parsing
 from perceptio.ops.json_files import InvalidJSONError, parse_json
 from perceptio.python_files import module_of
 from perceptio.recipe import Recipe, Stream, WeightedLoss
+from perceptio.recipe_files import find_recipe, split_function
 from perceptio.registry import Registry
 from perceptio.serialize import raise_together, refusals, structure, unknown_setting
 from perceptio.setting_types import field_types, is_mapping, is_union, problems
-
-_REPOSITORY = Path(__file__).parent.parent
-SHIPPED = (
-    _REPOSITORY / "recipes"
-    if (_REPOSITORY / "pyproject.toml").is_file()
-    else Path(sysconfig.get_path("data")) / "share" / "perceptio" / "recipes"
-)
-"""The recipes that come with the library: in the repository, or where a wheel puts them."""
 
 
 def load_recipe(path: str | Path, *, beside: str | Path | None = None, **arguments: Any) -> Recipe:
@@ -45,7 +35,7 @@ def load_recipe(path: str | Path, *, beside: str | Path | None = None, **argumen
         path: The file; `.py` may be left out. A relative path is looked up in the working folder, or beside the file
             `beside` if that is given, and then among the recipes that come with the library. A colon and a name
             ask for another function of the file: `perceptio_8b.py:tiny`.
-        beside: A recipe's own `__file__`, so that it finds its neighbors from anywhere.
+        beside: A recipe's own `__file__`, so that it finds the recipes that it starts from, wherever a command runs.
         **arguments: What the function is called with.
 
     Raises:
@@ -118,8 +108,8 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Any], registry: Registr
 
 def _function_of(path: str | Path, beside: str | Path | None) -> tuple[Callable[..., Any], str]:
     """The function of a recipe's file, and how messages call it."""
-    name, function = _split(str(path))
-    file = _find(expanded(name), Path(beside).parent if beside else Path())
+    name, function = split_function(str(path))
+    file = find_recipe(name, beside)
     make = getattr(module_of(file, renew=True), function, None)
     if not callable(make):
         raise RecipeError(f"{file} has no function {function}(); write one that returns a perceptio.Recipe.")
@@ -156,26 +146,6 @@ def _called(
     if check:
         recipe.check()
     return recipe
-
-
-def _split(path: str) -> tuple[str, str]:
-    """A path without the name of a function after it, and that name."""
-    file, _, function = path.rpartition(":")
-    return (file, function) if file and function.isidentifier() else (path, "recipe")
-
-
-def _find(path: Path, folder: Path) -> Path:
-    names = [path] if path.suffix == ".py" or not path.name else [path, path.with_suffix(".py")]
-    with parsing(RecipeError, f"{quoted(str(path))} cannot be a recipe ({{reason}}): check its spelling."):
-        for place in (folder, SHIPPED):
-            for name in names:
-                if (place / name).is_file():
-                    return (place / name).resolve()
-    shipped = [str(file.relative_to(SHIPPED).with_suffix("")) for file in SHIPPED.rglob("*.py")]
-    raise RecipeError(
-        f"There is no recipe {path}: neither such a file in {folder.resolve()}, nor one that comes with the library"
-        f"{near_miss(str(path).removesuffix('.py'), shipped)}"
-    )
 
 
 _KEPT: Any = object()

@@ -27,6 +27,7 @@ from perceptio.cli import (
     evaluate,
     explain,
     power,
+    recipes,
     scenes,
     tokenize,
     train,
@@ -91,6 +92,10 @@ app.command("ask")(ask.run)
 app.command("tokenize")(tokenize.run)
 app.command("components")(components.run)
 app.command("scenes")(scenes.run)
+shipped = typer.Typer(invoke_without_command=True, help="The recipes that come with the library.")
+shipped.callback()(recipes.list_all)
+shipped.command("copy")(recipes.copy)
+app.add_typer(shipped, name="recipes")
 folders = typer.Typer(no_args_is_help=True, help="Work on folders of data.")
 folders.command("check")(data.check)
 app.add_typer(folders, name="data")

@@ -15,7 +15,7 @@ BACKBONES = ("vision", "vision_head", "language")
 
 def recipe() -> Recipe:
     """The small Perceptio's backbones, trained on answers alone."""
-    base = load_recipe("../perceptio_tiny.py", beside=__file__)
+    base = load_recipe("perceptio_tiny.py", beside=__file__)
     return attrs.evolve(
         base,
         name="answers-only",

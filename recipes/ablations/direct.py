@@ -12,7 +12,7 @@ from perceptio.settings import load_recipe
 
 def recipe() -> Recipe:
     """The small Perceptio, answering without perceiving first."""
-    base = load_recipe("../perceptio_tiny.py", beside=__file__)
+    base = load_recipe("perceptio_tiny.py", beside=__file__)
     return attrs.evolve(
         base,
         name="direct",

@@ -1,27 +1,17 @@
 """Every registered component goes through the suite that plugin authors get."""
 
-import json
 from typing import ClassVar
 
 import pytest
 from fakes import FakeCentersConfig, FakeDepthConfig, FakeMaskCodesConfig, FakeMultiMapConfig
-from small_clip import VIT, register
-from small_sam3 import sam3_parts
-from small_timm import DINOV2
-from small_timm import register as register_timm
-from tiny_hf import TEXT_VOCAB, model_json, tokenizer_folder
+from tiny_parts import CONV, PARTS, PIXEL_FEATURES, SMALL_DEPTH
 
 from perceptio.backbones.language.decoder import DecoderConfig
-from perceptio.backbones.language.hf import HFLanguageConfig, LoRA
-from perceptio.backbones.vision.conv import ConvVisionConfig
-from perceptio.backbones.vision.internvit import InternViTConfig
-from perceptio.backbones.vision.open_clip import OpenCLIPConfig
-from perceptio.backbones.vision.timm import TimmConfig
 from perceptio.heads.linear import LinearHeadConfig
 from perceptio.heads.mlp import MLPHeadConfig
 from perceptio.heads.prompt_mlp import PromptMLPConfig
 from perceptio.heads.query import QueryHeadConfig
-from perceptio.interfaces import Turn
+from perceptio.interfaces import Kind, Turn
 from perceptio.losses.cell_codes import CellCodesConfig
 from perceptio.losses.code_tokens import CountConfig, ExpectedCountConfig, MarkerConfig, TokenConfig
 from perceptio.losses.decoded_l1 import DecodedL1Config
@@ -48,9 +38,6 @@ from perceptio.testing import (
     VisionEncoderConformance,
 )
 from perceptio.testing.task import OBJECTS
-from perceptio.tokenizers.depth.fsq import FSQDepthConfig
-from perceptio.tokenizers.depth.next_scale import NextScaleDepthConfig
-from perceptio.tokenizers.depth.vqvae import VQVAEDepthConfig
 from perceptio.tokenizers.perception.box import BoxConfig
 from perceptio.tokenizers.perception.covt_depth import CoVTDepthConfig
 from perceptio.tokenizers.perception.covt_edges import CoVTEdgesConfig
@@ -58,37 +45,7 @@ from perceptio.tokenizers.perception.covt_masks import CoVTMasksConfig
 from perceptio.tokenizers.perception.features import FeaturesConfig
 from perceptio.tokenizers.perception.map import MapFSQConfig, MapVQVAEConfig
 from perceptio.tokenizers.perception.mask_codes import MaskCodesConfig
-from perceptio.tokenizers.segmentation.hf_sam import HFSAM3SegmentationConfig, HFSAMSegmentationConfig
-from perceptio.tokenizers.segmentation.pixel_features import PixelFeaturesConfig
-from perceptio.tokenizers.segmentation.sam2 import SAM2SegmentationConfig
 
-register()
-register_timm()
-SMALL_DEPTH = {
-    "grid": (3, 2),
-    "image_size": (12, 8),
-    "widths": (4, 8),
-    "residual_blocks": 1,
-    "latent_dim": 6,
-}
-SMALL_HF_SAM2 = json.dumps(
-    {
-        "vision_config": {
-            "backbone_config": {
-                "model_type": "sam2_hiera_det_model",
-                "hidden_size": 16,
-                "blocks_per_stage": [1, 1, 2, 1],
-                "embed_dim_per_stage": [16, 32, 64, 128],
-                "global_attention_blocks": [3],
-            },
-            "model_type": "sam2_vision_model",
-            "backbone_channel_list": [128, 64, 32, 16],
-            "fpn_hidden_size": 32,
-        },
-        "prompt_encoder_config": {"hidden_size": 32},
-        "mask_decoder_config": {"hidden_size": 32, "mlp_dim": 64, "iou_head_hidden_dim": 32},
-    }
-)
 UNIFORM = PointSampling(num_points=None)
 SMALL_COVT = {"hidden_dim": 16, "num_layers": 3, "num_heads": 2, "trained_size": 28, "num_tokens": 2}
 
@@ -128,13 +85,14 @@ class PointsConformance(TaskConformance):
     )
 
 
+OF_KIND = {
+    Kind.DEPTH: DepthTokenizerConformance,
+    Kind.SEGMENTATION: SegmentationTokenizerConformance,
+    Kind.VISION: VisionEncoderConformance,
+    Kind.LANGUAGE: LanguageBackboneConformance,
+}
 SUITES = {
-    "vqvae": (DepthTokenizerConformance, VQVAEDepthConfig(codebook_size=10, **SMALL_DEPTH)),
-    "fsq": (DepthTokenizerConformance, FSQDepthConfig(levels=(4, 3), **SMALL_DEPTH)),
-    "next_scale": (
-        DepthTokenizerConformance,
-        NextScaleDepthConfig(codebook_size=10, coarser=((1, 1), (2, 1)), **SMALL_DEPTH),
-    ),
+    **{config.name: (OF_KIND[kind], config) for kind, configs in PARTS.items() for config in configs},
     "map_vqvae": (
         NormalsConformance,
         MapVQVAEConfig(
@@ -157,9 +115,7 @@ SUITES = {
     ),
     "features": (
         FeaturesConformance,
-        FeaturesConfig(
-            teacher=ConvVisionConfig(image_size=(16, 24), widths=(4, 6)), grid=(2, 3), num_tokens=2
-        ),
+        FeaturesConfig(teacher=CONV, grid=(2, 3), num_tokens=2),
     ),
     "covt_depth": (
         PerceptionTokenizerConformance,
@@ -171,44 +127,7 @@ SUITES = {
     ),
     "covt_masks": (
         PerceptionTokenizerConformance,
-        CoVTMasksConfig(
-            segmentation=PixelFeaturesConfig(image_size=(16, 24), widths=(8, 8), feature_dim=8), num_masks=3
-        ),
-    ),
-    "pixel_features": (
-        SegmentationTokenizerConformance,
-        PixelFeaturesConfig(image_size=(16, 24), widths=(8, 8), feature_dim=8),
-    ),
-    "sam2": (
-        SegmentationTokenizerConformance,
-        SAM2SegmentationConfig(size="tiny", image_size=32, objects_per_call=3),
-    ),
-    "hf_sam": (
-        SegmentationTokenizerConformance,
-        HFSAMSegmentationConfig(model=SMALL_HF_SAM2, image_size=32, multimask=False),
-    ),
-    "hf_sam3": (
-        SegmentationTokenizerConformance,
-        HFSAM3SegmentationConfig(model=json.dumps(sam3_parts()), image_size=32),
-    ),
-    "conv": (VisionEncoderConformance, ConvVisionConfig(image_size=(16, 24), widths=(4, 6))),
-    "internvit": (
-        VisionEncoderConformance,
-        InternViTConfig(
-            hidden_dim=8, num_layers=1, num_heads=2, feed_forward_dim=8, patch_size=4, tile_size=16
-        ),
-    ),
-    "open_clip": (VisionEncoderConformance, OpenCLIPConfig(model=VIT)),
-    "timm": (VisionEncoderConformance, TimmConfig(model=DINOV2, keep_aspect=True)),
-    "decoder": (LanguageBackboneConformance, DecoderConfig(words=("point",), hidden_dim=32, num_layers=2)),
-    "hf": (
-        LanguageBackboneConformance,
-        HFLanguageConfig(
-            model=model_json(),
-            text_vocab_size=TEXT_VOCAB,
-            text_tokenizer_files=str(tokenizer_folder()),
-            lora=LoRA(rank=2),
-        ),
+        CoVTMasksConfig(segmentation=PIXEL_FEATURES, num_masks=3),
     ),
     "linear": (HeadConformance, LinearHeadConfig()),
     "mlp": (HeadConformance, MLPHeadConfig()),
@@ -273,5 +192,5 @@ class TestFakeCenters(Unregistered, PerceptionTokenizerConformance):
 
 def test_every_registered_component_is_here():
     registered = {entry.name for entry in Registry.discover().entries if entry.provider == "perceptio"}
-    assert registered == set(SUITES)
+    assert registered == set(SUITES), "give one in tests/support/tiny_parts.py, or here with its suite"
     assert all(config.name == name for name, (_, config) in SUITES.items())

@@ -15,12 +15,13 @@ from perceptio.data.folder import FolderDataset
 from perceptio.interfaces import Codes, DepthMap, GenerationSettings
 from perceptio.model.checkpoints.pretrained import pretrained_weights
 from perceptio.recipe import Recipe
+from perceptio.recipe_files import shipped_names
 from perceptio.serialize import fingerprint, from_json, to_json
-from perceptio.settings import SHIPPED, load_recipe, with_settings
+from perceptio.settings import load_recipe, with_settings
 from perceptio.training.codebook import with_codebooks
 from perceptio.training.trainer import METRICS, train
 
-NAMES = sorted(str(file.relative_to(SHIPPED).with_suffix("")) for file in SHIPPED.rglob("*.py"))
+NAMES = shipped_names()
 PUBLISHED = ["aurora", "covt", "lisa", "mirage", "next_scale_depth", "paligemma_masks", "sa2va"]
 """Those of systems that others have published."""
 LARGE = ["other_masks", "perceptio_1b", "perceptio_4b", "perceptio_8b", "qwen_openclip", *PUBLISHED]

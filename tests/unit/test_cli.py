@@ -81,6 +81,7 @@ def test_help_names_every_verb(run):
         "ask",
         "tokenize",
         "components",
+        "recipes",
         "scenes",
         "data",
     ]
@@ -104,6 +105,40 @@ def test_components_lists_every_kind(run):
         "referring",
     ):
         assert name in out
+
+
+def test_recipes_lists_what_ships_and_copies_one(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, out, _ = run("recipes")
+    assert status == 0 and "perceptio recipes copy NAME FILE" in out
+    for line in (
+        "perceptio_tiny ",
+        "ablations/direct ",
+        "arXiv 2412.03548 · recipe(size='1.5-13b') · tiny()",
+    ):
+        assert line in out
+    status, out, _ = run("recipes", "copy", "ablations/direct", "mine.py")
+    assert (status, out.splitlines()) == (
+        0,
+        [
+            "mine.py is yours to change; perceptio explain mine.py shows it.",
+            "It starts from perceptio_tiny.py, which comes with the library.",
+        ],
+    )
+    assert run("explain", "mine.py")[0] == 0
+    status, _, err = run("recipes", "copy", "ablations/direct", "mine.py")
+    assert status == 2 and "mine.py is there already and is not overwritten" in err
+
+
+def test_names_of_recipes_are_whole_on_a_narrow_terminal():
+    done = subprocess.run(
+        [sys.executable, "-m", "perceptio.cli.main", "recipes"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "COLUMNS": "40"},
+    )
+    assert "ablations/readout_without_block " in done.stdout
 
 
 def test_explain_shows_what_will_be_built(run):

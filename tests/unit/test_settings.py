@@ -15,15 +15,16 @@ from perceptio.interfaces import DepthConvention
 from perceptio.losses.masks import DiceConfig
 from perceptio.losses.next_token import NextTokenConfig
 from perceptio.recipe import DataFolder, WeightedLoss
+from perceptio.recipe_files import shipped_names
 from perceptio.serialize import from_json, to_json
-from perceptio.settings import SHIPPED, load_recipe, read_recipe, with_settings
+from perceptio.settings import load_recipe, read_recipe, with_settings
 from perceptio.tokenizers.depth.fsq import FSQDepthConfig
 from perceptio.training.objective import Objective
 
 
 def test_recipes_that_come_with_the_library_are_found_by_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    names = [str(file.relative_to(SHIPPED).with_suffix("")) for file in SHIPPED.rglob("*.py")]
+    names = shipped_names()
     assert "perceptio_tiny" in names and len(names) >= 4
     for name in names:
         load_recipe(name).check()

@@ -27,6 +27,7 @@ sys.argv = ["perceptio", "--help"]
 try: command.main()
 except SystemExit: pass
 """
+RECIPES = HELP.replace("--help", "recipes")
 DISCOVER = """
 import perceptio
 perceptio.Registry.discover()
@@ -48,8 +49,14 @@ assert len(collections) <= 5, len(collections)
 
 @pytest.mark.parametrize(
     ("code", "left_out"),
-    [(IMPORT, FRAMEWORKS), (HELP, FRAMEWORKS), (DISCOVER, FOREIGN_PARTS), (EXPLAIN, NEVER_TO_EXPLAIN)],
-    ids=["import", "help", "discover", "explain"],
+    [
+        (IMPORT, FRAMEWORKS),
+        (HELP, FRAMEWORKS),
+        (RECIPES, FRAMEWORKS),
+        (DISCOVER, FOREIGN_PARTS),
+        (EXPLAIN, NEVER_TO_EXPLAIN),
+    ],
+    ids=["import", "help", "recipes", "discover", "explain"],
 )
 def test_nothing_is_imported_that_is_not_used(code, left_out):
     check = f"imported = {left_out!r} & set(sys.modules); assert not imported, imported"

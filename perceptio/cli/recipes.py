@@ -1,0 +1,49 @@
+"""`perceptio recipes`: what comes with the library, and a copy of it to change."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from perceptio.cli.console import command, console, say
+from perceptio.cli.files import path
+
+
+def list_all(context: typer.Context) -> None:
+    """List the recipes that come with the library, which every command finds by name; or copy one."""
+    if context.invoked_subcommand is not None:
+        return
+    from rich.table import Column, Table
+
+    from perceptio.recipe_files import shipped_recipes
+
+    recipes = shipped_recipes()
+    longest = max(len(recipe.name) for recipe in recipes)  # A name that is cut cannot be copied.
+    table = Table(Column("name", min_width=longest), "what it is", box=None, pad_edge=False)
+    for recipe in recipes:
+        paper = [f"arXiv {recipe.paper}"] if recipe.paper else []
+        functions = [] if recipe.functions == ("recipe()",) else [*recipe.functions]
+        table.add_row(recipe.name, "\n".join([recipe.summary, " · ".join(paper + functions)]).rstrip())
+    shown = console()
+    shown.print(table)
+    say(
+        shown,
+        f"\n{command('explain', 'NAME')} shows one; NAME:tiny is its function tiny(), --arg size=1b an argument. "
+        f"{command('recipes', 'copy', 'NAME', 'FILE')} makes it your own.",
+    )
+
+
+def copy(
+    name: Annotated[str, typer.Argument(help="A name that `perceptio recipes` lists.")],
+    file: Annotated[
+        Path, typer.Argument(parser=path, help="The new file; or a folder, in which it keeps its name.")
+    ],
+) -> None:
+    """Copy a recipe that comes with the library into a file of your own; no file is overwritten."""
+    from perceptio.recipe_files import SHIPPED, bases_of, copy_recipe
+
+    place, shown = copy_recipe(name, file), console()
+    say(shown, f"{place} is yours to change; {command('explain', place)} shows it.")
+    for base in bases_of(place):
+        whose = "which comes with the library" if base.is_relative_to(SHIPPED) else "which lies beside it"
+        say(shown, f"It starts from {base.name}, {whose}.")
