@@ -1,9 +1,9 @@
 """Attention over a sequence layout: the one file that imports xformers, the path without it, and a slow reference.
 
 On CUDA, packed samples go through xformers' memory-efficient kernels with a block-diagonal causal bias. Everywhere
-else each packed sample is a call of PyTorch's scaled_dot_product_attention of its own, which wastes nothing on pairs
-that cannot see each other. With a cache, rows of unequal length share one call with a mask: xformers' biases want
-every length on the host, and asking for it would stop the device at every token.
+else PyTorch's scaled_dot_product_attention is called for packed samples of one length at a time, which wastes nothing
+on pairs that cannot see each other. With a cache, rows of unequal length share one call with a mask: xformers' biases
+want every length on the host, and asking for it would stop the device at every token.
 
 `PERCEPTIO_ATTENTION` names a path: `xformers`, `sdpa` or `reference`.
 
@@ -15,6 +15,7 @@ import functools
 import logging
 import os
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +54,14 @@ def attention(q_BTQE: Tensor, k_BSGE: Tensor, v_BSGE: Tensor, layout: SequenceLa
         return _sdpa(q_BTQE, k_BSGE, v_BSGE, mask_BTS=_once_per_layout(layout, _visible))
     if path == "xformers":
         return _xformers(q_BTQE, k_BSGE, v_BSGE, layout)
+    if q_BTQE.device.type != "cpu":
+        return _segments(q_BTQE, k_BSGE, v_BSGE, layout)
     dtype = q_BTQE.dtype
-    if q_BTQE.device.type == "cpu" and dtype == torch.bfloat16:
-        # PyTorch's CPU kernel and its backward are half again as slow in bfloat16 as in float32.
+    if dtype == torch.bfloat16:
+        # PyTorch's CPU kernel is slower in bfloat16 than in float32, its backward several times.
         q_BTQE, k_BSGE, v_BSGE = q_BTQE.float(), k_BSGE.float(), v_BSGE.float()
-    segments = zip(*(x.split(layout.lengths, 1) for x in (q_BTQE, k_BSGE, v_BSGE)), strict=True)
-    return torch.cat([_sdpa(q, k, v) for q, k, v in segments], 1).to(dtype)
+    with torch.autocast("cpu", enabled=False):  # It would make them bfloat16 again.
+        return _segments(q_BTQE, k_BSGE, v_BSGE, layout).to(dtype)
 
 
 def reference(q_BTQE: Tensor, k_BSGE: Tensor, v_BSGE: Tensor, layout: SequenceLayout) -> Tensor:
@@ -78,26 +81,30 @@ def chosen_path(device: str, dtype: torch.dtype, head_width: int) -> str:
     asked = os.environ.get(VARIABLE)
     if asked is not None and asked not in PATHS:
         raise InputError(f"{VARIABLE} is {asked!r}; the attention paths are {', '.join(PATHS)}.")
-    obstacle = None if asked in ("sdpa", "reference") else _xformers_obstacle(device, dtype, head_width)
-    if asked == "xformers" and obstacle is not None:
+    kernels, found = (None, "") if asked in ("sdpa", "reference") else _kernels(device, dtype, head_width)
+    if asked == "xformers" and kernels is None:
         raise InputError(
-            f"{VARIABLE} asks for xformers, which cannot serve this: {obstacle}. Unset it, or use sdpa."
+            f"{VARIABLE} asks for xformers, which cannot serve this: {found}. Unset it, or use sdpa."
         )
-    path = asked or ("sdpa" if obstacle else "xformers")
-    reason = f"{VARIABLE} asks for it" if asked else obstacle or "xformers has a kernel for it"
+    path = asked or ("xformers" if kernels else "sdpa")
+    reason = f"{VARIABLE} asks for it" if asked else found
     logger.info("attention on %s in %s: %s (%s)", device, dtype, path, reason)
     return path
 
 
-def _xformers_obstacle(device: str, dtype: torch.dtype, head_width: int) -> str | None:
-    """Why xformers cannot serve such tensors; None where it can."""
+@functools.cache
+def _kernels(device: str, dtype: torch.dtype, head_width: int) -> tuple[tuple[Any, Any] | None, str]:
+    """The forward and backward kernel of xformers for packed samples of such tensors, and their names; or why none.
+
+    They are chosen once: left to itself, xformers asks one kernel after another at every call.
+    """
     if device != "cuda":
-        return f"xformers has no kernel for {device}"
+        return None, f"xformers has no kernel for {device}"
     try:
         fmha = _import_fmha()
     except ImportError as error:
-        return f"xformers cannot be imported ({error})"
-    return _kernel_obstacle(fmha, torch.empty(1, 16, 1, head_width, device=device, dtype=dtype))
+        return None, f"xformers cannot be imported ({error})"
+    return _fitting_kernels(fmha, torch.empty(1, 16, 2, head_width, device=device, dtype=dtype))
 
 
 def _import_fmha() -> Any:
@@ -119,29 +126,50 @@ def _import_fmha() -> Any:
     return fmha
 
 
-def _kernel_obstacle(fmha: Any, q_BTQE: Tensor) -> str | None:
-    """Why no kernel serves packed samples of such tensors forward and backward; None where one does."""
+def _fitting_kernels(fmha: Any, q_BTQE: Tensor) -> tuple[tuple[Any, Any] | None, str]:
+    """The first pair of kernels that serves packed samples of such tensors forward and backward; see `_kernels`.
+
+    The order is xformers' own: FlashAttention before CUTLASS, which serves float32 and older GPUs and is slower where
+    both run. Forward and backward are of one kind, since a backward pass reads the sums of softmax in the layout in
+    which its own forward pass leaves them.
+    """
     bias = fmha.attn_bias.BlockDiagonalCausalMask.from_seqlens([8, 8], device=q_BTQE.device)
     inputs = fmha.Inputs(query=q_BTQE, key=q_BTQE, value=q_BTQE, attn_bias=bias)
-    forward, backward = (
-        [(op, op.not_supported_reasons(inputs)) for op in ops] for ops in (fmha.ALL_FW_OPS, fmha.ALL_BW_OPS)
-    )
-    # A backward pass reads the sums of softmax that the forward pass left, in the layout that it left them.
-    layouts = {op.VARLEN_LSE_PACKED for op, against in forward if not against}
-    if any(not against and op.VARLEN_LSE_PACKED in layouts for op, against in backward):
-        return None
-    reasons = [f"{op.NAME}: {', '.join(against)}" for op, against in (*forward, *backward) if against]
-    return "; ".join(reasons) or "xformers has no forward and backward kernel that fit each other"
+    reasons = []
+    for kind in (fmha.flash3, fmha.flash, fmha.cutlass, fmha.ck):
+        against = {op.NAME: op.not_supported_reasons(inputs) for op in (kind.FwOp, kind.BwOp)}
+        if not any(against.values()):
+            return (kind.FwOp, kind.BwOp), f"xformers has {' and '.join(against)}"
+        reasons += [f"{name}: {', '.join(why)}" for name, why in against.items() if why]
+    return None, "; ".join(reasons)
 
 
 def _xformers(q_BTQE: Tensor, k_BSGE: Tensor, v_BSGE: Tensor, layout: SequenceLayout) -> Tensor:
     from xformers.ops import memory_efficient_attention
 
     groups = q_BTQE.shape[2] // k_BSGE.shape[2]
-    # Grouped heads are spelled out: the kernels' own grouping has no backward pass.
-    k_BSQE, v_BSQE = (x.repeat_interleave(groups, 2) for x in (k_BSGE, v_BSGE))
+    if groups > 1:
+        # Grouped heads are spelled out: the kernels' own grouping has no backward pass.
+        k_BSGE, v_BSGE = (x.repeat_interleave(groups, 2) for x in (k_BSGE, v_BSGE))
+    kernels, _ = _kernels(q_BTQE.device.type, q_BTQE.dtype, q_BTQE.shape[-1])
     bias = _once_per_layout(layout, _block_diagonal)
-    return memory_efficient_attention(q_BTQE, k_BSQE, v_BSQE, attn_bias=bias)
+    return memory_efficient_attention(q_BTQE, k_BSGE, v_BSGE, attn_bias=bias, op=kernels)
+
+
+def _segments(q_BTQE: Tensor, k_BSGE: Tensor, v_BSGE: Tensor, layout: SequenceLayout) -> Tensor:
+    """Each packed sample by itself; those of one length share a call."""
+    assert layout.lengths is not None
+    q_parts, k_parts, v_parts = (x.split(layout.lengths, 1) for x in (q_BTQE, k_BSGE, v_BSGE))
+    out = list(q_parts)
+    for alike in _once_per_layout(layout, _samples_by_length):
+        if len(alike) == 1:
+            (only,) = alike
+            out[only] = _sdpa(q_parts[only], k_parts[only], v_parts[only])
+            continue
+        together = (torch.cat([parts[i] for i in alike]) for parts in (q_parts, k_parts, v_parts))
+        for i, one in zip(alike, _sdpa(*together).split(1), strict=True):
+            out[i] = one
+    return torch.cat(out, 1)
 
 
 def _sdpa(q_BTQE: Tensor, k_BSGE: Tensor, v_BSGE: Tensor, mask_BTS: Tensor | None = None) -> Tensor:
@@ -158,14 +186,23 @@ def _sdpa(q_BTQE: Tensor, k_BSGE: Tensor, v_BSGE: Tensor, mask_BTS: Tensor | Non
     return out_BQTE.transpose(1, 2)
 
 
-_PREPARED: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+_PREPARED: weakref.WeakKeyDictionary[SequenceLayout, dict[Callable, Any]] = weakref.WeakKeyDictionary()
 
 
-def _once_per_layout(layout: SequenceLayout, prepare):
+def _once_per_layout(layout: SequenceLayout, prepare: Callable[[SequenceLayout], Any]) -> Any:
     """What a path derives from a layout, made for its first layer and kept as long as the layout lives."""
-    if layout not in _PREPARED:
-        _PREPARED[layout] = prepare(layout)
-    return _PREPARED[layout]
+    prepared = _PREPARED.setdefault(layout, {})
+    if prepare not in prepared:
+        prepared[prepare] = prepare(layout)
+    return prepared[prepare]
+
+
+def _samples_by_length(layout: SequenceLayout) -> list[list[int]]:
+    """The numbers of packed samples, those of one length together."""
+    alike: dict[int, list[int]] = {}
+    for number, length in enumerate(layout.lengths or ()):
+        alike.setdefault(length, []).append(number)
+    return list(alike.values())
 
 
 def _block_diagonal(layout: SequenceLayout):

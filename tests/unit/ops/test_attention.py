@@ -54,6 +54,37 @@ def test_a_packed_sample_is_the_sample_alone():
     torch.testing.assert_close(together[:, 4:], alone, rtol=1e-10, atol=1e-10)
 
 
+def test_samples_of_one_length_share_a_call(monkeypatch):
+    calls = []
+    sdpa = module._sdpa
+    monkeypatch.setattr(module, "_sdpa", lambda *inputs: calls.append(inputs[0].shape) or sdpa(*inputs))
+    layout = packed((3, 5, 3, 2, 5, 3))
+    inputs = [random(1, 21, heads, 8) for heads in (4, 2, 2)]
+    shared = attention(*inputs, layout)
+    assert calls == [(3, 3, 4, 8), (2, 5, 4, 8), (1, 2, 4, 8)]
+    torch.testing.assert_close(shared, reference(*inputs, layout), rtol=1e-10, atol=1e-10)
+
+
+def test_a_cpu_computes_bfloat16_in_float32_under_autocast_too():
+    q, k, v = (random(1, 64, 2, 16).bfloat16() for _ in range(3))
+    layout = packed((40, 24))
+    plain = attention(q, k, v, layout)
+    with torch.autocast("cpu", torch.bfloat16):
+        autocast = attention(q, k, v, layout)
+    assert plain.dtype == autocast.dtype == torch.bfloat16
+    assert autocast.equal(plain)
+    exact = reference(q.float(), k.float(), v.float(), layout)
+    torch.testing.assert_close(plain.float(), exact, rtol=2**-8, atol=1e-4)
+
+
+def test_each_path_prepares_what_it_needs_of_a_layout():
+    layout = packed((2, 2))
+    assert module._once_per_layout(layout, module._samples_by_length) == [[0, 1]]
+    assert module._once_per_layout(layout, module._visible).shape == (1, 4, 4)
+    again = module._once_per_layout(layout, module._samples_by_length)
+    assert again is module._once_per_layout(layout, module._samples_by_length)
+
+
 def test_a_cached_row_sees_its_past_and_nothing_beyond_itself():
     q, k, v = random(2, 2, 4, 8), random(2, 12, 2, 8), random(2, 12, 2, 8)
     past = torch.tensor([1, 6])
@@ -119,31 +150,52 @@ def test_the_mask_given_to_xformers_means_what_the_reference_does(monkeypatch):
     monkeypatch.setattr(
         xformers_ops,
         "memory_efficient_attention",
-        lambda q, k, v, attn_bias: ref_attention_bmhk(q, k, v, attn_bias),
+        lambda q, k, v, attn_bias, op: ref_attention_bmhk(q, k, v, attn_bias),
     )
     q, k, v = (random(1, 9, heads, 8).float() for heads in (4, 2, 2))
     layout = packed((4, 5))
     torch.testing.assert_close(module._xformers(q, k, v, layout), reference(q, k, v, layout))
 
 
-def fake_op(name, layout, *against):
-    return SimpleNamespace(
-        NAME=name, VARLEN_LSE_PACKED=layout, not_supported_reasons=lambda inputs: list(against)
-    )
+def kind(name, forward=(), backward=()):
+    """Kernels of a kind, and what they have against every input."""
+    ops = {
+        part: SimpleNamespace(NAME=name + part[0], not_supported_reasons=lambda inputs, why=why: list(why))
+        for part, why in {"FwOp": forward, "BwOp": backward}.items()
+    }
+    return SimpleNamespace(**ops)
 
 
 @pytest.mark.parametrize(
-    ("forward", "backward", "obstacle"),
+    ("fa2", "cutlass", "chosen", "said"),
     [
-        ([fake_op("f", True)], [fake_op("b", True)], None),
-        ([fake_op("f", True, "no")], [fake_op("b", True)], "f: no"),
-        ([fake_op("f", True)], [fake_op("b", True, "too old", "no")], "b: too old, no"),
-        ([fake_op("f", True)], [fake_op("b", False)], "no forward and backward kernel that fit each other"),
-        ([fake_op("f", True, "no"), fake_op("g", False)], [fake_op("b", False)], None),
+        (kind("fa2"), kind("cutlass"), "fa2", "xformers has fa2F and fa2B"),
+        (kind("fa2", ["no"]), kind("cutlass"), "cutlass", "xformers has cutlassF and cutlassB"),
+        (kind("fa2", [], ["too old", "no"]), kind("cutlass"), "cutlass", "cutlassB"),
+        (
+            kind("fa2", [], ["too old", "no"]),
+            kind("cutlass", ["new"]),
+            None,
+            "fa2B: too old, no; cutlassF: new",
+        ),
     ],
 )
-def test_xformers_serves_where_a_forward_kernel_has_a_backward_one(forward, backward, obstacle):
+def test_xformers_serves_with_the_first_kind_that_goes_both_ways(fa2, cutlass, chosen, said):
     bias = SimpleNamespace(BlockDiagonalCausalMask=SimpleNamespace(from_seqlens=lambda *a, **k: None))
-    fmha = SimpleNamespace(ALL_FW_OPS=forward, ALL_BW_OPS=backward, Inputs=SimpleNamespace, attn_bias=bias)
-    found = module._kernel_obstacle(fmha, torch.empty(1, 16, 1, 8))
-    assert found is None if obstacle is None else obstacle in found
+    none = kind("none", ["not built"])
+    fmha = SimpleNamespace(
+        flash3=none, flash=fa2, cutlass=cutlass, ck=none, Inputs=SimpleNamespace, attn_bias=bias
+    )
+    found, why = module._fitting_kernels(fmha, torch.empty(1, 16, 2, 8))
+    assert found == {"fa2": (fa2.FwOp, fa2.BwOp), "cutlass": (cutlass.FwOp, cutlass.BwOp), None: None}[chosen]
+    assert said in why
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="xformers' wheels are for Linux")
+def test_every_kind_that_xformers_has_keeps_its_sums_one_way():
+    """The kernels by their own word: a pair whose layouts differ would raise at the first backward pass."""
+    fmha = module._import_fmha()
+    kinds = [fmha.flash3, fmha.flash, fmha.cutlass, fmha.ck]
+    assert all(kind.FwOp.VARLEN_LSE_PACKED == kind.BwOp.VARLEN_LSE_PACKED for kind in kinds)
+    found, why = module._fitting_kernels(fmha, torch.empty(1, 16, 2, 64))
+    assert found is None and all(f"{kind.FwOp.NAME}: device=cpu" in why for kind in kinds[1:3])
