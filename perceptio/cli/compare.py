@@ -1,21 +1,39 @@
-"""`perceptio compare`: two evaluations of the same questions, question by question."""
+"""`perceptio compare`: evaluations of the same questions, question by question."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from perceptio.cli.console import command, console, say
 from perceptio.cli.files import path
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from perceptio.evaluation.comparison import Comparison, Pairs
+
 
 def run(
-    first: Annotated[
-        Path, typer.Argument(parser=path, metavar="DIR_A", help="Where `perceptio eval` wrote answers.jsonl.")
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            parser=path,
+            metavar="DIR...",
+            help="Two folders in which `perceptio eval` wrote answers.jsonl; or an experiment's, to compare its "
+            "variants with its baseline.",
+        ),
     ],
-    second: Annotated[
-        Path, typer.Argument(parser=path, metavar="DIR_B", help="The same of another model, or another run.")
-    ],
+    other: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--with",
+            parser=path,
+            metavar="DIR",
+            help="Of several seeds: the folders of the other model, as many and in the same order; repeated.",
+        ),
+    ] = None,
     figure: Annotated[
         str | None,
         typer.Option(
@@ -24,62 +42,137 @@ def run(
         ),
     ] = None,
 ) -> None:
-    """Compare two evaluated models on the same questions: accuracies, their difference, and whether it is chance."""
-    from perceptio.errors import InputError
-    from perceptio.evaluation.answers import paired, read_answers, right_or_wrong
+    """Compare evaluated models on the same questions: accuracies, their difference, and whether it is chance.
 
-    answers = [read_answers(folder) for folder in (first, second)]
-    known = [right_or_wrong(one) for one in answers]
-    shared = [name for name in known[0] if name in known[1]]
-    if not shared:
+    Of one folder, that of an experiment, all variants; of two, these models; of several seeds, `compare A0 A1 --with
+    B0 --with B1`.
+    """
+    from perceptio.errors import InputError
+    from perceptio.evaluation.comparison import compare
+
+    if len(folders) == 1 and not other:
+        _show_experiment(console(), folders[0], figure)
+        return
+    first, second = (folders, other) if other else (folders[:1], folders[1:])
+    if len(first) != len(second):
         raise InputError(
-            f"{first} and {second} have no figure in common whose answers are right or wrong: the one has "
-            f"{', '.join(known[0]) or 'none'}, the other {', '.join(known[1]) or 'none'}."
+            f"There are {len(first)} evaluations of the one model and {len(second)} of the other: name an "
+            "experiment, or two folders, or of several seeds as many with --with as before it."
+        )
+    for name, seeds in _pairs(first, second, figure).items():
+        _show(console(), name, list(zip(first, second, strict=True)), compare(seeds))
+
+
+def _pairs(first: Sequence[Path], second: Sequence[Path], figure: str | None) -> "dict[str, list[Pairs]]":
+    """By figure the pairs of answers of each seed.
+
+    Raises:
+        InputError: There is nothing to compare.
+        DataError: Answers are missing, or of other questions.
+    """
+    from perceptio.errors import InputError
+    from perceptio.evaluation.answers import paired, read_answers, right_by_question, right_or_wrong
+
+    answers = {folder: read_answers(folder) for folder in (*first, *second)}
+    known = {folder: right_or_wrong(one) for folder, one in answers.items()}
+    shared = [name for name in known[first[0]] if all(name in one for one in known.values())]
+    if not shared:
+        a, b = (next(iter(side)) for side in (first, second))
+        raise InputError(
+            f"{a} and {b} have no figure in common whose answers are right or wrong: the one has "
+            f"{', '.join(known[a]) or 'none'}, the other {', '.join(known[b]) or 'none'}."
         )
     if figure is not None and figure not in shared:
         raise InputError(
             f"{figure!r} is not a figure whose answers are right or wrong in both evaluations; these are "
             f"{', '.join(shared)}."
         )
-    pairs = {
-        name: paired(answers[0], answers[1], name) for name in ([figure] if figure is not None else shared)
+    return {
+        name: [
+            paired(right_by_question(answers[one], name), right_by_question(answers[two], name), name)
+            for one, two in zip(first, second, strict=True)
+        ]
+        for name in ([figure] if figure is not None else shared)
     }
-    for name, (right_a, right_b) in pairs.items():
-        _show(name, (first, second), right_a, right_b)
 
 
-def _show(name: str, folders: tuple[Path, Path], right_a: list[bool], right_b: list[bool]) -> None:
+def _show(
+    shown: "Console", name: str, folders: Sequence[tuple[Path, Path]], comparison: "Comparison"
+) -> None:
     from rich.table import Table
 
     from perceptio.ops.intervals import wilson
-    from perceptio.ops.paired import discordant, mcnemar, paired_difference
 
-    shown, count = console(), len(right_a)
-    table = Table(
-        "", "accuracy", "95% interval", box=None, title=f"{name}, {count} questions", title_justify="left"
-    )
-    for letter, folder, right in zip("AB", folders, (right_a, right_b), strict=True):
-        low, high = wilson(sum(right), count)
-        table.add_row(f"{letter}: {folder}", f"{sum(right) / count:.4f}", f"{low:.4f} to {high:.4f}")
-    difference = paired_difference([right_a], [right_b])
-    low, high = difference.interval
-    a_alone, b_alone = discordant(right_a, right_b)
-    differ = a_alone + b_alone
-    table.add_row(
-        "B - A", f"{difference.value:+.4f}", f"{low:+.4f} to {high:+.4f}" if differ else "not known"
-    )
+    counts = dict.fromkeys(str(seed.count) for seed in comparison.seeds)
+    seeds = f", {len(folders)} seeds" if len(folders) > 1 else ""
+    title = f"{name}, {' and '.join(counts)} questions{seeds}"
+    table = Table("", "accuracy", "95% interval", box=None, title=title, title_justify="left")
+    for pair, seed in zip(folders, comparison.seeds, strict=True):
+        for letter, folder, right in zip("AB", pair, (seed.first_right, seed.second_right), strict=True):
+            low, high = wilson(right, seed.count)
+            table.add_row(f"{letter}: {folder}", f"{right / seed.count:.4f}", f"{low:.4f} to {high:.4f}")
+    low, high = comparison.difference.interval
+    differ = any(seed.discordant for seed in comparison.seeds)
+    interval = f"{low:+.4f} to {high:+.4f}" if differ else "not known"
+    table.add_row("B - A", f"{comparison.difference.value:+.4f}", interval)
     shown.print(table)
     if not differ:
         say(shown, "No question is discordant: both are right, or both wrong, in each.")
         return
-    p = mcnemar(a_alone, b_alone)
-    say(
-        shown,
-        f"Discordant: {differ} questions ({differ / count:.1%}); A alone is right in {a_alone}, B alone in "
-        f"{b_alone}. McNemar's exact test: p = {p:.2g}.",
-    )
-    if p > 0.05 and a_alone != b_alone:
-        points, accuracy, share = 100 * difference.value, sum(right_a) / count, differ / count
+    for seed in comparison.seeds:
+        say(
+            shown,
+            f"Discordant: {seed.discordant} questions ({seed.discordant / seed.count:.1%}); A alone is right in "
+            f"{seed.first_alone}, B alone in {seed.second_alone}. McNemar's exact test: p = {seed.p:.2g}.",
+        )
+    if len(comparison.seeds) > 1:
+        say(shown, "The interval of B - A is of other questions; other seeds may differ by more.")
+        return
+    [seed] = comparison.seeds
+    if seed.p > 0.05 and seed.first_alone != seed.second_alone:
+        points, accuracy = 100 * comparison.difference.value, seed.first_right / seed.count
         given = ("--difference", round(points, 2), "--accuracy", round(accuracy, 4))
-        how = command("power", *given, "--discordant", round(share, 4))
+        how = command("power", *given, "--discordant", round(seed.discordant / seed.count, 4))
         say(shown, f"How many questions would show such a difference: {how}")
+
+
+def _show_experiment(shown: "Console", folder: Path, figure: str | None) -> None:
+    """The table of an experiment, and McNemar's test of each seed."""
+    from rich.table import Table
+
+    from perceptio.experiments.results import read
+    from perceptio.experiments.summary import summarize
+    from perceptio.experiments.tables import p_text, table_of
+
+    summary = summarize(read(folder), None if figure is None else [figure])
+    table = table_of(summary)
+    printed = Table(box=None, title=f"{table.title}, compared with {table.baseline}", title_justify="left")
+    for column in table.columns:
+        printed.add_column(column.heading, justify="left" if column.kind == "text" else "right")
+    for texts in table.texts():
+        printed.add_row(*texts)
+    shown.print(printed)
+    say(shown, " ".join(table.legend))
+    seeds = Table(
+        "variant",
+        "figure",
+        "seed",
+        "discordant",
+        f"{table.baseline} alone right",
+        "the variant alone",
+        "McNemar's p",
+        box=None,
+        title="Seed by seed",
+        title_justify="left",
+    )
+    for variant in summary.variants:
+        for name, contrast in variant.differences.items():
+            for seed, one in contrast.pairs.items():
+                counts = (one.discordant, one.first_alone, one.second_alone)
+                p = p_text(one.p).removeprefix("= ")
+                seeds.add_row(variant.name, name, str(seed), *map(str, counts), p)
+    if seeds.row_count:
+        shown.print()
+        shown.print(seeds)
+    for sentence in (*(one.sentence for one in table.unfinished), *table.notes):
+        say(shown, sentence, style="yellow")

@@ -142,15 +142,19 @@ def right_or_wrong(answers: Sequence[ScoredAnswer]) -> list[str]:
 
 
 def paired(
-    first: Sequence[ScoredAnswer], second: Sequence[ScoredAnswer], figure: str
-) -> tuple[list[bool], list[bool]]:
-    """Whether each of two models answered each question of a figure right, in the same order.
+    first: Mapping[tuple[Any, ...], bool], second: Mapping[tuple[Any, ...], bool], figure: str
+) -> dict[tuple[Any, ...], tuple[bool, bool]]:
+    """Whether each of two models answered each question of a figure right.
+
+    Args:
+        first: The first model's answers, as `right_by_question` has them.
+        second: The second's.
+        figure: What they are of, for messages.
 
     Raises:
         DataError: They were not asked the same questions of it, or none.
     """
-    right = [_right_by_question(one, figure) for one in (first, second)]
-    alone = [[key for key in one if key not in other] for one, other in (right, right[::-1])]
+    alone = [[key for key in one if key not in other] for one, other in ((first, second), (second, first))]
     if any(alone):
         found = "; ".join(
             f"of {len(keys)} only {which} was asked, such as {_said(keys[0])}"
@@ -161,13 +165,13 @@ def paired(
             f"The two evaluations were not asked the same questions of {figure!r}: {found}. Evaluate both on the "
             "same data, with the same --limit."
         )
-    if not right[0]:
+    if not first:
         raise DataError(f"Neither evaluation has an answer of {figure!r} that is right or wrong.")
-    return list(right[0].values()), [right[1][key] for key in right[0]]
+    return {key: (right, second[key]) for key, right in first.items()}
 
 
-def _right_by_question(answers: Sequence[ScoredAnswer], figure: str) -> dict[tuple[Any, ...], bool]:
-    """Whether each question was answered right; one that was asked several times is counted from 1."""
+def right_by_question(answers: Sequence[ScoredAnswer], figure: str) -> dict[tuple[Any, ...], bool]:
+    """Whether each question of a figure was answered right; one that was asked several times is counted from 1."""
     right: dict[tuple[Any, ...], bool] = {}
     times: Counter[tuple[Any, ...]] = Counter()
     for one in answers:
@@ -176,6 +180,11 @@ def _right_by_question(answers: Sequence[ScoredAnswer], figure: str) -> dict[tup
             times[one.asked] += 1
             right[*one.asked, times[one.asked]] = bool(kept["right"])
     return right
+
+
+def points_of(question: tuple[Any, ...]) -> int:
+    """How many points a question marks, one of `right_by_question`."""
+    return len(question[3])
 
 
 def _said(key: tuple[Any, ...]) -> str:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from perceptio.errors import InputError
+
 NORMAL_QUANTILE = 1.959964
 """What a standard normal variable exceeds with probability 2.5%."""
 
@@ -37,3 +39,47 @@ def bootstrap_ratio(
     ratios = np.divide(tops, bottoms, out=np.ones(resamples), where=bottoms > 0)
     low, high = np.quantile(ratios, [0.025, 0.975])
     return float(low), float(high)
+
+
+def student_t(values: Sequence[float]) -> tuple[float, float]:
+    """Student's t interval of the mean that a few values, such as those of seeds, were drawn around.
+
+    It takes them as normally distributed; two values make it 12.7 standard errors wide to either side.
+
+    Args:
+        values: Two or more.
+
+    Raises:
+        InputError: There are fewer.
+    """
+    n = len(values)
+    if n < 2:
+        raise InputError(f"An interval over seeds needs two of them or more, and there is {n}.")
+    held = np.asarray(values, dtype=np.float64)
+    mean = float(held.mean())
+    half = t_quantile(n - 1) * float(held.std(ddof=1)) / math.sqrt(n)
+    return mean - half, mean + half
+
+
+def t_quantile(degrees: int) -> float:
+    """What a variable with Student's t distribution exceeds with probability 2.5%, found by bisection.
+
+    Args:
+        degrees: Degrees of freedom, 1 or more.
+    """
+    low, high = NORMAL_QUANTILE, 12.7062048  # That of one degree, which is the largest.
+    while high - low > 1e-9:
+        middle = (low + high) / 2
+        low, high = (middle, high) if _within(middle, degrees) < 0.95 else (low, middle)
+    return (low + high) / 2
+
+
+def _within(t: float, degrees: int) -> float:
+    """The probability of a value in [-t, t] (Abramowitz and Stegun, 26.7.3 and 26.7.4)."""
+    angle = math.atan(t / math.sqrt(degrees))
+    odd = degrees % 2
+    term = total = 0.0 if degrees == 1 else (math.cos(angle) if odd else 1.0)
+    for k in range(2 + odd, degrees - 1, 2):
+        term *= (k - 1) / k * math.cos(angle) ** 2
+        total += term
+    return 2 / math.pi * (angle + math.sin(angle) * total) if odd else math.sin(angle) * total

@@ -73,20 +73,6 @@ def paired_difference(
     return Difference(value=float(value), interval=(float(low), float(high)))
 
 
-def discordant(first: Sequence[bool], second: Sequence[bool]) -> tuple[int, int]:
-    """How many questions the first model alone answered right, and how many the second alone.
-
-    Raises:
-        InputError: They have not as many questions.
-    """
-    if len(first) != len(second):
-        raise InputError(
-            f"Models are compared on the same questions, and these have {len(first)} and {len(second)}."
-        )
-    pairs = [(bool(one), bool(other)) for one, other in zip(first, second, strict=True)]
-    return pairs.count((True, False)), pairs.count((False, True))
-
-
 def mcnemar(first_alone: int, second_alone: int) -> float:
     """The two-sided p-value of McNemar's exact test: that as few discordant questions favor one of two equal models.
 

@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+from experiment_folders import cell, experiment
 
 from perceptio.cli import main as command
 from perceptio.evaluation.answers import ANSWERS, ScoredAnswer, writing_answers
@@ -104,3 +105,51 @@ def test_what_cannot_be_compared_is_said(run, tmp_path, second, figure, message)
     first = evaluated(tmp_path / "first", color="rw", map="e")
     status, _, err = run("compare", first, evaluated(tmp_path / "second", **second), *figure)
     assert status == 2 and message in err and "Traceback" not in err
+
+
+def test_several_seeds_of_two_models(run, tmp_path):
+    """The same questions for both seeds, so that a question's seeds are drawn together."""
+    a, b = (
+        [evaluated(tmp_path / f"{name}{seed}", color=letters) for seed, letters in enumerate(of_seeds)]
+        for name, of_seeds in (("a", ["rrww", "rwww"]), ("b", ["rrrw", "rrrw"]))
+    )
+    status, out, _ = run("compare", *a, "--with", b[0], "--with", b[1])
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert status == 0 and lines[0] == "color, 4 questions, 2 seeds"
+    assert [line.partition(" ")[0] for line in lines[2:6]] == ["A:", "B:", "A:", "B:"]
+    assert any(
+        line.startswith("B - A +0.3750 +0.0000 to +0.7") or line.startswith("B - A +0.3750") for line in lines
+    )
+    assert (
+        "Discordant: 2 questions (50.0%); A alone is right in 0, B alone in 2. McNemar's exact test: p = 0.5."
+        in lines
+    )
+    assert "other seeds may differ by more" in out and "perceptio power" not in out
+    status, _, err = run("compare", *a, "--with", b[0])
+    assert (
+        status == 2
+        and "There are 2 evaluations of the one model and 1 of the other: name an experiment" in err
+    )
+    assert run("compare", *a, *b)[0] == 2
+
+
+def test_an_experiment_is_compared_with_its_baseline(run, tmp_path, monkeypatch):
+    cells = [cell(tmp_path, "base", seed, "rrwwrrww") for seed in (0, 1)]
+    cells += [
+        cell(tmp_path, "mine", 0, "rrrwrrrw"),
+        cell(tmp_path, "mine", 1, status="failed", error="too hot"),
+    ]
+    monkeypatch.setattr("perceptio.experiments.results.read", lambda folder: experiment(*cells))
+    status, out, _ = run("compare", tmp_path)
+    rows = [" ".join(line.split()) for line in out.splitlines()]
+    assert status == 0 and rows[0] == "colors, compared with base"
+    assert any(row.startswith("mine 1 of 2 0.75 (0.41–0.93) +0.25 [+0.00, +0.") for row in rows), rows
+    assert "mine color.accuracy 0 2 0 2 0.5" in rows
+    assert "mine, seed 1: failed: too hot" in rows
+    status, _, err = run("compare", tmp_path, "--figure", "shape")
+    assert status == 2 and "No complete cell has the figure 'shape'" in err
+
+
+def test_a_folder_without_an_experiment_is_said(run, tmp_path):
+    status, _, err = run("compare", tmp_path)
+    assert status == 2 and "holds no experiment" in err

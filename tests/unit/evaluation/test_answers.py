@@ -10,7 +10,9 @@ from perceptio.evaluation.answers import (
     ANSWERS,
     ScoredAnswer,
     paired,
+    points_of,
     read_answers,
+    right_by_question,
     right_or_wrong,
     writing_answers,
 )
@@ -87,10 +89,16 @@ def test_a_folder_without_answers_says_so(tmp_path):
         read_answers(tmp_path)
 
 
+def both(first, second, figure="relative_depth"):
+    return paired(right_by_question(first, figure), right_by_question(second, figure), figure)
+
+
 def test_answers_are_paired_by_their_questions_wherever_the_data_lie():
     first = [answer("a", True), answer("b", False), answer("b", True), answer("c", True, "referring")]
     second = [answer("b", True, data="moved"), answer("b", False), answer("a", False, data="moved")]
-    assert paired(first, second, "relative_depth") == ([True, False, True], [False, True, False])
+    pairs = both(first, second)
+    assert list(pairs.values()) == [(True, False), (False, True), (True, False)]
+    assert [points_of(question) for question in pairs] == [2, 2, 2]
     assert right_or_wrong([*first, answer(scored={"edges_map": {"error": 0.5}})]) == [
         "relative_depth",
         "referring",
@@ -104,12 +112,12 @@ def test_other_questions_are_named():
         r"2 points of the sample 'b', whose answer is '\(B\)'; of 1 only the second was asked, such as 'Farthest\?'"
     )
     with pytest.raises(DataError, match=message):
-        paired(first, second, "relative_depth")
+        both(first, second)
     with pytest.raises(
         DataError, match="of 1 only the first was asked.*Evaluate both on the same data, with the same"
     ):
-        paired(first, first[:1], "relative_depth")
+        both(first, first[:1])
     with pytest.raises(
         DataError, match="Neither evaluation has an answer of 'referring' that is right or wrong"
     ):
-        paired(first, first, "referring")
+        both(first, first, "referring")
