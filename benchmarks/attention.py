@@ -1,8 +1,12 @@
-"""Attention over packed samples: xformers' kernels and one SDPA call per segment, against padding and a dense mask.
+"""Attention over packed samples: xformers' kernels and one SDPA call per length, against padding and a dense mask.
 
 All four compute the same, forward and backward, and are checked against the float64 reference first. Every control
 is at its strongest: the padded batch comes ready padded and needs no mask, since nobody sees the padding behind a
 causal sample, and the dense mask is made once.
+
+`long` and `demo` are small enough for a CPU; on a GPU they measure the host, which starts the kernels. `large` is a
+batch as a pretrained model trains on it, where the kernels count, and is left to GPUs. Its dense mask would fill
+several gigabytes and is left out.
 
 Shapes: B samples, T packed positions, L positions of the longest sample, Q heads, G heads of keys and values,
 E head width.
@@ -20,17 +24,20 @@ from torch import Tensor
 from torch.nn import functional as F
 from workload import LONG_LENGTHS, demo_conversations, demo_recipe, lengths_of
 
+from perceptio.backbones.internvl import QWEN2_5_05B
 from perceptio.data.collate import Collate
 from perceptio.interfaces import SequenceLayout, text_positions
 from perceptio.ops.attention import VARIABLE, attention, chosen_path, reference
 
 ROUNDS = 15
+LARGE_LENGTHS = (3300, 3180, 3420, 3250, 3350, 3290, 3310, 3400)
+"""Conversations about images of a dozen tiles, 256 features each."""
 ALLOWED = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 Inputs = tuple[Tensor, Tensor, Tensor]
 
 
 def measure(bench: Bench) -> None:
-    """Both cases, forward and forward with backward."""
+    """Every case, forward and forward with backward."""
     recipe = demo_recipe(bench.quick)
     collate = Collate.of(recipe, recipe.language.build().text_tokenizer)
     batch = collate(demo_conversations(recipe, 2 if bench.quick else 16))
@@ -44,12 +51,16 @@ def measure(bench: Bench) -> None:
             (decoder.num_heads, decoder.num_kv_heads),
             decoder.hidden_dim // decoder.num_heads,
         )
+        if bench.quick or bench.device.type == "cuda":
+            heads = (QWEN2_5_05B["num_attention_heads"], QWEN2_5_05B["num_key_value_heads"])
+            width = QWEN2_5_05B["hidden_size"] // heads[0]
+            compare_paths(bench, "large", lengths_of(LARGE_LENGTHS, bench.quick), heads, width, dense=False)
 
 
 def compare_paths(
-    bench: Bench, case: str, lengths: Sequence[int], heads: tuple[int, int], width: int
+    bench: Bench, case: str, lengths: Sequence[int], heads: tuple[int, int], width: int, dense: bool = True
 ) -> None:
-    """Check and time every path over samples of these lengths."""
+    """Check and time every path over samples of these lengths, that of the dense mask where `dense`."""
     device, total = bench.device, sum(lengths)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     q_k_v = tuple(
@@ -61,7 +72,6 @@ def compare_paths(
     shape = (len(lengths), max(lengths))
     real_T = torch.cat([torch.arange(n) + i * shape[1] for i, n in enumerate(lengths)]).to(device)
     padded = tuple(_padded(x, real_T, shape).requires_grad_() for x in q_k_v)
-    visible_TT = _visible(lengths).to(device)
 
     def ours(inputs: Inputs) -> Tensor:
         return attention(*inputs, layout)
@@ -69,8 +79,9 @@ def compare_paths(
     paths: dict[str, tuple[Callable[[Inputs], Tensor], tuple[Tensor, ...], Callable[[], object]]] = {
         "segments": (ours, q_k_v, partial(choose, "sdpa")),
         "padded": (_causal, padded, lambda: None),
-        "dense_mask": (partial(_masked, visible_TT), q_k_v, lambda: None),
     }
+    if dense:
+        paths["dense_mask"] = (partial(_masked, _visible(lengths).to(device)), q_k_v, lambda: None)
     base = "segments"
     if choose(None) == "xformers":
         paths, base = {"xformers": (ours, q_k_v, partial(choose, "xformers")), **paths}, "xformers"
@@ -84,9 +95,7 @@ def compare_paths(
     }
 
     weights = torch.randn_like(q_k_v[0])
-    exact = tuple(x.detach().double().requires_grad_() for x in q_k_v)
-    truth = reference(*exact, layout)
-    truths = (truth, *torch.autograd.grad((truth * weights).sum(), exact))
+    truths = _truths(q_k_v, weights, lengths)
     variants: dict[str, dict[str, Variant]] = {"forward": {}, "forward_backward": {}}
     for name, (path, inputs, prepare) in paths.items():
         prepare()
@@ -125,6 +134,19 @@ def path_restored() -> Iterator[None]:
         if before is not None:
             os.environ[VARIABLE] = before
         chosen_path.cache_clear()
+
+
+def _truths(q_k_v_1THE: Inputs, weights_1THE: Tensor, lengths: Sequence[int]) -> list[Tensor]:
+    """The float64 reference of every sample by itself: its output, and the gradients of q, k and v."""
+    truths = []
+    for q, k, v, weights in zip(
+        *(x.split(tuple(lengths), 1) for x in (*q_k_v_1THE, weights_1THE)), strict=True
+    ):
+        exact = tuple(x.detach().double().requires_grad_() for x in (q, k, v))
+        positions_AT = text_positions(0, q.shape[1], 1).to(q.device)
+        out = reference(*exact, SequenceLayout.packed(positions_AT, (q.shape[1],)))
+        truths.append((out.detach(), *torch.autograd.grad((out * weights).sum(), exact)))
+    return [torch.cat(parts, 1) for parts in zip(*truths, strict=True)]
 
 
 def _forward(path: Callable[[Inputs], Tensor], inputs: Inputs) -> Tensor:

@@ -4,8 +4,9 @@
     python3 benchmarks/gpu/run.py --rehearse    every line of it at tiny sizes on a CPU
 
 Each step is a process of its own with a time limit of its own; one that fails or hangs stops nothing. What was found
-is written to `benchmarks/results/DEVICE-DATE.json`, and as a table beside it and to stdout. Standard library only, so
-that it starts wherever there is a Python; see `environments.py` for which one runs the steps.
+is written to `benchmarks/results/DEVICE-DATE.json`, and as a table beside it and to stdout; a later run of some steps
+on the same day keeps what the file says of the others. Standard library only, so that it starts wherever there is a
+Python; see `environments.py` for which one runs the steps.
 """
 
 import argparse
@@ -58,6 +59,8 @@ class Outcome:
         seconds: How long it took.
         result: What it wrote, if anything.
         output: The end of what it printed, unless it passed.
+        command: What was run.
+        commit: The commit that was checked out.
     """
 
     name: str
@@ -66,6 +69,7 @@ class Outcome:
     result: Any = None
     output: str = ""
     command: str = field(default="", repr=False)
+    commit: str = "unknown"
 
 
 def plan(rehearse: bool) -> list[Step]:
@@ -90,7 +94,7 @@ def plan(rehearse: bool) -> list[Step]:
         Step("parity", (f"{here}/parity.py", "--out", "{out}", *tiny), 60),
         Step("tests", tests, 90),
         Step("large training", (f"{here}/large_training.py", "--out", "{out}", *tiny), 150),
-        Step("small training", (f"{here}/small_training.py", "--out", "{out}", *tiny), 120),
+        Step("small training", (f"{here}/small_training.py", "--out", "{out}", *tiny), 90),
     ]
     for name in BENCHMARKS:
         steps.append(
@@ -103,7 +107,8 @@ def execute(step: Step, python: str, folder: Path, budget_s: float) -> Outcome:
     """Run a step, its limit cut to what is left of the budget."""
     command = " ".join(["python", *step.command])
     if budget_s < 5:
-        return Outcome(step.name, "not run", output="The time of the whole run was used up.", command=command)
+        late = "The time of the whole run was used up."
+        return Outcome(step.name, "not run", output=late, command=command, commit=_commit())
     out = folder / re.sub(r"\W+", "_", step.name)
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
@@ -128,7 +133,7 @@ def execute(step: Step, python: str, folder: Path, budget_s: float) -> Outcome:
         output = log.read()[-SHOWN:]
     seconds = time.monotonic() - started
     kept = "" if status == "passed" else output
-    return Outcome(step.name, status, round(seconds, 1), _read(out), kept, command)
+    return Outcome(step.name, status, round(seconds, 1), _read(out), kept, command, _commit())
 
 
 def table(environment: Environment, outcomes: Sequence[Outcome], rehearsal: bool) -> str:
@@ -141,43 +146,74 @@ def table(environment: Environment, outcomes: Sequence[Outcome], rehearsal: bool
         ", ".join(f"{name} {versions.get(name) or 'missing'}" for name in shown),
         *environment.notes,
         "",
-        "| step | status | seconds | found |",
-        "|---|---|---|---|",
+        "| step | commit | status | seconds | found |",
+        "|---|---|---|---|---|",
     ]
     for outcome in outcomes:
         found = _told(outcome).replace("|", "\\|").replace("\n", " ")
-        lines.append(f"| {outcome.name} | {outcome.status} | {outcome.seconds:.0f} | {found} |")
+        lines.append(
+            f"| {outcome.name} | {outcome.commit} | {outcome.status} | {outcome.seconds:.0f} | {found} |"
+        )
     return "\n".join(lines) + "\n"
 
 
 def run(steps: Sequence[Step], environment: Environment, results: Path, *, rehearsal: bool) -> list[Outcome]:
-    """Run all steps and write what they found; the files are written anew after every step."""
+    """Run all steps and write what they found; the files are written anew after every step.
+
+    Returns:
+        What became of these steps, and not of those that the files tell of from before.
+    """
     results.mkdir(parents=True, exist_ok=True)
     device = "rehearsal" if rehearsal else re.sub(r"[^a-z0-9]+", "-", str(environment.gpu).lower()).strip("-")
     path = results / f"{device}-{date.today().isoformat()}.json"
     started, outcomes = time.monotonic(), []
+    told = {outcome.name: outcome for outcome in _earlier(path, environment)}
     with tempfile.TemporaryDirectory() as folder:
         for step in steps:
             print(f"{step.name} ...", file=sys.stderr, flush=True)
             left = BUDGET_S - (time.monotonic() - started)
             outcome = execute(step, environment.executable, Path(folder), left)
             outcomes.append(outcome)
+            told[step.name] = outcome
             print(f"{step.name}: {outcome.status} in {outcome.seconds:.0f} s", file=sys.stderr, flush=True)
             if outcome.output:
                 print(outcome.output, file=sys.stderr, flush=True)
             document = {
                 "date": date.today().isoformat(),
                 "rehearsal": rehearsal,
-                "seconds": round(time.monotonic() - started, 1),
+                "seconds": round(sum(one.seconds for one in told.values()), 1),
                 "environment": asdict(environment),
-                "steps": [asdict(one) for one in outcomes],
+                "steps": [asdict(one) for one in told.values()],
             }
             path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-            written = table(environment, outcomes, rehearsal)
+            written = table(environment, list(told.values()), rehearsal)
             path.with_suffix(".md").write_text(written, encoding="utf-8")
     print(written)
     print(f"written to {path} and {path.with_suffix('.md').name}", file=sys.stderr)
     return outcomes
+
+
+def _earlier(path: Path, environment: Environment) -> list[Outcome]:
+    """What a file of the same day says, if its steps ran on the same versions of everything."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        versions = [document["environment"][key] for key in ("python", "packages")]
+        if versions != [environment.python, dict(environment.packages)]:
+            return []
+        return [Outcome(**step) for step in document["steps"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _commit() -> str:
+    """The commit that is checked out, in short."""
+    try:
+        asked = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return "unknown"
+    return asked.stdout.strip() or "unknown"
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

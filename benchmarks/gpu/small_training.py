@@ -1,4 +1,4 @@
-"""Sixty seconds of training the small recipe, and a question to what came of it.
+"""Twenty-five seconds of training the small recipe, and a question to what came of it.
 
 python benchmarks/gpu/small_training.py --out FILE [--rehearse]
 """
@@ -19,7 +19,8 @@ from perceptio.model.perception_model import load
 from perceptio.settings import load_recipe
 from perceptio.training.trainer import Progress, train
 
-SECONDS = {False: 60, True: 1}
+SECONDS = {False: 25, True: 1}
+"""An H200 takes two hundred steps meanwhile."""
 SIZE = {False: 80, True: 32}
 
 
@@ -62,7 +63,7 @@ def measure(device: torch.device, rehearse: bool) -> dict[str, Any]:
         f"loss {first['loss']:.2f} to {last['loss']:.2f}; answered {answer.text!r} after {len(answer.tokens)} tokens"
     )
     # Two steps of a rehearsal need not show that anything is learned.
-    found["learned"] = math.isfinite(last["loss"]) and (rehearse or last["loss"] < first["loss"])
+    found["learned"] = math.isfinite(last["loss"]) and (rehearse or last["loss"] < first["loss"] / 2)
     return found
 
 

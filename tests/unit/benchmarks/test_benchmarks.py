@@ -15,7 +15,8 @@ RATIOS = {
         for case in ("long", "demo")
         for direction in ("forward", "forward_backward")
         for path in ("padded", "dense_mask")
-    },
+    }
+    | {f"large.{direction}.padded_over_segments" for direction in ("forward", "forward_backward")},
     "packing": {
         f"{case}.{padded}_over_packed" for case in ("demo", "long") for padded in ("filled", "masked_batch")
     },

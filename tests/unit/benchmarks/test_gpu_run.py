@@ -60,9 +60,38 @@ def test_a_step_that_fails_or_hangs_stops_nothing(run, environments, tmp_path, c
     assert document["steps"][1]["output"].strip() == "no kernel"
     assert document["steps"][2]["result"] == {"summary": "a | b"}
     table = files[1].read_text()
-    assert re.search(r"\| fails \| failed \| \d \| no kernel \|", table)
-    assert re.search(r"\| works \| passed \| \d \| a \\\| b \|", table)
+    assert re.search(r"\| fails \| \w+ \| failed \| \d \| no kernel \|", table)
+    assert re.search(r"\| works \| \w+ \| passed \| \d \| a \\\| b \|", table)
     assert table in capsys.readouterr().out
+
+
+def test_a_rerun_of_one_step_keeps_what_was_found_of_the_others(run, environments, tmp_path, monkeypatch):
+    def rerun(commit, *steps, **facts):
+        monkeypatch.setattr(run, "_commit", lambda: commit)
+        outcomes = run.run(steps, an_environment(environments, **facts), tmp_path, rehearsal=False)
+        (path,) = tmp_path.glob("*.json")
+        written = {
+            step["name"]: (step["status"], step["commit"]) for step in json.loads(path.read_text())["steps"]
+        }
+        return [outcome.name for outcome in outcomes], list(written.items())
+
+    works = [run.Step(name, ("-c", ""), 20) for name in ("first", "second")]
+    rerun("aaa", run.Step("first", ("-c", "raise SystemExit(1)"), 20), works[1])
+    ran, written = rerun("bbb", works[0])
+    assert ran == ["first"]
+    assert written == [("first", ("passed", "bbb")), ("second", ("passed", "aaa"))]
+    assert "| second | aaa | passed |" in next(tmp_path.glob("*.md")).read_text()
+    _, written = rerun("ccc", works[0], packages={"torch": "2.15"})
+    assert written == [("first", ("passed", "ccc"))], "what other versions did is not mixed in"
+    (path,) = tmp_path.glob("*.json")
+    path.write_text("{")
+    _, written = rerun("ddd", works[1], packages={"torch": "2.15"})
+    assert written == [("second", ("passed", "ddd"))]
+
+
+def test_without_git_the_commit_is_unknown(run, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert run._commit() == "unknown"
 
 
 def test_what_there_is_no_time_for_is_said_to_be_not_run(run, environments, tmp_path, monkeypatch):
