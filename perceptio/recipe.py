@@ -24,7 +24,7 @@ from perceptio.recipe_checks import problems_of, unlearned_streams
 from perceptio.setting_types import FrozenMapping
 from perceptio.vocabulary import CodesPerStep, TokenPlan
 
-AnswerFormat = Literal["direct", "readout"]
+AnswerFormat = Literal["direct", "readout", "lookup"]
 Perceive = Literal["before", "separate_task", "never"]
 PointSetting = Literal["tokens", "drawn"]
 ReadAt = Literal["special_token", "previous_token"]
@@ -41,6 +41,11 @@ def _positive(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> N
 def _not_negative(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
     if isinstance(value, int | float) and value < 0:
         raise RecipeError(f"{attribute.name} is {value}: it must not be below 0.")
+
+
+def _several(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+    if isinstance(value, int | float) and value < 2:
+        raise RecipeError(f"{attribute.name} is {value}: it must be at least 2.")
 
 
 def _seed(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
@@ -110,12 +115,12 @@ class DataConfig:
         too_long: What becomes of a conversation that is longer than the language model serves: `"refuse"` stops and
             names its sample, `"skip"` leaves it out; the metric `too_long` is the share of those.
             `perceptio data check --recipe` lists them all.
-        text_only_readout: Extra samples per conversation, any number such as 0.25, for the `readout` answer format:
-            the block of codes of an image that is not shown, in context and excluded from the loss, and then
-            the marked-point questions about it. With nothing else to read from, a model learns to read from the
-            block, and goes on doing so where it sees the image (ours).
-        text_only_comparison: Extra samples per conversation, for the same format: one marked-point question, the
-            code read out for each point, in context and excluded from the loss, and the answer (ours).
+        text_only_readout: Extra samples per conversation, any number such as 0.25, unless answers are direct: the
+            block of codes of an image that is not shown, in context and excluded from the loss, and then the
+            marked-point questions about it. With nothing else to read from, a model learns to read from the block,
+            and goes on doing so where it sees the image (ours).
+        text_only_comparison: Extra samples per conversation, unless answers are direct: one marked-point question,
+            the code or level of each point, in context and excluded from the loss, and the answer (ours).
         vision_only: Extra samples per conversation that are images without text. Each costs a pass of the vision
             encoder, and trains it through losses on its own features, such as `cell_codes`.
     """
@@ -277,6 +282,32 @@ class Stream:
 
 
 @attrs.frozen(kw_only=True)
+class PointValues:
+    """Ordinal values of marked points, said before an answer (ours): what a decoded map holds there, in levels.
+
+    A level is a token of its own, no code of a codebook, so that comparing two of them is easy. Of depth the lowest
+    is the farthest, the highest the nearest. In the answer format `readout` the model writes the levels, supervised
+    with those of the true codes; in `lookup` they are looked up on a map and given to it.
+
+    Attributes:
+        levels: How many there are.
+        source: Whose map is looked up: `"written"`, that of the block which the model wrote before; or
+            `"vision_head"`, that of the codes which the stream's auxiliary head predicts from the vision features,
+            with no token written (a control).
+        decoding: Whether the map is decoded from the chosen codes, `"hard"`, or from the distributions that they were
+            chosen from, `"soft"`; given codes are sure of themselves.
+        trained_with: The levels that training puts in context: those of the `"true_codes"`, or of the model's
+            `"own_codes"` after the true ones before them, which takes a second forward pass. Text-only samples have
+            those of the true codes.
+    """
+
+    levels: int = attrs.field(default=64, validator=_several)
+    source: Literal["written", "vision_head"] = "written"
+    decoding: Literal["hard", "soft"] = "hard"
+    trained_with: Literal["true_codes", "own_codes"] = "true_codes"
+
+
+@attrs.frozen(kw_only=True)
 class Recipe:
     """One model and one run.
 
@@ -284,12 +315,14 @@ class Recipe:
         streams: What is perceived before the answer, in order; the paper's is segmentation, then depth.
         heads: Auxiliary heads by the name of a stream of codes: each maps every vision feature to logits over the
             stream's codes.
-        answer_format: `"direct"`, or `"readout"`: before a marked-point answer, each point's letter, place and code
-            are read out (ours, after the chain of thought of AURORA; the paper's format has none).
+        answer_format: `"direct"`, as the paper's; or `"readout"`: before a marked-point answer the model writes each
+            point's letter, place and code (ours, after the chain of thought of AURORA); or `"lookup"`: the map that
+            it wrote is decoded and looked up at each point, and the values are given to it (ours).
         points: How marked points reach the model: as location `"tokens"`, or `"drawn"` on the image, where a
             conversation asks one question with points.
-        readout: The stream in whose grid marked points are named, and whose codes are read out; None: the first that
-            has a grid.
+        point_values: How values of marked points are looked up, or read out in place of codes; None: codes are.
+        readout: The stream in whose grid marked points are named, and which is read out or looked up; None: the first
+            that has a grid.
         tasks: Settings of tasks by the names that the data give; a task that is not named here has its own defaults.
         start_from: A run or a checkpoint whose weights are taken before training, as far as it has the same parts:
             stages of a training are recipes that start from the one before.
@@ -302,6 +335,7 @@ class Recipe:
     streams: tuple[Stream, ...] = ()
     heads: Mapping[str, HeadConfig] = attrs.field(factory=dict, converter=_frozen_mapping)
     answer_format: AnswerFormat = "direct"
+    point_values: PointValues | None = None
     points: PointSetting = "tokens"
     readout: str | None = None
     tasks: Mapping[str, TaskConfig] = attrs.field(factory=dict, converter=_frozen_mapping)
@@ -352,11 +386,18 @@ class Recipe:
         return () if self.data.perceive == "never" else tuple(unlearned_streams(self))
 
     @property
+    def looks_up_what_is_written(self) -> bool:
+        """Whether marked points are looked up on the map that was written before the answer."""
+        values = self.point_values
+        return self.answer_format == "lookup" and values is not None and values.source == "written"
+
+    @property
     def plan(self) -> TokenPlan:
         """The token ids that follow from the parts."""
         written = {stream.name: (stream.spec, stream.codes_per_step) for stream in self.streams}
         read_before = [stream.name for stream in self.streams if stream.read_at == "previous_token"]
-        return TokenPlan.of(self.language.spec.vocab_size, written, self.readout, read_before)
+        levels = 0 if self.point_values is None else self.point_values.levels
+        return TokenPlan.of(self.language.spec.vocab_size, written, self.readout, read_before, levels)
 
     @property
     def specs(self) -> ModelSpecs:
@@ -376,6 +417,7 @@ class Recipe:
             locations=plan.locations,
             vocab_size=plan.size,
             heads=tuple(self.heads),
+            levels_of=None if plan.levels is None else plan.readout,
         )
 
     def head_width(self, name: str) -> int:

@@ -30,6 +30,7 @@ from perceptio.interfaces import (
     steps_of,
 )
 from perceptio.ops.image_files import MAX_PIXELS
+from perceptio.point_checks import point_value_problems, readout_problems
 from perceptio.python_files import file_of
 from perceptio.setting_types import problems
 
@@ -134,6 +135,8 @@ def _stream_problems(recipe: "Recipe") -> Iterator[str]:
             yield f"streams has {count} of the name {name!r}; give each a name of its own."
         if not name.isidentifier():
             yield f"streams has the name {name!r}; use letters, digits and _ only."
+        if name in ("loc", "level"):
+            yield f"streams has the name {name!r}, by which tokens of marked points are called; choose another."
     written: dict[str, Codes | Continuous] = {}
     for stream in recipe.streams:
         where = f"streams.{stream.name}"
@@ -149,7 +152,9 @@ def _alike_tokens(written: Mapping[str, Codes | Continuous]) -> Iterator[str]:
     owners: dict[str, str] = {}
     shared: dict[tuple[str, str], list[str]] = {}
     of_codes = "|".join(name for name, one in written.items() if isinstance(one, Codes))
-    allotted = re.compile(rf"<(loc|{of_codes})_(start|end|\d+|\d+_\d+)>" if of_codes else r"<loc_\d+>")
+    allotted = re.compile(
+        rf"<(loc|level|{of_codes})_(start|end|\d+|\d+_\d+)>" if of_codes else r"<(loc|level)_\d+>"
+    )
     for name, one in written.items():
         for token in dict.fromkeys(one.tokens) if isinstance(one, Continuous) else ():
             if allotted.fullmatch(token):
@@ -235,26 +240,6 @@ def _num_features(recipe: "Recipe") -> Iterator[str]:
         yield f"vision: {who} says that a picture of {size} has {quoted(count)} features; it must be at least 1."
 
 
-def _readout(recipe: "Recipe") -> Iterator[str]:
-    known = [stream.name for stream in recipe.streams]
-    if recipe.readout is not None and recipe.readout not in known:
-        miss = near_miss(recipe.readout, known)
-        yield f"readout names the stream {recipe.readout!r}, which is not among streams{miss}"
-        return
-    grids = [
-        stream.name
-        for stream in recipe.streams
-        if isinstance(stream.spec.written, Codes) and stream.spec.written.grid and stream.spec.per == "image"
-    ]
-    if recipe.readout is not None and recipe.readout not in grids:
-        yield f"readout names the stream {recipe.readout!r}, whose codes are not those of one grid; name another."
-    elif recipe.answer_format == "readout" and not grids:
-        yield (
-            "the readout format speaks the codes of a grid, and no stream has one; add such a stream, as of depth, "
-            "or set answer_format='direct'."
-        )
-
-
 def _heads(recipe: "Recipe") -> Iterator[str]:
     streams = {stream.name: stream.spec.written for stream in recipe.streams}
     for name in recipe.heads:
@@ -265,7 +250,7 @@ def _heads(recipe: "Recipe") -> Iterator[str]:
 
 
 def _losses(recipe: "Recipe") -> Iterator[str]:
-    if any(_readout(recipe)):
+    if any(readout_problems(recipe)):
         return  # The ids that losses are built from are not known.
     configs = [weighted.loss for weighted in recipe.losses]
     counts = Counter((type(config), config.term) for config in configs)
@@ -391,7 +376,7 @@ def _mixture(recipe: "Recipe") -> Iterator[str]:
 
 
 def _tasks(recipe: "Recipe") -> Iterator[str]:
-    if any(_readout(recipe)):
+    if any(readout_problems(recipe)):
         return  # The ids of the model that tasks are built for are not known.
     written = [stream.name for stream in recipe.streams if stream.spec.per == "image"]
     for name, config in recipe.tasks.items():
@@ -418,10 +403,11 @@ def _tasks(recipe: "Recipe") -> Iterator[str]:
                 )
 
 
-_BUILT = (*SPECS, "streams", "readout", "heads")
+_BUILT = (*SPECS, "streams", "readout", "point_values", "heads")
 _CHECKS: tuple[tuple[tuple[str, ...], Callable[["Recipe"], Iterator[str]]], ...] = (
     (("vision",), _num_features),
-    (("answer_format", "streams", "readout"), _readout),
+    (("answer_format", "streams", "readout"), readout_problems),
+    (("answer_format", "point_values", "streams", "readout", "heads", "data"), point_value_problems),
     (("heads", "streams"), _heads),
     (("losses", *_BUILT), _losses),
     (("tasks", *_BUILT), _tasks),

@@ -28,7 +28,8 @@ class TokenPlan:
     """Which id means what.
 
     Ids below `base_vocab` belong to the text tokenizer. After them come, stream by stream, special tokens, or markers
-    and codes; and at last one location token per place of a grid, with which marked points are named.
+    and codes; then one location token per place of a grid, with which marked points are named; and at last, where
+    values at marked points are said in levels of their own, a token for each.
 
     Attributes:
         base_vocab: How many ids the text tokenizer has.
@@ -36,7 +37,8 @@ class TokenPlan:
         names: The name of every id or run of ids that is added, with `*` for the number in a run.
         locations: The location tokens, row-major over `grid`.
         grid: Rows and columns in which marked points are named.
-        readout: The stream whose grid this is, and whose codes can be read out at marked points; None: none is.
+        readout: The stream whose grid this is, and that is read out or looked up at marked points; None: none can be.
+        levels: The tokens of values at marked points, the lowest first and the highest last; None: there are none.
         size: How many ids there are in all.
     """
 
@@ -46,6 +48,7 @@ class TokenPlan:
     locations: TokenSpan
     grid: tuple[int, int]
     readout: str | None
+    levels: TokenSpan | None
     size: int
 
     @classmethod
@@ -55,6 +58,7 @@ class TokenPlan:
         streams: Mapping[str, tuple[StreamSpec, CodesPerStep]],
         readout: str | None = None,
         read_before: Collection[str] = (),
+        levels: int = 0,
     ) -> Self:
         """Allot ids for streams in their order.
 
@@ -63,6 +67,7 @@ class TokenPlan:
             streams: How each is written, and its codes per step.
             readout: The stream in whose grid marked points are named; None: the first that has one.
             read_before: The streams whose special tokens are read each at the token before it.
+            levels: How many levels values at marked points have; 0: they are not said in levels.
 
         Raises:
             ValueError: Codes per step do not divide a stream's groups, or the named stream has no grid.
@@ -110,6 +115,7 @@ class TokenPlan:
             raise ValueError(f"the stream {readout!r} has no grid of codes in which points could be named.")
         grid = GRID if readout is None else grids[readout]
         locations = span("<loc_*>", grid[0] * grid[1])
+        values = span("<level_*>", levels) if levels else None
         return cls(
             base_vocab=base_vocab,
             streams=FrozenMapping(tokens),
@@ -117,7 +123,8 @@ class TokenPlan:
             locations=locations,
             grid=grid,
             readout=readout,
-            size=locations.start + locations.size,
+            levels=values,
+            size=locations.start + locations.size + levels,
         )
 
     @property
@@ -127,6 +134,11 @@ class TokenPlan:
         block = self.streams[self.readout]
         assert isinstance(block, TokenBlock)
         return block
+
+    @property
+    def said_of_points(self) -> TokenSpan:
+        """The ids of what is said of a marked point before an answer: its level, or else its code."""
+        return self.levels or self.readout_block.codebooks[0]
 
     def blocks(self) -> Iterator[tuple[str, TokenBlock]]:
         """The streams that are written as codes, in order."""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from perceptio.cli.console import console, say
-from perceptio.cli.model_facts import counted, tokens_per_image, written
+from perceptio.cli.model_facts import answers, counted, tokens_per_image, written
 from perceptio.cli.recipe import ArgOption, RecipeArgument, SetOption, chosen_recipe
 from perceptio.cli.recipe_differences import LONGEST, show_differences
 from perceptio.cli.startup import collector_paused
@@ -179,7 +179,7 @@ def _choices(recipe: "Recipe", model: "PerceptionModel") -> "Table":
             table.add_row(f"codebook of {stream.name}", fate)
         if stream.name in unlearned:
             table.add_row(f"losses of {stream.name}", "none: it is written, and nothing of it is learned")
-    table.add_row("answer format", recipe.answer_format)
+    table.add_row("answer format", answers(recipe))
     table.add_row("tokens per image", tokens_per_image(recipe))
     table.add_row(
         "mixture of tasks",

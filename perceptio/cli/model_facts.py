@@ -43,3 +43,19 @@ def written(stream: "Stream", tokens: "StreamTokens") -> str:
         return said
     near, far = convention.near_m, convention.far_m
     return f"{said}; {f'{near:g} to {far:g} m' if convention.metric else 'relative, near is one'}"
+
+
+def answers(recipe: "Recipe") -> str:
+    """The answer format, and what is said of marked points before an answer."""
+    values, stream = recipe.point_values, recipe.plan.readout
+    if recipe.answer_format == "direct":
+        return recipe.answer_format
+    if values is None:
+        return f"{recipe.answer_format}: the code of {stream} at each marked point, written by the model"
+    if recipe.answer_format == "readout":
+        return f"readout: {stream} at each marked point in {values.levels} levels, written by the model"
+    source = "the map that it wrote" if values.source == "written" else "a map from the vision features"
+    return (
+        f"lookup: {stream} at each marked point in {values.levels} levels, given to the model from {source} "
+        f"({values.decoding} decoding; trained with {values.trained_with.replace('_', ' ')})"
+    )

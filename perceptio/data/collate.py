@@ -39,6 +39,7 @@ class Collate:
         text: The text tokenizer.
         vision: Says where the features of an image lie.
         points: How marked points reach the model.
+        looks_up: Whether what is said of marked points is given to the model, and not written by it.
         axes: Position axes of the language backbone.
         limit: The longest conversation that it serves; None: any.
         too_long: What becomes of a longer one.
@@ -49,6 +50,7 @@ class Collate:
     text: TextTokenizer
     vision: VisionEncoderConfig
     points: PointSetting
+    looks_up: bool
     axes: int
     limit: int | None
     too_long: Literal["refuse", "skip"]
@@ -62,6 +64,7 @@ class Collate:
             text=text,
             vision=recipe.vision,
             points=recipe.points,
+            looks_up=recipe.answer_format == "lookup",
             axes=recipe.language.spec.position_axes,
             limit=recipe.language.spec.max_length,
             too_long=recipe.data.too_long,
@@ -112,6 +115,7 @@ class Collate:
                 name: self._stream(name, tokens, samples, with_image, writers, starts)
                 for name, tokens in self.plan.streams.items()
             },
+            **_levels([(writers[i], starts[i]) if samples[i].turns else None for i in with_image]),
             too_long=len(asked) - len(samples),
         )
 
@@ -198,7 +202,7 @@ class Collate:
                 turn,
                 codes,
                 block_in_context=image is None,
-                readout_in_context=image is None and not has_block,
+                readout_in_context=self.looks_up or (image is None and not has_block),
             )
         return writer
 
@@ -221,6 +225,26 @@ def _image_codes(samples: Sequence[Sample], name: str, length: int) -> Tensor:
     unknown_L = torch.full((length,), -1)
     rows = [sample.codes.get(name, unknown_L) for sample in samples]
     return torch.stack(rows) if rows else torch.zeros(0, length, dtype=torch.long)
+
+
+def _levels(writers: Sequence[tuple[SequenceWriter, int] | None]) -> dict[str, Tensor]:
+    """Of each image the rows and the points of the levels that are looked up on it; see `Batch`.
+
+    Args:
+        writers: For each image its conversation with the row in which that begins; None for an image without text.
+    """
+    held = [
+        ([], []) if one is None else ([row + one[1] for row in one[0].level_rows], one[0].level_points)
+        for one in writers
+    ]
+    most = max((len(rows) for rows, _ in held), default=0)
+    rows_BQ = torch.full((len(held), most), -1)
+    points_BQ2 = torch.zeros(len(held), most, 2)
+    for image, (rows, points) in enumerate(held):
+        if rows:
+            rows_BQ[image, : len(rows)] = torch.tensor(rows)
+            points_BQ2[image, : len(rows)] = torch.tensor(points)
+    return {"level_rows_BQ": rows_BQ, "level_points_BQ2": points_BQ2}
 
 
 def _integers(values: Sequence[int] | np.ndarray) -> Tensor:

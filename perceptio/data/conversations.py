@@ -14,6 +14,9 @@ from perceptio.errors import DataError
 from perceptio.interfaces import Codes, Sample, Task, Turn
 from perceptio.recipe import Recipe
 
+Levels = Mapping[int, Mapping[tuple[float, float], int]]
+"""Of a folder's images with marked points, by number, the level of each point (x, y)."""
+
 _READABLE, _WITH_CODES = "readable", "with codes"
 """The pools of images with codes to be read out: those with a marked-point question, and all of them."""
 
@@ -30,6 +33,7 @@ class ConversationSampler:
         datasets: The opened folders, in the order of `recipe.data.folders`.
         codes: Of each stream that is written as codes once per image, the codes [n, L] of each folder's images, of
             any integer type, -1 rows where an image has none.
+        levels: Of each folder the levels of marked points, where the recipe has `point_values`.
 
     Raises:
         DataError: The mixture names a task of which no folder has a turn, or extra samples are asked for that no
@@ -37,15 +41,20 @@ class ConversationSampler:
     """
 
     def __init__(
-        self, recipe: Recipe, datasets: Sequence[FolderDataset], codes: Mapping[str, Sequence[Tensor]]
+        self,
+        recipe: Recipe,
+        datasets: Sequence[FolderDataset],
+        codes: Mapping[str, Sequence[Tensor]],
+        levels: Sequence[Levels] = (),
     ) -> None:
-        self.recipe, self.datasets, self.codes = recipe, datasets, codes
+        self.recipe, self.datasets, self.codes, self.levels = recipe, datasets, codes, levels
+        assert recipe.point_values is None or len(levels) == len(datasets), "Each folder needs its levels."
         self.data, self.readout = recipe.data, recipe.plan.readout
         self._tasks = TaskTable(recipe)
         self._specs = {stream.name: stream.spec for stream in recipe.streams}
         self._per_image = [name for name, spec in self._specs.items() if spec.per == "image"]
         self._pools: dict[str, list[np.ndarray]] = {}
-        self._pointed = self._images_with_points()
+        self._pointed = images_with_points(recipe, datasets)
         weights = {
             name: weight
             for name, weight in self.data.mixture.items()
@@ -66,7 +75,7 @@ class ConversationSampler:
         """The conversations of a draw, followed by its text-only samples and its images without text."""
         random = np.random.default_rng((self.recipe.train.seed, number))
         samples = [self._conversation(random) for _ in range(count)]
-        if self.recipe.answer_format == "readout" and any(
+        if self.recipe.answer_format != "direct" and any(
             self._tasks[name].reads_points for name in self.names
         ):
             samples += [
@@ -101,7 +110,9 @@ class ConversationSampler:
         # look past a block of codes.
         chosen.sort(key=lambda turn: _order(self._tasks[turn.task]))
         sample = attrs.evolve(sample, codes=self._codes(folder, number))
-        perceived = self._perceived(chosen, sample, self._written(chosen, sample, random), random)
+        perceived = self._perceived(
+            chosen, sample, self._written(chosen, sample, random), self._levels(folder, number), random
+        )
         return attrs.evolve(sample, turns=tuple(perceived))
 
     def _written(self, turns: Sequence[Turn], sample: Sample, random: np.random.Generator) -> list[str]:
@@ -120,9 +131,14 @@ class ConversationSampler:
         return [name for name in known if name in kept]
 
     def _perceived(
-        self, turns: Sequence[Turn], sample: Sample, written: Sequence[str], random: np.random.Generator
+        self,
+        turns: Sequence[Turn],
+        sample: Sample,
+        written: Sequence[str],
+        levels: Mapping[tuple[float, float], int],
+        random: np.random.Generator,
     ) -> list[Turn]:
-        """The turns with what is perceived before each answer, and marks shuffled."""
+        """The turns with what is perceived before each answer, marks shuffled, and what is said of them."""
         mode = self.data.perceive
         before = {name: self._turn_of(name, turns) for name in written} if mode == "before" else {}
         result = []
@@ -137,13 +153,32 @@ class ConversationSampler:
                 for name, spec in self._specs.items()
                 if (about_objects if spec.per == "object" else before.get(name) == number)
             )
-            readout = (
-                self.recipe.answer_format == "readout" and task.reads_points and self.readout in sample.codes
-            )
-            result.append(attrs.evolve(turn, perceive=perceive, readout=readout))
+            turn = attrs.evolve(turn, perceive=perceive)
+            if task.reads_points and self.readout in sample.codes and self._can_speak_of(number, before):
+                turn = self._with_readout(turn, levels)
+            result.append(turn)
         if mode == "separate_task":
             result += [self._own_turn(name, sample) for name in written]
         return result
+
+    def _can_speak_of(self, number: int, before: Mapping[str, int | None]) -> bool:
+        """Whether something is said of the marked points of a turn, given before which turns streams are written."""
+        if not self.recipe.looks_up_what_is_written:
+            return self.recipe.answer_format != "direct"
+        block = before.get(self.readout or "")
+        return block is not None and block <= number
+
+    def _with_readout(self, turn: Turn, levels: Mapping[tuple[float, float], int]) -> Turn:
+        """A turn of whose points the codes are said, or else the levels, if all are known."""
+        if self.recipe.point_values is None:
+            return attrs.evolve(turn, readout=True)
+        if not all(point in levels for point in turn.points):
+            return turn
+        return attrs.evolve(turn, readout=True, levels=tuple(levels[point] for point in turn.points))
+
+    def _levels(self, folder: int, number: int) -> Mapping[tuple[float, float], int]:
+        """The levels of an image's marked points; none where the recipe has no `point_values`."""
+        return self.levels[folder].get(number, {}) if self.levels else {}
 
     def _turn_of(self, stream: str, turns: Sequence[Turn]) -> int | None:
         """Which turn a stream is written before: the first that requires it, or else the last that may have it."""
@@ -165,7 +200,7 @@ class ConversationSampler:
         return Sample(turns=(first, *chosen[1:]), codes=codes)
 
     def _text_only_comparison(self, random: np.random.Generator) -> Sample:
-        """A marked-point question with the codes read out for it, and neither image nor block: text alone."""
+        """A marked-point question with what is said of its points, and neither image nor block: text alone."""
         turns, codes = self._marked(random)
         return Sample(turns=(turns[0],), codes=codes)
 
@@ -174,7 +209,8 @@ class ConversationSampler:
         folder, number = self._image_for(_READABLE, random)
         turns = [turn for turn in self.datasets[folder].turns(number) if self._tasks[turn.task].reads_points]
         turns = [self._shuffled(turns[i], random) for i in random.permutation(len(turns))]
-        return [attrs.evolve(turn, readout=True) for turn in turns], self._codes(folder, number)
+        levels = self._levels(folder, number)
+        return [self._with_readout(turn, levels) for turn in turns], self._codes(folder, number)
 
     def _vision_only(self, random: np.random.Generator) -> Sample:
         """An image without text, with its codes."""
@@ -239,20 +275,6 @@ class ConversationSampler:
             )
             self._add_pool(_READABLE, both, missing)
 
-    def _images_with_points(self) -> list[np.ndarray]:
-        """The images of each folder whose marked-point questions are used: the first `max_questions` in all."""
-        room = self.data.max_questions
-        pointed = {name for name in self._known() if self._tasks[name].reads_points}
-        result = []
-        for dataset in self.datasets:
-            images = np.array(
-                [i for i, names in enumerate(dataset.tasks) if not pointed.isdisjoint(names)], dtype=np.int64
-            )
-            images = images if room is None else images[: max(room, 0)]
-            room = None if room is None else room - len(images)
-            result.append(images)
-        return result
-
     def _images_with(self, name: str, folder: int) -> np.ndarray:
         """The images that have a turn of a task, or all that its own turn needs."""
         task, tasks = self._tasks[name], self.datasets[folder].tasks
@@ -279,7 +301,27 @@ class ConversationSampler:
 
     def _known(self) -> list[str]:
         """The names of all tasks that a folder has a turn of."""
-        return sorted({name for dataset in self.datasets for names in dataset.tasks for name in names})
+        return sorted(_tasks_in(self.datasets))
+
+
+def images_with_points(recipe: Recipe, datasets: Sequence[FolderDataset]) -> list[np.ndarray]:
+    """The images of each folder whose marked-point questions are used: the first `data.max_questions` in all."""
+    tasks, room = TaskTable(recipe), recipe.data.max_questions
+    pointed = {name for name in _tasks_in(datasets) if tasks[name].reads_points}
+    result = []
+    for dataset in datasets:
+        images = np.array(
+            [i for i, names in enumerate(dataset.tasks) if not pointed.isdisjoint(names)], dtype=np.int64
+        )
+        images = images if room is None else images[: max(room, 0)]
+        room = None if room is None else room - len(images)
+        result.append(images)
+    return result
+
+
+def _tasks_in(datasets: Sequence[FolderDataset]) -> set[str]:
+    """The names of all tasks that a folder has a turn of."""
+    return {name for dataset in datasets for names in dataset.tasks for name in names}
 
 
 def auxiliary_count(rate: float, number: int, count: int) -> int:

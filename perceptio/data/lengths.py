@@ -97,7 +97,8 @@ class ConversationLengths:
             points=turn.points,
             masks=turn.masks,
             perceive=self._per_object if task.about_objects and turn.masks else (),
-            readout=readout and self.recipe.answer_format == "readout",
+            readout=readout and self.recipe.answer_format != "direct",
+            levels=(0,) * len(turn.points),
         )
         name = self.plan.readout
         codes = {} if name is None else {name: [0] * self.plan.readout_block.length}

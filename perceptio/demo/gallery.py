@@ -214,13 +214,16 @@ def _key(held: str, sample: int, stream: str, number: int) -> str:
 
 
 @torch.inference_mode()
-def _metres(model: PerceptionModel, codes: Sequence[int]) -> tuple[float, ...]:
-    """What codes mean on their own: the mean depth of a map of nothing but one of them."""
-    tokenizer = model.stream(DEPTH).tokenizer if codes else None
+def _metres(model: PerceptionModel, readout: Sequence[int]) -> tuple[float, ...]:
+    """What was said of points: the middle of a level, or the mean depth of a map of nothing but one code."""
+    tokenizer = model.stream(DEPTH).tokenizer if readout else None
     if not isinstance(tokenizer, DepthTokenizer) or not tokenizer.spec.convention.metric:
         return ()
-    spec = tokenizer.spec
-    codes_NL = torch.tensor(codes, device=model.device)[:, None].expand(-1, spec.num_codes)
+    spec, levels = tokenizer.spec, model.plan.levels
+    said = torch.tensor(readout, device=model.device)
+    if levels is not None:
+        return tuple(spec.convention.to_metres(1 - (said + 0.5) / levels.size).tolist())
+    codes_NL = said[:, None].expand(-1, spec.num_codes)
     return tuple(spec.convention.to_metres(tokenizer.decode(codes_NL).flatten(1).mean(1)).tolist())
 
 

@@ -231,6 +231,7 @@ class Evaluation:
                 decoded={name: values[row] for name, values in decoded.items()},
                 closed={name: values[row] for name, values in closed.items()},
                 compared={name: values[row] for name, values in compared.items()},
+                readout=tuple(written.readout_BP[row, : len(question.turn.points)].tolist()),
             )
 
     def _compared(

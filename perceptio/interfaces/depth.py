@@ -16,7 +16,7 @@ from torch import Tensor
 from perceptio.errors import DataError, InterfaceError, quoted
 from perceptio.interfaces.component import described, device_of
 from perceptio.interfaces.depth_maps import DepthConvention, stack_depth, to_maps
-from perceptio.interfaces.maps import clip_unit
+from perceptio.interfaces.maps import clip_unit, pixels_at
 from perceptio.interfaces.perception import (
     CodeMeanings,
     PerceptionTokenizer,
@@ -65,7 +65,7 @@ class DepthSpec:
         if self.scales:
             groups = tuple(CodeGroup.on_grid(scale) for scale in self.scales)
             written = Codes(codebook_sizes=(self.codebook_size,), groups=groups)
-        return StreamSpec(written=written, target="depth")
+        return StreamSpec(written=written, target="depth", point_values=True)
 
 
 def depth_problem(depth_B1HW: Tensor, spec: DepthSpec, *, unknown: bool = True) -> str | None:
@@ -200,6 +200,14 @@ class DepthTokenizer(PerceptionTokenizer):
     def shown(self, decoded: Tensor, sizes: Sequence[Size]) -> list[Any]:
         """See `PerceptionTokenizer.shown`: each a `DepthMap` at the tokenizer's own size."""
         return list(to_maps(decoded, self.spec.convention))
+
+    def values_at(self, decoded: Tensor, points_NP2: Tensor) -> Tensor:
+        """See `PerceptionTokenizer.values_at`: how near the pixel is in which a point lies, 1 the nearest.
+
+        Steps are even in the tokenizer's own [0, 1]: of metric depth in its logarithm, of relative in disparity.
+        """
+        values_NP = pixels_at(decoded[:, 0], points_NP2)
+        return 1 - values_NP if self.spec.convention.metric else values_NP
 
     @torch.no_grad()
     def code_meanings(self) -> tuple[CodeMeanings, ...]:

@@ -45,7 +45,8 @@ class GenerationSettings:
             is never written.
         force: Streams that every answer writes, whatever the model would choose in their place; others that it may
             write, it writes if it chooses to.
-        readout: Whether points are read out before the answer; None: as the recipe's answer format says.
+        readout: Whether points are read out, or looked up, before the answer; None: as the recipe's answer format
+            says, which also says which of the two.
         grammar: Whether a block holds codes and nothing else, text no codes, and what comes next is text or a
             stream that has its turn now or later. Without it every token is chosen from the whole vocabulary, and a
             block may come out malformed.

@@ -40,6 +40,15 @@ def stack_known(maps: Iterable[Tensor | None], shape: tuple[int, ...], device: t
     return torch.stack(stacked) if stacked else unknown.new_zeros(0, *shape)
 
 
+def pixels_at(maps_NHW: Tensor, points_NP2: Tensor) -> Tensor:
+    """The values [N, P] of the pixels in which points (x, y) in [0, 1] lie; nothing waits for the device."""
+    height, width = maps_NHW.shape[-2:]
+    columns_NP, rows_NP = (
+        (points_NP2[..., axis] * size).long().clamp(0, size - 1) for axis, size in ((0, width), (1, height))
+    )
+    return maps_NHW.flatten(1).gather(1, rows_NP * width + columns_NP)
+
+
 def iou(one: Tensor, other: Tensor) -> Tensor:
     """Intersection over union of boolean areas [..., P] -> [...]; that of two empty ones is 1."""
     union = (one | other).sum(-1)

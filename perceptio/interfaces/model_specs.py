@@ -41,6 +41,7 @@ class ModelSpecs:
         locations: The ids of location tokens, row-major over a grid.
         vocab_size: How many ids there are in all, V.
         heads: The streams that have an auxiliary head, which a loss reads as `"heads.NAME"`.
+        levels_of: The stream whose values at marked points are said in levels before an answer; None: none are.
     """
 
     vision: VisionSpec
@@ -49,6 +50,7 @@ class ModelSpecs:
     locations: TokenSpan
     vocab_size: int
     heads: tuple[str, ...] = ()
+    levels_of: str | None = None
 
     def stream(self, name: str, asker: str) -> StreamSpecs:
         """A stream by its name.

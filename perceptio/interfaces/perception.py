@@ -24,6 +24,7 @@ from perceptio.interfaces.perception_checks import (
     checked_shown,
     checked_targets,
     checked_to_codes,
+    checked_values_at,
 )
 from perceptio.interfaces.tokens import Codes, StreamSpec
 
@@ -60,7 +61,8 @@ class PerceptionTokenizer(CheckedModule, ABC):
 
     Every tokenizer gives `targets`, `shown` and `compare`; one whose stream is written as codes `to_codes`,
     `from_codes` and `from_probabilities`; one whose stream is written as special tokens `from_rows`. Where the spec
-    names an `image_size`, decoding is given what `encode_image` made of the pictures: each is encoded once.
+    names an `image_size`, decoding is given what `encode_image` made of the pictures: each is encoded once. Where it
+    has `point_values`, the tokenizer gives `values_at` and `from_probabilities`, too.
 
     What decoding returns may be any value; the losses of the stream read it, and `shown` turns it into what a user is
     given. `N == 0` is legal everywhere.
@@ -77,6 +79,7 @@ class PerceptionTokenizer(CheckedModule, ABC):
         "shown": checked_shown,
         "compare": checked_compare,
         "code_meanings": checked_meanings,
+        "values_at": checked_values_at,
     }
 
     def __init__(self) -> None:
@@ -155,6 +158,20 @@ class PerceptionTokenizer(CheckedModule, ABC):
             sizes: Of the picture that each row is about.
         """
 
+    def values_at(self, decoded: Any, points_NP2: Tensor) -> Tensor:
+        """What is decoded at marked points, as numbers [N, P] in [0, 1]: of depth 1 is the nearest that there can be.
+
+        Given to a language model they are cut into levels, so that equal steps should mean equally much. Nothing
+        here waits for the device.
+
+        Args:
+            decoded: What decoding returned of N rows.
+            points_NP2: P points of each, as (x, y) in [0, 1], x to the right and y down, on the same device.
+        """
+        raise InterfaceError(
+            f"{self.known_as} has no values at points: name another stream with readout, or leave point_values out."
+        )
+
     def compare(self, decoded: Any, targets: Any) -> Mapping[str, Tensor]:
         """Figures [N] of what was decoded against as many targets, by name; by default the mean absolute error.
 
@@ -180,10 +197,11 @@ class PerceptionTokenizer(CheckedModule, ABC):
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """The methods that its spec promises and it has not; `from_probabilities`, which losses ask for, left out."""
+        """The methods that its spec promises and it has not; `from_probabilities` where only losses ask for it."""
         stream = self.spec.stream
         promised = ["to_codes", "from_codes"] if isinstance(stream.written, Codes) else ["from_rows"]
         promised += ["encode_image"] if stream.image_size is not None else []
+        promised += ["from_probabilities", "values_at"] if stream.point_values else []
         return tuple(
             name for name in promised if getattr(type(self), name) is getattr(PerceptionTokenizer, name)
         )

@@ -143,6 +143,23 @@ def checked_compare(compare: Callable[..., Mapping[str, Tensor]]) -> Callable[..
     return checked
 
 
+def checked_values_at(values_at: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A number for each point; that it lies in [0, 1] is not looked at, which would wait for the device."""
+
+    @functools.wraps(values_at)
+    def checked(self: Any, decoded: Any, points_NP2: Tensor) -> Tensor:
+        values_NP, shape = values_at(self, decoded, points_NP2), tuple(points_NP2.shape[:2])
+        wrong = not isinstance(values_NP, Tensor) or tuple(values_NP.shape) != shape
+        if wrong or not values_NP.is_floating_point():
+            raise InterfaceError(
+                f"{self.known_as}.values_at made {described(values_NP)} of points {list(points_NP2.shape)}; it must "
+                f"make a number for each: floating-point {list(shape)}."
+            )
+        return values_NP
+
+    return checked
+
+
 def checked_meanings(
     code_meanings: Callable[[Any], tuple[Any, ...]],
 ) -> Callable[[Any], tuple[Any, ...]]:

@@ -1,7 +1,7 @@
 """The typed values that pass between parts: samples, batches, and what a forward pass returns.
 
-Shapes: B images, H W pixels, T packed positions, A position axes, M vision features, R text targets, V vocabulary,
-and of a stream: N blocks or objects, L codes, X rows that are read, Y slots, m rows, P width of a row.
+Shapes: B images, H W pixels, T packed positions, A position axes, M vision features, R text targets, V vocabulary, Q
+marked points, and of a stream: N blocks or objects, L codes, X rows that are read, Y slots, m rows, P width of a row.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,9 @@ class Turn:
         points: Marked points as (x, y) in [0, 1], x to the right and y down; lettered A, B, … in order.
         masks: One boolean [H, W] mask per object that the answer is about, in order of mention.
         perceive: The streams that are written before this answer, in order.
-        readout: Whether the answer first reads each point's code (the `readout` answer format).
+        readout: Whether something is said of each marked point before the answer: its code or level, read out or
+            looked up, as the recipe's answer format has it.
+        levels: The level of each marked point on the image's true map, where the recipe has `point_values`.
     """
 
     question: str
@@ -42,6 +44,7 @@ class Turn:
     masks: tuple[np.ndarray, ...] = ()
     perceive: tuple[str, ...] = ()
     readout: bool = False
+    levels: tuple[int, ...] = ()
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -139,6 +142,9 @@ class Batch:
         text_rows_R: Predictor rows outside blocks of codes, special tokens and end tokens included.
         text_targets_R: The ids they predict.
         streams: What is written of each stream, by name.
+        level_rows_BQ: Where the levels that are looked up on each image stand, -1 in images that have fewer; Q is the
+            most that an image has.
+        level_points_BQ2: Of which points, as (x, y) in [0, 1].
         too_long: Conversations that are left out because the model serves none of their length.
     """
 
@@ -151,6 +157,8 @@ class Batch:
     text_rows_R: Tensor
     text_targets_R: Tensor
     streams: Mapping[str, StreamBatch] = attrs.field(factory=dict)
+    level_rows_BQ: Tensor = attrs.field(factory=lambda: torch.zeros(0, 0, dtype=torch.long))
+    level_points_BQ2: Tensor = attrs.field(factory=lambda: torch.zeros(0, 0, 2))
     too_long: int = 0
 
     def to(self, device: torch.device | str) -> "Batch":

@@ -58,6 +58,7 @@ class Reply:
         compared: Of the streams that the pass `compares`, what their tokenizer's `compare` says of what was written,
             by figure: of a stream per image one number, and none where it was not written whole or has no target; of
             a stream per object one for each pair of an object that was written and one that the turn is about.
+        readout: What was said of each marked point before the answer, as `Answer.readout` has it.
     """
 
     question: Question
@@ -65,6 +66,7 @@ class Reply:
     decoded: Mapping[str, Any] = attrs.field(factory=dict)
     closed: Mapping[str, bool] = attrs.field(factory=dict)
     compared: Mapping[str, Mapping[str, tuple[float, ...]]] = attrs.field(factory=dict)
+    readout: tuple[int, ...] = ()
 
 
 Kept = Mapping[str, Mapping[str, Any]] | None
@@ -263,7 +265,8 @@ class Task(Checked, ABC):
             before it at the latest. Those that a model has not are left out.
         may_perceive: Whether other streams that are written once per image may precede its answer.
         about_objects: Whether its turns have objects, of each of which the streams per object are written.
-        reads_points: Whether its marked points are read out before the answer, in the `readout` answer format.
+        reads_points: Whether something is said of its marked points before the answer, in the answer formats
+            `readout` and `lookup`.
         perception_only: Whether its answer is what is perceived and nothing else: a model that learns to answer
             without perceiving learns nothing of it.
         writes_turns: Whether it writes a turn itself, about any image that has the targets of `required`, so that the

@@ -112,6 +112,7 @@ class StreamSpec:
             stays in eval mode; those of codes never do, as the codes are the model's targets.
         shows_masks: Whether what it shows of each object is a boolean mask [H, W] at the size of its picture:
             referring expressions are measured by it.
+        point_values: Whether its tokenizer can say a number of any point of what is decoded, as `values_at`.
     """
 
     written: Codes | Continuous
@@ -120,6 +121,7 @@ class StreamSpec:
     image_size: tuple[int, int] | None = None
     frozen: bool = False
     shows_masks: bool = False
+    point_values: bool = False
 
     @property
     def trains(self) -> bool:

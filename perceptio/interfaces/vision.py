@@ -1,6 +1,6 @@
 """Vision encoders: images -> features with their centers, the tokens that a language model sees of an image.
 
-Shapes: B images, M features of all images in a row, D feature width, H W pixels.
+Shapes: B images, M features of all images in a row, m of one, D feature width, L places, H W pixels.
 """
 
 import functools
@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 import attrs
+import torch
 from torch import Tensor, nn
 
 from perceptio.errors import InterfaceError
@@ -33,6 +34,18 @@ class VisionFeatures:
     features_MD: Tensor
     centers_M2: Tensor
     counts: tuple[int, ...]
+
+    def nearest_to(self, centers_L2: Tensor) -> Tensor:
+        """Index into all features [B, L] of the one nearest to each place; the first of equally near ones.
+
+        Args:
+            centers_L2: (row, column) of each place, in [0, 1].
+        """
+        nearest, start = [], 0
+        for centers_m2 in torch.split(self.centers_M2, list(self.counts)):
+            nearest.append(start + torch.cdist(centers_L2.to(centers_m2), centers_m2).argmin(1))
+            start += len(centers_m2)
+        return torch.stack(nearest)
 
 
 class VisionEncoder(nn.Module, ABC):

@@ -21,7 +21,6 @@ from perceptio.interfaces import (
     ModelSpecs,
     PerceptionOutput,
     StreamLossConfig,
-    VisionFeatures,
 )
 
 
@@ -52,21 +51,13 @@ class CellCodes(Loss):
     def forward(self, output: PerceptionOutput, batch: Batch) -> LossValue:
         """See `Loss.forward`."""
         assert output.vision is not None
-        logits_BLK = output.heads[self.stream].float()[self.nearest_features(output.vision)]
+        logits_BLK = output.heads[self.stream].float()[output.vision.nearest_to(self.centers_L2)]
         codes_BL = self._codes(batch)
         hits = (logits_BLK.argmax(-1) == codes_BL).sum()
         total = F.cross_entropy(
             logits_BLK.flatten(0, 1), codes_BL.flatten(), ignore_index=-1, reduction="sum"
         )
         return LossValue(total=total, count=self.count(batch), metrics={"cell_accuracy": hits})
-
-    def nearest_features(self, vision: VisionFeatures) -> Tensor:
-        """Index into all features [B, L] of the one nearest to each center; the first of equally near ones."""
-        nearest, start = [], 0
-        for centers_m2 in torch.split(vision.centers_M2, list(vision.counts)):
-            nearest.append(start + torch.cdist(self.centers_L2.to(centers_m2), centers_m2).argmin(1))
-            start += len(centers_m2)
-        return torch.stack(nearest)
 
     def _codes(self, batch: Batch) -> Tensor:
         """The codes of the last group, -1 of images without."""

@@ -89,10 +89,10 @@ def _stream(stream: Stream, width: int, specs: ModelSpecs) -> StreamModule:
 
 
 def _initialize_new_rows(model: PerceptionNetwork) -> None:
-    """Start codes and location tokens where their meaning puts them (ours; AURORA starts them at random).
+    """Start codes, location tokens and levels where their meaning puts them (ours; AURORA starts codes at random).
 
     A code's row is a random projection of its codebook vector and of what it decodes to; a location token's of where
-    its cell lies. Codes that mean nearly the same start nearly the same.
+    its cell lies; a level's of its value. Codes that mean nearly the same start nearly the same.
     """
     language, plan = model.language, model.plan
     device = device_of(language)
@@ -114,6 +114,10 @@ def _initialize_new_rows(model: PerceptionNetwork) -> None:
     where = torch.cat([_waves((cells // w + 0.5) / h), _waves((cells % w + 0.5) / w)], 1)
     rows = _projected(where, language.spec.hidden_dim, generator)
     language.initialize_rows(cells.to(device) + plan.locations.start, rows.to(device))
+    if plan.levels is not None:
+        levels = torch.arange(plan.levels.size)
+        rows = _projected(_waves((levels + 0.5) / plan.levels.size), language.spec.hidden_dim, generator)
+        language.initialize_rows(levels.to(device) + plan.levels.start, rows.to(device))
 
 
 def _waves(values_N: Tensor, count: int = 4) -> Tensor:

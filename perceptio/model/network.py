@@ -150,6 +150,11 @@ class PerceptionNetwork(nn.Module):
         mapped_MD = _through(self.vision_head, features.features_MD, (width,), self.recipe.vision_head)
         return attrs.evolve(features, features_MD=mapped_MD)
 
+    def head_of(self, name: str, features_MD: Tensor) -> Tensor:
+        """The logits [M, K] that the auxiliary head of a stream makes of projected features."""
+        width = self.recipe.head_width(name)
+        return _through(self.heads[name], features_MD, (width,), self.recipe.heads[name])
+
     @torch.no_grad()
     def with_targets(self, batch: Batch) -> Batch:
         """A batch whose streams have targets, made by the tokenizers on their devices, and whose objects have codes.
@@ -212,10 +217,8 @@ class PerceptionNetwork(nn.Module):
         }
         if vision is not None:
             fields["heads"] = {
-                name: _through(
-                    head, vision.features_MD, (self.recipe.head_width(name),), self.recipe.heads[name]
-                )
-                for name, head in self.heads.items()
+                name: self.head_of(name, vision.features_MD)
+                for name in self.heads
                 if f"heads.{name}" in required_outputs
             }
             if fields["heads"]:

@@ -38,12 +38,13 @@ LETTER_TOKENS = 8
 
 
 class MarkedPoints(Pass):
-    """The answer as the model gives it.
+    """The answer as the model gives it, and where levels of the points were said before, what these say.
 
     Args:
         task: What the data call the task.
         perceives: What the model writes before it answers, of every image.
         figure: What the accuracy is called; by default as the task.
+        levels: Whether levels of the points are said before the answer.
         controlled: See `Pass.controlled`.
     """
 
@@ -53,27 +54,31 @@ class MarkedPoints(Pass):
         perceives: tuple[str, ...],
         figure: str | None = None,
         *,
+        levels: bool = False,
         controlled: tuple[str, ...] = (),
     ) -> None:
         super().__init__(task)
         self.perceives, self.figure, self.controlled = perceives, figure or task, controlled
         self._answers = Accuracy()
+        self._levels = SaidLevels() if levels else None
 
     def settings(self, questions: Sequence[Question]) -> GenerationSettings:
         """Everything that is perceived is forced."""
         return GenerationSettings(streams=self.perceives, force=self.perceives, max_new_tokens=LETTER_TOKENS)
 
     def score(self, reply: Reply) -> Kept:
-        """The letter."""
-        return {self.figure: self._answers.update(reply.question.turn, parse_letter(reply.text))}
+        """The letter, and what the levels say."""
+        kept = {self.figure: self._answers.update(reply.question.turn, parse_letter(reply.text))}
+        return kept if self._levels is None else kept | {f"{self.task}_values": self._levels.update(reply)}
 
     def is_right(self, reply: Reply) -> bool:
         """Whether the answer is the right letter."""
         return parse_letter(reply.text) == parse_letter(reply.question.turn.answer)
 
     def figures(self) -> Mapping[str, Mapping[str, Any]]:
-        """The accuracy."""
-        return {self.figure: self._answers.compute()}
+        """The accuracy; and for the task `relative_depth`, where levels are said, `relative_depth_values`."""
+        figures = {self.figure: self._answers.compute()}
+        return figures if self._levels is None else figures | {f"{self.task}_values": self._levels.compute()}
 
 
 class MarkedPointsOnMap(MarkedPoints):
@@ -84,10 +89,13 @@ class MarkedPointsOnMap(MarkedPoints):
         stream: The stream of depth.
         perceives: What the model writes before it answers, of every image.
         metric: Whether the map and the truth are both in metres.
+        levels: See `MarkedPoints`.
     """
 
-    def __init__(self, task: str, stream: str, perceives: tuple[str, ...], *, metric: bool) -> None:
-        super().__init__(task, perceives, controlled=(stream,))
+    def __init__(
+        self, task: str, stream: str, perceives: tuple[str, ...], *, metric: bool, levels: bool = False
+    ) -> None:
+        super().__init__(task, perceives, levels=levels, controlled=(stream,))
         self.stream, self.decodes = stream, (stream,)
         self._readouts, self._maps, self._whole = Accuracy(), DepthFigures(metric), 0
 
@@ -192,6 +200,29 @@ class Accuracy:
         return shares | summary | {"count": count, "unparsed": self._unparsed}
 
 
+class SaidLevels:
+    """What the levels of the points say: which is nearest, and whether the answer names it."""
+
+    def __init__(self) -> None:
+        self._nearest, self._followed = Accuracy(), list[bool]()
+
+    def update(self, reply: Reply) -> dict[str, Any]:
+        """Take a reply with the levels that were said before it; what is to be kept of it."""
+        said = reply.readout
+        known = bool(said) and min(said) >= 0
+        # Of equally near ones the first is named, and an answer that names another of them follows, too.
+        nearest = [
+            letter for letter, level in zip(LETTERS, said, strict=False) if known and level == max(said)
+        ]
+        self._followed.append(parse_letter(reply.text) in nearest)
+        kept = self._nearest.update(reply.question.turn, nearest[0] if nearest else "")
+        return kept | {"followed": self._followed[-1], "levels": list(said)}
+
+    def compute(self) -> dict[str, Any]:
+        """As `Accuracy.compute`, of the nearest by the levels, and `followed`: the share of answers that name it."""
+        return self._nearest.compute() | {"followed": sum(self._followed) / len(self._followed)}
+
+
 class RelativeDepthTask(Task):
     """The closest of several marked points.
 
@@ -226,15 +257,16 @@ class RelativeDepthTask(Task):
         A stream of depth maps is read out and measured; of one that is written as codes, the true codes and those of
         another sample are given in place of its own.
         """
+        levels = data.model.levels_of == self.stream
         if self.stream not in data.perceives:
-            return [MarkedPoints(name, data.perceives)]
+            return [MarkedPoints(name, data.perceives, levels=levels)]
         own, perceives = data.model.streams[self.stream], data.perceives
         depth = own.tokenizer if isinstance(own.tokenizer, DepthSpec) else None
-        answered: list[Pass] = [MarkedPoints(name, perceives, controlled=(self.stream,))]
+        answered: list[Pass] = [MarkedPoints(name, perceives, levels=levels, controlled=(self.stream,))]
         if depth is not None:
             metric = in_metres(depth, data.units)
             answered = [
-                MarkedPointsOnMap(name, self.stream, perceives, metric=metric),
+                MarkedPointsOnMap(name, self.stream, perceives, metric=metric, levels=levels),
                 FreelyWritten(name, self.stream, perceives),
             ]
             if depth.convention.metric and not metric:

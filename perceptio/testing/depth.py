@@ -25,6 +25,7 @@ from perceptio.testing.component import (
     frozen_copy,
     seeded,
 )
+from perceptio.testing.point_values import check_values_at
 
 
 class DepthTokenizerConformance(ComponentConformance):
@@ -134,6 +135,11 @@ class DepthTokenizerConformance(ComponentConformance):
         ):
             with pytest.raises(DataError):
                 tokenizer.decode(wrong)
+
+    def test_values_at_points_are_those_of_the_map(self) -> None:
+        """How near each point is, in [0, 1], of the right map and the right place on it."""
+        tokenizer = self.built()
+        check_values_at(tokenizer, tokenizer.decode(self.random_codes()), 4)
 
     def test_smooth_maps_come_back(self) -> None:
         """Where the author states how well, slopes of any height come back that well."""

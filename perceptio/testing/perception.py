@@ -31,6 +31,7 @@ from perceptio.testing.component import (
     frozen_copy,
     seeded,
 )
+from perceptio.testing.point_values import check_values_at
 
 PICTURES = ((24, 40), (31, 17), (40, 24))
 """Height and width of the pictures that targets are about."""
@@ -252,6 +253,11 @@ class PerceptionTokenizerConformance(ComponentConformance):
                 one, other = (decode(same, features, torch.tensor([n])) for n in (0, 1))
                 pairs = zip(tensors_in(one), tensors_in(other), strict=True)
                 assert any(not torch.allclose(a, b) for a, b in pairs), "The image index is not looked at."
+
+    def test_values_at_points_are_those_of_what_is_decoded(self) -> None:
+        """Where the spec has `point_values`: numbers in [0, 1], of the right map and the right place on it."""
+        tokenizer = self.built()
+        check_values_at(tokenizer, self.decoded(tokenizer), 3)
 
     def test_none_at_all_is_legal(self) -> None:
         """An answer without objects needs no fake one."""

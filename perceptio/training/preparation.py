@@ -3,7 +3,7 @@
 What is written is made by the first process for all of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from perceptio.data.conversations import ConversationSampler, Levels, images_with_points
 from perceptio.data.folder import FolderDataset
 from perceptio.data.identity import hash_of_data
 from perceptio.errors import CheckpointError, quoted
@@ -24,6 +25,7 @@ from perceptio.training.codebook import check_usage, to_be_trained, train_codebo
 from perceptio.training.codes import codes_in, read_codes, write_codes
 from perceptio.training.identity import differences, run_identity, schedule_difference, used_schedule
 from perceptio.training.listener import Listener
+from perceptio.training.point_levels import levels_of_points
 from perceptio.training.ranks import Ranks
 from perceptio.training.run_folder import RunFolder, RunState
 from perceptio.training.start import Start
@@ -197,6 +199,30 @@ class Preparation:
             for stream in self.recipe.streams
             if isinstance(stream.spec.written, Codes) and stream.spec.per == "image"
         }
+
+    def sampler(
+        self, recipe: Recipe, datasets: Sequence[FolderDataset], codes: Mapping[str, Sequence[Tensor]]
+    ) -> ConversationSampler:
+        """What draws conversations from folders, with the levels of their marked points where the recipe has some.
+
+        Args:
+            recipe: Whose data settings apply.
+            datasets: The folders.
+            codes: Of their images, as `codes_of` gives them.
+        """
+        levels: list[Levels] = []
+        if recipe.point_values is not None and self.model.plan.readout is not None:
+            tokenizer: PerceptionTokenizer = self.model.stream(self.model.plan.readout).tokenizer
+            levels = [
+                levels_of_points(tokenizer, dataset, images.tolist(), codes_nL, recipe.point_values.levels)
+                for dataset, images, codes_nL in zip(
+                    datasets,
+                    images_with_points(recipe, datasets),
+                    codes[self.model.plan.readout],
+                    strict=True,
+                )
+            ]
+        return ConversationSampler(recipe, datasets, codes, levels)
 
     def _codes_of(self, stream: Stream, dataset: FolderDataset, kept: Path) -> Tensor:
         tokenizer: PerceptionTokenizer = self.model.stream(stream.name).tokenizer

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from perceptio.data.collate import Collate
-from perceptio.data.conversations import ConversationSampler
 from perceptio.data.folder import FolderDataset
 from perceptio.data.mixture import check_mixture
 from perceptio.errors import RecipeError, TrainingError
 from perceptio.interfaces import Batch
 from perceptio.model.perception_model import PerceptionModel
+from perceptio.model.point_values import with_own_levels
 from perceptio.ops.files import expanded
 from perceptio.ops.interrupts import Stopped, interrupt_flag
 from perceptio.ops.precision import computes_bfloat16
@@ -33,7 +33,7 @@ from perceptio.training.optimizer import Optimizers, learning_rate_at
 from perceptio.training.preparation import Preparation
 from perceptio.training.ranks import Ranks
 from perceptio.training.run_folder import METRICS, OPTIMIZER, Resume, RunFolder
-from perceptio.training.validation import PREFIX, Validation, open_validation
+from perceptio.training.validation import PREFIX, Validation, on_validation_data, open_validation
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -118,7 +118,7 @@ class Trainer:
         prepared = Preparation(recipe, folder, ranks, listener, bf16=self.bf16)
         self.state, model, codes = prepared.state, prepared.model, prepared.codes
         self._usage = prepared.usage
-        self.sampler = ConversationSampler(recipe, prepared.datasets, codes)
+        self.sampler = prepared.sampler(recipe, prepared.datasets, codes)
         self.collate = Collate.of(recipe, model.language.text_tokenizer)
         self.validation = self._validation(prepared, validation)
         self.optimizers = Optimizers(model, recipe.train)
@@ -159,7 +159,8 @@ class Trainer:
         if not datasets:
             return None
         codes = prepared.codes_of(datasets, "validation")
-        return Validation(self.recipe, datasets, codes, self.collate, self.objective, self.ranks)
+        sampler = prepared.sampler(on_validation_data(self.recipe), datasets, codes)
+        return Validation(self.recipe, sampler, self.collate, self.objective, self.ranks)
 
     def _begin_log(self) -> None:
         torn = self.folder.begin_log(self.state.step)
@@ -242,6 +243,8 @@ class Trainer:
     def _backward(self, batch: Batch, counts: Mapping[str, float]) -> Tensor:
         """Add the gradients of one batch; its share of the objective."""
         batch = self.model.with_targets(batch.to(self.device))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            batch = with_own_levels(self.model, batch)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             output = self.wrapped(batch, self.objective.required_outputs)
         terms = self.objective(output, batch, counts)  # In float32, whatever the model computes in.

@@ -1,10 +1,7 @@
 """How a model in training does on data that it is not trained on."""
 
-from collections.abc import Mapping, Sequence
-
 import attrs
 import torch
-from torch import Tensor
 
 from perceptio.data.collate import Collate
 from perceptio.data.conversations import ConversationSampler
@@ -12,6 +9,7 @@ from perceptio.data.folder import FolderDataset
 from perceptio.data.mixture import check_mixture
 from perceptio.errors import TrainingError, UnknownNameError, near_miss
 from perceptio.model.network import PerceptionNetwork
+from perceptio.model.point_values import with_own_levels
 from perceptio.ops.foreign import naming
 from perceptio.recipe import DataFolder, Recipe
 from perceptio.training.objective import Objective, Sums, add_sums
@@ -34,11 +32,11 @@ def open_validation(recipe: Recipe, objective: Objective) -> list[FolderDataset]
         raise UnknownNameError(f"train.validation.best names the figure {best!r}{near_miss(best, known)}")
     datasets = [FolderDataset(path) for path in recipe.data.validation]
     with naming("data.validation"):
-        check_mixture(_on_validation_data(recipe))
+        check_mixture(on_validation_data(recipe))
     return datasets
 
 
-def _on_validation_data(recipe: Recipe) -> Recipe:
+def on_validation_data(recipe: Recipe) -> Recipe:
     """The recipe as if it were trained on what it is only measured on."""
     folders = tuple(DataFolder(path=path) for path in recipe.data.validation)
     return attrs.evolve(recipe, data=attrs.evolve(recipe.data, folders=folders, max_questions=None))
@@ -50,9 +48,8 @@ class Validation:
     Conversations are drawn as those for training are, extra samples included, and shared out among the processes.
 
     Args:
-        recipe: Whose `data.validation` and `train.validation` apply.
-        datasets: The folders of `data.validation`, from `open_validation`.
-        codes: Codes [n, L] of each folder's images, by stream.
+        recipe: Whose `train.validation` applies.
+        sampler: Draws from `data.validation`, for the recipe `on_validation_data`.
         collate: Packs them.
         objective: Measures them.
         ranks: The processes of the run.
@@ -61,14 +58,13 @@ class Validation:
     def __init__(
         self,
         recipe: Recipe,
-        datasets: Sequence[FolderDataset],
-        codes: Mapping[str, Sequence[Tensor]],
+        sampler: ConversationSampler,
         collate: Collate,
         objective: Objective,
         ranks: Ranks,
     ) -> None:
         self.settings, self.batch_size = recipe.train.validation, recipe.train.micro_batch_size
-        self.sampler = ConversationSampler(_on_validation_data(recipe), datasets, codes)
+        self.sampler = sampler
         self.collate, self.objective, self.ranks = collate, objective, ranks
 
     def measure(self, model: PerceptionNetwork, *, bf16: bool) -> dict[str, float]:
@@ -125,6 +121,7 @@ class Validation:
         counts = self.objective.counts([batch])
         batch = model.with_targets(batch.to(model.device))
         with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
+            batch = with_own_levels(model, batch)
             output = model(batch, self.objective.required_outputs)
         terms = self.objective(output, batch, {name: max(count, 1) for name, count in counts.items()})
         return dict(terms.sums)

@@ -322,6 +322,18 @@ def thawed_teacher(part, targets, raw):
     return targets(raw)
 
 
+def crossed_points(part, values_at, decoded, points):
+    return values_at(decoded, points.flip(-1))
+
+
+def first_map(part, values_at, decoded, points):
+    return values_at(decoded[:1].expand_as(decoded), points)
+
+
+def signed_values(part, values_at, decoded, points):
+    return 2 * values_at(decoded, points) - 1
+
+
 def averaged_rows(part, from_rows, rows, *pictures):
     return from_rows(rows.mean(1, keepdim=True).expand_as(rows), *pictures)
 
@@ -417,6 +429,10 @@ MUTANTS = [
     (DepthTokenizerConformance, FakeDepthConfig(), "decode", unclipped),
     (DepthTokenizerConformance, FakeDepthConfig(), "encode", clipped_depth),
     (DepthTokenizerConformance, FakeDepthConfig(), "decode", clipped_codes),
+    (DepthTokenizerConformance, FakeDepthConfig(), "values_at", crossed_points),
+    (DepthTokenizerConformance, VQVAE, "values_at", first_map),
+    (PerceptionTokenizerConformance, MAP, "values_at", crossed_points),
+    (PerceptionTokenizerConformance, MAP, "values_at", signed_values),
     (SegmentationTokenizerConformance, PIXELS, "decode", first_image),
     (SegmentationTokenizerConformance, PIXELS, "decode", company),
     (SegmentationTokenizerConformance, PIXELS, "decode", needs_one),

@@ -191,6 +191,28 @@ def test_explain_of_two_recipes_shows_what_differs(run):
     assert status == 0 and "Every setting is the same." in out
 
 
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [
+        ("perceptio_tiny", "readout: the code of depth at each marked point, written by the model"),
+        ("ablations/direct", "direct"),
+        (
+            "perceptio_lookup",
+            "lookup: depth at each marked point in 64 levels, given to the model from the map that it wrote (hard "
+            "decoding; trained with true codes)",
+        ),
+        ("ablations/lookup_from_vision", "given to the model from a map from the vision features"),
+        (
+            "ablations/values_without_block",
+            "readout: depth at each marked point in 64 levels, written by the model",
+        ),
+    ],
+)
+def test_explain_shows_what_is_said_of_marked_points(run, recipe, said):
+    status, out, _ = run("explain", recipe)
+    assert status == 0 and said in " ".join(out.partition("answer format")[2].split())
+
+
 def test_explain_shows_what_tasks_are_told(run):
     status, out, _ = run("explain", "perceptio_streams")
     assert status == 0 and "tasks.edges_map" in out and '"edges"' in out

@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perceptio.interfaces import CodeGroup, Codes, Continuous, SpecialTokens, StreamSpec, TokenBlock
+from perceptio.interfaces import (
+    CodeGroup,
+    Codes,
+    Continuous,
+    SpecialTokens,
+    StreamSpec,
+    TokenBlock,
+    TokenSpan,
+)
 from perceptio.vocabulary import GRID, TokenPlan, steps_in_words
 
 GRID_CODES = StreamSpec(written=Codes.on_grid(8, (2, 3)), target="heights")
@@ -111,3 +119,17 @@ def test_spans_are_adjacent_and_cover_what_was_added(base: int, specs: list[Stre
 )
 def test_a_point_lies_in_one_cell_edges_included(x: float, y: float, cell: int) -> None:
     assert TokenPlan.of(0, {"heights": (GRID_CODES, 1)}).cell_of(x, y) == cell
+
+
+def test_levels_come_last_and_take_the_place_of_codes_in_what_is_said_of_points() -> None:
+    streams = {"heights": (GRID_CODES, 1)}
+    plain, plan = TokenPlan.of(100, streams), TokenPlan.of(100, streams, levels=4)
+    assert plain.levels is None and plain.said_of_points == plain.readout_block.codebooks[0]
+    assert plan.levels == plan.said_of_points == TokenSpan(start=plain.size, size=4)
+    assert plan.size == plain.size + 4 and plan.locations == plain.locations
+    assert [plan.name_of(plain.size + level) for level in (-1, 0, 3, 4)] == [
+        "<loc_5>",
+        "<level_0>",
+        "<level_3>",
+        None,
+    ]

@@ -32,8 +32,9 @@ class Answer:
         codes: The codes of every stream that is written as codes, -1 where something else was written: of a stream
             per image in a row, empty where it was not written; of a stream per object one such row for each.
         tokens: Every token written after the question, in order: by name, or as text. The end token is left out.
-        readout: The code read out for each marked point, -1 where something else was written; empty in the direct
-            format.
+        readout: What was said of each marked point before the answer: the code read out, or where the recipe has
+            `point_values` the level, 0 the lowest, read out or looked up. -1 where something else was written, or
+            there was no map to look at; empty in the direct format.
         truncated: Whether the text was cut at `max_new_tokens`: the model had not ended it.
         seconds: Wall-clock of the whole batch this answer came in.
     """

@@ -67,8 +67,8 @@ class Generated:
 
     Attributes:
         streams: Of every stream of the model, by name.
-        readout_BP: The code read out for each marked point; -1 where a row has fewer points and, with the grammar
-            off, where something else was written.
+        readout_BP: What was said of each marked point, its code or its level; -1 where a row has fewer points or no
+            map to look at and, with the grammar off, where something else was written.
         text_BT: Text ids; after the end token a row holds only end tokens.
         written_BW: Every id after the prompt, in order and without the end token; -1 where a row wrote nothing.
     """

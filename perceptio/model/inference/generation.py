@@ -26,6 +26,7 @@ from perceptio.model.inference.decode_state import DecodeState
 from perceptio.model.inference.generated import Generated, WrittenStream
 from perceptio.model.inference.sequence import SequenceWriter, Slot, opening_slots, readout_slots, step_slots
 from perceptio.model.network import PerceptionNetwork
+from perceptio.model.point_values import looked_up
 
 STOP_CHECK = 8
 SHORTEST_WAIT = torch.finfo(torch.float32).tiny
@@ -63,10 +64,12 @@ class Generator:
         self.given_codes, self.given_inputs = given_codes or {}, given_inputs or {}
         self.streams = tuple(self.plan.streams) if settings.streams is None else settings.streams
         self._check_streams()
-        readout = model.recipe.answer_format == "readout"
+        self.looks_up = model.recipe.answer_format == "lookup"
+        readout = model.recipe.answer_format != "direct"
         self.readout = readout if settings.readout is None else settings.readout
         if self.readout and self.plan.readout is None:
             raise InputError("A read-out speaks the codes of a grid, and no stream of the model has one.")
+        self.vision, self.image_index = vision, image_index
         self.text = model.language.text_tokenizer
         self.random = torch.Generator(model.device).manual_seed(settings.seed)
         self._written: list[Tensor] = []
@@ -94,7 +97,9 @@ class Generator:
             # The streams whose turn has passed are no longer a choice.
             impossible_V = self._impossible(self.streams[number:])
             streams[name] = self.write_stream(name, impossible_V, name in self.settings.force)
-        readout_BP = self.read_out() if self.readout else self.state.past_B.new_zeros(len(self.turns), 0)
+        readout_BP = self.state.past_B.new_zeros(len(self.turns), 0)
+        if self.readout and any(turn.points for turn in self.turns):
+            readout_BP = self.read_out(self._looked_up(streams) if self.looks_up else None)
         text_BT = self.write_text()
         if not bool(self._finite):
             raise CheckpointError(
@@ -211,22 +216,43 @@ class Generator:
             logits=logits,
         )
 
-    def read_out(self) -> Tensor:
-        """For each marked point append its letter and location token, and write its code: [B, P]."""
-        span = self.plan.readout_block.codebooks[0]
-        counts = [len(turn.points) for turn in self.turns]
-        letters = SequenceWriter(self.plan, self.text).letters(max(counts))
-        codes = []
+    def read_out(self, levels_BP: Tensor | None = None) -> Tensor:
+        """For each marked point append its letter and location token, and say its code or level: [B, P].
+
+        Args:
+            levels_BP: Levels that were looked up, -1 in rows that have none: they are appended with the rest, all
+                to be run at once. None: the model writes what is said.
+        """
+        span, said = self.plan.said_of_points, []
+        points_BP, has_BP = self._points()
+        letters = SequenceWriter(self.plan, self.text).letters(len(points_BP[0]))
         for number, letter in enumerate(letters):
-            has_B = self._on_device([number < count for count in counts])
-            points = [turn.points[number] if number < len(turn.points) else (0.0, 0.0) for turn in self.turns]
-            slots = [readout_slots(self.plan, letter, point) for point in points]
+            has_B = has_BP[:, number]
+            if levels_BP is not None:
+                has_B = has_B & (levels_BP[:, number] >= 0)
+            slots = [readout_slots(self.plan, letter, points[number]) for points in points_BP]
             self.state.append_rows(slots, has_B)
             self._note([[slot.token for slot in row] for row in slots], has_B)
-            token_B1 = self._choose(self.model.language.logits(self.state.step()), span.slice)
+            if levels_BP is None:
+                token_B1 = self._choose(self.model.language.logits(self.state.step()), span.slice)
+            else:
+                token_B1 = levels_BP[:, number : number + 1] + span.start
             self._write([Slot(span.start)], has_B, token_B1)
-            codes.append(_codes(token_B1, span, has_B))
-        return torch.cat(codes, 1) if codes else self.state.past_B.new_zeros(len(self.turns), 0)
+            said.append(_codes(token_B1, span, has_B))
+        return torch.cat(said, 1)
+
+    def _looked_up(self, streams: Mapping[str, WrittenStream]) -> Tensor:
+        """The levels [B, P] of marked points on the maps of their rows; -1 in rows without a map."""
+        assert self.plan.readout is not None
+        points_BP2 = self._on_device(self._points()[0])
+        return looked_up(self.model, streams[self.plan.readout], self.vision, self.image_index, points_BP2)
+
+    def _points(self) -> tuple[list[list[tuple[float, float]]], Tensor]:
+        """The marked points of each row, as many in all of them, and which [B, P] it really has."""
+        counts = [len(turn.points) for turn in self.turns]
+        most = max(counts)
+        points = [[*turn.points, *[(0.0, 0.0)] * (most - len(turn.points))] for turn in self.turns]
+        return points, self._on_device([[number < count for number in range(most)] for count in counts])
 
     def write_text(self) -> Tensor:
         """Write free text until every row has ended or `max_new_tokens` are written: ids [B, T]."""

@@ -96,11 +96,14 @@ def point_slots(plan: TokenPlan, letter: int, point: tuple[float, float]) -> lis
 
 
 def readout_slots(plan: TokenPlan, letter: int, point: tuple[float, float]) -> list[Slot]:
-    """What precedes the code of a marked point in a read-out: its letter, then the location token of its cell.
+    """What precedes the code or level of a marked point: its letter, then the location token of its cell.
 
     Codes lie at the centers of cells. From the exact point, which lies between several, a model learns to copy
     a mixture of them (measured on the small decoder after 200 steps: 66% of codes right, from the center 88%).
+    A level is the value at the point itself.
     """
+    if plan.levels is not None:
+        return point_slots(plan, letter, point)
     cell = plan.cell_of(*point)
     return _named_cell(plan, letter, cell, cell_center(plan, cell))
 
@@ -134,7 +137,8 @@ class SequenceWriter:
     """Writes one conversation, slot by slot, and keeps the rows and targets of its supervision.
 
     The coordinates of every slot are those of its token (`positions`) and of what it predicts (`query_positions`),
-    each a list of (time, row, column).
+    each a list of (time, row, column). Of levels in context it keeps the rows and the points (`level_rows`,
+    `level_points`).
     """
 
     def __init__(self, plan: TokenPlan, text: TextTokenizer) -> None:
@@ -145,6 +149,8 @@ class SequenceWriter:
         self.vision_rows: list[int] = []
         self.text_rows: list[int] = []
         self.text_targets: list[int] = []
+        self.level_rows: list[int] = []
+        self.level_points: list[tuple[float, float]] = []
         self.streams: dict[str, WrittenRows] = {name: WrittenRows() for name in plan.streams}
         self.time = -1.0
         self.origin = 0.0
@@ -196,10 +202,10 @@ class SequenceWriter:
             codes: Of each stream that is written as codes once per image, the image's codes, 0 <= code < K; those of
                 objects are 0 here, and come from their targets later.
             block_in_context: Whether blocks of codes are in context, excluded from the loss.
-            readout_in_context: Whether the codes that are read out are in context, excluded from the loss.
+            readout_in_context: Whether what is said of marked points is in context, excluded from the loss.
 
         Raises:
-            DataError: The turn wants a stream whose codes the image has not.
+            DataError: The turn wants a stream whose codes the image has not, or levels of its points and has none.
         """
         for name in turn.perceive:
             tokens = self.plan.streams[name]
@@ -211,11 +217,9 @@ class SequenceWriter:
                 else:
                     self.write_block(name, _required(codes, name, turn), supervised=not block_in_context)
         if turn.readout:
-            assert self.plan.readout is not None
-            written = _required(codes, self.plan.readout, turn)
-            for letter, point in zip(self.letters(len(turn.points)), turn.points, strict=True):
-                code = written[self.plan.cell_of(*point)]
-                self.write_readout(letter, point, code, supervised=not readout_in_context)
+            said = self._said_of_points(turn, codes)
+            for letter, point, number in zip(self.letters(len(turn.points)), turn.points, said, strict=True):
+                self.write_readout(letter, point, number, supervised=not readout_in_context)
         self.supervise([*self.text.encode(_utf8(turn.answer)), self.text.end_id])
         # What a template has after the token that ends an answer is never generated.
         self.write([Slot(token) for token in self.text.encode_template(self.text.template.end)[1:]])
@@ -249,15 +253,31 @@ class SequenceWriter:
         self.write([Slot(block.closing)])
 
     def write_readout(
-        self, letter: int, point: tuple[float, float], code: int, supervised: bool = True
+        self, letter: int, point: tuple[float, float], number: int, supervised: bool = True
     ) -> None:
-        """Append what is read out for one marked point: its letter, its location token and its code."""
+        """Append what is said of one marked point: its letter, its location token, and its code or level."""
         self.write(readout_slots(self.plan, letter, point))
-        token = self.plan.readout_block.codebooks[0].start + code
+        token = self.plan.said_of_points.start + number
         if supervised:
             self.supervise([token])
-        else:
-            self.write([Slot(token)])
+            return
+        self.write([Slot(token)])
+        if self.plan.levels is not None:
+            self.level_rows.append(len(self.ids) - 1)
+            self.level_points.append(point)
+
+    def _said_of_points(self, turn: Turn, codes: Mapping[str, Sequence[int]]) -> Sequence[int]:
+        """The level of each marked point of a turn, or else its code."""
+        if self.plan.levels is None:
+            assert self.plan.readout is not None
+            written = _required(codes, self.plan.readout, turn)
+            return [written[self.plan.cell_of(*point)] for point in turn.points]
+        if len(turn.levels) != len(turn.points):
+            raise DataError(
+                f"The {turn.task} question {turn.question!r} has {len(turn.points)} points and {len(turn.levels)} "
+                "levels: each point needs one."
+            )
+        return turn.levels
 
     def letters(self, count: int) -> list[int]:
         """The ids of the first letters, with which marked points are named.

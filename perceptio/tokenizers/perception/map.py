@@ -24,7 +24,7 @@ from perceptio.interfaces import (
     StreamSpec,
     device_of,
 )
-from perceptio.interfaces.maps import resize_maps, stack_known
+from perceptio.interfaces.maps import pixels_at, resize_maps, stack_known
 from perceptio.tokenizers._autoencoder import (
     Autoencoder,
     AutoencoderConfig,
@@ -129,6 +129,15 @@ class MapTokenizer(Autoencoder):
         """See `PerceptionTokenizer.from_probabilities`: maps [N, M, H, W]."""
         return self.maps_of_probabilities(probabilities[0])
 
+    def values_at(self, decoded: Tensor, points_NP2: Tensor) -> Tensor:
+        """See `PerceptionTokenizer.values_at`: the pixel in which a point lies, 0 at `low` and 1 at `high`.
+
+        Only a map of one channel has such values.
+        """
+        if not self.spec.stream.point_values:
+            return super().values_at(decoded, points_NP2)
+        return self.to_unit(pixels_at(decoded[:, 0], points_NP2)).clamp(0, 1)
+
     def shown(self, decoded: Tensor, sizes: Sequence[Size]) -> list[Any]:
         """See `PerceptionTokenizer.shown`: each a float32 array [H, W, M] at the tokenizer's own size."""
         return list(decoded.detach().float().permute(0, 2, 3, 1).cpu().numpy())
@@ -211,7 +220,8 @@ class MapConfig(AutoencoderConfig):
     def spec(self) -> PerceptionSpec:
         """See `PerceptionTokenizerConfig.spec`."""
         written = Codes.on_grid(self.codebook_size, self.grid)
-        return PerceptionSpec(stream=StreamSpec(written=written, target=self.map))
+        stream = StreamSpec(written=written, target=self.map, point_values=self.channels == 1)
+        return PerceptionSpec(stream=stream)
 
     def build(self) -> MapTokenizer:
         """See `PerceptionTokenizerConfig.build`."""

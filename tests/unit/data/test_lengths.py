@@ -18,6 +18,7 @@ from perceptio.data.folder import FolderDataset
 from perceptio.data.lengths import ConversationLengths
 from perceptio.errors import DataError
 from perceptio.model.perception_model import build_model
+from perceptio.recipe import PointValues
 from perceptio.training.codes import encode_targets
 from perceptio.training.trainer import METRICS, train
 
@@ -50,7 +51,11 @@ def prepared(chosen):
     datasets = [FolderDataset(one.path) for one in chosen.data.folders]
     codes = [encode_targets(model.stream("depth").tokenizer, dataset) for dataset in datasets]
     collate = Collate.of(chosen, model.language.text_tokenizer)
-    return ConversationSampler(chosen, datasets, {"depth": codes}), collate
+    levels = [
+        {n: {point: 0 for turn in dataset.turns(n) for point in turn.points} for n in range(len(dataset))}
+        for dataset in datasets
+    ]
+    return ConversationSampler(chosen, datasets, {"depth": codes}, levels), collate
 
 
 OWN = {"mixture": {"relative_depth": 1.0, "brightness": 1.0}}
@@ -67,11 +72,13 @@ OWN = {"mixture": {"relative_depth": 1.0, "brightness": 1.0}}
         {"turns": 1},
     ],
 )
-@pytest.mark.parametrize("answer_format", ["direct", "readout"])
+@pytest.mark.parametrize("answer_format", ["direct", "readout", "lookup"])
 def test_the_longest_conversation_is_the_longest_that_is_drawn(tmp_path, changes, answer_format):
     scenes = scenes_folder(tmp_path / "scenes", count=3)
     chosen = recipe(scenes, max_length=512, **changes)
-    chosen = attrs.evolve(chosen, answer_format=answer_format, tasks={"brightness": BrightnessConfig()})
+    values = PointValues(levels=4, source="vision_head") if answer_format == "lookup" else None
+    tasks = {"brightness": BrightnessConfig()}
+    chosen = attrs.evolve(chosen, answer_format=answer_format, point_values=values, tasks=tasks)
     sampler, collate = prepared(chosen)
     drawn = max(max(collate(sampler.draw(number, 4)).lengths) for number in range(25))
     lengths, dataset = ConversationLengths(chosen), FolderDataset(scenes)

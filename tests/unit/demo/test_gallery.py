@@ -59,3 +59,12 @@ def test_an_arm_that_perceives_in_a_task_of_its_own_is_asked_so(
     (shown,) = read_gallery(tmp_path)
     assert shown.marked is not None and shown.marked.readout_m == ()
     assert shown.depth_HW is not None and shown.depth_HW.shape == (80, 80)
+
+
+def test_a_level_is_shown_in_metres(tmp_path: Path, dataset: FolderDataset) -> None:
+    """64 levels of the logarithm from 1 to 16 m: the middle of each, the last the nearest."""
+    record_gallery(build_model(load_recipe("perceptio_lookup")).eval(), dataset, 1, tmp_path)
+    (shown,) = read_gallery(tmp_path)
+    assert shown.marked is not None and len(shown.marked.readout_m) == len(shown.marked.points)
+    steps = [64 - np.log(metres) / np.log(16) * 64 - 0.5 for metres in shown.marked.readout_m]
+    assert steps == pytest.approx([round(step) for step in steps], abs=1e-3)

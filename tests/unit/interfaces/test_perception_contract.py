@@ -46,6 +46,8 @@ def made_of(written=CODES, image_size=None, **methods):
         ("compare", [None, torch.zeros(3, 2)], torch.zeros(3), "made float32 [3]; it must make figures by name"),
         ("compare", [None, torch.zeros(3, 2)], {"error": torch.zeros(())}, "made float32 [] of 'error'; it must"),
         ("compare", [None, torch.zeros(3, 2)], {"error": [0.0]}, "made a list of 'error'; it must make a"),
+        ("values_at", [None, torch.zeros(3, 2, 2)], torch.zeros(3), "made float32 [3] of points [3, 2, 2]; it must"),
+        ("values_at", [None, torch.zeros(3, 2, 2)], torch.zeros(3, 2).long(), "made int64 [3, 2] of points [3, 2, 2"),
         ("code_meanings", [], (), "made 0 entries; it must make one for each codebook, 1."),
         (
             "code_meanings",
@@ -98,6 +100,19 @@ class HalfConfig(PerceptionTokenizerConfig):
         if self.forgetful:
             held.spec = attrs.evolve(self.spec, stream=attrs.evolve(self.spec.stream, target="depth"))
         return held
+
+
+def test_a_tokenizer_without_values_at_points_says_so():
+    with pytest.raises(
+        InterfaceError, match="^Lying has no values at points: name another stream with readout"
+    ):
+        made_of().values_at(torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 2))
+
+
+def test_values_at_points_need_a_decoding_that_waits_for_nothing():
+    held = made_of(to_codes=None, from_codes=None)
+    held.spec = attrs.evolve(held.spec, stream=attrs.evolve(held.spec.stream, point_values=True))
+    assert held.missing == ("from_probabilities", "values_at")
 
 
 def test_what_a_spec_promises_is_looked_for_before_anything_is_trained():

@@ -95,6 +95,34 @@ def test_the_map_is_read_at_the_points_whatever_the_answer_says():
     assert figures["depth_block"]["well_formed"] == 0.5 and figures["depth_block"]["count"] == 1
 
 
+def test_what_levels_say_is_scored_beside_the_answer():
+    """Of two equally near points the first is named, and naming the other follows, too."""
+    model = attrs.evolve(MODEL, levels_of="depth")
+    (one,) = (
+        RelativeDepthTaskConfig().build(model).passes("points", attrs.evolve(data(perceives=()), model=model))
+    )
+    question = Question(sample=Sample(turns=(MARKED,)), turn=MARKED)
+    one.asked = 4
+    expected = [
+        ("(B)", (3, 1), {"right": False, "letter": "A", "followed": False, "levels": [3, 1]}),
+        ("(B)", (2, 2), {"right": False, "letter": "A", "followed": True, "levels": [2, 2]}),
+        ("(B)", (0, 5), {"right": True, "letter": "B", "followed": True, "levels": [0, 5]}),
+        ("(B)", (-1, -1), {"right": False, "letter": "", "followed": False, "levels": [-1, -1]}),
+    ]
+    for text, readout, kept in expected:
+        assert one.score(Reply(question=question, text=text, readout=readout))["points_values"] == kept
+    values = one.figures()["points_values"]
+    assert (values["2"], values["mean"], values["followed"]) == (0.25, 0.25, 0.5)
+    assert (values["unparsed"], values["count"]) == (1, 4)
+    of_others = attrs.evolve(MODEL, levels_of="edges")
+    (plain,) = (
+        RelativeDepthTaskConfig()
+        .build(of_others)
+        .passes("points", attrs.evolve(data(perceives=()), model=of_others))
+    )
+    assert set(plain.score(Reply(question=question, text="(B)", readout=(0, 1)))) == {"points"}
+
+
 def test_what_is_written_of_objects_is_scored_stream_by_stream():
     task = ReferringTaskConfig().build(MODEL)
     specs = MODEL.streams["segmentation"]

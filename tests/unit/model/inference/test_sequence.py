@@ -279,3 +279,47 @@ def test_steps_of_any_size_predict_every_code_once_and_hold_every_code(steps) ->
     assert predicted == list(range(steps[0], sum(steps)))
     assert set(block.slot_codes) == set(range(sum(steps)))
     assert all(sum(slot.advances_time for slot in step) == 1 for step in block.slots)
+
+
+def with_levels() -> TokenPlan:
+    return TokenPlan.of(200, {"depth": (DEPTH.stream, 1)}, levels=4)
+
+
+LEVELED = Turn(
+    question="q",
+    answer="(A)",
+    task="relative_depth",
+    points=((0.25, 0.75), (0.75, 0.25)),
+    readout=True,
+    levels=(3, 1),
+)
+
+
+@pytest.mark.parametrize("looked_up", [True, False])
+def test_a_level_of_each_point_stands_before_the_answer_supervised_where_the_model_writes_it(
+    looked_up: bool,
+) -> None:
+    writer = SequenceWriter(with_levels(), Characters()).write_question(LEVELED)
+
+    writer.write_answer(LEVELED, {}, readout_in_context=looked_up)
+
+    place, level = 210, 214  # After 200 characters, two markers and eight codes.
+    a, b, answer = ord("A"), ord("B"), [ord("("), ord("A"), ord(")"), 3]
+    marked = [a, place + 2, b, place + 1]
+    said = [a, place + 2, level + 3, b, place + 1, level + 1]
+    assert writer.ids == [1, ord("q"), *marked, 2, *said, *answer]
+    assert writer.text_targets == ([] if looked_up else [level + 3, level + 1]) + answer
+    assert writer.text_rows[-4:] == [12, 13, 14, 15]
+    assert writer.level_rows == ([9, 12] if looked_up else [])
+    assert writer.level_points == (list(LEVELED.points) if looked_up else [])
+    # A level is the value at the point itself, and no cell's.
+    assert writer.positions[8][1:] == writer.positions[3][1:] == (1.5, 0.5)
+
+
+def test_points_without_levels_are_refused() -> None:
+    writer = SequenceWriter(with_levels(), Characters()).write_question(LEVELED)
+    unknown = Turn(question="q", answer="(A)", task="points", points=LEVELED.points, readout=True)
+    with pytest.raises(
+        DataError, match="The points question 'q' has 2 points and 0 levels: each point needs"
+    ):
+        writer.write_answer(unknown, CODES)

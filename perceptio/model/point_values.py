@@ -1,0 +1,130 @@
+"""The levels of marked points: what the maps that codes stand for hold there.
+
+Everything here is computed on the model's device, and nothing waits for it.
+
+Shapes: N maps, B rows or images, P Q marked points, L codes, K codebook size, V vocabulary.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor
+
+from perceptio.interfaces import Batch, PerceptionTokenizer, VisionFeatures
+from perceptio.model.inference.generated import WrittenStream
+from perceptio.model.network import PerceptionNetwork
+from perceptio.recipe import PointValues
+
+
+def levels_at(tokenizer: PerceptionTokenizer, decoded: Any, points_NP2: Tensor, count: int) -> Tensor:
+    """The levels [N, P] of points on decoded maps: `count` of them, each an equal part of [0, 1].
+
+    Args:
+        tokenizer: Of the stream.
+        decoded: What it decoded of N blocks.
+        points_NP2: The points, as (x, y) in [0, 1].
+        count: How many levels there are.
+    """
+    values_NP = tokenizer.values_at(decoded, points_NP2)
+    return (values_NP * count).long().clamp(0, count - 1)
+
+
+def looked_up(
+    model: PerceptionNetwork,
+    written: WrittenStream,
+    vision: VisionFeatures,
+    image_index: Sequence[int],
+    points_BP2: Tensor,
+) -> Tensor:
+    """The levels [B, P] of each row's points on its map; -1 in rows that have none.
+
+    A row has no map to look at where its block was not opened or holds something else than codes.
+
+    Args:
+        model: The model, whose recipe has `point_values`.
+        written: What the rows wrote of the stream that is looked up, once per image.
+        vision: Features of the images.
+        image_index: Which image each row is about.
+        points_BP2: The points, as (x, y) in [0, 1].
+    """
+    values = _values(model)
+    if values.source == "vision_head":
+        logits_ILK = head_logits(model, vision)
+        index_B = torch.tensor(image_index).to(logits_ILK.device, non_blocking=True)
+        return _levels(model, _probabilities(values, logits_ILK)[index_B], points_BP2)
+    if values.decoding == "soft" and written.logits:
+        probabilities_BLK = torch.cat(written.logits, 2)[:, 0].float().softmax(-1)
+    else:
+        size = model.plan.readout_block.codebooks[0].size
+        probabilities_BLK = _sure(written.codes_BOL[:, 0].clamp_min(0), size)
+    return _levels(model, probabilities_BLK, points_BP2).masked_fill(~written.whole_BO[:, :1], -1)
+
+
+def head_logits(model: PerceptionNetwork, vision: VisionFeatures) -> Tensor:
+    """The logits [B, L, K] that the stream's auxiliary head gives at the feature nearest to each code's place."""
+    block, name = model.plan.readout_block, model.plan.readout
+    centers_L2 = torch.tensor(block.centers)
+    logits_MK = model.head_of(str(name), vision.features_MD)
+    return logits_MK[vision.nearest_to(centers_L2)]
+
+
+@torch.no_grad()
+def with_own_levels(model: PerceptionNetwork, batch: Batch) -> Batch:
+    """A batch whose levels in context are those of the model's own codes, where its recipe trains it with them.
+
+    The codes are the likeliest after the true ones before them, in a forward pass of their own; or those that the
+    auxiliary head predicts. It is not to share an autocast context with the pass that is trained: weights cast
+    without gradients would be used again there.
+
+    Args:
+        model: The model.
+        batch: With targets, on the model's device.
+    """
+    values, name = model.recipe.point_values, model.plan.readout
+    if values is None or values.trained_with != "own_codes" or not batch.level_rows_BQ.numel():
+        return batch
+    rows_NQ, points_NQ2 = batch.level_rows_BQ, batch.level_points_BQ2
+    if values.source == "vision_head":
+        logits_NLK = head_logits(model, model.encode_vision(batch.images))
+    else:
+        assert name is not None
+        written = batch.streams[name]
+        rows_NQ, points_NQ2 = rows_NQ[written.image_N], points_NQ2[written.image_N]
+        output = model(batch, (f"streams.{name}.logits_NXV",)).streams[name]
+        logits_NLK = output.logits_NXV[:, 1:-1, model.plan.readout_block.codebooks[0].slice]
+    levels_NQ = _levels(model, _probabilities(values, logits_NLK), points_NQ2)
+    assert model.plan.levels is not None
+    # Where an image has fewer points, what is written goes to a row that is dropped.
+    rows_NQ = torch.where(rows_NQ < 0, len(batch.ids_T), rows_NQ)
+    ids = torch.cat([batch.ids_T, batch.ids_T[:1]])
+    ids = ids.index_copy(0, rows_NQ.flatten(), (levels_NQ + model.plan.levels.start).flatten())
+    return attrs.evolve(batch, ids_T=ids[:-1])
+
+
+def _values(model: PerceptionNetwork) -> PointValues:
+    values = model.recipe.point_values
+    assert values is not None, "Without point_values nothing is looked up."
+    return values
+
+
+def _probabilities(values: PointValues, logits_NLK: Tensor) -> Tensor:
+    """Distributions [N, L, K] from which a map is decoded: soft, or the likeliest codes for sure."""
+    if values.decoding == "soft":
+        return logits_NLK.float().softmax(-1)
+    return _sure(logits_NLK.argmax(-1), logits_NLK.shape[-1])
+
+
+def _sure(codes_NL: Tensor, size: int) -> Tensor:
+    """Distributions [N, L, K] that are sure of codes: decoding codes themselves looks at them, and waits for it."""
+    return (codes_NL[..., None] == torch.arange(size, device=codes_NL.device)).float()
+
+
+def _levels(model: PerceptionNetwork, probabilities_NLK: Tensor, points_NP2: Tensor) -> Tensor:
+    """The levels [N, P] of points on the maps that distributions over codes stand for."""
+    assert model.plan.readout is not None and model.plan.levels is not None
+    tokenizer = model.stream(model.plan.readout).tokenizer
+    with torch.autocast(probabilities_NLK.device.type, enabled=False):
+        decoded = tokenizer.from_probabilities([probabilities_NLK])
+        return levels_at(tokenizer, decoded, points_NP2, model.plan.levels.size)
