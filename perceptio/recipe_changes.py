@@ -92,6 +92,11 @@ def _changes(path: str, first: Any, second: Any) -> Iterator[Change]:
             yield from _changes(inner, first.get(key, _ABSENT), second.get(key, _ABSENT))
 
 
+def terms(document: Mapping[str, Any]) -> list[str]:
+    """What the losses of a recipe's document are called in its log."""
+    return list(_by_name(document.get("losses", [])))
+
+
 def _by_name(items: list[Any]) -> dict[str, Any]:
     """Streams by their names, and losses by their terms; settings of a loss need no `loss` in their path."""
     named = {}

@@ -28,6 +28,7 @@ from perceptio.cli import (
     explain,
     power,
     recipes,
+    report,
     scenes,
     tokenize,
     train,
@@ -87,6 +88,7 @@ app.command("depth-targets")(depth_targets.run)
 app.command("train-tokenizer")(train_tokenizer.run)
 app.command("eval")(evaluate.run)
 app.command("compare")(compare.run)
+app.command("report")(report.run)
 app.command("power")(power.run)
 app.command("ask")(ask.run)
 app.command("tokenize")(tokenize.run)

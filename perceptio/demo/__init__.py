@@ -7,7 +7,7 @@ gallery.py    what each arm said and drew about the first test scenes
 limits.py     what the figures of streams lie between
 metrics.py    metrics.json
 results.py    a complete demo's folder, as it is shown
-report.py     report.html, from sections.py, galleries.py, streams.py, page.py and figures.py
+report.py     report.html, from sections.py, galleries.py, streams.py and figures.py
 picture.py    picture.png
 pipeline.py   all of it in order
 """

@@ -1,13 +1,12 @@
-"""Figures as text that stands in a page: pictures as inlined PNG under drawn marks, curves as SVG.
+"""Pictures as text that stands in a page: inlined PNG under drawn marks.
 
 Shapes: H W pixels.
 """
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -18,14 +17,25 @@ NEAR_M, FAR_M = 1.0, 16.0
 """Ends of the color scale of depth, in metres; every map of the report shares it."""
 TICKS_M = (1, 2, 4, 8, 16)
 COLOR_MAP = "plasma_r"
-TEXT_COLOR = "#123456"
-"""Stands for the color of the page's text while matplotlib draws."""
 ARM_COLORS = {
     "perceptio": "#3b7ddd",
     "direct": "#e08a1e",
     "answers_only": "#8a8f98",
     "readout_without_block": "#a05bd0",
 }
+STYLE = """
+svg.scene { width: 100%; display: block; border-radius: 5px; }
+svg.scene image { image-rendering: pixelated; }
+svg.scale { width: 290px; max-width: 100%; display: block; color: var(--soft); }
+svg.scale text { font-size: 10px; fill: currentColor; text-anchor: middle; }
+svg.scale text.unit { text-anchor: start; }
+.ring { fill: none; stroke: #fff; stroke-width: .9; filter: drop-shadow(0 0 .5px #000); }
+.letter { fill: #fff; stroke: #000; stroke-width: 1.4; paint-order: stroke; font-weight: 700; text-anchor: middle;
+  font-family: system-ui, sans-serif; }
+.predicted { fill: none; stroke: #fff; stroke-width: 1.1; }
+.true { fill: none; stroke: #111; stroke-width: 1.1; stroke-dasharray: .5 .5; }
+"""
+"""Rules of the page for what is drawn here."""
 
 
 def depth_colors(depth_HW: np.ndarray) -> np.ndarray:
@@ -102,56 +112,3 @@ def depth_scale_svg() -> str:
         f'<image href="{data_uri(strip)}" x="6" y="0" width="240" height="12" preserveAspectRatio="none"/>'
         f'{ticks}<text class="unit" x="254" y="10">metres</text></svg>'
     )
-
-
-Curve = tuple[Sequence[float], Sequence[float]]
-
-
-def curves_svg(
-    panels: Mapping[str, Mapping[str, Curve]],
-    colors: Mapping[str, str],
-    *,
-    columns: int = 3,
-    logarithmic: bool = False,
-) -> str:
-    """Small multiples of curves over training steps, in the page's own text color.
-
-    Args:
-        panels: For each title, the curves by name, each as steps and values.
-        colors: The color of each name.
-        columns: Panels side by side.
-        logarithmic: Whether values are shown on a logarithmic scale.
-    """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
-    rows = -(-len(panels) // columns)
-    style: dict[Any, Any] = {
-        name: TEXT_COLOR
-        for name in ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
-    }
-    with plt.rc_context({**style, "font.size": 9, "axes.linewidth": 0.6, "svg.hashsalt": "perceptio"}):
-        figure, axes = plt.subplots(rows, columns, figsize=(9.6, 2.3 * rows), squeeze=False)
-        for axis in axes.flat[len(panels) :]:
-            axis.set_visible(False)
-        for axis, (title, curves) in zip(axes.flat, panels.items(), strict=False):
-            axis.set_title(title, fontsize=9, loc="left")
-            for name, (steps, values) in curves.items():
-                axis.plot(steps, values, color=colors[name], linewidth=1.4)
-            if logarithmic:
-                axis.set_yscale("log")
-                axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-                axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-                axis.yaxis.set_minor_formatter(NullFormatter())
-            axis.spines[["top", "right"]].set_visible(False)
-            axis.grid(axis="y", color=TEXT_COLOR, alpha=0.12, linewidth=0.6)
-            axis.tick_params(length=2)
-        figure.tight_layout()
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-        plt.close(figure)
-    text = buffer.getvalue()
-    return text[text.index("<svg") :].replace(TEXT_COLOR, "currentColor")

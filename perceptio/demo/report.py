@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from perceptio.demo import galleries, page, sections, streams
+from perceptio.demo import figures, galleries, sections, streams
 from perceptio.demo.results import Demo
 from perceptio.errors import DataError
+from perceptio.experiments import page
 from perceptio.ops.files import disk_errors, new_file
 
 REPORT = "report.html"
@@ -27,6 +28,6 @@ SECTIONS = (
 def write_report(demo: Demo, path: Path) -> None:
     """Write the report of a complete demo."""
     sections_of_page = [html for section in SECTIONS if (html := section(demo))]
-    html = page.page("Perceptio: perceive, then answer", sections_of_page)
+    html = page.page("Perceptio: perceive, then answer", sections_of_page, style=figures.STYLE)
     with disk_errors(path, DataError), new_file(path) as new:
         new.write_text(html, encoding="utf-8")

@@ -1,16 +1,16 @@
 """The parts of the report that are not galleries, each from what a demo's folder holds to HTML."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-import numpy as np
-
-from perceptio.demo import figures, page
+from perceptio.demo import figures
 from perceptio.demo.files import HISTORY
 from perceptio.demo.plan import DEPTH_TOKENIZERS
 from perceptio.demo.results import NAMES, Demo
+from perceptio.experiments import page
+from perceptio.experiments.curves import Line, curves_svg, smoothed
 from perceptio.experiments.display import clock
 from perceptio.ops.json_files import read_log
 
@@ -33,8 +33,6 @@ CURVES = {
     "segmentation_mask_bce": "mask, cross-entropy",
     "segmentation_dice": "mask, Dice",
 }
-SMOOTHED = 5
-"""Logged values that a point of a curve averages."""
 
 
 def headline(demo: Demo) -> str:
@@ -117,17 +115,18 @@ def other_results(demo: Demo) -> str:
 
 def training_curves(demo: Demo) -> str:
     """The losses of all arms over training."""
-    panels: dict[str, dict[str, figures.Curve]] = {}
+    panels: dict[str, list[Line]] = {}
     for loss, title in CURVES.items():
-        curves = {}
+        curves = []
         for arm in demo.arms:
             lines = [line for line in read_log(demo.root / arm / "metrics.jsonl")[0] if loss in line]
             if lines:
-                curves[arm] = _smoothed([line["step"] for line in lines], [line[loss] for line in lines])
+                curve = smoothed(([line["step"] for line in lines], [line[loss] for line in lines]))
+                curves.append(Line(curve=curve, color=figures.ARM_COLORS[arm]))
         if curves:
             panels[title] = curves
     colors = {NAMES[arm]: figures.ARM_COLORS[arm] for arm in demo.arms}
-    drawn = figures.curves_svg(panels, figures.ARM_COLORS, logarithmic=True)
+    drawn = curves_svg(panels, logarithmic=True)
     return (
         "<h2>Training</h2><p>Each loss over the optimizer steps, as a running mean. An arm is missing where the loss "
         "is not part of it. Text holds whatever is not a depth block: answers, <code>[SEG]</code> and what is read "
@@ -156,10 +155,12 @@ def depth_tokenizers(demo: Demo) -> str:
         name: read_log(demo.root / "depth_tokenizers" / name / HISTORY)[0] for name in DEPTH_TOKENIZERS
     }
     panels = {
-        title: {
-            name: ([line["step"] for line in lines], [line[field] for line in lines])
+        title: [
+            Line(
+                curve=([line["step"] for line in lines], [line[field] for line in lines]), color=colors[name]
+            )
             for name, lines in histories.items()
-        }
+        ]
         for field, title in (("absolute_error", "absolute error"), ("perplexity", "perplexity of codes"))
     }
     return (
@@ -167,7 +168,7 @@ def depth_tokenizers(demo: Demo) -> str:
         "the test scenes, in metres and without any alignment:</p>"
         + page.table(["tokenizer", "AbsRel", "RMSE", "delta1", "codes used", "perplexity"], rows)
         + page.key(colors)
-        + f'<div class="curves">{figures.curves_svg(panels, colors, columns=2)}</div>'
+        + f'<div class="curves">{curves_svg(panels, columns=2)}</div>'
     )
 
 
@@ -224,9 +225,3 @@ def _accuracies(found: Mapping[str, Any]) -> list[str]:
         *(page.percent(found[points]) if points in found else "–" for points in ("3", "4", "5", "mean")),
         page.interval_text(found["interval"]),
     ]
-
-
-def _smoothed(steps: Sequence[float], values: Sequence[float]) -> figures.Curve:
-    window = min(SMOOTHED, len(values))
-    kernel = np.full(window, 1 / window)
-    return list(steps[window - 1 :]), np.convolve(values, kernel, mode="valid").tolist()

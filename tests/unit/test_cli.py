@@ -77,6 +77,7 @@ def test_help_names_every_verb(run):
         "train-tokenizer",
         "eval",
         "compare",
+        "report",
         "power",
         "ask",
         "tokenize",

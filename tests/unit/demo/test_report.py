@@ -6,7 +6,7 @@ import attrs
 import numpy as np
 from PIL import Image
 
-from perceptio.demo import figures, page, sections, streams
+from perceptio.demo import figures, sections, streams
 from perceptio.demo.picture import draw_picture
 from perceptio.demo.report import write_report
 from perceptio.demo.results import Demo
@@ -126,14 +126,3 @@ def test_depth_colors_are_logarithmic_and_clipped() -> None:
     assert (colors[0, 0] == colors[0, 1]).all() and (colors[0, 3] == colors[0, 4]).all()
     middle = figures.depth_colors(np.geomspace(1.0, 16.0, 3)[None])[0, 1]
     assert (colors[0, 2] == middle).all()
-
-
-def test_curves_take_the_color_of_the_page() -> None:
-    svg = figures.curves_svg({"loss": {"a": ([1, 2], [3.0, 2.0])}}, {"a": "#ff0000"})
-    assert "currentColor" in svg and figures.TEXT_COLOR not in svg and "#ff0000" in svg
-
-
-def test_tables_and_numbers() -> None:
-    assert page.percent(0.8125) == "81.2%"
-    assert page.interval_text((0.5, 0.625)) == "50.0–62.5%"
-    assert page.table(["a", "b"], [["x", "1"], ["y", "2"]], strong=1).count('class="strong"') == 1

@@ -1,7 +1,10 @@
-"""The frame of the report: one HTML file that needs nothing else, in light and dark."""
+"""The frame of a report: one HTML file that needs nothing else, in light and dark."""
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
+
+import attrs
 
 STYLE = """
 :root { color-scheme: light dark; --paper: #fdfdfc; --ink: #1d2129; --soft: #5c6470; --line: #e3e4e6;
@@ -36,16 +39,6 @@ td:last-child, th:last-child { padding-right: 0; }
 .row { display: grid; grid-auto-flow: column; grid-auto-columns: 1fr; gap: .4rem; }
 .row figure { margin: 0; }
 .row figcaption { font-size: .76rem; line-height: 1.3; margin-top: .15rem; }
-svg.scene { width: 100%; display: block; border-radius: 5px; }
-svg.scene image { image-rendering: pixelated; }
-svg.scale { width: 290px; max-width: 100%; display: block; color: var(--soft); }
-svg.scale text { font-size: 10px; fill: currentColor; text-anchor: middle; }
-svg.scale text.unit { text-anchor: start; }
-.ring { fill: none; stroke: #fff; stroke-width: .9; filter: drop-shadow(0 0 .5px #000); }
-.letter { fill: #fff; stroke: #000; stroke-width: 1.4; paint-order: stroke; font-weight: 700; text-anchor: middle;
-  font-family: system-ui, sans-serif; }
-.predicted { fill: none; stroke: #fff; stroke-width: 1.1; }
-.true { fill: none; stroke: #111; stroke-width: 1.1; stroke-dasharray: .5 .5; }
 .right { color: var(--good); font-weight: 650; } .wrong { color: var(--bad); font-weight: 650; }
 .bars { display: grid; grid-template-columns: max-content 1fr max-content; gap: .45rem .9rem; align-items: center;
   max-width: 46rem; margin: 1.2rem 0; font-size: .95rem; }
@@ -55,7 +48,20 @@ svg.scale text.unit { text-anchor: start; }
 .whisker::before, .whisker::after { content: ""; position: absolute; top: -4px; height: 10px; width: 2px;
   background: inherit; }
 .whisker::before { left: 0; } .whisker::after { right: 0; }
+.forest { display: grid; grid-template-columns: fit-content(14rem) minmax(7rem, 1fr) 17rem; gap: .5rem 1.1rem;
+  align-items: center; max-width: 56rem; margin: .8rem 0 1.4rem; font-size: .92rem;
+  font-variant-numeric: tabular-nums; }
+.forest .axis { position: relative; min-height: 1.3rem; align-self: stretch; }
+.forest .axis > * { position: absolute; }
+.zero { top: -.5rem; bottom: -.5rem; width: 1px; background: var(--soft); opacity: .5; }
+.thin, .thick { top: 50%; border-radius: 3px; }
+.thin { height: 2px; margin-top: -1px; opacity: .45; } .thick { height: 6px; margin-top: -3px; opacity: .75; }
+.dot { top: 50%; width: 12px; height: 12px; margin: -6px 0 0 -6px; border-radius: 50%;
+  border: 2px solid var(--paper); }
+.tick { transform: translateX(-50%); color: var(--soft); font-size: .8rem; white-space: nowrap; }
 .key { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; font-size: .88rem; color: var(--soft); }
+.whole { white-space: nowrap; }
+.swatch { display: inline-block; width: .7em; height: .7em; border-radius: 50%; margin-right: .55em; }
 .key i { display: inline-block; width: 1.1em; height: .28em; border-radius: 2px; vertical-align: .22em;
   margin-right: .4em; }
 svg.curves, .curves svg { width: 100%; height: auto; }
@@ -65,26 +71,39 @@ pre { background: var(--card); border-radius: 8px; padding: 1rem; overflow: auto
 """
 
 
-def page(title: str, sections: Sequence[str]) -> str:
-    """A whole HTML document."""
+def page(title: str, sections: Sequence[str], *, style: str = "") -> str:
+    """A whole HTML document.
+
+    Args:
+        title: Its title.
+        sections: What it shows, as HTML.
+        style: Rules beside those of every report.
+    """
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>{escape(title)}</title>\n<style>{STYLE}{style}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(sections)
         + "\n</main>\n</body>\n</html>\n"
     )
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, strong: int = 0) -> str:
-    """A table: the first column is text, the others are numbers; the first `strong` rows stand out.
+def table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], *, strong: int = 0, numbers: bool = True
+) -> str:
+    """A table, of HTML.
 
-    Cells are HTML.
+    Args:
+        head: What stands above its columns.
+        rows: Its rows.
+        strong: How many rows stand out, from the first on.
+        numbers: Whether all columns but the first hold numbers, or texts.
     """
+    others_class = ' class="number"' if numbers else ""
 
     def cells(tag: str, row: Sequence[str]) -> str:
         first, *others = row
-        return f"<{tag}>{first}</{tag}>" + "".join(f'<{tag} class="number">{cell}</{tag}>' for cell in others)
+        return f"<{tag}>{first}</{tag}>" + "".join(f"<{tag}{others_class}>{cell}</{tag}>" for cell in others)
 
     body = "".join(
         f'<tr class="strong">{cells("td", row)}</tr>' if number < strong else f"<tr>{cells('td', row)}</tr>"
@@ -108,6 +127,69 @@ def bars(rows: Sequence[tuple[str, float, tuple[float, float] | None, str]]) -> 
             f'background:{color}"></span>{whisker}</span><span>{percent(value)}</span>'
         )
     return f'<div class="bars">{"".join(parts)}</div>'
+
+
+@attrs.frozen(kw_only=True)
+class Mark:
+    """A line of a forest plot.
+
+    Attributes:
+        label: What it is of, as HTML.
+        value: A difference.
+        thick: An interval of it, drawn as a thick line; None: it has none.
+        thin: Another, drawn as a thin line.
+        color: Of all.
+        text: What is said of it, as HTML.
+    """
+
+    label: str
+    value: float
+    thick: tuple[float, float] | None
+    thin: tuple[float, float] | None
+    color: str
+    text: str
+
+
+def forest(marks: Sequence[Mark]) -> str:
+    """Differences with their intervals below each other, on one scale that has 0 on it."""
+    ends = [0.0, *(end for mark in marks for end in (mark.value, *(mark.thick or ()), *(mark.thin or ())))]
+    low, high = min(ends), max(ends)
+    low, high = (low, high) if high > low else (-1.0, 1.0)
+    margin = 0.04 * (high - low)
+    low, high = low - margin, high + margin
+
+    def place(value: float) -> float:
+        return 100 * (value - low) / (high - low)
+
+    def line(interval: tuple[float, float] | None, css_class: str, color: str) -> str:
+        if interval is None:
+            return ""
+        left, right = map(place, interval)
+        style = f"left:{left:.2f}%;width:{right - left:.2f}%;background:{color}"
+        return f'<span class="{css_class}" style="{style}"></span>'
+
+    zero = f'<span class="zero" style="left:{place(0):.2f}%"></span>'
+    parts = []
+    for mark in marks:
+        dot = f'<span class="dot" style="left:{place(mark.value):.2f}%;background:{mark.color}"></span>'
+        drawn = line(mark.thin, "thin", mark.color) + line(mark.thick, "thick", mark.color)
+        parts.append(
+            f'<span>{mark.label}</span><span class="axis">{zero}{drawn}{dot}</span><span>{mark.text}</span>'
+        )
+    ticks = "".join(
+        f'<span class="tick" style="left:{place(tick):.2f}%">{f"{tick:+g}" if tick else "0"}</span>'
+        for tick in ticks_between(low, high)
+    )
+    parts.append(f'<span></span><span class="axis">{ticks}</span><span></span>')
+    return f'<div class="forest">{"".join(parts)}</div>'
+
+
+def ticks_between(low: float, high: float, most: int = 6) -> list[float]:
+    """Round numbers between two ends, `most` at most: multiples of 1, 2 or 5 times a power of ten."""
+    power = 10.0 ** math.floor(math.log10((high - low) / most))
+    step = next(one for one in (power, 2 * power, 5 * power, 10 * power) if (high - low) / one <= most)
+    first, last = math.ceil(low / step), math.floor(high / step)
+    return [round(number * step, 12) + 0.0 for number in range(first, last + 1)]
 
 
 def key(colors: Mapping[str, str]) -> str:
