@@ -266,7 +266,8 @@ class Task(Checked, ABC):
         may_perceive: Whether other streams that are written once per image may precede its answer.
         about_objects: Whether its turns have objects, of each of which the streams per object are written.
         reads_points: Whether something is said of its marked points before the answer, in the answer formats
-            `readout` and `lookup`.
+            `readout` and `lookup`. Training knows the levels of points that the data mark, and not of those in a
+            turn that the task writes itself: before such an answer no levels are said.
         perception_only: Whether its answer is what is perceived and nothing else: a model that learns to answer
             without perceiving learns nothing of it.
         writes_turns: Whether it writes a turn itself, about any image that has the targets of `required`, so that the

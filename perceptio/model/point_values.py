@@ -65,7 +65,7 @@ def looked_up(
 def head_logits(model: PerceptionNetwork, vision: VisionFeatures) -> Tensor:
     """The logits [B, L, K] that the stream's auxiliary head gives at the feature nearest to each code's place."""
     block, name = model.plan.readout_block, model.plan.readout
-    centers_L2 = torch.tensor(block.centers)
+    centers_L2 = torch.tensor(block.centers).to(vision.features_MD.device, non_blocking=True)
     logits_MK = model.head_of(str(name), vision.features_MD)
     return logits_MK[vision.nearest_to(centers_L2)]
 
