@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from perceptio.cli import (
+    ablate,
     ask,
     compare,
     components,
@@ -87,6 +88,7 @@ app.command("train")(train.run)
 app.command("depth-targets")(depth_targets.run)
 app.command("train-tokenizer")(train_tokenizer.run)
 app.command("eval")(evaluate.run)
+app.command("ablate", cls=ablate.Command)(ablate.run)
 app.command("compare")(compare.run)
 app.command("report")(report.run)
 app.command("power")(power.run)

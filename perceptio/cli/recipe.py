@@ -1,6 +1,8 @@
 """How verbs name a recipe: a file, the arguments of its function, and settings to change."""
 
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,13 +41,25 @@ def chosen_recipe(recipe: str, arg: list[str] | None, set_: list[str] | None, **
         RecipeError: A pair has no `=`, or something is wrong with the recipe.
         typer.Exit: The file's own code raised something else, whose traceback was printed.
     """
-    from perceptio.errors import PerceptioError
     from perceptio.settings import read_recipe
 
     changes = pairs("--set", set_, "train.lr=1e-4") | settings
     arguments = pairs("--arg", arg, "size=1b")
-    try:
+    with showing_its_traceback():
         return read_recipe(recipe, arguments, changes)
+
+
+@contextmanager
+def showing_its_traceback() -> Iterator[None]:
+    """For what executes a user's file: an error of its own is shown as Python shows it, from its first line on.
+
+    Raises:
+        typer.Exit: There was one, whose traceback was printed.
+    """
+    from perceptio.errors import PerceptioError
+
+    try:
+        yield
     except PerceptioError:
         raise
     except Exception as error:

@@ -2,12 +2,12 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Protocol, Self
 
 import attrs
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -158,15 +158,27 @@ class _Times(ProgressColumn):
         return Text(f"{clock(pace.seconds)} · {clock(pace.seconds_left)} left", style="cyan")
 
 
+class _Progress(Progress):
+    """Bars, and something above them."""
+
+    above: Callable[[], RenderableType] | None = None
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        if self.above is not None:
+            yield self.above()
+        yield from super().get_renderables()
+
+
 class Bars:
     """A bar for every job.
 
     Args:
         console: Where they are drawn.
+        above: What is shown above them, drawn again whenever they are; then a job's bar goes when it ends.
     """
 
-    def __init__(self, console: Console) -> None:
-        self._progress = Progress(
+    def __init__(self, console: Console, above: Callable[[], RenderableType] | None = None) -> None:
+        self._progress = _Progress(
             SpinnerColumn(finished_text=Text("✓", style="green")),
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=28),
@@ -175,7 +187,9 @@ class Bars:
             TextColumn("{task.fields[note]}", style="dim", markup=False),
             console=console,
             refresh_per_second=4,
+            transient=above is not None,
         )
+        self._progress.above = above
         self._tasks: dict[str, tuple[TaskID, Pace]] = {}
         self._bars: dict[str, TaskID] = {}
 
@@ -227,3 +241,5 @@ class Bars:
             total = pace.total or 1
             self._progress.update(task, completed=total, total=total)
         self._progress.stop_task(task)
+        if self._progress.above is not None:
+            self._progress.remove_task(self._bars.pop(job.name))

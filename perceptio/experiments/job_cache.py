@@ -71,9 +71,7 @@ class JobCache:
 
     def claim(self, job: Job) -> bool:
         """Whether a job is this process's from now on, until `release` or its end; no other process has it then."""
-        lock = self._claims.setdefault(
-            job.name, FileLock(self._path(job.name).with_suffix(".lock"), timeout=0)
-        )
+        lock = self._claims.setdefault(job.name, FileLock(self.root / f".{job.name}.lock", timeout=0))
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             lock.acquire()

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 import attrs
 
 from perceptio.errors import PerceptioError, TrainingError
-from perceptio.experiments.display import Display, clock
+from perceptio.experiments.display import Display
 from perceptio.experiments.job import Job
 from perceptio.experiments.job_cache import JobCache
 from perceptio.experiments.worker import INTERRUPTED
@@ -255,7 +255,8 @@ class _Run:
         if running.error:
             return running.error
         if running.ended is not None:
-            return f"took more than {clock(self.launcher.timeout_s)} minutes (--timeout) and was ended; see {log}."
+            minutes = (self.launcher.timeout_s or 0) / 60
+            return f"took more than {minutes:g} minutes (--timeout) and was ended; see {log}."
         if status == INTERRUPTED:
             return ""
         if status == -signal.SIGKILL:

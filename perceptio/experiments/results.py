@@ -18,13 +18,13 @@ from typing import Any, Literal
 import attrs
 
 from perceptio.errors import DataError
+from perceptio.evaluation.answers import ANSWERS
 from perceptio.experiments.job_cache import JobCache, Status, covered_seconds
 from perceptio.ops.foreign import parsing
 from perceptio.ops.json_files import read_json
 
 EXPERIMENT = "experiment.json"
 CELLS, EVALUATIONS, TOKENIZERS = "cells", "evaluations", "tokenizers"
-RECIPE = "recipe.json"
 FIGURES = "metrics.json"
 """Figures of an evaluation, by the path of each data folder."""
 SUMMARY = "summary.json"
@@ -195,7 +195,7 @@ def read_cell(root: Path, placed: PlacedCell) -> CellResult:
         status=status,
         folder=root / CELLS / placed.fingerprint,
         figures=figures,
-        answers=evaluation / "answers.jsonl",
+        answers=evaluation / ANSWERS,
         seconds=covered_seconds(own) if own else None,
         parameters=parameters,
         error=next((record.error for record in records if record.error), ""),

@@ -163,9 +163,7 @@ def test_a_job_that_hangs_is_asked_to_end_and_then_killed(
     schedule(tmp_path, jobs, stage, timeout_s=0.0, stop_on_failure=False)
     assert stage.processes["hangs"].interrupted and stage.processes["hangs"].killed
     record = JobCache(tmp_path).record("hangs")
-    assert (
-        record.status == "failed" and "took more than 0:00 minutes (--timeout) and was ended" in record.error
-    )
+    assert record.status == "failed" and "took more than 0 minutes (--timeout) and was ended" in record.error
     assert JobCache(tmp_path).complete(jobs[1])
 
 

@@ -1,0 +1,195 @@
+"""`perceptio ablate`: the variants of an experiment, each trained with several seeds and evaluated."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from perceptio.cli.console import command, console, say
+from perceptio.cli.files import path
+from perceptio.cli.recipe import showing_its_traceback
+
+if TYPE_CHECKING:
+    from perceptio.experiments.run import Run
+
+WIDTH_OF_LOGS = 120
+"""Characters a line where there is no terminal to ask."""
+SEEDS = "--seeds"
+LISTED = re.compile(r"[0-9, ]+")
+FAILED = 1
+"""Exit status where a cell has failed."""
+
+
+class Command(TyperCommand):
+    """Lets `--seeds 0 1 2` be written as one writes it elsewhere; an option of click has one value."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """See `click.Command.parse_args`."""
+        joined: list[str] = []
+        for word in args:
+            if len(joined) > 1 and joined[-2] == SEEDS and LISTED.fullmatch(f"{joined[-1]} {word}"):
+                joined[-1] += f" {word}"
+            else:
+                joined.append(word)
+        return super().parse_args(ctx, joined)
+
+
+def run(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="A Python file with variants() -> recipes by name and BASELINE, the name of one; or the name of one "
+            "that comes with the library.",
+        ),
+    ],
+    seeds: Annotated[
+        list[str] | None,
+        typer.Option(
+            SEEDS, metavar="N...", help="Seeds that each variant is run with.", show_default="0 1 2"
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            parser=path, help="The experiment's folder.", show_default="runs/ablations/ and the file's name"
+        ),
+    ] = None,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(
+            parser=path,
+            help="Folder with questions that every cell is evaluated on; repeated: several.",
+            show_default="the recipes' data.validation",
+        ),
+    ] = None,
+    controls: Annotated[
+        str | None,
+        typer.Option(
+            help="Passed on to evaluation: all, or names, as `perceptio eval --controls` takes them."
+        ),
+    ] = None,
+    tiny: Annotated[
+        bool, typer.Option("--tiny", help="Run the file's tiny() in place of its variants().")
+    ] = False,
+    only: Annotated[str, typer.Option(metavar="GLOB", help="Run the variants whose names match.")] = "*",
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Cells side by side.", show_default="one a GPU, or one a core where there is none"
+        ),
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01,
+            metavar="MINUTES",
+            help="End a training or an evaluation that takes longer, as failed.",
+            show_default="never",
+        ),
+    ] = None,
+    stop_on_failure: Annotated[
+        bool, typer.Option("--stop-on-failure", help="Stop all when one fails; by default the others go on.")
+    ] = False,
+    launcher: Annotated[str, typer.Option(metavar="NAME", help="Where cells run.")] = "local",
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            parser=path,
+            help="Folder that cells lie in; experiments that share it run no cell twice.",
+            show_default="the experiment's own",
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="So many cells are meant.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the cells and what would run; write nothing.")
+    ] = False,
+) -> None:
+    """Train and evaluate every variant of an experiment with every seed, as far as that is not done already.
+
+    Run again, it goes on where it was stopped; more variants or seeds are added to what is there. A cell, which is a
+    recipe, a seed and data, is never run twice.
+    """
+    from datetime import datetime
+
+    from perceptio.evaluation.replacements import controls_named
+    from perceptio.experiments.experiment import load_experiment
+    from perceptio.experiments.launchers import LaunchSettings, launcher_named
+    from perceptio.experiments.progress import CellProgress
+    from perceptio.experiments.run import prepare
+
+    settings = LaunchSettings(
+        jobs=jobs, timeout_s=None if timeout is None else 60 * timeout, stop_on_failure=stop_on_failure
+    )
+    where = launcher_named(launcher, settings)
+    named = controls_named(controls) if controls is not None else ()
+    with showing_its_traceback():
+        experiment = load_experiment(file, tiny=tiny)
+        ready = prepare(
+            experiment,
+            out=out or Path("runs/ablations") / experiment.name,
+            seeds=_seeds(seeds),
+            data=data or (),
+            controls=named,
+            cache=cache,
+            only=only,
+            many=yes,
+        )
+    shown = console()
+    if not shown.is_terminal:
+        shown = console(width=WIDTH_OF_LOGS)
+
+    def say_when(line: str) -> None:
+        say(shown, f"{datetime.now():%H:%M:%S}  {line}")
+
+    if ready.warning is not None:
+        say(console(stderr=True), ready.warning, style="yellow")
+    progress = CellProgress(ready.cells, ready.root, shown, say_when)
+    if dry_run:
+        shown.print(progress.table())
+        say(shown, _what_would_run(ready))
+        return
+    try:
+        ready.start(where, progress)
+    finally:
+        shown.print(progress.table())
+        say(shown, f"{ready.out}: {progress.sentence()}.")
+    failed = progress.failed()
+    for cell in failed:
+        say(shown, f"{cell.variant}, seed {cell.seed}, failed: {cell.error}", style="red")
+    if failed:
+        say(shown, f"Run them again, when what was wrong is mended: {command('ablate', file)} …")
+        raise typer.Exit(FAILED)
+
+
+def _seeds(given: list[str] | None) -> list[int]:
+    """Seeds as they may be written: `0 1 2`, `0,1,2`, or the option repeated.
+
+    Raises:
+        InputError: One is no whole number.
+    """
+    from perceptio.errors import InputError
+
+    words = " ".join(given or ["0 1 2"]).replace(",", " ").split()
+    try:
+        return [int(word) for word in words]
+    except ValueError:
+        raise InputError(
+            f"--seeds {' '.join(words)} are not seeds: give whole numbers, such as --seeds 0 1 2."
+        ) from None
+
+
+def _what_would_run(ready: "Run") -> str:
+    """How much of an experiment is left, in a sentence."""
+    from collections import Counter
+
+    from perceptio.experiments.job_cache import JobCache
+
+    cache = JobCache(ready.root)
+    left = Counter(job.stage for job in ready.jobs if not cache.complete(job))
+    if not left:
+        return "Nothing would run: every cell is complete."
+    said = ", ".join(f"{count} {stage} job{'s' * (count > 1)}" for stage, count in left.items())
+    return f"Would run in {ready.root}: {said}. Cells of the same content are run once."

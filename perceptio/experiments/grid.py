@@ -1,0 +1,184 @@
+"""Variants of a recipe: a grid of settings, and losses left out one at a time. Each is made when it is asked for."""
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from perceptio.errors import RecipeError, UnknownNameError, near_miss, quoted
+from perceptio.interfaces import ComponentConfig
+from perceptio.recipe import Recipe
+from perceptio.registry import Registry
+from perceptio.settings import with_settings
+from perceptio.training.objective import Objective
+
+
+class Variants(Mapping[str, Recipe]):
+    """Recipes by their names. Two of them, or one and a dictionary, are joined with `|`.
+
+    Args:
+        names: The names, in order; called whenever they are gone through.
+        make: The recipe of a name.
+        count: How many there are.
+    """
+
+    def __init__(self, names: Callable[[], Iterator[str]], make: Callable[[str], Recipe], count: int) -> None:
+        self._names, self._make, self._count = names, make, count
+
+    def __iter__(self) -> Iterator[str]:
+        return self._names()
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, name: str) -> Recipe:
+        return self._make(name)
+
+    def __or__(self, other: Mapping[str, Recipe]) -> "Variants":
+        """Both, these first.
+
+        Raises:
+            RecipeError: A name is in both.
+        """
+        return _joined(self, other)
+
+    def __ror__(self, other: Mapping[str, Recipe]) -> "Variants":
+        """Both, the others first.
+
+        Raises:
+            RecipeError: A name is in both.
+        """
+        return _joined(other, self)
+
+
+def grid(base: Recipe, settings: Mapping[str, Sequence[Any] | Mapping[str, Any]]) -> Variants:
+    """Every combination of some settings of a recipe.
+
+    Args:
+        base: The recipe that they are settings of; it is among the variants only if its own values are.
+        settings: The values of each setting by its path, as `--set` takes it: numbers, whole parts
+            (`"streams.depth.tokenizer"`), whatever the setting may be. Values are named after themselves, a part
+            after its component; a mapping gives them names instead.
+
+    Returns:
+        The variants by what differs, such as `codebook_size=32,lr=0.001`; the last setting changes fastest.
+
+    Raises:
+        RecipeError: A setting has no values, or two of one name.
+    """
+    axes = {path: _named_values(path, values) for path, values in settings.items()}
+    short = _short_names(list(axes))
+    labeled = {path: {f"{short[path]}={name}": one for name, one in axes[path].items()} for path in axes}
+
+    def names() -> Iterator[str]:
+        return map(",".join, itertools.product(*labeled.values()))
+
+    def make(name: str) -> Recipe:
+        labels = name.split(",")
+        if len(labels) != len(labeled):
+            raise KeyError(name)
+        chosen = {path: values[label] for label, (path, values) in zip(labels, labeled.items(), strict=True)}
+        return with_settings(base, chosen)
+
+    return Variants(names, make, math.prod(map(len, axes.values())))
+
+
+def leave_out(base: Recipe, *losses: str) -> Variants:
+    """A recipe with each of some losses left out, one at a time; an auxiliary head that nothing reads then goes, too.
+
+    Args:
+        base: The recipe, which is not among the variants.
+        *losses: Their terms, such as `"depth_count"`; none: each of the recipe's.
+
+    Returns:
+        The variants, each called `without TERM`.
+
+    Raises:
+        UnknownNameError: The recipe has no such loss.
+    """
+    registry = Registry.discover()
+    terms = [registry.term_of(weighted.loss) for weighted in base.losses]
+    for term in losses:
+        if term not in terms:
+            raise UnknownNameError(f"{base.name} has no loss {term!r}{near_miss(term, terms)}")
+
+    def make(name: str) -> Recipe:
+        term = name.removeprefix("without ")
+        if name == term or term not in (losses or terms):
+            raise KeyError(name)
+        left = tuple(weighted for weighted, own in zip(base.losses, terms, strict=True) if own != term)
+        recipe = attrs.evolve(base, losses=left)
+        read = Objective(recipe).required_outputs
+        recipe = attrs.evolve(
+            recipe, heads={key: head for key, head in base.heads.items() if f"heads.{key}" in read}
+        )
+        recipe.check()
+        return recipe
+
+    named = [f"without {term}" for term in losses or terms]
+    return Variants(lambda: iter(named), make, len(named))
+
+
+def _joined(first: Mapping[str, Recipe], second: Mapping[str, Recipe]) -> Variants:
+    fewer, more = sorted((first, second), key=len)
+    known = set(fewer)
+    twice = next((name for name in more if name in known), None)
+    if twice is not None:
+        raise RecipeError(f"Two variants are called {twice!r}: give each a name of its own.")
+    return Variants(
+        lambda: itertools.chain(first, second),
+        lambda name: (fewer if name in known else more)[name],
+        len(first) + len(second),
+    )
+
+
+def _named_values(path: str, values: Sequence[Any] | Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a setting by the names that they have in those of variants."""
+    if isinstance(values, str) or not isinstance(values, Sequence | Mapping):
+        raise RecipeError(f"The values of {path} are {quoted(values)}; give a list of values.")
+    if not values:
+        raise RecipeError(f"{path} has no values in the grid: give some, or leave it out.")
+    if isinstance(values, Mapping):
+        return {_one_word(name): value for name, value in values.items()}
+    named: dict[str, Any] = {}
+    for value in values:
+        name = _name_of(value)
+        if name in named:
+            raise RecipeError(
+                f"Two values of {path} are called {name}: leave one out, or name them with a mapping, such as "
+                f'{{"{path}": {{"first": …, "second": …}}}}.'
+            )
+        named[name] = value
+    return named
+
+
+def _name_of(value: Any) -> str:
+    """What a value is called in the name of a variant."""
+    if isinstance(value, ComponentConfig):
+        return Registry.discover().name_of(value)
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    if isinstance(value, tuple | list):
+        return "x".join(map(_name_of, value))
+    return _one_word(getattr(value, "name", value))
+
+
+def _one_word(name: Any) -> str:
+    """A name without what separates those of several settings."""
+    return "_".join(str(name).replace(",", " ").split())
+
+
+def _short_names(paths: Sequence[str]) -> dict[str, str]:
+    """The end of each path that tells it from the others, as short as can be."""
+    parts = {path: path.split(".") for path in paths}
+    short = {}
+    for path, own in parts.items():
+        for length in range(1, len(own) + 1):
+            end = own[-length:]
+            if Counter(other[-length:] == end for other in parts.values())[True] == 1:
+                break
+        short[path] = ".".join(end)
+    return short

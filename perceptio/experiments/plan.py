@@ -1,0 +1,238 @@
+"""From an experiment to jobs: which cells it has, what identifies each, and what is made before what."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import attrs
+
+from perceptio.data.folder import FolderDataset
+from perceptio.data.identity import hash_of_data
+from perceptio.errors import DataError, InputError, RecipeError
+from perceptio.evaluation.replacements import Control
+from perceptio.experiments.experiment import Experiment
+from perceptio.experiments.job import Job
+from perceptio.experiments.results import CELLS, EVALUATIONS, TOKENIZERS, PlacedCell
+from perceptio.ops.files import path_text
+from perceptio.recipe import Recipe, Stream
+from perceptio.serialize import fingerprint, to_json
+from perceptio.training.codebook import to_be_trained
+from perceptio.training.identity import run_identity, used_schedule
+from perceptio.training.start import Start
+
+WORK = "perceptio.experiments.work"
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Cell:
+    """A variant's recipe and a seed, and the jobs that train and evaluate it.
+
+    Attributes:
+        variant: The name of the variant.
+        seed: The seed.
+        tokenizers: The jobs that train its tokenizers of codes, where they name no weights.
+        training: The job that trains it.
+        evaluation: The job that evaluates it.
+    """
+
+    variant: str
+    seed: int
+    tokenizers: tuple[Job, ...]
+    training: Job
+    evaluation: Job
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """All of them, in order."""
+        return (*self.tokenizers, self.training, self.evaluation)
+
+    @property
+    def placed(self) -> PlacedCell:
+        """What is written of it in `experiment.json`."""
+        return PlacedCell(
+            variant=self.variant,
+            seed=self.seed,
+            fingerprint=self.training.fingerprint,
+            evaluation=self.evaluation.fingerprint,
+            tokenizers=tuple(job.fingerprint for job in self.tokenizers),
+        )
+
+
+class Planner:
+    """Makes the cells of an experiment.
+
+    Args:
+        experiment: The experiment.
+        data: The folders that cells are evaluated on; none: the validation data of the recipes, which must be the
+            same for all.
+        controls: What else is put in place of what was written, to ask the same questions again.
+        root: The cache that the cells lie in.
+
+    Attributes:
+        trained_on: A hash of what each folder holds that the cells so far are trained on.
+
+    Raises:
+        DataError: There is nothing to evaluate on, or a folder of data cannot be read.
+        RecipeError: Something is wrong with a recipe.
+    """
+
+    def __init__(
+        self, experiment: Experiment, *, data: Sequence[Path], controls: Sequence[Control], root: Path
+    ) -> None:
+        self.experiment, self.root, self.controls = experiment, root, controls
+        self.trained_on: set[str] = set()
+        self._hashes: dict[str, str] = {}
+        self._recipes: dict[str, Recipe] = {}
+        self._starts: dict[str, Start] = {}
+        self._given = tuple(path_text(folder) for folder in data)
+
+    @cached_property
+    def data(self) -> Mapping[str, str]:
+        """The folders that cells are evaluated on, and a hash of what each holds.
+
+        Raises:
+            DataError: The recipes name none, or not the same ones.
+        """
+        if self._given:
+            return {path: self._hash(path) for path in self._given}
+        named = {variant: self._recipe(variant).data.validation for variant in self.experiment.variants}
+        paths = named[self.experiment.baseline]
+        lacking = [variant for variant, own in named.items() if not own]
+        if lacking:
+            raise DataError(
+                f"There is nothing to evaluate on: the recipe of {lacking[0]!r} names no data.validation. Name a "
+                "folder of questions with --data, or set data.validation in the recipes."
+            )
+        hashes = {path: self._hash(path) for path in paths}
+        other = [v for v, own in named.items() if [self._hash(one) for one in own] != list(hashes.values())]
+        if other:
+            raise DataError(
+                f"{other[0]!r} has other validation data than the baseline {self.experiment.baseline!r}, so that "
+                "their answers cannot be compared: name what all are evaluated on with --data."
+            )
+        return hashes
+
+    def cells(self, seeds: Sequence[int]) -> tuple[Cell, ...]:
+        """Every cell, in the order of variants and then of seeds.
+
+        Args:
+            seeds: Of initial weights, of the order of training, and of tokenizers that are trained.
+        """
+        return tuple(self.cell(variant, seed) for variant in self.experiment.variants for seed in seeds)
+
+    def cell(self, variant: str, seed: int) -> Cell:
+        """A cell, and its jobs."""
+        recipe = _seeded(self._recipe(variant), seed)
+        title = f"{variant}, seed {seed}"
+        trained = self._trained(recipe)
+        content = [self._hash(folder.path) for folder in recipe.data.folders]
+        self.trained_on.update(content)
+        tokenizers = {stream.name: self._tokenizer(recipe, stream, content) for stream in trained}
+        identity = run_identity(
+            recipe, content, processes=1, bf16=False, trains=[stream.name for stream in trained]
+        )
+        # As the recipe has it: what "auto" becomes is the affair of the machine that trains.
+        identity |= {"precision": recipe.train.precision, "schedule": used_schedule(recipe.train)}
+        training = self._placed(
+            CELLS,
+            Job(
+                name="cell",
+                title=title,
+                stage="training",
+                work=f"{WORK}:train_cell",
+                out=self.root,
+                settings={
+                    "recipe": to_json(recipe),
+                    "tokenizers": {name: job.name for name, job in tokenizers.items()},
+                },
+                identity=identity,
+                after=tuple({job.name: job for job in tokenizers.values()}.values()),
+            ),
+        )
+        evaluation = self._placed(
+            EVALUATIONS,
+            Job(
+                name="evaluation",
+                title=f"{title}: evaluation",
+                stage="evaluation",
+                work=f"{WORK}:evaluate_cell",
+                out=self.root,
+                settings={"data": list(self.data), "controls": list(self.controls), "cell": training.name},
+                identity={"data": list(self.data.values()), "controls": sorted(self.controls)},
+                after=(training,),
+            ),
+        )
+        return Cell(
+            variant=variant, seed=seed, tokenizers=training.after, training=training, evaluation=evaluation
+        )
+
+    def _tokenizer(self, recipe: Recipe, stream: Stream, content: Sequence[str]) -> Job:
+        """The job that trains the tokenizer of a stream; what is the same for several cells has the same name."""
+        job = self._placed(
+            TOKENIZERS,
+            Job(
+                name="tokenizer",
+                stage="tokenizer",
+                work=f"{WORK}:train_tokenizer",
+                out=self.root,
+                settings={"recipe": to_json(recipe), "stream": stream.name},
+                identity={
+                    "tokenizer": fingerprint(stream.tokenizer),
+                    "training": attrs.asdict(stream.training),
+                    "data": [
+                        [folder.weight, one] for folder, one in zip(recipe.data.folders, content, strict=True)
+                    ],
+                },
+            ),
+        )
+        named = f"tokenizer {stream.tokenizer.name} {job.fingerprint[:6]}, seed {stream.training.seed}"
+        return attrs.evolve(job, title=named)
+
+    def _placed(self, kind: str, job: Job) -> Job:
+        """The job under a name and in a folder that its fingerprint gives."""
+        own = job.fingerprint
+        return attrs.evolve(job, name=f"{job.name}_{own}", out=self.root / kind / own)
+
+    def _trained(self, recipe: Recipe) -> list[Stream]:
+        """The streams whose tokenizers are trained first, as `train` would by itself."""
+        streams = [stream for stream in recipe.streams if to_be_trained(stream)]
+        if recipe.start_from is None or not streams:
+            return streams
+        start = self._starts.setdefault(recipe.start_from, Start(recipe.start_from))
+        return [stream for stream in streams if not start.has_tokenizer(stream)]
+
+    def _recipe(self, variant: str) -> Recipe:
+        if variant not in self._recipes:
+            recipe = self.experiment.recipe(variant)
+            if not recipe.data.folders:
+                raise RecipeError(f"The variant {variant!r} names no data to train on; set data.folders.")
+            self._recipes[variant] = recipe
+        return self._recipes[variant]
+
+    def _hash(self, path: str) -> str:
+        if path not in self._hashes:
+            self._hashes[path] = hash_of_data(FolderDataset(path))
+        return self._hashes[path]
+
+
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Refuse seeds that are none, or are there twice.
+
+    Raises:
+        InputError: So it is.
+    """
+    if not seeds:
+        raise InputError("There is no seed: give one or more, such as --seeds 0 1 2.")
+    for seed in seeds:
+        if not 0 <= seed < 2**32:
+            raise InputError(f"The seed {seed} cannot be used: it must be at least 0 and below 2**32.")
+        if seeds.count(seed) > 1:
+            raise InputError(f"The seed {seed} is given twice: a cell is run once, so leave one out.")
+
+
+def _seeded(recipe: Recipe, seed: int) -> Recipe:
+    """The recipe with a seed, of its training and of that of its tokenizers."""
+    streams = tuple(
+        attrs.evolve(stream, training=attrs.evolve(stream.training, seed=seed)) for stream in recipe.streams
+    )
+    return attrs.evolve(recipe, train=attrs.evolve(recipe.train, seed=seed), streams=streams)

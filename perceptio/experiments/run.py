@@ -1,0 +1,172 @@
+"""An experiment in its folder: what it is is written first, and then its cells are run."""
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from perceptio.errors import DataError, InputError, near_miss
+from perceptio.evaluation.replacements import Control
+from perceptio.experiments.display import Display
+from perceptio.experiments.experiment import Experiment
+from perceptio.experiments.job import Job
+from perceptio.experiments.job_cache import JobCache
+from perceptio.experiments.launchers import Launcher
+from perceptio.experiments.plan import Cell, Planner, check_seeds
+from perceptio.experiments.results import (
+    EXPERIMENT,
+    ExperimentDocument,
+    ExperimentResult,
+    read,
+    read_document,
+)
+from perceptio.ops.files import disk_errors
+from perceptio.ops.json_files import write_json
+
+MANY = 200
+"""An experiment of more cells is begun only by whoever says that so many are meant."""
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Run:
+    """An experiment that is ready to be run.
+
+    Attributes:
+        out: Its folder.
+        root: The cache that its cells lie in.
+        document: What it is, with everything that it was before.
+        cells: Those to be run now, in order.
+        warning: What a user should know before; None: nothing.
+    """
+
+    out: Path
+    root: Path
+    document: ExperimentDocument
+    cells: tuple[Cell, ...]
+    warning: str | None = None
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """What is to be run, in order, each once: cells of the same content share their jobs."""
+        return tuple({job.name: job for cell in self.cells for job in cell.jobs}.values())
+
+    def start(self, launcher: Launcher, display: Display) -> ExperimentResult:
+        """Run what is not complete.
+
+        Args:
+            launcher: Where.
+            display: Told how far it is.
+
+        Returns:
+            The experiment as it stands then, those cells included that are not run now.
+
+        Raises:
+            DataError: A folder cannot be written, or holds what no job of ours wrote.
+            PerceptioError: A job failed, and all are to be stopped then.
+            Stopped: After Ctrl-C or SIGTERM, when the jobs have saved what they had.
+        """
+        with disk_errors(self.out, DataError), disk_errors(self.root, DataError):
+            write_json(self.out / EXPERIMENT, attrs.asdict(self.document))
+            with display:
+                launcher.run(self.jobs, JobCache(self.root), display)
+        return read(self.out)
+
+
+def prepare(
+    experiment: Experiment,
+    *,
+    out: Path,
+    seeds: Sequence[int],
+    data: Sequence[Path] = (),
+    controls: Sequence[Control] = (),
+    cache: Path | None = None,
+    only: str = "*",
+    many: bool = False,
+) -> Run:
+    """Find the cells of an experiment and those that are to be run; nothing is written.
+
+    Args:
+        experiment: The experiment.
+        out: Its folder. One that holds the same experiment with other variants or seeds is extended.
+        seeds: The seeds to run.
+        data: The folders that cells are evaluated on; none: the recipes' validation data.
+        controls: What else is put in place of what was written, to ask the same questions again.
+        cache: The folder that cells lie in, which several experiments may share; None: `out`.
+        only: Run variants whose names match this pattern of a shell.
+        many: Whether more than `MANY` cells are meant.
+
+    Raises:
+        InputError: No seed, one twice, no variant that matches, or too many cells.
+        RecipeError: Something is wrong with a recipe.
+        DataError: There is nothing to evaluate on, a folder of data cannot be read, or `out` holds another
+            experiment.
+    """
+    check_seeds(seeds)
+    count = len(experiment.variants) * len(seeds)
+    if count > MANY and not many:
+        raise InputError(
+            f"{experiment.name} has {count:,} cells, {len(experiment.variants):,} variants with {len(seeds)} seeds, "
+            "each a training: if so many are meant, say --yes."
+        )
+    chosen = {variant for variant in experiment.variants if fnmatchcase(variant, only)}
+    if not chosen:
+        raise InputError(f"No variant matches --only {only}{near_miss(only, experiment.variants)}")
+    before = read_document(out) if (out / EXPERIMENT).exists() else None
+    root = out if cache is None else cache
+    planner = Planner(experiment, data=data, controls=controls, root=root)
+    known = () if before is None else (cell.seed for cell in before.cells)
+    cells = planner.cells(sorted({*known, *seeds}))
+    document = ExperimentDocument(
+        name=experiment.name,
+        baseline=experiment.baseline,
+        data=planner.data,
+        cache="." if cache is None else str(cache.absolute()),
+        cells=tuple(cell.placed for cell in cells),
+    )
+    if before is not None:
+        _check_same(out, before, document)
+    selected = tuple(cell for cell in cells if cell.variant in chosen and cell.seed in seeds)
+    return Run(out=out, root=root, document=document, cells=selected, warning=_warning(planner))
+
+
+def _warning(planner: Planner) -> str | None:
+    seen = [path for path, content in planner.data.items() if content in planner.trained_on]
+    if not seen:
+        return None
+    return (
+        f"Cells are evaluated on {', '.join(seen)}, which they are trained on, too, and that flatters them: name "
+        "other questions with --data."
+    )
+
+
+def _check_same(out: Path, before: ExperimentDocument, now: ExperimentDocument) -> None:
+    """Refuse a folder whose experiment is not this one, with more or fewer variants and seeds.
+
+    Raises:
+        DataError: It is another; the message says what differs.
+    """
+    remedy = (
+        f"choose another --out, or remove {out / EXPERIMENT} to begin anew: complete cells are kept, and reused "
+        "where they are the same"
+    )
+    differs: Any = None
+    placed = {(cell.variant, cell.seed): cell for cell in now.cells}
+    changed = [
+        cell.variant
+        for cell in before.cells
+        if (cell.variant, cell.seed) in placed
+        and placed[cell.variant, cell.seed].fingerprint != cell.fingerprint
+    ]
+    if before.name != now.name:
+        differs = f"it is called {before.name}, and this one {now.name}"
+    elif list(before.data.values()) != list(now.data.values()):
+        differs = (
+            f"it is evaluated on {', '.join(before.data)}, and this one on other data: {', '.join(now.data)}"
+        )
+    elif changed:
+        names = ", ".join(map(repr, dict.fromkeys(changed)))
+        differs = f"its {names} is trained by another recipe, or on other data"
+    if differs is not None:
+        raise DataError(f"{out} holds another experiment ({differs}): {remedy}.")

@@ -1,0 +1,149 @@
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from small import scenes_folder
+from typer.testing import CliRunner
+
+from perceptio.cli.main import app
+from perceptio.data.scenes import Split
+from perceptio.errors import PerceptioError
+from perceptio.experiments.results import read
+
+SUPPORT = Path(__file__).parents[2] / "support"
+FILE = """
+import sys
+from pathlib import Path
+
+import attrs
+
+sys.path.append({support!r})
+from small import small_recipe
+
+from perceptio.experiments.grid import grid
+
+BASELINE = "lr=0.001"
+
+
+def variants(steps=15):
+    base = small_recipe(Path("train"))
+    base = attrs.evolve(
+        base,
+        data=attrs.evolve(base.data, validation=("validation",)),
+        train=attrs.evolve(base.train, steps=steps, save_every=3),
+    )
+    return grid(base, {{"train.lr": (0.001, 0.002)}})
+
+
+def tiny():
+    return variants(steps=2)
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an experiment's file and its data."""
+    root = tmp_path_factory.mktemp("ablation")
+    scenes_folder(root / "train", 8)
+    scenes_folder(root / "validation", 2, Split.VALIDATION)
+    (root / "rates.py").write_text(FILE.format(support=str(SUPPORT)))
+    return root
+
+
+def ablate(*words: str) -> str:
+    """What the command prints."""
+    result = CliRunner().invoke(app, ["ablate", *words])
+    if isinstance(result.exception, PerceptioError):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.mark.parametrize(
+    "seeds", [("0", "1", "3"), ("0,1,3",), ("0, 1 3",), ("0", "--seeds", "1", "--seeds", "3"), ("0", "1,3")]
+)
+def test_seeds_are_written_as_one_likes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, seeds: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(folder)
+    for words in (("--seeds", *seeds, "rates.py", "--dry-run"), ("rates.py", "--dry-run", "--seeds", *seeds)):
+        shown = ablate(*words)
+        assert re.search(r"seed 0\s+seed 1\s+seed 3\s*\n", shown)
+        assert "3 tokenizer jobs, 6 training jobs, 6 evaluation jobs" in shown
+    assert not (folder / "runs").exists()
+
+
+def test_what_cannot_be_asked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    for words, message in {
+        ("--seeds", "one"): "--seeds one are not seeds: give whole numbers",
+        ("--seeds", "0,0"): "The seed 0 is given twice",
+        ("--launcher", "slrum"): "There is no launcher 'slrum'",
+        ("--controls", "nothing"): "nothing",
+        ("--data", "nowhere"): "nowhere",
+    }.items():
+        with pytest.raises(PerceptioError, match=message):
+            ablate("rates.py", "--dry-run", *words)
+
+
+def test_an_error_in_the_file_is_shown_as_python_shows_it(tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text('BASELINE = "a"\n\n\ndef variants():\n    return {"a": 1 / 0}\n')
+    result = CliRunner().invoke(app, ["ablate", str(tmp_path / "bad.py")])
+    assert result.exit_code == 1 and "ZeroDivisionError" in result.stderr
+
+
+def start(folder: Path, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "perceptio.cli.main",
+            "ablate",
+            "rates.py",
+            "--seeds",
+            "0",
+            "--jobs",
+            "2",
+            *words,
+        ],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(SUPPORT.parents[1])},
+    )
+
+
+@pytest.mark.slow
+def test_a_killed_experiment_goes_on_and_runs_nothing_twice(folder: Path) -> None:
+    out = folder / "out"
+    first = start(folder, "--out", str(out))
+    while first.poll() is None and not list(out.glob("cells/*/checkpoint/training.json")):
+        time.sleep(0.05)
+    first.kill()
+    before, _ = first.communicate(timeout=120)
+    assert first.returncode == -signal.SIGKILL, before
+    assert {cell.status for cell in read(out).cells} == {"stopped"}
+    second = start(folder, "--out", str(out))
+    after, _ = second.communicate(timeout=300)
+    assert second.returncode == 0, after
+    assert "tokenizer" not in after and "2 of 2 cells complete" in after
+    third = start(folder, "--out", str(out))
+    again, _ = third.communicate(timeout=60)
+    assert "2 of 2 cells are complete already" in again and "begins" not in again
+    logs = [(cell.folder / "metrics.jsonl").read_text().splitlines() for cell in read(out).cells]
+    assert [len(lines) for lines in logs] == [15, 15]
+
+
+@pytest.mark.slow
+def test_one_that_takes_too_long_has_failed_and_the_exit_status_says_so(folder: Path) -> None:
+    tiny = start(folder, "--tiny", "--out", str(folder / "slow"), "--timeout", "0.01")
+    said, _ = tiny.communicate(timeout=120)
+    assert tiny.returncode == 1
+    assert "took more than 0.01 minutes (--timeout) and was ended" in said
+    assert "0 of 2 cells complete, 2 failed" in said
