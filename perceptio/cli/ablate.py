@@ -117,6 +117,7 @@ def run(
     from perceptio.evaluation.replacements import controls_named
     from perceptio.experiments.experiment import load_experiment
     from perceptio.experiments.launchers import LaunchSettings, launcher_named
+    from perceptio.experiments.outputs import write_outputs
     from perceptio.experiments.progress import CellProgress
     from perceptio.experiments.run import prepare
 
@@ -152,10 +153,13 @@ def run(
         say(shown, _what_would_run(ready))
         return
     try:
-        ready.start(where, progress)
+        result = ready.start(where, progress)
     finally:
         shown.print(progress.table())
         say(shown, f"{ready.out}: {progress.sentence()}.")
+    if any(cell.status == "complete" for cell in result.cells):
+        *tables, page = write_outputs(result, ready.out)
+        say(shown, f"Report: {page}; its table is in {', '.join(table.name for table in tables)} beside it.")
     failed = progress.failed()
     for cell in failed:
         say(shown, f"{cell.variant}, seed {cell.seed}, failed: {cell.error}", style="red")

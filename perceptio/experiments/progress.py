@@ -1,42 +1,23 @@
 """What one sees while an experiment runs: how far its cells are, the time left, and a table that fills."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import attrs
 from rich.console import Console
 from rich.table import Table
 
 from perceptio.experiments.display import Bars, Display, Lines, Pace, clock
+from perceptio.experiments.figures import chosen, flat
 from perceptio.experiments.job import Job
 from perceptio.experiments.plan import Cell
 from perceptio.experiments.results import CellResult, read_cell
 
-ACCURACIES = ("mean", "accuracy")
-"""By what tasks call the share of right answers."""
 ROWS_LEFT = 12
 """Rows of a terminal that the table leaves to the bars below it."""
-
-
-def headline(figures: Mapping[str, Any]) -> dict[str, float]:
-    """The figures of an evaluation that say most, by their names with dots: accuracies, or else all."""
-    flat = dict(_flat(figures))
-    accuracies = {name: value for name, value in flat.items() if name.rpartition(".")[2] in ACCURACIES}
-    return accuracies or flat
-
-
-def _flat(figures: Mapping[str, Any], path: str = "") -> list[tuple[str, float]]:
-    found: list[tuple[str, float]] = []
-    for name, value in figures.items():
-        where = f"{path}.{name}".lstrip(".")
-        if isinstance(value, Mapping):
-            found += _flat(value, where)
-        elif isinstance(value, int | float):
-            found.append((where, value))
-    return found
 
 
 @attrs.define
@@ -228,9 +209,10 @@ class CellProgress:
         return note or _shown(self._results[id(cell)], figure)
 
     def _figure(self) -> str | None:
-        """The figure that is shown: the first that says much of a cell that is complete."""
-        found = (headline(result.figures) for result in self._results.values())
-        return next((name for figures in found for name in figures), None)
+        """The figure that is shown: the first of those that the experiment's table shows."""
+        cells = [flat(result.figures) for result in self._results.values() if result.figures]
+        names = chosen(cells, None) or [name for figures in cells for name in figures]
+        return names[0] if names else None
 
     def _complete(self) -> int:
         return sum(result.status == "complete" for result in self._results.values())
@@ -239,5 +221,5 @@ class CellProgress:
 def _shown(result: CellResult, figure: str | None) -> str:
     if result.status != "complete":
         return result.status
-    value = None if figure is None else headline(result.figures).get(figure)
-    return "complete" if value is None else f"{value:.4g}"
+    found = flat(result.figures)
+    return f"{found[figure].value:.4g}" if figure in found else "complete"

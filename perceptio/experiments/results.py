@@ -3,6 +3,7 @@
 The folder of an experiment:
 
 experiment.json            what it is: variants, seeds, the baseline, and where each cell lies
+table.*, report.html       what it has found, as `perceptio report` writes it
 cells/FINGERPRINT/         the run of a cell: recipe.json, and what `perceptio train` writes
 evaluations/FINGERPRINT/   what its evaluation found: metrics.json and answers.jsonl, as `perceptio eval` writes them
 tokenizers/FINGERPRINT/    a tokenizer of codes that several cells share

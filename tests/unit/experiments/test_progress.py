@@ -9,7 +9,7 @@ from perceptio.experiments import display
 from perceptio.experiments.job import Job
 from perceptio.experiments.job_cache import JobCache
 from perceptio.experiments.plan import Cell
-from perceptio.experiments.progress import CellProgress, TimeLeft, headline
+from perceptio.experiments.progress import CellProgress, TimeLeft
 from perceptio.ops.json_files import write_json
 
 
@@ -35,16 +35,6 @@ def cell(root: Path, variant: str, seed: int) -> Cell:
         training=training,
         evaluation=job("evaluation", "evaluation", training),
     )
-
-
-def test_the_headline_is_accuracies_or_else_all() -> None:
-    figures = {
-        "referring": {"ciou": 0.5, "count": 3},
-        "relative_depth": {"3": 0.4, "mean": 0.5, "interval": [0, 1]},
-    }
-    assert headline(figures) == {"relative_depth.mean": 0.5}
-    assert headline({"referring": figures["referring"]}) == {"referring.ciou": 0.5, "referring.count": 3}
-    assert headline({}) == {}
 
 
 def test_time_left_is_known_from_those_that_ended_and_those_that_run(
@@ -86,7 +76,10 @@ def test_the_table_fills_as_cells_end(tmp_path: Path, terminal: bool) -> None:
             progress.advanced(job, 1, 4, "")
             job.out.mkdir(parents=True)
             if job.stage == "evaluation":
-                write_json(job.out / "metrics.json", {"data": {"relative_depth": {"mean": 0.625}}})
+                write_json(
+                    job.out / "metrics.json",
+                    {"data": {"relative_depth": {"mean": 0.625, "interval": [0.5, 0.75]}}},
+                )
                 write_json(job.out / "summary.json", {"parameters": 3})
             cache.end(job, complete=True)
             progress.ended(job, complete=True)
