@@ -154,7 +154,7 @@ def _check_same(out: Path, before: ExperimentDocument, now: ExperimentDocument) 
     differs: Any = None
     placed = {(cell.variant, cell.seed): cell for cell in now.cells}
     changed = [
-        cell.variant
+        cell
         for cell in before.cells
         if (cell.variant, cell.seed) in placed
         and placed[cell.variant, cell.seed].fingerprint != cell.fingerprint
@@ -166,7 +166,7 @@ def _check_same(out: Path, before: ExperimentDocument, now: ExperimentDocument) 
             f"it is evaluated on {', '.join(before.data)}, and this one on other data: {', '.join(now.data)}"
         )
     elif changed:
-        names = ", ".join(map(repr, dict.fromkeys(changed)))
-        differs = f"its {names} is trained by another recipe, or on other data"
+        such = f"{changed[0].variant!r} with seed {changed[0].seed}"
+        differs = f"{len(changed)} of its cells, such as {such}, have another recipe or other data now"
     if differs is not None:
         raise DataError(f"{out} holds another experiment ({differs}): {remedy}.")

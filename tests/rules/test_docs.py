@@ -11,6 +11,7 @@ import typer
 
 from perceptio.cli.main import app
 from perceptio.cli.recipe import chosen_recipe
+from perceptio.experiments.experiment import load_experiment
 from perceptio.hookspecs import HOOKS
 from perceptio.interfaces import ComponentConfig, Kind
 from perceptio.recipe import Recipe
@@ -91,15 +92,34 @@ def test_every_command_from_checkpoints_on_is_one(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(recipe)
     monkeypatch.chdir(tmp_path)
     assert load_recipe("mine.py").name == "mine"
+    assert commands(page) == 15
+
+
+def commands(page: str) -> int:
+    """How many commands a page has; each is one, with such options, and its recipe is there."""
     lines = re.findall(r"^perceptio .*", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE)
-    assert len(lines) == 15
     for line in lines:
-        words, command = shlex.split(line)[1:], typer.main.get_command(app)
+        words, command = shlex.split(line.partition("   ")[0])[1:], typer.main.get_command(app)
         while hasattr(command, "commands"):
             command = command.commands[words.pop(0)]
         given = command.make_context(line, words).params
         if given.get("recipe") is not None:
             chosen_recipe(given["recipe"], given["arg"], given["set_"])
+    return len(lines)
+
+
+def test_the_page_of_experiments_is_an_experiment(tmp_path, monkeypatch):
+    page = "docs/experiments.md"
+    file, from_python = blocks(page)
+    (tmp_path / "losses.py").write_text(file)
+    monkeypatch.chdir(tmp_path)
+    experiment = load_experiment("losses.py", tiny=True)
+    assert len(experiment.variants) == 8
+    for name in experiment.variants:
+        assert experiment.recipe(name).train.steps == 4
+    assert "codebook_size=32,lr=0.001" in load_experiment("losses.py").variants
+    compile(from_python, page, "exec")
+    assert commands(page) == 6
 
 
 @pytest.mark.parametrize(

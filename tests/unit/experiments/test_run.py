@@ -185,7 +185,7 @@ def test_another_experiment_is_refused_with_what_differs(experiment, base, folde
     longer = attrs.evolve(base, train=attrs.evolve(base.train, steps=9))
     cases = {
         "it is called rates, and this one speeds": (attrs.evolve(experiment, name="speeds"), {}),
-        "its 'slow' is trained by another recipe": (
+        "1 of its cells, such as 'slow' with seed 0, have another recipe or other data now": (
             attrs.evolve(experiment, variants={**experiment.variants, "slow": longer}),
             {},
         ),
