@@ -121,6 +121,10 @@ class DataConfig:
             and goes on doing so where it sees the image (ours).
         text_only_comparison: Extra samples per conversation, unless answers are direct: one marked-point question,
             the code or level of each point, in context and excluded from the loss, and the answer (ours).
+        text_only_referring: Extra samples per conversation, for masks of special tokens: the questions about objects
+            of an image that the tokenizer decodes with and the language model does not see. With nothing but words
+            in context, special tokens soon attend to them; among vision features, which are many more, a small
+            model takes long to find them (ours).
         vision_only: Extra samples per conversation that are images without text. Each costs a pass of the vision
             encoder, and trains it through losses on its own features, such as `cell_codes`.
     """
@@ -138,6 +142,7 @@ class DataConfig:
     too_long: Literal["refuse", "skip"] = "refuse"
     text_only_readout: float = attrs.field(default=0.0, validator=_not_negative)
     text_only_comparison: float = attrs.field(default=0.0, validator=_not_negative)
+    text_only_referring: float = attrs.field(default=0.0, validator=_not_negative)
     vision_only: float = attrs.field(default=0.0, validator=_not_negative)
 
 

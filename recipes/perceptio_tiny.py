@@ -2,7 +2,7 @@
 
 Sizes and steps are ours, chosen on validation scenes. It departs from the paper in three named ways: ten depth codes
 are predicted per step (the paper: one), marked points are read out before the answer (the paper: no read-out), and
-reading and comparing are also taught apart, as text alone.
+reading, comparing and finding the words of a mask are also taught apart, as text alone.
 """
 
 from perceptio.backbones.language.decoder import DecoderConfig
@@ -77,7 +77,8 @@ def recipe() -> Recipe:
             max_questions=1000,
             text_only_readout=0.5,
             text_only_comparison=3.0,
-            vision_only=1.0,
+            text_only_referring=1.0,
+            vision_only=0.0,
         ),
         train=TrainConfig(
             steps=520,

@@ -71,14 +71,14 @@ class Collate:
         )
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
-        """One batch, on the CPU; images without text come after those of conversations.
+        """One batch, on the CPU: conversations with their images in context, the others, and images without text.
 
         Raises:
             DataError: A turn wants a stream whose codes its sample has not, or points are drawn and two turns have
                 some; or a conversation is longer than the language model serves, unless `data.too_long` says to skip
                 it, or all are.
         """
-        asked = samples
+        asked = sorted(samples, key=lambda sample: not sample.in_context)  # Stable: otherwise as they came.
         written = [(sample, self._write(sample)) for sample in asked if sample.turns]
         written = [(sample, writer) for sample, writer in written if self._fits(sample, len(writer.ids))]
         samples = [*(sample for sample, _ in written), *(sample for sample in asked if not sample.turns)]
@@ -195,7 +195,9 @@ class Collate:
         codes = {name: codes_L.tolist() for name, codes_L in sample.codes.items()}
         image = sample.image_3HW
         has_block = any(self.plan.readout in turn.perceive for turn in sample.turns)
-        centers = None if image is None else self._centers_of(image.shape[-2], image.shape[-1])
+        centers = None
+        if image is not None and sample.in_context:
+            centers = self._centers_of(image.shape[-2], image.shape[-1])
         for number, turn in enumerate(sample.turns):
             writer.write_question(turn, centers if number == 0 else None, self.points == "tokens")
             writer.write_answer(

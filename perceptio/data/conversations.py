@@ -17,8 +17,9 @@ from perceptio.recipe import Recipe
 Levels = Mapping[int, Mapping[tuple[float, float], int]]
 """Of a folder's images with marked points, by number, the level of each point (x, y)."""
 
-_READABLE, _WITH_CODES = "readable", "with codes"
-"""The pools of images with codes to be read out: those with a marked-point question, and all of them."""
+_READABLE, _WITH_CODES, _WITH_OBJECTS = "readable", "with codes", "with objects"
+"""The pools of images with codes to be read out: those with a marked-point question, and all of them; and of images
+with a question about objects."""
 
 
 class ConversationSampler:
@@ -53,6 +54,12 @@ class ConversationSampler:
         self._tasks = TaskTable(recipe)
         self._specs = {stream.name: stream.spec for stream in recipe.streams}
         self._per_image = [name for name, spec in self._specs.items() if spec.per == "image"]
+        # Of objects that the language model does not see only these can be written: decoding looks at the image.
+        self._prompts = tuple(
+            name
+            for name, spec in self._specs.items()
+            if spec.per == "object" and not self._is_codes(name) and spec.image_size is not None
+        )
         self._pools: dict[str, list[np.ndarray]] = {}
         self._pointed = images_with_points(recipe, datasets)
         weights = {
@@ -67,6 +74,7 @@ class ConversationSampler:
                 f"The mixture asks for {name!r} and no folder has such a turn: {', '.join(self._known())}.",
             )
         self._add_pools_of_codes(any(self._tasks[name].reads_points for name in weights))
+        self._add_pool_of_objects()
         self.names = list(weights)
         self._weights = np.array([weights[name] for name in self.names]) / sum(weights.values())
         self._pointed_numbers = [set(images.tolist()) for images in self._pointed]
@@ -86,6 +94,10 @@ class ConversationSampler:
                 self._text_only_comparison(random)
                 for _ in range(auxiliary_count(self.data.text_only_comparison, number, count))
             ]
+        samples += [
+            self._text_only_referring(random)
+            for _ in range(auxiliary_count(self.data.text_only_referring, number, count))
+        ]
         return samples + [
             self._vision_only(random) for _ in range(auxiliary_count(self.data.vision_only, number, count))
         ]
@@ -204,6 +216,18 @@ class ConversationSampler:
         turns, codes = self._marked(random)
         return Sample(turns=(turns[0],), codes=codes)
 
+    def _text_only_referring(self, random: np.random.Generator) -> Sample:
+        """Questions about objects of an image that only decoding sees, with its codes; without text if none has any.
+
+        That an object is absent cannot be known without the image: such questions are left out.
+        """
+        folder, number = self._image_for(_WITH_OBJECTS, random)
+        sample = self.datasets[folder][number]
+        turns = [turn for turn in sample.turns if self._tasks[turn.task].about_objects and turn.masks]
+        chosen = [turns[i] for i in random.permutation(len(turns))[: self.data.turns]]
+        perceived = tuple(attrs.evolve(turn, perceive=self._prompts) for turn in chosen)
+        return attrs.evolve(sample, turns=perceived, codes=self._codes(folder, number), in_context=False)
+
     def _marked(self, random: np.random.Generator) -> tuple[list[Turn], Mapping[str, Tensor]]:
         """The marked-point questions of one image, in some order and to be read out, and the image's codes."""
         folder, number = self._image_for(_READABLE, random)
@@ -274,6 +298,25 @@ class ConversationSampler:
                 "points has them."
             )
             self._add_pool(_READABLE, both, missing)
+
+    def _add_pool_of_objects(self) -> None:
+        """The images of `data.text_only_referring`."""
+        if not self.data.text_only_referring:
+            return
+        if not self._prompts or self.data.perceive == "never":
+            raise DataError(
+                "data.text_only_referring trains special tokens of objects that are decoded with the image, and "
+                "the recipe writes none: set it to 0."
+            )
+        about = {name for name in self._known() if self._tasks[name].about_objects}
+        images = [
+            np.array(
+                [i for i, names in enumerate(dataset.tasks) if not about.isdisjoint(names)], dtype=np.int64
+            )
+            for dataset in self.datasets
+        ]
+        missing = "data.text_only_referring asks for turns about objects, and no folder has any: set it to 0."
+        self._add_pool(_WITH_OBJECTS, images, missing)
 
     def _images_with(self, name: str, folder: int) -> np.ndarray:
         """The images that have a turn of a task, or all that its own turn needs."""

@@ -62,6 +62,7 @@ class Sample:
         maps: Other maps of the image by name, float32 [H, W, C], NaN where unknown. Those of a data folder are read
             when they are asked for, each time anew.
         codes: The codes [L] of each stream that is written as codes once per image, where the image has its target.
+        in_context: Whether the language model sees the image; otherwise only the tokenizers that decode with it do.
         source: Where it comes from.
         id: What its data folder calls it.
     """
@@ -72,6 +73,7 @@ class Sample:
     objects: Sequence[np.ndarray] = ()
     maps: Mapping[str, np.ndarray] = attrs.field(factory=dict)
     codes: Mapping[str, Tensor] = attrs.field(factory=dict)
+    in_context: bool = True
     source: str = "a sample"
     id: str = ""
 
@@ -133,7 +135,8 @@ class Batch:
     zero first dimension, never None.
 
     Attributes:
-        images: RGB [3, H, W] in [0, 1], each at its own size; images without text come last.
+        images: RGB [3, H, W] in [0, 1], each at its own size: those in context, others that are written of, and
+            images without text.
         ids_T: Input ids; rows of vision features hold 0 and are replaced.
         positions_AT: Coordinates of every slot.
         query_positions_AT: Coordinates of what every slot predicts.

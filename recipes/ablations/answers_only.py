@@ -24,7 +24,12 @@ def recipe() -> Recipe:
         answer_format="direct",
         losses=tuple(weighted for weighted in base.losses if not isinstance(weighted.loss, StreamLossConfig)),
         data=attrs.evolve(
-            base.data, perceive="never", text_only_readout=0.0, text_only_comparison=0.0, vision_only=0.0
+            base.data,
+            perceive="never",
+            text_only_readout=0.0,
+            text_only_comparison=0.0,
+            text_only_referring=0.0,
+            vision_only=0.0,
         ),
         train=attrs.evolve(
             base.train,

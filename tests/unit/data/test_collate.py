@@ -170,6 +170,25 @@ def test_pictures_without_words_come_last_and_take_no_rows() -> None:
     assert batch.streams["depth"].image_N.tolist() == [0]
 
 
+def test_an_image_out_of_context_takes_no_rows_and_is_what_its_mask_is_decoded_with() -> None:
+    referring = attrs.evolve(SEGMENTS, perceive=("segmentation",))
+    seen, unseen = sample(SEGMENTS), attrs.evolve(sample(referring), in_context=False)
+
+    batch = collated(tiny_recipe(), sample(), unseen, seen)
+    alone, words = (
+        collated(tiny_recipe(), seen),
+        collated(tiny_recipe(), attrs.evolve(seen, turns=(referring,))),
+    )
+
+    assert [image is one.image_3HW for image, one in zip(batch.images, (seen, unseen), strict=False)] == [
+        True
+    ] * 2
+    assert len(batch.images) == 3
+    assert torch.equal(batch.vision_rows_M, alone.vision_rows_M)
+    assert batch.lengths == (*alone.lengths, words.lengths[0] - len(words.vision_rows_M))
+    assert batch.streams["segmentation"].image_N.tolist() == [0, 0, 1, 1]
+
+
 def test_without_an_image_the_block_is_given_and_what_is_read_from_it_learned() -> None:
     asked = attrs.evolve(MARKED, perceive=("depth",), readout=True)
     recipe = tiny_recipe()

@@ -208,6 +208,49 @@ def test_pictures_have_no_words_but_their_codes() -> None:
     assert all(sample.codes["depth"][0] > 0 and sample.image_3HW is not None for sample in pictures)
 
 
+ABSENT = attrs.evolve(REFERRING, answer="There is no such object.", masks=())
+
+
+class Referred(Images):
+    """An object and one that is not there; nothing to be found in the others."""
+
+    def __init__(self, *turns: Turn) -> None:
+        self._turns = [(PLAIN, *turns), (MARKED,), (PLAIN,)]
+        self.tasks = [{turn.task for turn in turns} for turns in self._turns]
+
+
+def test_referring_lessons_are_the_objects_of_an_image_out_of_context() -> None:
+    recipe = recipe_with(text_only_referring=0.5)
+    sampler = ConversationSampler(recipe, [Referred(ABSENT, REFERRING)], {"depth": [CODES]})
+    samples = sampler.draw(0, 20)
+
+    lessons = [sample for sample in samples if not sample.in_context]
+    assert len(lessons) == 10 and len(samples) == 30
+    for sample in lessons:
+        assert sample.image_3HW is not None and torch.equal(sample.codes["depth"], CODES[0])
+        assert [(turn.question, turn.perceive) for turn in sample.turns] == [
+            (REFERRING.question, ("segmentation",))
+        ]
+        assert len(sample.turns[0].masks) == 1
+
+
+def test_referring_lessons_that_nothing_can_be_learned_from_are_refused() -> None:
+    recipe = recipe_with(text_only_referring=0.5, mixture={"relative_depth": 1.0})
+    with pytest.raises(
+        DataError, match="text_only_referring asks for turns about objects, and no folder has any"
+    ):
+        ConversationSampler(recipe, [Referred()], {"depth": [CODES]})
+    boxes = attrs.evolve(
+        recipe, streams=(Stream(name="box", tokenizer=BoxConfig(bins=8)), recipe.stream("depth"))
+    )
+    for without in (boxes, attrs.evolve(recipe, data=attrs.evolve(recipe.data, perceive="never"))):
+        with pytest.raises(
+            DataError,
+            match="text_only_referring trains special tokens of objects .* and the recipe writes none",
+        ):
+            ConversationSampler(without, [Images()], {"depth": [CODES]})
+
+
 def test_pictures_without_depth_are_refused() -> None:
     with pytest.raises(
         DataError,
