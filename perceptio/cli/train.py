@@ -10,6 +10,7 @@ import typer
 from perceptio.cli.console import Bars, again, command, console, say
 from perceptio.cli.files import path
 from perceptio.cli.recipe import ArgOption, RecipeArgument, SetOption, chosen_recipe
+from perceptio.cli.tracking import TrackOption
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -34,6 +35,7 @@ def run(
     ],
     arg: ArgOption = None,
     set_: SetOption = None,
+    track: TrackOption = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the folder's checkpoint, which must be there.")
     ] = False,
@@ -66,9 +68,10 @@ def run(
                 progress=running.step,
                 preparing=running.preparing,
                 say=lambda sentence: say(shown, sentence),
+                track=track,
             )
         except Stopped:
-            given = (*again("--arg", arg), *again("--set", set_))
+            given = (*again("--arg", arg), *again("--set", set_), *again("--track", track))
             say(shown, f"Stopped. To go on: {command('train', recipe, *given, '--out', out, '--resume')}")
             raise
     _leave_together()

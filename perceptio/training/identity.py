@@ -55,7 +55,7 @@ def run_identity(
     }
     settings = {
         name: value
-        for name, value in _settings(document)
+        for name, value in settings_by_path(document)
         if not any(name == one or name.startswith(f"{one}.") for one in apart)
     }
     for number, (folder, content) in enumerate(zip(recipe.data.folders, data, strict=True)):
@@ -109,7 +109,7 @@ def schedule_difference(before: Mapping[str, Any], train: TrainConfig, done: int
     )
 
 
-def _settings(document: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+def settings_by_path(document: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     """The values of a document by their paths."""
     items: Any = ()
     if isinstance(document, Mapping):
@@ -119,7 +119,7 @@ def _settings(document: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     if not items:
         yield name, document if not isinstance(document, tuple) else list(document)
     for key, value in items:
-        yield from _settings(value, f"{name}.{key}".lstrip("."))
+        yield from settings_by_path(value, f"{name}.{key}".lstrip("."))
 
 
 def _shown(value: Any) -> str:

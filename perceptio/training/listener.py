@@ -29,8 +29,10 @@ class Listener:
         progress: Called after every step.
         preparing: Called before the first step with what is being prepared, how much of it is done, and of how much.
         say: Called with what a user should know, a sentence each.
+        track: The trackers that metrics are sent to; see `perceptio.training.trackers`.
     """
 
     progress: Callable[[Progress], None] | None = None
     preparing: Preparing = lambda what, done, total: None
     say: Callable[[str], None] = logger.info
+    track: tuple[str, ...] = ()

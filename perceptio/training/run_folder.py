@@ -4,6 +4,7 @@ checkpoint/        the model as it was last saved, its optimizer's state, and `t
 best/              the model that was best on the validation data, and `validation.json`: its figures
 metrics.jsonl      a line for every logged step
 tensorboard/       the same as curves
+wandb.json, …      where a tracker knows the run, if it is sent to one
 tokenizers/        the tokenizers that the run trained itself, by stream
 codes/             the codes of the data, by stream, where the data have none
 """

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import attrs
 import torch
@@ -33,10 +32,8 @@ from perceptio.training.optimizer import Optimizers, learning_rate_at
 from perceptio.training.preparation import Preparation
 from perceptio.training.ranks import Ranks
 from perceptio.training.run_folder import METRICS, OPTIMIZER, Resume, RunFolder
+from perceptio.training.trackers import Draw, check_trackers, drawing, named_by_environment
 from perceptio.training.validation import PREFIX, Validation, on_validation_data, open_validation
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
 
 __all__ = ["CHECKPOINT", "METRICS", "Progress", "Trainer", "train"]
 
@@ -51,6 +48,7 @@ def train(
     progress: Callable[[Progress], None] | None = None,
     preparing: Preparing = lambda what, done, total: None,
     say: Callable[[str], None] = logger.info,
+    track: Sequence[str] | None = None,
 ) -> PerceptionModel:
     """Train what a recipe describes into a folder, in one process or in each of several.
 
@@ -62,6 +60,8 @@ def train(
         progress: Called after every step, in the first process.
         preparing: Called before the first step with what is being prepared, how much of it is done, and of how much.
         say: Called with what a user should know, a sentence each.
+        track: Trackers of accelerate that metrics are sent to, such as `wandb`, beside TensorBoard in the folder;
+            None: those that the environment variable PERCEPTIO_TRACK names.
 
     Returns:
         The trained model, in eval mode.
@@ -73,7 +73,9 @@ def train(
         CheckpointError: There is nothing to resume, or something already; the checkpoint is of another run; another
             process trains there; the folder cannot be written or is too small; or `start_from` names no model.
         TrainingError: The loss is no longer a finite number, all codes of a stream are the same, another process of
-            the run failed, or the device runs out of memory; what was saved before is kept.
+            the run failed, or the device runs out of memory; what was saved before is kept. Or a tracker has no
+            login, or does not start.
+        InputError: A tracker is unknown or not installed.
         Stopped: After Ctrl-C or SIGTERM, when a resumable checkpoint has been written.
     """
     recipe.check()
@@ -85,11 +87,13 @@ def train(
         raise RecipeError(f"{recipe.name} trains no parameter group; name some in train.train.")
     to_json(recipe)  # A part that could not be saved is named now, and not at the first save.
     check_mixture(recipe)
-    listener = Listener(progress=progress, preparing=preparing, say=say)
+    trackers = named_by_environment() if track is None else tuple(track)
+    listener = Listener(progress=progress, preparing=preparing, say=say, track=trackers)
     with advice_when_out_of_memory(recipe.train), ExitStack() as held:
         ranks = Ranks()
         held.enter_context(ranks.together())
         folder = RunFolder(expanded(out))
+        ranks.on_main(lambda: check_trackers(trackers))
         ranks.on_main(lambda: folder.check_resume(resume))
         ranks.on_main(lambda: _keep(held, folder))
         return Trainer(recipe, folder, ranks, listener).run()
@@ -135,7 +139,7 @@ class Trainer:
         self.ranks.on_main(self._begin_log)
         self.model.train()
         started, first = time.perf_counter(), self.state.step
-        with interrupt_flag() as interrupt, self._board() as board, closing(self._batches()) as batches:
+        with interrupt_flag() as interrupt, self._drawing() as draw, closing(self._batches()) as batches:
             while self.state.step < train.steps:
                 micro, counts = self._next(batches, interrupt.signal)
                 self._train_step(micro, counts)
@@ -146,7 +150,7 @@ class Trainer:
                 metrics = self._metrics(seconds) if last or step % train.log_every == 0 else {}
                 if self.validation is not None and (last or step % train.validation.every == 0):
                     metrics |= self._validate(self.validation)
-                self._log(board, metrics)
+                self._log(draw, metrics)
                 if self.listener.progress is not None and self.ranks.main:
                     self.listener.progress(
                         Progress(step=step, steps=train.steps, metrics=metrics, seconds=seconds)
@@ -168,15 +172,19 @@ class Trainer:
             self.listener.say(f"{self.folder.metrics} ended in half a line, {torn[:60]!r}, which is dropped.")
 
     @contextmanager
-    def _board(self) -> "Iterator[SummaryWriter | None]":
-        """Where the first process draws curves."""
-        if not self.ranks.main:
-            yield None
-            return
-        from torch.utils.tensorboard import SummaryWriter
+    def _drawing(self) -> Iterator[Draw | None]:
+        """How the first process draws curves; None in the others."""
+        begun: list[Draw] = []
+        with ExitStack() as held:
 
-        with SummaryWriter(str(self.folder.tensorboard), purge_step=self.state.step + 1) as board:
-            yield board
+            def begin() -> None:
+                track, say = self.listener.track, self.listener.say
+                begun.append(
+                    held.enter_context(drawing(track, self.recipe, self.folder, self.state.step, say))
+                )
+
+            self.ranks.on_main(begin)
+            yield next(iter(begun), None)
 
     # -- steps -------------------------------------------------------------------------------------------------
 
@@ -286,11 +294,10 @@ class Trainer:
                 "last checkpoint is kept; lower train.lr, or look for broken targets with `perceptio data check`."
             )
 
-    def _log(self, board: "SummaryWriter | None", metrics: Mapping[str, float]) -> None:
-        if not metrics or board is None:
+    def _log(self, draw: Draw | None, metrics: Mapping[str, float]) -> None:
+        if not metrics or draw is None:
             return
-        for name, value in metrics.items():
-            board.add_scalar(name, value, self.state.step)
+        draw(self.state.step, metrics)
         self.folder.log(self.state.step, metrics)
 
     def _save(self) -> None:
