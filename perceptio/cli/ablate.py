@@ -1,5 +1,6 @@
 """`perceptio ablate`: the variants of an experiment, each trained with several seeds and evaluated."""
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +11,7 @@ from typer.core import TyperCommand
 from perceptio.cli.console import command, console, say
 from perceptio.cli.files import path
 from perceptio.cli.recipe import showing_its_traceback
+from perceptio.cli.tracking import TrackOption
 
 if TYPE_CHECKING:
     from perceptio.experiments.run import Run
@@ -102,6 +104,7 @@ def run(
             show_default="the experiment's own",
         ),
     ] = None,
+    track: TrackOption = None,
     yes: Annotated[bool, typer.Option("--yes", help="So many cells are meant.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the cells and what would run; write nothing.")
@@ -120,7 +123,13 @@ def run(
     from perceptio.experiments.outputs import write_outputs
     from perceptio.experiments.progress import CellProgress
     from perceptio.experiments.run import prepare
+    from perceptio.training.trackers import VARIABLE, check_trackers
 
+    if track:
+        check_trackers(track)
+        os.environ[VARIABLE] = ",".join(
+            track
+        )  # Which reaches the processes that train, and no cell's identity.
     settings = LaunchSettings(
         jobs=jobs, timeout_s=None if timeout is None else 60 * timeout, stop_on_failure=stop_on_failure
     )

@@ -57,8 +57,9 @@ class Contrast:
 
     Attributes:
         value: The mean over seeds of the differences.
-        of_questions: The paired 95% interval, where answers are right or wrong: by bootstrap over questions.
-        over_seeds: The 95% interval of the differences over seeds, of two or more, by Student's t.
+        of_questions: The paired 95% interval, where answers are right or wrong: by bootstrap over questions. None,
+            too, where no question is discordant.
+        over_seeds: The 95% interval of the differences over seeds, of two or more, by Student's t. None likewise.
         by_seed: The difference of each seed.
         pairs: Of each seed how often one of the two alone was right, where answers are right or wrong.
     """
@@ -254,10 +255,12 @@ def _contrast(by_seed: Mapping[int, float], readings: "Mapping[int, _Reading]") 
     if readings:
         by_points = all(reading.by_points for reading in readings.values())
         comparison = compare([reading.pairs for reading in readings.values()], by_points=by_points)
+    # Where all answers are alike, intervals have no width, and say nothing.
+    alike = comparison is not None and not any(one.discordant for one in comparison.seeds)
     return Contrast(
         value=_mean(by_seed),
-        of_questions=comparison.difference.interval if comparison else None,
-        over_seeds=_over_seeds(by_seed),
+        of_questions=comparison.difference.interval if comparison and not alike else None,
+        over_seeds=None if alike else _over_seeds(by_seed),
         by_seed=by_seed,
         pairs=dict(zip(readings, comparison.seeds, strict=True)) if comparison else {},
     )

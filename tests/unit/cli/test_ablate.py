@@ -14,6 +14,7 @@ from perceptio.cli.main import app
 from perceptio.data.scenes import Split
 from perceptio.errors import PerceptioError
 from perceptio.experiments.results import read
+from perceptio.training.trackers import VARIABLE, named_by_environment
 
 SUPPORT = Path(__file__).parents[2] / "support"
 FILE = """
@@ -86,9 +87,17 @@ def test_what_cannot_be_asked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ("--launcher", "slrum"): "There is no launcher 'slrum'",
         ("--controls", "nothing"): "nothing",
         ("--data", "nowhere"): "nowhere",
+        ("--track", "wandbb"): "There is no tracker 'wandbb'; did you mean 'wandb'",
     }.items():
         with pytest.raises(PerceptioError, match=message):
             ablate("rates.py", "--dry-run", *words)
+
+
+def test_the_processes_of_cells_are_told_of_trackers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv(VARIABLE, "")
+    ablate("rates.py", "--dry-run", "--track", "tensorboard")
+    assert named_by_environment() == ("tensorboard",)
 
 
 def test_an_error_in_the_file_is_shown_as_python_shows_it(tmp_path: Path) -> None:

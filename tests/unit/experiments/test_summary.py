@@ -49,6 +49,13 @@ def test_one_seed_has_the_interval_of_its_questions_and_mcnemars_test(tmp_path):
     assert difference.p == pytest.approx(2 / 2**4)
 
 
+def test_answers_that_are_all_alike_have_no_interval(tmp_path):
+    cells = [cell(tmp_path, name, seed, "rrw") for name in ("base", "mine") for seed in (0, 1)]
+    difference = by_name(summarize(experiment(*cells)))["mine"].differences["color.accuracy"]
+    assert (difference.value, difference.of_questions, difference.over_seeds) == (0, None, None)
+    assert [one.discordant for one in difference.pairs.values()] == [0, 0]
+
+
 def test_a_mean_over_numbers_of_points_is_compared_as_such(tmp_path):
     """Two questions of three points and one of five: (1/2 + 1) / 2 against (1 + 0) / 2."""
     found = []
