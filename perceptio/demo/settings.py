@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 
 from perceptio.errors import InputError
-from perceptio.experiments.local import usable_cores
+from perceptio.experiments.process import usable_cores
 
 ARMS = ("perceptio", "direct", "answers_only")
 """The arms of every demo; their recipes are `perceptio_tiny` and the ablations of the same name."""
