@@ -123,6 +123,7 @@ def run(
     from perceptio.experiments.outputs import write_outputs
     from perceptio.experiments.progress import CellProgress
     from perceptio.experiments.run import prepare
+    from perceptio.ops.interrupts import Stopped
     from perceptio.training.trackers import VARIABLE, check_trackers
 
     if track:
@@ -163,6 +164,9 @@ def run(
         return
     try:
         result = ready.start(where, progress)
+    except Stopped:
+        say(shown, "Stopped. The same command goes on.")
+        raise
     finally:
         shown.print(progress.table())
         say(shown, f"{ready.out}: {progress.sentence()}.")
