@@ -37,9 +37,9 @@ def run(
         int | None,
         typer.Option(help="Jobs side by side, one to a core.", show_default="as many as there are"),
     ] = None,
-    fourth_arm: Annotated[
+    direct: Annotated[
         bool,
-        typer.Option("--fourth-arm", help="Train the control 'read-out without a block', too; takes longer."),
+        typer.Option("--direct", help="Train the control that answers at once, too; takes longer."),
     ] = False,
     streams: Annotated[
         bool,
@@ -61,7 +61,7 @@ def run(
 
     given = {"scenes": scenes, "steps": steps, "cores": cores}
     chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    settings = DemoSettings(out=out, seed=seed, fourth_arm=fourth_arm, streams=streams, **chosen)
+    settings = DemoSettings(out=out, seed=seed, direct=direct, streams=streams, **chosen)
     shown = console()
     if not shown.is_terminal:
         shown = console(width=WIDTH_OF_LOGS)

@@ -28,7 +28,8 @@ def list_all(context: typer.Context) -> None:
     shown.print(table)
     say(
         shown,
-        f"\n{command('explain', 'NAME')} shows one; NAME:tiny is its function tiny(), --arg size=1b an argument. "
+        f"\n{command('explain', 'NAME')} shows one; NAME:tiny is its function tiny(), --arg size=1b an argument; "
+        f"{command('ablate', 'NAME')} runs one with variants(). "
         f"{command('recipes', 'copy', 'NAME', 'FILE')} makes it your own.",
     )
 

@@ -19,9 +19,9 @@ TICKS_M = (1, 2, 4, 8, 16)
 COLOR_MAP = "plasma_r"
 ARM_COLORS = {
     "perceptio": "#3b7ddd",
-    "direct": "#e08a1e",
-    "answers_only": "#8a8f98",
     "readout_without_block": "#a05bd0",
+    "lookup_from_vision": "#e08a1e",
+    "direct": "#8a8f98",
 }
 STYLE = """
 svg.scene { width: 100%; display: block; border-radius: 5px; }

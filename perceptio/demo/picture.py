@@ -132,7 +132,7 @@ def _write_answers(axis: Any, demo: Demo, number: int, reply: Reply, true_HW: np
         )
         line += 0.085
     line = max(line + 0.06, 0.68)
-    for arm in demo.arms:
+    for arm in demo.learned:
         marked = demo.galleries[arm][number].marked
         if marked is None:
             continue

@@ -4,7 +4,7 @@ from typing import Any
 
 import attrs
 
-from perceptio.demo.settings import STREAMS, DemoSettings
+from perceptio.demo.settings import PERCEPTIO, STREAMS, DemoSettings
 from perceptio.experiments.job import Job
 from perceptio.recipe import Recipe
 from perceptio.serialize import to_json
@@ -12,10 +12,10 @@ from perceptio.settings import load_recipe
 
 WORK = "perceptio.demo.work"
 RECIPES = {
-    "perceptio": "perceptio_tiny.py",
+    "perceptio": "perceptio_lookup.py",
+    "readout_without_block": "ablations/values_without_block.py",
+    "lookup_from_vision": "ablations/lookup_from_vision.py",
     "direct": "ablations/direct.py",
-    "answers_only": "ablations/answers_only.py",
-    "readout_without_block": "ablations/readout_without_block.py",
     "streams": "perceptio_streams.py",
 }
 DEPTH_TOKENIZERS = {"vqvae": "perceptio_tiny.py", "fsq": "fsq_depth.py"}
@@ -70,7 +70,10 @@ def plan_jobs(settings: DemoSettings) -> tuple[Job, ...]:
                 stage="evaluation",
                 work=f"{WORK}:evaluate_arm",
                 out=root / "evaluation" / name,
-                settings={"gallery": min(GALLERY, settings.held_out)},
+                settings={
+                    "gallery": min(GALLERY, settings.held_out),
+                    "control": name not in (PERCEPTIO, STREAMS),
+                },
                 after=(arm, scenes),
             )
         )

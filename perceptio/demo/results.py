@@ -14,7 +14,7 @@ import numpy as np
 from perceptio.data.folder import FolderDataset
 from perceptio.data.scenes import Split
 from perceptio.demo.gallery import GalleryItem, read_gallery
-from perceptio.demo.settings import ARMS, FOURTH_ARM, STREAMS
+from perceptio.demo.settings import CONTROLS, DIRECT, PERCEPTIO, STREAMS
 from perceptio.interfaces import Sample
 from perceptio.model.checkpoints.checkpoint import RECIPE
 from perceptio.ops.json_files import read_json
@@ -22,12 +22,12 @@ from perceptio.ops.weights import CHECKPOINT
 
 NAMES = {
     "perceptio": "Perceptio",
-    "direct": "direct",
-    "answers_only": "answers only",
     "readout_without_block": "read-out without a block",
+    "lookup_from_vision": "look-up from vision features",
+    "direct": "direct",
     "streams": "every kind of stream",
 }
-COMPARED = (*ARMS, FOURTH_ARM)
+COMPARED = (PERCEPTIO, *CONTROLS, DIRECT)
 """The arms whose answers are compared with each other."""
 
 
@@ -42,6 +42,17 @@ class Demo:
     def arms(self) -> tuple[str, ...]:
         """The arms that were trained and are compared with each other."""
         return tuple(arm for arm in COMPARED if arm in self.metrics)
+
+    @property
+    def learned(self) -> tuple[str, ...]:
+        """Perceptio and the controls that have learned to answer, which alone are controls."""
+        return tuple(arm for arm in self.arms if self.metrics[arm].get("learned", True))
+
+    @property
+    def strongest(self) -> str | None:
+        """The control that is right most often; None where none has learned."""
+        controls = [arm for arm in self.learned if arm != PERCEPTIO]
+        return max(controls, key=lambda arm: self.metrics[arm]["relative_depth"]["mean"], default=None)
 
     @property
     def trained(self) -> tuple[str, ...]:

@@ -6,11 +6,13 @@ from typing import Any
 import attrs
 
 from perceptio.errors import InputError
-from perceptio.experiments.process import usable_cores
+from perceptio.experiments.local import usable_cores
 
-ARMS = ("perceptio", "direct", "answers_only")
-"""The arms of every demo; their recipes are `perceptio_tiny` and the ablations of the same name."""
-FOURTH_ARM = "readout_without_block"
+PERCEPTIO = "perceptio"
+CONTROLS = ("readout_without_block", "lookup_from_vision")
+"""What Perceptio is compared with in every demo; their recipes are the ablations of the same name."""
+DIRECT = "direct"
+"""A control more: it answers at once, and needs longer than the demo's steps to learn that."""
 STREAMS = "streams"
 """An arm with every kind of stream, `perceptio_streams`. It is shown apart: other losses and data train it."""
 HELD_OUT_SCENES = 250
@@ -32,7 +34,7 @@ class DemoSettings:
         scenes: Training scenes; validation and test have as many, at most `HELD_OUT_SCENES` each.
         steps: Optimizer steps of every training, depth tokenizers included; None: as the recipes say.
         cores: Jobs that run side by side, each on one core.
-        fourth_arm: Whether *read-out without a block* is trained, too.
+        direct: Whether the control that answers at once is trained, too.
         streams: Whether a model with every kind of stream is trained, too.
     """
 
@@ -41,7 +43,7 @@ class DemoSettings:
     scenes: int = attrs.field(default=8000, validator=_at_least_one)
     steps: int | None = attrs.field(default=None, validator=_at_least_one)
     cores: int = attrs.field(factory=usable_cores, validator=_at_least_one)
-    fourth_arm: bool = False
+    direct: bool = False
     streams: bool = False
 
     @seed.validator
@@ -52,7 +54,7 @@ class DemoSettings:
     @property
     def arms(self) -> tuple[str, ...]:
         """The arms that are trained, Perceptio first."""
-        return (*ARMS, *[FOURTH_ARM] * self.fourth_arm, *[STREAMS] * self.streams)
+        return (PERCEPTIO, *CONTROLS, *[DIRECT] * self.direct, *[STREAMS] * self.streams)
 
     @property
     def held_out(self) -> int:

@@ -15,6 +15,7 @@ from perceptio.demo.files import FIGURES, HISTORY
 from perceptio.demo.gallery import record_gallery
 from perceptio.demo.limits import limits
 from perceptio.demo.plan import trained_tokenizers
+from perceptio.evaluation.answers import ANSWERS, writing_answers
 from perceptio.evaluation.shortcuts import shortcuts
 from perceptio.evaluation.suite import Evaluation
 from perceptio.evaluation.tokenizers import evaluate_tokenizer
@@ -34,7 +35,7 @@ from perceptio.training.trainer import Progress, train
 
 @work
 def make_scenes(task: Task) -> None:
-    """Write the scenes of every split, and what the shortcuts reach on the test scenes."""
+    """Write the scenes of every split, and what the shortcuts reach on those that are held out."""
     counts: Mapping[str, int] = task.settings["counts"]
     total, before = sum(counts.values()), 0
     for name, count in counts.items():
@@ -47,7 +48,9 @@ def make_scenes(task: Task) -> None:
         if not (task.out / name).exists():
             write_folder(task.out / name, scenes, info=scenes.info, workers=task.cores, progress=progress)
         before += count
-    write_json(task.out / FIGURES, without_nan(shortcuts(FolderDataset(task.out / Split.TEST))))
+    reached = shortcuts(FolderDataset(task.out / Split.TEST))
+    reached["validation"] = shortcuts(FolderDataset(task.out / Split.VALIDATION))
+    write_json(task.out / FIGURES, without_nan(reached))
 
 
 @work
@@ -91,12 +94,22 @@ def train_arm(task: Task) -> None:
 
 @work
 def evaluate_arm(task: Task) -> None:
-    """Ask a trained arm everything about the test scenes, and keep what it said about the first of them."""
+    """Ask a trained arm everything about the test scenes, and keep what it said about the first of them.
+
+    A control is asked the marked-point questions of the validation scenes, too: they say whether it has learned.
+    """
     (arm,) = (folder for name, folder in task.inputs.items() if name != "scenes")
     model, dataset = load(arm), FolderDataset(task.inputs["scenes"] / Split.TEST)
-    figures = Evaluation(model, dataset, progress=lambda done, total: task.report(done, total, "")).run()
+    with writing_answers(task.out / ANSWERS) as write:
+        evaluation = Evaluation(
+            model, dataset, progress=lambda done, total: task.report(done, total, ""), on_answer=write
+        )
+        figures = evaluation.run() | limits(model, dataset)
+    if task.settings["control"]:
+        validation = FolderDataset(task.inputs["scenes"] / Split.VALIDATION)
+        figures["validation"] = Evaluation(model, validation, tasks=("relative_depth",)).run()
     record_gallery(model, dataset, task.settings["gallery"], task.out)
-    write_json(task.out / FIGURES, without_nan(figures | limits(model, dataset)))
+    write_json(task.out / FIGURES, without_nan(figures))
 
 
 def _recipe(task: Task) -> Recipe:

@@ -39,12 +39,13 @@ class Evaluation:
         model: The model; its mode is left alone.
         dataset: The questions.
         limit: Use only the first so many samples; None: all.
+        tasks: Ask these tasks alone, by the names that the data give; None: all.
         controls: What else to put in place of what was written, to ask the same questions again.
         progress: Called with how many samples have been read and asked about, and of how many.
         on_answer: Called with every answer once it is scored.
 
     Raises:
-        DataError: There is no sample.
+        DataError: There is no sample, or none of a task that is asked.
     """
 
     def __init__(
@@ -53,13 +54,14 @@ class Evaluation:
         dataset: FolderDataset,
         *,
         limit: int | None = None,
+        tasks: Collection[str] | None = None,
         controls: Collection[Control] = (),
         progress: Callable[[int, int], None] | None = None,
         on_answer: Callable[[ScoredAnswer], None] | None = None,
     ) -> None:
         self.model, self.dataset, self.progress = in_eval_mode(model), dataset, progress
         self.on_answer = on_answer
-        self._tasks = TaskTable(model.recipe)
+        self._tasks, self._asked = TaskTable(model.recipe), tasks
         self.count = len(dataset) if limit is None else min(limit, len(dataset))
         if self.count == 0:
             raise DataError("There is nothing to evaluate on: the folder has no sample.")
@@ -84,7 +86,11 @@ class Evaluation:
             if stream.spec.per == "image"
         }
         for number, case in enumerate(self._cases(given, scored), start=1):
-            left_out.update(turn.task for turn in case.sample.turns if turn.task not in scored)
+            left_out.update(
+                turn.task
+                for turn in case.sample.turns
+                if turn.task not in scored and self._is_asked(turn.task)
+            )
             untargeted = {
                 name: target for name, target in untargeted.items() if not case.sample.has_target(target)
             }
@@ -121,16 +127,24 @@ class Evaluation:
             text=self.model.language.text_tokenizer,
         )
         passes: dict[Pass, str] = {}
-        for name in sorted({name for number in range(self.count) for name in self.dataset.tasks[number]}):
+        there = {name for number in range(self.count) for name in self.dataset.tasks[number]}
+        for name in sorted(filter(self._is_asked, there)):
             passes |= dict.fromkeys(tasks[name].passes(name, data), name)
         looked_at = {stream for one in passes for stream in (*one.decodes, *one.compares)}
         trained = [name for name, weight in recipe.data.mixture.items() if weight > 0]
         own = [name for name in trained if tasks[name].writes_turns] + list(map(tasks.of_stream, per_image))
         for name in dict.fromkeys(own):
             known = tasks[name].perception_only and looked_at.issuperset(tasks[name].required)
-            if name not in passes.values() and not known:
+            if self._is_asked(name) and name not in passes.values() and not known:
                 passes |= dict.fromkeys(tasks[name].passes(name, data), name)
+        if not passes and self._asked is not None:
+            raise DataError(
+                f"Only {', '.join(self._asked)} is to be asked, and the data have {', '.join(sorted(there))}."
+            )
         return passes
+
+    def _is_asked(self, task: str) -> bool:
+        return self._asked is None or task in self._asked
 
     def _cases(self, given: Sequence[str], tasks: Collection[str]) -> Iterator[Case]:
         """The samples in order; other codes are those of the sample before it that has some, of the first the last's.

@@ -86,6 +86,18 @@ def grid(base: Recipe, settings: Mapping[str, Sequence[Any] | Mapping[str, Any]]
     return Variants(names, make, math.prod(map(len, axes.values())))
 
 
+def with_all(variants: Mapping[str, Recipe], settings: Mapping[str, Any]) -> Variants:
+    """The same variants under the same names, each with some settings replaced, as a quick look may need it.
+
+    Args:
+        variants: The variants.
+        settings: The value of each setting by its path, as `--set` takes it.
+    """
+    return Variants(
+        lambda: iter(variants), lambda name: with_settings(variants[name], settings), len(variants)
+    )
+
+
 def leave_out(base: Recipe, *losses: str) -> Variants:
     """A recipe with each of some losses left out, one at a time; an auxiliary head that nothing reads then goes, too.
 

@@ -12,6 +12,7 @@ from small import scenes_folder
 import perceptio
 from perceptio.cli.explain import run as explain
 from perceptio.data.folder import FolderDataset
+from perceptio.experiments.experiment import load_experiment
 from perceptio.interfaces import Codes, DepthMap, GenerationSettings
 from perceptio.model.checkpoints.pretrained import pretrained_weights
 from perceptio.recipe import Recipe
@@ -21,7 +22,8 @@ from perceptio.settings import load_recipe, with_settings
 from perceptio.training.codebook import with_codebooks
 from perceptio.training.trainer import METRICS, train
 
-NAMES = shipped_names()
+NAMES = [name for name in shipped_names() if not name.startswith("experiments/")]
+EXPERIMENTS = sorted(set(shipped_names()) - set(NAMES))
 PUBLISHED = ["aurora", "covt", "lisa", "mirage", "next_scale_depth", "paligemma_masks", "sa2va"]
 """Those of systems that others have published."""
 LARGE = ["other_masks", "perceptio_1b", "perceptio_4b", "perceptio_8b", "qwen_openclip", *PUBLISHED]
@@ -71,7 +73,7 @@ def assert_same(one: Any, other: Any) -> None:
 
 def test_all_of_them_are_looked_at():
     assert {"perceptio_tiny", "fsq_depth", "ablations/direct", "ablations/answers_only"} <= set(FOR_A_CPU)
-    assert set(LARGE) < set(NAMES) and len(NAMES) == 22
+    assert set(LARGE) < set(NAMES) and len(NAMES) == 23 and len(EXPERIMENTS) == 4
     for name in FOR_A_CPU:
         assert not pretrained_weights(load_recipe(name))
 
@@ -162,3 +164,12 @@ def test_the_stages_of_covt_follow_each_other():
     assert "next_token" not in {one.loss.term for one in stages[0].losses}
     for stage in stages:
         assert stage.parts == stages[0].parts and from_json(to_json(stage)) == stage
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_has_recipes_that_differ_and_tiny_twins(name):
+    whole, tiny = load_experiment(name), load_experiment(name, tiny=True)
+    assert [*whole.variants] == [*tiny.variants] and len(whole.variants) > 4
+    recipes = [whole.recipe(variant) for variant in whole.variants]
+    assert len({fingerprint(recipe) for recipe in recipes}) == len(recipes)
+    assert {tiny.recipe(variant).train.steps for variant in tiny.variants} == {4}

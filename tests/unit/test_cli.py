@@ -199,7 +199,7 @@ def test_explain_of_two_recipes_shows_what_differs(run):
         ("ablations/direct", "direct"),
         (
             "perceptio_lookup",
-            "lookup: depth at each marked point in 64 levels, given to the model from the map that it wrote (hard "
+            "lookup: depth at each marked point in 64 levels, given to the model from the map that it wrote (soft "
             "decoding; trained with true codes)",
         ),
         ("ablations/lookup_from_vision", "given to the model from a map from the vision features"),

@@ -12,9 +12,11 @@ from perceptio.demo import figures
 from perceptio.demo.files import HISTORY
 from perceptio.demo.gallery import GalleryItem, Reply, pick_turns, write_gallery
 from perceptio.demo.results import Demo
+from perceptio.demo.settings import CONTROLS, PERCEPTIO
 from perceptio.ops.json_files import write_json
 from perceptio.ops.letters import parse_letter
 
+ARMS = (PERCEPTIO, *CONTROLS)
 SCENES = 4
 STEPS = range(10, 210, 10)
 ACCURACY = {"3": 0.8, "4": 0.75, "5": 0.7, "mean": 0.75, "interval": [0.7, 0.8], "count": 1200, "unparsed": 0}
@@ -43,18 +45,30 @@ def _metrics() -> dict:
             },
             "depth_block": {"absrel": 0.1, "delta1": 0.9, "well_formed": 1.0, "well_formed_free": 0.99},
         },
-        "direct": {
+        "readout_without_block": {
             "relative_depth": {**ACCURACY, "mean": 0.6, "interval": [0.55, 0.65]},
             "depth_map": {"absrel": 0.123, "delta1": 0.85},
             "attribute": {"accuracy": 0.9, "interval": [0.88, 0.92], "count": 800},
+            "learned": True,
         },
-        "answers_only": {"relative_depth": {**ACCURACY, "mean": 0.32, "interval": [0.28, 0.36]}},
+        "lookup_from_vision": {
+            "relative_depth": {**ACCURACY, "mean": 0.32, "interval": [0.28, 0.36]},
+            "learned": False,
+        },
+        "paired": {
+            f"perceptio_minus_{arm}": {
+                "difference": value,
+                "interval": [value - 0.04, value + 0.04],
+                "count": 629,
+            }
+            for arm, value in (("readout_without_block", 0.15), ("lookup_from_vision", 0.43))
+        },
         "shortcuts": {
             **{"majority": 0.27, "lowest": 0.31, "largest": 0.3},
             **{f"{name}_interval": [0.25, 0.33] for name in ("majority", "lowest", "largest")},
         },
-        "steps": {"perceptio": 200, "direct": 200, "answers_only": 200},
-        "fingerprint": {"perceptio": "abc", "direct": "def", "answers_only": "123"},
+        "steps": dict.fromkeys(ARMS, 200),
+        "fingerprint": {"perceptio": "abc", "readout_without_block": "def", "lookup_from_vision": "123"},
         "seconds": {"scenes": 30.0, "perceptio": 130.0, "total": 150.0},
     }
 
@@ -72,7 +86,7 @@ def _write_arm(root: Path, arm: str, dataset: FolderDataset, random: np.random.G
             text="(A)",
             readout_m=(2.0, 3.0, 4.0, 5.0, 6.0)[: len(marked.points)] if arm == "perceptio" else (),
         )
-        drawn = referring is not None and number and arm != "answers_only"
+        drawn = referring is not None and number and arm != "lookup_from_vision"
         shown.append(
             GalleryItem(
                 sample=number,
@@ -110,7 +124,7 @@ def demo(tmp_path: Path) -> Demo:
     random = np.random.default_rng(0)
     write_folder(tmp_path / "scenes" / "test", SceneSet(split=Split.TEST, count=SCENES), info=SceneSet.info)
     dataset = FolderDataset(tmp_path / "scenes" / "test")
-    for arm in ("perceptio", "direct", "answers_only"):
+    for arm in ARMS:
         _write_arm(tmp_path, arm, dataset, random)
     for name in ("vqvae", "fsq"):
         (tmp_path / "depth_tokenizers" / name).mkdir(parents=True)

@@ -15,12 +15,15 @@ import pytest
 DOCUMENTED = Path(__file__).parents[3] / "docs" / "metrics.md"
 PROMISED = (
     "depth_tokenizer.{vqvae,fsq}.{absrel,rmse,delta1,codes_used,perplexity}",
-    "{perceptio,direct,answers_only}.relative_depth.{3,4,5,mean}",
+    "{perceptio,readout_without_block,lookup_from_vision}.relative_depth.{3,4,5,mean}",
+    "{readout_without_block,lookup_from_vision}.{learned,validation.relative_depth.mean}",
+    "paired.perceptio_minus_{readout_without_block,lookup_from_vision}.{difference,interval}",
+    "perceptio.answer_format",
     "perceptio.{relative_depth_readout,oracle_codes,shuffled_codes}.mean",
     "perceptio.referring.{ciou,giou,missing}",
     "perceptio.depth_block.{well_formed,well_formed_free,absrel,delta1}",
     "shortcuts.{majority,lowest,largest}",
-    "seconds.{scenes,depth_tokenizer,perceptio,direct,answers_only,evaluation}",
+    "seconds.{scenes,depth_tokenizer,perceptio,readout_without_block,lookup_from_vision,evaluation}",
 )
 OF_STREAMS = (
     "streams.edges_map.{absolute_error,correlation,count,missing}",

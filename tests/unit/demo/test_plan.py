@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 from perceptio.demo.plan import plan_jobs
-from perceptio.demo.settings import DemoSettings
+from perceptio.demo.settings import CONTROLS, DIRECT, PERCEPTIO, DemoSettings
 from perceptio.experiments.job import Job, work_named
 
 
@@ -23,11 +23,10 @@ def test_the_work_of_every_job_is_found() -> None:
     assert len({work_named(job.work) for job in plan().values()}) == 4
 
 
-def test_answers_only_needs_no_depth_tokenizer() -> None:
-    jobs = plan()
-    assert [before.name for before in jobs["perceptio"].after] == ["scenes", "vqvae"]
-    assert [before.name for before in jobs["direct"].after] == ["scenes", "vqvae"]
-    assert [before.name for before in jobs["answers_only"].after] == ["scenes"]
+def test_arms_share_the_depth_tokenizer() -> None:
+    jobs = plan(direct=True)
+    for arm in (PERCEPTIO, *CONTROLS, DIRECT):
+        assert [before.name for before in jobs[arm].after] == ["scenes", "vqvae"]
 
 
 def test_every_kind_of_stream_is_an_arm_more_and_changes_no_other() -> None:
@@ -44,29 +43,24 @@ def test_every_kind_of_stream_is_an_arm_more_and_changes_no_other() -> None:
 
 
 def test_settings_can_be_sent_to_a_process() -> None:
-    for job in plan(fourth_arm=True, streams=True).values():
+    for job in plan(direct=True, streams=True).values():
         assert json.loads(json.dumps(job.settings)) == job.settings
 
 
 def test_arms_share_seed_and_steps_and_each_has_its_own_recipe() -> None:
-    jobs = plan(seed=2, steps=7, fourth_arm=True)
-    arms = ("perceptio", "direct", "answers_only", "readout_without_block")
-    recipes = [jobs[arm].settings["recipe"] for arm in arms]
+    jobs = plan(seed=2, steps=7, direct=True)
+    recipes = [jobs[arm].settings["recipe"] for arm in (PERCEPTIO, *CONTROLS, DIRECT)]
     assert {(recipe["train"]["seed"], recipe["train"]["steps"]) for recipe in recipes} == {(2, 7)}
     assert len({recipe["name"] for recipe in recipes}) == 4
-    assert [recipe["data"]["perceive"] for recipe in recipes] == [
-        "before",
-        "separate_task",
-        "never",
-        "separate_task",
-    ]
-    assert [recipe["answer_format"] for recipe in recipes] == ["readout", "direct", "direct", "readout"]
+    perceive = [recipe["data"]["perceive"] for recipe in recipes]
+    assert perceive == ["before", "separate_task", "separate_task", "separate_task"]
+    assert [recipe["answer_format"] for recipe in recipes] == ["lookup", "readout", "lookup", "direct"]
     trainings = [stream["training"] for stream in jobs["fsq"].settings["recipe"]["streams"]]
     assert {(training["seed"], training["steps"]) for training in trainings} == {(2, 7)}
 
 
 def test_controls_differ_from_perceptio_only_in_what_makes_them_controls() -> None:
-    jobs = plan(fourth_arm=True)
+    jobs = plan(direct=True)
     whole = jobs["perceptio"].settings["recipe"]
 
     def changed(arm: str) -> set[str]:
@@ -74,20 +68,16 @@ def test_controls_differ_from_perceptio_only_in_what_makes_them_controls() -> No
         keys = {key for key in whole if whole[key] != other[key]} - {"data"}
         return keys | {f"data.{key}" for key in whole["data"] if whole["data"][key] != other["data"][key]}
 
-    assert changed("direct") == {
+    assert changed("readout_without_block") == {
         "name",
         "answer_format",
+        "point_values",
+        "losses",
         "data.perceive",
-        "data.text_only_readout",
-        "data.text_only_comparison",
     }
-    assert changed("readout_without_block") == {"name", "data.perceive"}
-    assert not {"vision", "vision_head", "language"} & changed("answers_only")
-    trains, whole_trains = jobs["answers_only"].settings["recipe"]["train"], whole["train"]
-    assert {key for key in trains if trains[key] != whole_trains[key]} == {"muon"}
-    assert trains["muon"].items() < whole_trains["muon"].items()
-    losses = jobs["answers_only"].settings["recipe"]["losses"]
-    assert [weighted["loss"]["component"] for weighted in losses] == ["loss:next_token"]
+    assert changed("lookup_from_vision") == {"name", "point_values", "data.perceive"}
+    without_values = {"answer_format", "point_values", "data.text_only_readout", "data.text_only_comparison"}
+    assert changed("direct") == {"name", "losses", "data.perceive"} | without_values
 
 
 def test_cores_change_nothing_that_is_made() -> None:

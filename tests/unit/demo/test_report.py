@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from perceptio.demo import figures, sections, streams
+from perceptio.demo.metrics import has_learned
 from perceptio.demo.picture import draw_picture
 from perceptio.demo.report import write_report
 from perceptio.demo.results import Demo
@@ -39,7 +40,24 @@ def test_the_report_is_whole_and_needs_nothing_else(demo: Demo) -> None:
     assert links and all(link.startswith(("data:image/png", "#")) for link in links)
     for text in ("75.0%", "70.0–80.0%", "no mask: it did not emit [SEG]", "&lt;perceptio&gt;", "0.123"):
         assert text in html
-    assert "read-out without a block</span>" not in html
+    assert "+15.0 points</b> (+11.0 to +19.0) against the strongest control, read-out without a block" in html
+    # An arm that has not learned has a line of its own, and neither a bar nor a difference.
+    assert "look-up from vision features</span>" not in sections.headline(demo) and "+43.0" not in html
+    assert html.count("has not learned to answer: no control") == 1
+
+
+def test_without_a_control_that_has_learned_nothing_is_compared(demo: Demo) -> None:
+    own = demo.metrics["readout_without_block"] | {"learned": False}
+    alone = Demo(root=demo.root, metrics=demo.metrics | {"readout_without_block": own})
+    assert alone.strongest is None and alone.learned == ("perceptio",)
+    assert "No control has learned to answer" in sections.headline(alone)
+
+
+def test_a_control_has_learned_above_the_commonest_letter_and_with_parsed_answers() -> None:
+    answers = {"interval": [0.35, 0.41], "unparsed": 6, "count": 600}
+    assert has_learned(answers, 0.34)
+    assert not has_learned(answers, 0.35)
+    assert not has_learned(answers | {"unparsed": 7}, 0.34)
 
 
 def test_right_and_wrong_answers_are_told_apart(demo: Demo) -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from perceptio.demo.settings import ARMS, STREAMS, DemoSettings
+from perceptio.demo.settings import CONTROLS, DIRECT, PERCEPTIO, STREAMS, DemoSettings
 from perceptio.errors import InputError
 
 
@@ -10,10 +10,11 @@ def test_held_out_scenes_follow_few_training_scenes() -> None:
 
 
 def test_more_arms_are_asked_for() -> None:
-    assert DemoSettings().arms == ARMS
-    assert DemoSettings(fourth_arm=True).arms == (*ARMS, "readout_without_block")
-    assert DemoSettings(streams=True).arms == (*ARMS, STREAMS)
-    assert DemoSettings(fourth_arm=True, streams=True).arms == (*ARMS, "readout_without_block", STREAMS)
+    always = (PERCEPTIO, *CONTROLS)
+    assert DemoSettings().arms == always
+    assert DemoSettings(direct=True).arms == (*always, DIRECT)
+    assert DemoSettings(streams=True).arms == (*always, STREAMS)
+    assert DemoSettings(direct=True, streams=True).arms == (*always, DIRECT, STREAMS)
 
 
 @pytest.mark.parametrize("name", ["scenes", "steps", "cores"])

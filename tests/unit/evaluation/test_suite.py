@@ -243,3 +243,12 @@ def test_the_model_s_mode_is_left_alone(dataset):
     model = model_of().train()
     Evaluation(model, dataset, limit=1).run()
     assert model.training and model.language.training
+
+
+def test_only_some_tasks_are_asked(dataset):
+    figures = Evaluation(model_of(), dataset, limit=2, tasks=("referring",)).run()
+    assert figures.keys() == {"referring"}
+    whole = Evaluation(model_of(), dataset, limit=2).run()
+    assert figures["referring"] == whole["referring"]
+    with pytest.raises(DataError, match=r"Only counting is to be asked, and the data have .*referring"):
+        Evaluation(model_of(), dataset, tasks=("counting",)).run()

@@ -4,7 +4,7 @@ import attrs
 import pytest
 
 from perceptio.errors import RecipeError, UnknownNameError
-from perceptio.experiments.grid import grid, leave_out
+from perceptio.experiments.grid import grid, leave_out, with_all
 from perceptio.recipe import Recipe
 from perceptio.settings import load_recipe
 
@@ -86,3 +86,13 @@ def test_variants_are_joined_and_a_name_is_given_once(tiny: Recipe) -> None:
     assert "depth_count" not in str(joined["without depth_count"].losses)
     with pytest.raises(RecipeError, match="Two variants are called 'lr=0.1': give each a name of its own"):
         _ = rates | {"lr=0.1": tiny}
+
+
+def test_settings_are_replaced_in_every_variant(tiny: Recipe) -> None:
+    variants = with_all({"one": tiny} | grid(tiny, {"train.lr": (0.1, 0.2)}), {"train.steps": 7})
+    assert [*variants] == ["one", "lr=0.1", "lr=0.2"]
+    assert [(one.train.lr, one.train.steps) for one in variants.values()] == [
+        (tiny.train.lr, 7),
+        (0.1, 7),
+        (0.2, 7),
+    ]
