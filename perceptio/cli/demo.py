@@ -75,6 +75,21 @@ def run(
     say(shown, f"Report: {result.report}")
 
 
+def _against_the_strongest(metrics: dict[str, Any]) -> str:
+    """The paired difference to the strongest control that has learned, in a line."""
+    from perceptio.demo.results import NAMES, Demo
+
+    strongest = Demo(root=Path(), metrics=metrics).strongest
+    if strongest is None:
+        return "No control has learned to answer.\n"
+    found = metrics["paired"][f"perceptio_minus_{strongest}"]
+    low, high = found["interval"]
+    return (
+        f"Perceptio against {NAMES[strongest]}: {100 * found['difference']:+.1f} points on the same questions "
+        f"({100 * low:+.1f} to {100 * high:+.1f})\n"
+    )
+
+
 def _table(metrics: dict[str, Any]) -> "Table":
     from rich.table import Table
 
@@ -96,7 +111,7 @@ def _table(metrics: dict[str, Any]) -> "Table":
             NAMES[arm], *shares, f"{100 * low:.1f}–{100 * high:.1f}%", f"{metrics['seconds'][arm] / 60:.1f}"
         )
     own = metrics["perceptio"]
-    table.caption = (
+    table.caption = _against_the_strongest(metrics) + (
         f"Perceptio given true codes {100 * own['oracle_codes']['mean']:.1f}%, another scene's "
         f"{100 * own['shuffled_codes']['mean']:.1f}% · depth block AbsRel {own['depth_block']['absrel']:.3f}, "
         f"well-formed {100 * own['depth_block']['well_formed']:.0f}% · masks cIoU {own['referring']['ciou']:.3f}"
