@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from perceptio.cli.console import command, console, say
+from perceptio.cli.console import console, say
 from perceptio.cli.files import path
 from perceptio.cli.recipe import showing_its_traceback
 from perceptio.cli.tracking import TrackOption
@@ -123,6 +123,7 @@ def run(
     from perceptio.experiments.outputs import write_outputs
     from perceptio.experiments.progress import CellProgress
     from perceptio.experiments.run import prepare
+    from perceptio.ops.interrupts import Stopped
     from perceptio.training.trackers import VARIABLE, check_trackers
 
     if track:
@@ -163,6 +164,9 @@ def run(
         return
     try:
         result = ready.start(where, progress)
+    except Stopped:
+        say(shown, "Stopped. The same command goes on.")
+        raise
     finally:
         shown.print(progress.table())
         say(shown, f"{ready.out}: {progress.sentence()}.")
@@ -173,7 +177,7 @@ def run(
     for cell in failed:
         say(shown, f"{cell.variant}, seed {cell.seed}, failed: {cell.error}", style="red")
     if failed:
-        say(shown, f"Run them again, when what was wrong is mended: {command('ablate', file)} …")
+        say(shown, "The same command tries them again, and runs nothing else.")
         raise typer.Exit(FAILED)
 
 

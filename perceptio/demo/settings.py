@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 
 from perceptio.errors import InputError
-from perceptio.experiments.local import usable_cores
+from perceptio.experiments.process import usable_cores
 
 PERCEPTIO = "perceptio"
 CONTROLS = ("readout_without_block", "lookup_from_vision")

@@ -16,7 +16,8 @@ outputs.py     the files of all these
 job.py         a job, and how its work is found
 job_cache.py   what is complete already
 launchers.py   where jobs run, and what a launcher must do
-local.py       the default: processes on this machine, side by side
+local.py       the default: on this machine, side by side
+process.py     a job as a process of this machine
 worker.py      the other end of such a process
 display.py     progress bars, or lines where there is no terminal
 """

@@ -18,6 +18,7 @@ from rich.progress import (
     TaskID,
     TextColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 from perceptio.experiments.job import Job
@@ -25,6 +26,8 @@ from perceptio.experiments.job import Job
 logger = logging.getLogger(__name__)
 
 LINE_EVERY_S = 15.0
+LONGEST_TITLE = 40
+"""Characters of a job's title beside its bar."""
 
 
 class Display(Protocol):
@@ -158,6 +161,18 @@ class _Times(ProgressColumn):
         return Text(f"{clock(pace.seconds)} · {clock(pace.seconds_left)} left", style="cyan")
 
 
+class _Note(ProgressColumn):
+    """How a job stands, as far as the line has room for it."""
+
+    def render(self, task: Task) -> Text:
+        return Text(task.fields["note"], style="dim", no_wrap=True, overflow="ellipsis")
+
+
+def _whole(max_width: int | None = None) -> Column:
+    """A column that gives no room to others."""
+    return Column(no_wrap=True, overflow="ellipsis", max_width=max_width)
+
+
 class _Progress(Progress):
     """Bars, and something above them."""
 
@@ -180,11 +195,11 @@ class Bars:
     def __init__(self, console: Console, above: Callable[[], RenderableType] | None = None) -> None:
         self._progress = _Progress(
             SpinnerColumn(finished_text=Text("✓", style="green")),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=28),
-            MofNCompleteColumn(),
-            _Times(),
-            TextColumn("{task.fields[note]}", style="dim", markup=False),
+            TextColumn("{task.description}", markup=False, table_column=_whole(max_width=LONGEST_TITLE)),
+            BarColumn(bar_width=20, table_column=_whole()),
+            MofNCompleteColumn(table_column=_whole()),
+            _Times(table_column=_whole()),
+            _Note(),
             console=console,
             refresh_per_second=4,
             transient=above is not None,

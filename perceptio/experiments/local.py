@@ -1,12 +1,7 @@
 """Runs jobs as processes on this machine, as many side by side as there are cores, or GPUs."""
 
-import json
-import os
 import queue
 import signal
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -18,67 +13,16 @@ from perceptio.errors import PerceptioError, TrainingError
 from perceptio.experiments.display import Display
 from perceptio.experiments.job import Job
 from perceptio.experiments.job_cache import JobCache
+from perceptio.experiments.process import Process, Reports, usable_cores, visible_gpus
 from perceptio.experiments.worker import INTERRUPTED
 from perceptio.ops.interrupts import Stopped, interrupt_flag
 
 LOOK_EVERY_S = 0.2
 """Seconds after which Ctrl-C is noticed at the latest."""
-Reports = queue.Queue[tuple[str, Any]]
-"""Holds pairs of a job's name and a report of its process; the last report is None."""
 PATIENCE_S = 60.0
 """Seconds that interrupted jobs have for saving."""
 LONGEST_WORDS = 300
 """Characters of a log's last line that are quoted."""
-
-
-class Process:
-    """One job as a running process, whose reports go to a queue.
-
-    It runs in a session of its own, so that Ctrl-C reaches it through `interrupt` alone, and on a CPU in one thread,
-    so that jobs side by side do not slow each other and a job gives the same numbers wherever it runs.
-    """
-
-    def __init__(self, job: Job, reports: Reports, log: TextIO, environment: dict[str, str]) -> None:
-        self.job, self._reports = job, reports
-        self._popen = subprocess.Popen(
-            [sys.executable, "-m", "perceptio.experiments.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            start_new_session=True,
-            env={**os.environ, **environment},
-        )
-        assert self._popen.stdin is not None
-        with suppress(BrokenPipeError), self._popen.stdin as stdin:  # It may be killed before it reads.
-            stdin.write(json.dumps(job.request))
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
-
-    def interrupt(self) -> None:
-        """Ask it to save and stop."""
-        if self._popen.poll() is None:
-            self._popen.send_signal(signal.SIGINT)
-
-    def kill(self) -> None:
-        """End it at once, and every process that it has started."""
-        if self._popen.poll() is None:
-            os.killpg(self._popen.pid, signal.SIGKILL)
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Its exit status, below 0 if it died of a signal; a process that does not end in time is killed."""
-        try:
-            return self._popen.wait(timeout)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            return self._popen.wait()
-
-    def _read(self) -> None:
-        assert self._popen.stdout is not None
-        for line in self._popen.stdout:
-            with suppress(ValueError):  # One that is killed may leave half a line.
-                self._reports.put((self.job.name, json.loads(line)))
-        self._reports.put((self.job.name, None))
 
 
 @attrs.define(eq=False)
@@ -291,17 +235,3 @@ def _last_line(log: bytes) -> str:
     lines = [line for line in log.decode("utf-8", errors="replace").splitlines() if line.strip()]
     last = lines[-1].strip() if lines else ""
     return last if len(last) <= LONGEST_WORDS else f"{last[:LONGEST_WORDS]}…"
-
-
-def usable_cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
-    import torch
-
-    count = torch.cuda.device_count()
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return named.split(",")[:count] if named else [str(number) for number in range(count)]

@@ -181,7 +181,7 @@ def forest(marks: Sequence[Mark]) -> str:
         for tick in ticks_between(low, high)
     )
     parts.append(f'<span></span><span class="axis">{ticks}</span><span></span>')
-    return f'<div class="forest">{"".join(parts)}</div>'
+    return f'<div class="wide"><div class="forest">{"".join(parts)}</div></div>'
 
 
 def ticks_between(low: float, high: float, most: int = 6) -> list[float]:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from perceptio.experiments.display import Bars, Display, Lines, Pace, clock
-from perceptio.experiments.figures import chosen, flat
+from perceptio.experiments.figures import Figure, chosen, flat
 from perceptio.experiments.job import Job
 from perceptio.experiments.plan import Cell
 from perceptio.experiments.results import CellResult, read_cell
@@ -97,7 +97,10 @@ class CellProgress:
         self.cells, self.root, self.console, self.say = cells, root, console, say
         self._jobs = {job.name: job for cell in cells for job in cell.jobs}
         self._left = TimeLeft(list(self._jobs.values()))
-        self._results = {id(cell): read_cell(root, cell.placed) for cell in cells}
+        self._results: dict[int, CellResult] = {}
+        self._figures: dict[int, dict[str, Figure]] = {}
+        for cell in cells:
+            self._read(cell)
         self._notes: dict[str, str] = {}
         self._inner: Display = Bars(console, above=self._above) if console.is_terminal else Lines(say)
 
@@ -116,6 +119,9 @@ class CellProgress:
     def reused(self, job: Job) -> None:
         """See `Display.reused`."""
         self._left.over(job)
+        if self._notes.pop(job.name, None) is not None:  # Another process was at it until now.
+            self._read_again(job)
+            self._inner.reused(job)
 
     def elsewhere(self, job: Job) -> None:
         """See `Display.elsewhere`."""
@@ -152,13 +158,17 @@ class CellProgress:
         for cell in self.cells:
             if job.name == cell.evaluation.name and complete:
                 figure = self._figure()
-                found = f"{figure} {_shown(self._results[id(cell)], figure)} · " if figure else ""
+                found = f"{figure} {self._state(cell, figure)} · " if figure else ""
                 self.say(f"{cell.variant}, seed {cell.seed}: {found}{self.sentence()}")
 
     def _read_again(self, job: Job) -> None:
         for cell in self.cells:
             if any(job.name == own.name for own in cell.jobs):
-                self._results[id(cell)] = read_cell(self.root, cell.placed)
+                self._read(cell)
+
+    def _read(self, cell: Cell) -> None:
+        self._results[id(cell)] = read_cell(self.root, cell.placed)
+        self._figures[id(cell)] = flat(self._results[id(cell)].figures)
 
     def sentence(self) -> str:
         """How many cells are through, and how much time the others will take."""
@@ -206,20 +216,16 @@ class CellProgress:
 
     def _state(self, cell: Cell, figure: str | None) -> str:
         note = next((self._notes[job.name] for job in cell.jobs if job.name in self._notes), None)
-        return note or _shown(self._results[id(cell)], figure)
+        found = self._figures[id(cell)]
+        if note is None and figure in found:
+            return f"{found[figure].value:.4g}"
+        return note or self._results[id(cell)].status
 
     def _figure(self) -> str | None:
         """The figure that is shown: the first of those that the experiment's table shows."""
-        cells = [flat(result.figures) for result in self._results.values() if result.figures]
+        cells = [figures for figures in self._figures.values() if figures]
         names = chosen(cells, None) or [name for figures in cells for name in figures]
         return names[0] if names else None
 
     def _complete(self) -> int:
         return sum(result.status == "complete" for result in self._results.values())
-
-
-def _shown(result: CellResult, figure: str | None) -> str:
-    if result.status != "complete":
-        return result.status
-    found = flat(result.figures)
-    return f"{found[figure].value:.4g}" if figure in found else "complete"

@@ -211,15 +211,18 @@ def _found(cell: CellResult, notes: list[str]) -> _Found:
 def _without_partner(
     variant: str, own: Mapping[int, _Found], baseline: str, of_baseline: Mapping[int, _Found]
 ) -> Iterator[str]:
+    """What is said of seeds that only one of two variants has."""
+    rest = "over the others" if own.keys() & of_baseline.keys() else "not known"
     for which, one, name, other in (
         (variant, own, baseline, of_baseline),
         (baseline, of_baseline, variant, own),
     ):
         alone = [str(seed) for seed in one if seed not in other]
         if alone:
+            seeds = f"seed{'s' * (len(alone) > 1)} {', '.join(alone)}"
             yield (
-                f"{name} has no complete cell of seed {', '.join(alone)}, which {which} has: the difference of "
-                f"{variant} to {baseline} is over the others."
+                f"{name} has no complete cell of {seeds}, which {which} has: the difference of {variant} to "
+                f"{baseline} is {rest}."
             )
 
 

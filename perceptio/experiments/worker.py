@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from filelock import FileLock, Timeout
+
 from perceptio.experiments.job import Report, Task, work_named
 
 INTERRUPTED = 130
@@ -51,6 +53,8 @@ class Channel:
 def perform(request: Mapping[str, Any], report: Report) -> None:
     """Do the work of a job in this process.
 
+    Should another process still be at it, as one whose launcher was killed, its end is waited for.
+
     Args:
         request: `Job.request`.
         report: Told how far it is.
@@ -66,7 +70,23 @@ def perform(request: Mapping[str, Any], report: Report) -> None:
         cores=request["cores"],
         report=report,
     )
-    work_named(request["work"])(task)
+    lock = FileLock(task.out.with_name(f".{task.out.name}.lock"))
+    task.out.parent.mkdir(parents=True, exist_ok=True)
+    if not _acquired(lock):
+        report(0, 1, "waiting for a process that is still at it")
+        lock.acquire()
+    try:
+        work_named(request["work"])(task)
+    finally:
+        lock.release()
+
+
+def _acquired(lock: FileLock) -> bool:
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    return True
 
 
 def main() -> int:

@@ -114,3 +114,16 @@ def test_a_table_that_is_too_long_shows_what_runs(tmp_path: Path) -> None:
     shown = Console(file=io.StringIO(), width=100)
     shown.print(progress.table(2))
     assert [line.split()[0] for line in shown.file.getvalue().splitlines()[1:]] == ["a", "d", "…"]
+
+
+def test_what_another_process_does_is_shown_when_it_is_complete(tmp_path: Path) -> None:
+    one, said, cache = cell(tmp_path, "a", 0), [], JobCache(tmp_path)
+    progress = CellProgress([one], tmp_path, Console(file=io.StringIO(), width=100), said.append)
+    progress.elsewhere(one.training)
+    assert "elsewhere" in list(progress.table().columns[1].cells)
+    for job in one.jobs:
+        cache.begin(job)
+        cache.end(job, complete=job is one.training)
+    progress.reused(one.training)
+    assert list(progress.table().columns[1].cells) == ["stopped"]
+    assert said[-1] == "a: complete, reused"

@@ -127,6 +127,17 @@ def test_what_cannot_be_compared_is_said(tmp_path):
     assert other.startswith("mine, seed 1: left out of the difference of color.accuracy to base.")
 
 
+def test_variants_without_a_common_seed(tmp_path):
+    seeds = [("base", 0), ("base", 1), ("mine", 2)]
+    summary = summarize(experiment(*(cell(tmp_path, name, seed, "rw") for name, seed in seeds)))
+    assert by_name(summary)["mine"].differences == {}
+    end = "the difference of mine to base is not known."
+    assert summary.notes == (
+        f"base has no complete cell of seed 2, which mine has: {end}",
+        f"mine has no complete cell of seeds 0, 1, which base has: {end}",
+    )
+
+
 def test_answers_that_are_gone_are_said(tmp_path):
     cells = [cell(tmp_path, name, seed, "rw") for name in ("base", "mine") for seed in (0, 1)]
     cells[3].answers.unlink()

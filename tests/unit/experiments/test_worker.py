@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
+from perceptio.experiments import worker
 from perceptio.experiments.job import work_named
 from perceptio.experiments.worker import Channel
 
@@ -58,3 +60,21 @@ def test_what_a_user_can_put_right_is_reported_as_a_sentence(tmp_path: Path) -> 
 def test_only_what_is_marked_as_work_is_done(name: str) -> None:
     with pytest.raises(ValueError, match="is the work of no job"):
         work_named(name)
+
+
+def test_a_process_that_is_still_at_a_job_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orphan, said, done = FileLock(tmp_path / ".out.lock"), [], []
+    monkeypatch.setattr(worker, "work_named", lambda name: done.append)
+
+    def report(*stands: object) -> None:
+        said.append(stands)
+        assert not done
+        orphan.release()
+
+    request = {"work": "", "out": str(tmp_path / "out"), "settings": {}, "inputs": {}, "cores": 1}
+    orphan.acquire()
+    worker.perform(request, report)
+    worker.perform(request, report)
+    assert said == [(0, 1, "waiting for a process that is still at it")] and len(done) == 2
