@@ -25,6 +25,7 @@ from perceptio.interfaces import (
     Kind,
     LanguageBackbone,
     LanguageBackboneConfig,
+    LauncherConfig,
     LossConfig,
     PerceptionTokenizer,
     PerceptionTokenizerConfig,
@@ -89,6 +90,12 @@ def register_tasks() -> Sequence[type[TaskConfig]]:
     raise NotImplementedError
 
 
+@hookspec
+def register_launchers() -> Sequence[type[LauncherConfig]]:
+    """Config classes of launchers: where the jobs of an experiment run."""
+    raise NotImplementedError
+
+
 HOOKS: dict[Kind, tuple[str, type]] = {
     Kind.DEPTH: ("register_depth_tokenizers", DepthTokenizerConfig),
     Kind.SEGMENTATION: ("register_segmentation_tokenizers", SegmentationTokenizerConfig),
@@ -98,6 +105,7 @@ HOOKS: dict[Kind, tuple[str, type]] = {
     Kind.HEAD: ("register_heads", HeadConfig),
     Kind.LOSS: ("register_losses", LossConfig),
     Kind.TASK: ("register_tasks", TaskConfig),
+    Kind.LAUNCHER: ("register_launchers", LauncherConfig),
 }
 """The hook of each kind, and the config class that everything it returns derives from."""
 BUILDS: dict[Kind, type] = {
@@ -109,4 +117,4 @@ BUILDS: dict[Kind, type] = {
     Kind.HEAD: Head,
     Kind.TASK: Task,
 }
-"""What a config of each kind builds; losses are checked where a recipe is."""
+"""What a config of each kind of part builds; losses are checked where a recipe is."""

@@ -42,6 +42,7 @@ BUILT_INS = (
     "perceptio.heads",
     "perceptio.losses",
     "perceptio.tasks",
+    "perceptio.experiments.launchers",
 )
 VARIABLE = "PERCEPTIO_PLUGINS"
 FILES_VARIABLE = "PERCEPTIO_PLUGIN_FILES"

@@ -9,13 +9,13 @@ mapping by its key, `data.mixture.referring`.
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import attrs
 
 from perceptio import earlier
 from perceptio.errors import RecipeError, UnknownNameError, near_miss, quoted
-from perceptio.interfaces import LossConfig
+from perceptio.interfaces import ComponentConfig, LossConfig
 from perceptio.ops.json_files import InvalidJSONError, parse_json
 from perceptio.python_files import module_of
 from perceptio.recipe import Recipe, Stream, WeightedLoss
@@ -23,6 +23,8 @@ from perceptio.recipe_files import find_recipe, split_function
 from perceptio.registry import Registry
 from perceptio.serialize import raise_together, refusals, structure, unknown_setting
 from perceptio.setting_types import field_types, is_mapping, is_union, problems
+
+C = TypeVar("C", bound=ComponentConfig)
 
 
 def load_recipe(path: str | Path, *, beside: str | Path | None = None, **arguments: Any) -> Recipe:
@@ -104,6 +106,26 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Any], registry: Registr
     raise_together(errors)
     recipe.check()
     return recipe
+
+
+def with_component_settings(config: C, settings: Mapping[str, Any], where: str, registry: Registry) -> C:
+    """A component's config with settings changed, by path, as `with_settings` changes those of a recipe.
+
+    Args:
+        config: The config, which stays as it is.
+        settings: Values by path; a string is read as JSON where it is JSON.
+        where: What messages call it.
+        registry: Where components' names are looked up.
+
+    Raises:
+        UnknownNameError: A path leads nowhere; the near miss is named.
+        RecipeError: A value is of the wrong type, or the config refuses it.
+    """
+    change = _Change()
+    for path, value in settings.items():
+        change.add(path.split("."), value)
+    changed: C = _changed(config, change, type(config), registry, where)
+    return changed
 
 
 def _function_of(path: str | Path, beside: str | Path | None) -> tuple[Callable[..., Any], str]:

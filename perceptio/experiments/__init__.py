@@ -15,9 +15,11 @@ outputs.py     the files of all these
 
 job.py         a job, and how its work is found
 job_cache.py   what is complete already
-launchers.py   where jobs run, and what a launcher must do
+launchers.py   where jobs run: the built-in launchers and their settings
 local.py       the default: on this machine, side by side
 process.py     a job as a process of this machine
 worker.py      the other end of such a process
+slurm.py       jobs of a cluster, through submitit
+submitted.py   the other end of such a job
 display.py     progress bars, or lines where there is no terminal
 """

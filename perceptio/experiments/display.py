@@ -45,6 +45,9 @@ class Display(Protocol):
     def elsewhere(self, job: Job) -> None:
         """Another process is at a job, and is waited for."""
 
+    def queued(self, job: Job, number: str) -> None:
+        """A job waits in the queue of a cluster, under this number."""
+
     def skipped(self, job: Job, *, because: Job) -> None:
         """A job cannot begin, because one that it comes after is not complete."""
 
@@ -122,6 +125,10 @@ class Lines:
     def elsewhere(self, job: Job) -> None:
         """See `Display.elsewhere`."""
         self.say(f"{job.title}: another process is at it, waiting")
+
+    def queued(self, job: Job, number: str) -> None:
+        """See `Display.queued`."""
+        self.say(f"{job.title}: in the queue as {number}")
 
     def skipped(self, job: Job, *, because: Job) -> None:
         """See `Display.skipped`."""
@@ -224,6 +231,10 @@ class Bars:
     def elsewhere(self, job: Job) -> None:
         """See `Display.elsewhere`."""
         self._add(job, "another process is at it, waiting", total=1)
+
+    def queued(self, job: Job, number: str) -> None:
+        """See `Display.queued`."""
+        self._add(job, f"in the queue as {number}", total=1)
 
     def skipped(self, job: Job, *, because: Job) -> None:
         """See `Display.skipped`."""

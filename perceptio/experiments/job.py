@@ -92,6 +92,18 @@ class Job:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
+    def document(self) -> dict[str, Any]:
+        """All of it as JSON, with the jobs that it comes after; `of_document` reads it elsewhere."""
+        fields = {field.name: getattr(self, field.name) for field in attrs.fields(Job)}
+        return fields | {"out": str(self.out), "after": [before.document for before in self.after]}
+
+    @classmethod
+    def of_document(cls, document: Mapping[str, Any]) -> "Job":
+        """The job of a `document`."""
+        after = tuple(cls.of_document(before) for before in document["after"])
+        return cls(**{**document, "out": Path(document["out"]), "after": after})
+
+    @property
     def request(self) -> dict[str, Any]:
         """What a process is sent that is to do it, as JSON; `perceptio.experiments.worker` does it."""
         return {

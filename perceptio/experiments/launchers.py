@@ -1,78 +1,130 @@
-"""Where jobs run. The local launcher is the default; another one sends the same jobs elsewhere.
+"""The launchers that are built in, and how one is chosen; `perceptio.interfaces.launcher` says what each must do."""
 
-A launcher is given jobs, the cache that says which of them are complete, and a display. It must
-
-- begin a job only when every job in `Job.after` is complete, and none that is complete itself, as
-  `JobCache.complete` says (`Display.reused` is told);
-- begin none that another process is at, as `JobCache.claim` says; `JobCache.release` gives it free again;
-- call `JobCache.begin` before a job runs and `JobCache.end` after it: with `complete`, or with its last words where
-  it failed, or with neither where it was stopped and goes on later;
-- do a job's work by `perceptio.experiments.worker.perform(job.request, report)` in a process of its own, which finds
-  the folders of `Job.out` and of `Job.after` under the same paths (elsewhere: on a shared folder), with the plugins
-  that the environment variable `PERCEPTIO_PLUGIN_FILES` names here;
-- let a job that is asked to stop save what it has (SIGINT or SIGTERM, and then time): when it is begun again on the
-  same folder, it goes on from there. So a cluster may stop and requeue it as it likes;
-- go on when a job fails, unless `LaunchSettings.stop_on_failure`; the jobs that come after it are not begun
-  (`Display.skipped` is told);
-- end a job that takes longer than `LaunchSettings.timeout_s`, which then has failed;
-- return when nothing is left to begin or to wait for, and raise `Stopped` after Ctrl-C.
-"""
-
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import attrs
 
-from perceptio.errors import UnknownNameError, near_miss
-from perceptio.experiments.display import Display
-from perceptio.experiments.job import Job
-from perceptio.experiments.job_cache import JobCache
-from perceptio.experiments.local import LocalLauncher
+from perceptio.errors import RecipeError
+from perceptio.hookspecs import hookimpl
+from perceptio.interfaces import Kind, Launcher, LauncherConfig, LaunchSettings
+from perceptio.registry import Registry
+from perceptio.settings import with_component_settings
+
+__all__ = ["LaunchSettings", "Launcher", "LocalConfig", "SlurmConfig", "launcher_named"]
 
 
 @attrs.frozen(kw_only=True)
-class LaunchSettings:
-    """How jobs are to run, wherever they do.
+class LocalConfig(LauncherConfig):
+    """Processes on this machine, side by side."""
+
+    name: ClassVar[str] = "local"
+    kind: ClassVar[Kind] = Kind.LAUNCHER
+    interface: ClassVar[tuple[int, int]] = (2, 0)
+
+    def build(self, settings: LaunchSettings) -> Launcher:
+        """See `LauncherConfig.build`."""
+        from perceptio.experiments.local import LocalLauncher
+
+        return LocalLauncher(
+            cores=settings.jobs, timeout_s=settings.timeout_s, stop_on_failure=settings.stop_on_failure
+        )
+
+
+def _positive(_: Any, field: "attrs.Attribute[Any]", value: Any) -> None:
+    if value is not None and value <= 0:
+        raise RecipeError(f"{field.name} is {value}; it must be above 0.")
+
+
+def _not_negative(_: Any, field: "attrs.Attribute[Any]", value: int) -> None:
+    if value < 0:
+        raise RecipeError(f"{field.name} is {value}; it must not be below 0.")
+
+
+@attrs.frozen(kw_only=True)
+class SlurmConfig(LauncherConfig):
+    """Jobs of a Slurm cluster, submitted in arrays through submitit.
 
     Attributes:
-        jobs: At most so many at a time; None: as many as the launcher finds fit.
-        timeout_s: Seconds that one may take; None: as long as it likes.
-        stop_on_failure: Whether all are stopped when one fails.
+        cluster: `"slurm"`; `"local"`, the same on this machine, which shows whether what is sent works; or `"debug"`,
+            in this process, one after the other.
+        partition: As `sbatch --partition`, and so `account`, `qos` and `constraint`; None: the cluster's own.
+        time_min: The time limit of a job in minutes. One that reaches it saves, is queued again, and goes on.
+        requeues: How often a job may reach its time limit and be queued again; then it has failed.
+        save_s: Seconds before the time limit at which a job is told to save.
+        cpus: Cores of a job; None: as many as it keeps busy.
+        gpus: GPUs of a job; a job uses one.
+        memory_gb: Memory of a job in GB; None: the cluster's own.
+        array_parallelism: Jobs of an array that may run at a time.
+        setup: Lines of shell that run before each job, such as `module load cuda`.
+        options: Any other options of sbatch by their names, such as `{"mail-type": "FAIL"}`.
+        on_stop: What becomes of jobs when this command is stopped: they `"continue"`, and are found when the command
+            is given again; or `"cancel"`, they save and end.
+        look_every_s: Seconds between two looks at the folder for what has become of jobs.
     """
 
-    jobs: int | None = None
-    timeout_s: float | None = None
-    stop_on_failure: bool = False
+    name: ClassVar[str] = "slurm"
+    kind: ClassVar[Kind] = Kind.LAUNCHER
+    interface: ClassVar[tuple[int, int]] = (2, 0)
+
+    cluster: Literal["slurm", "local", "debug"] = "slurm"
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    time_min: int = attrs.field(default=240, validator=_positive)
+    requeues: int = attrs.field(default=20, validator=_not_negative)
+    save_s: int = attrs.field(default=120, validator=_positive)
+    cpus: int | None = attrs.field(default=None, validator=_positive)
+    gpus: int = attrs.field(default=0, validator=_not_negative)
+    memory_gb: float | None = attrs.field(default=None, validator=_positive)
+    array_parallelism: int = attrs.field(default=256, validator=_positive)
+    setup: tuple[str, ...] = ()
+    options: Mapping[str, str] = attrs.field(factory=dict)
+    on_stop: Literal["continue", "cancel"] = "continue"
+    look_every_s: float = attrs.field(default=5.0, validator=_positive)
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse settings that cannot be together."""
+        if self.save_s >= 60 * self.time_min:
+            raise RecipeError(
+                f"save_s is {self.save_s} and time_min is {self.time_min}: a job runs longer than it takes to save."
+            )
+
+    def build(self, settings: LaunchSettings) -> Launcher:
+        """See `LauncherConfig.build`."""
+        from perceptio.experiments.slurm import SlurmLauncher
+
+        return SlurmLauncher(self, settings)
 
 
-class Launcher(Protocol):
-    """Runs jobs; see the top of this file."""
-
-    def run(self, jobs: Sequence[Job], cache: JobCache, display: Display) -> None:
-        """Run every job that is not complete, in order as far as they can begin.
-
-        Raises:
-            PerceptioError: A job failed, and all are to be stopped then; they go on where they were the next time.
-            Stopped: After Ctrl-C or SIGTERM, when the jobs have saved what they had.
-        """
+@hookimpl
+def register_launchers() -> list[type]:
+    """See `perceptio.hookspecs`."""
+    return [LocalConfig, SlurmConfig]
 
 
-def _local(settings: LaunchSettings) -> Launcher:
-    return LocalLauncher(
-        cores=settings.jobs, timeout_s=settings.timeout_s, stop_on_failure=settings.stop_on_failure
-    )
-
-
-LAUNCHERS: Mapping[str, Callable[[LaunchSettings], Launcher]] = {"local": _local}
-"""What makes the launcher of a name."""
-
-
-def launcher_named(name: str, settings: LaunchSettings) -> Launcher:
+def launcher_named(
+    name: str,
+    limits: LaunchSettings,
+    settings: Mapping[str, Any] | None = None,
+    registry: Registry | None = None,
+) -> Launcher:
     """The launcher of a name.
 
+    Args:
+        name: As `perceptio components` lists it: `local`, `slurm`, or `PLUGIN/NAME`.
+        limits: How jobs are to run.
+        settings: The launcher's own, by name; a string is read as JSON where it is JSON.
+        registry: Where launchers are looked up; None: all that `Registry.discover` finds.
+
     Raises:
-        UnknownNameError: There is none of this name.
+        UnknownNameError: There is no such launcher, or it has no such setting; the near miss is named.
+        RecipeError: A setting has a value that it cannot have.
+        PluginError: It belongs to a plugin that was set aside.
+        PerceptioError: What the launcher needs is not installed, or is not here.
     """
-    if name not in LAUNCHERS:
-        raise UnknownNameError(f"There is no launcher {name!r}{near_miss(name, LAUNCHERS)}")
-    return LAUNCHERS[name](settings)
+    registry = registry or Registry.discover()
+    config = registry.get(Kind.LAUNCHER, name)
+    assert issubclass(config, LauncherConfig)
+    return with_component_settings(config(), settings or {}, name, registry).build(limits)

@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, TextIO
 
 import attrs
@@ -192,27 +193,13 @@ class _Run:
         )
 
     def _last_words(self, running: Running, status: int) -> str:
-        """Why a job has failed; nothing where it has not."""
-        log = self.cache.log_of(running.process.job)
-        if status == 0:
-            return ""
-        if running.error:
-            return running.error
-        if running.ended is not None:
-            minutes = (self.launcher.timeout_s or 0) / 60
-            return f"took more than {minutes:g} minutes (--timeout) and was ended; see {log}."
-        if status == INTERRUPTED:
-            return ""
-        if status == -signal.SIGKILL:
-            return (
-                "was killed (SIGKILL), as a system does that runs out of memory: run fewer --jobs side by side, or "
-                "make the recipe smaller."
-            )
-        how = f"ended with status {status}"
-        if status < 0:
-            how = f"died of the signal {signal.Signals(-status).name}"
-        said = _last_line(log.read_bytes()[running.log_from :] if log.exists() else b"")
-        return f"{how}{f' ({said})' if said else ''}; what happened is at the end of {log}."
+        return last_words(
+            status,
+            said=running.error,
+            log=self.cache.log_of(running.process.job),
+            log_from=running.log_from,
+            timeout_s=None if running.ended is None else self.launcher.timeout_s,
+        )
 
     def _record(self, job: Job, *, complete: bool, error: str = "") -> None:
         self.cache.end(job, complete=complete, error=error)
@@ -229,6 +216,36 @@ class _Run:
         finally:
             for running in self._running.values():
                 running.process.wait(0)
+
+
+def last_words(status: int, *, said: str, log: Path, log_from: int, timeout_s: float | None) -> str:
+    """Why a job's process has failed; nothing where it has not, or was asked to stop.
+
+    Args:
+        status: Its exit status, below 0 if it died of a signal.
+        said: What it said that a user can put right.
+        log: Its log.
+        log_from: Where its part of the log begins, in bytes.
+        timeout_s: The seconds after which it was ended, if it was.
+    """
+    if status == 0:
+        return ""
+    if said:
+        return said
+    if timeout_s is not None:
+        return f"took more than {timeout_s / 60:g} minutes (--timeout) and was ended; see {log}."
+    if status == INTERRUPTED:
+        return ""
+    if status == -signal.SIGKILL:
+        return (
+            "was killed (SIGKILL), as a system does that runs out of memory: run fewer --jobs side by side, or "
+            "make the recipe smaller."
+        )
+    how = f"ended with status {status}"
+    if status < 0:
+        how = f"died of the signal {signal.Signals(-status).name}"
+    line = _last_line(log.read_bytes()[log_from:] if log.exists() else b"")
+    return f"{how}{f' ({line})' if line else ''}; what happened is at the end of {log}."
 
 
 def _last_line(log: bytes) -> str:

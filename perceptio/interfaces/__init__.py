@@ -31,6 +31,7 @@ from perceptio.interfaces.language import (
     TextTokenizer,
     text_positions,
 )
+from perceptio.interfaces.launcher import Launcher, LauncherConfig, LaunchSettings
 from perceptio.interfaces.loss import Loss, LossConfig, LossValue, StreamLoss, StreamLossConfig
 from perceptio.interfaces.maps import clip_unit, fill_unknown, resize_maps
 from perceptio.interfaces.model_specs import ModelSpecs, StreamSpecs
@@ -104,6 +105,9 @@ __all__ = [
     "LanguageBackbone",
     "LanguageBackboneConfig",
     "LanguageSpec",
+    "LaunchSettings",
+    "Launcher",
+    "LauncherConfig",
     "Loss",
     "LossConfig",
     "LossValue",

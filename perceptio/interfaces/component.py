@@ -24,6 +24,7 @@ class Kind(StrEnum):
     HEAD = "head"
     LOSS = "loss"
     TASK = "task"
+    LAUNCHER = "launcher"
 
 
 @attrs.frozen(kw_only=True)

@@ -70,6 +70,7 @@ HEAVY = {
     "peft",
     "matplotlib",
     "accelerate",
+    "submitit",
 }
 LIGHT_ROOMS = ("cli",)
 NOT_FOR_LIGHT_ROOMS = HEAVY | {"torch", "numpy", "PIL"}
