@@ -10,7 +10,7 @@ from typer.core import TyperCommand
 
 from perceptio.cli.console import console, say
 from perceptio.cli.files import path
-from perceptio.cli.recipe import showing_its_traceback
+from perceptio.cli.recipe import pairs, showing_its_traceback
 from perceptio.cli.tracking import TrackOption
 
 if TYPE_CHECKING:
@@ -95,7 +95,17 @@ def run(
     stop_on_failure: Annotated[
         bool, typer.Option("--stop-on-failure", help="Stop all when one fails; by default the others go on.")
     ] = False,
-    launcher: Annotated[str, typer.Option(metavar="NAME", help="Where cells run.")] = "local",
+    launcher: Annotated[
+        str, typer.Option(metavar="NAME", help="Where cells run: local, slurm, or a plugin's, PLUGIN/NAME.")
+    ] = "local",
+    launcher_setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--launcher-setting",
+            metavar="KEY=VALUE",
+            help="A setting of the launcher, such as partition=gpu; may be repeated.",
+        ),
+    ] = None,
     cache: Annotated[
         Path | None,
         typer.Option(
@@ -134,7 +144,7 @@ def run(
     settings = LaunchSettings(
         jobs=jobs, timeout_s=None if timeout is None else 60 * timeout, stop_on_failure=stop_on_failure
     )
-    where = launcher_named(launcher, settings)
+    where = launcher_named(launcher, settings, pairs("--launcher-setting", launcher_setting, "partition=gpu"))
     named = controls_named(controls) if controls is not None else ()
     with showing_its_traceback():
         experiment = load_experiment(file, tiny=tiny)

@@ -128,6 +128,11 @@ class CellProgress:
         self._notes[job.name] = "elsewhere"
         self._inner.elsewhere(job)
 
+    def queued(self, job: Job, number: str) -> None:
+        """See `Display.queued`."""
+        self._notes[job.name] = "queued"
+        self._inner.queued(job, number)
+
     def skipped(self, job: Job, *, because: Job) -> None:
         """See `Display.skipped`."""
         self._left.over(job)

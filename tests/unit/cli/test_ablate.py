@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import fake_slurm
 import pytest
 from small import scenes_folder
 from typer.testing import CliRunner
@@ -84,7 +85,7 @@ def test_what_cannot_be_asked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for words, message in {
         ("--seeds", "one"): "--seeds one are not seeds: give whole numbers",
         ("--seeds", "0,0"): "The seed 0 is given twice",
-        ("--launcher", "slrum"): "There is no launcher 'slrum'",
+        ("--launcher", "slrum"): "There is no launcher component 'slrum'",
         ("--controls", "nothing"): "nothing",
         ("--data", "nowhere"): "nowhere",
         ("--track", "wandbb"): "There is no tracker 'wandbb'; did you mean 'wandb'",
@@ -156,3 +157,28 @@ def test_one_that_takes_too_long_has_failed_and_the_exit_status_says_so(folder: 
     assert tiny.returncode == 1
     assert "took more than 0.01 minutes (--timeout) and was ended" in said
     assert "0 of 2 cells complete, 2 failed" in said
+
+
+def test_cells_run_on_a_cluster_are_those_of_this_machine(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PATH", f"{fake_slurm.install(tmp_path / 'slurm')}{os.pathsep}{os.environ['PATH']}")
+    words = ("rates.py", "--tiny", "--seeds", "0", "--out", "runs/cluster")
+    shown = ablate(*words, "--launcher", "slurm", "--launcher-setting", "look_every_s=0.1")
+    assert "in the queue as 2_1" in shown and "2 of 2 cells complete" in shown
+    result = read(Path("runs/cluster"))
+    assert all(cell.status == "complete" and cell.figures for cell in result.cells)
+    assert "Nothing would run: every cell is complete." in ablate(*words, "--dry-run")
+
+
+def test_a_setting_of_the_launcher_that_cannot_be_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    with pytest.raises(PerceptioError, match="local has no setting 'partition'"):
+        ablate("rates.py", "--launcher-setting", "partition=gpu")
+    with pytest.raises(
+        PerceptioError, match="--launcher-setting gpu is no KEY=VALUE; write, say, --launcher-set"
+    ):
+        ablate("rates.py", "--launcher-setting", "gpu")
