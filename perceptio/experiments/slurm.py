@@ -31,13 +31,14 @@ from perceptio.experiments.submitted import progress_of, run_job
 from perceptio.interfaces import LaunchSettings
 from perceptio.ops.interrupts import Stopped, interrupt_flag
 from perceptio.ops.json_files import read_json, write_json
-from perceptio.registry import FILES_VARIABLE, VARIABLE
 
 if TYPE_CHECKING:
     from perceptio.experiments.launchers import SlurmConfig
 
 logger = logging.getLogger(__name__)
 
+OURS = "PERCEPTIO_"
+"""How variables of the environment begin that jobs are given: plugins, and where metrics go."""
 LATE_S = 60.0
 """Seconds that the record of a job may take to be seen on a shared folder after the job has ended."""
 FORGOTTEN_S = 3600.0
@@ -99,7 +100,7 @@ class SlurmLauncher:
         Raises:
             PerceptioError: The cluster refuses them.
         """
-        environment = {name: os.environ[name] for name in (VARIABLE, FILES_VARIABLE) if name in os.environ}
+        environment = {name: value for name, value in os.environ.items() if name.startswith(OURS)}
         if not self.config.gpus:
             environment["OMP_NUM_THREADS"] = "1"  # As on one machine: the same numbers wherever it runs.
         shared = {
