@@ -26,7 +26,8 @@ from perceptio.errors import DataError, PerceptioError, TrainingError
 from perceptio.experiments.display import Display
 from perceptio.experiments.job import Job
 from perceptio.experiments.job_cache import JobCache
-from perceptio.experiments.local import LOOK_EVERY_S, usable_cores
+from perceptio.experiments.local import LOOK_EVERY_S
+from perceptio.experiments.process import usable_cores
 from perceptio.experiments.submitted import progress_of, run_job
 from perceptio.interfaces import LaunchSettings
 from perceptio.ops.interrupts import Stopped, interrupt_flag

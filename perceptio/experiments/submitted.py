@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from perceptio.experiments.job import Job
 from perceptio.experiments.job_cache import JobCache
-from perceptio.experiments.local import LOOK_EVERY_S, PATIENCE_S, Process, Reports, last_words
+from perceptio.experiments.local import LOOK_EVERY_S, PATIENCE_S, last_words
+from perceptio.experiments.process import Process, Reports
 from perceptio.ops.interrupts import Stopped, interrupt_flag
 from perceptio.ops.json_files import write_json
 
