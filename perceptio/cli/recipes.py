@@ -41,10 +41,13 @@ def copy(
     ],
 ) -> None:
     """Copy a recipe that comes with the library into a file of your own; no file is overwritten."""
-    from perceptio.recipe_files import SHIPPED, bases_of, copy_recipe
+    from perceptio.recipe_files import SHIPPED, ShippedRecipe, bases_of, copy_recipe
 
     place, shown = copy_recipe(name, file), console()
-    say(shown, f"{place} is yours to change; {command('explain', place)} shows it.")
+    functions = ShippedRecipe.of_file(SHIPPED / f"{name.removesuffix('.py')}.py").functions
+    one = any(function.startswith("recipe(") for function in functions)
+    shows = command("explain", place) if one else command("ablate", place, "--dry-run")
+    say(shown, f"{place} is yours to change; {shows} shows it.")
     for base in bases_of(place):
         whose = "which comes with the library" if base.is_relative_to(SHIPPED) else "which lies beside it"
         say(shown, f"It starts from {base.name}, {whose}.")

@@ -127,6 +127,8 @@ def test_recipes_lists_what_ships_and_copies_one(run, tmp_path, monkeypatch):
         ],
     )
     assert run("explain", "mine.py")[0] == 0
+    _, out, _ = run("recipes", "copy", "experiments/losses", "several.py")
+    assert out.startswith("several.py is yours to change; perceptio ablate several.py --dry-run shows it.")
     status, _, err = run("recipes", "copy", "ablations/direct", "mine.py")
     assert status == 2 and "mine.py is there already and is not overwritten" in err
 
