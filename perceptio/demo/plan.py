@@ -62,6 +62,7 @@ def plan_jobs(settings: DemoSettings) -> tuple[Job, ...]:
             out=root / name,
             settings={"recipe": to_json(recipe)},
             after=(scenes, *(depth_tokenizers[name] for name in trained_tokenizers(recipe).values())),
+            cores=_cores_of_an_arm(len(settings.arms), settings.cores),
         )
         arms.append(arm)
         evaluations.append(
@@ -78,6 +79,11 @@ def plan_jobs(settings: DemoSettings) -> tuple[Job, ...]:
             )
         )
     return (scenes, *depth_tokenizers.values(), *arms, *evaluations)
+
+
+def _cores_of_an_arm(arms: int, cores: int) -> float:
+    """Of a core: where one arm would be left to a round of its own beside idle cores, all share them instead."""
+    return cores / (cores + 1) if cores > 1 and arms % cores == 1 else 1
 
 
 def _seeded(recipe: Recipe, settings: DemoSettings) -> Recipe:

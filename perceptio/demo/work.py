@@ -3,6 +3,7 @@
 Shapes: N maps, C channels, H W pixels.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,7 +47,9 @@ def make_scenes(task: Task) -> None:
 
         # A folder appears only when it is complete: one that is there is of an earlier attempt.
         if not (task.out / name).exists():
-            write_folder(task.out / name, scenes, info=scenes.info, workers=task.cores, progress=progress)
+            write_folder(
+                task.out / name, scenes, info=scenes.info, workers=math.ceil(task.cores), progress=progress
+            )
         before += count
     reached = shortcuts(FolderDataset(task.out / Split.TEST))
     reached["validation"] = shortcuts(FolderDataset(task.out / Split.VALIDATION))

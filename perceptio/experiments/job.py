@@ -22,14 +22,14 @@ class Task:
         out: The folder it writes.
         settings: Of `Job.settings`.
         inputs: The folders of the jobs it comes after, by their names.
-        cores: How many it may keep busy.
+        cores: How many it may keep busy; less than one is a share of one.
         report: Told how far it is.
     """
 
     out: Path
     settings: Mapping[str, Any]
     inputs: Mapping[str, Path]
-    cores: int
+    cores: float
     report: Report
 
 
@@ -71,7 +71,7 @@ class Job:
         settings: What that function is given, as JSON.
         identity: What its result depends on beside its work and the jobs it comes after, as JSON; None: its settings.
         after: The jobs whose folders it reads.
-        cores: How many cores it keeps busy.
+        cores: How many cores it keeps busy; less than one is a share of one.
     """
 
     name: str
@@ -82,7 +82,7 @@ class Job:
     settings: Mapping[str, Any]
     identity: Any = None
     after: "tuple[Job, ...]" = ()
-    cores: int = 1
+    cores: float = 1
 
     @cached_property
     def fingerprint(self) -> str:

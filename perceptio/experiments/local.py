@@ -24,6 +24,8 @@ PATIENCE_S = 60.0
 """Seconds that interrupted jobs have for saving."""
 LONGEST_WORDS = 300
 """Characters of a log's last line that are quoted."""
+ROUNDING = 1e-6
+"""How much more than all cores the shares of jobs may add up to."""
 
 
 @attrs.define(eq=False)
@@ -127,7 +129,7 @@ class _Run:
             cores = self.launcher.cores
             busy = sum(running.process.job.cores for running in self._running.values())
             ready = all(before.name in self._complete for before in job.after)
-            if ready and busy + min(job.cores, cores) <= cores:
+            if ready and busy + min(job.cores, cores) <= cores + ROUNDING:
                 self._begin(job)
 
     def _begin(self, job: Job) -> None:

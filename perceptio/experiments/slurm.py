@@ -9,6 +9,7 @@ the queue or run, and waits for them instead of submitting them again.
 """
 
 import logging
+import math
 import os
 import shutil
 import signal
@@ -156,7 +157,7 @@ class SlurmLauncher:
             "constraint": config.constraint,
             "time": config.time_min,
             "signal_delay_s": config.save_s,
-            "cpus_per_task": config.cpus or job.cores,
+            "cpus_per_task": config.cpus or math.ceil(job.cores),
             "gpus_per_node": config.gpus or None,
             "mem": None if config.memory_gb is None else f"{round(1024 * config.memory_gb)}MB",
             "array_parallelism": config.array_parallelism,

@@ -80,6 +80,15 @@ def test_controls_differ_from_perceptio_only_in_what_makes_them_controls() -> No
     assert changed("direct") == {"name", "losses", "data.perceive"} | without_values
 
 
+def test_an_arm_that_would_be_left_alone_shares_the_cores_of_the_others() -> None:
+    def cores(**settings: object) -> set[float]:
+        jobs = plan(**settings)
+        return {jobs[arm].cores for arm in (PERCEPTIO, *CONTROLS)}
+
+    assert cores(cores=2) == {2 / 3}
+    assert cores(cores=1) == cores(cores=3) == cores(cores=2, direct=True) == {1}
+
+
 def test_cores_change_nothing_that_is_made() -> None:
     one, two = plan(cores=1), plan(cores=2)
     assert all(one[name].fingerprint == two[name].fingerprint for name in one)

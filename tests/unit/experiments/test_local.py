@@ -54,7 +54,7 @@ class Stage:
         return self.processes[job.name]
 
 
-def job(root: Path, name: str, *after: Job, cores: int = 1) -> Job:
+def job(root: Path, name: str, *after: Job, cores: float = 1) -> Job:
     return Job(name=name, stage=name, work="", out=root / name, settings={}, after=after, cores=cores)
 
 
@@ -77,6 +77,22 @@ def test_a_job_that_wants_more_cores_than_there_are_runs_alone(tmp_path: Path) -
     stage = Stage()
     schedule(tmp_path, [job(tmp_path, "wide", cores=2)], stage, cores=1)
     assert stage.started == ["wide"]
+
+
+def test_jobs_share_cores(tmp_path: Path) -> None:
+    """Two wait for the third, so that it must begin beside them; the fourth has no room until then."""
+    first, second, third, fourth = (job(tmp_path, name, cores=2 / 3) for name in ("1", "2", "3", "4"))
+    stage = Stage(**{"1": ([], 0, True), "2": ([], 0, True)})
+
+    def start(one: Job, reports: queue.Queue, log: TextIO, environment: dict[str, str]) -> Any:
+        if one is third:
+            for waiting in (first, second):
+                reports.put((waiting.name, None))
+        assert one is not fourth or len(stage.started) == 3
+        return stage(one, reports, log, environment)
+
+    schedule(tmp_path, [first, second, third, fourth], start)
+    assert stage.started == ["1", "2", "3", "4"]
 
 
 def test_what_is_complete_is_reused(tmp_path: Path) -> None:
