@@ -218,7 +218,7 @@ class _Run:
         if not ready:
             return
         with self._alone():
-            new: dict[tuple[str, int], list[Job]] = {}
+            new: dict[tuple[str, float], list[Job]] = {}
             for job in ready:
                 if len(self._submitted) + sum(map(len, new.values())) >= self.launcher.at_most:
                     break
