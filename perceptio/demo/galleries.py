@@ -13,7 +13,7 @@ from perceptio.ops.mask_metrics import ratio
 
 
 def question_gallery(demo: Demo) -> str:
-    """Questions with marked points: what was read out, and what every arm answered."""
+    """Questions with marked points: what was looked up, and what every arm answered."""
     cards = []
     for number, shown in enumerate(demo.galleries["perceptio"]):
         if shown.marked is None:
@@ -34,15 +34,15 @@ def question_gallery(demo: Demo) -> str:
         cards.append(
             page.card(
                 figures.scene_svg(pixels, f"scene {shown.sample} with marked points", marks),
-                page.table(["point", "truly", "read out"], rows),
+                page.table(["point", "truly", "on the map"], rows),
                 f"<table>{answers}</table>",
             )
         )
     question = next((s.marked.question for s in demo.galleries["perceptio"] if s.marked), "")
     return (
-        f"<h2>Questions and answers</h2><p>“{escape(question)}” Perceptio reads one depth code out for each point "
-        "before it answers; the metres are what that code means on its own. The bold letter is right. These are the "
-        "first test scenes, with 3, 4 and 5 points in turn: nobody chose them.</p>"
+        f"<h2>Questions and answers</h2><p>“{escape(question)}” Perceptio is given a value of each point, "
+        "looked up on the map that it wrote, before it answers; the metres are those of the value. The bold letter "
+        "is right. These are the first test scenes, with 3, 4 and 5 points in turn: nobody chose them.</p>"
         f'<div class="cards">{"".join(cards)}</div>'
     )
 

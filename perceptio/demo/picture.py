@@ -115,11 +115,11 @@ def _draw_marks(axis: Any, reply: Reply, size: tuple[int, int]) -> None:
 
 
 def _write_answers(axis: Any, demo: Demo, number: int, reply: Reply, true_HW: np.ndarray) -> None:
-    """What was read out of each point beside the truth, then every arm's answer."""
+    """What was looked up of each point beside the truth, then every arm's answer."""
     axis.set_xlim(0, 1)
     axis.set_ylim(1, 0)
     axis.text(0.02, 0.04, "which is closest?", fontsize=10.5)
-    axis.text(0.62, 0.13, "read out", fontsize=8, color=SOFT, ha="right")
+    axis.text(0.62, 0.13, "on the map", fontsize=8, color=SOFT, ha="right")
     axis.text(0.92, 0.13, "truly", fontsize=8, color=SOFT, ha="right")
     read = reply.readout_m or (None,) * len(reply.points)
     line = 0.22

@@ -23,7 +23,7 @@ from perceptio.ops.weights import CHECKPOINT
 NAMES = {
     "perceptio": "Perceptio",
     "readout_without_block": "read-out without a block",
-    "lookup_from_vision": "look-up from vision features",
+    "lookup_from_vision": "look-up without tokens",
     "direct": "direct",
     "streams": "every kind of stream",
 }

@@ -71,18 +71,20 @@ def _differences(demo: Demo) -> str:
     """What Perceptio's accuracy is above each control that has learned, question by question."""
     if demo.strongest is None:
         return "<p>No control has learned to answer, so that there is nothing to compare with.</p>"
-    said = []
+    said, low = [], demo.metrics["paired"][f"{PERCEPTIO}_minus_{demo.strongest}"]["interval"][0]
     for arm in sorted(demo.learned[1:], key=lambda arm: arm != demo.strongest):
         found = demo.metrics["paired"][f"{PERCEPTIO}_minus_{arm}"]
-        low, high = found["interval"]
+        lowest, highest = found["interval"]
         which = "the strongest control, " if arm == demo.strongest else ""
         said.append(
-            f"<b>{100 * found['difference']:+.1f} points</b> ({100 * low:+.1f} to {100 * high:+.1f}) against "
+            f"<b>{100 * found['difference']:+.1f} points</b> ({100 * lowest:+.1f} to {100 * highest:+.1f}) against "
             f"{which}{NAMES[arm]}"
         )
     return (
         f"<p>On the same {found['count']} questions, Perceptio is right more often by {'; '.join(said)}. In "
-        "brackets: 95% intervals of the paired difference, by bootstrap over questions.</p>"
+        "brackets: 95% intervals of the paired difference, by bootstrap over questions."
+        + ("" if low > 0 else " The strongest control is as good, as far as these questions can tell.")
+        + "</p>"
     )
 
 
@@ -98,10 +100,12 @@ def reliance(demo: Demo) -> str:
             *_accuracies(own["relative_depth_readout"]),
         ],
     ]
+    followed = page.percent(own["relative_depth_values"]["followed"])
     return (
         "<h2>Is the block read?</h2><p>The same model answers the same questions with other codes put in the place "
         "of its own. True codes show what a better map would give; another scene's show what is left when the map is "
-        "wrong. The last line asks the written map itself, whatever the answer says.</p>"
+        "wrong. The last line asks the written map itself, whatever the answer says. The answer names the nearest of "
+        f"the values that it was given in {followed} of the questions.</p>"
         + page.table(["answers from", "3 points", "4 points", "5 points", "mean", "95% interval"], rows)
     )
 

@@ -35,6 +35,7 @@ def _metrics() -> dict:
                 name: ACCURACY
                 for name in ("relative_depth", "relative_depth_readout", "oracle_codes", "shuffled_codes")
             },
+            "relative_depth_values": ACCURACY | {"followed": 0.9},
             "referring": {
                 "ciou": 0.5,
                 "ciou_interval": [0.45, 0.55],

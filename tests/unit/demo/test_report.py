@@ -42,8 +42,16 @@ def test_the_report_is_whole_and_needs_nothing_else(demo: Demo) -> None:
         assert text in html
     assert "+15.0 points</b> (+11.0 to +19.0) against the strongest control, read-out without a block" in html
     # An arm that has not learned has a line of its own, and neither a bar nor a difference.
-    assert "look-up from vision features</span>" not in sections.headline(demo) and "+43.0" not in html
+    assert "look-up without tokens</span>" not in sections.headline(demo) and "+43.0" not in html
     assert html.count("has not learned to answer: no control") == 1
+
+
+def test_a_difference_that_may_be_chance_is_called_so(demo: Demo) -> None:
+    assert "as good, as far as these questions can tell" not in sections.headline(demo)
+    found = {"difference": 0.002, "interval": [-0.02, 0.03], "count": 629}
+    paired = demo.metrics["paired"] | {"perceptio_minus_readout_without_block": found}
+    unsure = Demo(root=demo.root, metrics=demo.metrics | {"paired": paired})
+    assert "as good, as far as these questions can tell" in sections.headline(unsure)
 
 
 def test_without_a_control_that_has_learned_nothing_is_compared(demo: Demo) -> None:
