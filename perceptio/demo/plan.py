@@ -1,11 +1,8 @@
 """What is made from what: the demo as a graph of jobs."""
 
-from typing import Any
-
-import attrs
-
 from perceptio.demo.settings import PERCEPTIO, STREAMS, DemoSettings
 from perceptio.experiments.job import Job
+from perceptio.experiments.plan import with_training
 from perceptio.recipe import Recipe
 from perceptio.serialize import to_json
 from perceptio.settings import load_recipe
@@ -88,13 +85,8 @@ def _cores_of_an_arm(arms: int, cores: int) -> float:
 
 def _seeded(recipe: Recipe, settings: DemoSettings) -> Recipe:
     """The recipe with the demo's seed, and its steps where they are given."""
-    changes: dict[str, Any] = {"seed": settings.seed}
-    if settings.steps is not None:
-        changes["steps"] = settings.steps
-    streams = tuple(
-        attrs.evolve(stream, training=attrs.evolve(stream.training, **changes)) for stream in recipe.streams
-    )
-    return attrs.evolve(recipe, train=attrs.evolve(recipe.train, **changes), streams=streams)
+    given = {} if settings.steps is None else {"steps": settings.steps}
+    return with_training(recipe, seed=settings.seed, **given)
 
 
 def trained_tokenizers(recipe: Recipe) -> dict[str, str]:

@@ -10,7 +10,7 @@ from perceptio.experiments.process import usable_cores
 
 PERCEPTIO = "perceptio"
 CONTROLS = ("readout_without_block", "lookup_from_vision")
-"""What Perceptio is compared with in every demo; their recipes are the ablations of the same name."""
+"""What Perceptio is compared with in every demo; `perceptio.demo.plan.RECIPES` names their recipes."""
 DIRECT = "direct"
 """A control more: it answers at once, and needs longer than the demo's steps to learn that."""
 STREAMS = "streams"

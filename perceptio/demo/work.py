@@ -21,17 +21,15 @@ from perceptio.evaluation.shortcuts import shortcuts
 from perceptio.evaluation.suite import Evaluation
 from perceptio.evaluation.tokenizers import evaluate_tokenizer
 from perceptio.experiments.job import Task, work
+from perceptio.experiments.work import recipe_of, train_reporting
 from perceptio.model.checkpoints.checkpoint import save
 from perceptio.model.parts import build_part
 from perceptio.model.perception_model import load
 from perceptio.ops.json_files import append_line, rewrite_log, without_nan, write_json
 from perceptio.ops.weights import CHECKPOINT
-from perceptio.recipe import DataFolder, Recipe
-from perceptio.registry import Registry
-from perceptio.serialize import from_json
+from perceptio.recipe import DataFolder
 from perceptio.training.target_maps import read_target_maps
 from perceptio.training.tokenizer import TokenizerRecord, train_tokenizer
-from perceptio.training.trainer import Progress, train
 
 
 @work
@@ -59,7 +57,7 @@ def make_scenes(task: Task) -> None:
 @work
 def make_depth_tokenizer(task: Task) -> None:
     """Train a recipe's depth tokenizer on the depth of the training scenes, and measure it on the test scenes."""
-    stream = _recipe(task).stream("depth")
+    stream = recipe_of(task).stream("depth")
     torch.manual_seed(stream.training.seed)
     tokenizer = build_part(stream.tokenizer)
     maps_NCHW = read_target_maps(task.inputs["scenes"] / Split.TRAIN, tokenizer)
@@ -79,20 +77,13 @@ def make_depth_tokenizer(task: Task) -> None:
 @work
 def train_arm(task: Task) -> None:
     """Train a recipe on the training scenes, from its checkpoint where there is one."""
-    recipe = _recipe(task)
+    recipe = recipe_of(task)
     folder = DataFolder(path=str(task.inputs["scenes"] / Split.TRAIN))
     for name, tokenizer in trained_tokenizers(recipe).items():
         weights: dict[str, Any] = {"weights": str(task.inputs[tokenizer] / CHECKPOINT)}
         recipe = recipe.with_stream(name, tokenizer=attrs.evolve(recipe.stream(name).tokenizer, **weights))
     recipe = attrs.evolve(recipe, data=attrs.evolve(recipe.data, folders=(folder,)))
-
-    def progress(now: Progress) -> None:
-        task.report(now.step, now.steps, f"loss {now.metrics['loss']:.3f}" if "loss" in now.metrics else "")
-
-    def preparing(what: str, done: int, total: int) -> None:
-        task.report(0, recipe.train.steps, f"{what}: {done} of {total}")
-
-    train(recipe, task.out, resume="auto", progress=progress, preparing=preparing)
+    train_reporting(task, recipe)
 
 
 @work
@@ -113,9 +104,3 @@ def evaluate_arm(task: Task) -> None:
         figures["validation"] = Evaluation(model, validation, tasks=("relative_depth",)).run()
     record_gallery(model, dataset, task.settings["gallery"], task.out)
     write_json(task.out / FIGURES, without_nan(figures))
-
-
-def _recipe(task: Task) -> Recipe:
-    recipe = from_json(task.settings["recipe"], Registry.discover())
-    assert isinstance(recipe, Recipe)
-    return recipe

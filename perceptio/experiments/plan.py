@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -122,7 +123,7 @@ class Planner:
 
     def cell(self, variant: str, seed: int) -> Cell:
         """A cell, and its jobs."""
-        recipe = _seeded(self._recipe(variant), seed)
+        recipe = with_training(self._recipe(variant), seed=seed)
         title = f"{variant}, seed {seed}"
         trained = self._trained(recipe)
         content = [self._hash(folder.path) for folder in recipe.data.folders]
@@ -230,9 +231,9 @@ def check_seeds(seeds: Sequence[int]) -> None:
             raise InputError(f"The seed {seed} is given twice: a cell is run once, so leave one out.")
 
 
-def _seeded(recipe: Recipe, seed: int) -> Recipe:
-    """The recipe with a seed, of its training and of that of its tokenizers."""
+def with_training(recipe: Recipe, **settings: Any) -> Recipe:
+    """The recipe with settings such as `seed`, of its training and of that of its tokenizers alike."""
     streams = tuple(
-        attrs.evolve(stream, training=attrs.evolve(stream.training, seed=seed)) for stream in recipe.streams
+        attrs.evolve(stream, training=attrs.evolve(stream.training, **settings)) for stream in recipe.streams
     )
-    return attrs.evolve(recipe, train=attrs.evolve(recipe.train, seed=seed), streams=streams)
+    return attrs.evolve(recipe, train=attrs.evolve(recipe.train, **settings), streams=streams)

@@ -14,7 +14,7 @@ All but experiment.json may lie in another folder, which several experiments sha
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import attrs
 
@@ -99,7 +99,7 @@ class CellResult:
     variant: str
     seed: int
     fingerprint: str
-    status: Literal["complete", "failed", "stopped", "waiting"]
+    status: Status
     folder: Path
     figures: Mapping[str, Any]
     answers: Path

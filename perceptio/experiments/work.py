@@ -25,7 +25,7 @@ from perceptio.training.trainer import Progress, train
 @work
 def train_tokenizer(task: Task) -> None:
     """Train the tokenizer of a stream as `train` would before the model; it starts over where it was cut."""
-    recipe = _recipe(task)
+    recipe = recipe_of(task)
     train_codebook(
         recipe,
         recipe.stream(task.settings["stream"]),
@@ -40,19 +40,9 @@ def train_tokenizer(task: Task) -> None:
 @work
 def train_cell(task: Task) -> None:
     """Train a recipe with the tokenizers that were trained before, from its checkpoint where there is one."""
-    recipe, steps = _recipe(task), task.settings["recipe"]["train"]["steps"]
     write_json(task.out / RECIPE, task.settings["recipe"])
-    recipe = with_codebooks(
-        recipe, {stream: task.inputs[name] for stream, name in task.settings["tokenizers"].items()}
-    )
-
-    def progress(now: Progress) -> None:
-        task.report(now.step, now.steps, f"loss {now.metrics['loss']:.3f}" if "loss" in now.metrics else "")
-
-    def preparing(what: str, done: int, total: int) -> None:
-        task.report(0, steps, f"{what}: {done} of {total}")
-
-    train(recipe, task.out, resume="auto", progress=progress, preparing=preparing)
+    codebooks = {stream: task.inputs[name] for stream, name in task.settings["tokenizers"].items()}
+    train_reporting(task, with_codebooks(recipe_of(task), codebooks))
 
 
 @work
@@ -82,7 +72,20 @@ def _report(task: Task, note: str, done: int, total: int) -> None:
     task.report(done, total, note)
 
 
-def _recipe(task: Task) -> Recipe:
+def train_reporting(task: Task, recipe: Recipe) -> None:
+    """Train a recipe in a task's folder, from its checkpoint where there is one, and report how far it is."""
+
+    def progress(now: Progress) -> None:
+        task.report(now.step, now.steps, f"loss {now.metrics['loss']:.3f}" if "loss" in now.metrics else "")
+
+    def preparing(what: str, done: int, total: int) -> None:
+        task.report(0, recipe.train.steps, f"{what}: {done} of {total}")
+
+    train(recipe, task.out, resume="auto", progress=progress, preparing=preparing)
+
+
+def recipe_of(task: Task) -> Recipe:
+    """The recipe that is among a task's settings."""
     recipe = from_json(task.settings["recipe"], Registry.discover())
     assert isinstance(recipe, Recipe)
     return recipe
