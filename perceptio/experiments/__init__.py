@@ -8,7 +8,8 @@ work.py        what the jobs of a cell do
 progress.py    what one sees of cells while they run
 results.py     what an experiment has found so far, read from its folder
 figures.py     an evaluation's figures by their paths
-summary.py     means over seeds, and paired differences to the baseline
+contrasts.py   paired differences of a variant to the baseline
+summary.py     these, and means over seeds, of all variants
 tables.py      the same as one table, which renderers.py writes
 report.py      report.html, from page.py and curves.py
 outputs.py     the files of all these

@@ -12,7 +12,8 @@ from typing import Any
 
 import attrs
 
-from perceptio.experiments.summary import Contrast, Estimate
+from perceptio.experiments.contrasts import Contrast
+from perceptio.experiments.summary import Estimate
 from perceptio.experiments.tables import Column, Table, Value
 from perceptio.ops.json_files import format_json, without_nan
 

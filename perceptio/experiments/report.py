@@ -9,9 +9,10 @@ import attrs
 
 from perceptio.errors import DataError
 from perceptio.experiments import page
+from perceptio.experiments.contrasts import Contrast
 from perceptio.experiments.curves import Curve, Line, curves_svg, mean_of, smoothed
 from perceptio.experiments.results import CellResult
-from perceptio.experiments.summary import Contrast, Summary
+from perceptio.experiments.summary import Summary
 from perceptio.experiments.tables import Table, p_text
 from perceptio.model.checkpoints.checkpoint import RECIPE
 from perceptio.ops.json_files import read_json, read_log

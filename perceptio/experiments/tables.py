@@ -9,7 +9,8 @@ from typing import Literal
 
 import attrs
 
-from perceptio.experiments.summary import Contrast, Estimate, Summary
+from perceptio.experiments.contrasts import Contrast
+from perceptio.experiments.summary import Estimate, Summary
 
 Kind = Literal["text", "count", "seconds", "estimate", "difference"]
 Value = str | int | float | Estimate | Contrast | None

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perceptio.evaluation.comparison import SeedComparison
+from perceptio.experiments.contrasts import Contrast
 from perceptio.experiments.renderers import (
     LATEX,
     RENDERERS,
@@ -21,7 +22,7 @@ from perceptio.experiments.renderers import (
     markdown,
     markdown_text,
 )
-from perceptio.experiments.summary import Contrast, Estimate
+from perceptio.experiments.summary import Estimate
 from perceptio.experiments.tables import Column, Table, Unfinished
 
 COLUMNS = (
