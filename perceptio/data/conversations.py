@@ -9,17 +9,13 @@ import numpy as np
 from torch import Tensor
 
 from perceptio.data.folder import FolderDataset
+from perceptio.data.image_pools import READABLE, WITH_CODES, WITH_OBJECTS, ImagePools, is_codes
 from perceptio.data.tasks import TaskTable
-from perceptio.errors import DataError
-from perceptio.interfaces import Codes, Sample, Task, Turn
+from perceptio.interfaces import Sample, Task, Turn
 from perceptio.recipe import Recipe
 
 Levels = Mapping[int, Mapping[tuple[float, float], int]]
 """Of a folder's images with marked points, by number, the level of each point (x, y)."""
-
-_READABLE, _WITH_CODES, _WITH_OBJECTS = "readable", "with codes", "with objects"
-"""The pools of images with codes to be read out: those with a marked-point question, and all of them; and of images
-with a question about objects."""
 
 
 class ConversationSampler:
@@ -53,31 +49,15 @@ class ConversationSampler:
         self.data, self.readout = recipe.data, recipe.plan.readout
         self._tasks = TaskTable(recipe)
         self._specs = {stream.name: stream.spec for stream in recipe.streams}
-        self._per_image = [name for name, spec in self._specs.items() if spec.per == "image"]
-        # Of objects that the language model does not see only these can be written: decoding looks at the image.
-        self._prompts = tuple(
-            name
-            for name, spec in self._specs.items()
-            if spec.per == "object" and not self._is_codes(name) and spec.image_size is not None
-        )
-        self._pools: dict[str, list[np.ndarray]] = {}
-        self._pointed = images_with_points(recipe, datasets)
         weights = {
             name: weight
             for name, weight in self.data.mixture.items()
             if weight > 0 and not (self.data.perceive == "never" and self._tasks[name].perception_only)
         }
-        for name in weights:
-            self._add_pool(
-                name,
-                [self._images_with(name, folder) for folder in range(len(datasets))],
-                f"The mixture asks for {name!r} and no folder has such a turn: {', '.join(self._known())}.",
-            )
-        self._add_pools_of_codes(any(self._tasks[name].reads_points for name in weights))
-        self._add_pool_of_objects()
+        self._pools = ImagePools(recipe, datasets, codes, list(weights))
         self.names = list(weights)
         self._weights = np.array([weights[name] for name in self.names]) / sum(weights.values())
-        self._pointed_numbers = [set(images.tolist()) for images in self._pointed]
+        self._pointed = [set(images.tolist()) for images in self._pools.pointed]
 
     def draw(self, number: int, count: int) -> list[Sample]:
         """The conversations of a draw, followed by its text-only samples and its images without text."""
@@ -104,7 +84,7 @@ class ConversationSampler:
 
     def _conversation(self, random: np.random.Generator) -> Sample:
         name = self.names[random.choice(len(self.names), p=self._weights)]
-        folder, number = self._image_for(name, random)
+        folder, number = self._pools.draw(name, random)
         sample = self.datasets[folder][number]
         turns = self._usable(sample.turns, folder, number)
         if self._tasks[name].writes_turns:
@@ -133,8 +113,12 @@ class ConversationSampler:
             return []
         known = [
             name
-            for name in self._per_image
-            if (name in sample.codes if self._is_codes(name) else sample.has_target(self._specs[name].target))
+            for name in self._pools.per_image
+            if (
+                name in sample.codes
+                if is_codes(self._specs[name])
+                else sample.has_target(self._specs[name].target)
+            )
         ]
         if self.data.streams == "all":
             return known
@@ -221,16 +205,16 @@ class ConversationSampler:
 
         That an object is absent cannot be known without the image: such questions are left out.
         """
-        folder, number = self._image_for(_WITH_OBJECTS, random)
+        folder, number = self._pools.draw(WITH_OBJECTS, random)
         sample = self.datasets[folder][number]
         turns = [turn for turn in sample.turns if self._tasks[turn.task].about_objects and turn.masks]
         chosen = [turns[i] for i in random.permutation(len(turns))[: self.data.turns]]
-        perceived = tuple(attrs.evolve(turn, perceive=self._prompts) for turn in chosen)
+        perceived = tuple(attrs.evolve(turn, perceive=self._pools.prompts) for turn in chosen)
         return attrs.evolve(sample, turns=perceived, codes=self._codes(folder, number), in_context=False)
 
     def _marked(self, random: np.random.Generator) -> tuple[list[Turn], Mapping[str, Tensor]]:
         """The marked-point questions of one image, in some order and to be read out, and the image's codes."""
-        folder, number = self._image_for(_READABLE, random)
+        folder, number = self._pools.draw(READABLE, random)
         turns = [turn for turn in self.datasets[folder].turns(number) if self._tasks[turn.task].reads_points]
         turns = [self._shuffled(turns[i], random) for i in random.permutation(len(turns))]
         levels = self._levels(folder, number)
@@ -238,7 +222,7 @@ class ConversationSampler:
 
     def _vision_only(self, random: np.random.Generator) -> Sample:
         """An image without text, with its codes."""
-        folder, number = self._image_for(_WITH_CODES, random)
+        folder, number = self._pools.draw(WITH_CODES, random)
         image_3HW = self.datasets[folder].image(number)
         return Sample(turns=(), image_3HW=image_3HW, codes=self._codes(folder, number))
 
@@ -248,7 +232,7 @@ class ConversationSampler:
         return {name: codes_L.long() for name, codes_L in rows.items() if int(codes_L[0]) >= 0}
 
     def _usable(self, turns: Sequence[Turn], folder: int, number: int) -> list[Turn]:
-        pointed, never = number in self._pointed_numbers[folder], self.data.perceive == "never"
+        pointed, never = number in self._pointed[folder], self.data.perceive == "never"
         return [
             turn
             for turn, task in zip(turns, self._tasks_of(turns), strict=True)
@@ -262,109 +246,6 @@ class ConversationSampler:
 
     def _tasks_of(self, turns: Sequence[Turn]) -> list[Task]:
         return [self._tasks[turn.task] for turn in turns]
-
-    def _image_for(self, pool: str, random: np.random.Generator) -> tuple[int, int]:
-        pools = self._pools[pool]
-        weights = np.array(
-            [f.weight if len(images) else 0.0 for f, images in zip(self.data.folders, pools, strict=True)]
-        )
-        folder = int(random.choice(len(pools), p=weights / weights.sum()))
-        return folder, int(pools[folder][random.integers(len(pools[folder]))])
-
-    def _add_pool(self, name: str, folders: list[np.ndarray], missing: str) -> None:
-        """Keep which images of each folder are drawn from, and say what is missing where there is none."""
-        if not any(len(images) for images in folders):
-            raise DataError(missing)
-        self._pools[name] = folders
-
-    def _add_pools_of_codes(self, reads_points: bool) -> None:
-        """The images of extra samples, which are about the codes that are read out."""
-        data, stream, folders = self.data, self.readout, range(len(self.datasets))
-        with_codes = [
-            np.zeros(0, dtype=np.int64) if stream is None else self._images_with_stream(stream, folder)
-            for folder in folders
-        ]
-        of = "a stream with a grid" if stream is None else f"the stream {stream!r}"
-        if data.vision_only:
-            missing = f"data.vision_only trains on the codes of {of}, and no image of any folder has them."
-            self._add_pool(_WITH_CODES, with_codes, missing)
-        if (data.text_only_readout or data.text_only_comparison) and reads_points and stream in self.codes:
-            both = [
-                np.intersect1d(self._pointed[folder], with_codes[folder], assume_unique=True)
-                for folder in folders
-            ]
-            missing = (
-                f"data.text_only_readout and data.text_only_comparison need codes of {of}, and no image with marked "
-                "points has them."
-            )
-            self._add_pool(_READABLE, both, missing)
-
-    def _add_pool_of_objects(self) -> None:
-        """The images of `data.text_only_referring`."""
-        if not self.data.text_only_referring:
-            return
-        if not self._prompts or self.data.perceive == "never":
-            raise DataError(
-                "data.text_only_referring trains special tokens of objects that are decoded with the image, and "
-                "the recipe writes none: set it to 0."
-            )
-        about = {name for name in self._known() if self._tasks[name].about_objects}
-        images = [
-            np.array(
-                [i for i, names in enumerate(dataset.tasks) if not about.isdisjoint(names)], dtype=np.int64
-            )
-            for dataset in self.datasets
-        ]
-        missing = "data.text_only_referring asks for turns about objects, and no folder has any: set it to 0."
-        self._add_pool(_WITH_OBJECTS, images, missing)
-
-    def _images_with(self, name: str, folder: int) -> np.ndarray:
-        """The images that have a turn of a task, or all that its own turn needs."""
-        task, tasks = self._tasks[name], self.datasets[folder].tasks
-        if task.writes_turns:
-            having = [self._images_with_stream(stream, folder) for stream in task.required]
-            images = having[0] if having else np.arange(len(tasks))
-            for others in having[1:]:
-                images = np.intersect1d(images, others, assume_unique=True)
-            return images
-        candidates = self._pointed[folder] if task.reads_points else range(len(tasks))
-        return np.array([i for i in candidates if name in tasks[i]], dtype=np.int64)
-
-    def _images_with_stream(self, name: str, folder: int) -> np.ndarray:
-        """The images of which a stream can be written, once per image."""
-        if name not in self._per_image or (self._is_codes(name) and name not in self.codes):
-            return np.zeros(0, dtype=np.int64)
-        if self._is_codes(name):
-            return np.flatnonzero((self.codes[name][folder][:, 0] >= 0).numpy())
-        target, records = self._specs[name].target, self.datasets[folder].records
-        return np.flatnonzero([record.has_target(target) for record in records])
-
-    def _is_codes(self, stream: str) -> bool:
-        return isinstance(self._specs[stream].written, Codes)
-
-    def _known(self) -> list[str]:
-        """The names of all tasks that a folder has a turn of."""
-        return sorted(_tasks_in(self.datasets))
-
-
-def images_with_points(recipe: Recipe, datasets: Sequence[FolderDataset]) -> list[np.ndarray]:
-    """The images of each folder whose marked-point questions are used: the first `data.max_questions` in all."""
-    tasks, room = TaskTable(recipe), recipe.data.max_questions
-    pointed = {name for name in _tasks_in(datasets) if tasks[name].reads_points}
-    result = []
-    for dataset in datasets:
-        images = np.array(
-            [i for i, names in enumerate(dataset.tasks) if not pointed.isdisjoint(names)], dtype=np.int64
-        )
-        images = images if room is None else images[: max(room, 0)]
-        room = None if room is None else room - len(images)
-        result.append(images)
-    return result
-
-
-def _tasks_in(datasets: Sequence[FolderDataset]) -> set[str]:
-    """The names of all tasks that a folder has a turn of."""
-    return {name for dataset in datasets for names in dataset.tasks for name in names}
 
 
 def auxiliary_count(rate: float, number: int, count: int) -> int:

@@ -11,9 +11,10 @@ import attrs
 import torch
 from torch import Tensor
 
-from perceptio.data.conversations import ConversationSampler, Levels, images_with_points
+from perceptio.data.conversations import ConversationSampler, Levels
 from perceptio.data.folder import FolderDataset
 from perceptio.data.identity import hash_of_data
+from perceptio.data.image_pools import images_with_points
 from perceptio.errors import CheckpointError, quoted
 from perceptio.interfaces import Codes, PerceptionTokenizer
 from perceptio.model.checkpoints.checkpoint import TEXT_TOKENIZER

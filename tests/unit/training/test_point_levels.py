@@ -8,8 +8,9 @@ import torch
 from fakes import FakeDepthConfig
 from small import scenes_folder, small_recipe
 
-from perceptio.data.conversations import ConversationSampler, images_with_points
+from perceptio.data.conversations import ConversationSampler
 from perceptio.data.folder import FolderDataset
+from perceptio.data.image_pools import images_with_points
 from perceptio.model.perception_model import load
 from perceptio.recipe import PointValues
 from perceptio.settings import with_settings
