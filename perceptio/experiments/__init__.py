@@ -17,6 +17,7 @@ outputs.py     the files of all these
 job.py         a job, and how its work is found
 job_cache.py   what is complete already
 launchers.py   where jobs run: the built-in launchers and their settings
+schedule.py    which jobs may begin
 local.py       the default: on this machine, side by side
 process.py     a job as a process of this machine
 worker.py      the other end of such a process

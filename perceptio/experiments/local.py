@@ -15,6 +15,7 @@ from perceptio.experiments.display import Display
 from perceptio.experiments.job import Job
 from perceptio.experiments.job_cache import JobCache
 from perceptio.experiments.process import Process, Reports, usable_cores, visible_gpus
+from perceptio.experiments.schedule import Schedule
 from perceptio.experiments.worker import INTERRUPTED
 from perceptio.ops.interrupts import Stopped, interrupt_flag
 
@@ -77,7 +78,7 @@ class LocalLauncher:
         self.timeout_s, self.stop_on_failure, self.start = timeout_s, stop_on_failure, start
 
     def run(self, jobs: Sequence[Job], cache: JobCache, display: Display) -> None:
-        """See `perceptio.experiments.launchers.Launcher`."""
+        """See `perceptio.interfaces.launcher.Launcher`."""
         _Run(self, jobs, cache, display).run()
 
 
@@ -87,22 +88,15 @@ class _Run:
     def __init__(
         self, launcher: LocalLauncher, jobs: Sequence[Job], cache: JobCache, display: Display
     ) -> None:
-        self.launcher, self.jobs, self.cache, self.display = launcher, jobs, cache, display
-        self._complete: set[str] = set()
-        self._over: set[str] = (
-            set()
-        )  # Those that have ended otherwise, and those that therefore cannot begin.
-        self._elsewhere: set[str] = set()
+        self.launcher, self.cache, self.display = launcher, cache, display
+        self._schedule = Schedule(jobs, cache, display)
         self._running: dict[str, Running] = {}
         self._reports: Reports = queue.Queue()
 
     def run(self) -> None:
-        for job in self.jobs:
-            if self.cache.complete(job):
-                self._reuse(job)
         try:
             with interrupt_flag() as interrupted:
-                while len(self._complete) + len(self._over) < len(self.jobs):
+                while not self._schedule.finished:
                     if interrupted.is_set():
                         raise Stopped(interrupted.signal)
                     self._begin_ready()
@@ -113,35 +107,14 @@ class _Run:
             # A second Ctrl-C reaches this, and ends the jobs at once.
             self._stop_all()
 
-    def _reuse(self, job: Job) -> None:
-        self._complete.add(job.name)
-        self.display.reused(job)
-
     def _begin_ready(self) -> None:
-        for job in self.jobs:
-            if job.name in self._complete or job.name in self._over or job.name in self._running:
-                continue
-            failed = next((before for before in job.after if before.name in self._over), None)
-            if failed is not None:
-                self._over.add(job.name)
-                self.display.skipped(job, because=failed)
-                continue
-            cores = self.launcher.cores
+        cores = self.launcher.cores
+        for job in self._schedule.ready(self._running):
             busy = sum(running.process.job.cores for running in self._running.values())
-            ready = all(before.name in self._complete for before in job.after)
-            if ready and busy + min(job.cores, cores) <= cores + ROUNDING:
+            if busy + min(job.cores, cores) <= cores + ROUNDING and self._schedule.claim(job):
                 self._begin(job)
 
     def _begin(self, job: Job) -> None:
-        if not self.cache.claim(job):
-            if job.name not in self._elsewhere:
-                self._elsewhere.add(job.name)
-                self.display.elsewhere(job)
-            return
-        if self.cache.complete(job):  # Another process was at it until now.
-            self.cache.release(job)
-            self._reuse(job)
-            return
         self.cache.begin(job)
         used = [running.gpu for running in self._running.values()]
         gpu = min(self.launcher.gpus, key=used.count, default=None)
@@ -182,11 +155,8 @@ class _Run:
         status = running.process.wait()
         error = self._last_words(running, status)
         self._record(job, complete=status == 0, error=error)
-        if status == 0:
-            self._complete.add(job.name)
-            return
-        self._over.add(job.name)
-        if not self.launcher.stop_on_failure:
+        self._schedule.end(job, complete=status == 0)
+        if status == 0 or not self.launcher.stop_on_failure:
             return
         if running.error:
             raise PerceptioError(f"{job.title}: {running.error}")

@@ -29,6 +29,7 @@ from perceptio.experiments.job import Job
 from perceptio.experiments.job_cache import JobCache
 from perceptio.experiments.local import LOOK_EVERY_S
 from perceptio.experiments.process import usable_cores
+from perceptio.experiments.schedule import Schedule
 from perceptio.experiments.submitted import progress_of, run_job
 from perceptio.interfaces import LaunchSettings
 from perceptio.ops.interrupts import Stopped, interrupt_flag
@@ -174,20 +175,14 @@ class _Run:
     def __init__(
         self, launcher: SlurmLauncher, jobs: Sequence[Job], cache: JobCache, display: Display
     ) -> None:
-        self.launcher, self.jobs, self.cache, self.display = launcher, jobs, cache, display
-        self._complete: set[str] = set()
-        self._over: set[str] = set()
-        """Those that have ended otherwise, and those that therefore cannot begin."""
-        self._elsewhere: set[str] = set()
+        self.launcher, self.cache, self.display = launcher, cache, display
+        self._schedule = Schedule(jobs, cache, display)
         self._submitted: dict[str, Submitted] = {}
 
     def run(self) -> None:
-        for job in self.jobs:
-            if self.cache.complete(job):
-                self._reuse(job)
         with interrupt_flag() as interrupted:
             try:
-                while len(self._complete) + len(self._over) < len(self.jobs):
+                while not self._schedule.finished:
                     self._submit_ready()
                     self._look()
                     self._rest(interrupted.is_set)
@@ -202,19 +197,14 @@ class _Run:
 
     def _rest(self, woken: Callable[[], bool]) -> None:
         until = time.monotonic() + self.launcher.config.look_every_s
-        everything = len(self._complete) + len(self._over) == len(self.jobs)
-        while not everything and not woken() and time.monotonic() < until:
+        while not self._schedule.finished and not woken() and time.monotonic() < until:
             time.sleep(min(LOOK_EVERY_S, self.launcher.config.look_every_s))
-
-    def _reuse(self, job: Job) -> None:
-        self._complete.add(job.name)
-        self.display.reused(job)
 
     # -- submitting ------------------------------------------------------------------------------------------------
 
     def _submit_ready(self) -> None:
         """Submit what can begin, as far as it is not submitted already."""
-        ready = list(self._ready())
+        ready = list(self._schedule.ready(self._submitted))
         if not ready:
             return
         with self._alone():
@@ -225,37 +215,14 @@ class _Run:
                 submitted = self._submission(job)
                 if submitted is not None:
                     self._follow(submitted)
-                elif self._free(job):
+                elif self._schedule.claim(job):
+                    self.cache.release(job)  # Whoever runs it claims it there.
                     new.setdefault((job.stage, job.cores), []).append(job)
             for alike in new.values():
                 for job, handle in zip(alike, self.launcher.submit(alike, self.cache), strict=True):
                     submitted = Submitted(job, handle, len(self.cache.record(job.name).intervals))
                     self._note(submitted)
                     self._follow(submitted)
-
-    def _ready(self) -> Iterator[Job]:
-        for job in self.jobs:
-            if job.name in self._complete or job.name in self._over or job.name in self._submitted:
-                continue
-            failed = next((before for before in job.after if before.name in self._over), None)
-            if failed is not None:
-                self._over.add(job.name)
-                self.display.skipped(job, because=failed)
-            elif all(before.name in self._complete for before in job.after):
-                yield job
-
-    def _free(self, job: Job) -> bool:
-        """Whether nobody is at a job, and it is not complete."""
-        if not self.cache.claim(job):
-            if job.name not in self._elsewhere:
-                self._elsewhere.add(job.name)
-                self.display.elsewhere(job)
-            return False
-        self.cache.release(job)
-        if self.cache.complete(job):
-            self._reuse(job)
-            return False
-        return True
 
     def _follow(self, submitted: Submitted) -> None:
         self._submitted[submitted.job.name] = submitted
@@ -361,7 +328,7 @@ class _Run:
             self.display.begun(job)
         del self._submitted[job.name]
         self.display.ended(job, complete=complete, error=error)
-        (self._complete if complete else self._over).add(job.name)
+        self._schedule.end(job, complete=complete)
         if not complete and self.launcher.limits.stop_on_failure:
             raise TrainingError(
                 f"{job.title}: {error or 'was stopped from outside; run the command again to go on.'}"
