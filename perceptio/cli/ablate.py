@@ -2,13 +2,14 @@
 
 import os
 import re
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
-from perceptio.cli.console import console, say
+from perceptio.cli.console import console, console_of_jobs, say, say_when
 from perceptio.cli.files import path
 from perceptio.cli.recipe import pairs, showing_its_traceback
 from perceptio.cli.tracking import TrackOption
@@ -16,8 +17,6 @@ from perceptio.cli.tracking import TrackOption
 if TYPE_CHECKING:
     from perceptio.experiments.run import Run
 
-WIDTH_OF_LOGS = 120
-"""Characters a line where there is no terminal to ask."""
 SEEDS = "--seeds"
 LISTED = re.compile(r"[0-9, ]+")
 FAILED = 1
@@ -125,8 +124,6 @@ def run(
     Run again, it goes on where it was stopped; more variants or seeds are added to what is there. A cell, which is a
     recipe, a seed and data, is never run twice.
     """
-    from datetime import datetime
-
     from perceptio.evaluation.replacements import controls_named
     from perceptio.experiments.experiment import load_experiment
     from perceptio.experiments.launchers import LaunchSettings, launcher_named
@@ -138,9 +135,8 @@ def run(
 
     if track:
         check_trackers(track)
-        os.environ[VARIABLE] = ",".join(
-            track
-        )  # Which reaches the processes that train, and no cell's identity.
+        # Which reaches the processes that train, and no cell's identity.
+        os.environ[VARIABLE] = ",".join(track)
     settings = LaunchSettings(
         jobs=jobs, timeout_s=None if timeout is None else 60 * timeout, stop_on_failure=stop_on_failure
     )
@@ -158,16 +154,10 @@ def run(
             only=only,
             many=yes,
         )
-    shown = console()
-    if not shown.is_terminal:
-        shown = console(width=WIDTH_OF_LOGS)
-
-    def say_when(line: str) -> None:
-        say(shown, f"{datetime.now():%H:%M:%S}  {line}")
-
+    shown = console_of_jobs()
     if ready.warning is not None:
         say(console(stderr=True), ready.warning, style="yellow")
-    progress = CellProgress(ready.cells, ready.root, shown, say_when)
+    progress = CellProgress(ready.cells, ready.root, shown, partial(say_when, shown))
     if dry_run:
         shown.print(progress.table())
         say(shown, _what_would_run(ready))

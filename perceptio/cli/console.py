@@ -6,7 +6,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from math import inf
 from typing import Any
 
@@ -24,6 +24,8 @@ from rich.text import Text
 
 LINE_EVERY_S = 15.0
 """Seconds between two lines about a task where there is no terminal."""
+WIDTH_OF_LOGS = 120
+"""Characters a line of a table where there is no terminal to ask."""
 
 
 def console(*, stderr: bool = False, width: int | None = None) -> Console:
@@ -34,6 +36,17 @@ def console(*, stderr: bool = False, width: int | None = None) -> Console:
 def say(where: Console, text: str, *, style: str | None = None) -> None:
     """Print a sentence, which only the terminal breaks into lines."""
     where.print(text, style=style, soft_wrap=True)
+
+
+def console_of_jobs() -> Console:
+    """Where a verb that runs jobs prints: a terminal as wide as it is, or a log."""
+    shown = console()
+    return shown if shown.is_terminal else console(width=WIDTH_OF_LOGS)
+
+
+def say_when(where: Console, text: str) -> None:
+    """Print a sentence after the time of day."""
+    say(where, f"{datetime.now():%H:%M:%S}  {text}")
 
 
 class Bars(Progress):

@@ -1,18 +1,16 @@
 """`perceptio demo`."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from perceptio.cli.console import console, say
+from perceptio.cli.console import console_of_jobs, say, say_when
 from perceptio.cli.files import path
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-WIDTH_OF_LOGS = 100
-"""Characters a line where there is no terminal to ask."""
 
 
 def run(
@@ -53,8 +51,6 @@ def run(
     Run again, it reuses what is complete and goes on where it was stopped; what was made with other settings is made
     again. At most 15 minutes on 2 cores.
     """
-    from datetime import datetime
-
     from perceptio.demo.pipeline import run_demo
     from perceptio.demo.settings import DemoSettings
     from perceptio.experiments.display import Bars, Display, Lines
@@ -62,14 +58,8 @@ def run(
     given = {"scenes": scenes, "steps": steps, "cores": cores}
     chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     settings = DemoSettings(out=out, seed=seed, direct=direct, streams=streams, **chosen)
-    shown = console()
-    if not shown.is_terminal:
-        shown = console(width=WIDTH_OF_LOGS)
-
-    def say_when(line: str) -> None:
-        say(shown, f"{datetime.now():%H:%M:%S}  {line}")
-
-    display: Display = Bars(shown) if shown.is_terminal else Lines(say_when)
+    shown = console_of_jobs()
+    display: Display = Bars(shown) if shown.is_terminal else Lines(partial(say_when, shown))
     result = run_demo(settings, display, fresh=fresh)
     shown.print(_table(result.metrics))
     say(shown, f"Report: {result.report}")

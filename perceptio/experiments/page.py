@@ -64,7 +64,7 @@ td:last-child, th:last-child { padding-right: 0; }
 .swatch { display: inline-block; width: .7em; height: .7em; border-radius: 50%; margin-right: .55em; }
 .key i { display: inline-block; width: 1.1em; height: .28em; border-radius: 2px; vertical-align: .22em;
   margin-right: .4em; }
-svg.curves, .curves svg { width: 100%; height: auto; }
+.curves svg { width: 100%; height: auto; }
 details { margin: .5rem 0; } summary { cursor: pointer; }
 pre { background: var(--card); border-radius: 8px; padding: 1rem; overflow: auto; max-height: 32rem; font-size: .8rem;
   line-height: 1.45; }
