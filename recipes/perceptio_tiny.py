@@ -1,4 +1,4 @@
-"""The small Perceptio of `make demo`: the whole method at a size that trains on two CPU cores in minutes.
+"""The small Perceptio: the whole method at a size that trains on two CPU cores in minutes.
 
 Sizes and steps are ours, chosen on validation scenes. It departs from the paper in three named ways: ten depth codes
 are predicted per step (the paper: one), marked points are read out before the answer (the paper: no read-out), and

@@ -1,9 +1,9 @@
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import attrs
 import numpy as np
+from balanced_html import assert_balanced
 from PIL import Image
 
 from perceptio.demo import figures, sections, streams
@@ -12,30 +12,11 @@ from perceptio.demo.picture import draw_picture
 from perceptio.demo.report import write_report
 from perceptio.demo.results import Demo
 
-VOID = {"meta", "br", "image", "path", "circle", "use", "rect", "i"}
-
-
-class _Balance(HTMLParser):
-    """Fails where a tag closes that is not open."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-
-    def handle_starttag(self, tag: str, attributes: object) -> None:
-        if tag not in {"meta", "br"}:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
 
 def test_the_report_is_whole_and_needs_nothing_else(demo: Demo) -> None:
     write_report(demo, demo.root / "report.html")
     html = (demo.root / "report.html").read_text(encoding="utf-8")
-    balance = _Balance()
-    balance.feed(html)
-    assert balance.open == []
+    assert_balanced(html)
     links = re.findall(r'(?:src|href)="([^"]{1,20})', html)
     assert links and all(link.startswith(("data:image/png", "#")) for link in links)
     for text in ("75.0%", "70.0–80.0%", "no mask: it did not emit [SEG]", "&lt;perceptio&gt;", "0.123"):
@@ -100,9 +81,7 @@ def test_every_kind_of_stream_has_a_section_and_is_compared_with_no_arm(
         assert section(demo_with_streams) == section(demo)
     write_report(demo_with_streams, demo.root / "report.html")
     html = (demo.root / "report.html").read_text(encoding="utf-8")
-    balance = _Balance()
-    balance.feed(html)
-    assert balance.open == []
+    assert_balanced(html)
     section = streams.every_stream(demo_with_streams)
     assert section in html and html.count("98.7%") == section.count("98.7%") == 1
     # Written, of the codebook, of another scene; and 5 of 12 boxes are missing.

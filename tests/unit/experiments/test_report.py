@@ -3,9 +3,9 @@
 import csv
 import io
 import re
-from html.parser import HTMLParser
 
 import pytest
+from balanced_html import assert_balanced
 from experiment_folders import cell, experiment, figures_of
 
 from perceptio.cli import main as command
@@ -17,21 +17,6 @@ from perceptio.serialize import to_json
 from perceptio.settings import load_recipe, with_settings
 
 FILES = ["table.md", "table.csv", "table.tex", "table.json", "report.html"]
-
-
-class _Balance(HTMLParser):
-    """Fails where a tag closes that is not open."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-
-    def handle_starttag(self, tag: str, attributes: object) -> None:
-        if tag not in {"meta", "br"}:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +50,7 @@ def test_every_file_is_written_and_the_page_needs_nothing_else(result, tmp_path)
     files = write_outputs(result, tmp_path / "out")
     assert [file.name for file in files] == FILES and all(file.stat().st_size for file in files)
     html = files[-1].read_text(encoding="utf-8")
-    balance = _Balance()
-    balance.feed(html)
-    assert balance.open == []
+    assert_balanced(html)
     links = re.findall(r'(?:src|href)="([^"]{1,20})', html)
     assert all(link.startswith("#") for link in links) and "<script" not in html and "@import" not in html
     for shown in (
