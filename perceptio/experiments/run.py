@@ -49,8 +49,12 @@ class Run:
 
     @property
     def jobs(self) -> tuple[Job, ...]:
-        """What is to be run, in order, each once: cells of the same content share their jobs."""
-        return tuple({job.name: job for cell in self.cells for job in cell.jobs}.values())
+        """What is to be run, in order, each once: cells of the same content share the jobs of the first."""
+        jobs: dict[str, Job] = {}
+        for cell in self.cells:
+            for job in cell.jobs:
+                jobs.setdefault(job.name, job)
+        return tuple(jobs.values())
 
     def start(self, launcher: Launcher, display: Display) -> ExperimentResult:
         """Run what is not complete.
@@ -100,8 +104,8 @@ def prepare(
     Raises:
         InputError: No seed, one twice, no variant that matches, or too many cells.
         RecipeError: Something is wrong with a recipe.
-        DataError: There is nothing to evaluate on, a folder of data cannot be read, or `out` holds another
-            experiment.
+        DataError: There is nothing to evaluate on, a folder of data cannot be read, `out` or `cache` is a file, or
+            `out` holds another experiment.
     """
     check_seeds(seeds)
     count = len(experiment.variants) * len(seeds)
@@ -113,8 +117,11 @@ def prepare(
     chosen = {variant for variant in experiment.variants if fnmatchcase(variant, only)}
     if not chosen:
         raise InputError(f"No variant matches --only {only}{near_miss(only, experiment.variants)}")
-    before = read_document(out) if (out / EXPERIMENT).exists() else None
     root = out if cache is None else cache
+    for option, folder in (("--out", out), ("--cache", root)):
+        if folder.exists() and not folder.is_dir():
+            raise DataError(f"{option} {folder} is a file, and a folder is needed: choose another.")
+    before = read_document(out) if (out / EXPERIMENT).exists() else None
     planner = Planner(experiment, data=data, controls=controls, root=root)
     known = () if before is None else (cell.seed for cell in before.cells)
     cells = planner.cells(sorted({*known, *seeds}))

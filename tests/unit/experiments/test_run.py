@@ -265,3 +265,18 @@ def test_evaluation_on_what_is_trained_on_is_said(experiment, folders, tmp_path:
     assert prepare(experiment, out=tmp_path, seeds=(0,)).warning is None
     warning = prepare(experiment, out=tmp_path, seeds=(0,), data=folders[:1]).warning
     assert "which they are trained on, too" in warning
+
+
+def test_variants_of_one_content_share_the_jobs_of_the_first(base, tmp_path: Path) -> None:
+    twins = Experiment(name="twins", baseline="one", variants={"one": base, "other": base})
+    ready = prepare(twins, out=tmp_path, seeds=(0,))
+    titles = [job.title for job in ready.jobs if job.stage == "training"]
+    assert len(ready.cells) == 2 and titles == ["one, seed 0"]
+
+
+@pytest.mark.parametrize("option", ["out", "cache"])
+def test_a_file_is_no_folder(experiment, option: str, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    given = {"out": tmp_path / "out", option: tmp_path / "taken"}
+    with pytest.raises(DataError, match=f"--{option} .*taken is a file, and a folder is needed"):
+        prepare(experiment, seeds=(0,), **given)
