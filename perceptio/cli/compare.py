@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from perceptio.evaluation.comparison import Comparison, Pairs
+    from perceptio.experiments import tables
 
 
 def run(
@@ -146,25 +147,14 @@ def _show_experiment(shown: "Console", folder: Path, figure: str | None) -> None
 
     summary = summarize(read(folder), None if figure is None else [figure])
     table = table_of(summary)
-    printed = Table(box=None, title=f"{table.title}, compared with {table.baseline}", title_justify="left")
-    for column in table.columns:
-        printed.add_column(column.heading, justify="left" if column.kind == "text" else "right")
-    for texts in table.texts():
-        printed.add_row(*texts)
-    shown.print(printed)
+    say(shown, f"{table.title}, compared with {table.baseline}")
+    _show_by_figure(shown, table)
     say(shown, " ".join(table.legend))
-    seeds = Table(
-        "variant",
-        "figure",
-        "seed",
-        "discordant",
-        f"{table.baseline} alone right",
-        "the variant alone",
-        "McNemar's p",
-        box=None,
-        title="Seed by seed",
-        title_justify="left",
-    )
+    seeds = Table(box=None, title="Seed by seed", title_justify="left")
+    alone = (f"{table.baseline} alone right", "the variant alone")
+    for heading in ("variant", "figure", "seed", "discordant", *alone, "McNemar's p"):
+        # An end that is cut off may be what tells two figures apart.
+        seeds.add_column(heading, overflow="fold")
     for variant in summary.variants:
         for name, contrast in variant.differences.items():
             for seed, one in contrast.pairs.items():
@@ -176,3 +166,25 @@ def _show_experiment(shown: "Console", folder: Path, figure: str | None) -> None
         shown.print(seeds)
     for sentence in (*(one.sentence for one in table.unfinished), *table.notes):
         say(shown, sentence, style="yellow")
+
+
+def _show_by_figure(shown: "Console", table: "tables.Table") -> None:
+    """The table of an experiment as a table for each figure: side by side, no terminal is wide enough for them."""
+    from rich.table import Table
+
+    columns = list(zip(table.columns, zip(*table.texts(), strict=True), strict=True))
+    names = [one for one in columns if one[0].kind == "text"]
+    groups: dict[str, list[tuple[tables.Column, tuple[str, ...]]]] = {}
+    for column, texts in columns:
+        if column.kind != "text":
+            group = column.name if column.kind in ("estimate", "difference") else ""
+            groups.setdefault(group, []).append((column, texts))
+    for group, own in groups.items():
+        printed = Table(box=None, title=group or None, title_justify="left")
+        for column, _ in (*names, *own):
+            heading = column.heading.replace(column.name, column.name.rpartition(".")[2])
+            printed.add_column(heading, justify="left" if column.kind == "text" else "right", overflow="fold")
+        for row in zip(*(texts for _, texts in (*names, *own)), strict=True):
+            printed.add_row(*row)
+        shown.print(printed)
+        shown.print()

@@ -3,7 +3,7 @@
 import sys
 
 import pytest
-from experiment_folders import cell, experiment
+from experiment_folders import cell, experiment, figures_of
 
 from perceptio.cli import main as command
 from perceptio.evaluation.answers import ANSWERS, ScoredAnswer, writing_answers
@@ -153,3 +153,15 @@ def test_an_experiment_is_compared_with_its_baseline(run, tmp_path, monkeypatch)
 def test_a_folder_without_an_experiment_is_said(run, tmp_path):
     status, _, err = run("compare", tmp_path)
     assert status == 2 and "holds no experiment" in err
+
+
+def test_figures_of_an_experiment_keep_their_whole_names(run, tmp_path, monkeypatch):
+    """However many there are: a terminal has 80 characters a line."""
+    names = [f"relative_depth_of_the_{end}" for end in ("first", "second", "third")]
+    scores = {"accuracy": 0.5, "count": 2, "interval": [0.1, 0.9]}
+    found = figures_of("rw", **dict.fromkeys(names, scores))
+    cells = [cell(tmp_path, variant, 0, "rw", figures=found) for variant in ("base", "mine")]
+    monkeypatch.setattr("perceptio.experiments.results.read", lambda folder: experiment(*cells))
+    status, out, _ = run("compare", tmp_path)
+    said = " ".join(out.split())
+    assert status == 0 and all(f"{name}.accuracy variant seeds accuracy" in said for name in names), out
