@@ -182,13 +182,16 @@ def read_cell(root: Path, placed: PlacedCell) -> CellResult:
     cache, evaluation = JobCache(root), root / EVALUATIONS / placed.evaluation
     records = [cache.record(name) for name in placed.jobs]
     status = _status([record.status for record in records])
+    if status == "complete" and not evaluation.exists():
+        status = "stopped"  # It was removed, so that the cell is evaluated again.
     own = [interval for record in records[-2:] for interval in record.seen]
     figures: Mapping[str, Any] = {}
     parameters = None
     if status == "complete":
-        by_folder = read_json(evaluation / FIGURES)
+        remedy = f"remove {evaluation}, and run `perceptio ablate` again, which evaluates the cell anew"
+        by_folder = read_json(evaluation / FIGURES, remedy=remedy)
         figures = by_folder if len(by_folder) > 1 else next(iter(by_folder.values()))
-        parameters = read_json(evaluation / SUMMARY)["parameters"]
+        parameters = read_json(evaluation / SUMMARY, remedy=remedy)["parameters"]
     return CellResult(
         variant=placed.variant,
         seed=placed.seed,

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,15 @@ def test_a_folder_without_an_experiment_says_so(tmp_path: Path, out: Path) -> No
     (out / "experiment.json").write_text('{"name": "letters"}')
     with pytest.raises(DataError, match="does not describe an experiment"):
         read(out)
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "summary.json"])
+def test_a_broken_evaluation_says_what_to_remove_and_then_is_to_be_made_again(out: Path, name: str) -> None:
+    evaluation = out / "evaluations" / "ea0"
+    (evaluation / name).write_text("{")
+    with pytest.raises(
+        DataError, match=f"{name} is not JSON .*: remove .*ea0, and run `perceptio ablate` again"
+    ):
+        read(out)
+    shutil.rmtree(evaluation)
+    assert read(out).cells[0].status == "stopped"
