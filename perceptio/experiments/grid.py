@@ -37,6 +37,10 @@ class Variants(Mapping[str, Recipe]):
     def __getitem__(self, name: str) -> Recipe:
         return self._make(name)
 
+    def __contains__(self, name: object) -> bool:
+        # A mapping would make the recipe to find out, and fail where something is wrong with it.
+        return any(name == own for own in self._names())
+
     def __or__(self, other: Mapping[str, Recipe]) -> "Variants":
         """Both, these first.
 
@@ -67,8 +71,14 @@ def grid(base: Recipe, settings: Mapping[str, Sequence[Any] | Mapping[str, Any]]
         The variants by what differs, such as `codebook_size=32,lr=0.001`; the last setting changes fastest.
 
     Raises:
-        RecipeError: A setting has no values, or two of one name.
+        RecipeError: A setting has no values, or two of one name, or it is a seed, which an experiment sets itself.
     """
+    for path in settings:
+        if path.split(".")[-2:] in (["train", "seed"], ["training", "seed"]):
+            raise RecipeError(
+                f"The grid varies {path}, which an experiment sets to each of its seeds: leave it out, and give the "
+                "seeds with --seeds."
+            )
     axes = {path: _named_values(path, values) for path, values in settings.items()}
     short = _short_names(list(axes))
     labeled = {path: {f"{short[path]}={name}": one for name, one in axes[path].items()} for path in axes}

@@ -96,3 +96,16 @@ def test_settings_are_replaced_in_every_variant(tiny: Recipe) -> None:
         (0.1, 7),
         (0.2, 7),
     ]
+
+
+def test_whether_a_variant_is_there_is_known_without_making_it(tiny: Recipe) -> None:
+    variants = grid(tiny, {"train.lr": (-1.0, 0.1)})
+    assert "lr=-1.0" in variants and "lr=0.2" not in variants
+    with pytest.raises(RecipeError, match="lr is -1.0"):
+        variants["lr=-1.0"]
+
+
+@pytest.mark.parametrize("path", ["train.seed", "streams.depth.training.seed"])
+def test_seeds_are_no_settings_of_variants(tiny: Recipe, path: str) -> None:
+    with pytest.raises(RecipeError, match=f"The grid varies {path}, which an experiment sets .* --seeds"):
+        grid(tiny, {path: (0, 1)})
