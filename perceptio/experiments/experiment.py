@@ -55,7 +55,7 @@ class Experiment:
         except RecipeError as error:
             raise RecipeError(*(f"The variant {variant!r}: {one}" for one in error.problems)) from error
         raise RecipeError(
-            f"The variant {variant!r} is a {type(recipe).__name__}; it must be a perceptio.Recipe."
+            f"The variant {variant!r} is of type {type(recipe).__name__}; it must be a perceptio.Recipe."
         )
 
 

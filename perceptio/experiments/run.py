@@ -110,9 +110,10 @@ def prepare(
     check_seeds(seeds)
     count = len(experiment.variants) * len(seeds)
     if count > MANY and not many:
+        of_seeds = f"{len(seeds)} seed{'s' * (len(seeds) > 1)}"
         raise InputError(
-            f"{experiment.name} has {count:,} cells, {len(experiment.variants):,} variants with {len(seeds)} seeds, "
-            "each a training: if so many are meant, say --yes."
+            f"{experiment.name} has {count:,} cells, {len(experiment.variants):,} variants with {of_seeds}, each a "
+            "training: if so many are meant, say --yes."
         )
     chosen = {variant for variant in experiment.variants if fnmatchcase(variant, only)}
     if not chosen:

@@ -66,5 +66,5 @@ def test_a_file_that_is_no_experiment(tmp_path: Path, text: str, message: str) -
 def test_what_is_wrong_with_a_variant_names_it() -> None:
     tiny = load_recipe("perceptio_tiny")
     experiment = Experiment(name="x", baseline="a", variants={"a": tiny, "b": "perceptio_tiny"})
-    with pytest.raises(RecipeError, match="The variant 'b' is a str; it must be a perceptio.Recipe"):
+    with pytest.raises(RecipeError, match="The variant 'b' is of type str; it must be a perceptio.Recipe"):
         experiment.recipe("b")
