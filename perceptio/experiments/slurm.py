@@ -42,8 +42,6 @@ logger = logging.getLogger(__name__)
 
 OURS = "PERCEPTIO_"
 """How variables of the environment begin that jobs are given: plugins, and where metrics go."""
-QUEUED_AGAIN_S = 5.0
-"""Seconds in which a job that has saved may turn up in the queue again before it counts as over."""
 LATE_S = 60.0
 """Seconds that the record of a job may take to be seen on a shared folder after the job has ended."""
 FORGOTTEN_S = 3600.0
@@ -283,9 +281,7 @@ class _Run:
                 self._end(submitted, complete=True)
             elif own and record.error:
                 self._end(submitted, error=record.error)
-            elif not over:
-                submitted.over_since = None
-            else:
+            elif over:
                 self._end_over(submitted, seen=own and record.intervals[-1][1] is not None)
 
     def _show(self, submitted: Submitted) -> None:
@@ -306,8 +302,7 @@ class _Run:
         """
         now = time.monotonic()
         submitted.over_since = submitted.over_since or now
-        patience = QUEUED_AGAIN_S if seen else LATE_S
-        if self.launcher.config.cluster == "slurm" and now < submitted.over_since + patience:
+        if self.launcher.config.cluster == "slurm" and now < submitted.over_since + LATE_S and not seen:
             return
         state = str(submitted.handle.state).upper()
         error = "" if seen or state.startswith("CANCELLED") else self._last_words(submitted, state)
