@@ -19,6 +19,10 @@ KILL_WAIT_S = 10
 
 def install(folder: Path) -> Path:
     """Write the commands; the folder that PATH must have."""
+    import submitit
+
+    # This Slurm counts its jobs from 1, and submitit remembers how the jobs of another have ended.
+    submitit.SlurmJob.watcher.clear()
     place = folder / "bin"
     place.mkdir(parents=True)
     (folder / "state").mkdir()
