@@ -7,7 +7,7 @@ paper's soft merging does in training.
 
 Comparing levels takes more lessons than that recipe has, and more weight. Chosen on 618 questions about validation
 scenes (seed 0, right answers): 12 lessons a conversation 86.1%, with twice the weight of text 88.0%, 6 lessons 86.3%.
-Its controls had the same three trials: see `ablations/values_without_block.py` and `ablations/lookup_from_vision.py`.
+Its controls had the same three trials: `ablations/readout_without_block.py` and `ablations/lookup_from_vision.py`.
 """
 
 import attrs

@@ -10,7 +10,7 @@ from perceptio.settings import load_recipe
 WORK = "perceptio.demo.work"
 RECIPES = {
     "perceptio": "perceptio_lookup.py",
-    "readout_without_block": "ablations/values_without_block.py",
+    "readout_without_block": "ablations/readout_without_block.py",
     "lookup_from_vision": "ablations/lookup_from_vision.py",
     "direct": "ablations/direct.py",
     "streams": "perceptio_streams.py",

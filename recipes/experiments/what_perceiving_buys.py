@@ -12,12 +12,12 @@ from perceptio.experiments.grid import with_all
 from perceptio.recipe import Recipe
 from perceptio.settings import load_recipe, with_settings
 
-BASELINE = "values_without_block, 1000 labels"
+BASELINE = "readout_without_block, 1000 labels"
 LABELS = (100, 300, 1000, 4000)
 WAYS = {
     "lookup": "perceptio_lookup",
     "lookup_from_vision": "ablations/lookup_from_vision",
-    "values_without_block": "ablations/values_without_block",
+    "readout_without_block": "ablations/readout_without_block",
     "codes_read_out": "ablations/codes_read_out",
     "direct": "ablations/direct",
 }

@@ -32,21 +32,6 @@ def recipe():
 """
 
 
-@pytest.fixture
-def run(capsys, monkeypatch):
-    """Run a verb in this process: its exit status, and what it printed to stdout and stderr."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["perceptio", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "200")
-        with pytest.raises(SystemExit) as stopped:
-            command.main()
-        printed = capsys.readouterr()
-        return stopped.value.code or 0, printed.out, printed.err
-
-    return run
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A folder with scenes and a recipe that trains on them."""
@@ -206,7 +191,7 @@ def test_explain_of_two_recipes_shows_what_differs(run):
         ),
         ("ablations/lookup_from_vision", "given to the model from a map from the vision features"),
         (
-            "ablations/values_without_block",
+            "ablations/readout_without_block",
             "readout: depth at each marked point in 64 levels, written by the model",
         ),
     ],

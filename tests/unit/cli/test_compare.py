@@ -1,25 +1,9 @@
 """What `perceptio compare` and `perceptio power` print."""
 
-import sys
-
 import pytest
 from experiment_folders import cell, experiment, figures_of
 
-from perceptio.cli import main as command
 from perceptio.evaluation.answers import ANSWERS, ScoredAnswer, writing_answers
-
-
-@pytest.fixture
-def run(capsys, monkeypatch):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["perceptio", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "200")
-        with pytest.raises(SystemExit) as stopped:
-            command.main()
-        printed = capsys.readouterr()
-        return stopped.value.code or 0, printed.out, printed.err
-
-    return run
 
 
 def evaluated(folder, **right):
@@ -162,6 +146,6 @@ def test_figures_of_an_experiment_keep_their_whole_names(run, tmp_path, monkeypa
     found = figures_of("rw", **dict.fromkeys(names, scores))
     cells = [cell(tmp_path, variant, 0, "rw", figures=found) for variant in ("base", "mine")]
     monkeypatch.setattr("perceptio.experiments.results.read", lambda folder: experiment(*cells))
-    status, out, _ = run("compare", tmp_path)
+    status, out, _ = run("compare", tmp_path, columns=80)
     said = " ".join(out.split())
     assert status == 0 and all(f"{name}.accuracy variant seeds accuracy" in said for name in names), out

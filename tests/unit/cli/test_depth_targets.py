@@ -1,7 +1,6 @@
 """From photographs and a teacher's checkpoint to a codebook, as a user does it."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -9,7 +8,6 @@ import torch
 from PIL import Image
 from teachers import official_teacher
 
-from perceptio.cli import main as command
 from perceptio.data.dataset_info import DatasetInfo
 from perceptio.data.folder import FolderDataset
 from perceptio.model.perception_model import load
@@ -32,18 +30,14 @@ def recipe():
 
 
 @pytest.fixture
-def run(capsys, monkeypatch):
-    """Run a verb in this process: its exit status, and what it printed."""
+def run(run):
+    """Its exit status, and what it printed to stdout and stderr together."""
 
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["perceptio", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "200")
-        with pytest.raises(SystemExit) as stopped:
-            command.main()
-        printed = capsys.readouterr()
-        return stopped.value.code or 0, printed.out + printed.err
+    def both(*arguments):
+        status, out, err = run(*arguments)
+        return status, out + err
 
-    return run
+    return both
 
 
 @pytest.fixture(scope="module")
