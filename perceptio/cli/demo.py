@@ -49,7 +49,7 @@ def run(
     """Train and evaluate the small Perceptio beside its controls, and write a report.
 
     Run again, it reuses what is complete and goes on where it was stopped; what was made with other settings is made
-    again. At most 15 minutes on 2 cores.
+    again. About 17 minutes on 2 cores.
     """
     from perceptio.demo.pipeline import run_demo
     from perceptio.demo.settings import DemoSettings
