@@ -22,7 +22,7 @@ def check(
     set_: SetOption = None,
 ) -> None:
     """Say what is wrong in a folder of data, file by file; exit status 1 if anything is."""
-    from perceptio.data.check import check_folder
+    from perceptio.data.folder.check import check_folder
 
     chosen = None if recipe is None else chosen_recipe(recipe, arg, set_)
     shown = console()

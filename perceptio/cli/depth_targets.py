@@ -11,7 +11,7 @@ from perceptio.cli.devices import Device, DeviceOption, chosen
 from perceptio.cli.files import path
 
 if TYPE_CHECKING:
-    from perceptio.data.targets import TargetsReport
+    from perceptio.data.teachers.targets import TargetsReport
 
 SHOWN = 20
 """So many files are named before the rest is counted."""
@@ -69,11 +69,11 @@ def run(
     mixed in one folder. Exit status 1 if a picture is broken.
     """
     from perceptio.cli.tokenize import depth_tokenizer_of
-    from perceptio.data.dataset_info import INFO_FILE
     from perceptio.data.folder import FolderDataset
-    from perceptio.data.targets import write_depth_targets
-    from perceptio.data.teacher import load_teacher
-    from perceptio.data.teacher_pass import WORKERS
+    from perceptio.data.folder.dataset_info import INFO_FILE
+    from perceptio.data.teachers.depth_anything import load_teacher
+    from perceptio.data.teachers.targets import write_depth_targets
+    from perceptio.data.teachers.teacher_pass import WORKERS
     from perceptio.errors import DataError
     from perceptio.training.codes import codes_in, tokenizer_fingerprint, write_codes
 

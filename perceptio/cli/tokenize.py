@@ -99,8 +99,8 @@ def run(
 def _read(file: Path, unit: Unit | None, scale: str | None) -> "DepthMap":
     import attrs
 
-    from perceptio.data.dataset_info import INFO_FILE, DatasetInfo, parse_info
-    from perceptio.data.loading import read_depth
+    from perceptio.data.folder.dataset_info import INFO_FILE, DatasetInfo, parse_info
+    from perceptio.data.folder.loading import read_depth
 
     data_folder = file.resolve().parent.parent
     if unit is None and scale is None and (data_folder / INFO_FILE).is_file():
@@ -156,7 +156,7 @@ def _write(out: Path, made: "DepthRoundTrip", tokenizer: "DepthTokenizer", sourc
     import numpy as np
     from PIL import Image
 
-    from perceptio.data.loading import DEPTH_LEVELS
+    from perceptio.data.folder.loading import DEPTH_LEVELS
     from perceptio.ops.files import new_file
     from perceptio.ops.json_files import without_nan, write_json
 

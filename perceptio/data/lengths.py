@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from perceptio.data.records import TurnRecord
+from perceptio.data.folder.records import TurnRecord
 from perceptio.data.tasks import TaskTable
 from perceptio.interfaces import Sample, SpecialTokens, TextTokenizer, Turn
 from perceptio.model.inference.sequence import SequenceWriter

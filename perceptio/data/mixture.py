@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from perceptio.data.dataset_info import parse_info
-from perceptio.data.records import Problem, parse_lines
+from perceptio.data.folder.dataset_info import parse_info
+from perceptio.data.folder.records import Problem, parse_lines
 from perceptio.data.tasks import TaskTable
 from perceptio.errors import DataError, near_miss
 from perceptio.interfaces import Kind

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from perceptio.data.folder import FolderDataset
-from perceptio.data.identity import hash_of_data
+from perceptio.data.folder.identity import hash_of_data
 from perceptio.errors import DataError, InputError, RecipeError
 from perceptio.evaluation.replacements import Control
 from perceptio.experiments.experiment import Experiment

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from perceptio.data.folder import FolderDataset
-from perceptio.data.identity import hash_of_data
+from perceptio.data.folder.identity import hash_of_data
 from perceptio.errors import CheckpointError
 from perceptio.evaluation.answers import ANSWERS, writing_answers
 from perceptio.evaluation.suite import Evaluation

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from perceptio.data.folder import FolderDataset
-from perceptio.data.identity import hash_of_targets
+from perceptio.data.folder.identity import hash_of_targets
 from perceptio.errors import DataError
 from perceptio.interfaces import PerceptionTokenizer
 from perceptio.interfaces.perception_checks import codes_problem

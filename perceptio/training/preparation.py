@@ -13,7 +13,7 @@ from torch import Tensor
 
 from perceptio.data.conversations import ConversationSampler, Levels
 from perceptio.data.folder import FolderDataset
-from perceptio.data.identity import hash_of_data
+from perceptio.data.folder.identity import hash_of_data
 from perceptio.data.image_pools import images_with_points
 from perceptio.errors import CheckpointError, quoted
 from perceptio.interfaces import Codes, PerceptionTokenizer

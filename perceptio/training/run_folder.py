@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import attrs
 
-from perceptio.data.dataset_info import INFO_FILE
+from perceptio.data.folder.dataset_info import INFO_FILE
 from perceptio.errors import CheckpointError, quoted
 from perceptio.model.checkpoints.checkpoint import is_of_earlier_format, save
 from perceptio.model.checkpoints.pretrained import pretrained_tensors

@@ -29,11 +29,11 @@ from perceptio.backbones.language.hf_settings import MODEL_TYPES
 from perceptio.backbones.language.hf_text import CHATML, HFTextTokenizer
 from perceptio.convert.aurora import convert_aurora_vqvae
 from perceptio.convert.sa2va import _Export
-from perceptio.data.check import check_folder
 from perceptio.data.folder import FolderDataset
+from perceptio.data.folder.check import check_folder
 from perceptio.data.scenes import SceneSet
-from perceptio.data.targets import _check_record
-from perceptio.data.teacher import load_teacher
+from perceptio.data.teachers.depth_anything import load_teacher
+from perceptio.data.teachers.targets import _check_record
 from perceptio.model.checkpoints.checkpoint import save as save_checkpoint
 from perceptio.model.perception_model import build_model
 from perceptio.ops.image_files import read_image

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from perceptio.data.dataset_info import MapInfo
+from perceptio.data.folder.dataset_info import MapInfo
 
 NORMALS, EDGES = "normals", "edges"
 MAPS: Mapping[str, MapInfo] = MappingProxyType(

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from teachers import official_teacher
 
-from perceptio.data.dataset_info import DatasetInfo
 from perceptio.data.folder import FolderDataset
+from perceptio.data.folder.dataset_info import DatasetInfo
 from perceptio.model.perception_model import load
 from perceptio.training.codes import encode_targets, tokenizer_fingerprint
 
@@ -115,8 +115,8 @@ def test_the_recipe_of_the_paper_s_codebook_trains_on_targets(place, run, tmp_pa
 
 
 def test_the_teacher_s_depth_is_what_the_folder_holds(place, run, tmp_path):
-    from perceptio.data.loading import read_depth
-    from perceptio.data.teacher import load_teacher
+    from perceptio.data.folder.loading import read_depth
+    from perceptio.data.teachers.depth_anything import load_teacher
     from perceptio.ops.image_files import read_image
 
     run(

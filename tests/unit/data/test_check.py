@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from small import scenes_folder
 
-from perceptio.data.check import check_folder
 from perceptio.data.folder import FolderDataset
+from perceptio.data.folder.check import check_folder
 from perceptio.errors import DataError
 
 

@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from small import scenes_folder
 
-from perceptio.data import records
-from perceptio.data.folder import DatasetInfo, Entry, FolderDataset, write_folder
-from perceptio.data.records import parse_lines
+from perceptio.data.folder import DatasetInfo, Entry, FolderDataset, records, write_folder
+from perceptio.data.folder.records import parse_lines
 from perceptio.data.tasks import task_rules
 from perceptio.errors import DataError
 from perceptio.interfaces import DepthMap, Turn
@@ -119,7 +118,7 @@ def test_a_full_disk_is_said_in_a_sentence(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("perceptio.data.writer._save_png", full)
+    monkeypatch.setattr("perceptio.data.folder.writer._save_png", full)
     with pytest.raises(DataError, match="is full.: make room. What was there before is unchanged"):
         write_folder(tmp_path / "data", [entry()])
 

@@ -7,7 +7,7 @@ import pytest
 from small import scenes_folder
 
 from perceptio.data.folder import FolderDataset
-from perceptio.data.identity import BLOCK, BLOCKS, _add, hash_of_data, hash_of_targets
+from perceptio.data.folder.identity import BLOCK, BLOCKS, _add, hash_of_data, hash_of_targets
 from perceptio.errors import DataError
 
 

@@ -11,10 +11,10 @@ from tiny_hf import TEXT_VOCAB, model_json, tokenizer_folder
 
 from perceptio.backbones.language.hf import HFLanguageConfig
 from perceptio.cli import main as command
-from perceptio.data.check import check_folder
 from perceptio.data.collate import Collate
 from perceptio.data.conversations import ConversationSampler
 from perceptio.data.folder import FolderDataset
+from perceptio.data.folder.check import check_folder
 from perceptio.data.lengths import ConversationLengths
 from perceptio.errors import DataError
 from perceptio.model.perception_model import build_model

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from perceptio.data.check import check_folder
 from perceptio.data.folder import DatasetInfo, Entry, FolderDataset, MapInfo, write_folder
-from perceptio.data.identity import hash_of_data
+from perceptio.data.folder.check import check_folder
+from perceptio.data.folder.identity import hash_of_data
 from perceptio.errors import DataError
 from perceptio.interfaces import Sample
 

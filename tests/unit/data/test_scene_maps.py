@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perceptio.data.check import check_folder
 from perceptio.data.folder import FolderDataset, write_folder
+from perceptio.data.folder.check import check_folder
 from perceptio.data.scenes import SceneSet
 from perceptio.data.scenes.maps import CREASE_DEGREES, camera_normals, edges
 from perceptio.data.scenes.render import render

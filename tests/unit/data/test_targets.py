@@ -12,11 +12,11 @@ from PIL import Image
 from small import scenes_folder
 from torch import nn
 
-from perceptio.data.check import check_folder
 from perceptio.data.folder import FolderDataset
-from perceptio.data.targets import RECORD_FILE, write_depth_targets
-from perceptio.data.teacher import DepthTeacher
-from perceptio.data.teacher_pass import PENDING, to_levels
+from perceptio.data.folder.check import check_folder
+from perceptio.data.teachers.depth_anything import DepthTeacher
+from perceptio.data.teachers.targets import RECORD_FILE, write_depth_targets
+from perceptio.data.teachers.teacher_pass import PENDING, to_levels
 from perceptio.errors import DataError, InputError
 from perceptio.interfaces import DepthConvention
 from perceptio.interfaces.depth_maps import from_map
@@ -291,7 +291,7 @@ def test_a_disk_that_fills_behind_the_teacher_ends_the_pass(photos, tmp_path, mo
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("perceptio.data.teacher_pass.shutil.copy2", full)
+    monkeypatch.setattr("perceptio.data.teachers.teacher_pass.shutil.copy2", full)
     with pytest.raises(DataError, match="the disk is full"):
         write_depth_targets(photos, tmp_path / "out", teacher(), batch_size=1)
 

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from teachers import official_teacher
 
-from perceptio.data.teacher import MEAN, STD, load_teacher
+from perceptio.data.teachers.depth_anything import MEAN, STD, load_teacher
 from perceptio.errors import CheckpointError, InputError
 
 

@@ -25,8 +25,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from perceptio.data.loading import DEPTH_LEVELS
-from perceptio.data.teacher import DepthTeacher
+from perceptio.data.folder.loading import DEPTH_LEVELS
+from perceptio.data.teachers.depth_anything import DepthTeacher
 from perceptio.errors import InputError
 from perceptio.ops.files import new_file
 from perceptio.ops.image_files import read_image

@@ -10,11 +10,11 @@ from typing import Any
 
 import attrs
 
-from perceptio.data.dataset_info import INFO_FILE, DatasetInfo, parse_info
-from perceptio.data.loading import DEPTH_LEVELS
-from perceptio.data.records import LINES_FILE, Problem, parse_lines
-from perceptio.data.teacher import DepthTeacher
-from perceptio.data.teacher_pass import NORMALIZATION, WORKERS, Job, write_depth
+from perceptio.data.folder.dataset_info import INFO_FILE, DatasetInfo, parse_info
+from perceptio.data.folder.loading import DEPTH_LEVELS
+from perceptio.data.folder.records import LINES_FILE, Problem, parse_lines
+from perceptio.data.teachers.depth_anything import DepthTeacher
+from perceptio.data.teachers.teacher_pass import NORMALIZATION, WORKERS, Job, write_depth
 from perceptio.errors import DataError, quoted
 from perceptio.ops.files import disk_errors, is_free
 from perceptio.ops.foreign import parsing

@@ -13,9 +13,9 @@ import attrs
 import numpy as np
 from PIL import Image
 
-from perceptio.data.dataset_info import INFO_FILE, DatasetInfo, MapInfo, info_problems
-from perceptio.data.loading import DEPTH_LEVELS, MAP_LEVELS, check_map
-from perceptio.data.records import LINES_FILE, line_problems
+from perceptio.data.folder.dataset_info import INFO_FILE, DatasetInfo, MapInfo, info_problems
+from perceptio.data.folder.loading import DEPTH_LEVELS, MAP_LEVELS, check_map
+from perceptio.data.folder.records import LINES_FILE, line_problems
 from perceptio.data.tasks import task_rules
 from perceptio.errors import DataError, quoted
 from perceptio.interfaces import DepthMap, TaskConfig, Turn

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import attrs
 
-from perceptio.data.dataset_info import parse_info
+from perceptio.data.folder.dataset_info import parse_info
+from perceptio.data.folder.loading import LoadedFiles, load_files, map_problems
+from perceptio.data.folder.records import LINES_FILE, Problem, SampleRecord, parse_lines
 from perceptio.data.lengths import ConversationLengths
-from perceptio.data.loading import LoadedFiles, load_files, map_problems
-from perceptio.data.records import LINES_FILE, Problem, SampleRecord, parse_lines
 from perceptio.ops.files import expanded
 from perceptio.recipe import Recipe
 

@@ -10,8 +10,8 @@ import attrs
 import numpy as np
 from torch import Tensor
 
-from perceptio.data.dataset_info import DatasetInfo, MapInfo
-from perceptio.data.records import LINES_FILE, Problem, RunLengths, SampleRecord
+from perceptio.data.folder.dataset_info import DatasetInfo, MapInfo
+from perceptio.data.folder.records import LINES_FILE, Problem, RunLengths, SampleRecord
 from perceptio.errors import DataError, InputError
 from perceptio.interfaces import DepthMap, Sample, Turn
 from perceptio.interfaces.depth_maps import check_values

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import attrs
 
-from perceptio.data.json_rules import is_number, key_problems
+from perceptio.data.folder.json_rules import is_number, key_problems
 from perceptio.errors import DataError, quoted
 from perceptio.interfaces.records import NO_MAPS
 from perceptio.ops.foreign import parsing

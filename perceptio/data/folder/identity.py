@@ -4,9 +4,9 @@ import hashlib
 import os
 from pathlib import Path
 
-from perceptio.data.dataset_info import INFO_FILE
 from perceptio.data.folder import FolderDataset
-from perceptio.data.records import LINES_FILE
+from perceptio.data.folder.dataset_info import INFO_FILE
+from perceptio.data.folder.records import LINES_FILE
 from perceptio.errors import DataError
 from perceptio.ops.foreign import parsing
 

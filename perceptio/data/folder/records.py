@@ -1,7 +1,7 @@
 """The lines of a data folder as typed records, and every rule that they can break before files are read.
 
 The format is documented in `perceptio.data.folder`. Each rule is written once, as a message that is yielded: a
-dataset raises the first, `perceptio.data.check.check_folder` reports all, and writers ask before they write.
+dataset raises the first, `perceptio.data.folder.check.check_folder` reports all, and writers ask before they write.
 """
 
 from array import array
@@ -12,8 +12,8 @@ from typing import Any
 
 import attrs
 
-from perceptio.data.dataset_info import INFO_FILE, parse_info
-from perceptio.data.json_rules import is_number, is_whole, key_problems
+from perceptio.data.folder.dataset_info import INFO_FILE, parse_info
+from perceptio.data.folder.json_rules import is_number, is_whole, key_problems
 from perceptio.data.tasks import task_rules
 from perceptio.errors import DataError, quoted
 from perceptio.interfaces import LETTERS, TaskConfig, Turn
