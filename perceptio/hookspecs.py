@@ -31,6 +31,7 @@ from perceptio.interfaces import (
     PerceptionTokenizerConfig,
     SegmentationTokenizer,
     SegmentationTokenizerConfig,
+    SourceConfig,
     Task,
     TaskConfig,
     VisionEncoder,
@@ -96,6 +97,12 @@ def register_launchers() -> Sequence[type[LauncherConfig]]:
     raise NotImplementedError
 
 
+@hookspec
+def register_sources() -> Sequence[type[SourceConfig]]:
+    """Config classes of sources: published data sets -> samples of a data folder."""
+    raise NotImplementedError
+
+
 HOOKS: dict[Kind, tuple[str, type]] = {
     Kind.DEPTH: ("register_depth_tokenizers", DepthTokenizerConfig),
     Kind.SEGMENTATION: ("register_segmentation_tokenizers", SegmentationTokenizerConfig),
@@ -106,6 +113,7 @@ HOOKS: dict[Kind, tuple[str, type]] = {
     Kind.LOSS: ("register_losses", LossConfig),
     Kind.TASK: ("register_tasks", TaskConfig),
     Kind.LAUNCHER: ("register_launchers", LauncherConfig),
+    Kind.SOURCE: ("register_sources", SourceConfig),
 }
 """The hook of each kind, and the config class that everything it returns derives from."""
 BUILDS: dict[Kind, type] = {

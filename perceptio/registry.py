@@ -43,6 +43,7 @@ BUILT_INS = (
     "perceptio.losses",
     "perceptio.tasks",
     "perceptio.experiments.launchers",
+    "perceptio.data.sources",
 )
 VARIABLE = "PERCEPTIO_PLUGINS"
 FILES_VARIABLE = "PERCEPTIO_PLUGIN_FILES"

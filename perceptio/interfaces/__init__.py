@@ -33,7 +33,7 @@ from perceptio.interfaces.language import (
 )
 from perceptio.interfaces.launcher import Launcher, LauncherConfig, LaunchSettings
 from perceptio.interfaces.loss import Loss, LossConfig, LossValue, StreamLoss, StreamLossConfig
-from perceptio.interfaces.maps import clip_unit, fill_unknown, resize_maps
+from perceptio.interfaces.maps import MapInfo, clip_unit, fill_unknown, resize_maps
 from perceptio.interfaces.model_specs import ModelSpecs, StreamSpecs
 from perceptio.interfaces.perception import (
     CodeMeanings,
@@ -61,6 +61,14 @@ from perceptio.interfaces.segmentation import (
     SegmentationSpec,
     SegmentationTokenizer,
     SegmentationTokenizerConfig,
+)
+from perceptio.interfaces.sources import (
+    LeftOut,
+    RunLengths,
+    SourceConfig,
+    SourceInfo,
+    SourceSample,
+    TurnRecord,
 )
 from perceptio.interfaces.task import Case, Kept, Pass, Question, Reply, Task, TaskConfig, TaskData
 from perceptio.interfaces.tokens import (
@@ -108,9 +116,11 @@ __all__ = [
     "LaunchSettings",
     "Launcher",
     "LauncherConfig",
+    "LeftOut",
     "Loss",
     "LossConfig",
     "LossValue",
+    "MapInfo",
     "MaskCodes",
     "MaskPrediction",
     "MergeableAdapters",
@@ -124,6 +134,7 @@ __all__ = [
     "Question",
     "Reconstruction",
     "Reply",
+    "RunLengths",
     "Sample",
     "SegmentationSpec",
     "SegmentationTokenizer",
@@ -131,6 +142,9 @@ __all__ = [
     "SelectableCache",
     "SequenceLayout",
     "Size",
+    "SourceConfig",
+    "SourceInfo",
+    "SourceSample",
     "SpecialTokens",
     "StreamBatch",
     "StreamLoss",
@@ -147,6 +161,7 @@ __all__ = [
     "TokenSpan",
     "TrainableTokenizer",
     "Turn",
+    "TurnRecord",
     "VisionEncoder",
     "VisionEncoderConfig",
     "VisionFeatures",

@@ -25,6 +25,7 @@ class Kind(StrEnum):
     LOSS = "loss"
     TASK = "task"
     LAUNCHER = "launcher"
+    SOURCE = "source"
 
 
 @attrs.frozen(kw_only=True)

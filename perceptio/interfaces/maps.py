@@ -6,11 +6,21 @@ Shapes: T maps, C channels, H W pixels.
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
+import attrs
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from perceptio.errors import DataError
+
+
+@attrs.frozen(kw_only=True)
+class MapInfo:
+    """A named map of the samples: a picture of one or three numbers per pixel, all from `low` to `high`."""
+
+    channels: int
+    low: float
+    high: float
 
 
 def resize_maps(maps_TCHW: Tensor, size: tuple[int, int]) -> Tensor:

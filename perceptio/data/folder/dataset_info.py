@@ -12,7 +12,7 @@ import attrs
 
 from perceptio.data.folder.json_rules import is_number, key_problems
 from perceptio.errors import DataError, quoted
-from perceptio.interfaces.records import NO_MAPS
+from perceptio.interfaces import NO_MAPS, MapInfo
 from perceptio.ops.foreign import parsing
 from perceptio.ops.json_files import read_json
 
@@ -22,15 +22,6 @@ SCALES = (1e-12, 1e12)
 """What a 16-bit value can be multiplied with, so that the depth is a float32."""
 MAP_LIMIT = 1e12
 """The range of a map lies within this bound on both sides."""
-
-
-@attrs.frozen(kw_only=True)
-class MapInfo:
-    """A named map of the samples: a picture of one or three numbers per pixel, all from `low` to `high`."""
-
-    channels: int
-    low: float
-    high: float
 
 
 def _copied(maps: Mapping[str, MapInfo]) -> dict[str, MapInfo]:

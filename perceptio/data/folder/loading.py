@@ -307,6 +307,7 @@ def _check_size(name: Path | str, size: Size, wanted: Size | None) -> None:
 
 def decode_runs(runs: RunLengths) -> np.ndarray:
     """A boolean mask [H, W] of runs down the columns, zeros first."""
+    assert not isinstance(runs.counts, str), "Lines hold runs."
     values = np.arange(len(runs.counts)) % 2 == 1
     height, width = runs.size
     return np.repeat(values, runs.counts).reshape(width, height).T

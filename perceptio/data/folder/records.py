@@ -16,7 +16,7 @@ from perceptio.data.folder.dataset_info import INFO_FILE, parse_info
 from perceptio.data.folder.json_rules import is_number, is_whole, key_problems
 from perceptio.data.tasks import task_rules
 from perceptio.errors import DataError, quoted
-from perceptio.interfaces import LETTERS, TaskConfig, Turn
+from perceptio.interfaces import LETTERS, RunLengths, TaskConfig, Turn, TurnRecord
 from perceptio.ops.image_files import MAX_PIXELS
 from perceptio.ops.json_files import InvalidJSONError, Line, parse_json, read_line, read_lines
 from perceptio.ops.paths import why_not_inside
@@ -38,26 +38,6 @@ class Problem:
             return f"{self.file}: {self.message}"
         where = f"line {self.line}" if self.file == LINES_FILE else f"{LINES_FILE} line {self.line}"
         return f"{self.file} ({where}): {self.message}"
-
-
-@attrs.frozen(kw_only=True)
-class TurnRecord:
-    """A turn as written; `objects` are numbers of objects in the sample's masks."""
-
-    task: str
-    question: str
-    answer: str
-    points: tuple[tuple[float, float], ...] = ()
-    objects: tuple[int, ...] = ()
-
-
-@attrs.frozen(kw_only=True)
-class RunLengths:
-    """One object's mask as uncompressed COCO RLE: runs of zeros and ones in turn, down the columns."""
-
-    id: int
-    size: tuple[int, int]
-    counts: tuple[int, ...]
 
 
 @attrs.frozen(kw_only=True)

@@ -1,0 +1,9 @@
+"""Sources that are built in: published data sets, read as samples of a data folder, which `importing` writes."""
+
+from perceptio.hookspecs import hookimpl
+
+
+@hookimpl
+def register_sources() -> list[type]:
+    """See `perceptio.hookspecs`."""
+    return []
