@@ -55,8 +55,8 @@ def run(
     from perceptio.data.folder import FolderDataset
     from perceptio.errors import InputError
     from perceptio.evaluation.answers import ANSWERS, writing_answers
+    from perceptio.evaluation.evaluation import Evaluation
     from perceptio.evaluation.replacements import controls_named
-    from perceptio.evaluation.suite import Evaluation
     from perceptio.model.perception_model import PerceptionModel, load
     from perceptio.ops.files import path_text
     from perceptio.ops.json_files import without_nan, write_json

@@ -17,8 +17,8 @@ from perceptio.demo.gallery import record_gallery
 from perceptio.demo.limits import limits
 from perceptio.demo.plan import trained_tokenizers
 from perceptio.evaluation.answers import ANSWERS, writing_answers
+from perceptio.evaluation.evaluation import Evaluation
 from perceptio.evaluation.shortcuts import shortcuts
-from perceptio.evaluation.suite import Evaluation
 from perceptio.evaluation.tokenizers import evaluate_tokenizer
 from perceptio.experiments.job import Task, work
 from perceptio.experiments.work import recipe_of, train_reporting

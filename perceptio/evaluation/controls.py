@@ -15,42 +15,14 @@ import torch
 from torch import Tensor
 
 from perceptio.data.folder import FolderDataset
+from perceptio.evaluation.asking import Asked
 from perceptio.evaluation.replacements import CONTROLS, Control, Replacements, own_values
 from perceptio.evaluation.shortcuts import names_a_point, shortcuts
-from perceptio.interfaces import GenerationSettings, Kept, Pass, Question, Reply, VisionFeatures
+from perceptio.interfaces import Kept, Reply
 from perceptio.model.inference.answer import text_of
-from perceptio.model.inference.generated import Generated
 from perceptio.model.inference.generation import generate
 from perceptio.model.perception_model import PerceptionModel
 from perceptio.ops.intervals import bootstrap_ratio, wilson
-
-
-@attrs.frozen(kw_only=True, eq=False)
-class Asked:
-    """A batch of questions that were asked, and what the model answered.
-
-    Attributes:
-        by: The pass that they are of.
-        questions: The questions; those about one sample come one after the other.
-        settings: How they were asked.
-        vision: Features of their images.
-        image_index: Which image each is about.
-        written: What the model wrote.
-        texts: Its answers in words.
-    """
-
-    by: Pass
-    questions: Sequence[Question]
-    settings: GenerationSettings
-    vision: VisionFeatures
-    image_index: Sequence[int]
-    written: Generated
-    texts: Sequence[str]
-
-    def reply(self, row: int, text: str) -> tuple[Reply, bool]:
-        """A text as the reply to one of the questions, and whether it is right."""
-        reply = Reply(question=self.questions[row], text=text)
-        return reply, self.by.is_right(reply)
 
 
 @attrs.define
@@ -122,7 +94,7 @@ class Controls:
         turns = [question.turn for question in asked.questions]
         lettered = all(map(names_a_point, turns))
         self._lettered[task] = self._lettered.get(task, True) and lettered
-        own_right = [asked.reply(row, text)[1] for row, text in enumerate(asked.texts)]
+        own_right = [asked.by.is_right(reply) for reply in asked.replies]
         # What every question has is held; what only some have stays the model's choice.
         held = {name: own_values(self.model, name, asked.written) for name in streams}
         held = {name: own for name, own in held.items() if bool(streams[name].whole_BO.all())}
@@ -140,7 +112,8 @@ class Controls:
                 given[stream] = torch.stack([value.to(self.model.device) for value in values.values()])
                 answers = self._answers.setdefault((task, stream), {}).setdefault(name, ControlledAnswers())
                 for row, text in zip(rows, self._texts(asked, rows, given), strict=True):
-                    reply, right = asked.reply(row, text)
+                    reply = Reply(question=asked.questions[row], text=text)
+                    right = asked.by.is_right(reply)
                     answers.points.append(len(turns[row].points))
                     answers.right.append(right)
                     answers.own_right.append(own_right[row])

@@ -9,7 +9,7 @@ from perceptio.data.folder import FolderDataset
 from perceptio.data.folder.identity import hash_of_data
 from perceptio.errors import CheckpointError
 from perceptio.evaluation.answers import ANSWERS, writing_answers
-from perceptio.evaluation.suite import Evaluation
+from perceptio.evaluation.evaluation import Evaluation
 from perceptio.experiments.job import Task, work
 from perceptio.experiments.results import FIGURES, SUMMARY
 from perceptio.model.checkpoints.checkpoint import RECIPE

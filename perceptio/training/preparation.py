@@ -21,13 +21,13 @@ from perceptio.model.checkpoints.checkpoint import TEXT_TOKENIZER
 from perceptio.model.checkpoints.pretrained import pretrained_weights
 from perceptio.model.perception_model import PerceptionModel, build_model, load
 from perceptio.ops.identity import ABSENT
+from perceptio.ops.ranks import Ranks
 from perceptio.recipe import Recipe, Stream
 from perceptio.training.codebook import check_usage, to_be_trained, train_codebook, with_codebooks
 from perceptio.training.codes import codes_in, read_codes, write_codes
 from perceptio.training.identity import differences, run_identity, schedule_difference, used_schedule
 from perceptio.training.listener import Listener
 from perceptio.training.point_levels import levels_of_points
-from perceptio.training.ranks import Ranks
 from perceptio.training.run_folder import RunFolder, RunState
 from perceptio.training.start import Start
 

@@ -21,6 +21,7 @@ from perceptio.model.point_values import with_own_levels
 from perceptio.ops.files import expanded
 from perceptio.ops.interrupts import Stopped, interrupt_flag
 from perceptio.ops.precision import computes_bfloat16
+from perceptio.ops.ranks import Ranks
 from perceptio.ops.weights import CHECKPOINT
 from perceptio.recipe import Recipe
 from perceptio.serialize import to_json
@@ -30,7 +31,6 @@ from perceptio.training.memory import advice_when_out_of_memory, peak_memory
 from perceptio.training.objective import Objective, Sums, Terms, add_sums
 from perceptio.training.optimizer import Optimizers, learning_rate_at
 from perceptio.training.preparation import Preparation
-from perceptio.training.ranks import Ranks
 from perceptio.training.run_folder import METRICS, OPTIMIZER, Resume, RunFolder
 from perceptio.training.trackers import Draw, check_trackers, drawing, named_by_environment
 from perceptio.training.validation import PREFIX, Validation, on_validation_data, open_validation

@@ -11,9 +11,9 @@ from perceptio.errors import TrainingError, UnknownNameError, near_miss
 from perceptio.model.network import PerceptionNetwork
 from perceptio.model.point_values import with_own_levels
 from perceptio.ops.foreign import naming
+from perceptio.ops.ranks import Ranks
 from perceptio.recipe import DataFolder, Recipe
 from perceptio.training.objective import Objective, Sums, add_sums
-from perceptio.training.ranks import Ranks
 
 PREFIX = "validation."
 

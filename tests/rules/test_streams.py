@@ -12,7 +12,7 @@ GENERAL = (
     *PACKAGE.glob("training/**/*.py"),
     PACKAGE / "vocabulary.py",
     *(PACKAGE / "data" / f"{name}.py" for name in ("collate", "lengths", "conversations")),
-    PACKAGE / "evaluation" / "suite.py",
+    *(PACKAGE / "evaluation" / f"{name}.py" for name in ("asking", "evaluation")),
 )
 NAMES = ("depth", "segment")
 """Of streams: what they perceive and how it is written is their tokenizers' and tasks' alone."""

@@ -11,11 +11,11 @@ from perceptio.backbones.language.words import WordsTokenizer
 from perceptio.data.folder import FolderDataset
 from perceptio.data.scenes import Split
 from perceptio.errors import InputError
-from perceptio.evaluation import controls, suite
+from perceptio.evaluation import asking, controls
 from perceptio.evaluation.controls import ControlledAnswers
+from perceptio.evaluation.evaluation import Evaluation
 from perceptio.evaluation.replacements import CONTROLS, Replacements, controls_named
 from perceptio.evaluation.shortcuts import shortcuts
-from perceptio.evaluation.suite import Evaluation
 from perceptio.interfaces import Sample
 from perceptio.model.inference.generation import generate
 from perceptio.model.perception_model import build_model
@@ -105,7 +105,7 @@ def given_to(model, dataset, monkeypatch, *names):
         return made
 
     monkeypatch.setattr(controls, "generate", noted)
-    monkeypatch.setattr(suite, "generate", written)
+    monkeypatch.setattr(asking, "generate", written)
     Evaluation(model, dataset, controls=names).run()
     return given, own
 

@@ -9,8 +9,8 @@ from small import scenes_folder, small_recipe
 from perceptio.data.folder import FolderDataset
 from perceptio.data.mixture import check_mixture
 from perceptio.errors import DataError
-from perceptio.evaluation import suite
-from perceptio.evaluation.suite import Evaluation
+from perceptio.evaluation import asking
+from perceptio.evaluation.evaluation import Evaluation
 from perceptio.interfaces import Kind
 from perceptio.losses.code_tokens import TokenConfig
 from perceptio.recipe import Stream, WeightedLoss
@@ -182,14 +182,14 @@ def test_what_a_stream_is_scored_by_is_its_own_comparison(strange, trained, monk
     model, dataset = trained[0], FolderDataset(strange[0])
     tokenizer = model.stream("brightness").tokenizer
     codes_N1 = tokenizer.to_codes(tokenizer.targets([sample.image_3HW for sample in dataset]))
-    generate = suite.generate
+    generate = asking.generate
 
     def with_true_codes(model, turns, images, index, settings, vision, given_codes):
         if settings.streams == ("brightness",):
             given_codes = {"brightness": codes_N1}
         return generate(model, turns, images, index, settings, vision=vision, given_codes=given_codes)
 
-    monkeypatch.setattr(suite, "generate", with_true_codes)
+    monkeypatch.setattr(asking, "generate", with_true_codes)
     found = Evaluation(model, dataset).run()["brightness_map"]
     decoded = (codes_N1[:, 0] + 0.5) / 10
     errors = [

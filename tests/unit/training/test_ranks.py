@@ -13,7 +13,7 @@ from small import scenes_folder, small_recipe
 
 from perceptio.errors import TrainingError
 from perceptio.model.perception_model import load
-from perceptio.training.ranks import Ranks
+from perceptio.ops.ranks import Ranks
 from perceptio.training.trainer import METRICS, train
 
 SUPPORT = Path(__file__).parents[2] / "support"

@@ -1,4 +1,4 @@
-"""The suite on a random model: every figure is there, counted, and of the right questions."""
+"""The evaluation of a random model: every figure is there, counted, and of the right questions."""
 
 import weakref
 
@@ -13,8 +13,8 @@ from perceptio.backbones.language.words import WordsTokenizer
 from perceptio.data.folder import FolderDataset
 from perceptio.data.scenes import Split
 from perceptio.errors import DataError
-from perceptio.evaluation import suite
-from perceptio.evaluation.suite import Evaluation
+from perceptio.evaluation import asking
+from perceptio.evaluation.evaluation import Evaluation
 from perceptio.interfaces import DepthConvention, DepthMap, Sample, Turn
 from perceptio.interfaces.depth_maps import from_map
 from perceptio.interfaces.maps import resize_maps
@@ -60,7 +60,7 @@ def test_the_given_codes_are_those_of_the_sample_and_of_the_one_before_it(datase
     """What is written into the blocks, sample by sample; before the first comes the last."""
     model, given = model_of(), []
     monkeypatch.setattr(
-        suite,
+        asking,
         "generate",
         lambda *rest, given_codes, vision: (
             given.append(given_codes) or generate(*rest, given_codes=given_codes, vision=vision)
@@ -216,9 +216,29 @@ def test_points_are_drawn_as_asking_draws_them(dataset, monkeypatch):
         assert any(torch.equal(image, expected) for image in shown), turn.question
 
 
+@pytest.mark.parametrize("drawn", [False, True])
+def test_a_picture_is_encoded_once_whatever_is_asked_about_it(dataset, monkeypatch, drawn):
+    """Three passes about marked points, maps and expressions; with drawn marks each set of them is a picture."""
+    monkeypatch.setattr(asking, "BATCH_SIZE", 5)
+    model, encoded = model_of(points="drawn") if drawn else model_of(), []
+    encode = model.encode_vision
+    monkeypatch.setattr(model, "encode_vision", lambda images: encoded.extend(images) or encode(images))
+    Evaluation(model, dataset).run()
+    marks = [{turn.points if drawn else () for turn in dataset.turns(n)} for n in range(4)]
+    assert len(encoded) == sum(map(len, marks))
+
+
+def test_questions_about_a_sample_stay_together_where_a_batch_holds_them(monkeypatch):
+    monkeypatch.setattr(asking, "BATCH_SIZE", 4)
+    waiting, made = [], []
+    for new in ("aa", "bbb", "c", "dddddd", "e"):
+        made += asking.batches(waiting, list(new))
+    assert ["".join(one) for one in made] == ["aa", "bbbc", "dddd"] and waiting == ["d", "d", "e"]
+
+
 def test_a_sample_is_read_once_and_few_are_held(dataset, monkeypatch):
     """Asked in batches of four, no more than the samples of one batch are alive at any time."""
-    monkeypatch.setattr(suite, "BATCH_SIZE", 4)
+    monkeypatch.setattr(asking, "BATCH_SIZE", 4)
     alive, most, partly = weakref.WeakSet(), 0, Partly(dataset)
 
     class Watched(Partly):

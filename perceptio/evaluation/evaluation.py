@@ -3,7 +3,7 @@
 What is asked and measured is the tasks' own: each gives the passes in which its questions are asked. Asked are the
 tasks of the data, and those of the recipe's mixture that write their turns themselves; a stream that none of them
 decodes is asked for by its own question. Samples are read one after the other; questions wait until a batch of their
-pass is full, and nothing else of a sample is kept.
+pass is full, and of a sample nothing is kept but what they need: a picture is encoded once for all of them.
 """
 
 from collections import Counter
@@ -18,18 +18,12 @@ from perceptio.data.folder import FolderDataset
 from perceptio.data.tasks import TaskTable
 from perceptio.errors import DataError
 from perceptio.evaluation.answers import ScoredAnswer
-from perceptio.evaluation.controls import Asked, Controls
+from perceptio.evaluation.asking import Asker, batches
+from perceptio.evaluation.controls import Controls
 from perceptio.evaluation.replacements import Control
 from perceptio.interfaces import Case, Kept, Pass, Question, Reply, Sample, TaskData, Turn
-from perceptio.model.inference.answer import decode_streams, decode_written, text_of
-from perceptio.model.inference.generated import Generated
-from perceptio.model.inference.generation import generate
 from perceptio.model.perception_model import PerceptionModel
-from perceptio.ops.eval_mode import in_eval_mode
 from perceptio.ops.files import path_text
-from perceptio.ops.marks import shown_images
-
-BATCH_SIZE = 48
 
 
 class Evaluation:
@@ -59,7 +53,8 @@ class Evaluation:
         progress: Callable[[int, int], None] | None = None,
         on_answer: Callable[[ScoredAnswer], None] | None = None,
     ) -> None:
-        self.model, self.dataset, self.progress = in_eval_mode(model), dataset, progress
+        self._asker = Asker(model)
+        self.model, self.dataset, self.progress = self._asker.model, dataset, progress
         self.on_answer = on_answer
         self._tasks, self._asked = TaskTable(model.recipe), tasks
         self.count = len(dataset) if limit is None else min(limit, len(dataset))
@@ -95,10 +90,8 @@ class Evaluation:
                 name: target for name, target in untargeted.items() if not case.sample.has_target(target)
             }
             for one, questions in waiting.items():
-                questions.extend(one.questions(case))
-                while len(questions) >= BATCH_SIZE:
-                    self._ask(one, questions[:BATCH_SIZE])
-                    del questions[:BATCH_SIZE]
+                for batch in batches(questions, list(one.questions(case))):
+                    self._ask(one, batch)
             if self.progress is not None and number < self.count:
                 self.progress(number, self.count)
         figures: dict[str, Any] = {}
@@ -195,86 +188,13 @@ class Evaluation:
     def _ask(self, one: Pass, questions: Sequence[Question]) -> None:
         """Ask a batch of questions of a pass, and score the replies."""
         one.asked += len(questions)
-        for reply in self._replies(one, questions):
+        asked = self._asker.ask(one, questions)
+        if self._controls is not None and one.controlled:
+            for reply, kept in self._controls.ask(asked):
+                self._keep(reply, kept)
+        for reply in asked.replies:
             self._keep(reply, one.score(reply))
 
     def _keep(self, reply: Reply, kept: Kept) -> None:
         if self.on_answer is not None:
             self.on_answer(ScoredAnswer.of(reply, kept or {}, data=path_text(self.dataset.root)))
-
-    def _replies(self, one: Pass, questions: Sequence[Question]) -> Iterator[Reply]:
-        model, turns = self.model, [question.turn for question in questions]
-        samples: list[Sample] = []
-        index = []
-        for question in questions:
-            if not samples or samples[-1] is not question.sample:
-                samples.append(question.sample)
-            index.append(len(samples) - 1)
-        drawn = model.recipe.points == "drawn"
-        images, index = shown_images(list(map(_image, samples)), index, turns, drawn=drawn)
-        images = [image.to(model.device) for image in images]
-        given = {name: torch.stack([question.codes[name] for question in questions]) for name in one.gives}
-        settings, vision = one.settings(questions), model.encode_vision(images)
-        written = generate(model, turns, images, index, settings, vision=vision, given_codes=given)
-        decoded = decode_streams(model, images, index, written, one.decodes)
-        compared = {name: self._compared(name, questions, images, index, written) for name in one.compares}
-        closed = {
-            name: stream.closed_BO[:, 0].tolist()
-            for name, stream in written.streams.items()
-            if model.plan.streams[name].per == "image"
-        }
-        texts = [text_of(model, written, row) for row in range(len(questions))]
-        if self._controls is not None and one.controlled:
-            controlled = self._controls.ask(
-                Asked(
-                    by=one,
-                    questions=questions,
-                    settings=settings,
-                    vision=vision,
-                    image_index=index,
-                    written=written,
-                    texts=texts,
-                )
-            )
-            for reply, kept in controlled:
-                self._keep(reply, kept)
-        for row, question in enumerate(questions):
-            yield Reply(
-                question=question,
-                text=texts[row],
-                decoded={name: values[row] for name, values in decoded.items()},
-                closed={name: values[row] for name, values in closed.items()},
-                compared={name: values[row] for name, values in compared.items()},
-                readout=tuple(written.readout_BP[row, : len(question.turn.points)].tolist()),
-            )
-
-    def _compared(
-        self,
-        name: str,
-        questions: Sequence[Question],
-        images: Sequence[Tensor],
-        index: Sequence[int],
-        written: Generated,
-    ) -> list[dict[str, tuple[float, ...]]]:
-        """What a stream's tokenizer says of each row's writing against what it should be; see `Reply.compared`."""
-        stream, which, raw = self.model.stream(name), [], []
-        spec = stream.spec
-        for row, number, place in written.streams[name].whole():
-            sample, turn = questions[row].sample, questions[row].turn
-            targets = turn.masks if spec.per == "object" else (sample.target(spec.target),)
-            if place < len(targets) and targets[place] is not None:
-                which.append((row, number))
-                raw.append(targets[place])
-        values: list[dict[str, tuple[float, ...]]] = [{} for _ in questions]
-        if which:
-            made = decode_written(self.model, name, images, index, written.streams[name], which)
-            compared = stream.tokenizer.compare(made, stream.tokenizer.targets(raw))
-            for figure, values_N in compared.items():
-                for (row, _), value in zip(which, values_N.tolist(), strict=True):
-                    values[row][figure] = (*values[row].get(figure, ()), value)
-        return values
-
-
-def _image(sample: Sample) -> Tensor:
-    assert sample.image_3HW is not None, "A data folder's samples have images."
-    return sample.image_3HW

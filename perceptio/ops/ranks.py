@@ -25,13 +25,18 @@ class Ranks:
 
     What they say to each other goes over the CPU, so that no GPU waits for it.
 
+    Args:
+        verb: The verb of `perceptio` that they run, for messages.
+        error: What is raised where one of them fails.
+
     Raises:
-        TrainingError: `accelerate launch --cpu` was asked for several processes, of which it starts one.
+        PerceptioError: `accelerate launch --cpu` was asked for several processes, of which it starts one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, verb: str = "train", error: type[PerceptioError] = TrainingError) -> None:
         from accelerate import Accelerator
 
+        self._error = error
         # Several processes on CPUs meet only when accelerate is told that there is nothing else.
         on_cpus = "WORLD_SIZE" in os.environ and not torch.accelerator.is_available()
         # Autocast is PyTorch's own: accelerate fixes the precision for the whole process at its first use.
@@ -41,9 +46,9 @@ class Ranks:
         if self.count > 1:
             self._group = distributed.new_group(backend="gloo", timeout=PATIENCE)
         elif _asked_for_several():
-            raise TrainingError(
+            raise error(
                 "accelerate launch --cpu was asked for several processes and has started one: on CPUs, start them "
-                "with torchrun --nproc-per-node N -m perceptio.cli.main train …"
+                f"with torchrun --nproc-per-node N -m perceptio.cli.main {verb} …"
             )
 
     @property
@@ -81,7 +86,7 @@ class Ranks:
         """What the first process makes, for all of them; the others wait.
 
         Raises:
-            TrainingError: It failed, in the others; in the first its own error is raised.
+            PerceptioError: It failed, in the others; in the first its own error is raised.
         """
         made: T | None = None
         failure: BaseException | None = None
@@ -97,14 +102,14 @@ class Ranks:
         """Raise a failure of any process in all of them.
 
         Raises:
-            TrainingError: Another process failed; this one's own failure is raised as it is.
+            PerceptioError: Another process failed; this one's own failure is raised as it is.
         """
         said = self.gather(None if failure is None else (str(failure) or type(failure).__name__))
         if failure is not None:
             raise failure
         for number, message in enumerate(said):
             if message is not None:
-                raise TrainingError(f"Process {number} of {self.count} failed: {message}")
+                raise self._error(f"Process {number} of {self.count} failed: {message}")
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -112,7 +117,7 @@ class Ranks:
         at the end together.
 
         Raises:
-            TrainingError: Another process ended.
+            PerceptioError: Another process ended.
         """
         try:
             yield
@@ -122,7 +127,7 @@ class Ranks:
             raise
         except RuntimeError as error:
             if self.count > 1 and _GONE.search(str(error)):
-                raise TrainingError(
+                raise self._error(
                     f"Another of the {self.count} processes ended in the middle of a step; its own message says why. "
                     "What was saved before is kept."
                 ) from error

@@ -1,0 +1,202 @@
+"""Asking questions of a pass: pictures are encoded once, whatever passes and batches ask about them."""
+
+from collections.abc import Iterator, Sequence
+from weakref import WeakKeyDictionary
+
+import attrs
+import torch
+from torch import Tensor
+
+from perceptio.interfaces import GenerationSettings, Pass, Question, Reply, Sample, Turn, VisionFeatures
+from perceptio.model.inference.answer import decode_streams, decode_written, text_of
+from perceptio.model.inference.generated import Generated
+from perceptio.model.inference.generation import generate
+from perceptio.model.perception_model import PerceptionModel
+from perceptio.ops.eval_mode import in_eval_mode
+from perceptio.ops.marks import draw_marks
+
+BATCH_SIZE = 48
+"""Questions that are asked at once."""
+
+Marks = tuple[tuple[float, float], ...]
+"""The points (x, y) that are drawn on a picture."""
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Asked:
+    """A batch of questions that were asked, and what the model answered.
+
+    Attributes:
+        by: The pass that they are of.
+        questions: The questions; those about one sample come one after the other.
+        settings: How they were asked.
+        vision: Features of their images.
+        image_index: Which image each is about.
+        written: What the model wrote.
+        texts: Its answers in words.
+        replies: Its replies.
+    """
+
+    by: Pass
+    questions: Sequence[Question]
+    settings: GenerationSettings
+    vision: VisionFeatures
+    image_index: Sequence[int]
+    written: Generated
+    texts: Sequence[str]
+    replies: Sequence[Reply]
+
+
+class Asker:
+    """Asks a model questions, in batches.
+
+    What the model sees of a picture is kept as long as its sample is in use, so that other questions about it find it
+    there. A picture on which marks are drawn is one for each set of marks.
+
+    Args:
+        model: The model; its mode is left alone.
+    """
+
+    def __init__(self, model: PerceptionModel) -> None:
+        self.model = in_eval_mode(model)
+        self._seen: WeakKeyDictionary[Sample, dict[Marks, _Seen]] = WeakKeyDictionary()
+
+    @torch.inference_mode()
+    def ask(self, one: Pass, questions: Sequence[Question]) -> Asked:
+        """Ask questions of a pass together.
+
+        Args:
+            one: The pass.
+            questions: Those about one sample come one after the other, so that it is read into the language model
+                once for all of them.
+        """
+        model, turns = self.model, [question.turn for question in questions]
+        seen, index = self._pictures(questions)
+        images = [one.image_3HW for one in seen]
+        vision = _joined([one.vision for one in seen])
+        given = {name: torch.stack([question.codes[name] for question in questions]) for name in one.gives}
+        settings = one.settings(questions)
+        written = generate(model, turns, images, index, settings, vision=vision, given_codes=given)
+        decoded = decode_streams(model, images, index, written, one.decodes)
+        compared = {name: self._compared(name, questions, images, index, written) for name in one.compares}
+        closed = {
+            name: stream.closed_BO[:, 0].tolist()
+            for name, stream in written.streams.items()
+            if model.plan.streams[name].per == "image"
+        }
+        texts = [text_of(model, written, row) for row in range(len(questions))]
+        replies = [
+            Reply(
+                question=question,
+                text=texts[row],
+                decoded={name: values[row] for name, values in decoded.items()},
+                closed={name: values[row] for name, values in closed.items()},
+                compared={name: values[row] for name, values in compared.items()},
+                readout=tuple(written.readout_BP[row, : len(question.turn.points)].tolist()),
+            )
+            for row, question in enumerate(questions)
+        ]
+        return Asked(
+            by=one,
+            questions=questions,
+            settings=settings,
+            vision=vision,
+            image_index=index,
+            written=written,
+            texts=texts,
+            replies=replies,
+        )
+
+    def _pictures(self, questions: Sequence[Question]) -> tuple[list["_Seen"], list[int]]:
+        """The pictures that questions show, each once and encoded, and which of them each question shows."""
+        keys = [(question.sample, self._marks(question.turn)) for question in questions]
+        order = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+        new = [key for key in order if key[1] not in self._seen.get(key[0], {})]
+        if new:
+            shown = [draw_marks(_image(sample), marks) if marks else _image(sample) for sample, marks in new]
+            shown = [image.to(self.model.device) for image in shown]
+            encoded = _each(self.model.encode_vision(shown))
+            for (sample, marks), image, vision in zip(new, shown, encoded, strict=True):
+                self._seen.setdefault(sample, {})[marks] = _Seen(image_3HW=image, vision=vision)
+        return [self._seen[sample][marks] for sample, marks in order], [order[key] for key in keys]
+
+    def _marks(self, turn: Turn) -> Marks:
+        """The points that are drawn on the picture of a question."""
+        return turn.points if self.model.recipe.points == "drawn" else ()
+
+    def _compared(
+        self,
+        name: str,
+        questions: Sequence[Question],
+        images: Sequence[Tensor],
+        index: Sequence[int],
+        written: Generated,
+    ) -> list[dict[str, tuple[float, ...]]]:
+        """What a stream's tokenizer says of each row's writing against what it should be; see `Reply.compared`."""
+        stream, which, raw = self.model.stream(name), [], []
+        spec = stream.spec
+        for row, number, place in written.streams[name].whole():
+            sample, turn = questions[row].sample, questions[row].turn
+            targets = turn.masks if spec.per == "object" else (sample.target(spec.target),)
+            if place < len(targets) and targets[place] is not None:
+                which.append((row, number))
+                raw.append(targets[place])
+        values: list[dict[str, tuple[float, ...]]] = [{} for _ in questions]
+        if which:
+            made = decode_written(self.model, name, images, index, written.streams[name], which)
+            compared = stream.tokenizer.compare(made, stream.tokenizer.targets(raw))
+            for figure, values_N in compared.items():
+                for (row, _), value in zip(which, values_N.tolist(), strict=True):
+                    values[row][figure] = (*values[row].get(figure, ()), value)
+        return values
+
+
+def batches(waiting: list[Question], new: Sequence[Question]) -> Iterator[list[Question]]:
+    """Batches that are full when the questions about another sample come; what is left stays in `waiting`.
+
+    A sample's questions stay together unless they are more than a batch.
+
+    Args:
+        waiting: Questions that were not asked yet; it is changed.
+        new: The questions about the next sample.
+    """
+    if waiting and len(waiting) + len(new) > BATCH_SIZE:
+        yield waiting.copy()
+        waiting.clear()
+    waiting.extend(new)
+    while len(waiting) >= BATCH_SIZE:
+        yield waiting[:BATCH_SIZE]
+        del waiting[:BATCH_SIZE]
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class _Seen:
+    """A picture [3, H, W] on the model's device as it is shown, and its features."""
+
+    image_3HW: Tensor
+    vision: VisionFeatures
+
+
+def _image(sample: Sample) -> Tensor:
+    assert sample.image_3HW is not None, "Questions are about samples that have a picture."
+    return sample.image_3HW
+
+
+def _each(vision: VisionFeatures) -> Iterator[VisionFeatures]:
+    """The features of each image for itself."""
+    counts = list(vision.counts)
+    for features_MD, centers_M2 in zip(
+        vision.features_MD.split(counts), vision.centers_M2.split(counts), strict=True
+    ):
+        # A copy, as a view would keep the features of all the others.
+        yield VisionFeatures(
+            features_MD=features_MD.clone(), centers_M2=centers_M2.clone(), counts=(len(features_MD),)
+        )
+
+
+def _joined(each: Sequence[VisionFeatures]) -> VisionFeatures:
+    return VisionFeatures(
+        features_MD=torch.cat([one.features_MD for one in each]),
+        centers_M2=torch.cat([one.centers_M2 for one in each]),
+        counts=tuple(count for one in each for count in one.counts),
+    )
