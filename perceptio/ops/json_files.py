@@ -39,7 +39,7 @@ def parse_json(text: str | bytes) -> Any:
             text = text.decode("utf-8")
         else:
             text.encode("utf-8")
-        value = _DECODER.decode(text)
+        value = DECODER.decode(text)
     except InvalidJSONError:
         raise
     except UnicodeError as error:
@@ -219,7 +219,8 @@ def _float(digits: str) -> float:
     return value
 
 
-_DECODER = json.JSONDecoder(parse_constant=_constant, parse_int=_integer, parse_float=_float)
+DECODER = json.JSONDecoder(parse_constant=_constant, parse_int=_integer, parse_float=_float)
+"""Knows what a number is; depth and texts are `parse_json`'s to check."""
 
 
 def _check_depth_and_texts(value: Any, *, surrogates: bool) -> None:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from perceptio.data.point_questions import CHOICE, CLOSEST
 from perceptio.data.scenes.world import COLORS, MAX_OBJECTS, Shape, Thing
 from perceptio.interfaces import LETTERS, Turn
 
@@ -42,8 +43,6 @@ ASK_COLOR, ASK_SHAPE, ASK_COUNT = (
 PLURALS = {Shape.SPHERE: "spheres", Shape.BOX: "boxes", Shape.CYLINDER: "cylinders"}
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six")
 
-CLOSEST = "Several points are marked with letters. Which of them is closest to the camera?"
-CHOICE = "({letter})"
 MAX_POINTS = 5
 
 

@@ -8,8 +8,8 @@ Shapes: H W pixels, N points of a question, S sets tried.
 
 import numpy as np
 
-from perceptio.data.scenes.language import CHOICE, CLOSEST
-from perceptio.interfaces import LETTERS, Turn
+from perceptio.data.point_questions import apart, differ, height_rank, marked_turn
+from perceptio.interfaces import Turn
 
 MIN_RATIO = 1.2
 """Any two marked depths differ at least by this factor."""
@@ -32,19 +32,14 @@ def point_turn(
         return None
     rows_SN, columns_SN = places_S2N[:, 0], places_S2N[:, 1]
     depths_SN = depth_HW[rows_SN, columns_SN]
-    clear_S = _apart(rows_SN, columns_SN, MIN_APART * len(depth_HW)) & _distinct(depths_SN)
+    pixels = MIN_APART * len(depth_HW)
+    clear_S = apart(rows_SN, columns_SN, pixels, pixels) & differ(depths_SN, MIN_RATIO)
     if not clear_S.any():
         return None
     rows_SN, columns_SN, depths_SN = rows_SN[clear_S], columns_SN[clear_S], depths_SN[clear_S]
     chosen = _unguessable(rows_SN, depths_SN, surface_HW[rows_SN, columns_SN], surface_HW, random)
-    rows_N, columns_N = rows_SN[chosen], columns_SN[chosen]
-    height, width = depth_HW.shape
-    points = tuple(
-        (round((column + 0.5) / width, 4), round((row + 0.5) / height, 4))
-        for row, column in zip(rows_N.tolist(), columns_N.tolist(), strict=True)
-    )
-    answer = CHOICE.format(letter=LETTERS[int(depths_SN[chosen].argmin())])
-    return Turn(task="relative_depth", question=CLOSEST, answer=answer, points=points)
+    nearest = int(depths_SN[chosen].argmin())
+    return marked_turn(rows_SN[chosen], columns_SN[chosen], depth_HW.shape, nearest)
 
 
 def _candidate_sets(
@@ -79,19 +74,6 @@ def _one_surface(surface_HW: np.ndarray) -> np.ndarray:
     return down & same_columns[middle]
 
 
-def _apart(rows_SN: np.ndarray, columns_SN: np.ndarray, pixels: float) -> np.ndarray:
-    gaps_SNN = np.maximum(
-        np.abs(rows_SN[:, :, None] - rows_SN[:, None]), np.abs(columns_SN[:, :, None] - columns_SN[:, None])
-    )
-    first, second = np.triu_indices(rows_SN.shape[1], 1)
-    return (gaps_SNN[:, first, second] >= pixels).all(1)
-
-
-def _distinct(depths_SN: np.ndarray) -> np.ndarray:
-    ordered_SN = np.sort(depths_SN, axis=1)
-    return np.all(ordered_SN[:, 1:] >= np.float32(MIN_RATIO) * ordered_SN[:, :-1], axis=1)
-
-
 def _unguessable(
     rows_SN: np.ndarray,
     depths_SN: np.ndarray,
@@ -100,10 +82,9 @@ def _unguessable(
     random: np.random.Generator,
 ) -> int:
     """The set whose answer has a height rank, and lies on the largest object, as often as chance says."""
-    sets, num_points = rows_SN.shape
+    num_points = rows_SN.shape[1]
     nearest_S = depths_SN.argmin(1)
-    lower_SN = rows_SN > rows_SN[np.arange(sets), nearest_S][:, None]
-    rank_S = lower_SN.sum(1)
+    rank_S = height_rank(rows_SN, nearest_S)
     sizes = np.bincount(np.maximum(surface_HW, 0).ravel(), minlength=int(surface_HW.max()) + 1)
     sizes[0] = 0
     size_SN = sizes[np.maximum(surfaces_SN, 0)]

@@ -1,0 +1,158 @@
+"""Questions about marked points: which of several is closest to the camera, worked out from a depth map.
+
+`PointRules` are those of AURORA (arXiv 2412.03548, its published notebook `add_marks_ade`): points at least 20 of 336
+pixels and 20 of 255 gray levels apart, gray being the picture's own inverse depth stretched to its minimum and
+maximum. Ours are what keeps a point off the edges of things, the border, and `balanced`, without which the lowest
+point is right far more often than chance. Scenes have rules of their own (`perceptio.data.scenes.points`) on the same
+ground.
+
+Shapes: H W pixels, N points of a question, S sets tried, P pixels that may be marked.
+"""
+
+from collections.abc import Sequence
+
+import attrs
+import numpy as np
+import torch
+from torch.nn.functional import max_pool2d
+
+from perceptio.interfaces import LETTERS, DepthMap, Turn
+
+CLOSEST = "Several points are marked with letters. Which of them is closest to the camera?"
+CHOICE = "({letter})"
+GRAY_LEVELS = 255
+_SETS = 2048
+
+
+@attrs.frozen(kw_only=True)
+class PointRules:
+    """Which points of a depth map are asked about together.
+
+    Attributes:
+        counts: Numbers of points of a question, taken in turn.
+        min_levels: Any two points differ by so many of 255 levels of the picture's inverse depth.
+        min_ratio: Any two depths in metres differ at least by this factor; 1 asks for nothing more.
+        min_apart: Any two points are this share of the picture's width apart, or of its height.
+        border: Points are this share of the picture's width and height away from its border.
+        clearance: Pixels around a point, to each side, whose known depths lie within half of `min_levels` of each
+            other, so that nobody can take the point for one of something else.
+        balanced: Whether the right point is the highest, the second highest and so on equally often, as far as the
+            pictures allow.
+    """
+
+    counts: tuple[int, ...] = attrs.field(default=(3, 4, 5), validator=attrs.validators.min_len(1))
+    min_levels: float = attrs.field(
+        default=20.0, validator=[attrs.validators.gt(0), attrs.validators.lt(GRAY_LEVELS)]
+    )
+    min_ratio: float = attrs.field(default=1.0, validator=attrs.validators.ge(1))
+    min_apart: float = attrs.field(
+        default=20 / 336, validator=[attrs.validators.gt(0), attrs.validators.lt(1)]
+    )
+    border: float = attrs.field(default=0.05, validator=[attrs.validators.ge(0), attrs.validators.lt(0.5)])
+    clearance: int = attrs.field(default=2, validator=attrs.validators.ge(0))
+    balanced: bool = True
+
+    @counts.validator
+    def _check_counts(self, attribute: attrs.Attribute, counts: Sequence[int]) -> None:
+        if not all(2 <= count <= len(LETTERS) for count in counts):
+            raise ValueError(f"counts {list(counts)} are not numbers of points from 2 to {len(LETTERS)}.")
+
+
+def point_turns(
+    depth: DepthMap, counts: Sequence[int], rules: PointRules, random: np.random.Generator
+) -> list[Turn | None]:
+    """A question about each number of points, or None where no set of so many obeys the rules.
+
+    Args:
+        depth: The depth of the picture.
+        counts: How many points each question marks.
+        rules: Which may be marked; its own `counts` are not asked.
+        random: Draws them, and with them the order of their letters.
+    """
+    levels_HW = inverse_depth_levels(depth)
+    places_P2 = np.argwhere(_may_be_marked(levels_HW, rules))
+    if not len(places_P2):
+        return [None for _ in counts]
+    return [_point_turn(depth, levels_HW, places_P2, count, rules, random) for count in counts]
+
+
+def _point_turn(
+    depth: DepthMap,
+    levels_HW: np.ndarray,
+    places_P2: np.ndarray,
+    num_points: int,
+    rules: PointRules,
+    random: np.random.Generator,
+) -> Turn | None:
+    drawn_SN2 = places_P2[random.integers(len(places_P2), size=(_SETS, num_points))]
+    rows_SN, columns_SN = drawn_SN2[..., 0], drawn_SN2[..., 1]
+    height, width = levels_HW.shape
+    clear_S = apart(rows_SN, columns_SN, rules.min_apart * height, rules.min_apart * width)
+    clear_S &= np.all(np.diff(np.sort(levels_HW[rows_SN, columns_SN], axis=1)) >= rules.min_levels, axis=1)
+    if depth.unit == "metres":
+        clear_S &= differ(depth.values_HW[rows_SN, columns_SN], rules.min_ratio)
+    if not clear_S.any():
+        return None
+    rows_SN, columns_SN = rows_SN[clear_S], columns_SN[clear_S]
+    nearest_S = levels_HW[rows_SN, columns_SN].argmax(1)
+    chosen = 0
+    if rules.balanced:
+        chosen = int(np.abs(height_rank(rows_SN, nearest_S) - random.integers(num_points)).argmin())
+    return marked_turn(rows_SN[chosen], columns_SN[chosen], (height, width), int(nearest_S[chosen]))
+
+
+def inverse_depth_levels(depth: DepthMap) -> np.ndarray:
+    """The inverse of a depth map as float32 [H, W] from 0, farthest, to 255, nearest; NaN where unknown.
+
+    A map of one depth everywhere is 0.
+    """
+    near_HW = depth.values_HW if depth.unit == "disparity" else 1 / depth.values_HW
+    low, high = np.nanmin(near_HW), np.nanmax(near_HW)
+    return (near_HW - low) / max(high - low, np.finfo(np.float32).tiny) * np.float32(GRAY_LEVELS)
+
+
+def apart(rows_SN: np.ndarray, columns_SN: np.ndarray, min_rows: float, min_columns: float) -> np.ndarray:
+    """Whether all points of a set [S] are so many rows, or so many columns, from each other."""
+    first, second = np.triu_indices(rows_SN.shape[1], 1)
+    far_SN = np.abs(rows_SN[:, first] - rows_SN[:, second]) >= min_rows
+    far_SN |= np.abs(columns_SN[:, first] - columns_SN[:, second]) >= min_columns
+    return far_SN.all(1)
+
+
+def differ(depths_SN: np.ndarray, min_ratio: float) -> np.ndarray:
+    """Whether any two depths of a set [S] differ at least by a factor."""
+    ordered_SN = np.sort(depths_SN, axis=1)
+    return np.all(ordered_SN[:, 1:] >= np.float32(min_ratio) * ordered_SN[:, :-1], axis=1)
+
+
+def height_rank(rows_SN: np.ndarray, nearest_S: np.ndarray) -> np.ndarray:
+    """How many points of a set [S] lie lower in the picture than its nearest."""
+    return (rows_SN > np.take_along_axis(rows_SN, nearest_S[:, None], 1)).sum(1)
+
+
+def marked_turn(rows_N: np.ndarray, columns_N: np.ndarray, size: tuple[int, int], nearest: int) -> Turn:
+    """The question about points at pixels of a picture of `size` (height, width), of which one is nearest."""
+    height, width = size
+    points = tuple(
+        (round((column + 0.5) / width, 4), round((row + 0.5) / height, 4))
+        for row, column in zip(rows_N.tolist(), columns_N.tolist(), strict=True)
+    )
+    answer = CHOICE.format(letter=LETTERS[nearest])
+    return Turn(task="relative_depth", question=CLOSEST, answer=answer, points=points)
+
+
+def _may_be_marked(levels_HW: np.ndarray, rules: PointRules) -> np.ndarray:
+    """Where depth is known, steady around, and the border is not near: boolean [H, W]."""
+    known_HW = ~np.isnan(levels_HW)
+    nearest_HW = _greatest_around(np.where(known_HW, levels_HW, -np.inf), rules.clearance)
+    farthest_HW = -_greatest_around(np.where(known_HW, -levels_HW, -np.inf), rules.clearance)
+    may_HW = known_HW & (nearest_HW - farthest_HW <= rules.min_levels / 2)
+    rows, columns = (round(rules.border * extent) for extent in levels_HW.shape)
+    inside_HW = np.zeros_like(may_HW)
+    inside_HW[rows : len(may_HW) - rows, columns : may_HW.shape[1] - columns] = True
+    return may_HW & inside_HW
+
+
+def _greatest_around(values_HW: np.ndarray, clearance: int) -> np.ndarray:
+    values_11HW = torch.from_numpy(values_HW.astype(np.float32))[None, None]
+    return max_pool2d(values_11HW, 2 * clearance + 1, stride=1, padding=clearance)[0, 0].numpy()
