@@ -97,11 +97,17 @@ def fingerprint(value: Any, registry: Registry | None = None) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-def identity_of(value: Any, registry: Registry | None = None) -> Any:
+def identity_of(value: Any, registry: Registry | None = None, *, defaults: bool = True) -> Any:
     """A recipe or a config as `to_json` writes it, with what files hold in place of where they lie.
 
     A setting that names trained weights (field metadata `{"fingerprint": False}`) counts by a hash of what it names,
     never by its path; one that only says where files lie (`{"fingerprint": "ignore"}`) does not count.
+
+    Args:
+        value: The recipe or config.
+        registry: Where components' names are looked up; None: all that `Registry.discover` finds.
+        defaults: Whether settings at their declared default are among it. Without them a setting that is declared
+            later, and left at its default, changes nothing.
     """
 
     def identity(field: "attrs.Attribute[Any]", held: Any) -> Any:
@@ -112,7 +118,7 @@ def identity_of(value: Any, registry: Registry | None = None) -> Any:
     registry = registry or Registry.discover()
     # From JSON a 1 is a 1.0 where the type says so: what is read back has the identity of what was written.
     target = ComponentConfig if isinstance(value, ComponentConfig) else type(value)
-    return _unstructured(structure(to_json(value, registry), target, registry), registry, identity)
+    return _unstructured(structure(to_json(value, registry), target, registry), registry, identity, defaults)
 
 
 def structure(document: Any, target: Any, registry: Registry, where: str = "") -> Any:
@@ -323,8 +329,25 @@ def _sequence(document: Any, target: Any, registry: Registry, where: str) -> Any
     return origin(_all_of(parts, registry, where).values())
 
 
+def _is_set(field: "attrs.Attribute[Any]", held: Any) -> bool:
+    """Whether a setting that counts is other than its declared default; named weights are, whatever their name."""
+    counts, default, converter = field.metadata.get("fingerprint", True), field.default, field.converter
+    if counts == "ignore":
+        return False
+    if default is attrs.NOTHING or (counts is False and held is not None):
+        return True
+    if isinstance(default, attrs.Factory):  # type: ignore[arg-type]
+        default = default.factory()  # type: ignore[union-attr]
+    if callable(converter):
+        default = converter(default)
+    return bool(held != default) or isinstance(held, bool) != isinstance(default, bool)
+
+
 def _unstructured(
-    value: Any, registry: Registry, identity: Callable[["attrs.Attribute[Any]", Any], Any]
+    value: Any,
+    registry: Registry,
+    identity: Callable[["attrs.Attribute[Any]", Any], Any],
+    defaults: bool = True,
 ) -> Any:
     if attrs.has(type(value)):
         named = (
@@ -332,14 +355,16 @@ def _unstructured(
             if isinstance(value, ComponentConfig)
             else {}
         )
+        settings = [(field, getattr(value, field.name)) for field in attrs.fields(type(value))]
         return named | {
-            field.name: _unstructured(identity(field, getattr(value, field.name)), registry, identity)
-            for field in attrs.fields(type(value))
+            field.name: _unstructured(identity(field, held), registry, identity, defaults)
+            for field, held in settings
+            if defaults or _is_set(field, held)
         }
     if isinstance(value, Mapping):
-        return {key: _unstructured(held, registry, identity) for key, held in value.items()}
+        return {key: _unstructured(held, registry, identity, defaults) for key, held in value.items()}
     if isinstance(value, tuple | list):
-        return [_unstructured(held, registry, identity) for held in value]
+        return [_unstructured(held, registry, identity, defaults) for held in value]
     if isinstance(value, Enum):
         return value.value
     return str(value) if isinstance(value, Path) else value

@@ -155,8 +155,8 @@ def run(
             many=yes,
         )
     shown = console_of_jobs()
-    if ready.warning is not None:
-        say(console(stderr=True), ready.warning, style="yellow")
+    for warning in ready.warnings:
+        say(console(stderr=True), warning, style="yellow")
     progress = CellProgress(ready.cells, ready.root, shown, partial(say_when, shown))
     if dry_run:
         shown.print(progress.table())

@@ -70,6 +70,8 @@ class Job:
         out: The one folder it writes.
         settings: What that function is given, as JSON.
         identity: What its result depends on beside its work and the jobs it comes after, as JSON; None: its settings.
+        defaults: The settings that its identity leaves out, as they are at their declared default, by their paths, as
+            JSON. So one that is declared later leaves the job what it was, and a default that changes is noticed.
         after: The jobs whose folders it reads.
         cores: How many cores it keeps busy; less than one is a share of one.
     """
@@ -81,6 +83,7 @@ class Job:
     out: Path
     settings: Mapping[str, Any]
     identity: Any = None
+    defaults: Mapping[str, Any] = attrs.field(factory=dict)
     after: "tuple[Job, ...]" = ()
     cores: float = 1
 
@@ -90,6 +93,14 @@ class Job:
         own = self.settings if self.identity is None else self.identity
         content = [self.work, own, [job.fingerprint for job in self.after]]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+    @cached_property
+    def all_defaults(self) -> dict[str, Any]:
+        """Its `defaults`, and after their names those of the jobs that it comes after."""
+        before = {
+            f"{job.name}: {path}": value for job in self.after for path, value in job.all_defaults.items()
+        }
+        return {**self.defaults, **before}
 
     @property
     def document(self) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """What is complete already: one small record beside each job's folder.
 
-A job is complete when its record says so under the fingerprint of everything that its result depends on. A job that
-was cut short keeps its folder, so that it can go on where it stopped; a job that has changed is made again.
+A job is complete when its record says so under the fingerprint of everything that its result depends on, and no
+default has another value now. A job that was cut short keeps its folder, so that it can go on where it stopped; a job
+that has changed is made again.
 """
 
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,12 +29,14 @@ class JobRecord:
 
     Attributes:
         fingerprint: Under which it was begun; None: it was not.
+        defaults: Its `all_defaults` then.
         complete: Whether it has ended well.
         intervals: When it ran, in seconds since the epoch, a pair for each attempt; None: the end was not seen.
         error: The last words of an attempt that failed, if it was the last.
     """
 
     fingerprint: str | None = None
+    defaults: Mapping[str, Any] = attrs.field(factory=dict)
     complete: bool = False
     intervals: tuple[tuple[float, float | None], ...] = ()
     error: str = ""
@@ -67,7 +70,15 @@ class JobCache:
     def complete(self, job: Job) -> bool:
         """Whether a job need not run."""
         record = self.record(job.name)
-        return record.complete and record.fingerprint == job.fingerprint and job.out.exists()
+        same = record.fingerprint == job.fingerprint and not self.changed_defaults(job)
+        return record.complete and same and job.out.exists()
+
+    def changed_defaults(self, job: Job) -> list[str]:
+        """The defaults that are others than when the job was last begun, each as the end of a sentence.
+
+        A setting that one of the two does not know is none: it is left at what means "as before".
+        """
+        return changed_defaults(self.record(job.name).defaults, job.all_defaults)
 
     def claim(self, job: Job) -> bool:
         """Whether a job is this process's from now on, until `release` or its end; no other process has it then."""
@@ -89,10 +100,12 @@ class JobCache:
         Raises:
             DataError: The job's folder holds something that no job wrote.
         """
-        if self.record(job.name).fingerprint != job.fingerprint:
+        if self.record(job.name).fingerprint != job.fingerprint or self.changed_defaults(job):
             self.forget(job)
         attempts = (*self.record(job.name).intervals, (time.time(), None))
-        self._write(job, JobRecord(fingerprint=job.fingerprint, intervals=attempts))
+        self._write(
+            job, JobRecord(fingerprint=job.fingerprint, defaults=job.all_defaults, intervals=attempts)
+        )
 
     def end(self, job: Job, *, complete: bool, error: str = "") -> None:
         """Record that a job has ended: well, or stopped so that it can go on, or failed with these last words."""
@@ -139,6 +152,15 @@ class JobCache:
 
     def _write(self, job: Job, record: JobRecord) -> None:
         write_json(self._path(job.name), attrs.asdict(record))
+
+
+def changed_defaults(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The settings of which two cells know other defaults, each as the end of a sentence."""
+    return [
+        f"{path} was {before[path]!r} and is {value!r}"
+        for path, value in now.items()
+        if path in before and before[path] != value
+    ]
 
 
 def covered_seconds(intervals: Iterable[Interval]) -> float:

@@ -1,6 +1,6 @@
 """From an experiment to jobs: which cells it has, what identifies each, and what is made before what."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ from perceptio.experiments.job import Job
 from perceptio.experiments.results import CELLS, EVALUATIONS, TOKENIZERS, PlacedCell
 from perceptio.ops.files import path_text
 from perceptio.recipe import Recipe, Stream
-from perceptio.serialize import fingerprint, to_json
+from perceptio.serialize import identity_of, to_json
 from perceptio.training.codebook import to_be_trained
-from perceptio.training.identity import run_identity, used_schedule
+from perceptio.training.identity import run_identity, settings_by_path, used_schedule
 from perceptio.training.start import Start
 
 WORK = "perceptio.experiments.work"
@@ -129,11 +129,20 @@ class Planner:
         content = [self._hash(folder.path) for folder in recipe.data.folders]
         self.trained_on.update(content)
         tokenizers = {stream.name: self._tokenizer(recipe, stream, content) for stream in trained}
-        identity = run_identity(
-            recipe, content, processes=1, bf16=False, trains=[stream.name for stream in trained]
-        )
-        # As the recipe has it: what "auto" becomes is the affair of the machine that trains.
-        identity |= {"precision": recipe.train.precision, "schedule": used_schedule(recipe.train)}
+
+        def identity(*, defaults: bool) -> dict[str, Any]:
+            own = run_identity(
+                recipe,
+                content,
+                processes=1,
+                bf16=False,
+                trains=[stream.name for stream in trained],
+                defaults=defaults,
+            )
+            schedule = used_schedule(recipe.train, defaults=defaults)
+            # As the recipe has it: what "auto" becomes is the affair of the machine that trains.
+            return own | {"precision": recipe.train.precision, "schedule": schedule}
+
         training = self._placed(
             CELLS,
             Job(
@@ -146,7 +155,7 @@ class Planner:
                     "recipe": to_json(recipe),
                     "tokenizers": {name: job.name for name, job in tokenizers.items()},
                 },
-                identity=identity,
+                **_identity(identity),
                 after=tuple({job.name: job for job in tokenizers.values()}.values()),
             ),
         )
@@ -169,6 +178,16 @@ class Planner:
 
     def _tokenizer(self, recipe: Recipe, stream: Stream, content: Sequence[str]) -> Job:
         """The job that trains the tokenizer of a stream; what is the same for several cells has the same name."""
+
+        def identity(*, defaults: bool) -> dict[str, Any]:
+            return {
+                "tokenizer": identity_of(stream.tokenizer, defaults=defaults),
+                "training": identity_of(stream.training, defaults=defaults),
+                "data": [
+                    [folder.weight, one] for folder, one in zip(recipe.data.folders, content, strict=True)
+                ],
+            }
+
         job = self._placed(
             TOKENIZERS,
             Job(
@@ -177,13 +196,7 @@ class Planner:
                 work=f"{WORK}:train_tokenizer",
                 out=self.root,
                 settings={"recipe": to_json(recipe), "stream": stream.name},
-                identity={
-                    "tokenizer": fingerprint(stream.tokenizer),
-                    "training": attrs.asdict(stream.training),
-                    "data": [
-                        [folder.weight, one] for folder, one in zip(recipe.data.folders, content, strict=True)
-                    ],
-                },
+                **_identity(identity),
             ),
         )
         named = f"tokenizer {stream.tokenizer.name} {job.fingerprint[:6]}, seed {stream.training.seed}"
@@ -214,6 +227,23 @@ class Planner:
         if path not in self._hashes:
             self._hashes[path] = hash_of_data(FolderDataset(path))
         return self._hashes[path]
+
+
+def _identity(made: Callable[..., Mapping[str, Any]]) -> dict[str, Any]:
+    """The `identity` and the `defaults` of a job, from a function that makes its identity with defaults or without.
+
+    Lists are compared as wholes.
+    """
+    identity = made(defaults=False)
+    told = {path for path, _ in settings_by_path(identity)}
+    defaults: dict[str, Any] = {}
+    for path, value in settings_by_path(made(defaults=True)):
+        stem, _, last = path.rpartition(".")
+        if path not in told and last.isdecimal():
+            defaults.setdefault(stem, []).append(value)
+        elif path not in told:
+            defaults[path] = value
+    return {"identity": identity, "defaults": defaults}
 
 
 def check_seeds(seeds: Sequence[int]) -> None:

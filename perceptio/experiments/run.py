@@ -1,6 +1,6 @@
 """An experiment in its folder: what it is is written first, and then its cells are run."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from perceptio.evaluation.replacements import Control
 from perceptio.experiments.display import Display
 from perceptio.experiments.experiment import Experiment
 from perceptio.experiments.job import Job
-from perceptio.experiments.job_cache import JobCache
+from perceptio.experiments.job_cache import JobCache, changed_defaults
 from perceptio.experiments.launchers import Launcher
 from perceptio.experiments.plan import Cell, Planner, check_seeds
 from perceptio.experiments.results import (
@@ -38,14 +38,14 @@ class Run:
         root: The cache that its cells lie in.
         document: What it is, with everything that it was before.
         cells: Those to be run now, in order.
-        warning: What a user should know before; None: nothing.
+        warnings: What a user should know before; a sentence each.
     """
 
     out: Path
     root: Path
     document: ExperimentDocument
     cells: tuple[Cell, ...]
-    warning: str | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def jobs(self) -> tuple[Job, ...]:
@@ -136,17 +136,32 @@ def prepare(
     if before is not None:
         _check_same(out, before, document)
     selected = tuple(cell for cell in cells if cell.variant in chosen and cell.seed in seeds)
-    return Run(out=out, root=root, document=document, cells=selected, warning=_warning(planner))
+    warnings = (*_trained_on(planner), *_changed_defaults(selected, JobCache(root)))
+    return Run(out=out, root=root, document=document, cells=selected, warnings=warnings)
 
 
-def _warning(planner: Planner) -> str | None:
+def _trained_on(planner: Planner) -> Iterator[str]:
     seen = [path for path, content in planner.data.items() if content in planner.trained_on]
-    if not seen:
-        return None
-    return (
-        f"Cells are evaluated on {', '.join(seen)}, which they are trained on, too, and that flatters them: name "
-        "other questions with --data."
-    )
+    if seen:
+        yield (
+            f"Cells are evaluated on {', '.join(seen)}, which they are trained on, too, and that flatters them: name "
+            "other questions with --data."
+        )
+
+
+def _changed_defaults(cells: Sequence[Cell], cache: JobCache) -> Iterator[str]:
+    """What is said of cells that are made again, as a setting that they leave alone has another default now."""
+    changed = [cell for cell in cells if any(cache.changed_defaults(job) for job in cell.jobs)]
+    if changed:
+        jobs = [job for cell in changed for job in cell.jobs]
+        found = [
+            one for job in jobs for one in changed_defaults(cache.record(job.name).defaults, job.defaults)
+        ]
+        such = f"{changed[0].variant!r} with seed {changed[0].seed}"
+        yield (
+            f"Cells that were begun under other defaults are made again, {len(changed)} of them, such as {such}: "
+            f"{'; '.join(dict.fromkeys(found))}."
+        )
 
 
 def _check_same(out: Path, before: ExperimentDocument, now: ExperimentDocument) -> None:

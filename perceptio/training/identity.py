@@ -33,6 +33,7 @@ def run_identity(
     processes: int,
     bf16: bool,
     trains: Collection[str],
+    defaults: bool = True,
 ) -> dict[str, Any]:
     """What a run's result depends on, by the names of settings, as plain JSON values.
 
@@ -42,16 +43,17 @@ def run_identity(
         processes: How many processes train.
         bf16: Whether they compute in bfloat16.
         trains: The streams whose tokenizers the run trains: only of these the training settings count.
+        defaults: Whether settings at their declared default are among it.
     """
     untrained = [one.name for one in recipe.streams if one.name not in trains]
     apart = (*ELSEWHERE, *BOOKKEEPING, *SCHEDULE, *(f"streams.{name}.training" for name in untrained))
     # Items of these lists go by their names, as in the settings of a recipe.
     terms = [Registry.discover().term_of(weighted.loss) for weighted in recipe.losses]
     streams = [stream.name for stream in recipe.streams]
-    document = identity_of(recipe)
+    document = identity_of(recipe, defaults=defaults)
     document |= {
-        "losses": dict(zip(terms, document["losses"], strict=True)),
-        "streams": dict(zip(streams, document["streams"], strict=True)),
+        "losses": dict(zip(terms, document.get("losses", ()), strict=True)),
+        "streams": dict(zip(streams, document.get("streams", ()), strict=True)),
     }
     settings = {
         name: value
@@ -65,18 +67,28 @@ def run_identity(
     return settings | {"precision": "bf16" if bf16 else "fp32", "processes": processes}
 
 
-def used_schedule(train: TrainConfig) -> dict[str, Any]:
-    """The settings of `SCHEDULE`."""
+def used_schedule(train: TrainConfig, *, defaults: bool = True) -> dict[str, Any]:
+    """The settings of `SCHEDULE`; without `defaults`, those that are other than their declared default."""
     names = [name.removeprefix("train.") for name in SCHEDULE]
-    return {name: getattr(train, name) for name in names}
+    settings = identity_of(train, defaults=defaults)
+    return {name: settings[name] for name in names if name in settings}
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs between two identities, each as the end of a sentence."""
+def differences(
+    before: Mapping[str, Any], now: Mapping[str, Any], *, at_default: Collection[str] = ()
+) -> list[str]:
+    """What differs between two identities, each as the end of a sentence.
+
+    Args:
+        before: The first.
+        now: The second.
+        at_default: The settings of `now` that are at their declared default. One that `before` does not know, as it
+            was written when there was no such setting, is no difference: a default means "as before".
+    """
     said = []
     for name in (*before, *(name for name in now if name not in before)):
         old, new = before.get(name), now.get(name)
-        if old == new:
+        if old == new or (name not in before and name in at_default):
             continue
         if name.endswith(".content") and name in before and name in now:
             said.append(f"{name.removesuffix('.content')} holds other data")

@@ -62,16 +62,18 @@ class Preparation:
         self.resuming = ranks.on_main(folder.open)
         self._data = ranks.on_main(lambda: [hash_of_data(dataset) for dataset in self.datasets])
         self._trained = [stream for stream in recipe.streams if to_be_trained(stream)]
+        self._identity = partial(
+            run_identity,
+            recipe,
+            self._data,
+            processes=ranks.count,
+            bf16=bf16,
+            trains=[stream.name for stream in self._trained],
+        )
         start = RunState(
             step=0,
             steps=recipe.train.steps,
-            identity=run_identity(
-                recipe,
-                self._data,
-                processes=ranks.count,
-                bf16=bf16,
-                trains=[stream.name for stream in self._trained],
-            ),
+            identity=self._identity(),
             schedule=used_schedule(recipe.train),
             validation=self._measured(),
         )
@@ -141,7 +143,8 @@ class Preparation:
             start = attrs.evolve(
                 start, identity={**start.identity, "start_from": state.identity.get("start_from")}
             )
-        differing = differences(state.identity, start.identity)
+        at_default = start.identity.keys() - self._identity(defaults=False).keys()
+        differing = differences(state.identity, start.identity, at_default=at_default)
         schedule = schedule_difference(state.schedule, self.recipe.train, state.step)
         differing += [] if schedule is None else [schedule]
         if differing:

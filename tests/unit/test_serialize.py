@@ -10,7 +10,7 @@ from small import small_recipe
 from perceptio.errors import RecipeError, UnknownNameError
 from perceptio.interfaces import PerceptionTokenizerConfig
 from perceptio.registry import Registry
-from perceptio.serialize import fingerprint, from_json, structure, to_json
+from perceptio.serialize import fingerprint, from_json, identity_of, structure, to_json
 from perceptio.settings import load_recipe
 from perceptio.tokenizers.depth.fsq import FSQDepthConfig
 from perceptio.tokenizers.depth.vqvae import VQVAEDepthConfig
@@ -23,6 +23,17 @@ def test_a_recipe_comes_back_equal(recipe):
     document = json.loads(json.dumps(to_json(recipe)))
     assert from_json(document) == recipe
     assert fingerprint(from_json(document)) == fingerprint(recipe)
+
+
+@pytest.mark.parametrize("name", ["perceptio_tiny", "perceptio_lookup", "fsq_depth", "perceptio_streams"])
+def test_settings_at_their_default_are_left_out_and_all_others_are_told(name):
+    recipe = load_recipe(name)
+    short = identity_of(recipe, defaults=False)
+    assert from_json(short) == recipe
+    assert len(json.dumps(short)) < 0.6 * len(json.dumps(identity_of(recipe)))
+    assert "too_long" not in short["data"]
+    other = attrs.evolve(recipe, data=attrs.evolve(recipe.data, too_long="skip"))
+    assert identity_of(other, defaults=False)["data"]["too_long"] == "skip"
 
 
 def test_a_component_is_named():

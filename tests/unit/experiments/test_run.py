@@ -14,7 +14,7 @@ from perceptio.experiments.grid import grid
 from perceptio.experiments.job import Job, work_named
 from perceptio.experiments.job_cache import JobCache
 from perceptio.experiments.local import LocalLauncher
-from perceptio.experiments.results import ExperimentResult, read
+from perceptio.experiments.results import ExperimentResult, read, read_document
 from perceptio.experiments.run import prepare
 from perceptio.recipe import Recipe
 from perceptio.training.trainer import train
@@ -262,8 +262,8 @@ def test_there_must_be_something_to_train_and_to_be_evaluated_on(
 
 
 def test_evaluation_on_what_is_trained_on_is_said(experiment, folders, tmp_path: Path) -> None:
-    assert prepare(experiment, out=tmp_path, seeds=(0,)).warning is None
-    warning = prepare(experiment, out=tmp_path, seeds=(0,), data=folders[:1]).warning
+    assert prepare(experiment, out=tmp_path, seeds=(0,)).warnings == ()
+    (warning,) = prepare(experiment, out=tmp_path, seeds=(0,), data=folders[:1]).warnings
     assert "which they are trained on, too" in warning
 
 
@@ -280,3 +280,35 @@ def test_a_file_is_no_folder(experiment, option: str, tmp_path: Path) -> None:
     given = {"out": tmp_path / "out", option: tmp_path / "taken"}
     with pytest.raises(DataError, match=f"--{option} .*taken is a file, and a folder is needed"):
         prepare(experiment, seeds=(0,), **given)
+
+
+def test_a_setting_that_is_declared_later_and_left_alone_changes_no_cell(
+    experiment, base, run_now, start, tmp_path: Path
+) -> None:
+    alone = attrs.evolve(experiment, variants={"slow": base})
+    (cell,) = run_now(alone, tmp_path).cells
+    record = tmp_path / "jobs" / f"cell_{cell.fingerprint}.json"
+    held = json.loads(record.read_text())
+    assert held["defaults"].pop("data.too_long") == "refuse"  # As if it had been declared since.
+    record.write_text(json.dumps(held))
+    start.done.clear()
+    assert run_now(alone, tmp_path) == attrs.evolve(read(tmp_path), cells=(cell,)) and start.done == []
+
+
+def test_a_default_that_has_changed_makes_the_cell_again_and_is_said(
+    experiment, base, run_now, start, tmp_path: Path
+) -> None:
+    alone = attrs.evolve(experiment, variants={"slow": base})
+    (cell,) = run_now(alone, tmp_path).cells
+    for job in (f"cell_{cell.fingerprint}", f"evaluation_{read_document(tmp_path).cells[0].evaluation}"):
+        path = tmp_path / "jobs" / f"{job}.json"
+        path.write_text(path.read_text().replace('too_long": "refuse"', 'too_long": "skip"'))
+    (warning,) = prepare(alone, out=tmp_path, seeds=(0,)).warnings
+    assert warning == (
+        "Cells that were begun under other defaults are made again, 1 of them, such as 'slow' with seed 0: "
+        "data.too_long was 'skip' and is 'refuse'."
+    )
+    start.done.clear()
+    run_now(alone, tmp_path)
+    assert start.kinds == ["cell", "evaluation"]
+    assert prepare(alone, out=tmp_path, seeds=(0,)).warnings == ()

@@ -100,3 +100,18 @@ def test_more_steps_are_the_same_run_while_no_rate_would_have_been_another(sched
         assert said.startswith(
             f"train.steps was 10 and is 20, so that the {done} steps that are done would have"
         )
+
+
+def test_a_setting_that_is_declared_later_is_no_difference_while_it_is_at_its_default():
+    recipe = with_settings(small_recipe("data"), {"train.lr": 5e-4})
+    now = identity(recipe)
+    before = {name: value for name, value in now.items() if name not in ("data.too_long", "train.lr")}
+    told = run_identity(recipe, ("abc",), processes=1, bf16=False, trains=("depth",), defaults=False)
+    assert told.items() < now.items()
+    at_default = now.keys() - told.keys()
+    assert "data.too_long" in at_default and "train.lr" not in at_default
+    (said,) = differences(before, now, at_default=at_default)
+    assert said.startswith("train.lr was not there and is ")
+    assert differences(now | {"data.too_long": "skip"}, now, at_default=at_default) == [
+        "data.too_long was 'skip' and is 'refuse'"
+    ]

@@ -132,6 +132,18 @@ def test_a_parameter_that_no_loss_reaches_does_not_stop_a_resumption(folder, tmp
     assert_same_weights(weights_of(whole), weights_of(resumed))
 
 
+def test_a_run_goes_on_though_a_setting_was_declared_since(folder, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train(small_recipe(folder), tmp_path / "cut", progress=stop_after_two)
+    path = tmp_path / "cut" / "checkpoint" / "training.json"
+    state = json.loads(path.read_text())
+    assert state["identity"].pop("data.too_long") == "refuse"
+    path.write_text(json.dumps(state))
+    with pytest.raises(CheckpointError, match="data.too_long was not there and is 'skip'"):
+        train(with_settings(small_recipe(folder), {"data.too_long": "skip"}), tmp_path / "cut", resume=True)
+    train(small_recipe(folder), tmp_path / "cut", resume=True)
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_either_signal_leaves_a_checkpoint(folder, tmp_path, number, status):
     def stop(progress: Progress) -> None:
