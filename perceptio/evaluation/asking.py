@@ -73,7 +73,7 @@ class Asker:
         model, turns = self.model, [question.turn for question in questions]
         seen, index = self._pictures(questions)
         images = [one.image_3HW for one in seen]
-        vision = _joined([one.vision for one in seen])
+        vision = VisionFeatures.joined([one.vision for one in seen])
         given = {name: torch.stack([question.codes[name] for question in questions]) for name in one.gives}
         settings = one.settings(questions)
         written = generate(model, turns, images, index, settings, vision=vision, given_codes=given)
@@ -115,7 +115,7 @@ class Asker:
         if new:
             shown = [draw_marks(_image(sample), marks) if marks else _image(sample) for sample, marks in new]
             shown = [image.to(self.model.device) for image in shown]
-            encoded = _each(self.model.encode_vision(shown))
+            encoded = self.model.encode_vision(shown).each()
             for (sample, marks), image, vision in zip(new, shown, encoded, strict=True):
                 self._seen.setdefault(sample, {})[marks] = _Seen(image_3HW=image, vision=vision)
         return [self._seen[sample][marks] for sample, marks in order], [order[key] for key in keys]
@@ -180,23 +180,3 @@ class _Seen:
 def _image(sample: Sample) -> Tensor:
     assert sample.image_3HW is not None, "Questions are about samples that have a picture."
     return sample.image_3HW
-
-
-def _each(vision: VisionFeatures) -> Iterator[VisionFeatures]:
-    """The features of each image for itself."""
-    counts = list(vision.counts)
-    for features_MD, centers_M2 in zip(
-        vision.features_MD.split(counts), vision.centers_M2.split(counts), strict=True
-    ):
-        # A copy, as a view would keep the features of all the others.
-        yield VisionFeatures(
-            features_MD=features_MD.clone(), centers_M2=centers_M2.clone(), counts=(len(features_MD),)
-        )
-
-
-def _joined(each: Sequence[VisionFeatures]) -> VisionFeatures:
-    return VisionFeatures(
-        features_MD=torch.cat([one.features_MD for one in each]),
-        centers_M2=torch.cat([one.centers_M2 for one in each]),
-        counts=tuple(count for one in each for count in one.counts),
-    )

@@ -35,6 +35,24 @@ class VisionFeatures:
     centers_M2: Tensor
     counts: tuple[int, ...]
 
+    @classmethod
+    def joined(cls, features: Sequence["VisionFeatures"]) -> "VisionFeatures":
+        """The features of several batches of images, one after the other."""
+        return cls(
+            features_MD=torch.cat([one.features_MD for one in features]),
+            centers_M2=torch.cat([one.centers_M2 for one in features]),
+            counts=tuple(count for one in features for count in one.counts),
+        )
+
+    def each(self) -> list["VisionFeatures"]:
+        """The features of each image for itself, as copies: a view would keep those of all the others."""
+        counts = list(self.counts)
+        parts = zip(torch.split(self.features_MD, counts), torch.split(self.centers_M2, counts), strict=True)
+        return [
+            VisionFeatures(features_MD=rows_mD.clone(), centers_M2=centers_m2.clone(), counts=(len(rows_mD),))
+            for rows_mD, centers_m2 in parts
+        ]
+
     def nearest_to(self, centers_L2: Tensor) -> Tensor:
         """Index into all features [B, L] of the one nearest to each place; the first of equally near ones.
 

@@ -42,7 +42,7 @@ class PerceptionModel(PerceptionNetwork):
 
         Args:
             image: A path, a PIL image, a numpy array [H, W, 3] of uint8, or a tensor RGB [3, H, W] of
-                uint8 or of floating-point numbers in [0, 1].
+                uint8 or of floating-point numbers in [0, 1]. None: the question is about no image.
             question: Any text.
             points: Marked points as (x, y) in [0, 1], x to the right and y down; lettered A, B, … in order.
             perceive: Write just these streams, by name, in this order; `()`: none. None: what the recipe lists, as
@@ -54,7 +54,8 @@ class PerceptionModel(PerceptionNetwork):
 
         Raises:
             InputError: The image cannot be read, the question is empty, a point is outside, a stream is asked for
-                that the model has not, or a read-out is asked for and no point is marked.
+                that the model has not, or a read-out is asked for and no point is marked; or a stream or a point is
+                given without an image.
             CheckpointError: The model computes no finite numbers.
         """
         return self.ask_batch([(image, question, points)], perceive=perceive, settings=settings)[0]

@@ -80,9 +80,36 @@ def ask_batch(
             "A read-out reads marked points, and none are given: mark some, or leave readout out."
         )
     model = in_eval_mode(model)
-    images, index = _distinct_images([image for image, _, _ in questions])
-    images, index = shown_images(images, index, turns, drawn=model.recipe.points == "drawn")
-    images = [image.to(model.device) for image in images]
+    answers: dict[int, Answer] = {}
+    for pictured in (True, False):
+        rows = [row for row, (image, _, _) in enumerate(questions) if (image is not None) is pictured]
+        if rows:
+            given = [questions[row][0] for row in rows] if pictured else []
+            answered = _answers(model, given, [turns[row] for row in rows], settings, start)
+            answers |= dict(zip(rows, answered, strict=True))
+    return [answers[row] for row in range(len(questions))]
+
+
+def _answers(
+    model: PerceptionNetwork,
+    given: Sequence[Any],
+    turns: Sequence[Turn],
+    settings: GenerationSettings,
+    start: float,
+) -> list[Answer]:
+    """Answers to questions that all have an image, or all have none."""
+    images: list[Tensor] = []
+    index: list[int] = []
+    if given:
+        images, index = _distinct_images(given)
+        images, index = shown_images(images, index, turns, drawn=model.recipe.points == "drawn")
+        images = [image.to(model.device) for image in images]
+    else:
+        if any(turn.points for turn in turns):
+            raise InputError(
+                "Points mark places of an image, and there is none: give one, or leave points out."
+            )
+        settings = without_image(settings)
     generated = generate(model, turns, images, index, settings)
     decoded = decode_streams(model, images, index, generated)
     seconds = time.perf_counter() - start
@@ -90,6 +117,15 @@ def ask_batch(
         _answer(model, generated, row, turn, {name: values[row] for name, values in decoded.items()}, seconds)
         for row, turn in enumerate(turns)
     ]
+
+
+def without_image(settings: GenerationSettings) -> GenerationSettings:
+    """The settings for a question about no image: where they leave perception to the recipe, there is none."""
+    return attrs.evolve(
+        settings,
+        streams=() if settings.streams is None and not settings.force else settings.streams,
+        readout=False if settings.readout is None else settings.readout,
+    )
 
 
 @torch.inference_mode()

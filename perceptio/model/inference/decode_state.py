@@ -41,7 +41,7 @@ class DecodeState:
     Args:
         language: The backbone.
         prompts: One written prompt per row.
-        vision_rows: The projected vision features of each row's prompt, in order.
+        vision_rows: The projected vision features of each row's prompt, in order; none where no prompt has an image.
         max_new_slots: Most slots that will follow a prompt.
         image_index: Which image each row shows. Rows that show the same one begin alike, up to its last feature, and
             that is run once for all of them where the backbone's cache allows it; None: each row is run for itself.

@@ -39,15 +39,16 @@ class Generator:
     Args:
         model: The model, in eval mode.
         turns: One question per row.
-        image_index: Which of the images each row is about.
-        vision: Features of the images, from `model.encode_vision`.
+        image_index: Which of the images each row is about; empty where there are none.
+        vision: Features of the images, from `model.encode_vision`; None: the questions are about no image.
         settings: How to perceive and decode.
         given_codes: Codes [B, L] to write instead of the model's own, by stream; [B, 0] for markers alone.
         given_inputs: Inputs [B, n, D] at the special tokens of a stream instead of its own, by stream.
 
     Raises:
         InputError: A stream is asked for, or what it writes is given, that the model has not or that is written
-            otherwise; or is forced and not asked for; or a read-out is asked for, and no stream can be read out.
+            otherwise; or is forced and not asked for; or a read-out is asked for, and no stream can be read out; or
+            either is asked for without an image.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Generator:
         model: PerceptionNetwork,
         turns: Sequence[Turn],
         image_index: Sequence[int],
-        vision: VisionFeatures,
+        vision: VisionFeatures | None,
         settings: GenerationSettings,
         given_codes: Mapping[str, Tensor] | None = None,
         given_inputs: Mapping[str, Tensor] | None = None,
@@ -69,29 +70,49 @@ class Generator:
         self.readout = readout if settings.readout is None else settings.readout
         if self.readout and self.plan.readout is None:
             raise InputError("A read-out speaks the codes of a grid, and no stream of the model has one.")
+        if vision is None and (self.streams or self.readout):
+            raise InputError(
+                "Without an image there is nothing to perceive: ask with streams=() and readout=False, or give one."
+            )
         self.vision, self.image_index = vision, image_index
         self.text = model.language.text_tokenizer
         self.random = torch.Generator(model.device).manual_seed(settings.seed)
         self._written: list[Tensor] = []
         self._next_B = torch.zeros(len(turns), dtype=torch.long, device=model.device)
         self._finite = torch.ones((), dtype=torch.bool, device=model.device)
-        centers = vision.centers_M2.split(vision.counts)
-        features = vision.features_MD.split(vision.counts)
-        tokens = model.recipe.points == "tokens"
-        self.state = DecodeState(
-            model.language,
-            [
-                SequenceWriter(self.plan, self.text).write_question(turn, centers[image], tokens)
-                for turn, image in zip(turns, image_index, strict=True)
-            ],
-            [features[image] for image in image_index],
-            self._max_new_slots(),
-            image_index,
-        )
+        self.state = self._after_the_questions()
         self._undecided_B: Tensor | None = self.state.all_rows
+
+    def _after_the_questions(self) -> DecodeState:
+        """The state in which the questions, with their images, have been read."""
+        tokens, size = self.model.recipe.points == "tokens", self._max_new_slots()
+        writers = [SequenceWriter(self.plan, self.text) for _ in self.turns]
+        if self.vision is None:
+            asked = [writer.write_question(turn) for writer, turn in zip(writers, self.turns, strict=True)]
+            return DecodeState(self.model.language, asked, [], size)
+        centers = self.vision.centers_M2.split(self.vision.counts)
+        features = self.vision.features_MD.split(self.vision.counts)
+        asked = [
+            writer.write_question(turn, centers[image], tokens)
+            for writer, turn, image in zip(writers, self.turns, self.image_index, strict=True)
+        ]
+        rows = [features[image] for image in self.image_index]
+        return DecodeState(self.model.language, asked, rows, size, self.image_index)
 
     def run(self) -> Generated:
         """Write everything."""
+        streams, readout_BP = self.perceive()
+        text_BT = self.write_text()
+        self.check_finite()
+        return Generated(
+            streams=streams,
+            readout_BP=readout_BP,
+            text_BT=text_BT,
+            written_BW=torch.cat(self._written, 1),
+        )
+
+    def perceive(self) -> tuple[dict[str, WrittenStream], Tensor]:
+        """Write all that comes before the text: the streams, and what is said of marked points [B, P]."""
         streams = {name: self._nothing(name) for name in self.plan.streams}
         for number, name in enumerate(self.streams):
             # The streams whose turn has passed are no longer a choice.
@@ -100,18 +121,20 @@ class Generator:
         readout_BP = self.state.past_B.new_zeros(len(self.turns), 0)
         if self.readout and any(turn.points for turn in self.turns):
             readout_BP = self.read_out(self._looked_up(streams) if self.looks_up else None)
-        text_BT = self.write_text()
-        if not bool(self._finite):
+        return streams, readout_BP
+
+    def check_finite(self, logits: Tensor | None = None) -> None:
+        """Hold what was chosen from, and further logits, to be numbers.
+
+        Raises:
+            CheckpointError: Some are not.
+        """
+        finite = self._finite if logits is None else self._finite & logits.isfinite().all()
+        if not bool(finite):
             raise CheckpointError(
                 "The model's logits are not finite numbers, so that there is no answer: its weights hold NaN or "
                 "infinity, or its precision is too small for them; load an earlier checkpoint, or compute in float32."
             )
-        return Generated(
-            streams=streams,
-            readout_BP=readout_BP,
-            text_BT=text_BT,
-            written_BW=torch.cat(self._written, 1),
-        )
 
     def write_stream(self, name: str, impossible_V: Tensor, forced: bool) -> WrittenStream:
         """Write a stream once per image, or while rows ask for another object; `forced` rows have at least one."""
@@ -245,6 +268,7 @@ class Generator:
         """The levels [B, P] of marked points on the maps of their rows; -1 in rows without a map."""
         assert self.plan.readout is not None
         points_BP2 = self._on_device(self._points()[0])
+        assert self.vision is not None
         return looked_up(self.model, streams[self.plan.readout], self.vision, self.image_index, points_BP2)
 
     def _points(self) -> tuple[list[list[tuple[float, float]]], Tensor]:
@@ -399,8 +423,8 @@ def generate(
     Args:
         model: The model, in eval mode.
         turns: One question per row.
-        images: RGB [3, H, W] in [0, 1] on the model's device.
-        image_index: Which image each row is about.
+        images: RGB [3, H, W] in [0, 1] on the model's device; none for questions that are about no image.
+        image_index: Which image each row is about; empty where there are none.
         settings: How to perceive and decode.
         vision: Features of the images, where they were computed before.
         given_codes: Codes [B, L] to write instead of the model's own, by stream that is written once per image;
@@ -412,5 +436,5 @@ def generate(
         InputError: The settings, or what is given, do not fit the model.
         CheckpointError: The model computes no finite numbers.
     """
-    vision = model.encode_vision(images) if vision is None else vision
+    vision = model.encode_vision(images) if vision is None and images else vision
     return Generator(model, turns, image_index, vision, settings, given_codes, given_inputs).run()

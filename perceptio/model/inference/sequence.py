@@ -181,7 +181,7 @@ class SequenceWriter:
             self._write_template(template.before_image)
             self._write_image(centers_M2)
             self._write_template(template.after_image)
-        self.write([Slot(token) for token in self.text.encode(_utf8(turn.question))])
+        self.write([Slot(token) for token in encoded(self.text, turn.question)])
         if location_tokens:
             for letter, point in zip(self.letters(len(turn.points)), turn.points, strict=True):
                 self.write(point_slots(self.plan, letter, point))
@@ -220,7 +220,7 @@ class SequenceWriter:
             said = self._said_of_points(turn, codes)
             for letter, point, number in zip(self.letters(len(turn.points)), turn.points, said, strict=True):
                 self.write_readout(letter, point, number, supervised=not readout_in_context)
-        self.supervise([*self.text.encode(_utf8(turn.answer)), self.text.end_id])
+        self.supervise([*encoded(self.text, turn.answer), self.text.end_id])
         # What a template has after the token that ends an answer is never generated.
         self.write([Slot(token) for token in self.text.encode_template(self.text.template.end)[1:]])
 
@@ -316,14 +316,19 @@ class SequenceWriter:
         self.time = self.origin + max(h, w)
 
 
-def _utf8(text: str) -> str:
+def encoded(tokenizer: TextTokenizer, text: str) -> Sequence[int]:
+    """The ids of a text.
+
+    Raises:
+        InputError: It cannot be written in UTF-8.
+    """
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
         raise InputError(
             f"The text {text[:60]!r} has bytes or half a surrogate pair that are no character: write it in UTF-8."
         ) from None
-    return text
+    return tokenizer.encode(text)
 
 
 def _required(codes: Mapping[str, Sequence[int]], name: str, turn: Turn) -> Sequence[int]:

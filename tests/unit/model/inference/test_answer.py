@@ -90,6 +90,20 @@ def test_a_batch_gives_what_each_gives_alone(model):
     assert model.ask_batch([]) == []
 
 
+def test_a_question_may_be_about_no_image(model):
+    settings = GenerationSettings(max_new_tokens=3)
+    alone = model.ask(None, "What color is it?", settings=settings)
+    assert alone.decoded == {"segmentation": (), "depth": None} and alone.tokens
+    mixed = [(image(), QUESTION, ()), (None, "What color is it?", ()), (image(), "What is this?", ())]
+    answers = model.ask_batch(mixed, settings=settings)
+    assert answers[1].tokens == alone.tokens
+    assert answers[2].tokens == model.ask(image(), "What is this?", settings=settings).tokens
+    with pytest.raises(InputError, match="Without an image there is nothing to perceive: ask with streams"):
+        model.ask(None, QUESTION, perceive=("depth",))
+    with pytest.raises(InputError, match="Points mark places of an image, and there is none: give one, or"):
+        model.ask(None, QUESTION, points=POINTS)
+
+
 def test_files_pillow_images_arrays_and_tensors_are_the_same_image(model, tmp_path):
     pixels = (image() * 255).round().to(torch.uint8)
     picture = Image.fromarray(pixels.permute(1, 2, 0).numpy())
