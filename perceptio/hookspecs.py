@@ -34,6 +34,7 @@ from perceptio.interfaces import (
     SourceConfig,
     Task,
     TaskConfig,
+    TeacherConfig,
     VisionEncoder,
     VisionEncoderConfig,
 )
@@ -103,6 +104,12 @@ def register_sources() -> Sequence[type[SourceConfig]]:
     raise NotImplementedError
 
 
+@hookspec
+def register_teachers() -> Sequence[type[TeacherConfig]]:
+    """Config classes of depth teachers: pictures -> the depth maps that others learn from."""
+    raise NotImplementedError
+
+
 HOOKS: dict[Kind, tuple[str, type]] = {
     Kind.DEPTH: ("register_depth_tokenizers", DepthTokenizerConfig),
     Kind.SEGMENTATION: ("register_segmentation_tokenizers", SegmentationTokenizerConfig),
@@ -114,6 +121,7 @@ HOOKS: dict[Kind, tuple[str, type]] = {
     Kind.TASK: ("register_tasks", TaskConfig),
     Kind.LAUNCHER: ("register_launchers", LauncherConfig),
     Kind.SOURCE: ("register_sources", SourceConfig),
+    Kind.TEACHER: ("register_teachers", TeacherConfig),
 }
 """The hook of each kind, and the config class that everything it returns derives from."""
 BUILDS: dict[Kind, type] = {

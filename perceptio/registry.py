@@ -44,6 +44,7 @@ BUILT_INS = (
     "perceptio.tasks",
     "perceptio.experiments.launchers",
     "perceptio.data.sources",
+    "perceptio.data.teachers",
 )
 VARIABLE = "PERCEPTIO_PLUGINS"
 FILES_VARIABLE = "PERCEPTIO_PLUGIN_FILES"

@@ -1,6 +1,6 @@
 """`perceptio depth-targets`: a teacher's depth for a folder of pictures."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +9,7 @@ import typer
 from perceptio.cli.console import Bars, console, say
 from perceptio.cli.devices import Device, DeviceOption, chosen
 from perceptio.cli.files import path
+from perceptio.cli.recipe import pairs
 
 if TYPE_CHECKING:
     from perceptio.data.teachers.targets import TargetsReport
@@ -24,7 +25,8 @@ def run(
     teacher: Annotated[
         str,
         typer.Option(
-            help="depth-anything-v2-small, -base or -large; a folder with such a checkpoint; or a hub id."
+            help="depth-anything-v2-small, -base or -large; a folder with such a checkpoint, or a hub id; or the "
+            "teacher of a plugin, PLUGIN/NAME."
         ),
     ],
     out: Annotated[
@@ -53,12 +55,25 @@ def run(
         ),
     ] = None,
     precision: Annotated[
-        str, typer.Option(help="fp32, bf16 or fp16, in which a GPU is several times as fast.")
-    ] = "fp32",
+        str | None,
+        typer.Option(
+            help="fp32; bf16 or fp16, in which a GPU is several times as fast; or auto: bf16 where the device "
+            "computes in it.",
+            show_default="the teacher's, fp32",
+        ),
+    ] = None,
     device: DeviceOption = Device.AUTO,
     image_size: Annotated[
-        int, typer.Option(help="Shorter side that the teacher sees, a multiple of 14.")
-    ] = 518,
+        int | None,
+        typer.Option(
+            help="Shorter side that the teacher sees; of Depth Anything a multiple of 14.",
+            show_default="the teacher's, 518",
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any setting of the teacher; may be repeated."),
+    ] = None,
     skip_broken: Annotated[
         bool, typer.Option("--skip-broken", help="Broken pictures are listed, and are no failure.")
     ] = False,
@@ -71,7 +86,7 @@ def run(
     from perceptio.cli.tokenize import depth_tokenizer_of
     from perceptio.data.folder import FolderDataset
     from perceptio.data.folder.dataset_info import INFO_FILE
-    from perceptio.data.teachers.depth_anything import load_teacher
+    from perceptio.data.teachers import load_teacher
     from perceptio.data.teachers.targets import write_depth_targets
     from perceptio.data.teachers.teacher_pass import WORKERS
     from perceptio.errors import DataError
@@ -82,12 +97,15 @@ def run(
     place = chosen(device)
     stream, held = ("", None) if tokenizer is None else depth_tokenizer_of(tokenizer)
     held = None if held is None else held.to(place)
-    if held is not None and held.spec.convention.metric:
+    chosen_settings: dict[str, object] = dict(pairs("--set", settings, "image_size=518"))
+    given = {"image_size": image_size, "precision": precision}
+    chosen_settings |= {key: value for key, value in given.items() if value is not None}
+    loaded = load_teacher(teacher, chosen_settings, device=place)
+    if held is not None and held.spec.convention.metric and loaded.spec.unit != "metres":
         raise DataError(
-            f"{tokenizer} speaks of metres, and a teacher gives relative depth: take another tokenizer."
+            f"{tokenizer} speaks of metres, and this teacher gives relative depth: take another tokenizer."
         )
     shown = console()
-    loaded = load_teacher(teacher, image_size=image_size, precision=precision, device=place)
     with Bars(shown) as bar:
         task = bar.add_task("depth maps", total=None)
         try:
@@ -120,8 +138,18 @@ def run(
 def _lines(report: "TargetsReport") -> Iterator[str]:
     for message in report.broken.values():
         yield f"Broken: {message}"
+    if report.flat:
+        yield (
+            f"{len(report.flat)} picture(s) are at one depth everywhere, as the teacher sees them: "
+            f"{_first(report.flat)}."
+        )
     if report.passed_over:
-        shown = ", ".join(report.passed_over[:SHOWN]) + (", …" if len(report.passed_over) > SHOWN else "")
-        yield f"{len(report.passed_over)} file(s) are no pictures by their names: {shown}."
+        yield (
+            f"{len(report.passed_over)} file(s) are no pictures by their names: {_first(report.passed_over)}."
+        )
     counts = f"{report.made} depth maps made, {report.kept} kept, {len(report.broken)} picture(s) broken"
     yield f"{counts}: {report.folder}"
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")

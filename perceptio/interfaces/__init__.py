@@ -71,6 +71,7 @@ from perceptio.interfaces.sources import (
     TurnRecord,
 )
 from perceptio.interfaces.task import Case, Kept, Pass, Question, Reply, Task, TaskConfig, TaskData
+from perceptio.interfaces.teacher import Teacher, TeacherConfig, TeacherSpec
 from perceptio.interfaces.tokens import (
     CodeGroup,
     Codes,
@@ -156,6 +157,9 @@ __all__ = [
     "Task",
     "TaskConfig",
     "TaskData",
+    "Teacher",
+    "TeacherConfig",
+    "TeacherSpec",
     "TextTokenizer",
     "TokenBlock",
     "TokenSpan",

@@ -26,6 +26,7 @@ class Kind(StrEnum):
     TASK = "task"
     LAUNCHER = "launcher"
     SOURCE = "source"
+    TEACHER = "teacher"
 
 
 @attrs.frozen(kw_only=True)

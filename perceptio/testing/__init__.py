@@ -17,6 +17,7 @@ from perceptio.testing.loss import LossConformance
 from perceptio.testing.perception import PerceptionTokenizerConformance
 from perceptio.testing.segmentation import SegmentationTokenizerConformance
 from perceptio.testing.task import TaskConformance
+from perceptio.testing.teacher import TeacherConformance
 from perceptio.testing.vision import VisionEncoderConformance
 
 __all__ = [
@@ -28,5 +29,6 @@ __all__ = [
     "RowHeadConformance",
     "SegmentationTokenizerConformance",
     "TaskConformance",
+    "TeacherConformance",
     "VisionEncoderConformance",
 ]

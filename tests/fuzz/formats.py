@@ -32,7 +32,7 @@ from perceptio.convert.sa2va import _Export
 from perceptio.data.folder import FolderDataset
 from perceptio.data.folder.check import check_folder
 from perceptio.data.scenes import SceneSet
-from perceptio.data.teachers.depth_anything import load_teacher
+from perceptio.data.teachers import load_teacher
 from perceptio.data.teachers.targets import _check_record
 from perceptio.model.checkpoints.checkpoint import save as save_checkpoint
 from perceptio.model.perception_model import build_model

@@ -1,30 +1,32 @@
-"""The depth teacher: Depth Anything V2 (arXiv 2406.09414), frozen, through transformers.
+"""Depth Anything V2 (arXiv 2406.09414) as a depth teacher, frozen, through transformers.
 
-Its depth is relative: inverse depth of an unknown scale and shift, near is large.
+Its depth is relative: inverse depth of an unknown scale and shift, near is large. Its metric checkpoints give metres.
 
 Shapes: B pictures, H W pixels of a picture, h w pixels that the teacher sees.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import attrs
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from perceptio.errors import CheckpointError, InputError, near_miss
+from perceptio.errors import CheckpointError, InputError, near_miss, quoted
+from perceptio.interfaces import Kind, Teacher, TeacherConfig, TeacherSpec
 from perceptio.ops.configuration import Configuration
 from perceptio.ops.foreign import parsing
 from perceptio.ops.hub import resolve
 from perceptio.ops.identity import hash_of_files
+from perceptio.ops.precision import computes_bfloat16
 from perceptio.ops.weights import read_headers
 
 PUBLISHED = {
     f"depth-anything-v2-{size.lower()}": f"depth-anything/Depth-Anything-V2-{size}-hf"
     for size in ("Small", "Base", "Large")
 }
-"""Short names of the published teachers, and where the hub has them."""
+"""Short names of the published checkpoints, and where the hub has them."""
 IMAGE_SIZE = 518
 PATCH = 14
 SHOWN = 20
@@ -37,50 +39,45 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet, as the teacher was trained with."""
 
 
-@attrs.frozen(kw_only=True, eq=False)
-class DepthTeacher:
-    """A teacher and the way pictures come to it.
+class DepthAnything(Teacher):
+    """Depth Anything and the way pictures come to it.
 
     A picture is resized so that its shorter side is `image_size` and both are multiples of the patch, as in the
     authors' own preprocessing; the interpolation is torch's (bicubic, antialiased, clipped to [0, 1]) and not theirs,
     so that depth differs in the last digits.
 
-    Attributes:
+    Args:
         model: A `DepthAnythingForDepthEstimation` in eval mode.
         name: What it was asked for as.
         weights_hash: sha256 of its weights' files.
+        spec: Whether it gives disparity or metres.
         image_size: Shorter side that the teacher sees, in pixels.
         precision: What it computes in: fp32, or autocast to bf16 or fp16.
     """
 
-    model: nn.Module
-    name: str
-    weights_hash: str
-    image_size: int = IMAGE_SIZE
-    precision: str = "fp32"
-
-    def __attrs_post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise InputError(
-                f"The teacher computes in {', '.join(PRECISIONS)}, and precision is {self.precision!r}."
-            )
-        if self.image_size < PATCH or self.image_size % PATCH:
-            near = max(1, round(self.image_size / PATCH)) * PATCH
-            raise InputError(
-                f"The teacher sees pictures in patches of {PATCH} pixels, and {self.image_size} is no multiple of "
-                f"that: choose an image size such as {near}."
-            )
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        name: str,
+        weights_hash: str,
+        spec: TeacherSpec | None = None,
+        image_size: int = IMAGE_SIZE,
+        precision: str = "fp32",
+    ) -> None:
+        self.model, self.name, self.weights_hash = model, name, weights_hash
+        self.spec = spec or TeacherSpec(unit="disparity")
+        self.image_size, self.precision = image_size, precision
 
     @property
     def preprocessing(self) -> dict[str, Any]:
-        """What is done to a picture on the way in, and to its depth on the way out, as plain JSON values."""
+        """See `Teacher.preprocessing`."""
         return {
             "shorter_side": self.image_size,
             "multiple_of": PATCH,
             "resize": "torch bicubic, antialiased, clipped to [0, 1]",
             "mean": list(MEAN),
             "std": list(STD),
-            "depth_resize": "torch bilinear, to the size of the picture",
             "precision": self.precision,
         }
 
@@ -101,69 +98,78 @@ class DepthTeacher:
         return rows * PATCH, columns * PATCH
 
     def prepare(self, image_3HW: Tensor) -> Tensor:
-        """RGB in [0, 1] at the size that the teacher sees, normalized [3, h, w].
-
-        Raises:
-            InputError: As `seen_size`.
-        """
+        """See `Teacher.prepare`: resized to `seen_size` and normalized."""
         size = self.seen_size(*image_3HW.shape[-2:])
         seen_13hw = F.interpolate(image_3HW[None], size, mode="bicubic", antialias=True).clamp(0, 1)
         mean_311, std_311 = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
         return (seen_13hw[0] - mean_311) / std_311
 
     @torch.inference_mode()
-    def disparity(self, seen_B3hw: Tensor) -> Tensor:
-        """Relative inverse depth [B, h, w], near is large, of prepared pictures of one size.
+    def depth(self, seen_BChw: Tensor) -> Tensor:
+        """See `Teacher.depth`."""
+        device = next(self.model.parameters()).device
+        with torch.autocast(device.type, PRECISIONS[self.precision], enabled=self.precision != "fp32"):
+            depth_Bhw: Tensor = self.model(pixel_values=seen_BChw.to(device)).predicted_depth
+        return depth_Bhw
+
+
+@attrs.frozen(kw_only=True)
+class DepthAnythingConfig(TeacherConfig):
+    """Depth Anything V2 through transformers: relative depth, or metres of its metric checkpoints.
+
+    Attributes:
+        weights: One of `PUBLISHED`, a folder with the files of such a checkpoint, or a hub id.
+        image_size: Shorter side that the teacher sees in pixels, a multiple of 14.
+        precision: What it computes in; `"auto"` is bf16 where the device computes in that, and fp32 elsewhere.
+    """
+
+    name: ClassVar[str] = "depth-anything-v2"
+    kind: ClassVar[Kind] = Kind.TEACHER
+    interface: ClassVar[tuple[int, int]] = (2, 0)
+
+    weights: str = "depth-anything-v2-small"
+    image_size: int = IMAGE_SIZE
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what the teacher cannot see or compute in."""
+        if self.precision != "auto" and self.precision not in PRECISIONS:
+            raise InputError(
+                f"The teacher computes in {', '.join(PRECISIONS)}, and precision is {self.precision!r}."
+            )
+        if self.image_size < PATCH or self.image_size % PATCH:
+            near = max(1, round(self.image_size / PATCH)) * PATCH
+            raise InputError(
+                f"The teacher sees pictures in patches of {PATCH} pixels, and {self.image_size} is no multiple of "
+                f"that: choose an image size such as {near}."
+            )
+
+    def load(self, device: torch.device) -> DepthAnything:
+        """See `TeacherConfig.load`.
 
         Raises:
-            InputError: They do not fit into the memory of the device.
+            CheckpointError: There is no such checkpoint, it is no Depth Anything, or tensors are missing, unexpected
+                or misshapen: all are named.
         """
-        device = next(self.model.parameters()).device
-        rounded = self.precision != "fp32"
-        try:
-            with torch.autocast(device.type, PRECISIONS[self.precision], enabled=rounded):
-                return self.model(pixel_values=seen_B3hw.to(device)).predicted_depth.float().cpu()
-        except torch.OutOfMemoryError:
-            count, _, height, width = seen_B3hw.shape
-            raise InputError(
-                f"{count} pictures of {width}x{height} pixels do not fit into the memory of {device}: lower the "
-                "batch size (--batch-size), or else the image size (--image-size)."
-            ) from None
-
-
-def load_teacher(
-    name: str,
-    *,
-    image_size: int = IMAGE_SIZE,
-    precision: str = "fp32",
-    device: torch.device | str = "cpu",
-) -> DepthTeacher:
-    """The teacher with its weights.
-
-    Args:
-        name: One of `PUBLISHED`, a folder with the files of such a checkpoint, or a hub id.
-        image_size: Shorter side that the teacher sees, a multiple of 14.
-        precision: What it is to compute in.
-        device: Where it is to compute.
-
-    Raises:
-        CheckpointError: There is no such checkpoint, it is no Depth Anything of relative depth, or tensors are
-            missing, unexpected or misshapen: all are named.
-        InputError: The image size is no multiple of the patch.
-    """
-    if name not in PUBLISHED and "/" not in name and not Path(name).exists():
-        raise CheckpointError(
-            f"There is no teacher {name!r}{near_miss(name, PUBLISHED)} Or name a folder, or a hub id, owner/name."
+        name = self.weights
+        if name not in PUBLISHED and "/" not in name and not Path(name).exists():
+            raise CheckpointError(
+                f"There is no teacher {name!r}{near_miss(name, PUBLISHED)} Or name a folder, or a hub id, owner/name."
+            )
+        folder = resolve(PUBLISHED.get(name, name), ("config.json", "*.safetensors"))
+        _check_config(folder)
+        model = _read_model(folder).eval().requires_grad_(False).to(device)
+        precision = self.precision
+        if precision == "auto":
+            precision = "bf16" if computes_bfloat16(device) else "fp32"
+        return DepthAnything(
+            model=model,
+            name=name,
+            weights_hash=hash_of_files(str(folder)),
+            spec=_spec_of(model.config),
+            image_size=self.image_size,
+            precision=precision,
         )
-    folder = resolve(PUBLISHED.get(name, name), ("config.json", "*.safetensors"))
-    _check_config(folder)
-    return DepthTeacher(
-        model=_read_model(folder).eval().requires_grad_(False).to(device),
-        name=name,
-        weights_hash=hash_of_files(str(folder)),
-        image_size=image_size,
-        precision=precision,
-    )
 
 
 def _check_config(folder: Path) -> None:
@@ -176,15 +182,22 @@ def _check_config(folder: Path) -> None:
             f"{folder} holds a model of the type {kind!r}; a teacher is a 'depth_anything' model, as transformers "
             "saves DepthAnythingForDepthEstimation."
         )
-    if (estimates := config.text("depth_estimation_type", "relative")) != "relative":
-        raise CheckpointError(
-            f"{folder} is a Depth Anything of {estimates} depth, and targets are "
-            "relative: take a checkpoint without 'Metric' in its name."
-        )
     if not any(folder.glob("*.safetensors")):
         raise CheckpointError(
             f"{folder} has a config.json and no weights: copy its *.safetensors there, too."
         )
+    estimates = config.text("depth_estimation_type", "relative")
+    if estimates not in ("relative", "metric"):
+        raise CheckpointError(
+            f"{folder} is a Depth Anything of {quoted(estimates)} depth; a teacher gives relative or metric depth."
+        )
+
+
+def _spec_of(config: Any) -> TeacherSpec:
+    """What the numbers of a checkpoint of this configuration mean."""
+    if config.depth_estimation_type == "relative":
+        return TeacherSpec(unit="disparity")
+    return TeacherSpec(unit="metres", farthest_m=float(config.max_depth))
 
 
 def _read_model(folder: Path) -> nn.Module:

@@ -10,19 +10,18 @@ from typing import Any
 
 import attrs
 
-from perceptio.data.folder.dataset_info import INFO_FILE, DatasetInfo, parse_info
-from perceptio.data.folder.loading import DEPTH_LEVELS
+from perceptio.data.folder.dataset_info import INFO_FILE, parse_info
 from perceptio.data.folder.records import LINES_FILE, Problem, parse_lines
-from perceptio.data.teachers.depth_anything import DepthTeacher
-from perceptio.data.teachers.teacher_pass import NORMALIZATION, WORKERS, Job, write_depth
+from perceptio.data.teachers.levels import info_of, normalization_of
+from perceptio.data.teachers.teacher_pass import DEPTH_RESIZE, WORKERS, Findings, Job, write_depth
 from perceptio.errors import DataError, quoted
+from perceptio.interfaces import Teacher
 from perceptio.ops.files import disk_errors, is_free
 from perceptio.ops.foreign import parsing
 from perceptio.ops.json_files import parse_json, read_json, read_lines, rewrite_log, write_json
 from perceptio.ops.paths import resolved_inside, why_not_inside
 
 RECORD_FILE = "depth_targets.json"
-INFO = DatasetInfo(depth_unit="disparity", depth_scale=1 / DEPTH_LEVELS)
 PICTURES = frozenset(
     f".{ending}"
     for ending in "avif bmp gif heic jfif jp2 jpeg jpg mpo pgm png ppm tif tiff webp".split()  # noqa: SIM905
@@ -38,7 +37,8 @@ class TargetsReport:
         folder: The data folder that holds the targets.
         made: Maps made by this pass.
         kept: Maps that were there before.
-        broken: Pictures that could not be read, and why; each reason names its picture.
+        broken: Pictures that have no depth, and why; each reason names its picture.
+        flat: Pictures of which the teacher makes one depth everywhere.
         passed_over: Files whose names are no pictures'.
     """
 
@@ -46,13 +46,14 @@ class TargetsReport:
     made: int
     kept: int
     broken: Mapping[str, str]
+    flat: tuple[str, ...]
     passed_over: tuple[str, ...]
 
 
 def write_depth_targets(
     pictures: Path,
     out: Path,
-    teacher: DepthTeacher,
+    teacher: Teacher,
     *,
     tokenizer: str | None = None,
     batch_size: int = 8,
@@ -83,8 +84,8 @@ def write_depth_targets(
         raise DataError(f"There is no folder {pictures}: name one with pictures in it.")
     record = {
         "teacher": {"name": teacher.name, "weights_sha256": teacher.weights_hash},
-        "preprocessing": teacher.preprocessing,
-        "normalization": NORMALIZATION,
+        "preprocessing": {**teacher.preprocessing, "depth_resize": DEPTH_RESIZE},
+        "normalization": normalization_of(teacher.spec),
         "tokenizer": tokenizer,
     }
     is_data = (pictures / INFO_FILE).is_file() and (pictures / LINES_FILE).is_file()
@@ -93,31 +94,40 @@ def write_depth_targets(
             f"{pictures} is a data folder, which gets its depth in place: leave --out out, or copy the folder first."
         )
     _check_record(out, record, is_data=is_data)
-    found, passed_over = (_data_jobs(pictures), ()) if is_data else _picture_jobs(pictures, out)
-    listed = _listed(out)
-    if not found:
+    listed, passed_over = (_data_jobs(pictures), ()) if is_data else _picture_jobs(pictures, out)
+    lines = _listed(out)
+    if not listed:
         raise DataError(f"There is no picture in {pictures}: a name ends with {', '.join(sorted(PICTURES))}.")
-    broken = {str(job.picture): why for job in found if (why := _why_not_listed(job))}
-    jobs = [job for job in found if str(job.picture) not in broken]
+    found = Findings(broken={str(job.picture): why for job in listed if (why := _why_not_listed(job))})
+    jobs = [job for job in listed if str(job.picture) not in found.broken]
     waiting = [job for job in jobs if not job.done]
     done = kept = len(jobs) - len(waiting)
     with disk_errors(out, DataError):
         write_json(out / RECORD_FILE, record)
         if progress is not None:
-            progress(done + len(broken), len(found))
-        for more in write_depth(waiting, teacher, broken, batch_size=batch_size, workers=workers):
+            progress(done + len(found.broken), len(listed))
+        for more in write_depth(waiting, teacher, found, batch_size=batch_size, workers=workers):
             done += more
             if progress is not None:
-                progress(done + len(broken), len(found))
+                progress(done + len(found.broken), len(listed))
         if not done:
             raise DataError(
-                f"No picture in {pictures} can be read; of the first: {next(iter(broken.values()))}"
+                f"No picture in {pictures} can be read; of the first: {next(iter(found.broken.values()))}"
             )
-        lines = _lines(listed, {job.image: job for job in jobs if str(job.picture) not in broken})
-        info = attrs.evolve(INFO, maps=parse_info(out).maps) if is_data else INFO
+        lines = _with_depth(lines, {job.image: job for job in jobs if str(job.picture) not in found.broken})
+        info = info_of(teacher.spec)
+        if is_data:
+            info = attrs.evolve(info, maps=parse_info(out).maps)
         write_json(out / INFO_FILE, info.to_json())
         rewrite_log(out / LINES_FILE, lines)
-    return TargetsReport(folder=out, made=done - kept, kept=kept, broken=broken, passed_over=passed_over)
+    return TargetsReport(
+        folder=out,
+        made=done - kept,
+        kept=kept,
+        broken=found.broken,
+        flat=tuple(found.flat),
+        passed_over=passed_over,
+    )
 
 
 def _check_record(out: Path, record: Mapping[str, Any], *, is_data: bool) -> None:
@@ -219,7 +229,7 @@ def _listed(out: Path) -> list[dict[str, Any]]:
     return [parse_json(line.text) for line in read_lines(out / LINES_FILE)]
 
 
-def _lines(listed: list[dict[str, Any]], made: Mapping[str, Job]) -> list[dict[str, Any]]:
+def _with_depth(listed: list[dict[str, Any]], made: Mapping[str, Job]) -> list[dict[str, Any]]:
     """The lines that are there, each with its depth, and one for each picture that has none."""
     images = {line["image"] for line in listed}
     lines = listed + [

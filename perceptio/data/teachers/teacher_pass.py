@@ -3,15 +3,14 @@
 Pictures are decoded and resized, and depth maps resized and written, by threads, in code that holds no lock of
 Python's; the device computes one batch after another meanwhile.
 
-Depth is stored as 16-bit disparity, each map scaled to its own minimum and maximum, which is all that a relative
-depth convention keeps of it; a flat map is stored as one middle value.
-
-Shapes: B pictures, H W pixels of a picture, h w pixels that the teacher sees.
+Shapes: B pictures, C channels, H W pixels of a picture, h w pixels that the teacher sees.
 """
 
 import filecmp
+import logging
 import os
 import shutil
+import time
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,25 +18,26 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import attrs
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from perceptio.data.folder.loading import DEPTH_LEVELS
-from perceptio.data.teachers.depth_anything import DepthTeacher
-from perceptio.errors import InputError
+from perceptio.data.teachers.levels import is_flat, problem, to_levels
+from perceptio.errors import InputError, InterfaceError, quoted
+from perceptio.interfaces import Teacher
 from perceptio.ops.files import new_file
 from perceptio.ops.image_files import read_image
 
-NORMALIZATION = f"each map from its own minimum and maximum to 1 and {DEPTH_LEVELS}, flat maps to the middle"
-FLAT = 1e-6
-"""A map whose values differ by less than this share of them is flat: the rest is rounding."""
+logger = logging.getLogger(__name__)
+
+DEPTH_RESIZE = "torch bilinear, to the size of the picture"
 PENDING = 8
 """So many batches of pictures of different sizes wait for company before one goes alone."""
 LONG = 2
 """Pictures whose longer side is more than this times the shorter one share their batch with fewer others."""
+LONGEST_ERROR = 300
+"""Characters that a message quotes of what a teacher raised."""
 WORKERS = min(8, os.cpu_count() or 1)
 """Threads, each of which may hold one decoded picture: 600 MB for one of the largest."""
 
@@ -73,26 +73,57 @@ class Ready:
 
     job: Job
     size: tuple[int, int]
-    seen_3hw: Tensor
+    seen_Chw: Tensor
 
 
 @attrs.frozen
 class Broken:
-    """A picture that the teacher cannot see, and why."""
+    """A picture that has no depth, and why."""
 
     job: Job
     reason: str
 
 
+@attrs.frozen
+class Written:
+    """A picture whose depth is written, and whether it is one depth everywhere."""
+
+    job: Job
+    is_flat: bool
+
+
+@attrs.define(kw_only=True)
+class Findings:
+    """What a pass finds on its way.
+
+    Attributes:
+        broken: Why a picture has no depth, by its path; each reason names its picture.
+        flat: Pictures of which the teacher makes one depth everywhere.
+        computing_s: Seconds in which the teacher computed.
+    """
+
+    broken: dict[str, str] = attrs.Factory(dict)
+    flat: list[str] = attrs.Factory(list)
+    computing_s: float = 0.0
+
+    def add(self, result: Written | Broken) -> None:
+        """Take down what is to be said of a picture."""
+        picture = str(result.job.picture)
+        if isinstance(result, Broken):
+            self.broken[picture] = result.reason
+        elif result.is_flat:
+            self.flat.append(picture)
+
+
 def write_depth(
-    jobs: Iterable[Job], teacher: DepthTeacher, broken: dict[str, str], *, batch_size: int, workers: int
+    jobs: Iterable[Job], teacher: Teacher, found: Findings, *, batch_size: int, workers: int
 ) -> Iterator[int]:
     """Write the teacher's depth of every picture, and the picture beside it.
 
     Args:
         jobs: What to do.
         teacher: Whose depth it is.
-        broken: Filled with the reason for every picture that cannot be read or seen, by its path.
+        found: Filled on the way.
         batch_size: So many pictures of one size, or fewer long ones, go through the teacher at once.
         workers: Threads that decode and write.
 
@@ -100,37 +131,35 @@ def write_depth(
         How many more are written, batch by batch.
 
     Raises:
-        InputError: A batch does not fit into memory, or the teacher's depth is no number.
+        InputError: A batch does not fit into memory, or the teacher gives no depth of any picture of its first batch.
+        InterfaceError: The teacher makes something else than depth.
     """
     # Threads share the cores by being many: none of them is to start others for one picture.
     pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
-    writing: list[Future[None]] = []
+    writing: list[Future[Written | Broken]] = []
+    first = True
     with warnings.catch_warnings():  # Reading a picture changes the filters, here from several threads.
         try:
             pictures = _ahead(pool, jobs, teacher, batch_size + workers)
-            for batch in _batches(pictures, teacher, batch_size, broken):
-                disparity_Bhw = teacher.disparity(torch.stack([ready.seen_3hw for ready in batch]))
-                yield from _written(writing)
+            for batch in _batches(pictures, batch_size, found):
+                began = time.perf_counter()
+                depths = _depths(batch, teacher)
+                found.computing_s += time.perf_counter() - began
+                yield from _written(writing, found)
                 writing = [
-                    pool.submit(_write, ready, disparity_hw, teacher)
-                    for ready, disparity_hw in zip(batch, disparity_Bhw, strict=True)
+                    pool.submit(_write, ready, depth, teacher)
+                    for ready, depth in zip(batch, depths, strict=True)
                 ]
-            yield from _written(writing)
+                if first:
+                    _check_first([future.result() for future in writing])
+                    first = False
+            yield from _written(writing, found)
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def to_levels(disparity_HW: np.ndarray) -> np.ndarray:
-    """A map as it is stored, uint16: its minimum is 1 and its maximum 65535; a flat one is 32768."""
-    low, high = float(disparity_HW.min()), float(disparity_HW.max())
-    if high - low <= FLAT * max(abs(low), abs(high)):
-        return np.full(disparity_HW.shape, (1 + DEPTH_LEVELS) // 2, dtype=np.uint16)
-    unit_HW = (disparity_HW.astype(np.float64) - low) / (high - low)
-    return np.rint(1 + unit_HW * (DEPTH_LEVELS - 1)).astype(np.uint16)
-
-
 def _ahead(
-    pool: ThreadPoolExecutor, jobs: Iterable[Job], teacher: DepthTeacher, most: int
+    pool: ThreadPoolExecutor, jobs: Iterable[Job], teacher: Teacher, most: int
 ) -> Iterator[Ready | Broken]:
     """The pictures in order, at most so many of them decoded before they are asked for."""
     waiting: deque[Future[Ready | Broken]] = deque()
@@ -142,7 +171,7 @@ def _ahead(
         yield waiting.popleft().result()
 
 
-def _decode(job: Job, teacher: DepthTeacher) -> Ready | Broken:
+def _decode(job: Job, teacher: Teacher) -> Ready | Broken:
     try:
         image_3HW = read_image(job.picture)
     except InputError as error:
@@ -152,21 +181,23 @@ def _decode(job: Job, teacher: DepthTeacher) -> Ready | Broken:
         return Ready(job, (height, width), teacher.prepare(image_3HW))
     except InputError as error:
         return Broken(job, f"{job.picture}: {error}")
+    except InterfaceError:
+        raise
+    except Exception as error:
+        return _failed(job, error)
 
 
-def _batches(
-    pictures: Iterable[Ready | Broken], teacher: DepthTeacher, batch_size: int, broken: dict[str, str]
-) -> Iterator[list[Ready]]:
-    """Pictures that the teacher sees at one size; what is broken goes to `broken`."""
+def _batches(pictures: Iterable[Ready | Broken], batch_size: int, found: Findings) -> Iterator[list[Ready]]:
+    """Pictures that the teacher sees at one size; what is broken goes to the findings."""
     waiting: dict[torch.Size, list[Ready]] = {}
-    most_pixels = batch_size * LONG * teacher.image_size**2
     for picture in pictures:
         if isinstance(picture, Broken):
-            broken[str(picture.job.picture)] = picture.reason
+            found.add(picture)
             continue
-        shape = picture.seen_3hw.shape
+        shape = picture.seen_Chw.shape
         alike = waiting.setdefault(shape, [])
         alike.append(picture)
+        most_pixels = batch_size * LONG * min(shape[1:]) ** 2
         if len(alike) >= min(batch_size, most_pixels // shape[1:].numel()):
             yield waiting.pop(shape)
         elif sum(map(len, waiting.values())) >= PENDING * batch_size:
@@ -174,23 +205,62 @@ def _batches(
     yield from waiting.values()
 
 
-def _written(writing: Sequence[Future[None]]) -> Iterator[int]:
-    for future in writing:
-        future.result()
-    if writing:
-        yield len(writing)
-
-
-def _write(ready: Ready, disparity_hw: Tensor, teacher: DepthTeacher) -> None:
-    """The depth of a picture, then, so that it counts as done, the picture."""
-    if not bool(disparity_hw.isfinite().all()):
-        range_left = ", or its numbers too large for fp16: try bf16" if teacher.precision == "fp16" else ""
+def _depths(batch: Sequence[Ready], teacher: Teacher) -> list[Tensor | Broken]:
+    """The depth [h, w] of each picture, or why it has none. Of a batch that fails, pictures are tried one by one."""
+    try:
+        depth_Bhw = teacher.depth(torch.stack([ready.seen_Chw for ready in batch]))
+        return list(depth_Bhw.float().cpu())
+    except torch.OutOfMemoryError:
+        height, width = batch[0].seen_Chw.shape[1:]
         raise InputError(
-            f"The teacher gives {ready.job.picture} depth that is no number: its weights are damaged{range_left}."
+            f"{len(batch)} pictures of {width}x{height} pixels do not fit into the memory of the device: lower the "
+            "batch size (--batch-size), or else the size that the teacher sees (--image-size)."
+        ) from None
+    except InterfaceError:
+        raise
+    except Exception as error:
+        if len(batch) == 1:
+            return [_failed(batch[0].job, error)]
+        return [depth for ready in batch for depth in _depths([ready], teacher)]
+
+
+def _failed(job: Job, error: Exception) -> Broken:
+    logger.info("The teacher fails on %s", job.picture, exc_info=error)
+    said = quoted(str(error), LONGEST_ERROR)[1:-1] or "without a word"
+    return Broken(job, f"{job.picture}: the teacher fails on it ({type(error).__name__}: {said}).")
+
+
+def _check_first(results: Sequence[Written | Broken]) -> None:
+    """Refuse a teacher that is of no use before it has gone through a whole folder."""
+    broken = [result for result in results if isinstance(result, Broken)]
+    if len(broken) == len(results):
+        raise InputError(
+            f"The teacher gives no depth of any of the first {len(broken)} pictures, so that its weights or its code "
+            f"are to blame; of the first: {broken[0].reason}"
         )
-    disparity_HW = F.interpolate(disparity_hw[None, None], ready.size, mode="bilinear")[0, 0]
-    with new_file(ready.job.folder / ready.job.depth) as file:
-        Image.fromarray(to_levels(disparity_HW.numpy())).save(file, "PNG", compress_level=1)
-    if ready.job.copy != ready.job.picture:
-        with new_file(ready.job.copy) as file:
-            shutil.copy2(ready.job.picture, file)
+
+
+def _written(writing: Sequence[Future[Written | Broken]], found: Findings) -> Iterator[int]:
+    results = [future.result() for future in writing]
+    for result in results:
+        found.add(result)
+    if count := sum(isinstance(result, Written) for result in results):
+        yield count
+
+
+def _write(ready: Ready, depth: Tensor | Broken, teacher: Teacher) -> Written | Broken:
+    """The depth of a picture, then, so that it counts as done, the picture."""
+    if isinstance(depth, Broken):
+        return depth
+    job, spec = ready.job, teacher.spec
+    depth_HW = F.interpolate(depth[None, None], ready.size, mode="bilinear")[0, 0].numpy()
+    if why := problem(depth_HW, spec):
+        too_large = "; in fp16 numbers grow too large: try bf16"
+        hint = too_large if teacher.preprocessing.get("precision") == "fp16" else ""
+        return Broken(job, f"{job.picture}: the teacher gives depth that {why}{hint}.")
+    with new_file(job.folder / job.depth) as file:
+        Image.fromarray(to_levels(depth_HW, spec)).save(file, "PNG", compress_level=1)
+    if job.copy != job.picture:
+        with new_file(job.copy) as file:
+            shutil.copy2(job.picture, file)
+    return Written(job, is_flat=is_flat(depth_HW))

@@ -116,7 +116,7 @@ def test_the_recipe_of_the_paper_s_codebook_trains_on_targets(place, run, tmp_pa
 
 def test_the_teacher_s_depth_is_what_the_folder_holds(place, run, tmp_path):
     from perceptio.data.folder.loading import read_depth
-    from perceptio.data.teachers.depth_anything import load_teacher
+    from perceptio.data.teachers import load_teacher
     from perceptio.ops.image_files import read_image
 
     run(
@@ -129,9 +129,9 @@ def test_the_teacher_s_depth_is_what_the_folder_holds(place, run, tmp_path):
         "--out",
         tmp_path,
     )
-    teacher = load_teacher(str(place / "teacher"), image_size=28)
+    teacher = load_teacher(str(place / "teacher"), {"image_size": 28})
     seen_13hw = teacher.prepare(read_image(place / "photos" / "2.jpg"))[None]
-    expected = torch.nn.functional.interpolate(teacher.disparity(seen_13hw)[None], (30, 40), mode="bilinear")[
+    expected = torch.nn.functional.interpolate(teacher.depth(seen_13hw)[None], (30, 40), mode="bilinear")[
         0, 0
     ]
     expected = (expected - expected.min()) / (expected.max() - expected.min())
@@ -182,5 +182,5 @@ def test_a_tokenizer_of_metres_is_refused_before_any_work(place, run, tmp_path):
         *("depth-targets", place / "photos", "--teacher", place / "teacher", "--out", tmp_path / "out"),
         *("--tokenizer", tmp_path / "metric"),
     )
-    assert status == 2 and "speaks of metres, and a teacher gives relative depth" in printed
+    assert status == 2 and "speaks of metres, and this teacher gives relative depth" in printed
     assert not (tmp_path / "out").exists()

@@ -14,12 +14,15 @@ from torch import nn
 
 from perceptio.data.folder import FolderDataset
 from perceptio.data.folder.check import check_folder
-from perceptio.data.teachers.depth_anything import DepthTeacher
+from perceptio.data.teachers.depth_anything import DepthAnything
+from perceptio.data.teachers.levels import to_levels
 from perceptio.data.teachers.targets import RECORD_FILE, write_depth_targets
-from perceptio.data.teachers.teacher_pass import PENDING, to_levels
+from perceptio.data.teachers.teacher_pass import PENDING
 from perceptio.errors import DataError, InputError
-from perceptio.interfaces import DepthConvention
+from perceptio.interfaces import DepthConvention, TeacherSpec
 from perceptio.interfaces.depth_maps import from_map
+
+DISPARITY = TeacherSpec(unit="disparity")
 
 
 class Brightness(nn.Module):
@@ -42,7 +45,7 @@ class Counted:
 
 def teacher(**changes):
     settings = {"name": "bright", "weights_hash": "0123", "image_size": 28} | changes
-    return DepthTeacher(model=Brightness(), **settings)
+    return DepthAnything(model=Brightness(), **settings)
 
 
 def ramp(height=32, width=40):
@@ -82,11 +85,11 @@ def test_a_folder_of_pictures_becomes_a_data_folder(photos, tmp_path):
 
 
 def test_levels_reach_from_end_to_end_and_a_flat_map_is_the_middle():
-    levels = to_levels(np.array([[2.0, 4.0, 6.0]]))
+    levels = to_levels(np.array([[2.0, 4.0, 6.0]]), DISPARITY)
     assert levels.dtype == np.uint16 and levels.tolist() == [[1, 32768, 65535]]
-    assert to_levels(np.full((2, 2), 7.0)).tolist() == [[32768, 32768]] * 2
-    assert to_levels(np.array([[7.0, 7.0 + 1e-9]])).tolist() == [[32768, 32768]]
-    assert to_levels(np.zeros((1, 2))).tolist() == [[32768, 32768]]
+    assert to_levels(np.full((2, 2), 7.0), DISPARITY).tolist() == [[32768, 32768]] * 2
+    assert to_levels(np.array([[7.0, 7.0 + 1e-9]]), DISPARITY).tolist() == [[32768, 32768]]
+    assert to_levels(np.zeros((1, 2)), DISPARITY).tolist() == [[32768, 32768]]
 
 
 def test_a_flat_picture_is_one_half_everywhere(tmp_path):
@@ -429,8 +432,82 @@ def test_a_teacher_that_gives_no_numbers(photos, tmp_path):
     damaged = teacher()
     with torch.no_grad():
         damaged.model.scale.fill_(float("nan"))
-    with pytest.raises(InputError, match="depth that is no number: its weights are damaged"):
+    with pytest.raises(
+        InputError,
+        match="no depth of any of the first 3 pictures, so .*a.png: the teacher gives depth that is no number",
+    ):
         write_depth_targets(photos, tmp_path / "out", damaged)
+
+
+def test_a_batch_that_does_not_fit_into_memory_says_what_to_lower(photos, tmp_path, monkeypatch):
+    bright = teacher()
+
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(bright.model, "forward", full)
+    with pytest.raises(InputError, match=r"3 pictures of 28x28 pixels do not fit .* \(--batch-size\)"):
+        write_depth_targets(photos, tmp_path / "out", bright)
+
+
+class Picky(Brightness):
+    """Fails on pictures whose mean is above a half."""
+
+    def forward(self, pixel_values):
+        if (pixel_values.mean((1, 2, 3)) > 1.0).any():
+            raise ValueError("too bright")
+        return super().forward(pixel_values)
+
+
+def test_a_teacher_that_fails_on_one_picture_names_it_and_goes_on(photos, tmp_path):
+    Image.new("RGB", (40, 32), (255, 255, 255)).save(photos / "bb.png")
+    picky = DepthAnything(model=Picky(), name="picky", weights_hash="0123", image_size=28)
+    report = write_depth_targets(photos, tmp_path / "out", picky)
+    assert report.broken == {
+        str(photos / "bb.png"): f"{photos / 'bb.png'}: the teacher fails on it (ValueError: too bright)."
+    }
+    assert report.made == 3 and [record.id for record in FolderDataset(tmp_path / "out").records] == [
+        "a.png",
+        "b.png",
+        "c.png",
+    ]
+
+
+def test_a_map_that_is_flat_is_counted(photos, tmp_path):
+    Image.new("RGB", (40, 32), (9, 9, 9)).save(photos / "gray.png")
+    report = write_depth_targets(photos, tmp_path / "out", teacher())
+    assert report.flat == (str(photos / "gray.png"),) and report.made == 4
+
+
+METRES = TeacherSpec(unit="metres", farthest_m=10.0)
+
+
+@pytest.mark.parametrize(
+    ("metres", "levels"),
+    [([[10.0, 5.0, 1e-9, 10.1]], [[65535, 32768, 1, 0]]), ([[2.0, 2.0]], [[13107, 13107]])],
+)
+def test_metres_are_stored_as_they_are_and_what_is_too_far_as_unknown(metres, levels):
+    assert to_levels(np.array(metres), METRES).tolist() == levels
+
+
+def test_a_teacher_of_metres_makes_a_folder_of_metres(photos, tmp_path):
+    metric = teacher(spec=METRES)
+    metric.prepare = lambda image_3HW: 4 + image_3HW[:, ::2, ::2]
+    write_depth_targets(photos, tmp_path / "out", metric)
+    dataset = FolderDataset(tmp_path / "out")
+    assert dataset.info.depth_unit == "metres" and not check_folder(tmp_path / "out").problems
+    values_HW = dataset.depth(0).values_HW
+    assert 3.999 < values_HW.min() < 4.1 and 4.9 < values_HW.max() < 5.001
+
+
+@pytest.mark.parametrize(
+    ("shift", "reason"), [(-2.0, "goes down to -2 metres"), (20.0, "is farther than 10 metres everywhere")]
+)
+def test_metres_that_cannot_be(photos, tmp_path, shift, reason):
+    metric = teacher(spec=METRES)
+    metric.prepare = lambda image_3HW: shift + image_3HW
+    with pytest.raises(InputError, match=f"a.png: the teacher gives depth that {reason}"):
+        write_depth_targets(photos, tmp_path / "out", metric)
 
 
 def test_a_damaged_record(photos, tmp_path):
