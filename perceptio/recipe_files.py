@@ -74,7 +74,7 @@ def shipped_recipes() -> tuple[ShippedRecipe, ...]:
     return tuple(ShippedRecipe.of_file(SHIPPED / f"{name}.py") for name in shipped_names())
 
 
-def find_recipe(path: str | Path, beside: str | Path | None = None) -> Path:
+def find_recipe(path: str | Path, beside: str | Path | None = None, *, what: str = "recipe") -> Path:
     """The file that a recipe's path names.
 
     Args:
@@ -82,6 +82,7 @@ def find_recipe(path: str | Path, beside: str | Path | None = None) -> Path:
         beside: The file that names it. A relative path is looked up beside that, or in the working folder where it
             is None, and then among the recipes that come with the library. A file never names itself: the copy of a
             recipe may have the name of the one that it starts from.
+        what: What the file holds, for messages: experiments lie where recipes do.
 
     Raises:
         RecipeError: There is no such file.
@@ -95,7 +96,7 @@ def find_recipe(path: str | Path, beside: str | Path | None = None) -> Path:
                 if (place / name).is_file() and (found := (place / name).resolve()) != itself:
                     return found
     raise RecipeError(
-        f"There is no recipe {wanted}: neither such a file in {folder.resolve()}, nor one that comes with the library"
+        f"There is no {what} {wanted}: neither such a file in {folder.resolve()}, nor one that comes with the library"
         f"{near_miss(str(wanted).removesuffix('.py'), shipped_names())}"
     )
 

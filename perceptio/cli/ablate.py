@@ -114,6 +114,9 @@ def run(
         ),
     ] = None,
     track: TrackOption = None,
+    rerun: Annotated[
+        bool, typer.Option("--rerun", help="Run cells though summaries of them lie beside the file.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="So many cells are meant.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the cells and what would run; write nothing.")
@@ -153,11 +156,14 @@ def run(
             cache=cache,
             only=only,
             many=yes,
+            rerun=rerun,
         )
     shown = console_of_jobs()
     for warning in ready.warnings:
         say(console(stderr=True), warning, style="yellow")
-    progress = CellProgress(ready.cells, ready.root, shown, partial(say_when, shown))
+    progress = CellProgress(ready.cells, ready.root, shown, partial(say_when, shown), ready.summaries)
+    if ready.summaries:
+        say(shown, _by_summaries(ready))
     if dry_run:
         shown.print(progress.table())
         say(shown, _what_would_run(ready))
@@ -196,6 +202,15 @@ def _seeds(given: list[str] | None) -> list[int]:
         raise InputError(
             f"--seeds {' '.join(words)} are not seeds: give whole numbers, such as --seeds 0 1 2."
         ) from None
+
+
+def _by_summaries(ready: "Run") -> str:
+    """How many cells need not be run here, in a sentence."""
+    count = sum(cell.summary in ready.summaries for cell in ready.cells)
+    return (
+        f"{count} of {len(ready.cells)} cells are known from summaries that lie beside the file, and are not run; "
+        "--rerun runs them here."
+    )
 
 
 def _what_would_run(ready: "Run") -> str:

@@ -10,7 +10,14 @@ from perceptio.cli.files import path
 
 
 def run(
-    folder: Annotated[Path, typer.Argument(parser=path, metavar="DIR", help="The folder of an experiment.")],
+    experiment: Annotated[
+        str,
+        typer.Argument(
+            metavar="DIR",
+            help="The folder of an experiment; or its file, or the name of one that comes with the library, of which "
+            "the summaries beside it are shown.",
+        ),
+    ],
     figures: Annotated[
         list[str] | None,
         typer.Option(
@@ -19,12 +26,42 @@ def run(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(parser=path, help="Where they go.", show_default="the experiment's folder")
+        Path | None,
+        typer.Option(
+            parser=path,
+            help="Where they go.",
+            show_default="the experiment's folder, or runs/ablations/ and the file's name",
+        ),
+    ] = None,
+    save_summaries: Annotated[
+        Path | None,
+        typer.Option(
+            parser=path,
+            metavar="FOLDER",
+            help="Write a summary of every complete cell into this folder. In the folder NAME.cells beside NAME.py "
+            "it stands for the cell, wherever that would be run.",
+        ),
     ] = None,
 ) -> None:
     """Write the table of an experiment, as Markdown, CSV, LaTeX and JSON, and report.html, as far as it is run."""
+    from perceptio.errors import InputError
+    from perceptio.experiments.experiment import load_experiment
     from perceptio.experiments.outputs import write_outputs
     from perceptio.experiments.results import read
+    from perceptio.experiments.summaries import read_summaries, write_summaries
 
-    for file in write_outputs(read(folder), out or folder, figures):
+    folder = path(experiment)
+    if folder.is_dir():
+        result = read(folder)
+    elif save_summaries is not None:
+        raise InputError(
+            f"{experiment} is no folder of an experiment, so that it has no cells to be summarized."
+        )
+    else:
+        result = read_summaries(load_experiment(experiment))
+        folder = Path("runs/ablations") / result.name
+    for file in write_outputs(result, out or folder, figures):
         say(console(), str(file))
+    if save_summaries is not None:
+        written = write_summaries(folder, save_summaries)
+        say(console(), f"{save_summaries}: summaries of {len(written)} cells.")

@@ -4,6 +4,8 @@ From them accuracies are computed again, and two models are compared question by
 questions than comparing their accuracies; see `perceptio.ops.paired`.
 """
 
+import hashlib
+import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -62,10 +64,34 @@ class ScoredAnswer:
             scored={figure: dict(kept) for figure, kept in scored.items()},
         )
 
-    @property
-    def asked(self) -> tuple[Any, ...]:
-        """What tells questions apart. Where the data lie is not part of it: folders are moved."""
-        return self.sample, self.task, self.question, self.points, self.answer
+    def asked(self, time: int = 1) -> "AskedQuestion":
+        """The question, asked for so many times. Where the data lie is not part of it: folders are moved."""
+        content = [self.sample, self.task, self.question, self.points, self.answer, time]
+        marked = f" with {len(self.points)} points" if self.points else ""
+        return AskedQuestion(
+            id=hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16],
+            num_points=len(self.points),
+            description=(
+                f"{quoted(self.question)}{marked} of the sample {quoted(self.sample)}, whose answer is "
+                f"{quoted(self.answer)}"
+            ),
+        )
+
+
+@attrs.frozen(kw_only=True)
+class AskedQuestion:
+    """What tells the questions of an evaluation apart.
+
+    Attributes:
+        id: Sixteen hexadecimal digits, a hash of the sample's id, the task, the words, the marked points, the true
+            answer, and of a question that is asked several times which time it is.
+        num_points: How many points it marks.
+        description: What a message says of it.
+    """
+
+    id: str
+    num_points: int = attrs.field(eq=False)
+    description: str = attrs.field(default="", eq=False)
 
 
 @contextmanager
@@ -142,8 +168,8 @@ def right_or_wrong(answers: Sequence[ScoredAnswer]) -> list[str]:
 
 
 def paired(
-    first: Mapping[tuple[Any, ...], bool], second: Mapping[tuple[Any, ...], bool], figure: str
-) -> dict[tuple[Any, ...], tuple[bool, bool]]:
+    first: Mapping[AskedQuestion, bool], second: Mapping[AskedQuestion, bool], figure: str
+) -> dict[AskedQuestion, tuple[bool, bool]]:
     """Whether each of two models answered each question of a figure right.
 
     Args:
@@ -157,7 +183,7 @@ def paired(
     alone = [[key for key in one if key not in other] for one, other in ((first, second), (second, first))]
     if any(alone):
         found = "; ".join(
-            f"of {len(keys)} only {which} was asked, such as {_said(keys[0])}"
+            f"of {len(keys)} only {which} was asked, such as {keys[0].description}"
             for keys, which in zip(alone, ("the first", "the second"), strict=True)
             if keys
         )
@@ -170,24 +196,15 @@ def paired(
     return {key: (right, second[key]) for key, right in first.items()}
 
 
-def right_by_question(answers: Sequence[ScoredAnswer], figure: str) -> dict[tuple[Any, ...], bool]:
+def right_by_question(answers: Sequence[ScoredAnswer], figure: str) -> dict[AskedQuestion, bool]:
     """Whether each question of a figure was answered right; one that was asked several times is counted from 1."""
-    right: dict[tuple[Any, ...], bool] = {}
-    times: Counter[tuple[Any, ...]] = Counter()
+    right: dict[AskedQuestion, bool] = {}
+    times: Counter[AskedQuestion] = Counter()
     for one in answers:
         kept = one.scored.get(figure, {})
         if "right" in kept:
-            times[one.asked] += 1
-            right[*one.asked, times[one.asked]] = bool(kept["right"])
+            first = one.asked()
+            times[first] += 1
+            asked = first if times[first] == 1 else one.asked(times[first])
+            right[asked] = bool(kept["right"])
     return right
-
-
-def points_of(question: tuple[Any, ...]) -> int:
-    """How many points a question marks, one of `right_by_question`."""
-    return len(question[3])
-
-
-def _said(key: tuple[Any, ...]) -> str:
-    sample, _, question, points, answer, _ = key
-    marked = f" with {len(points)} points" if points else ""
-    return f"{quoted(question)}{marked} of the sample {quoted(sample)}, whose answer is {quoted(answer)}"

@@ -2,18 +2,17 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import attrs
 import numpy as np
 
 from perceptio.errors import InputError
-from perceptio.evaluation.answers import points_of
+from perceptio.evaluation.answers import AskedQuestion
 from perceptio.ops.paired import Difference, mcnemar, paired_difference
 
-Right = Mapping[tuple[Any, ...], bool]
+Right = Mapping[AskedQuestion, bool]
 """Whether each question was answered right, as `right_by_question` has them."""
-Pairs = Mapping[tuple[Any, ...], tuple[bool, bool]]
+Pairs = Mapping[AskedQuestion, tuple[bool, bool]]
 """The same of two models, as `paired` has them."""
 
 
@@ -94,7 +93,7 @@ def compare(seeds: Sequence[Pairs], *, by_points: bool = False) -> Comparison:
     for group in groups:
         by_count: dict[int, list[tuple[float, float]]] = defaultdict(list)
         for question, means in group.items():
-            by_count[points_of(question) if by_points else 0].append(means)
+            by_count[question.num_points if by_points else 0].append(means)
         for means_Q2 in by_count.values():
             one, other = zip(*means_Q2, strict=True)
             first.append(one)
@@ -114,11 +113,11 @@ def accuracy(right: Right, *, by_points: bool = False) -> float:
         raise InputError("There is no answer that is right or wrong.")
     by_count: dict[int, list[bool]] = defaultdict(list)
     for question, is_right in right.items():
-        by_count[points_of(question) if by_points else 0].append(is_right)
+        by_count[question.num_points if by_points else 0].append(is_right)
     return float(np.mean([np.mean(one) for one in by_count.values()]))
 
 
-def _means(seeds: Sequence[Pairs]) -> dict[tuple[Any, ...], tuple[float, float]]:
+def _means(seeds: Sequence[Pairs]) -> dict[AskedQuestion, tuple[float, float]]:
     """Of each question the mean over seeds of how right each model is."""
     pairs_SQ2 = np.array([[one[question] for question in seeds[0]] for one in seeds], dtype=np.float64)
     return dict(zip(seeds[0], map(tuple, pairs_SQ2.mean(0).tolist()), strict=True))

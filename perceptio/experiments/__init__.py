@@ -9,6 +9,8 @@ progress.py    what one sees of cells while they run
 results.py     what an experiment has found so far, read from its folder
 figures.py     an evaluation's figures by their paths
 contrasts.py   paired differences of a variant to the baseline
+cell_summary.py  what a cell has found, in a small file
+summaries.py   those of an experiment: written, found and read
 summary.py     these, and means over seeds, of all variants
 tables.py      the same as one table, which renderers.py writes
 report.py      report.html, from page.py and curves.py

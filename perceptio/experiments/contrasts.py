@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import attrs
 
 from perceptio.errors import DataError
-from perceptio.evaluation.answers import paired, read_answers, right_by_question, right_or_wrong
+from perceptio.evaluation.answers import paired
 from perceptio.evaluation.comparison import Pairs, Right, SeedComparison, accuracy, compare
 from perceptio.experiments.figures import Figure, flat
 from perceptio.experiments.results import CellResult
@@ -64,19 +64,13 @@ class _Reading:
 
 def found_by(cell: CellResult, notes: list[str]) -> Found:
     """What a complete cell found; answers that cannot be read are noted."""
-    figures, right = flat(cell.figures), dict[str, Right]()
+    figures: Mapping[str, Figure] = flat(cell.figures)
+    right: Mapping[str, Right] = {}
     if any(figure.answers is not None for figure in figures.values()):
         try:
-            answers = read_answers(cell.answers.parent)
+            right = cell.right()
         except DataError as error:
             notes.append(f"{_named(cell)}: left out of paired differences. {error}")
-            answers = []
-        # Of an evaluation on several folders, figures and answers go by their folder.
-        for data in dict.fromkeys(one.data for one in answers):
-            of_folder = [one for one in answers if one.data == data]
-            prefix = f"{data}." if data in cell.figures else ""
-            for scored in right_or_wrong(of_folder):
-                right[f"{prefix}{scored}"] = right_by_question(of_folder, scored)
     return Found(cell, figures, right)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import attrs
 
 from perceptio.errors import RecipeError, near_miss
+from perceptio.experiments.cell_summary import SUFFIX
 from perceptio.experiments.grid import Variants
 from perceptio.python_files import module_of
 from perceptio.recipe import Recipe
@@ -23,6 +24,7 @@ class Experiment:
         name: What it is called, that of its file.
         baseline: The variant that the others are compared with.
         variants: The recipes by name; a recipe is made when it is asked for.
+        file: Where it is written; None: nowhere.
 
     Raises:
         RecipeError: There are no variants, or the baseline is none of them.
@@ -31,6 +33,7 @@ class Experiment:
     name: str
     baseline: str
     variants: Mapping[str, Recipe]
+    file: Path | None = None
 
     def __attrs_post_init__(self) -> None:
         if not len(self.variants):
@@ -40,6 +43,11 @@ class Experiment:
                 f"The baseline of the experiment {self.name} is {self.baseline!r}, which is none of its variants"
                 f"{near_miss(self.baseline, itertools.islice(self.variants, 50))}"
             )
+
+    @property
+    def summaries(self) -> Path | None:
+        """The folder beside its file in which summaries of its cells may lie."""
+        return None if self.file is None else self.file.with_suffix(SUFFIX)
 
     def recipe(self, variant: str) -> Recipe:
         """The recipe of a variant, checked.
@@ -70,7 +78,7 @@ def load_experiment(path: str | Path, *, tiny: bool = False) -> Experiment:
         RecipeError: There is no such file, it lacks one of these, or the variants are no mapping of names to recipes,
             or two of them have one name. An error inside the file is raised as it is.
     """
-    file = find_recipe(path)
+    file = find_recipe(path, what="experiment")
     module, function = module_of(file, renew=True), "tiny" if tiny else "variants"
     make, baseline = getattr(module, function, None), getattr(module, "BASELINE", None)
     if not callable(make):
@@ -91,7 +99,7 @@ def load_experiment(path: str | Path, *, tiny: bool = False) -> Experiment:
             f"{function}() of {file} returned a {type(variants).__name__}; it must return a dictionary of recipes by "
             "name, or what perceptio.experiments.grid makes."
         )
-    return Experiment(name=file.stem + "-tiny" * tiny, baseline=baseline, variants=variants)
+    return Experiment(name=file.stem + "-tiny" * tiny, baseline=baseline, variants=variants, file=file)
 
 
 def _refuse_names_twice(file: Path) -> None:

@@ -11,6 +11,7 @@ from perceptio.data.folder import FolderDataset
 from perceptio.data.folder.identity import hash_of_data
 from perceptio.errors import DataError, InputError, RecipeError
 from perceptio.evaluation.replacements import Control
+from perceptio.experiments.cell_summary import summary_name
 from perceptio.experiments.experiment import Experiment
 from perceptio.experiments.job import Job
 from perceptio.experiments.results import CELLS, EVALUATIONS, TOKENIZERS, PlacedCell
@@ -34,6 +35,8 @@ class Cell:
         tokenizers: The jobs that train its tokenizers of codes, where they name no weights.
         training: The job that trains it.
         evaluation: The job that evaluates it.
+        controls: What else that puts in place of what was written.
+        summary: What its summary is called.
     """
 
     variant: str
@@ -41,6 +44,8 @@ class Cell:
     tokenizers: tuple[Job, ...]
     training: Job
     evaluation: Job
+    controls: tuple[str, ...] = ()
+    summary: str = ""
 
     @property
     def jobs(self) -> tuple[Job, ...]:
@@ -56,6 +61,8 @@ class Cell:
             fingerprint=self.training.fingerprint,
             evaluation=self.evaluation.fingerprint,
             tokenizers=tuple(job.fingerprint for job in self.tokenizers),
+            controls=self.controls,
+            summary=self.summary,
         )
 
 
@@ -173,7 +180,13 @@ class Planner:
             ),
         )
         return Cell(
-            variant=variant, seed=seed, tokenizers=training.after, training=training, evaluation=evaluation
+            variant=variant,
+            seed=seed,
+            tokenizers=training.after,
+            training=training,
+            evaluation=evaluation,
+            controls=tuple(sorted(self.controls)),
+            summary=summary_name(training.fingerprint, list(self.data.values())),
         )
 
     def _tokenizer(self, recipe: Recipe, stream: Stream, content: Sequence[str]) -> Job:

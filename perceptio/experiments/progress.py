@@ -1,7 +1,7 @@
 """What one sees while an experiment runs: how far its cells are, the time left, and a table that fills."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -10,6 +10,7 @@ import attrs
 from rich.console import Console
 from rich.table import Table
 
+from perceptio.experiments.cell_summary import CellSummary
 from perceptio.experiments.display import Bars, Display, Lines, Pace, clock
 from perceptio.experiments.figures import Figure, chosen, flat
 from perceptio.experiments.job import Job
@@ -89,13 +90,21 @@ class CellProgress:
         root: The cache that they lie in.
         console: Where it is shown: a table and bars on a terminal, lines elsewhere.
         say: What becomes of a line.
+        summaries: Those that stand for cells, by name; None: those that were kept in the cache.
     """
 
     def __init__(
-        self, cells: Sequence[Cell], root: Path, console: Console, say: Callable[[str], None]
+        self,
+        cells: Sequence[Cell],
+        root: Path,
+        console: Console,
+        say: Callable[[str], None],
+        summaries: Mapping[str, CellSummary] | None = None,
     ) -> None:
         self.cells, self.root, self.console, self.say = cells, root, console, say
-        self._jobs = {job.name: job for cell in cells for job in cell.jobs}
+        self._summaries = summaries
+        here = [cell for cell in cells if cell.summary not in (summaries or {})]
+        self._jobs = {job.name: job for cell in here for job in cell.jobs}
         self._left = TimeLeft(list(self._jobs.values()))
         self._results: dict[int, CellResult] = {}
         self._figures: dict[int, dict[str, Figure]] = {}
@@ -172,7 +181,7 @@ class CellProgress:
                 self._read(cell)
 
     def _read(self, cell: Cell) -> None:
-        self._results[id(cell)] = read_cell(self.root, cell.placed)
+        self._results[id(cell)] = read_cell(self.root, cell.placed, self._summaries)
         self._figures[id(cell)] = flat(self._results[id(cell)].figures)
 
     def sentence(self) -> str:

@@ -7,17 +7,13 @@ from typing import Any
 
 import attrs
 
-from perceptio.errors import DataError
 from perceptio.experiments import page
 from perceptio.experiments.contrasts import Contrast
 from perceptio.experiments.curves import Curve, Line, curves_svg, mean_of, smoothed
 from perceptio.experiments.results import CellResult
 from perceptio.experiments.summary import Summary
 from perceptio.experiments.tables import Table, p_text
-from perceptio.model.checkpoints.checkpoint import RECIPE
-from perceptio.ops.json_files import read_json, read_log
 from perceptio.recipe_changes import changes, terms
-from perceptio.training.run_folder import METRICS
 from perceptio.training.validation import PREFIX
 
 COLORS = ("#3b7ddd", "#e08a1e", "#2f9e6e", "#a05bd0", "#d1495b", "#1f9fb4", "#b59410", "#d16ba5")
@@ -123,11 +119,7 @@ def _differences(report: _Report) -> str:
 
 def _learning_curves(report: _Report) -> str:
     """The losses over training steps, of training and validation."""
-    logs = {
-        (one.name, cell.seed): read_log(cell.folder / METRICS)[0]
-        for one in report.summary.variants
-        for cell in one.cells
-    }
+    logs = {(one.name, cell.seed): cell.curve() for one in report.summary.variants for cell in one.cells}
     recipes = [document for one in report.summary.variants if (document := _recipe(one.cells)) is not None]
     names = list(dict.fromkeys(("loss", *(term for document in recipes for term in terms(document)))))
     parts = []
@@ -199,14 +191,7 @@ def _recipes(report: _Report) -> str:
 
 def _recipe(cells: Sequence[CellResult]) -> Any:
     """The recipe's document of the first cell that has begun; None: none has."""
-    for cell in cells:
-        path = cell.folder / RECIPE
-        if path.is_file():
-            document = read_json(path)
-            if not isinstance(document, dict):
-                raise DataError(f"{path} is no recipe: remove it, and run `perceptio ablate` again.")
-            return document
-    return None
+    return next((document for cell in cells if (document := cell.recipe()) is not None), None)
 
 
 def _said(contrast: Contrast) -> str:

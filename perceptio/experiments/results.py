@@ -8,6 +8,7 @@ cells/FINGERPRINT/         the run of a cell: recipe.json, and what `perceptio t
 evaluations/FINGERPRINT/   what its evaluation found: metrics.json and answers.jsonl, as `perceptio eval` writes them
 tokenizers/FINGERPRINT/    a tokenizer of codes that several cells share
 jobs/                      what is known of each: its record, NAME.json, and its log, NAME.log
+summaries/NAME.json        summaries of cells that were run elsewhere; see `perceptio.experiments.cell_summary`
 
 All but experiment.json may lie in another folder, which several experiments share (`--cache`).
 """
@@ -19,17 +20,26 @@ from typing import Any
 import attrs
 
 from perceptio.errors import DataError
-from perceptio.evaluation.answers import ANSWERS
+from perceptio.evaluation.answers import (
+    ANSWERS,
+    AskedQuestion,
+    read_answers,
+    right_by_question,
+    right_or_wrong,
+)
+from perceptio.experiments.cell_summary import CellSummary, read_summary
 from perceptio.experiments.job_cache import JobCache, Status, covered_seconds
+from perceptio.model.checkpoints.checkpoint import RECIPE
 from perceptio.ops.foreign import parsing
-from perceptio.ops.json_files import read_json
+from perceptio.ops.json_files import read_json, read_log
+from perceptio.training.run_folder import METRICS
 
 EXPERIMENT = "experiment.json"
-CELLS, EVALUATIONS, TOKENIZERS = "cells", "evaluations", "tokenizers"
+CELLS, EVALUATIONS, TOKENIZERS, SUMMARIES = "cells", "evaluations", "tokenizers", "summaries"
 FIGURES = "metrics.json"
 """Figures of an evaluation, by the path of each data folder."""
 SUMMARY = "summary.json"
-"""What an evaluation says of the model itself: `parameters`."""
+"""What an evaluation says of itself and the model: `parameters`, `device`, `versions`."""
 
 
 @attrs.frozen(kw_only=True)
@@ -42,6 +52,8 @@ class PlacedCell:
         fingerprint: Of its recipe, seed and data.
         evaluation: The fingerprint of its evaluation.
         tokenizers: The fingerprints of the tokenizers that are trained before it.
+        controls: What else its evaluation puts in place of what was written.
+        summary: What its summary would be called.
     """
 
     variant: str
@@ -49,6 +61,8 @@ class PlacedCell:
     fingerprint: str
     evaluation: str
     tokenizers: tuple[str, ...] = ()
+    controls: tuple[str, ...] = ()
+    summary: str = ""
 
     @property
     def jobs(self) -> tuple[str, ...]:
@@ -94,6 +108,9 @@ class CellResult:
         seconds: Of its training and evaluation, interrupted attempts included; None before either was begun.
         parameters: How many the model has; None unless it is complete.
         error: The last words of a failed one.
+        summary: Of one that was run elsewhere, what was kept of it; `folder` and `answers` are not there.
+        device: What it was evaluated on; None: not known.
+        versions: Of perceptio, and of what computed, then.
     """
 
     variant: str
@@ -106,6 +123,57 @@ class CellResult:
     seconds: float | None
     parameters: int | None
     error: str
+    summary: CellSummary | None = None
+    device: str | None = None
+    versions: Mapping[str, str] = attrs.field(factory=dict)
+
+    def recipe(self) -> Any:
+        """Its recipe's document; None: it is not begun.
+
+        Raises:
+            DataError: The file is none.
+        """
+        if self.summary is not None:
+            return self.summary.recipe
+        path = self.folder / RECIPE
+        if not path.is_file():
+            return None
+        document = read_json(path)
+        if not isinstance(document, dict):
+            raise DataError(f"{path} is no recipe: remove it, and run `perceptio ablate` again.")
+        return document
+
+    def curve(self) -> list[dict[str, Any]]:
+        """Its learning curve: of each logged step its metrics.
+
+        Raises:
+            DataError: The log is broken.
+        """
+        if self.summary is None:
+            return read_log(self.folder / METRICS)[0]
+        columns = self.summary.curve
+        return [
+            {name: value for name, value in zip(columns, row, strict=True) if value is not None}
+            for row in zip(*columns.values(), strict=True)
+        ]
+
+    def right(self) -> dict[str, dict[AskedQuestion, bool]]:
+        """Whether each question was answered right, by what the answers are scored as.
+
+        Of an evaluation on several folders, what they are scored as goes by their folder, as `figures` do.
+
+        Raises:
+            DataError: The answers cannot be read.
+        """
+        if self.summary is not None:
+            return self.summary.marks.by_question()
+        answers, right = read_answers(self.answers.parent), dict[str, dict[AskedQuestion, bool]]()
+        for data in dict.fromkeys(one.data for one in answers):
+            of_folder = [one for one in answers if one.data == data]
+            prefix = f"{data}." if data in self.figures else ""
+            for scored in right_or_wrong(of_folder):
+                right[f"{prefix}{scored}"] = right_by_question(of_folder, scored)
+        return right
 
 
 @attrs.frozen(kw_only=True)
@@ -164,17 +232,21 @@ def read_document(out: Path) -> ExperimentDocument:
     held = read_json(path, remedy="remove it, and run `perceptio ablate` again; complete cells are kept")
     with parsing(DataError, f"{path} does not describe an experiment ({{reason}}): remove it."):
         cells = [
-            PlacedCell(**cell | {"tokenizers": tuple(cell.get("tokenizers", ()))}) for cell in held["cells"]
+            PlacedCell(**cell | {name: tuple(cell.get(name, ())) for name in ("tokenizers", "controls")})
+            for cell in held["cells"]
         ]
         return ExperimentDocument(**held | {"cells": tuple(cells)})
 
 
-def read_cell(root: Path, placed: PlacedCell) -> CellResult:
-    """A cell as it stands.
+def read_cell(
+    root: Path, placed: PlacedCell, summaries: Mapping[str, CellSummary] | None = None
+) -> CellResult:
+    """A cell as it stands: as it was run in the cache, or else as its summary has it.
 
     Args:
         root: The cache that it lies in.
         placed: The cell.
+        summaries: Those that may be used, by name; None: those that were kept in the cache.
 
     Raises:
         DataError: What a complete one has left cannot be read.
@@ -184,14 +256,16 @@ def read_cell(root: Path, placed: PlacedCell) -> CellResult:
     status = _status([record.status for record in records])
     if status == "complete" and not evaluation.exists():
         status = "stopped"  # It was removed, so that the cell is evaluated again.
+    if status == "waiting" and (summary := _summary_of(root, placed, summaries)) is not None:
+        return of_summary(summary, variant=placed.variant, fingerprint=placed.fingerprint)
     own = [interval for record in records[-2:] for interval in record.seen]
     figures: Mapping[str, Any] = {}
-    parameters = None
+    about: dict[str, Any] = {}
     if status == "complete":
         remedy = f"remove {evaluation}, and run `perceptio ablate` again, which evaluates the cell anew"
         by_folder = read_json(evaluation / FIGURES, remedy=remedy)
         figures = by_folder if len(by_folder) > 1 else next(iter(by_folder.values()))
-        parameters = read_json(evaluation / SUMMARY, remedy=remedy)["parameters"]
+        about = read_json(evaluation / SUMMARY, remedy=remedy)
     return CellResult(
         variant=placed.variant,
         seed=placed.seed,
@@ -201,9 +275,42 @@ def read_cell(root: Path, placed: PlacedCell) -> CellResult:
         figures=figures,
         answers=evaluation / ANSWERS,
         seconds=covered_seconds(own) if own else None,
-        parameters=parameters,
+        parameters=about.get("parameters"),
         error=next((record.error for record in records if record.error), ""),
+        device=about.get("device"),
+        versions=about.get("versions", {}),
     )
+
+
+def of_summary(summary: CellSummary, *, variant: str, fingerprint: str) -> CellResult:
+    """A cell that was run elsewhere, under the name that its variant has here."""
+    return CellResult(
+        variant=variant,
+        seed=summary.seed,
+        fingerprint=fingerprint,
+        status="complete",
+        folder=Path(CELLS) / fingerprint,
+        figures=summary.figures,
+        answers=Path(EVALUATIONS) / ANSWERS,
+        seconds=summary.seconds,
+        parameters=summary.parameters,
+        error="",
+        summary=summary,
+        device=summary.device,
+        versions=summary.versions,
+    )
+
+
+def _summary_of(
+    root: Path, placed: PlacedCell, summaries: Mapping[str, CellSummary] | None
+) -> CellSummary | None:
+    if summaries is not None:
+        return summaries.get(placed.summary)
+    path = root / SUMMARIES / f"{placed.summary}.json"
+    if not placed.summary or not path.is_file():
+        return None
+    summary = read_summary(path)
+    return summary if summary.serves(placed.controls) else None
 
 
 def _status(jobs: list[Status]) -> Status:

@@ -1,6 +1,6 @@
 """An experiment in its folder: what it is is written first, and then its cells are run."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import attrs
 
 from perceptio.errors import DataError, InputError, near_miss
 from perceptio.evaluation.replacements import Control
+from perceptio.experiments.cell_summary import CellSummary, write_summary
 from perceptio.experiments.display import Display
 from perceptio.experiments.experiment import Experiment
 from perceptio.experiments.job import Job
@@ -17,11 +18,15 @@ from perceptio.experiments.launchers import Launcher
 from perceptio.experiments.plan import Cell, Planner, check_seeds
 from perceptio.experiments.results import (
     EXPERIMENT,
+    SUMMARIES,
     ExperimentDocument,
     ExperimentResult,
+    PlacedCell,
     read,
+    read_cell,
     read_document,
 )
+from perceptio.experiments.summaries import find_summaries
 from perceptio.ops.files import disk_errors
 from perceptio.ops.json_files import write_json
 
@@ -37,7 +42,8 @@ class Run:
         out: Its folder.
         root: The cache that its cells lie in.
         document: What it is, with everything that it was before.
-        cells: Those to be run now, in order.
+        cells: Those that are wanted now, in order.
+        summaries: Summaries that stand for cells which are not run here, by name.
         warnings: What a user should know before; a sentence each.
     """
 
@@ -45,6 +51,7 @@ class Run:
     root: Path
     document: ExperimentDocument
     cells: tuple[Cell, ...]
+    summaries: Mapping[str, CellSummary] = attrs.field(factory=dict)
     warnings: tuple[str, ...] = ()
 
     @property
@@ -52,6 +59,8 @@ class Run:
         """What is to be run, in order, each once: cells of the same content share the jobs of the first."""
         jobs: dict[str, Job] = {}
         for cell in self.cells:
+            if cell.summary in self.summaries:
+                continue
             for job in cell.jobs:
                 jobs.setdefault(job.name, job)
         return tuple(jobs.values())
@@ -73,6 +82,8 @@ class Run:
         """
         with disk_errors(self.out, DataError), disk_errors(self.root, DataError):
             write_json(self.out / EXPERIMENT, attrs.asdict(self.document))
+            for summary in self.summaries.values():
+                write_summary(self.root / SUMMARIES, summary)
             with display:
                 launcher.run(self.jobs, JobCache(self.root), display)
         return read(self.out)
@@ -88,6 +99,7 @@ def prepare(
     cache: Path | None = None,
     only: str = "*",
     many: bool = False,
+    rerun: bool = False,
 ) -> Run:
     """Find the cells of an experiment and those that are to be run; nothing is written.
 
@@ -100,6 +112,7 @@ def prepare(
         cache: The folder that cells lie in, which several experiments may share; None: `out`.
         only: Run variants whose names match this pattern of a shell.
         many: Whether more than `MANY` cells are meant.
+        rerun: Whether cells are run though there are summaries of them.
 
     Raises:
         InputError: No seed, one twice, no variant that matches, or too many cells.
@@ -124,20 +137,44 @@ def prepare(
             raise DataError(f"{option} {folder} is a file, and a folder is needed: choose another.")
     before = read_document(out) if (out / EXPERIMENT).exists() else None
     planner = Planner(experiment, data=data, controls=controls, root=root)
-    known = () if before is None else (cell.seed for cell in before.cells)
-    cells = planner.cells(sorted({*known, *seeds}))
+    known = {} if before is None else {(cell.variant, cell.seed): cell for cell in before.cells}
+    cells = planner.cells(sorted({*(seed for _, seed in known), *seeds}))
+    selected = tuple(cell for cell in cells if cell.variant in chosen and cell.seed in seeds)
     document = ExperimentDocument(
         name=experiment.name,
         baseline=experiment.baseline,
         data=planner.data,
         cache="." if cache is None else str(cache.absolute()),
-        cells=tuple(cell.placed for cell in cells),
+        cells=tuple(
+            cell.placed
+            if cell in selected
+            else _as_it_was(cell.placed, known.get((cell.variant, cell.seed)), root)
+            for cell in cells
+        ),
     )
     if before is not None:
         _check_same(out, before, document)
-    selected = tuple(cell for cell in cells if cell.variant in chosen and cell.seed in seeds)
-    warnings = (*_trained_on(planner), *_changed_defaults(selected, JobCache(root)))
-    return Run(out=out, root=root, document=document, cells=selected, warnings=warnings)
+    warnings = [*_trained_on(planner), *_changed_defaults(selected, JobCache(root))]
+    summaries: dict[str, CellSummary] = {}
+    if not rerun:
+        folders = [folder for folder in (experiment.summaries, root / SUMMARIES) if folder is not None]
+        begun = [cell for cell in cells if read_cell(root, cell.placed, {}).status != "waiting"]
+        summaries = find_summaries([cell for cell in cells if cell not in begun], folders, warnings)
+    return Run(
+        out=out,
+        root=root,
+        document=document,
+        cells=selected,
+        summaries=summaries,
+        warnings=tuple(warnings),
+    )
+
+
+def _as_it_was(now: PlacedCell, before: PlacedCell | None, root: Path) -> PlacedCell:
+    """A cell that is not wanted now: as it was evaluated before, if it was."""
+    if before is None or before.fingerprint != now.fingerprint:
+        return now
+    return before if read_cell(root, before).status == "complete" else now
 
 
 def _trained_on(planner: Planner) -> Iterator[str]:

@@ -6,7 +6,7 @@ questions would give. And of a difference to the baseline, *paired* on the same 
 compared is said in a note.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import attrs
@@ -129,6 +129,7 @@ def summarize(result: ExperimentResult, figures: Sequence[str] | None = None) ->
         notes.append(
             f"The baseline {result.baseline} has no complete cell, so there are no differences to it."
         )
+    notes += _of_summaries(result)
     variants = []
     for variant in result.variants:
         own = {seed: one for (name, seed), one in found.items() if name == variant}
@@ -159,3 +160,15 @@ def summarize(result: ExperimentResult, figures: Sequence[str] | None = None) ->
         variants=tuple(variants),
         notes=tuple(dict.fromkeys(notes)),
     )
+
+
+def _of_summaries(result: ExperimentResult) -> Iterator[str]:
+    """What is said of cells that were run elsewhere."""
+    cells = [cell for cell in result.cells if cell.summary is not None]
+    if cells:
+        where = dict.fromkeys(
+            f"{cell.device or 'an unknown device'} with "
+            f"{' and '.join(f'{name} {version}' for name, version in cell.versions.items()) or 'unknown versions'}"
+            for cell in cells
+        )
+        yield f"{len(cells)} cells are told by their summaries; they were evaluated on {'; '.join(where)}."

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+import perceptio
 from perceptio.data.folder import FolderDataset
 from perceptio.data.folder.identity import hash_of_data
 from perceptio.errors import CheckpointError
@@ -64,7 +65,12 @@ def evaluate_cell(task: Task) -> None:
                 on_answer=keep,
             )
             found[path] = without_nan(evaluation.run())
-    write_json(task.out / SUMMARY, {"parameters": sum(one.numel() for one in model.parameters())})
+    about = {
+        "parameters": sum(one.numel() for one in model.parameters()),
+        "device": _name_of(_device()),
+        "versions": {"perceptio": perceptio.__version__, "torch": torch.__version__},
+    }
+    write_json(task.out / SUMMARY, about)
     write_json(task.out / FIGURES, found)
 
 
@@ -94,3 +100,7 @@ def recipe_of(task: Task) -> Recipe:
 def _device() -> torch.device:
     """Where training puts a model, too."""
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+
+
+def _name_of(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

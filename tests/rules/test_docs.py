@@ -120,7 +120,7 @@ def test_the_page_of_experiments_is_an_experiment(tmp_path, monkeypatch):
         assert experiment.recipe(name).train.steps == 4
     assert "codebook_size=32,lr=0.001" in load_experiment("losses.py").variants
     compile(from_python, page, "exec")
-    assert commands(page) == 6
+    assert commands(page) == 8
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 
 from perceptio.cli.main import app
 from perceptio.data.scenes import Split
-from perceptio.errors import PerceptioError
+from perceptio.errors import InputError, PerceptioError
 from perceptio.experiments.results import read
 from perceptio.training.trackers import VARIABLE, named_by_environment
 
@@ -170,6 +171,24 @@ def test_cells_run_on_a_cluster_are_those_of_this_machine(
     result = read(Path("runs/cluster"))
     assert all(cell.status == "complete" and cell.figures for cell in result.cells)
     assert "Nothing would run: every cell is complete." in ablate(*words, "--dry-run")
+    # Their summaries stand for them in any other folder.
+    kept = folder / "rates.cells"
+    saved = CliRunner().invoke(app, ["report", "runs/cluster", "--save-summaries", str(kept)])
+    assert "summaries of 2 cells" in saved.output and len(list(kept.iterdir())) == 2
+    elsewhere = (*words[:-1], "runs/elsewhere", "--dry-run")
+    shown = ablate(*elsewhere)
+    assert "2 of 2 cells are known from summaries" in shown and "Nothing would run" in shown
+    assert "2 training jobs" in ablate(*elsewhere, "--rerun")
+    for argument, message in {
+        "rates.py": "None of the 2 summaries in .*rates.cells is of a recipe that a variant of rates has now",
+        "rites.py": "There is no experiment rites.py",
+        "runs": "runs holds no experiment",
+    }.items():
+        refused = CliRunner().invoke(app, ["report", argument])
+        assert re.search(message, str(refused.exception))
+    with pytest.raises(InputError, match="rates.py is no folder of an experiment"):
+        raise CliRunner().invoke(app, ["report", "rates.py", "--save-summaries", "x"]).exception
+    shutil.rmtree(kept)
 
 
 def test_a_setting_of_the_launcher_that_cannot_be_is_refused(

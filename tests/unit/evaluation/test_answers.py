@@ -10,7 +10,6 @@ from perceptio.evaluation.answers import (
     ANSWERS,
     ScoredAnswer,
     paired,
-    points_of,
     read_answers,
     right_by_question,
     right_or_wrong,
@@ -98,7 +97,7 @@ def test_answers_are_paired_by_their_questions_wherever_the_data_lie():
     second = [answer("b", True, data="moved"), answer("b", False), answer("a", False, data="moved")]
     pairs = both(first, second)
     assert list(pairs.values()) == [(True, False), (False, True), (True, False)]
-    assert [points_of(question) for question in pairs] == [2, 2, 2]
+    assert [question.num_points for question in pairs] == [2, 2, 2]
     assert right_or_wrong([*first, answer(scored={"edges_map": {"error": 0.5}})]) == [
         "relative_depth",
         "referring",

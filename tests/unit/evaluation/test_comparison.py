@@ -5,15 +5,15 @@ import math
 import pytest
 
 from perceptio.errors import InputError
+from perceptio.evaluation.answers import AskedQuestion
 from perceptio.evaluation.comparison import SeedComparison, accuracy, compare
 
 
 def pairs(letters, points=3, start=0):
     """Pairs by question: b where both are right, n where neither is, 1 or 2 where one of them alone is."""
     right = {"b": (True, True), "n": (False, False), "1": (True, False), "2": (False, True)}
-    marked = tuple((0.1 * number, 0.5) for number in range(points))
     return {
-        (f"{number}", "depth", "Which?", marked, "(A)", 1): right[letter]
+        AskedQuestion(id=f"{number} with {points}", num_points=points): right[letter]
         for number, letter in enumerate(letters, start)
     }
 

@@ -59,7 +59,7 @@ def test_tiny_is_another_function_of_the_file(tmp_path: Path) -> None:
 def test_a_file_that_is_no_experiment(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         load_experiment(written(tmp_path, text))
-    with pytest.raises(RecipeError, match="There is no recipe"):
+    with pytest.raises(RecipeError, match="There is no experiment"):
         load_experiment(tmp_path / "nothing.py")
 
 
