@@ -109,7 +109,8 @@ class DataConfig:
             written once per image with probability one half, so that the model learns to answer with any of them, or
             none (as CoVT's last stage).
         mixture: Weight of each task as the one a conversation is drawn for, by the names that the data give.
-        turns: Most turns of one conversation; the others are drawn from the same image's.
+        turns: Most turns of one conversation; the others are drawn from the same image's. A sample whose turns are
+            `ordered` is taken whole, however many they are.
         max_questions: Use the marked-point questions of only so many images; None: all of them.
         permute_marks: Shuffle the letters of marked points on every visit.
         too_long: What becomes of a conversation that is longer than the language model serves: `"refuse"` stops and

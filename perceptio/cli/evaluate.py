@@ -95,6 +95,7 @@ def _show(shown: "Console", title: str, figures: Mapping[str, Any], *, controls_
 
     figures = dict(figures)
     without_target, controlled = figures.pop("without_target", []), figures.pop("controls", {})
+    without_image = figures.pop("without_image", 0)
     table = Table("figure", "value", box=None, title=title)
     for name, value in _flat(figures):
         table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
@@ -109,6 +110,8 @@ def _show(shown: "Console", title: str, figures: Mapping[str, Any], *, controls_
         f"Not scored: {count} of the task {task!r}, which this model has no part for."
         for task, count in figures.get("not_scored", {}).items()
     ]
+    if without_image:
+        notes.append(f"Left out: {without_image} samples without a picture.")
     if controls_asked and not controlled:
         notes.insert(0, "No controls: nothing was written before an answer that they can replace.")
     for note in notes:

@@ -25,6 +25,10 @@ class ConversationSampler:
     further turns of the same image fill it to `data.turns`. A draw depends on the seed and its number alone, so that
     a resumed run sees what it would have seen, and draws can be made in any order and by several threads.
 
+    A sample that is ordered is one conversation, and is drawn whole, in its order and with its marks as they are;
+    turns whose answers are not to be trained on, by `data.perceive` or `data.max_questions`, are left out. A turn
+    that a task writes itself follows it where both are at most `data.turns`, and otherwise stands alone.
+
     Args:
         recipe: Whose data settings apply.
         datasets: The opened folders, in the order of `recipe.data.folders`.
@@ -93,6 +97,15 @@ class ConversationSampler:
             leads = [turn for turn in turns if turn.task == name]
             lead = leads[random.integers(len(leads))]
             others = [turn for turn in turns if turn is not lead]
+        chosen = self._in_order(lead, turns) if sample.ordered else self._grouped(lead, others, random)
+        sample = attrs.evolve(sample, codes=self._codes(folder, number))
+        perceived = self._perceived(
+            chosen, sample, self._written(chosen, sample, random), self._levels(folder, number), random
+        )
+        return attrs.evolve(sample, turns=tuple(perceived))
+
+    def _grouped(self, lead: Turn, others: Sequence[Turn], random: np.random.Generator) -> list[Turn]:
+        """A turn and some others about the same image, in some order."""
         picked = [others[i] for i in random.permutation(len(others))]
         if self.recipe.points == "drawn":
             picked = _one_with_points([lead, *picked])[1:]
@@ -101,11 +114,17 @@ class ConversationSampler:
         # What is answered from a stream comes last: objects are found sooner, in training, by a model that need not
         # look past a block of codes.
         chosen.sort(key=lambda turn: _order(self._tasks[turn.task]))
-        sample = attrs.evolve(sample, codes=self._codes(folder, number))
-        perceived = self._perceived(
-            chosen, sample, self._written(chosen, sample, random), self._levels(folder, number), random
-        )
-        return attrs.evolve(sample, turns=tuple(perceived))
+        return chosen
+
+    def _in_order(self, lead: Turn, turns: Sequence[Turn]) -> list[Turn]:
+        """The turns of an ordered sample; the lead, where a task has written it, after them or alone."""
+        kept = [*turns]
+        if self.recipe.points == "drawn":
+            drawn = _one_with_points([lead, *turns])
+            kept = [turn for turn in turns if any(turn is one for one in drawn)]
+        if any(turn is lead for turn in turns):
+            return kept
+        return [*kept, lead] if len(kept) < self.data.turns else [lead]
 
     def _written(self, turns: Sequence[Turn], sample: Sample, random: np.random.Generator) -> list[str]:
         """The streams that a conversation writes once for its image, in order."""
@@ -143,7 +162,8 @@ class ConversationSampler:
             if mode == "separate_task" and task.writes_turns and task.perception_only:
                 continue
             about_objects = mode != "never" and task.about_objects and bool(turn.masks)
-            turn = self._shuffled(turn, random)
+            if not sample.ordered:  # Other turns may speak of its letters.
+                turn = self._shuffled(turn, random)
             perceive = tuple(
                 name
                 for name, spec in self._specs.items()

@@ -113,7 +113,8 @@ class ImagePools:
         about = {name for name in _tasks_in(self._datasets) if self._tasks[name].about_objects}
         images = [
             np.array(
-                [i for i, names in enumerate(dataset.tasks) if not about.isdisjoint(names)], dtype=np.int64
+                [i for i in dataset.with_target("image") if not about.isdisjoint(dataset.tasks[i])],
+                dtype=np.int64,
             )
             for dataset in self._datasets
         ]
@@ -125,8 +126,8 @@ class ImagePools:
         task, tasks = self._tasks[name], self._datasets[folder].tasks
         if task.writes_turns:
             having = [self._images_with_stream(stream, folder) for stream in task.required]
-            images = having[0] if having else np.arange(len(tasks))
-            for others in having[1:]:
+            images = self._datasets[folder].with_target("image")
+            for others in having:
                 images = np.intersect1d(images, others, assume_unique=True)
             return images
         candidates = self.pointed[folder] if task.reads_points else range(len(tasks))
@@ -138,8 +139,7 @@ class ImagePools:
             return np.zeros(0, dtype=np.int64)
         if is_codes(self._specs[name]):
             return np.flatnonzero((self._codes[name][folder][:, 0] >= 0).numpy())
-        target, records = self._specs[name].target, self._datasets[folder].records
-        return np.flatnonzero([record.has_target(target) for record in records])
+        return self._datasets[folder].with_target(self._specs[name].target)
 
 
 def is_codes(spec: StreamSpec) -> bool:

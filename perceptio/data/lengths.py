@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from perceptio.data.folder.records import TurnRecord
+from perceptio.data.folder.records import SampleRecord
 from perceptio.data.tasks import TaskTable
-from perceptio.interfaces import Sample, SpecialTokens, TextTokenizer, Turn
+from perceptio.interfaces import Sample, SpecialTokens, TextTokenizer, Turn, TurnRecord
 from perceptio.model.inference.sequence import SequenceWriter
 from perceptio.model.parts import build_part
 from perceptio.recipe import Recipe, Stream
@@ -27,7 +27,8 @@ class ConversationLengths:
         with torch.device("meta"):
             self.text: TextTokenizer = build_part(recipe.language).text_tokenizer
         self._tasks = TaskTable(recipe)
-        self._start = len(self._writer().ids) + sum(
+        self._start = len(self._writer().ids)
+        self._around_image = sum(
             len(self.text.encode_template(text))
             for text in (self.text.template.before_image, self.text.template.after_image)
             if text
@@ -46,25 +47,26 @@ class ConversationLengths:
         """The longest conversation that the model serves; None: any."""
         return self.recipe.language.spec.max_length
 
-    def longest(self, records: Sequence[TurnRecord], sample: Sample) -> int:
+    def longest(self, record: SampleRecord, sample: Sample) -> int:
         """Slots of the longest conversation that training can draw from a sample.
 
         Args:
-            records: The sample's turns.
-            sample: The sample, with its picture; its own turns are not looked at.
+            record: The sample's record.
+            sample: The sample, with its picture if it has one; its own turns are not looked at.
         """
-        assert sample.image_3HW is not None
         data, has_target = self.recipe.data, sample.has_target
         known = [stream for stream in self._per_image if has_target(stream.spec.target)]
-        tasks = [(record, self._tasks[record.task]) for record in records]
+        tasks = [(turn, self._tasks[turn.task]) for turn in record.turns]
         if data.perceive == "never":
-            tasks = [(record, task) for record, task in tasks if not task.perception_only]
+            tasks = [(turn, task) for turn, task in tasks if not task.perception_only]
         readable = self.plan.readout is not None and has_target(
             self.recipe.stream(self.plan.readout).spec.target
         )
-        costs = [self._turn_slots(_turn(record), task.reads_points and readable) for record, task in tasks]
-        total = self._start + self.recipe.vision.num_features(*sample.image_3HW.shape[-2:])
-        own = [name for name in self._own_tasks if self._is_possible(name, known)]
+        costs = [self._turn_slots(_turn(turn), task.reads_points and readable) for turn, task in tasks]
+        total, own = self._start, []
+        if sample.image_3HW is not None:
+            total += self._around_image + self.recipe.vision.num_features(*sample.image_3HW.shape[-2:])
+            own = [name for name in self._own_tasks if self._is_possible(name, known)]
         if data.perceive == "separate_task":
             own = [name for name in own if not self._tasks[name].perception_only]
             written = known
@@ -77,8 +79,12 @@ class ConversationLengths:
                 if any(task.may_perceive or stream.name in task.required for task in asking)
             ]
         total += sum(self._written[stream.name] for stream in written)
-        costs += [max(self._own_slots(name, sample) for name in own)] if own else []
-        return total + sum(sorted(costs, reverse=True)[: data.turns])
+        longest_own = [max(self._own_slots(name, sample) for name in own)] if own else []
+        if record.ordered and len(costs) >= data.turns:  # Then a turn of a task's own stands alone.
+            return total + max(sum(costs), *longest_own, 0)
+        if record.ordered:
+            return total + sum([*costs, *longest_own])
+        return total + sum(sorted([*costs, *longest_own], reverse=True)[: data.turns])
 
     def _is_possible(self, name: str, known: Sequence[Stream]) -> bool:
         """Whether an image that has the targets of these streams has what a task's own turn requires."""

@@ -39,7 +39,7 @@ class Evaluation:
         on_answer: Called with every answer once it is scored.
 
     Raises:
-        DataError: There is no sample, or none of a task that is asked.
+        DataError: There is no sample with a picture, or none of a task that is asked.
     """
 
     def __init__(
@@ -58,8 +58,9 @@ class Evaluation:
         self.on_answer = on_answer
         self._tasks, self._asked = TaskTable(model.recipe), tasks
         self.count = len(dataset) if limit is None else min(limit, len(dataset))
-        if self.count == 0:
-            raise DataError("There is nothing to evaluate on: the folder has no sample.")
+        self._numbers = [number for number in dataset.with_target("image").tolist() if number < self.count]
+        if not self._numbers:
+            raise DataError("There is nothing to evaluate on: the folder has no sample with a picture.")
         self._controls = Controls(self.model, dataset, self.count, controls) if controls else None
 
     @torch.inference_mode()
@@ -67,7 +68,8 @@ class Evaluation:
         """Every figure the model and the data allow, as nested dictionaries.
 
         Of samples without the target of a stream, what needs it is left out, and the counts say so; `without_target`
-        lists the streams whose target no sample has. `not_scored` counts the questions, by task, that this model
+        lists the streams whose target no sample has. Samples without a picture are left out, and `without_image`
+        counts them. `not_scored` counts the questions, by task, that this model
         cannot answer.
         """
         passes = self._passes()
@@ -80,7 +82,7 @@ class Evaluation:
             for stream in self.model.recipe.streams
             if stream.spec.per == "image"
         }
-        for number, case in enumerate(self._cases(given, scored), start=1):
+        for number, case in zip(self._numbers, self._cases(given, scored), strict=True):
             left_out.update(
                 turn.task
                 for turn in case.sample.turns
@@ -92,8 +94,8 @@ class Evaluation:
             for one, questions in waiting.items():
                 for batch in batches(questions, list(one.questions(case))):
                     self._ask(one, batch)
-            if self.progress is not None and number < self.count:
-                self.progress(number, self.count)
+            if self.progress is not None and number + 1 < self.count:
+                self.progress(number + 1, self.count)
         figures: dict[str, Any] = {}
         for one, questions in waiting.items():
             if questions:
@@ -103,6 +105,8 @@ class Evaluation:
                     figures[name] = figures.get(name, {}) | found
         if self._controls is not None:
             figures |= self._controls.figures()
+        if len(self._numbers) < self.count:
+            figures["without_image"] = self.count - len(self._numbers)
         if self.progress is not None:
             self.progress(self.count, self.count)
         if untargeted:
@@ -120,7 +124,7 @@ class Evaluation:
             text=self.model.language.text_tokenizer,
         )
         passes: dict[Pass, str] = {}
-        there = {name for number in range(self.count) for name in self.dataset.tasks[number]}
+        there = {name for number in self._numbers for name in self.dataset.tasks[number]}
         for name in sorted(filter(self._is_asked, there)):
             passes |= dict.fromkeys(tasks[name].passes(name, data), name)
         looked_at = {stream for one in passes for stream in (*one.decodes, *one.compares)}
@@ -140,7 +144,9 @@ class Evaluation:
         return self._asked is None or task in self._asked
 
     def _cases(self, given: Sequence[str], tasks: Collection[str]) -> Iterator[Case]:
-        """The samples in order; other codes are those of the sample before it that has some, of the first the last's.
+        """The samples with a picture, in order.
+
+        Other codes are those of the sample before it that has some, of the first the last's.
 
         Args:
             given: The streams whose codes are needed.
@@ -148,7 +154,7 @@ class Evaluation:
         """
         writing = [name for name in tasks if self._tasks[name].writes_turns]
         before: dict[str, Tensor] = {}
-        for number in range(self.count):
+        for number in self._numbers:
             sample = self.dataset[number]
             sample = attrs.evolve(sample, turns=(*sample.turns, *self._own_turns(sample, writing)))
             own = {
@@ -174,8 +180,9 @@ class Evaluation:
 
     def _last_with(self, stream: str, first: int) -> int | None:
         """The last sample after the first one that has the target of a stream."""
-        others, target = range(self.count - 1, first, -1), self._target(stream)
-        return next((n for n in others if self.dataset.records[n].has_target(target)), None)
+        having = self.dataset.with_target(self._target(stream))
+        others = having[(first < having) & (having < self.count)]
+        return int(others[-1]) if len(others) else None
 
     def _target(self, stream: str) -> str:
         return self.model.stream(stream).spec.target

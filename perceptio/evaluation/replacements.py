@@ -146,7 +146,7 @@ class Replacements:
         """The codes [N, L] of the targets of all samples that have one that can be encoded; computed once."""
         if self._data_codes_NL is None:
             target = self.stream.spec.target
-            known = [n for n in range(self.count) if self.dataset.records[n].has_target(target)]
+            known = [n for n in self.dataset.with_target(target).tolist() if n < self.count]
             self._data_codes_NL = torch.cat(
                 [
                     self._encoded([self.dataset.target(n, target) for n in known[first:][:ENCODED_AT_ONCE]])

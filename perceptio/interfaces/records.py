@@ -49,7 +49,7 @@ class Turn:
 
 @attrs.frozen(kw_only=True, eq=False)
 class Sample:
-    """A conversation about one image; without turns, an image without text.
+    """A conversation about one image, or about none; without turns, an image without text.
 
     Without the image there is nothing to perceive: blocks of codes are in context, excluded from the loss; and where
     there is no block either, so are the codes that are read out. `source` says in messages where it comes from.
@@ -62,6 +62,8 @@ class Sample:
         maps: Other maps of the image by name, float32 [H, W, C], NaN where unknown. Those of a data folder are read
             when they are asked for, each time anew.
         codes: The codes [L] of each stream that is written as codes once per image, where the image has its target.
+        ordered: Whether each turn may speak of those before it, so that none can be moved or left out; otherwise they
+            are questions that may be asked in any order.
         in_context: Whether the language model sees the image; otherwise only the tokenizers that decode with it do.
         source: Where it comes from.
         id: What its data folder calls it.
@@ -73,6 +75,7 @@ class Sample:
     objects: Sequence[np.ndarray] = ()
     maps: Mapping[str, np.ndarray] = attrs.field(factory=dict)
     codes: Mapping[str, Tensor] = attrs.field(factory=dict)
+    ordered: bool = False
     in_context: bool = True
     source: str = "a sample"
     id: str = ""

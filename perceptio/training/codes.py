@@ -54,14 +54,13 @@ def encode_targets(
     target = tokenizer.spec.stream.target
     codes_nL = _no_codes(len(dataset), tokenizer)
     tokenizer = in_eval_mode(tokenizer)
-    for first in range(0, len(dataset), BATCH_SIZE):
-        batch = range(first, min(first + BATCH_SIZE, len(dataset)))
-        numbers = [number for number in batch if dataset.records[number].has_target(target)]
-        if numbers:
-            raw = [dataset.target(number, target) for number in numbers]
-            codes_nL[numbers] = _encoded(tokenizer, dataset, numbers, raw).cpu().to(codes_nL.dtype)
+    having = dataset.with_target(target).tolist()
+    for first in range(0, len(having), BATCH_SIZE):
+        numbers = having[first : first + BATCH_SIZE]
+        raw = [dataset.target(number, target) for number in numbers]
+        codes_nL[numbers] = _encoded(tokenizer, dataset, numbers, raw).cpu().to(codes_nL.dtype)
         if progress is not None:
-            progress(batch.stop, len(dataset))
+            progress(first + len(numbers), len(having))
     return codes_nL.clone()
 
 
@@ -118,7 +117,7 @@ def read_codes(path: Path, dataset: FolderDataset, tokenizer: PerceptionTokenize
     except DataError as error:
         raise DataError(f"{error} Or remove it, and {index.name} beside it.") from error
     spec = tokenizer.spec.stream
-    rows = [number for number, record in enumerate(dataset.records) if record.has_target(spec.target)]
+    rows = dataset.with_target(spec.target).tolist()
     size = (len(rows), spec.written.length)
     problem: str | None = f"are {stored_nL.dtype} {list(stored_nL.shape)}"
     if stored_nL.shape == size and stored_nL.dtype.kind == "u":
@@ -160,7 +159,7 @@ def _encoded(
                 tokenizer.to_codes(tokenizer.targets([one]))
             except DataError as error:
                 file = dataset.records[number].target_file(tokenizer.spec.stream.target)
-                raise DataError(f"{dataset.root / str(file)}: {error}") from error
+                raise DataError(f"{dataset.files.where(str(file))}: {error}") from error
         raise
 
 
@@ -173,7 +172,7 @@ def _index(dataset: FolderDataset, tokenizer: PerceptionTokenizer) -> dict[str, 
         "length": spec.written.length,
         "target": spec.target,
         "targets": hash_of_targets(dataset, spec.target),
-        "ids": [record.id for record in dataset.records if record.has_target(spec.target)],
+        "ids": [dataset.records[number].id for number in dataset.with_target(spec.target).tolist()],
     }
 
 

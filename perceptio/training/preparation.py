@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import attrs
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -173,16 +174,14 @@ class Preparation:
         if self.recipe.data.perceive == "never" or not targets:
             return
         for dataset in self.datasets:
-            lacking: dict[str, list[str]] = {name: [] for name in targets}
-            for record in dataset.records:
-                for name, target in targets.items():
-                    if not record.has_target(target):
-                        lacking[name].append(record.id)
-            for name, ids in lacking.items():
-                if ids:
+            pictured = dataset.with_target("image")
+            for name, target in targets.items():
+                lacking = np.setdiff1d(pictured, dataset.with_target(target), assume_unique=True)
+                if len(lacking):
                     self._say(
-                        f"{len(ids)} of {len(dataset)} samples of {dataset.root} lack the target {targets[name]!r} "
-                        f"of the stream {name!r}, such as {quoted(ids[0])}: it is not learned from them."
+                        f"{len(lacking)} of {len(dataset)} samples of {dataset.root} lack the target {target!r} of "
+                        f"the stream {name!r}, such as {quoted(dataset.records[lacking[0]].id)}: it is not learned "
+                        "from them."
                     )
 
     def codes_of(self, datasets: Sequence[FolderDataset], what: str) -> dict[str, list[Tensor]]:

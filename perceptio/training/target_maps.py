@@ -120,11 +120,8 @@ def _count(dataset: FolderDataset, tokenizer: PerceptionTokenizer) -> int:
         DataError: None.
     """
     spec = tokenizer.spec.stream
-    count = sum(
-        1 if spec.per == "image" else len(record.objects)
-        for record in dataset.records
-        if record.has_target(spec.target)
-    )
+    having = dataset.with_target(spec.target).tolist()
+    count = len(having) if spec.per == "image" else sum(len(dataset.records[n].objects) for n in having)
     if not count:
         raise DataError(
             f"No sample of {dataset.root} has the target {spec.target!r} to train a tokenizer on."
@@ -146,7 +143,7 @@ def _maps_of(
                 masks = dataset.object_masks(number)
                 raw = [masks[one] for one in record.objects]
             for one in raw:
-                yield _map_of(one, tokenizer, dataset.root / file)
+                yield _map_of(one, tokenizer, dataset.files.where(file))
         if progress is not None:
             progress(number + 1, len(dataset))
 

@@ -22,6 +22,7 @@ REASONS = {
     "model/checkpoints/hub.py:push_to_hub": "a temporary folder, removed after the upload",
     "backbones/language/hf_text.py": "is given a folder of new_folder",
     "backbones/language/words.py:save": "is given a folder of new_folder",
+    "data/folder/stream_writer.py": "is unfinished by its name until it is whole",
     "data/folder/writer.py:_save_map": "is given a folder of new_folder",
     "data/folder/writer.py:_save_png": "is given a folder of new_folder",
     "training/optimizer.py:save": "is given a folder of new_folder",

@@ -26,6 +26,12 @@ RGB, holds `low + value / 255 * (high - low)`, of every pixel; an NPY file holds
 and NaN in all channels of a pixel that is unknown. Values that lie outside the range by at most a thousandth of it,
 as rounding may have it, are clipped; others are errors. A folder without maps leaves `maps` out.
 
+Files may stay where they are: `"roots": {"coco": "/data/coco/train2017", "depth": "../coco-depth"}` names folders,
+absolute or relative to this one, and a sample's path `"coco:000000000009.jpg"` begins with the name of one. So
+several folders share pictures, and one depth map serves them all. Names are of letters, digits, `_` and `-`. The path
+inside a root obeys the rules of a path inside the folder and leads nowhere else; but a root itself may be any folder,
+so that who opens a data folder of somebody else's looks at its roots first.
+
 Each line of `samples.jsonl` is one object::
 
     {"id": "kitchen-1", "image": "images/kitchen-1.jpg", "depth": "depth/kitchen-1.png",
@@ -37,12 +43,16 @@ Each line of `samples.jsonl` is one object::
        {"task": "relative_depth", "question": "Which point is closest to the camera?", "answer": "(B)",
         "points": [[0.25, 0.5], [0.7, 0.625]]}]}
 
-`id`, `image` and `turns` are required. Paths are relative to the folder, with `/`, and stay inside it; so must the
-places that symbolic links lead to. Depth, masks and maps have the size of the picture (as shown, after its EXIF
-rotation). A sample has any of the maps that `dataset.json` declares.
+`id` and `turns` are required. Paths are relative to the folder or to one of its roots, with `/`, and stay inside it;
+so must the places that symbolic links lead to. Depth, masks and maps have the size of the picture (as shown, after
+its EXIF rotation). A sample has any of the maps that `dataset.json` declares.
+Without `image` a sample is a conversation about no picture: it has turns, and no depth, masks, maps or points.
 Of a mask PNG the pixel value is the number of an object, 0 where there is none; `masks` may instead list masks in the
-line itself, which may overlap, as uncompressed COCO RLE: `[{"id": 1, "size": [H, W], "counts": [zeros, ones, zeros,
-…]}]`, runs down the columns. Of a turn, `task`, `question` and `answer` are required; `objects` lists the objects
+line itself, which may overlap, as COCO RLE: `[{"id": 1, "size": [H, W], "counts": [zeros, ones, zeros, …]}]`, runs
+down the columns, or with COCO's compressed string of them as `counts`.
+With `"ordered": true` the turns are one conversation, in which each may speak of those before it: it is trained on
+whole and in this order. Without it they are questions about one picture, which may be asked in any order and
+company. Of a turn, `task`, `question` and `answer` are required; `objects` lists the objects
 that the answer segments, in order of mention; `points` are (x, y) in [0, 1], x to the right and y down, lettered A,
 B, … in order. The answer of a `relative_depth` turn is a letter in parentheses.
 
@@ -55,6 +65,7 @@ Unknown keys are errors, so that a misspelt one is not silently ignored.
 
 from perceptio.data.folder.dataset import FolderDataset
 from perceptio.data.folder.dataset_info import DatasetInfo, MapInfo
+from perceptio.data.folder.stream_writer import FolderWriter
 from perceptio.data.folder.writer import Entry, write_folder
 
-__all__ = ["DatasetInfo", "Entry", "FolderDataset", "MapInfo", "write_folder"]
+__all__ = ["DatasetInfo", "Entry", "FolderDataset", "FolderWriter", "MapInfo", "write_folder"]

@@ -7,6 +7,7 @@ from pathlib import Path
 import attrs
 
 from perceptio.data.folder.dataset_info import parse_info
+from perceptio.data.folder.files import Files
 from perceptio.data.folder.loading import LoadedFiles, load_files, map_problems
 from perceptio.data.folder.records import LINES_FILE, Problem, SampleRecord, parse_lines
 from perceptio.data.lengths import ConversationLengths
@@ -39,6 +40,7 @@ def check_folder(
     """
     root = expanded(path)
     info = parse_info(root)
+    held = Files(root, info.roots)
     lengths = None if recipe is None else ConversationLengths(recipe)
     problems: list[Problem] = []
     samples = turns = broken = 0
@@ -53,8 +55,8 @@ def check_folder(
         else:
             turns += len(parsed.turns)
             named.update(parsed.files)
-            files = load_files(root, info, parsed, problems)
-            problems += map_problems(root, parsed, files.maps)
+            files = load_files(held, info, parsed, problems)
+            problems += map_problems(held, parsed, files.maps)
             if lengths is not None:
                 problems += _too_long(lengths, parsed, files)
         if progress is not None:
@@ -64,15 +66,15 @@ def check_folder(
     if not broken:  # Otherwise a line that could not be read may have named it.
         problems += [
             Problem(file=file, message="is named by no sample: list it, or remove it.")
-            for file in _strays(root, named)
+            for file in _strays(root, {held.where(name) for name in named})
         ]
     return Report(samples=samples, turns=turns, problems=tuple(problems))
 
 
 def _too_long(lengths: ConversationLengths, record: SampleRecord, files: LoadedFiles) -> Iterator[Problem]:
-    if lengths.limit is None or files.image_3HW is None:
+    if lengths.limit is None or (record.image is not None and files.image_3HW is None):
         return
-    length = lengths.longest(record.turns, files.sample((), record.id))
+    length = lengths.longest(record, files.sample((), record.id))
     if length > lengths.limit:
         message = (
             f"a conversation about it can have {length} slots, and the recipe's language model serves at most "
@@ -81,9 +83,9 @@ def _too_long(lengths: ConversationLengths, record: SampleRecord, files: LoadedF
         yield Problem(file=LINES_FILE, line=record.line, message=message)
 
 
-def _strays(root: Path, named: set[str]) -> Iterator[str]:
-    """Files that nothing refers to: often a sample that was meant to be there."""
-    resolved = {os.path.realpath(root / file) for file in named}
+def _strays(root: Path, named: set[Path]) -> Iterator[str]:
+    """Files of the folder that nothing refers to: often a sample that was meant to be there."""
+    resolved = set(map(os.path.realpath, named))
     for pattern in ("images/*", "depth/*", "masks/*", "maps/**/*"):
         for file in sorted(root.glob(pattern)):
             if file.is_file() and not file.name.startswith(".") and os.path.realpath(file) not in resolved:

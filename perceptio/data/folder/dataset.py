@@ -10,12 +10,12 @@ import numpy as np
 from torch import Tensor
 
 from perceptio.data.folder.dataset_info import parse_info
+from perceptio.data.folder.files import Files
 from perceptio.data.folder.loading import LoadedFiles, Maps, load_files, read_depth, read_picture
-from perceptio.data.folder.records import LINES_FILE, Problem, Records, SampleRecord, TurnRecord
+from perceptio.data.folder.records import LINES_FILE, Problem, Records, SampleRecord
 from perceptio.errors import DataError, quoted
-from perceptio.interfaces import DepthMap, Sample, Turn
+from perceptio.interfaces import DepthMap, Sample, Turn, TurnRecord
 from perceptio.ops.files import expanded
-from perceptio.ops.paths import resolved_inside
 
 
 class FolderDataset(Sequence[Sample]):
@@ -34,7 +34,8 @@ class FolderDataset(Sequence[Sample]):
     def __init__(self, path: Path | str) -> None:
         self.root = expanded(path)
         self.info = parse_info(self.root)
-        self.records = Records(self.root, self.info.maps)
+        self.files = Files(self.root, self.info.roots)
+        self.records = Records(self.root, self.info)
         if not self.records:
             raise DataError(f"{self.root / LINES_FILE} lists no sample.")
         self.tasks = self.records.tasks
@@ -44,6 +45,8 @@ class FolderDataset(Sequence[Sample]):
 
     def __getitem__(self, number: int) -> Sample:  # type: ignore[override]
         """Sample `number`: picture, depth, masks of all objects, maps to be read, and turns with their masks.
+
+        A sample without a picture has its turns alone.
 
         Raises:
             DataError: A file of the sample is missing or broken, or does not fit the others; of a map, when it is
@@ -56,7 +59,12 @@ class FolderDataset(Sequence[Sample]):
             attrs.evolve(_turn(turn), masks=tuple(masks[one] for one in turn.objects))
             for turn in record.turns
         )
-        return attrs.evolve(files.sample(turns, self._place(record)), id=record.id)
+        sample = files.sample(turns, self._place(record))
+        return attrs.evolve(sample, id=record.id, ordered=record.ordered)
+
+    def with_target(self, name: str) -> np.ndarray:
+        """The numbers of the samples that have what a stream is learned from, by its `target`, int64 in order."""
+        return np.flatnonzero([record.has_target(name) for record in self.records])
 
     def turns(self, number: int) -> tuple[Turn, ...]:
         """The turns of sample `number` without their masks: no file is read."""
@@ -71,7 +79,7 @@ class FolderDataset(Sequence[Sample]):
         depth = self.records[number].depth
         if depth is None:
             return None
-        return read_depth(resolved_inside(self.root, depth, DataError), self.info)
+        return read_depth(self.files.found(depth), self.info)
 
     def map(self, number: int, name: str) -> np.ndarray | None:
         """A map of sample `number` as float32 [H, W, C], NaN where unknown; None where it has none of that name.
@@ -81,7 +89,7 @@ class FolderDataset(Sequence[Sample]):
         Raises:
             DataError: Its file is missing or broken.
         """
-        return Maps(self.root, self.info.maps, self.records[number].maps).get(name)
+        return Maps(self.files, self.info.maps, self.records[number].maps).get(name)
 
     def target(self, number: int, name: str) -> Any:
         """What sample `number` has for a stream that is written per image, as `Sample.target` gives it.
@@ -98,13 +106,14 @@ class FolderDataset(Sequence[Sample]):
             return np.stack(masks) if masks else None
         return self.depth(number) if name == "depth" else self.map(number, name)
 
-    def image(self, number: int) -> Tensor:
-        """The picture of sample `number`, RGB [3, H, W] in [0, 1]; nothing else of the sample is read.
+    def image(self, number: int) -> Tensor | None:
+        """The picture of sample `number`, RGB [3, H, W] in [0, 1], or None; nothing else of the sample is read.
 
         Raises:
             DataError: Its file is missing or broken.
         """
-        return read_picture(self.root, self.records[number].image)
+        image = self.records[number].image
+        return None if image is None else read_picture(self.files, image)
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[number] for number in range(len(self)))
@@ -118,7 +127,7 @@ class FolderDataset(Sequence[Sample]):
 
     def _load(self, record: SampleRecord) -> LoadedFiles:
         problems: list[Problem] = []
-        files = load_files(self.root, self.info, record, problems)
+        files = load_files(self.files, self.info, record, problems)
         if problems:
             raise self._error(problems[0])
         return files

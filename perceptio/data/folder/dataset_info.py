@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import attrs
 
+from perceptio.data.folder.files import ROOT_NAME
 from perceptio.data.folder.json_rules import is_number, key_problems
 from perceptio.errors import DataError, quoted
 from perceptio.interfaces import NO_MAPS, MapInfo
@@ -18,15 +19,17 @@ from perceptio.ops.json_files import read_json
 
 FORMAT, VERSION = "perceptio-data", 1
 INFO_FILE = "dataset.json"
+UNFINISHED_FILE = "dataset.unfinished.json"
+"""What `INFO_FILE` will be of a folder that is still written, line by line."""
 SCALES = (1e-12, 1e12)
 """What a 16-bit value can be multiplied with, so that the depth is a float32."""
 MAP_LIMIT = 1e12
 """The range of a map lies within this bound on both sides."""
 
 
-def _copied(maps: Mapping[str, MapInfo]) -> dict[str, MapInfo]:
+def _copied(given: Mapping[str, Any]) -> dict[str, Any]:
     """As a dict, which processes can hand over, as they cannot a read-only view."""
-    return dict(maps)
+    return dict(given)
 
 
 @attrs.frozen(kw_only=True)
@@ -37,11 +40,13 @@ class DatasetInfo:
         depth_unit: The unit of depth; None where a folder has none.
         depth_scale: What a 16-bit value of depth is multiplied with.
         maps: The maps that samples may have, by name.
+        roots: Folders elsewhere in which files of samples lie, by the name with which their paths begin.
     """
 
     depth_unit: Literal["metres", "disparity"] | None = None
     depth_scale: float | None = None
     maps: Mapping[str, MapInfo] = attrs.field(factory=dict, converter=_copied)
+    roots: Mapping[str, str] = attrs.field(factory=dict, converter=_copied)
 
     @property
     def units(self) -> dict[str, str]:
@@ -61,6 +66,8 @@ class DatasetInfo:
                 written["depth"]["scale"] = self.depth_scale
         if self.maps:
             written["maps"] = {name: attrs.asdict(info) for name, info in self.maps.items()}
+        if self.roots:
+            written["roots"] = dict(self.roots)
         return written
 
 
@@ -77,6 +84,11 @@ def parse_info(root: Path) -> DatasetInfo:
                 f"There is no folder {root}: check the path, or write one with `perceptio scenes`."
             )
         if not path.is_file():
+            if (root / UNFINISHED_FILE).is_file():
+                raise DataError(
+                    f"{root} is not finished, as its writing was stopped: run the command that writes it again, "
+                    "which goes on from there, or remove the folder."
+                )
             raise DataError(
                 f"{root} has no {INFO_FILE}, so it is no data folder; the format is documented in "
                 "perceptio.data.folder."
@@ -87,7 +99,12 @@ def parse_info(root: Path) -> DatasetInfo:
         raise DataError(f"{path}: {problem}")
     depth = found.get("depth", {})
     maps = {name: MapInfo(**declared) for name, declared in found.get("maps", {}).items()}
-    return DatasetInfo(depth_unit=depth.get("unit"), depth_scale=depth.get("scale"), maps=maps)
+    return DatasetInfo(
+        depth_unit=depth.get("unit"),
+        depth_scale=depth.get("scale"),
+        maps=maps,
+        roots=found.get("roots", {}),
+    )
 
 
 def info_problems(found: Any) -> Iterator[str]:
@@ -97,9 +114,10 @@ def info_problems(found: Any) -> Iterator[str]:
         return
     if found.get("version") != VERSION:
         yield f"version {quoted(found.get('version'))} is not {VERSION}, the one that this release reads."
-    yield from key_problems(found, {"format", "version"}, {"depth", "maps"})
+    yield from key_problems(found, {"format", "version"}, {"depth", "maps", "roots"})
     yield from _depth_problems(found.get("depth", {"unit": "metres"}))
     yield from _maps_problems(found.get("maps", {}))
+    yield from _roots_problems(found.get("roots", {}))
 
 
 def _depth_problems(depth: Any) -> Iterator[str]:
@@ -124,6 +142,17 @@ def _maps_problems(maps: Any) -> Iterator[str]:
         if name in NO_MAPS:
             yield f"map name {quoted(name)} is taken: {', '.join(NO_MAPS)} are what else a sample has."
         yield from (f"map {quoted(name)}: {message}" for message in _map_problems(declared))
+
+
+def _roots_problems(roots: Any) -> Iterator[str]:
+    if not isinstance(roots, dict):
+        yield '"roots" is not an object of names, each with a folder.'
+        return
+    for name, place in roots.items():
+        if not re.fullmatch(ROOT_NAME, name):
+            yield f'root name {quoted(name)} is not 1 to 80 letters, digits, "_" or "-".'
+        if not isinstance(place, str) or not place or "\0" in place:
+            yield f"root {quoted(name)} lies in {quoted(place)}, which is no path of a folder."
 
 
 def _map_problems(declared: Any) -> Iterator[str]:

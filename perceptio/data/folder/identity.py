@@ -4,11 +4,14 @@ import hashlib
 import os
 from pathlib import Path
 
+import attrs
+
 from perceptio.data.folder import FolderDataset
 from perceptio.data.folder.dataset_info import INFO_FILE
 from perceptio.data.folder.records import LINES_FILE
 from perceptio.errors import DataError
 from perceptio.ops.foreign import parsing
+from perceptio.ops.json_files import format_json
 
 BLOCK, BLOCKS = 16 * 1024, 4
 """Of a file of more than so many bytes in all, so many blocks of so many bytes count, spread evenly over it."""
@@ -17,19 +20,20 @@ BLOCK, BLOCKS = 16 * 1024, 4
 def hash_of_data(dataset: FolderDataset) -> str:
     """A SHA-256 of `dataset.json`, of `samples.jsonl`, and of every file that samples name.
 
-    Of a file its size counts and `BLOCKS` blocks of it, which is all of a small one. A large one that is exchanged
-    for another of exactly its size and equal in these blocks is not noticed.
+    Where the folder and its roots lie does not count. Of a file its size counts and `BLOCKS` blocks of it, which is
+    all of a small one. A large one that is exchanged for another of exactly its size and equal in these blocks is not
+    noticed.
 
     Raises:
         DataError: A file is missing.
     """
     sha = hashlib.sha256()
-    for name in (INFO_FILE, LINES_FILE):
-        with (dataset.root / name).open("rb") as file:
-            sha.update(hashlib.file_digest(file, "sha256").digest())
+    sha.update(hashlib.sha256(_meaning(dataset)).digest())
+    with (dataset.root / LINES_FILE).open("rb") as file:
+        sha.update(hashlib.file_digest(file, "sha256").digest())
     for record in dataset.records:
         for held in record.files:
-            _add(sha, dataset.root / held)
+            _add(sha, dataset.files.where(held))
     return sha.hexdigest()
 
 
@@ -43,13 +47,20 @@ def hash_of_targets(dataset: FolderDataset, name: str) -> str:
     Raises:
         DataError: A file is missing.
     """
-    sha = hashlib.sha256((dataset.root / INFO_FILE).read_bytes())
+    sha = hashlib.sha256(_meaning(dataset))
     for record in dataset.records:
         file = record.target_file(name)
         if file is not None:
             sha.update(f"{record.id}\n{file}\n".encode())
-            _add(sha, dataset.root / file)
+            _add(sha, dataset.files.where(file))
     return sha.hexdigest()
+
+
+def _meaning(dataset: FolderDataset) -> bytes:
+    """`dataset.json`, but for the places of its roots."""
+    if not dataset.info.roots:
+        return (dataset.root / INFO_FILE).read_bytes()
+    return format_json(attrs.evolve(dataset.info, roots={}).to_json()).encode()
 
 
 def _add(sha: "hashlib._Hash", path: Path) -> None:

@@ -11,13 +11,14 @@ import numpy as np
 from torch import Tensor
 
 from perceptio.data.folder.dataset_info import DatasetInfo, MapInfo
-from perceptio.data.folder.records import LINES_FILE, Problem, RunLengths, SampleRecord
+from perceptio.data.folder.files import Files
+from perceptio.data.folder.records import LINES_FILE, Problem, SampleRecord, runs_of_mask
 from perceptio.errors import DataError, InputError
-from perceptio.interfaces import DepthMap, Sample, Turn
+from perceptio.interfaces import DepthMap, RunLengths, Sample, Turn
 from perceptio.interfaces.depth_maps import check_values
 from perceptio.ops.array_files import mapped_array
 from perceptio.ops.image_files import MAX_PIXELS, open_image, read_image
-from perceptio.ops.paths import resolved_inside
+from perceptio.ops.run_lengths import mask_of
 
 DEPTH_LEVELS, MAP_LEVELS = 65535, 255
 """Largest value that a PNG of depth holds, and one of a map."""
@@ -43,7 +44,7 @@ class Masks(Mapping[int, np.ndarray]):
 
     def __getitem__(self, number: int) -> np.ndarray:
         if self._ids_HW is None:
-            return decode_runs(self._runs[number])
+            return mask_of(runs_of_mask(self._runs[number]), self._runs[number].size)
         if number not in self._numbers:
             raise KeyError(number)
         return self._ids_HW == number
@@ -56,7 +57,9 @@ class Masks(Mapping[int, np.ndarray]):
 
     def shows(self, number: int) -> bool:
         """Whether an object has a pixel."""
-        return number in self._numbers and (number not in self._runs or any(self._runs[number].counts[1::2]))
+        return number in self._numbers and (
+            number not in self._runs or bool(runs_of_mask(self._runs[number])[1::2].any())
+        )
 
 
 class Objects(Sequence[np.ndarray]):
@@ -78,29 +81,32 @@ class Maps(Mapping[str, np.ndarray]):
     Asking raises a `DataError` where the file is missing or broken, or does not fit (`read_map`).
 
     Args:
-        root: The folder.
+        files: The files of the folder.
         declared: What its maps are.
-        files: The paths of the sample's own.
+        named: The names of the sample's own.
         size: The size of the picture; None where it could not be read.
     """
 
     def __init__(
-        self, root: Path, declared: Mapping[str, MapInfo], files: Mapping[str, str], size: Size | None = None
+        self,
+        files: Files,
+        declared: Mapping[str, MapInfo],
+        named: Mapping[str, str],
+        size: Size | None = None,
     ) -> None:
-        self._root, self._declared, self._files, self._size = root, declared, files, size
+        self._files, self._declared, self._named, self._size = files, declared, named, size
 
     def __getitem__(self, name: str) -> np.ndarray:
-        path = resolved_inside(self._root, self._files[name], DataError)
-        return read_map(path, name, self._declared[name], self._size)
+        return read_map(self._files.found(self._named[name]), name, self._declared[name], self._size)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._files
+        return name in self._named
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._files)
+        return iter(self._named)
 
     def __len__(self) -> int:
-        return len(self._files)
+        return len(self._named)
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -125,27 +131,28 @@ class LoadedFiles:
         )
 
 
-def load_files(root: Path, info: DatasetInfo, record: SampleRecord, problems: list[Problem]) -> LoadedFiles:
+def load_files(files: Files, info: DatasetInfo, record: SampleRecord, problems: list[Problem]) -> LoadedFiles:
     """Read the picture, depth and masks of a sample, adding what is wrong with them to `problems`; its maps wait."""
 
-    def report(file: str, message: str) -> None:
-        problems.append(_problem(root, record, file, message))
+    def report(name: str, message: str) -> None:
+        problems.append(_problem(files, record, name, message))
 
     image = depth = masks = None
-    try:
-        image = read_picture(root, record.image)
-    except DataError as error:
-        report(record.image, str(error))
+    if record.image is not None:
+        try:
+            image = read_picture(files, record.image)
+        except DataError as error:
+            report(record.image, str(error))
     size: Size | None = None if image is None else (image.shape[-2], image.shape[-1])
     if record.depth is not None:
         try:
-            depth = read_depth(resolved_inside(root, record.depth, DataError), info, size)
+            depth = read_depth(files.found(record.depth), info, size)
         except DataError as error:
             report(record.depth, str(error))
     where = record.masks if isinstance(record.masks, str) else LINES_FILE
     if record.masks is not None:
         try:
-            masks = _read_masks(root, record.masks, size)
+            masks = _read_masks(files, record.masks, size)
         except DataError as error:
             report(where, str(error))
     if masks is not None:
@@ -154,32 +161,32 @@ def load_files(root: Path, info: DatasetInfo, record: SampleRecord, problems: li
         if missing:
             known = ", ".join(map(str, sorted(masks)[:20])) or "none"
             report(where, f"has no pixel of object(s) {missing} that a turn segments; it has: {known}.")
-    return LoadedFiles(
-        image_3HW=image, depth=depth, masks=masks, maps=Maps(root, info.maps, record.maps, size)
-    )
+    maps = Maps(files, info.maps, record.maps, size)
+    return LoadedFiles(image_3HW=image, depth=depth, masks=masks, maps=maps)
 
 
-def map_problems(root: Path, record: SampleRecord, maps: Maps) -> Iterator[Problem]:
+def map_problems(files: Files, record: SampleRecord, maps: Maps) -> Iterator[Problem]:
     """Read all maps of a sample; what is wrong with them."""
     for name, file in record.maps.items():
         try:
             maps[name]
         except DataError as error:
-            yield _problem(root, record, file, str(error))
+            yield _problem(files, record, file, str(error))
 
 
-def _problem(root: Path, record: SampleRecord, file: str, message: str) -> Problem:
-    return Problem(file=file, line=record.line, message=message.removeprefix(f"{root / file} "))
+def _problem(files: Files, record: SampleRecord, name: str, message: str) -> Problem:
+    # The path of a file in a root stays in the message: nothing else says where it lies.
+    return Problem(file=name, line=record.line, message=message.removeprefix(f"{files.folder / name} "))
 
 
-def read_picture(root: Path, image: str) -> Tensor:
+def read_picture(files: Files, image: str) -> Tensor:
     """The picture of a sample, RGB [3, H, W] in [0, 1].
 
     Raises:
-        DataError: Its file is missing or broken, or a link out of the folder.
+        DataError: Its file is missing or broken, or a link out of its folder.
     """
     try:
-        return read_image(resolved_inside(root, image, DataError))
+        return read_image(files.found(image))
     except InputError as error:
         raise DataError(str(error)) from error
 
@@ -288,9 +295,9 @@ def _read_png(path: Path, what: str, wanted: str, modes: tuple[str, ...], size: 
         raise DataError(str(error)) from error
 
 
-def _read_masks(root: Path, masks: str | tuple[RunLengths, ...], size: Size | None) -> Masks:
+def _read_masks(files: Files, masks: str | tuple[RunLengths, ...], size: Size | None) -> Masks:
     if isinstance(masks, str):
-        path = resolved_inside(root, masks, DataError)
+        path = files.found(masks)
         return Masks(ids_HW=_read_png(path, "masks", "indexed or gray PNG", ("P", "L", "I;16", "1"), size))
     for mask in masks:
         _check_size(f"mask {mask.id}", mask.size, size)
@@ -303,14 +310,6 @@ def _check_size(name: Path | str, size: Size, wanted: Size | None) -> None:
         raise DataError(f"{name} is {_extent(size)}, and its picture {_extent(wanted)}.")
     if size[0] * size[1] > MAX_PIXELS:
         raise DataError(f"{name} is {_extent(size)}, more than {MAX_PIXELS:,} in all: make it smaller first.")
-
-
-def decode_runs(runs: RunLengths) -> np.ndarray:
-    """A boolean mask [H, W] of runs down the columns, zeros first."""
-    assert not isinstance(runs.counts, str), "Lines hold runs."
-    values = np.arange(len(runs.counts)) % 2 == 1
-    height, width = runs.size
-    return np.repeat(values, runs.counts).reshape(width, height).T
 
 
 def _extent(shape: tuple[int, ...]) -> str:

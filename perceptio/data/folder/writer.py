@@ -135,7 +135,7 @@ def _write_entry(
         }
     line["turns"] = [_turn_line(turn, entry) for turn in entry.turns]
     # What the reader will refuse is refused here, in the words that it has for it.
-    for problem in line_problems(line, info.maps, rules):
+    for problem in line_problems(line, info, rules):
         raise DataError(f"Entry {quoted(entry.id)} cannot be written: {problem}")
     try:
         text = format_json(line)

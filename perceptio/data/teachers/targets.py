@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 
 from perceptio.data.folder.dataset_info import INFO_FILE, parse_info
+from perceptio.data.folder.files import Files
 from perceptio.data.folder.records import LINES_FILE, Problem, parse_lines
 from perceptio.data.teachers.levels import info_of, normalization_of
 from perceptio.data.teachers.teacher_pass import DEPTH_RESIZE, WORKERS, Findings, Job, write_depth
@@ -117,7 +118,8 @@ def write_depth_targets(
         lines = _with_depth(lines, {job.image: job for job in jobs if str(job.picture) not in found.broken})
         info = info_of(teacher.spec)
         if is_data:
-            info = attrs.evolve(info, maps=parse_info(out).maps)
+            there = parse_info(out)
+            info = attrs.evolve(info, maps=there.maps, roots=there.roots)
         write_json(out / INFO_FILE, info.to_json())
         rewrite_log(out / LINES_FILE, lines)
     return TargetsReport(
@@ -193,10 +195,14 @@ def _data_jobs(folder: Path) -> list[Job]:
     """The pictures of a data folder, each once."""
     jobs: dict[str, Job] = {}
     taken: dict[str, str] = {}
+    files = Files(folder, parse_info(folder).roots)
     for parsed in parse_lines(folder):
         if isinstance(parsed, Problem):
             raise DataError(f"{folder}/{parsed}")
-        job = Job(picture=folder / parsed.image, folder=folder, image=parsed.image)
+        if parsed.image is None:
+            continue
+        picture = files.where(parsed.image)
+        job = Job(picture=picture, folder=folder, image=parsed.image, listed=True)
         if taken.setdefault(job.depth, job.image) != job.image:
             raise DataError(
                 f"{folder} has the pictures {taken[job.depth]} and {job.image}, whose depth would both be "
@@ -231,13 +237,13 @@ def _listed(out: Path) -> list[dict[str, Any]]:
 
 def _with_depth(listed: list[dict[str, Any]], made: Mapping[str, Job]) -> list[dict[str, Any]]:
     """The lines that are there, each with its depth, and one for each picture that has none."""
-    images = {line["image"] for line in listed}
+    images = {line.get("image") for line in listed}
     lines = listed + [
         {"id": image.removeprefix("images/"), "image": image, "turns": []}
         for image in made
         if image not in images
     ]
     for line in lines:
-        if line["image"] in made:
+        if line.get("image") in made:
             line["depth"] = made[line["image"]].depth
     return lines

@@ -44,16 +44,20 @@ WORKERS = min(8, os.cpu_count() or 1)
 
 @attrs.frozen(kw_only=True)
 class Job:
-    """A picture, and where in the data folder its picture and its depth lie."""
+    """A picture, and where in the data folder its picture and its depth lie.
+
+    It is copied into the folder, unless it is `listed` there already, be it in a root of the folder.
+    """
 
     picture: Path
     folder: Path
     image: str
+    listed: bool = False
 
     @property
     def copy(self) -> Path:
-        """The picture in the data folder."""
-        return self.folder / self.image
+        """The picture of the data folder."""
+        return self.picture if self.listed else self.folder / self.image
 
     @property
     def depth(self) -> str:

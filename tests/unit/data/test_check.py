@@ -113,6 +113,14 @@ def test_what_is_wrong_is_said_of_its_file(folder, harm, message):
         ([64, 64], [64 * 64], "mask 1 is 64x64 pixels, and its picture 32x32 pixels"),
         ([32, 32], [-1, 1025], "not runs of pixels"),
         ([32, 32], [7], "runs of 7 pixels in all, and 32x32 are 1024"),
+        ([32], [32], r"has the size [32], which is not [height, width]"),
+        ([32, 32], "0\u00e9", "a character that is none of COCO's"),
+        ([32, 32], "0~", "a character that is none of COCO's"),
+        ([32, 32], "PPP", "end within a run: they are cut short"),
+        ([32, 32], "PPPPPPPP0", "a run of more than 7 characters"),
+        ([32, 32], "0oooooo?", "a run of less than 0 or more than 1024 pixels"),
+        ([32, 32], "7", "runs of 7 pixels in all, and 32x32 are 1024"),
+        ([60_000, 60_000], "oooooo?", "no picture's of at most 50,000,000 pixels"),
     ],
 )
 def test_the_size_of_runs_is_checked_before_they_are_a_mask(folder, size, counts, message):

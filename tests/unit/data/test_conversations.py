@@ -50,6 +50,9 @@ class Images:
             turns=self._turns[number], image_3HW=torch.full((3, 16, 16), number / 4), depth=self.depth(number)
         )
 
+    def with_target(self, name: str) -> np.ndarray:
+        return np.flatnonzero([self[number].has_target(name) for number in range(len(self))])
+
     def image(self, number: int) -> torch.Tensor:
         return torch.full((3, 16, 16), number / 4)
 
@@ -271,6 +274,60 @@ def test_lessons_are_drawn_from_images_with_depth() -> None:
         match="data.text_only_comparison need codes of the stream 'depth', and no image with marked points has",
     ):
         drawn(recipe, codes=torch.full((3, 16), -1))
+
+
+FIXED = (
+    Turn(question="Segment it.", answer="Sure", task="referring", masks=(np.ones((16, 16), dtype=bool),)),
+    MARKED,
+    Turn(question="What of B?", answer="It is far.", task="chat"),
+    Turn(question="And A?", answer="Farther.", task="chat"),
+)
+
+
+class Ordered(Images):
+    """An image whose turns are one conversation, and a conversation about no picture."""
+
+    def __init__(self) -> None:
+        self._turns = [FIXED, FIXED[2:]]
+        self.tasks = [{turn.task for turn in turns} for turns in self._turns]
+
+    def __getitem__(self, number: int) -> Sample:
+        image_3HW = torch.zeros(3, 16, 16) if number == 0 else None
+        return Sample(turns=self._turns[number], image_3HW=image_3HW, depth=self.depth(number), ordered=True)
+
+    def depth(self, number: int) -> DepthMap | None:
+        return None if number else super().depth(number)
+
+
+@pytest.mark.parametrize("turns", [1, 5])
+def test_an_ordered_conversation_is_drawn_whole_and_in_its_order(turns: int) -> None:
+    tasks = {"referring": 1.0, "relative_depth": 1.0, "chat": 1.0, "depth_map": 1.0}
+    sampler = ConversationSampler(
+        recipe_with(mixture=tasks, turns=turns), [Ordered()], {"depth": [CODES[[0, 2]]]}
+    )
+    words = [turn.question for turn in FIXED]
+    own = ["What is the depth map of this image?"]
+    seen: set[int] = set()
+    for sample in sampler.draw(0, 60):
+        asked = [turn.question for turn in sample.turns]
+        if sample.image_3HW is None:
+            assert asked == words[2:]
+            assert not any(turn.perceive or turn.readout for turn in sample.turns)
+            continue
+        assert asked in (words, [*words, *own] if turns == 5 else own)
+        seen.add(len(asked))
+        if asked == words:
+            assert sample.turns[1].points == POINTS and sample.turns[1].answer == "(C)"
+            assert sample.turns[1].perceive == ("depth",), "what is read is written before"
+    assert seen == {4, turns}
+
+
+def test_of_an_ordered_conversation_what_cannot_be_trained_on_is_left_out() -> None:
+    recipe = recipe_with(mixture={"chat": 1.0}, perceive="never")
+    sampler = ConversationSampler(recipe, [Ordered()], {"depth": [CODES[[0, 2]]]})
+    for sample in sampler.draw(0, 20):
+        left = [turn.task for turn in sample.turns]
+        assert left == ["relative_depth", "chat", "chat"][-2 if sample.image_3HW is None else -3 :]
 
 
 class ManyMarked(Images):

@@ -82,8 +82,25 @@ def test_the_longest_conversation_is_the_longest_that_is_drawn(tmp_path, changes
     sampler, collate = prepared(chosen)
     drawn = max(max(collate(sampler.draw(number, 4)).lengths) for number in range(25))
     lengths, dataset = ConversationLengths(chosen), FolderDataset(scenes)
-    longest = max(lengths.longest(dataset.records[n].turns, dataset[n]) for n in range(3))
+    longest = max(lengths.longest(dataset.records[n], dataset[n]) for n in range(3))
     assert drawn <= longest <= 1.2 * drawn
+
+
+@pytest.mark.parametrize("turns", [1, 6])
+def test_an_ordered_conversation_counts_whole_with_a_picture_or_without(tmp_path, turns):
+    scenes = scenes_folder(tmp_path / "scenes", count=1)
+    (line,) = map(json.loads, (scenes / "samples.jsonl").read_text().splitlines())
+    talk = [{"task": "chat", "question": "And then?", "answer": "Night came."}] * 5
+    lines = [line | {"ordered": True, "turns": talk}, {"id": "talk", "ordered": True, "turns": talk}]
+    (scenes / "samples.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
+    chosen = recipe(scenes, max_length=512, turns=turns, mixture={"chat": 1.0, "depth_map": 1.0})
+    sampler, collate = prepared(chosen)
+    drawn = [(sample.image_3HW is None, *collate([sample]).lengths) for sample in sampler.draw(0, 40)]
+    lengths, dataset = ConversationLengths(chosen), FolderDataset(scenes)
+    for number, textual in enumerate([False, True]):
+        longest = max(length for without, length in drawn if without == textual)
+        assert lengths.longest(dataset.records[number], dataset[number]) == pytest.approx(longest, rel=0.2)
+        assert lengths.longest(dataset.records[number], dataset[number]) >= longest
 
 
 def test_a_check_names_the_samples_that_are_too_long(folder, monkeypatch, capsys):

@@ -131,6 +131,9 @@ class Partly:
     def __len__(self):
         return len(self.dataset)
 
+    def with_target(self, name):
+        return np.flatnonzero([record.has_target(name) for record in self.records])
+
     def __getitem__(self, number):
         self.opened.append(number)
         sample = self.dataset[number]

@@ -37,7 +37,7 @@ def tokenizer(**changes):
 def test_codes_on_disk_are_those_of_the_samples_with_depth(folder):
     held = tokenizer()
     seen = []
-    assert write_codes(folder, held, lambda *at: seen.append(at)) == 3 and seen == [(4, 4)]
+    assert write_codes(folder, held, lambda *at: seen.append(at)) == 3 and seen == [(3, 3)]
     codes_nL = np.load(folder / "codes" / "depth.npy")
     index = json.loads((folder / "codes" / "depth.json").read_text())
     records = FolderDataset(folder).records

@@ -1,0 +1,61 @@
+"""Where the files that samples name lie: in the data folder itself, or in a root that `dataset.json` declares."""
+
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from perceptio.errors import DataError, quoted
+from perceptio.ops.files import expanded
+from perceptio.ops.paths import resolved_inside, why_not_inside
+
+ROOT_NAME = r"[A-Za-z0-9_-]{1,80}"
+
+
+def split_root(name: str, roots: Collection[str]) -> tuple[str | None, str]:
+    """The root that a sample's path begins with, if any, and the path inside it or the folder."""
+    root, colon, inside = name.partition(":")
+    return (root, inside) if colon and root in roots else (None, name)
+
+
+def why_no_file(name: Any, roots: Collection[str]) -> str | None:
+    """Why a value cannot name a file of a sample; None where it can.
+
+    Args:
+        name: The value.
+        roots: The names of the roots that are declared. Without any, a colon is part of a name.
+    """
+    if isinstance(name, str):
+        root, colon, _ = name.partition(":")
+        if roots and colon and root not in roots and re.fullmatch(ROOT_NAME, root):
+            known = ", ".join(sorted(roots))
+            return f"begins with the root {quoted(root)}, and dataset.json declares {known}"
+        name = split_root(name, roots)[1]
+    return why_not_inside(name)
+
+
+class Files:
+    """The files of a data folder, by the names that its samples give them.
+
+    Args:
+        folder: The data folder.
+        roots: Its roots by name; a relative one begins at the folder.
+    """
+
+    def __init__(self, folder: Path, roots: Mapping[str, str]) -> None:
+        self.folder = folder
+        self.roots = {name: folder / expanded(place) for name, place in roots.items()}
+
+    def where(self, name: str) -> Path:
+        """Where a file lies, whether or not it is there."""
+        root, inside = split_root(name, self.roots)
+        return (self.folder if root is None else self.roots[root]) / inside
+
+    def found(self, name: str) -> Path:
+        """Where a file lies, once links were followed.
+
+        Raises:
+            DataError: A link leads out of the folder or the root, or in a circle.
+        """
+        root, inside = split_root(name, self.roots)
+        return resolved_inside(self.folder if root is None else self.roots[root], inside, DataError)

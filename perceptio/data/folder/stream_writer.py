@@ -1,0 +1,134 @@
+"""Writing a data folder line by line, of samples whose files are there already; what was cut is taken up again."""
+
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from perceptio.data.folder.dataset_info import INFO_FILE, UNFINISHED_FILE, DatasetInfo, info_problems
+from perceptio.data.folder.records import LINES_FILE, SampleRecord, line_problems
+from perceptio.data.tasks import task_rules
+from perceptio.errors import DataError, quoted
+from perceptio.ops.files import disk_errors, expanded, folder_lock
+from perceptio.ops.foreign import parsing
+from perceptio.ops.json_files import (
+    InvalidJSONError,
+    format_json,
+    parse_json,
+    read_json,
+    read_lines,
+    write_json,
+)
+
+
+class FolderWriter:
+    """Writes the samples of a data folder one after the other, in little memory.
+
+    Until the block around it ends well the folder is marked as unfinished, and nothing reads it. A writer of the same
+    folder goes on where another was stopped: the first `written` samples are there, and are not added again.
+
+        with FolderWriter(out, info) as writer:
+            for record in islice(records, writer.written, None):
+                writer.add(record)
+
+    Args:
+        path: The folder; files that samples name may lie in it.
+        info: What `dataset.json` is to say.
+
+    Attributes:
+        written: How many samples are written.
+
+    Raises:
+        DataError: The folder is a finished one, or was begun with another `info`; another process writes it; or it
+            cannot be written.
+    """
+
+    def __init__(self, path: Path | str, info: DatasetInfo) -> None:
+        self.path, self.info, self.written = expanded(path), info, 0
+        for problem in info_problems(info.to_json()):
+            raise DataError(f"{self.path} cannot be written, as of its {INFO_FILE}: {problem}")
+        self._rules = task_rules()
+        self._ids: set[str] = set()
+        self._held = ExitStack()
+        self._lines: IO[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        """Begin, or go on."""
+        with ExitStack() as held:
+            held.enter_context(disk_errors(self.path, DataError))
+            held.enter_context(folder_lock(self.path))
+            self._begin()
+            self._held = held.pop_all()
+        return self
+
+    def _begin(self) -> None:
+        marker, lines = self.path / UNFINISHED_FILE, self.path / LINES_FILE
+        if (self.path / INFO_FILE).exists():
+            raise DataError(f"{self.path} is a data folder already: choose another folder, or remove it.")
+        if not marker.exists():
+            if lines.exists():
+                raise DataError(
+                    f"{self.path} has {LINES_FILE}, and nothing says what it is of: choose another folder, or remove "
+                    "the file."
+                )
+            write_json(marker, self.info.to_json())
+        if (begun := read_json(marker, remedy=f"remove {self.path}, and begin again")) != self.info.to_json():
+            differing = sorted(
+                key
+                for key in {**begun, **self.info.to_json()}
+                if begun.get(key) != self.info.to_json().get(key)
+            )
+            raise DataError(
+                f"{self.path} was begun with another {INFO_FILE}, which differs in {', '.join(differing)}: go on as "
+                "it was begun, or remove it."
+            )
+        end = self._read_what_is_there(lines) if lines.exists() else 0
+        self._lines = lines.open("ab")
+        self._lines.truncate(end)
+
+    def _read_what_is_there(self, lines: Path) -> int:
+        """Take note of the whole lines of a writer that was stopped; where they end, in bytes."""
+        end = 0
+        for line in read_lines(lines):
+            if line.start + len(line.text) >= lines.stat().st_size:
+                break  # Without its line end: torn.
+            with parsing(DataError, f"{lines} line {line.number} cannot be read ({{reason}}): begin again."):
+                self._ids.add(parse_json(line.text)["id"])
+            end = line.start + len(line.text) + 1
+            self.written += 1
+        return end
+
+    def add(self, record: SampleRecord) -> None:
+        """Write a sample.
+
+        Raises:
+            DataError: A reader would refuse it, or its id is that of another; it is not written.
+        """
+        assert self._lines is not None, "Samples are added in the block of the writer."
+        line = record.to_json()
+        for problem in line_problems(line, self.info, self._rules):
+            raise DataError(f"Sample {quoted(record.id)} cannot be written: {problem}")
+        if record.id in self._ids:
+            raise DataError(f"Two samples have the id {quoted(record.id)}: ids must differ.")
+        try:
+            text = format_json(line)
+        except InvalidJSONError as error:
+            raise DataError(f"Sample {quoted(record.id)} cannot be written: {error}.") from error
+        with disk_errors(self.path, DataError):
+            self._lines.write(text.encode())
+        self._ids.add(record.id)
+        self.written += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Finish the folder, unless the block failed; what is written then is kept, and gone on with."""
+        assert self._lines is not None
+        with self._held, self._lines:
+            self._lines.flush()
+            os.fsync(self._lines.fileno())
+            if error is None:
+                if not self.written:
+                    raise DataError(f"{self.path} has no sample: add one at least.")
+                os.replace(self.path / UNFINISHED_FILE, self.path / INFO_FILE)
