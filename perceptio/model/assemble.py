@@ -12,6 +12,7 @@ from perceptio.interfaces import Continuous, ModelSpecs, TrainableTokenizer, dev
 from perceptio.model.groups import check_groups, select_trained
 from perceptio.model.network import PerceptionNetwork, StreamModule
 from perceptio.model.parts import build_part, load_part
+from perceptio.ops.undrawn import without_drawing
 from perceptio.recipe import Recipe, Stream
 
 Network = TypeVar("Network", bound=PerceptionNetwork)
@@ -25,6 +26,7 @@ def assemble(
     *,
     load_weights: bool | Collection[str] = True,
     device: Literal["cpu", "meta"] = "cpu",
+    draw: bool = True,
 ) -> Network:
     """Build the model that a recipe describes; see `perceptio.build_model`.
 
@@ -33,13 +35,14 @@ def assemble(
         network_class: The network, or what users hold it by: `PerceptionModel`.
         load_weights: Whether parts read the trained weights they name, or which of them.
         device: Where it is built; `"meta"`: without values.
+        draw: Whether parameters start from random values; not where files are to give them all.
     """
     recipe.check()
     reading: Collection[str] = recipe.parts if load_weights is True else load_weights or ()
     if device == "meta":
         reading = ()
     with torch.device(device):
-        model = _assembled(recipe, network_class, reading)
+        model = _assembled(recipe, network_class, reading, draw)
     check_groups(model, recipe.train)
     if load_weights is True and device != "meta":
         _initialize_new_rows(model)
@@ -47,8 +50,29 @@ def assemble(
     return model
 
 
-def _assembled(recipe: Recipe, network_class: type[Network], reading: Collection[str]) -> Network:
-    """The parts, built on the default device, filled where they are to read weights, and put together."""
+def _assembled(recipe: Recipe, network_class: type[Network], reading: Collection[str], draw: bool) -> Network:
+    """A model on the default device, filled where it is to read weights, with all rows of its vocabulary."""
+
+    def built() -> Network:
+        model = _put_together(recipe, network_class)
+        if not reading:
+            model.language.resize_vocabulary(recipe.plan.size)
+        return model
+
+    model = built() if draw else without_drawing(built)
+    if reading:
+        parts = model.parts()
+        for name, config in recipe.parts.items():
+            asked = any(one == name or one.startswith(f"{name}.") for one in reading)
+            if asked and not load_part(config, parts[name]):
+                logger.info("%s (%s:%s) starts from random values.", name, config.kind, config.name)
+        # New rows resemble those that were read.
+        model.language.resize_vocabulary(recipe.plan.size)
+    return model
+
+
+def _put_together(recipe: Recipe, network_class: type[Network]) -> Network:
+    """The parts, as they are built, in one network."""
     specs, width = recipe.specs, recipe.language.spec.hidden_dim
     vision = build_part(recipe.vision)
     language = build_part(recipe.language)
@@ -66,15 +90,9 @@ def _assembled(recipe: Recipe, network_class: type[Network], reading: Collection
     model = network_class(
         recipe, vision=vision, vision_head=vision_head, language=language, streams=streams, heads=heads
     )
-    parts = model.parts()
-    for name, config in recipe.parts.items():
-        asked = any(one == name or one.startswith(f"{name}.") for one in reading)
-        if asked and not load_part(config, parts[name]):
-            logger.info("%s (%s:%s) starts from random values.", name, config.kind, config.name)
     for stream in streams.values():
         if isinstance(stream.tokenizer, TrainableTokenizer):
             stream.tokenizer.freeze()
-    language.resize_vocabulary(recipe.plan.size)
     return model
 
 

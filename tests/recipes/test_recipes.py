@@ -1,6 +1,7 @@
 """The recipes that come with the library: each loads, is explained and trains, the large ones as their tiny twins."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,7 @@ def test_a_tiny_twin_has_the_same_parts(name):
 
 
 @pytest.mark.parametrize("name", LARGE)
-def test_a_tiny_twin_trains_answers_saves_and_loads(name, scenes, tmp_path):
+def test_a_tiny_twin_trains_answers_saves_and_loads(name, scenes, tmp_path, caplog):
     recipe = load_recipe(f"{name}:tiny")
     recipe = with_settings(recipe, {**small_codebooks(recipe), "data.folders": [str(scenes)]})
     logged: list[dict[str, float]] = []
@@ -148,7 +149,10 @@ def test_a_tiny_twin_trains_answers_saves_and_loads(name, scenes, tmp_path):
                 assert {len(block) for block in blocks} == {stream.spec.written.length}
 
     model.save_pretrained(tmp_path / "saved")
-    again = perceptio.load(tmp_path / "saved").ask_batch(questions, settings=settings)
+    with caplog.at_level(logging.INFO):
+        loaded = perceptio.load(tmp_path / "saved")
+    assert "drawn" not in caplog.text
+    again = loaded.ask_batch(questions, settings=settings)
     assert [answer.tokens for answer in again] == [answer.tokens for answer in answers]
     for one, other in zip(again, answers, strict=True):
         for stream in recipe.streams:

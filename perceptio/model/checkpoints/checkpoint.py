@@ -33,6 +33,7 @@ from perceptio.ops.files import check_only, disk_errors, expanded, new_folder, w
 from perceptio.ops.foreign import parsing
 from perceptio.ops.identity import hash_of_tensors
 from perceptio.ops.json_files import read_json, write_json
+from perceptio.ops.undrawn import without_drawing
 from perceptio.ops.weights import (
     CHECKPOINT,
     check_tensors,
@@ -136,7 +137,7 @@ def load(
         else:
             with _no_more_than_weights(folder), torch.device("meta"):
                 check_tensors(build_part(value), folder)
-            part = build_part(value)
+            part = without_drawing(lambda: build_part(value))
             load_tensors(part, folder)
     _check_finite(part, folder)
     if isinstance(part, TrainableTokenizer):
@@ -178,13 +179,13 @@ def _read_model(
         with _no_more_than_weights(folder):
             outline = assemble(recipe, network_class, device="meta")
         check_tensors(outline, folder, rename)
-        model = assemble(recipe, network_class, load_weights=False)
+        model = assemble(recipe, network_class, load_weights=False, draw=False)
         load_tensors(model, folder, rename)
         return model
     base = {earlier.current_tensor(part) if of_format_1 else part: one for part, one in facts["base"].items()}
     outline = assemble(recipe, network_class, device="meta")
     check_tensors(outline, folder, rename, elsewhere=_names(pretrained_tensors(outline)))
-    model = assemble(recipe, network_class, load_weights=base)
+    model = assemble(recipe, network_class, load_weights=base, draw=False)
     held = pretrained_tensors(model)
     load_tensors(model, folder, rename, elsewhere=_names(held))
     for part, tensors in held.items():

@@ -1,6 +1,7 @@
 """A folder gives back what it holds, or one sentence that says why not."""
 
 import json
+import logging
 import stat
 
 import attrs
@@ -49,6 +50,15 @@ def test_a_part_comes_back_as_the_part(model, tmp_path):
     loaded = load(tmp_path / "tokenizer")
     codes = torch.arange(16)[None] % 8
     torch.testing.assert_close(loaded.decode(codes), depth.tokenizer.decode(codes), rtol=0, atol=0)
+
+
+def test_reading_draws_no_parameters(model, saved, tmp_path, caplog):
+    depth = model.stream("depth")
+    save(depth.tokenizer, tmp_path / "tokenizer", config=depth.config.tokenizer)
+    with caplog.at_level(logging.INFO):
+        for folder in (saved, tmp_path / "tokenizer"):
+            load(folder)
+    assert "drawn" not in caplog.text
 
 
 def test_a_part_without_its_config_cannot_be_saved(model, tmp_path):
