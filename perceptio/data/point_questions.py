@@ -58,6 +58,9 @@ class PointRules:
             raise ValueError(f"counts {list(counts)} are not numbers of points from 2 to {len(LETTERS)}.")
 
 
+DEFAULT_RULES = PointRules()
+
+
 def point_turns(
     depth: DepthMap, counts: Sequence[int], rules: PointRules, random: np.random.Generator
 ) -> list[Turn | None]:

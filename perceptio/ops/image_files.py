@@ -40,6 +40,8 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 """How a picture becomes upright, by its EXIF orientation (Exif 2.32, 4.6.4, tag 274)."""
+_ON_ITS_SIDE = (5, 6, 7, 8)
+"""The orientations in which width and height change places."""
 
 
 def as_image(given: object) -> Tensor:
@@ -133,6 +135,17 @@ def open_image(
                 yield picture
 
 
+def shown_size(path: Path | str) -> tuple[int, int]:
+    """Height and width of the image of a file as it is shown, after its EXIF rotation; only its header is read.
+
+    Raises:
+        InputError: As `read_image`, but that a file may be cut short.
+    """
+    with open_image(path) as picture:
+        turned = _orientation(picture) in _ON_ITS_SIDE
+        return (picture.width, picture.height) if turned else (picture.height, picture.width)
+
+
 @functools.cache
 def _readable() -> tuple[str, ...]:
     Image.init()
@@ -182,8 +195,12 @@ def _unit_planes(pixels_HW3: np.ndarray) -> Tensor:
 
 def _upright(picture: Image.Image) -> Image.Image:
     picture.load()  # Some formats are turned while they are decoded, and say nothing afterwards.
-    try:
-        turn = _UPRIGHT.get(int(picture.getexif().get(ExifTags.Base.Orientation, 1)))
-    except Exception:
-        return picture  # Metadata that cannot be read says nothing.
+    turn = _UPRIGHT.get(_orientation(picture))
     return picture if turn is None else picture.transpose(turn)
+
+
+def _orientation(picture: Image.Image) -> int:
+    try:
+        return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:
+        return 1  # Metadata that cannot be read says nothing.

@@ -1,7 +1,7 @@
 """The items of a large JSON file, one at a time: a list that is too long to be held, or objects one after the other.
 
-Python's own parser says of a text that begins with an item where the item ends (`raw_decode`): nothing further is needed
-to read a gigabyte in a few megabytes, as fast as if it were read at once.
+Python's own parser says of a text that begins with an item where the item ends (`raw_decode`): nothing further is
+needed to read a gigabyte in a few megabytes, as fast as if it were read at once.
 """
 
 from collections.abc import Iterator

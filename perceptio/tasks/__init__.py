@@ -1,6 +1,7 @@
 """Built-in tasks."""
 
 from perceptio.hookspecs import hookimpl
+from perceptio.tasks.drawn_points import DrawnPointsTaskConfig
 from perceptio.tasks.maps import MapTaskConfig
 from perceptio.tasks.plain import AttributeTaskConfig, PlainTaskConfig
 from perceptio.tasks.referring import ReferringTaskConfig
@@ -12,6 +13,7 @@ def register_tasks() -> list[type]:
     """See `perceptio.hookspecs`."""
     return [
         AttributeTaskConfig,
+        DrawnPointsTaskConfig,
         MapTaskConfig,
         PlainTaskConfig,
         ReferringTaskConfig,

@@ -22,6 +22,7 @@ from perceptio.losses.matched_masks import MatchedMasksConfig
 from perceptio.losses.next_token import NextTokenConfig
 from perceptio.losses.soft_reconstruction import SoftReconstructionConfig
 from perceptio.registry import Registry
+from perceptio.tasks.drawn_points import DrawnPointsTaskConfig
 from perceptio.tasks.maps import MapTaskConfig
 from perceptio.tasks.plain import AttributeTaskConfig, PlainTaskConfig
 from perceptio.tasks.referring import ReferringTaskConfig
@@ -83,6 +84,10 @@ class PointsConformance(TaskConformance):
             points=((0.2, 0.9), (0.5, 0.1), (0.9, 0.5)),
         ),
     )
+
+
+class DrawnPointsConformance(TaskConformance):
+    turns = (Turn(question="Which of the circled points is closest?", answer="(B)", task=""),)
 
 
 OF_KIND = {
@@ -149,6 +154,7 @@ SUITES = {
     "attribute": (PlainConformance, AttributeTaskConfig()),
     "plain": (PlainConformance, PlainTaskConfig(may_perceive=True)),
     "map": (TaskConformance, MapTaskConfig(stream="edges")),
+    "drawn_points": (DrawnPointsConformance, DrawnPointsTaskConfig()),
     "referring": (ExpressionsConformance, ReferringTaskConfig()),
     "relative_depth": (PointsConformance, RelativeDepthTaskConfig()),
     "matched_masks": (LossConformance, MatchedMasksConfig(stream="objects")),

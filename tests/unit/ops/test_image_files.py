@@ -7,7 +7,7 @@ from PIL import Image
 
 from perceptio.errors import InputError
 from perceptio.ops import image_files
-from perceptio.ops.image_files import as_image, read_image
+from perceptio.ops.image_files import as_image, read_image, shown_size
 
 RED = (255, 0, 0)
 
@@ -104,3 +104,13 @@ def test_a_pillow_image_in_hand_is_left_as_it_was():
     picture = Image.new("P", (9, 9))
     as_image(picture)
     assert picture.mode == "P"
+
+
+@pytest.mark.parametrize("orientation", range(1, 10))
+@pytest.mark.parametrize("name", ["a.jpg", "a.png"])
+def test_the_shown_size_is_that_of_the_picture_as_it_is_read(tmp_path, name, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = saved(tmp_path / name, Image.new("RGB", (20, 10), RED), exif=exif)
+    assert shown_size(path) == tuple(read_image(path).shape[1:])
+    assert shown_size(path) == ((20, 10) if 5 <= orientation <= 8 else (10, 20))
