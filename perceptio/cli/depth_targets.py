@@ -1,5 +1,6 @@
 """`perceptio depth-targets`: a teacher's depth for a folder of pictures."""
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from perceptio.cli.console import Bars, console, say
-from perceptio.cli.devices import Device, DeviceOption, chosen
+from perceptio.cli.devices import Device, DeviceOption, chosen, of_this_rank
 from perceptio.cli.files import path
 from perceptio.cli.recipe import pairs
 
 if TYPE_CHECKING:
+    from perceptio.data.teachers.shards import Shard
     from perceptio.data.teachers.targets import TargetsReport
 
 SHOWN = 20
@@ -74,19 +76,29 @@ def run(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any setting of the teacher; may be repeated."),
     ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Do one of N shares of the pictures, as N processes do, on one machine or many, which all write to "
+            "OUT; the last completes it. Processes that torchrun starts share by themselves.",
+        ),
+    ] = None,
     skip_broken: Annotated[
         bool, typer.Option("--skip-broken", help="Broken pictures are listed, and are no failure.")
     ] = False,
 ) -> None:
     """Write a teacher's depth maps, and with --tokenizer their codes, as a data folder that recipes train on.
 
-    Run again, it goes on where it was stopped. Targets of different teachers, preprocessings or tokenizers are never
-    mixed in one folder. Exit status 1 if a picture is broken.
+    Run again, it goes on where it was stopped, or with whatever shards have left. Targets of different teachers,
+    preprocessings or tokenizers are never mixed in one folder. Exit status 1 if a picture is broken, of the process
+    that completes the folder.
     """
     from perceptio.cli.tokenize import depth_tokenizer_of
     from perceptio.data.folder import FolderDataset
     from perceptio.data.folder.dataset_info import INFO_FILE
     from perceptio.data.teachers import load_teacher
+    from perceptio.data.teachers.shards import Shard
     from perceptio.data.teachers.targets import write_depth_targets
     from perceptio.data.teachers.teacher_pass import WORKERS
     from perceptio.errors import DataError
@@ -94,7 +106,10 @@ def run(
 
     if out is None and not (images / INFO_FILE).is_file():
         raise DataError(f"{images} is no data folder: say with --out where its depth is to be written.")
-    place = chosen(device)
+    share = Shard.of_rank(os.environ)
+    if shard is not None:
+        share = share.within(Shard.parse(shard))
+    place = of_this_rank(chosen(device))
     stream, held = ("", None) if tokenizer is None else depth_tokenizer_of(tokenizer)
     held = None if held is None else held.to(place)
     chosen_settings: dict[str, object] = dict(pairs("--set", settings, "image_size=518"))
@@ -107,7 +122,7 @@ def run(
         )
     shown = console()
     with Bars(shown) as bar:
-        task = bar.add_task("depth maps", total=None)
+        task = bar.add_task("depth maps" if share.count == 1 else f"depth maps, shard {share}", total=None)
         try:
             report = write_depth_targets(
                 images,
@@ -116,12 +131,13 @@ def run(
                 tokenizer=None if held is None else tokenizer_fingerprint(held),
                 batch_size=batch_size,
                 workers=workers or WORKERS,
+                shard=share,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
         except KeyboardInterrupt:
             say(shown, "Stopped. The same command goes on from here.")
             raise
-        if held is not None:
+        if held is not None and not report.waits_for:
             coding = bar.add_task("codes", total=None)
             write_codes(
                 FolderDataset(report.folder),
@@ -129,13 +145,13 @@ def run(
                 codes_in(report.folder, stream),
                 lambda done, total: bar.update(coding, completed=done, total=total),
             )
-    for line in _lines(report):
+    for line in _lines(report, share):
         say(shown, line)
-    if report.broken and not skip_broken:
+    if report.broken and not report.waits_for and not skip_broken:
         raise typer.Exit(1)
 
 
-def _lines(report: "TargetsReport") -> Iterator[str]:
+def _lines(report: "TargetsReport", share: "Shard") -> Iterator[str]:
     for message in report.broken.values():
         yield f"Broken: {message}"
     if report.flat:
@@ -147,8 +163,17 @@ def _lines(report: "TargetsReport") -> Iterator[str]:
         yield (
             f"{len(report.passed_over)} file(s) are no pictures by their names: {_first(report.passed_over)}."
         )
+    shard = "" if share.count == 1 else f"shard {share}: "
+    computing = (
+        "" if report.computing is None else f"; the teacher computed {report.computing:.0%} of the time"
+    )
     counts = f"{report.made} depth maps made, {report.kept} kept, {len(report.broken)} picture(s) broken"
-    yield f"{counts}: {report.folder}"
+    yield f"{shard}{counts}: {report.folder}{computing}"
+    if report.waits_for:
+        yield (
+            f"{shard}not complete yet: it waits for the shards {_first([str(one) for one in report.waits_for])}. The "
+            "last one completes the folder, or the same command without --shard."
+        )
 
 
 def _first(names: Sequence[str]) -> str:

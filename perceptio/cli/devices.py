@@ -1,5 +1,6 @@
 """The option `--device` of verbs that run a model."""
 
+import os
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,3 +43,12 @@ def chosen(device: Device) -> "torch.device":
             f"--device {device} is asked for, and PyTorch finds none here: it finds {' and '.join(there)}."
         )
     return torch.device(device)
+
+
+def of_this_rank(device: "torch.device") -> "torch.device":
+    """The GPU of a process among those that torchrun started on this machine; any other device as it is."""
+    import torch
+
+    if device.type != "cuda" or "LOCAL_RANK" not in os.environ:
+        return device
+    return torch.device("cuda", int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())

@@ -3,6 +3,10 @@
 Pictures are decoded and resized, and depth maps resized and written, by threads, in code that holds no lock of
 Python's; the device computes one batch after another meanwhile.
 
+A network's depth of a picture depends, in its last digits, on how many pictures go through it at once, for a batch of
+another size is computed by other kernels. So each batch is put down in a log before it is computed: a pass that goes
+on makes up the batches that were begun as they were, and ends in the same bytes as one that was never stopped.
+
 Shapes: B pictures, C channels, H W pixels of a picture, h w pixels that the teacher sees.
 """
 
@@ -13,8 +17,9 @@ import shutil
 import time
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain, islice
 from pathlib import Path
 
 import attrs
@@ -28,6 +33,7 @@ from perceptio.errors import InputError, InterfaceError, quoted
 from perceptio.interfaces import Teacher
 from perceptio.ops.files import new_file
 from perceptio.ops.image_files import read_image
+from perceptio.ops.json_files import append_line, read_log, rewrite_log
 
 logger = logging.getLogger(__name__)
 
@@ -101,8 +107,8 @@ class Findings:
     """What a pass finds on its way.
 
     Attributes:
-        broken: Why a picture has no depth, by its path; each reason names its picture.
-        flat: Pictures of which the teacher makes one depth everywhere.
+        broken: Why a picture has no depth, by its path in the data folder; each reason names its picture.
+        flat: Pictures, by their own paths, of which the teacher makes one depth everywhere.
         computing_s: Seconds in which the teacher computed.
     """
 
@@ -112,22 +118,22 @@ class Findings:
 
     def add(self, result: Written | Broken) -> None:
         """Take down what is to be said of a picture."""
-        picture = str(result.job.picture)
         if isinstance(result, Broken):
-            self.broken[picture] = result.reason
+            self.broken[result.job.image] = result.reason
         elif result.is_flat:
-            self.flat.append(picture)
+            self.flat.append(str(result.job.picture))
 
 
 def write_depth(
-    jobs: Iterable[Job], teacher: Teacher, found: Findings, *, batch_size: int, workers: int
+    jobs: Sequence[Job], teacher: Teacher, found: Findings, log: Path, *, batch_size: int, workers: int
 ) -> Iterator[int]:
-    """Write the teacher's depth of every picture, and the picture beside it.
+    """Write the teacher's depth of every picture that has none, and the picture beside it.
 
     Args:
-        jobs: What to do.
+        jobs: All pictures, whether they are done or not.
         teacher: Whose depth it is.
         found: Filled on the way.
+        log: The log of batches, of a pass that was stopped, and of this one; it need not be there.
         batch_size: So many pictures of one size, or fewer long ones, go through the teacher at once.
         workers: Threads that decode and write.
 
@@ -140,12 +146,14 @@ def write_depth(
     """
     # Threads share the cores by being many: none of them is to start others for one picture.
     pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+    waiting = {job.image: job for job in jobs if not job.done}
+    begun, rest = _begun(jobs, waiting, log)
     writing: list[Future[Written | Broken]] = []
     first = True
     with warnings.catch_warnings():  # Reading a picture changes the filters, here from several threads.
         try:
-            pictures = _ahead(pool, jobs, teacher, batch_size + workers)
-            for batch in _batches(pictures, batch_size, found):
+            pictures = _ahead(pool, chain(*begun, rest), teacher, batch_size + workers)
+            for batch in _all_batches(pictures, [len(one) for one in begun], batch_size, found, log):
                 began = time.perf_counter()
                 depths = _depths(batch, teacher)
                 found.computing_s += time.perf_counter() - began
@@ -153,6 +161,7 @@ def write_depth(
                 writing = [
                     pool.submit(_write, ready, depth, teacher)
                     for ready, depth in zip(batch, depths, strict=True)
+                    if ready.job.image in waiting
                 ]
                 if first:
                     _check_first([future.result() for future in writing])
@@ -160,6 +169,29 @@ def write_depth(
             yield from _written(writing, found)
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _begun(jobs: Sequence[Job], waiting: Mapping[str, Job], log: Path) -> tuple[list[list[Job]], list[Job]]:
+    """The batches that were begun and did not come to their end, whole, and what waits and is in none of them."""
+    logged, torn = read_log(log)
+    if torn is not None:
+        rewrite_log(log, logged)
+    by_image = {job.image: job for job in jobs}
+    batches = [[by_image[image] for image in images if image in by_image] for images in logged]
+    begun = [batch for batch in batches if any(job.image in waiting for job in batch)]
+    known = {job.image for batch in begun for job in batch}
+    return begun, [job for image, job in waiting.items() if image not in known]
+
+
+def _all_batches(
+    pictures: Iterator[Ready | Broken], begun: Sequence[int], batch_size: int, found: Findings, log: Path
+) -> Iterator[list[Ready]]:
+    """The batches that were begun, of so many pictures each, and those that the rest makes, which are put down."""
+    for count in begun:
+        yield from _batches(islice(pictures, count), batch_size, found)
+    for batch in _batches(pictures, batch_size, found):
+        append_line(log, [ready.job.image for ready in batch])
+        yield batch
 
 
 def _ahead(

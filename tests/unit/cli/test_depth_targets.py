@@ -1,6 +1,10 @@
 """From photographs and a teacher's checkpoint to a codebook, as a user does it."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +17,8 @@ from perceptio.data.folder.dataset_info import DatasetInfo
 from perceptio.model.perception_model import load
 from perceptio.training.codes import encode_targets, tokenizer_fingerprint
 
+BOUND_S = 120
+"""Far more than two processes take on a busy machine."""
 RECIPE = """
 import attrs
 from perceptio.recipe import DataConfig, TokenizerTraining
@@ -140,6 +146,39 @@ def test_the_teacher_s_depth_is_what_the_folder_holds(place, run, tmp_path):
     np.testing.assert_allclose(found, expected.numpy(), atol=2e-4)
 
 
+def test_processes_of_torchrun_share_the_pictures(place, run, tmp_path):
+    (tmp_path / "photos").mkdir()
+    for number in range(3):
+        Image.open(place / "photos" / f"{number}.jpg").save(tmp_path / "photos" / f"{number}.png")
+    (tmp_path / "photos" / "bad.png").write_text("no picture")
+    asked = ("depth-targets", tmp_path / "photos", "--teacher", place / "teacher", "--image-size", 28)
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    words = [*torchrun, "-m", "perceptio.cli.main", *asked, "--out", tmp_path / "two", "--skip-broken"]
+    environment = os.environ | {"PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        list(map(str, words)), env=environment, capture_output=True, text=True, timeout=BOUND_S
+    )
+    assert done.returncode == 0, done.stderr
+    for said in ("shard 1/2: 2 depth maps made", "shard 2/2: 1 depth maps made", "bad.png is no image"):
+        assert said in done.stdout
+    for number in (1, 2):
+        status, printed = run(*asked, "--out", tmp_path / "one", "--shard", f"{number}/2", "--batch-size", 8)
+        assert status == (0 if number == 1 else 1), printed
+        waits = "shard 1/2: not complete yet: it waits for the shards 2/2."
+        assert (waits in printed) == (number == 1)
+    for folder in ("two", "one"):
+        assert [record.id for record in FolderDataset(tmp_path / folder).records] == [
+            "0.png",
+            "1.png",
+            "2.png",
+        ]
+    for number in range(3):
+        two, one = (
+            (tmp_path / folder / "depth" / f"{number}.png.png").read_bytes() for folder in ("two", "one")
+        )
+        assert two == one
+
+
 def test_broken_pictures_are_listed_and_fail_unless_they_are_skipped(place, run, tmp_path):
     photos = tmp_path / "photos"
     photos.mkdir()
@@ -169,6 +208,12 @@ def test_what_is_refused_in_one_sentence(place, run, tmp_path):
     assert status == 2 and "say with --out where its depth is to be written" in printed
     status, printed = run("depth-targets", place / "photos", "--teacher", "depth-anything", "--out", tmp_path)
     assert status == 2 and "There is no teacher 'depth-anything'" in printed
+    asked = ("depth-targets", place / "photos", "--teacher", place / "teacher", "--out", tmp_path / "out")
+    status, printed = run(*asked, "--shard", "3/2")
+    assert status == 2 and "The shard 3/2 is none: shards are counted from 1/2 to 2/2" in printed
+    status, printed = run(*asked, "--set", "image_sise=28")
+    assert status == 2 and "has no setting 'image_sise'; did you mean 'image_size'" in printed
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_tokenizer_of_metres_is_refused_before_any_work(place, run, tmp_path):
