@@ -9,6 +9,7 @@ mapping by its key, `data.mixture.referring`.
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import attrs
@@ -275,12 +276,20 @@ def _members(kind: Any) -> tuple[Any, ...]:
 
 
 def _converted(value: Any, kind: Any, registry: Registry, where: str) -> Any:
-    """A value of a type, of which a string may be the JSON; one that the type takes as it is stays a string."""
+    """A value of a type, of which a string may be the JSON; one that the type takes as it is stays a string.
+
+    None may be written as Python writes it, too, `none`, where it is no text that the type takes.
+    """
     if isinstance(value, str) and kind is not str:
         try:
             parsed = parse_json(value)
         except InvalidJSONError:
-            return structure(value, kind, registry, where)
+            try:
+                return structure(value, kind, registry, where)
+            except RecipeError:
+                if value.lower() == "none" and NoneType in _members(kind):
+                    return None
+                raise
         try:
             return structure(parsed, kind, registry, where)
         except RecipeError:

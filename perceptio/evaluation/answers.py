@@ -122,22 +122,26 @@ def writing_answers(path: Path, *, append: bool = False) -> Iterator[Callable[[S
         yield write
 
 
-def read_answers(folder: Path) -> list[ScoredAnswer]:
+def read_answers(folder: Path, *, remedy: str = AGAIN) -> list[ScoredAnswer]:
     """The answers that an evaluation wrote into a folder.
+
+    Args:
+        folder: The folder.
+        remedy: The end of a message: what to do about answers that are missing or broken.
 
     Raises:
         DataError: There are none, or a line is not of the form.
     """
     path = folder / ANSWERS
     if not path.is_file():
-        raise DataError(f"{folder} has no {ANSWERS}: {AGAIN}.")
+        raise DataError(f"{folder} has no {ANSWERS}: {remedy}.")
     answers = []
     for line in read_lines(path):
         try:
             answers.append(_parsed(parse_json(line.text)))
         except (InvalidJSONError, TypeError, ValueError) as problem:
             raise DataError(
-                f"{path} line {line.number} is not an answer of an evaluation ({problem}): {AGAIN}."
+                f"{path} line {line.number} is not an answer of an evaluation ({problem}): {remedy}."
             ) from problem
     return answers
 

@@ -164,5 +164,5 @@ def mean_over_seeds(by_seed: Mapping[int, float]) -> float:
 
 
 def interval_over_seeds(by_seed: Mapping[int, float]) -> Interval | None:
-    """Its 95% interval by Student's t; None for a single seed."""
-    return student_t(list(by_seed.values())) if len(by_seed) > 1 else None
+    """Its 95% interval by Student's t; None for a single seed, and where all agree exactly, which says nothing."""
+    return student_t(list(by_seed.values())) if len(set(by_seed.values())) > 1 else None

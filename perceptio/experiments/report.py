@@ -201,8 +201,8 @@ def _said(contrast: Contrast) -> str:
     if interval is not None:
         said += f" <span class='soft'>[{interval[0]:+.4f}, {interval[1]:+.4f}]</span>"
     if contrast.pairs:
-        tests = ", ".join(p_text(one.p) for one in contrast.pairs.values())
-        said += f"<br><span class='soft'>p {escape(tests)}</span>"
+        tests = ", ".join(f"p {p_text(one.p)}" for one in contrast.pairs.values())
+        said += f"<br><span class='soft'>{escape(tests)}</span>"
     return said
 
 

@@ -40,6 +40,8 @@ FIGURES = "metrics.json"
 """Figures of an evaluation, by the path of each data folder."""
 SUMMARY = "summary.json"
 """What an evaluation says of itself and the model: `parameters`, `device`, `versions`."""
+EVALUATED_ANEW = "remove {evaluation}, and run `perceptio ablate` again, which evaluates the cell anew"
+"""What to do about an evaluation that cannot be read."""
 
 
 @attrs.frozen(kw_only=True)
@@ -167,7 +169,9 @@ class CellResult:
         """
         if self.summary is not None:
             return self.summary.marks.by_question()
-        answers, right = read_answers(self.answers.parent), dict[str, dict[AskedQuestion, bool]]()
+        evaluation = self.answers.parent
+        answers = read_answers(evaluation, remedy=EVALUATED_ANEW.format(evaluation=evaluation))
+        right: dict[str, dict[AskedQuestion, bool]] = {}
         for data in dict.fromkeys(one.data for one in answers):
             of_folder = [one for one in answers if one.data == data]
             prefix = f"{data}." if data in self.figures else ""
@@ -262,7 +266,7 @@ def read_cell(
     figures: Mapping[str, Any] = {}
     about: dict[str, Any] = {}
     if status == "complete":
-        remedy = f"remove {evaluation}, and run `perceptio ablate` again, which evaluates the cell anew"
+        remedy = EVALUATED_ANEW.format(evaluation=evaluation)
         by_folder = read_json(evaluation / FIGURES, remedy=remedy)
         figures = by_folder if len(by_folder) > 1 else next(iter(by_folder.values()))
         about = read_json(evaluation / SUMMARY, remedy=remedy)

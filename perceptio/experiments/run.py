@@ -1,11 +1,13 @@
 """An experiment in its folder: what it is is written first, and then its cells are run."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import attrs
+from filelock import FileLock
 
 from perceptio.errors import DataError, InputError, near_miss
 from perceptio.evaluation.replacements import Control
@@ -81,12 +83,32 @@ class Run:
             Stopped: After Ctrl-C or SIGTERM, when the jobs have saved what they had.
         """
         with disk_errors(self.out, DataError), disk_errors(self.root, DataError):
-            write_json(self.out / EXPERIMENT, attrs.asdict(self.document))
+            self._write_document()
             for summary in self.summaries.values():
                 write_summary(self.root / SUMMARIES, summary)
             with display:
                 launcher.run(self.jobs, JobCache(self.root), display)
         return read(self.out)
+
+    def _write_document(self) -> None:
+        """Write what it is, with the seeds that another command may have added since."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.out / f".{EXPERIMENT}.lock"):
+            path, document = self.out / EXPERIMENT, self.document
+            if path.exists():
+                document = attrs.evolve(document, cells=self._with_cells_of(read_document(self.out)))
+            write_json(path, attrs.asdict(document))
+
+    def _with_cells_of(self, there: ExperimentDocument) -> tuple[PlacedCell, ...]:
+        own = {(cell.variant, cell.seed) for cell in self.cells}
+        placed = {(cell.variant, cell.seed): cell for cell in self.document.cells}
+        for cell in there.cells:
+            place = cell.variant, cell.seed
+            if place not in own and (place not in placed or placed[place].fingerprint == cell.fingerprint):
+                placed[place] = cell
+        variants = list(dict.fromkeys(cell.variant for cell in self.document.cells))
+        seeds = sorted({seed for _, seed in placed})
+        return tuple(placed[place] for place in itertools.product(variants, seeds) if place in placed)
 
 
 def prepare(

@@ -248,6 +248,15 @@ def test_folders_and_losses_may_be_given_by_what_they_cannot_do_without():
     assert changed.losses == (WeightedLoss(loss=NextTokenConfig()),)
 
 
+@pytest.mark.parametrize("word", ["none", "None", "null"])
+def test_none_is_written_as_python_or_as_json_writes_it(word):
+    recipe = load_recipe("perceptio_lookup")
+    changed = with_settings(recipe, {"point_values": word, "answer_format": "readout"})
+    assert changed.point_values is None
+    with pytest.raises(RecipeError, match="train.steps is 'none'"):
+        with_settings(recipe, {"train.steps": "none"})
+
+
 def test_text_that_is_json_of_another_type_stays_text_where_text_is_wanted():
     changed = with_settings(small_recipe(), {"name": "12", "streams.depth.tokenizer.weights": "12"})
     assert (changed.name, changed.stream("depth").tokenizer.weights) == ("12", "12")

@@ -312,3 +312,37 @@ def test_a_default_that_has_changed_makes_the_cell_again_and_is_said(
     run_now(alone, tmp_path)
     assert start.kinds == ["cell", "evaluation"]
     assert prepare(alone, out=tmp_path, seeds=(0,)).warnings == ()
+
+
+def test_other_seeds_keep_their_results_where_more_controls_are_asked_of_one(
+    experiment, base, run_now, tmp_path: Path
+) -> None:
+    alone = attrs.evolve(experiment, variants={"slow": base})
+    run_now(alone, tmp_path, seeds=(0, 1))
+    result = run_now(alone, tmp_path, seeds=(1,), controls=("random",))
+    assert [cell.status for cell in result.cells] == ["complete", "complete"]
+    assert ["controls" in cell.figures for cell in result.cells] == [False, True]
+
+
+def test_commands_that_add_seeds_at_once_keep_each_others(experiment, tmp_path: Path) -> None:
+    both = [prepare(experiment, out=tmp_path, seeds=(seed,)) for seed in (2, 1)]
+    for ready in both:
+        with pytest.raises(PlannedError):
+            ready.start(Planned(), Lines())
+    assert [(cell.variant, cell.seed) for cell in read(tmp_path).cells] == [
+        ("slow", 1),
+        ("slow", 2),
+        ("fast", 1),
+        ("fast", 2),
+    ]
+
+
+def test_answers_of_a_cell_that_are_cut_off_say_what_to_remove(
+    experiment, base, run_now, tmp_path: Path
+) -> None:
+    (cell,) = run_now(attrs.evolve(experiment, variants={"slow": base}), tmp_path).cells
+    cell.answers.write_text(cell.answers.read_text()[:-20])
+    with pytest.raises(
+        DataError, match=f"remove {cell.answers.parent}, and run `perceptio ablate` again, which evaluates"
+    ):
+        cell.right()

@@ -202,3 +202,9 @@ def test_which_figures_are_shown():
     ]
     with pytest.raises(InputError, match="No complete cell has the figure 'relative_deth'; did you mean"):
         chosen([part], ["relative_deth"])
+
+
+def test_seeds_that_agree_exactly_have_no_interval(tmp_path):
+    found = summarize(experiment(*(cell(tmp_path, "base", seed, "rrwr") for seed in (0, 1))))
+    estimate = found.variants[0].figures["color.accuracy"]
+    assert (estimate.value, estimate.interval, estimate.over) == (0.75, None, None)
