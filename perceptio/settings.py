@@ -16,14 +16,14 @@ import attrs
 
 from perceptio import earlier
 from perceptio.errors import RecipeError, UnknownNameError, near_miss, quoted
-from perceptio.interfaces import ComponentConfig, LossConfig
+from perceptio.interfaces import ComponentConfig, Kind, LossConfig
 from perceptio.ops.json_files import InvalidJSONError, parse_json
 from perceptio.python_files import module_of
 from perceptio.recipe import Recipe, Stream, WeightedLoss
 from perceptio.recipe_files import find_recipe, split_function
 from perceptio.registry import Registry
 from perceptio.serialize import raise_together, refusals, structure, unknown_setting
-from perceptio.setting_types import field_types, is_mapping, is_union, problems
+from perceptio.setting_types import COMPONENT, field_types, is_mapping, is_union, problems
 
 C = TypeVar("C", bound=ComponentConfig)
 
@@ -127,6 +127,28 @@ def with_component_settings(config: C, settings: Mapping[str, Any], where: str, 
         change.add(path.split("."), value)
     changed: C = _changed(config, change, type(config), registry, where)
     return changed
+
+
+def component_of_settings(kind: Kind, name: str, settings: Mapping[str, Any], registry: Registry) -> Any:
+    """A component's config from its settings alone, of which some may be mandatory.
+
+    Args:
+        kind: Of the component.
+        name: Of the component, as `perceptio components` lists it.
+        settings: Values by name; a string is read as JSON where it is JSON and the setting wants no string.
+        registry: Where components' names are looked up.
+
+    Raises:
+        UnknownNameError: There is no such component, or it has no such setting; the near miss is named.
+        RecipeError: A mandatory setting is missing, or a value is of the wrong type or refused.
+        PluginError: It belongs to a plugin that was set aside.
+    """
+    config = registry.get(kind, name)
+    types = field_types(config)
+    known = {key: value for key, value in settings.items() if key in types}
+    values = _each(known, lambda key: _converted(known[key], types[key], registry, f"{name}.{key}"))
+    unknown = {key: value for key, value in settings.items() if key not in types}
+    return structure({COMPONENT: f"{kind}:{name}", **values, **unknown}, config, registry, name)
 
 
 def _function_of(path: str | Path, beside: str | Path | None) -> tuple[Callable[..., Any], str]:

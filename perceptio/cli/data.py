@@ -7,7 +7,65 @@ import typer
 
 from perceptio.cli.console import Bars, console, say
 from perceptio.cli.files import path
-from perceptio.cli.recipe import ArgOption, SetOption, chosen_recipe
+from perceptio.cli.recipe import ArgOption, SetOption, chosen_recipe, pairs
+
+
+def import_(
+    name: Annotated[
+        str,
+        typer.Argument(help="A source: refcoco, coco, or PLUGIN/NAME, as `perceptio components` lists them."),
+    ],
+    folder: Annotated[Path, typer.Argument(parser=path, help="Where the published files lie.")],
+    out: Annotated[Path, typer.Option(parser=path, help="The data folder to write, or to go on with.")],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="A setting of the source, such as split=val; may be repeated."
+        ),
+    ] = None,
+    pictures: Annotated[
+        str,
+        typer.Option(
+            help="path: files stay, and the folder says where they are; link: they get hard links in it."
+        ),
+    ] = "path",
+    depth: Annotated[
+        Path | None,
+        typer.Option(parser=path, metavar="DIR", help="A data folder with depth of the same pictures."),
+    ] = None,
+) -> None:
+    """Make a data folder of a published data set, without copying a picture.
+
+    Run again, it goes on where it was stopped. What is left out is counted, with the reasons.
+    """
+    from perceptio.data.sources.importing import import_source
+    from perceptio.interfaces import Kind
+    from perceptio.registry import Registry
+    from perceptio.settings import component_of_settings
+
+    registry, shown = Registry.discover(), console()
+    settings = {"folder": str(folder), **pairs("--set", set_, "split=val")}
+    source = component_of_settings(Kind.SOURCE, name, settings, registry)
+    with Bars(shown) as bar:
+        task = bar.add_task(f"importing {name}", total=None)
+        try:
+            report = import_source(
+                source,
+                out,
+                pictures=pictures,
+                depth=depth,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+                registry=registry,
+            )
+        except KeyboardInterrupt:
+            say(shown, "Stopped. The same command goes on from here.")
+            raise
+    for why, held in report.left_out.items():
+        more = ", …" if held.count > len(held.examples) else ""
+        say(shown, f"Left out {held.count:,} times, because {why}: {', '.join(held.examples)}{more}.")
+    turns = ", ".join(f"{count:,} {task}" for task, count in sorted(report.turns.items())) or "none"
+    kept = f", {report.kept:,} of them from before" if report.kept else ""
+    say(shown, f"{report.samples:,} samples{kept}; turns: {turns}. {report.folder}")
 
 
 def check(

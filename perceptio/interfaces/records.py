@@ -35,6 +35,7 @@ class Turn:
         readout: Whether something is said of each marked point before the answer: its code or level, read out or
             looked up, as the recipe's answer format has it.
         levels: The level of each marked point on the image's true map, where the recipe has `point_values`.
+        id: What the question is called where it comes from; "" where it has no such name.
     """
 
     question: str
@@ -45,6 +46,7 @@ class Turn:
     perceive: tuple[str, ...] = ()
     readout: bool = False
     levels: tuple[int, ...] = ()
+    id: str = ""
 
 
 @attrs.frozen(kw_only=True, eq=False)

@@ -14,7 +14,7 @@ A source knows a published layout and nothing of how a folder is written: `perce
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import attrs
@@ -25,13 +25,17 @@ from perceptio.interfaces.maps import MapInfo
 
 @attrs.frozen(kw_only=True)
 class TurnRecord:
-    """A turn as written; `objects` are numbers of objects in the sample's masks."""
+    """A turn as written; `objects` are numbers of objects in the sample's masks.
+
+    `id` is what its data set calls the question, such as `"ref1023-sent5567"`, if it does.
+    """
 
     task: str
     question: str
     answer: str
     points: tuple[tuple[float, float], ...] = ()
     objects: tuple[int, ...] = ()
+    id: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -122,13 +126,11 @@ class SourceConfig(ComponentConfig, ABC):
         """
 
     @abstractmethod
-    def samples(self) -> Iterator[SourceSample | LeftOut]:
+    def samples(self) -> Iterable[SourceSample | LeftOut]:
         """The samples, and between them what is left out; the same each time.
+
+        Where it has a length, that is about how many samples there are, by which an import shows how far it is.
 
         Raises:
             DataError: A published file is missing or broken.
         """
-
-    def expected(self) -> int | None:
-        """How many samples there will be, where that is known early, for showing how far an import is."""
-        return None

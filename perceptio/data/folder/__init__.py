@@ -54,7 +54,8 @@ With `"ordered": true` the turns are one conversation, in which each may speak o
 whole and in this order. Without it they are questions about one picture, which may be asked in any order and
 company. Of a turn, `task`, `question` and `answer` are required; `objects` lists the objects
 that the answer segments, in order of mention; `points` are (x, y) in [0, 1], x to the right and y down, lettered A,
-B, … in order. The answer of a `relative_depth` turn is a letter in parentheses.
+B, … in order. The answer of a `relative_depth` turn is a letter in parentheses. `id` is what the question is called
+where it comes from, such as `"ref1023-sent5567"`, so that its answer can be put beside others' answers to it.
 
 A line ends with a newline character and with nothing else, is UTF-8 and JSON without NaN, infinity or half a
 surrogate pair. Pictures have up to 50 million pixels; every size that a file states is checked before anything is

@@ -139,4 +139,10 @@ class FolderDataset(Sequence[Sample]):
 
 
 def _turn(record: TurnRecord) -> Turn:
-    return Turn(task=record.task, question=record.question, answer=record.answer, points=record.points)
+    return Turn(
+        task=record.task,
+        question=record.question,
+        answer=record.answer,
+        points=record.points,
+        id=record.id,
+    )

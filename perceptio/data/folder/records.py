@@ -110,7 +110,7 @@ def _turn_line(turn: TurnRecord) -> dict[str, Any]:
         written["points"] = [list(point) for point in turn.points]
     if turn.objects:
         written["objects"] = list(turn.objects)
-    return written
+    return {"id": turn.id, **written} if turn.id else written
 
 
 def runs_of_mask(mask: RunLengths) -> np.ndarray:
@@ -215,6 +215,7 @@ def _record(raw: Mapping[str, Any], line: Line) -> SampleRecord:
             answer=turn["answer"],
             points=_points(turn.get("points", ())),
             objects=tuple(turn.get("objects", ())),
+            id=turn.get("id", ""),
         )
         for turn in raw["turns"]
     )
@@ -310,10 +311,10 @@ def _turn_problems(turn: Any, has_masks: bool, rules: Mapping[str, TaskConfig]) 
     if not isinstance(turn, dict):
         yield "it is not an object."
         return
-    yield from key_problems(turn, _PLAIN_TURN, {"points", "objects"})
+    yield from key_problems(turn, _PLAIN_TURN, {"id", "points", "objects"})
     yield from (
         f"{key} {quoted(turn[key])} is not text."
-        for key in sorted(_PLAIN_TURN)
+        for key in sorted(_PLAIN_TURN | {"id"})
         if not isinstance(turn.get(key, ""), str)
     )
     points = turn.get("points", [])

@@ -1,0 +1,187 @@
+"""COCO as it is published: objects with names, by polygons or by panoptic PNGs, and captions.
+
+Expected are `annotations/instances_SPLIT.json`, `captions_SPLIT.json`, `panoptic_SPLIT.json` with a folder of PNGs
+`panoptic_SPLIT` beside it, and pictures in `SPLIT`. Referring questions are made from the names of categories and
+from places (`places`); a caption answers a question for one. Objects are numbered by the ids of their annotations or
+segments.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from random import Random
+from typing import Any, ClassVar, Literal
+
+import attrs
+
+from perceptio.data.sources.coco_files import COCOFile, Picture
+from perceptio.data.sources.coco_masks import area_and_box
+from perceptio.data.sources.coco_objects import FoundObject, instances_of, segments_of
+from perceptio.data.sources.phrasing import Phrasing, referring_turn
+from perceptio.data.sources.pictures import MISSING, Missing, Pictures, folder_of_pictures
+from perceptio.data.sources.places import NamedObject, expressions
+from perceptio.errors import DataError, RecipeError, quoted
+from perceptio.interfaces import Kind, LeftOut, RunLengths, SourceConfig, SourceInfo, SourceSample, TurnRecord
+from perceptio.ops.files import expanded
+
+ROOT = "coco"
+ASK_CAPTION = "Describe this image in one sentence."
+
+
+@attrs.frozen(kw_only=True)
+class COCOSource(SourceConfig):
+    """Objects and captions of COCO: referring questions from names and places, and questions for a caption.
+
+    Attributes:
+        folder: Holds `annotations` and the pictures.
+        split: As the published files have it in their names.
+        objects: Whose masks are asked for: `instances`, `panoptic` (things and stuff), or `none`.
+        expressions: At most so many referring questions a picture, drawn from all that are unambiguous.
+        smallest: An object is spoken of from this share of the picture's pixels on.
+        captions: At most so many captions a picture, drawn from its own; 0: none, and the file is not read.
+        images: The folder of pictures; None: one of the usual places in `folder`.
+        objects_file: The JSON of the objects, within `folder`; None: by its published name.
+        captions_file: The JSON of the captions, likewise.
+        missing: What becomes of a picture that is not there: `refuse` the import, or `leave_out` what is about it.
+        phrasing: How referring questions are put: `canonical`, as evaluation does, or `varied`, for training.
+        seed: Of what is drawn.
+    """
+
+    name: ClassVar[str] = "coco"
+    kind: ClassVar[Kind] = Kind.SOURCE
+    interface: ClassVar[tuple[int, int]] = (2, 0)
+
+    split: str = "train2017"
+    objects: Literal["instances", "panoptic", "none"] = "instances"
+    expressions: int = 5
+    smallest: float = 0.005
+    captions: int = 1
+    images: str | None = None
+    objects_file: str | None = None
+    captions_file: str | None = None
+    missing: Missing = "refuse"
+    phrasing: Phrasing = "canonical"
+    seed: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse settings that ask for nothing, or for less than nothing."""
+        if min(self.expressions, self.captions) < 0:
+            raise RecipeError(
+                f"expressions is {self.expressions} and captions is {self.captions}; they must not be below 0."
+            )
+        if not 0 <= self.smallest < 1:
+            raise RecipeError(f"smallest is {self.smallest}; it must be a share of the picture, from 0 to 1.")
+        if self.objects == "none" and not self.captions:
+            raise RecipeError(
+                "objects is 'none' and captions is 0, so that nothing is asked: set one of them."
+            )
+
+    def info(self) -> SourceInfo:
+        """See `SourceConfig.info`."""
+        return SourceInfo(roots={ROOT: str(self._pictures())})
+
+    def samples(self) -> Iterable[SourceSample | LeftOut]:
+        """See `SourceConfig.samples`."""
+        return _Samples(self)
+
+    def _pictures(self) -> Path:
+        return folder_of_pictures(self.folder, self.images, (self.split, f"images/{self.split}", "images"))
+
+    def _file(self, kind: str, given: str | None) -> Path:
+        """A JSON file, in `annotations` or elsewhere."""
+        folder, name = expanded(self.folder), f"{kind}_{self.split}.json"
+        places = [given] if given is not None else [f"annotations/{name}", f"{kind}/{name}", name]
+        tried = [folder / place for place in places]
+        found = next((place for place in tried if place.is_file()), None)
+        if found is None:
+            setting = "captions_file" if kind == "captions" else "objects_file"
+            raise DataError(
+                f"There is no {tried[0]}: check the folder and split={self.split}, or name the file with --set "
+                f"{setting}=FILE."
+            )
+        return found
+
+
+class _Samples(Iterable[SourceSample | LeftOut]):
+    """A sample for each picture about which something can be asked, in the order of the file."""
+
+    def __init__(self, config: COCOSource) -> None:
+        self._config = config
+        self._objects = self._captions = None
+        if config.objects != "none":
+            self._objects = COCOFile(config._file(config.objects, config.objects_file), by="image_id")
+        if config.captions:
+            self._captions = COCOFile(config._file("captions", config.captions_file), by="image_id")
+        self._listed = [file for file in (self._objects, self._captions) if file is not None]
+        self._pictures = Pictures(ROOT, config._pictures())
+
+    def __len__(self) -> int:
+        return len(self._listed[0].pictures)
+
+    def __iter__(self) -> Iterator[SourceSample | LeftOut]:
+        for picture in self._listed[0].pictures.values():
+            if picture.file_name in self._pictures:
+                yield from self._sample(picture)
+            elif self._config.missing == "refuse":
+                named_by = f"picture {picture.id} of {self._listed[0].path}"
+                raise self._pictures.missing(picture.file_name, named_by)
+            else:
+                yield LeftOut(what=f"picture {picture.id}", why=MISSING)
+
+    def _sample(self, picture: Picture) -> Iterator[SourceSample | LeftOut]:
+        config, random = self._config, Random(f"{self._config.seed} {picture.id}")
+        found = list(self._found(picture))
+        for one in found:
+            what = f"annotation {one.id} of picture {picture.id}"
+            yield from (LeftOut(what=what, why=why) for why in one.mask.left_out)
+        asked = list(expressions([_named(one, picture) for one in found], config.smallest))
+        turns = [
+            referring_turn(words, named.id, random, config.phrasing)
+            for words, named in random.sample(asked, min(config.expressions, len(asked)))
+        ]
+        spoken_of = {number for turn in turns for number in turn.objects}
+        masks = tuple(
+            RunLengths(id=one.id, size=picture.size, counts=one.mask.counts)
+            for one in found
+            if one.mask.counts is not None and one.id in spoken_of
+        )
+        turns += self._caption_turns(picture, random)
+        if not turns:
+            yield LeftOut(what=f"picture {picture.id}", why="nothing can be asked about it")
+            return
+        yield SourceSample(
+            id=f"{config.split}-{picture.id}",
+            image=self._pictures.path(picture.file_name),
+            masks=masks or None,
+            turns=tuple(turns),
+        )
+
+    def _found(self, picture: Picture) -> Iterator[FoundObject]:
+        if self._objects is None:
+            return iter(())
+        if self._config.objects == "instances":
+            return instances_of(self._objects, picture)
+        return segments_of(self._objects, self._objects.path.with_suffix(""), picture)
+
+    def _caption_turns(self, picture: Picture, random: Random) -> Iterator[TurnRecord]:
+        if self._captions is None:
+            return
+        said: list[tuple[Any, str]] = []
+        for one in self._captions.annotations(picture.id):
+            number, caption = one.get("id"), one.get("caption")
+            if not isinstance(caption, str):
+                raise DataError(
+                    f"{self._captions.path}: caption {quoted(number)} is {quoted(caption)}, which is no text."
+                )
+            if words := " ".join(caption.split()):
+                said.append((number, words))
+        for number, words in random.sample(said, min(self._config.captions, len(said))):
+            yield TurnRecord(task="caption", question=ASK_CAPTION, answer=words, id=f"caption{number}")
+
+
+def _named(one: FoundObject, picture: Picture) -> NamedObject:
+    """An object as expressions are made of it; one without a mask shows nothing of itself."""
+    share = center_x = 0.0
+    if one.mask.counts is not None:
+        area, (x, _, width, _) = area_and_box(one.mask.counts, picture.size)
+        share, center_x = area / (picture.height * picture.width), (x + width / 2) / picture.width
+    return NamedObject(id=one.id, category=one.category, share=share, center_x=center_x, crowd=one.crowd)

@@ -1,0 +1,117 @@
+"""COCO's annotation files: pictures and categories are held, annotations are read again when they are asked for."""
+
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+
+from perceptio.data.folder.json_rules import is_whole
+from perceptio.errors import DataError, quoted
+from perceptio.ops.json_elements import JSONElements
+
+
+@attrs.frozen(kw_only=True)
+class Picture:
+    """A picture that annotations are about; sides in pixels."""
+
+    id: int
+    file_name: str
+    height: int
+    width: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.height, self.width
+
+
+class COCOFile:
+    """A file of COCO: `instances_*.json`, `captions_*.json`, `panoptic_*.json`, or an `instances.json` of RefCOCO.
+
+    Args:
+        path: The file.
+        by: Whether annotations are found by their own ids, of which each is there once, or by their pictures'.
+        wanted: The ids of those that will be asked for; None: all.
+
+    Attributes:
+        pictures: By id, in the order of the file.
+        categories: The names of categories, by id.
+
+    Raises:
+        DataError: The file is missing or cut short, a picture is there twice, or an entry is not as COCO has it.
+    """
+
+    def __init__(
+        self, path: Path, *, by: Literal["id", "image_id"], wanted: Collection[int] | None = None
+    ) -> None:
+        self.path, self._by = path, by
+        self.pictures: dict[int, Picture] = {}
+        self.categories: dict[int, str] = {}
+        self._elements = JSONElements(path)
+        self._starts: dict[int, list[int]] = {}
+        for name, start, value in self._elements:
+            if name == "images":
+                self._add_picture(value)
+            elif name == "categories":
+                self.categories[self._whole(value, "id", "a category")] = self._text(
+                    value, "name", "a category"
+                )
+            elif name == "annotations":
+                key = self._whole(value, by, "an annotation")
+                if by == "id" and key in self._starts:
+                    raise DataError(f"{path} has the annotation {key} twice: download it again.")
+                if wanted is None or key in wanted:
+                    self._starts.setdefault(key, []).append(start)
+
+    def annotations(self, key: int) -> Iterator[Mapping[str, Any]]:
+        """The annotations of an id, or of a picture's, in the order of the file."""
+        return map(self._elements.at, self._starts.get(key, ()))
+
+    def picture(self, key: int, named_by: str) -> Picture:
+        """The picture of an id.
+
+        Raises:
+            DataError: There is none; `named_by` says what names it.
+        """
+        if key not in self.pictures:
+            raise DataError(
+                f"{self.path} has no picture {key}, which {named_by} names: the two do not belong together."
+            )
+        return self.pictures[key]
+
+    def category(self, key: Any, named_by: str) -> str:
+        """The name of a category.
+
+        Raises:
+            DataError: There is none; `named_by` says what names it.
+        """
+        if key not in self.categories:
+            raise DataError(
+                f"{self.path} has no category {quoted(key)}, which {named_by} names; it has {len(self.categories)}: "
+                "download it again."
+            )
+        return self.categories[key]
+
+    def _add_picture(self, value: Any) -> None:
+        key = self._whole(value, "id", "a picture")
+        what = f"picture {key}"
+        if key in self.pictures:
+            raise DataError(f"{self.path} has the {what} twice: download it again.")
+        name = self._text(value, "file_name", what)
+        height, width = (self._whole(value, side, what) for side in ("height", "width"))
+        if min(height, width) < 1:
+            raise DataError(f"{self.path}: {what} is {width}x{height} pixels, which is no picture's size.")
+        self.pictures[key] = Picture(id=key, file_name=name, height=height, width=width)
+
+    def _whole(self, value: Any, key: str, what: str) -> int:
+        found = value.get(key) if isinstance(value, Mapping) else None
+        if not is_whole(found):
+            raise DataError(f"{self.path}: {what} has {key} {quoted(found)}, which is no whole number.")
+        return found
+
+    def _text(self, value: Mapping[str, Any], key: str, what: str) -> str:
+        found = value.get(key)
+        if not isinstance(found, str):
+            raise DataError(f"{self.path}: {what} has {key} {quoted(found)}, which is no text.")
+        return found

@@ -1,0 +1,96 @@
+"""The objects of a picture of COCO, with names and masks, from instances or from panoptic segments."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from perceptio.data.folder.json_rules import is_whole
+from perceptio.data.sources.coco_files import COCOFile, Picture
+from perceptio.data.sources.coco_masks import EMPTY, ObjectMask, object_mask, panoptic_masks
+from perceptio.errors import DataError, quoted
+
+_ENDINGS = ("-merged", "-other", "-stuff")
+_MADE_OF = ("floor", "wall")
+"""Names whose second part says what it is made of: `wall-brick` is a brick wall."""
+
+
+@attrs.frozen(kw_only=True)
+class FoundObject:
+    """An annotation, or a segment."""
+
+    id: int
+    category: str
+    crowd: bool
+    mask: ObjectMask
+
+
+def instances_of(file: COCOFile, picture: Picture) -> Iterator[FoundObject]:
+    """The annotations of a picture in a file of instances.
+
+    Raises:
+        DataError: One has an id that is no whole number from 1 or that another has, or a category that is not there.
+    """
+    seen: set[int] = set()
+    for annotation in file.annotations(picture.id):
+        number = _number(annotation, seen, f"{file.path}: an annotation of picture {picture.id}")
+        yield FoundObject(
+            id=number,
+            category=file.category(annotation.get("category_id"), f"annotation {number}"),
+            crowd=bool(annotation.get("iscrowd", 0)),
+            mask=object_mask(annotation.get("segmentation"), picture.size),
+        )
+
+
+def segments_of(file: COCOFile, pngs: Path, picture: Picture) -> Iterator[FoundObject]:
+    """The segments of a picture in a panoptic file.
+
+    Args:
+        file: The file.
+        pngs: The folder of PNGs.
+        picture: The picture.
+
+    Raises:
+        DataError: As `instances_of`; or the PNG is missing, broken, or of another size than the picture.
+    """
+    for annotation in file.annotations(picture.id):
+        where = f"{file.path}: the segments of picture {picture.id}"
+        name, infos = annotation.get("file_name"), annotation.get("segments_info")
+        if not isinstance(name, str) or "/" in name or not isinstance(infos, list):
+            raise DataError(
+                f"{where} have file_name {quoted(name)} and segments_info {quoted(infos)}: download it again."
+            )
+        seen: set[int] = set()
+        numbers = [_number(info, seen, f"{where}: one") for info in infos]
+        masks = dict(panoptic_masks(pngs / name, numbers, picture.size))
+        for number, info in zip(numbers, infos, strict=True):
+            counts = masks[number]
+            yield FoundObject(
+                id=number,
+                category=spoken(
+                    file.category(info.get("category_id"), f"segment {number} of picture {picture.id}")
+                ),
+                crowd=bool(info.get("iscrowd", 0)),
+                mask=ObjectMask(counts=counts, left_out=(EMPTY,) if counts is None else ()),
+            )
+
+
+def spoken(category: str) -> str:
+    """The name of a panoptic category as one says it: `wall-brick` is "brick wall", `sky-other-merged` "sky"."""
+    for ending in _ENDINGS:
+        category = category.removesuffix(ending)
+    first, dash, second = category.partition("-")
+    if not dash:
+        return category
+    return f"{second} {first}" if first in _MADE_OF else f"{first} {second}"
+
+
+def _number(value: Any, seen: set[int], what: str) -> int:
+    number = value.get("id") if isinstance(value, Mapping) else None
+    if not is_whole(number) or number < 1 or number in seen:
+        raise DataError(
+            f"{what} has the id {quoted(number)}, which is no whole number from 1, or another's: download it again."
+        )
+    seen.add(number)
+    return number

@@ -1,0 +1,55 @@
+"""Pickles of plain values: lists, tuples, dictionaries, strings and numbers, and nothing that runs."""
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any, NoReturn
+
+from perceptio.errors import DataError
+from perceptio.ops.foreign import parsing
+
+MAX_BYTES = 512 * 2**20
+"""Largest file that is read; the largest of RefCOCO's has about 50 MB."""
+
+
+def read_plain_pickle(path: Path) -> Any:
+    """The value of a pickle, in which strings of Python 2 are read as Latin-1.
+
+    What the file asks for beside plain values is refused before it is looked up, so that reading runs no code: no
+    class or function comes out of a file, and so none can be called. What is held grows with the file alone.
+
+    Raises:
+        DataError: The file is missing, too large, cut short or no pickle, or asks for anything else.
+    """
+    with parsing(DataError, f"{path} is not the pickle that was published ({{reason}}): download it again."):
+        if not path.is_file():
+            raise DataError(f"{path} does not exist, or is no file: check the path.")
+        if (size := path.stat().st_size) > MAX_BYTES:
+            raise DataError(f"{path} has {size:,} bytes, and a pickle is read up to {MAX_BYTES:,}.")
+        return _PlainUnpickler(path).load()
+
+
+class _PlainUnpickler(pickle._Unpickler):
+    """Python's own unpickler in Python: the one in C takes as much memory as a file says it has numbered values."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.BytesIO(path.read_bytes()), encoding="latin-1")
+        self._path = path
+
+    def find_class(self, module: str, name: str) -> NoReturn:
+        """Refuse a class or function by its name."""
+        raise self._refusal(f"{module}.{name}")
+
+    def persistent_load(self, pid: Any) -> NoReturn:
+        """Refuse what lies outside of the file."""
+        raise self._refusal("an object outside of it")
+
+    def get_extension(self, code: int) -> NoReturn:
+        """Refuse what is registered elsewhere under a number."""
+        raise self._refusal(f"the extension {code}")
+
+    def _refusal(self, wanted: str) -> DataError:
+        return DataError(
+            f"{self._path} is a pickle that asks for {wanted[:100]}, and the published ones hold nothing but lists, "
+            "dictionaries, strings and numbers: it is not opened; download it again from where it was published."
+        )
