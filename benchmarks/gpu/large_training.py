@@ -1,10 +1,10 @@
-"""Optimizer steps of the 1B recipe with random weights: how much memory they need beside what was foretold.
+"""Optimizer steps of a recipe with random weights: how much memory they need beside what was foretold.
 
-    python benchmarks/gpu/large_training.py --out FILE [--rehearse]
+    python benchmarks/gpu/large_training.py --recipe perceptio_1b --out FILE [--rehearse]
 
-Everything is as in `perceptio train perceptio_1b`, but for the weights, which are random where they would be read
+Everything is as in `perceptio train perceptio_1b` or `perceptio_135m`, but for the weights, which are random where they would be read
 from the hub; the text tokenizer, which is one of bytes under a vocabulary of the real size; scenes as data; and one
-micro step per optimizer step where the recipe has 128. Nothing is read from a network. A rehearsal takes the recipe's
+micro step per optimizer step where the recipes have many. Nothing is read from a network. A rehearsal takes the recipe's
 twin of CPU size.
 """
 
@@ -29,6 +29,7 @@ from perceptio.settings import load_recipe
 from perceptio.training.memory import GIB, MemoryPlan
 from perceptio.training.trainer import Progress, train
 
+RECIPES = ("perceptio_1b", "perceptio_135m")
 STEPS = {False: 20, True: 2}
 TASKS = {"referring", "relative_depth", "depth_map"}
 SIDE = {False: 448, True: 32}
@@ -52,9 +53,9 @@ def with_random_weights(recipe: Recipe) -> Recipe:
     )
 
 
-def measure(device: torch.device, rehearse: bool) -> dict[str, Any]:
+def measure(device: torch.device, rehearse: bool, name: str) -> dict[str, Any]:
     """Train for a few steps, saving nothing."""
-    recipe = with_random_weights(load_recipe("perceptio_1b:tiny" if rehearse else "perceptio_1b"))
+    recipe = with_random_weights(load_recipe(f"{name}:tiny" if rehearse else name))
     steps = STEPS[rehearse]
     training = attrs.evolve(
         recipe.train,
@@ -122,4 +123,4 @@ def _without_weights(config: Any) -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(run_step(measure)["steps"] == 0)
+    sys.exit(run_step(measure, RECIPES)["steps"] == 0)

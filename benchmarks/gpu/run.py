@@ -93,7 +93,16 @@ def plan(rehearse: bool) -> list[Step]:
     steps = [
         Step("parity", (f"{here}/parity.py", "--out", "{out}", *tiny), 60),
         Step("tests", tests, 90),
-        Step("large training", (f"{here}/large_training.py", "--out", "{out}", *tiny), 150),
+        Step(
+            "large training",
+            (f"{here}/large_training.py", "--recipe", "perceptio_1b", "--out", "{out}", *tiny),
+            150,
+        ),
+        Step(
+            "135M training",
+            (f"{here}/large_training.py", "--recipe", "perceptio_135m", "--out", "{out}", *tiny),
+            60,
+        ),
         Step("small training", (f"{here}/small_training.py", "--out", "{out}", *tiny), 90),
     ]
     for name in BENCHMARKS:

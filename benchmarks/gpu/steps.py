@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,13 @@ class EnoughError(Exception):
     """Raised from a progress report to end a training that has shown what it should."""
 
 
-def run_step(measure: Callable[[torch.device, bool], dict[str, Any]]) -> dict[str, Any]:
+def run_step(measure: Callable[..., dict[str, Any]], recipes: Sequence[str] = ()) -> dict[str, Any]:
     """A step's command line: measure on the GPU, or tiny on the CPU in a rehearsal, and write what was found.
 
     Args:
-        measure: Given the device, and whether this is a rehearsal; returns what to write. `summary` is for the table.
+        measure: Given the device, whether this is a rehearsal, and the recipe's name where there are several; returns
+            what to write. `summary` is for the table.
+        recipes: Names of recipes that the step may be asked to measure.
 
     Returns:
         What was written.
@@ -33,8 +35,11 @@ def run_step(measure: Callable[[torch.device, bool], dict[str, Any]]) -> dict[st
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path, required=True, help="where the result is written, as JSON")
     parser.add_argument("--rehearse", action="store_true", help="tiny sizes on the CPU")
+    if recipes:
+        parser.add_argument("--recipe", choices=recipes, required=True)
     chosen = parser.parse_args()
-    found = measure(torch.device("cpu" if chosen.rehearse else "cuda"), chosen.rehearse)
+    asked = (chosen.recipe,) if recipes else ()
+    found = measure(torch.device("cpu" if chosen.rehearse else "cuda"), chosen.rehearse, *asked)
     chosen.out.write_text(json.dumps(found), encoding="utf-8")
     print(found.get("summary", ""))
     return found

@@ -27,7 +27,15 @@ NAMES = [name for name in shipped_names() if not name.startswith("experiments/")
 EXPERIMENTS = sorted(set(shipped_names()) - set(NAMES))
 PUBLISHED = ["aurora", "covt", "lisa", "mirage", "next_scale_depth", "paligemma_masks", "sa2va"]
 """Those of systems that others have published."""
-LARGE = ["other_masks", "perceptio_1b", "perceptio_4b", "perceptio_8b", "qwen_openclip", *PUBLISHED]
+LARGE = [
+    "other_masks",
+    "perceptio_135m",
+    "perceptio_1b",
+    "perceptio_4b",
+    "perceptio_8b",
+    "qwen_openclip",
+    *PUBLISHED,
+]
 """Those that are no size for a CPU: they have a `tiny()`."""
 
 FOR_A_CPU = sorted(set(NAMES) - set(LARGE))
@@ -74,7 +82,7 @@ def assert_same(one: Any, other: Any) -> None:
 
 def test_all_of_them_are_looked_at():
     assert {"perceptio_tiny", "fsq_depth", "ablations/direct", "ablations/answers_only"} <= set(FOR_A_CPU)
-    assert set(LARGE) < set(NAMES) and len(NAMES) == 22 and len(EXPERIMENTS) == 4
+    assert set(LARGE) < set(NAMES) and len(NAMES) == 23 and len(EXPERIMENTS) == 4
     for name in FOR_A_CPU:
         assert not pretrained_weights(load_recipe(name))
 
@@ -157,6 +165,21 @@ def test_a_tiny_twin_trains_answers_saves_and_loads(name, scenes, tmp_path, capl
     for one, other in zip(again, answers, strict=True):
         for stream in recipe.streams:
             assert_same(one[stream.name], other[stream.name])
+
+
+@pytest.mark.parametrize("masks", ["sam2", "pixel_features"])
+def test_the_135m_is_small_with_either_kind_of_masks(masks, scenes, tmp_path):
+    recipe = load_recipe("perceptio_135m", masks=masks)
+    model = perceptio.build_model(recipe, device="meta")
+    assert 180e6 < sum(p.numel() for p in model.parameters()) < 250e6
+    assert not any(p.requires_grad for p in model.vision.parameters())
+    if masks == "pixel_features":
+        encoder = "streams.segmentation.tokenizer.backbone"
+        assert not any(p.requires_grad for p in model.get_submodule(encoder).parameters())
+        assert pretrained_weights(recipe)[encoder] == recipe.vision.weights
+        tiny = load_recipe("perceptio_135m:tiny", masks=masks)
+        settings = {**small_codebooks(tiny), "data.folders": [str(scenes)]}
+        train(with_settings(tiny, settings), tmp_path)
 
 
 def test_the_stages_of_covt_follow_each_other():

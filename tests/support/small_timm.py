@@ -4,8 +4,9 @@ import functools
 
 from torch import nn
 
-DINOV2, DINOV3, SIGLIP, SWIN, CONVNEXT = (
+DINOV2, PLAIN_DINOV2, DINOV3, SIGLIP, SWIN, CONVNEXT = (
     "small_dinov2.own",
+    "small_dinov2_plain.own",
     "small_dinov3.own",
     "small_siglip.own",
     "small_swin.own",
@@ -19,6 +20,14 @@ def small_dinov2(pretrained=False, **settings):
 
     ours = {**VIT, "patch_size": 14, "reg_tokens": 4, "init_values": 1.0}
     return build_model_with_cfg(VisionTransformer, "small_dinov2", pretrained, **(ours | settings))
+
+
+def small_dinov2_plain(pretrained=False, **settings):
+    """Without registers."""
+    from timm.models import VisionTransformer, build_model_with_cfg
+
+    ours = {**VIT, "patch_size": 14, "init_values": 1.0}
+    return build_model_with_cfg(VisionTransformer, "small_dinov2_plain", pretrained, **(ours | settings))
 
 
 def small_siglip(pretrained=False, **settings):
@@ -74,10 +83,20 @@ def register():
     globals()["default_cfgs"] = generate_default_cfgs(
         {
             DINOV2: shared | imagenet | {"input_size": (3, 56, 56), "num_classes": 0, "classifier": "head"},
+            PLAIN_DINOV2: shared
+            | imagenet
+            | {"input_size": (3, 56, 56), "num_classes": 0, "classifier": "head"},
             DINOV3: shared | imagenet | {"input_size": (3, 32, 32), "classifier": "head"},
             SIGLIP: shared | halves | {"input_size": (3, 32, 32), "classifier": "head"},
             SWIN: shared | imagenet | {"input_size": (3, 32, 32), "classifier": "head.fc"},
         }
     )
-    for entry in (small_dinov2, small_dinov3, small_siglip, small_swin, small_without_map):
+    for entry in (
+        small_dinov2,
+        small_dinov2_plain,
+        small_dinov3,
+        small_siglip,
+        small_swin,
+        small_without_map,
+    ):
         register_model(entry)

@@ -13,6 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from perceptio.backbones.vision._dinov2_layout import (
+    MARK,
+    MASK_TOKEN,
+    by_names_in_transformers,
+    names_in_transformers,
+)
 from perceptio.backbones.vision._feature_map import FeatureMap, check_multiple
 from perceptio.errors import RecipeError, UnknownNameError, near_miss
 from perceptio.interfaces import Kind, VisionEncoder, VisionEncoderConfig, VisionFeatures, VisionSpec
@@ -20,7 +26,7 @@ from perceptio.ops.foreign import parsing
 from perceptio.ops.hub import resolve
 from perceptio.ops.images import stack_resized
 from perceptio.ops.precision import Precision
-from perceptio.ops.weights import load_tensors
+from perceptio.ops.weights import load_tensors, read_headers
 
 FILES = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
 """Of a hub repository of timm; others hold the same values for other libraries."""
@@ -137,8 +143,8 @@ class TimmConfig(VisionEncoderConfig):
     Attributes:
         model: Its name, one of `timm.list_models()`, with the tag of its weights, as in
             `vit_base_patch14_dinov2.lvd142m`: the tag brings the size and the normalization that they expect.
-        weights: A safetensors file, a folder with one, or a hub id, as `timm/vit_base_patch14_dinov2.lvd142m`; None:
-            random values.
+        weights: A safetensors file, a folder with one, or a hub id, as `timm/vit_base_patch14_dinov2.lvd142m`; of a
+            DINOv2 without registers also one in transformers' layout, as `facebook/dinov2-base`. None: random values.
         layer: Whose features are taken: -1 is the last block or stage, -2 the one before. What follows is not built.
         norm: Whether the model's final norm is applied to them, as timm applies it: in transformers of one width to
             any layer, in models with stages to the last.
@@ -228,7 +234,12 @@ class TimmConfig(VisionEncoderConfig):
         own = module.trunk if self._resized_to is None else _trunk(self._layer)
         wanted = own.state_dict()
         left_out = _names(self.model) - wanted.keys()
-        load_tensors(own, resolve(self.weights, FILES), lambda name: None if name in left_out else name)
+        source = resolve(self.weights, FILES)
+        if MARK in read_headers(source):
+            names = [theirs for name in left_out for theirs in names_in_transformers(name)]
+            load_tensors(by_names_in_transformers(wanted), source, dict.fromkeys([MASK_TOKEN, *names]))
+        else:
+            load_tensors(own, source, dict.fromkeys(left_out))
         if own is not module.trunk:
             _resize(own, self._resized_to)
             module.trunk.load_state_dict(own.state_dict())

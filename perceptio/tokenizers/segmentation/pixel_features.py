@@ -18,6 +18,8 @@ from perceptio.interfaces import (
     SegmentationSpec,
     SegmentationTokenizer,
     SegmentationTokenizerConfig,
+    VisionEncoder,
+    VisionEncoderConfig,
 )
 
 GROUPS = 8
@@ -40,9 +42,22 @@ def coordinates(height: int, width: int) -> Tensor:
 
 
 class PixelFeatureEncoder(nn.Module):
-    """A small U-Net: pixels with their coordinates -> a feature at every mask cell, [B, C, h, w]."""
+    """A small U-Net: pixels with their coordinates -> a feature at every mask cell, [B, C, h, w].
 
-    def __init__(self, image_size: tuple[int, int], widths: tuple[int, ...], feature_dim: int) -> None:
+    Args:
+        image_size: Height and width of the images.
+        widths: Channels after each halving of the resolution.
+        feature_dim: C.
+        given_dim: Width of features that it is given besides; None: it is given none.
+    """
+
+    def __init__(
+        self,
+        image_size: tuple[int, int],
+        widths: tuple[int, ...],
+        feature_dim: int,
+        given_dim: int | None = None,
+    ) -> None:
         super().__init__()
         self.coordinates: Tensor
         self.register_buffer("coordinates", coordinates(*image_size), persistent=False)
@@ -52,15 +67,19 @@ class PixelFeatureEncoder(nn.Module):
         )
         self.across = nn.ModuleList(nn.Conv2d(w, feature_dim, 1) for w in widths)
         self.up = nn.ModuleList(conv_block(feature_dim, feature_dim) for _ in widths[1:])
+        self.across_given = None if given_dim is None else nn.Conv2d(given_dim, feature_dim, 1)
 
-    def forward(self, pixels_B3HW: Tensor) -> Tensor:
-        """Features of images in [0, 1]."""
+    def forward(self, pixels_B3HW: Tensor, given_BDhw: Tensor | None = None) -> Tensor:
+        """Features of images in [0, 1]; what is given of them, at any resolution, joins the coarsest level."""
         x = torch.cat([pixels_B3HW * 2 - 1, self.coordinates.expand(len(pixels_B3HW), -1, -1, -1)], 1)
         levels = []
         for down in self.down:
             x = down(x)
             levels.append(x)
         x = self.across[-1](levels[-1])
+        if self.across_given is not None:
+            given = self.across_given(given_BDhw)
+            x = x + F.interpolate(given, size=x.shape[-2:], mode="bilinear", align_corners=False)
         for level, across, up in zip(levels[-2::-1], list(self.across)[-2::-1], self.up, strict=True):
             x = up(
                 F.interpolate(x, size=level.shape[-2:], mode="bilinear", align_corners=False) + across(level)
@@ -69,17 +88,36 @@ class PixelFeatureEncoder(nn.Module):
 
 
 class PixelFeatures(SegmentationTokenizer):
-    """Mask logit = scale * <prompt, feature of the pixel> + bias of the prompt."""
+    """Mask logit = scale * <prompt, feature of the pixel> + bias of the prompt.
 
-    def __init__(self, spec: SegmentationSpec, encoder: PixelFeatureEncoder) -> None:
+    Args:
+        spec: Its facts.
+        encoder: Makes the features of pixels.
+        backbone: A vision encoder whose features of the image it is given; None: none.
+        grid: Rows and columns of these features.
+    """
+
+    def __init__(
+        self,
+        spec: SegmentationSpec,
+        encoder: PixelFeatureEncoder,
+        backbone: VisionEncoder | None = None,
+        grid: tuple[int, int] = (0, 0),
+    ) -> None:
         super().__init__()
         self.spec = spec
         self.encoder = encoder
+        self.backbone = backbone
+        self.grid = grid
         self.bias = nn.Parameter(torch.tensor(-3.0))
 
     def encode_image(self, pixels_B3HW: Tensor) -> Tensor:
         """Features [B, C, h, w]."""
-        return self.encoder(pixels_B3HW)
+        if self.backbone is None:
+            return self.encoder(pixels_B3HW)
+        features_MD = self.backbone(list(pixels_B3HW)).features_MD
+        given_BDM = features_MD.unflatten(0, (len(pixels_B3HW), -1)).mT
+        return self.encoder(pixels_B3HW, given_BDM.unflatten(2, self.grid))
 
     def decode(self, features: Tensor, prompts_NSP: Tensor, image_index_N: Tensor) -> MaskPrediction:
         """See `SegmentationTokenizer.decode`."""
@@ -90,8 +128,9 @@ class PixelFeatures(SegmentationTokenizer):
         return MaskPrediction(logits_Nhw=logits_N1X[:, 0].unflatten(1, self.spec.mask_size))
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """The encoder of images and the decoder of masks."""
-        return {"image_encoder": list(self.encoder.parameters()), "mask_decoder": [self.bias]}
+        """The encoder of images, the decoder of masks, and the backbone, if there is one."""
+        groups = {"image_encoder": list(self.encoder.parameters()), "mask_decoder": [self.bias]}
+        return groups if self.backbone is None else groups | {"backbone": list(self.backbone.parameters())}
 
 
 @attrs.frozen(kw_only=True)
@@ -102,6 +141,8 @@ class PixelFeaturesConfig(SegmentationTokenizerConfig):
         image_size: Height and width of the images it sees.
         widths: Channels after each halving of the resolution; masks have the resolution after the first.
         feature_dim: Width of a pixel's feature.
+        backbone: A vision encoder whose features of the image, in rows and columns, join the network's coarsest
+            level, such as a frozen DINOv2 with its own weights; None: the network sees pixels alone.
     """
 
     name: ClassVar[str] = "pixel_features"
@@ -111,6 +152,7 @@ class PixelFeaturesConfig(SegmentationTokenizerConfig):
     image_size: tuple[int, int] = (80, 80)
     widths: tuple[int, ...] = (24, 48, 96)
     feature_dim: int = 32
+    backbone: VisionEncoderConfig | None = None
 
     def __attrs_post_init__(self) -> None:
         channels = (*self.widths, self.feature_dim)
@@ -134,4 +176,37 @@ class PixelFeaturesConfig(SegmentationTokenizerConfig):
 
     def build(self) -> PixelFeatures:
         """See `SegmentationTokenizerConfig.build`."""
-        return PixelFeatures(self.spec, PixelFeatureEncoder(self.image_size, self.widths, self.feature_dim))
+        if self.backbone is None:
+            return PixelFeatures(
+                self.spec, PixelFeatureEncoder(self.image_size, self.widths, self.feature_dim)
+            )
+        given_dim = self.backbone.spec.feature_dim
+        encoder = PixelFeatureEncoder(self.image_size, self.widths, self.feature_dim, given_dim)
+        return PixelFeatures(self.spec, encoder, self.backbone.build(), _grid(self.backbone, self.image_size))
+
+    def load_weights(self, module: nn.Module) -> bool:
+        """See `ComponentConfig.load_weights`: the backbone's."""
+        assert isinstance(module, PixelFeatures)
+        return self.backbone is not None and self.backbone.load_weights(module.backbone)
+
+
+def _grid(backbone: VisionEncoderConfig, image_size: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of a vision encoder's features.
+
+    Raises:
+        RecipeError: They lie otherwise, as those of tiles do.
+    """
+    centers_M2 = backbone.centers(*image_size)
+    rows = len(centers_M2[:, 0].unique())
+    columns = len(centers_M2) // rows
+    first = centers_M2[:columns]
+    regular = len(centers_M2) == rows * columns and all(
+        bool((centers_M2[:, axis].view(rows, columns) == other).all())
+        for axis, other in ((0, centers_M2[::columns, :1]), (1, first[:, 1]))
+    )
+    if not regular:
+        raise RecipeError(
+            f"pixel_features: the {len(centers_M2)} features of vision:{backbone.name} are not rows and columns of one "
+            "grid, which a backbone's must be; choose an encoder that gives one feature map."
+        )
+    return rows, columns

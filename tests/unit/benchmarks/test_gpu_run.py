@@ -33,7 +33,7 @@ def an_environment(environments, **facts):
 def test_the_plan_names_scripts_that_are_there(run, rehearse):
     steps = run.plan(rehearse)
     scripts = [step.command[0] for step in steps if step.command[0] != "-m"]
-    assert len(scripts) == len(steps) - 1 == 8
+    assert len(scripts) == len(steps) - 1 == 9
     assert all((ROOT / script).is_file() for script in scripts)
     assert len({step.name for step in steps}) == len(steps)
     assert all("{out}" in step.command for step in steps)

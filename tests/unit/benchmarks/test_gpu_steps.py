@@ -21,11 +21,19 @@ FOLDER = Path(__file__).parents[3] / "benchmarks" / "gpu"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", ["parity", "large_training"])
-def test_a_step_is_rehearsed_on_a_cpu(step, tmp_path):
+@pytest.mark.parametrize(
+    ("step", "options"),
+    [
+        ("parity", ()),
+        ("large_training", ("--recipe", "perceptio_1b")),
+        ("large_training", ("--recipe", "perceptio_135m")),
+    ],
+)
+def test_a_step_is_rehearsed_on_a_cpu(step, options, tmp_path):
     command = [
         sys.executable,
         str(FOLDER / f"{step}.py"),
+        *options,
         "--rehearse",
         "--out",
         str(tmp_path / "found.json"),
@@ -44,10 +52,11 @@ def test_a_step_is_rehearsed_on_a_cpu(step, tmp_path):
         assert heads["internlm2.5-7b"] == (32, 8, 128) and heads["ours"][2] == 32
 
 
-def test_the_large_recipe_at_its_real_sizes_finds_its_tasks_in_scenes(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["perceptio_1b", "perceptio_135m"])
+def test_a_large_recipe_at_its_real_sizes_finds_its_tasks_in_scenes(name, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(FOLDER)
     large = importlib.import_module("large_training")
-    recipe = large.with_random_weights(load_recipe("perceptio_1b"))
+    recipe = large.with_random_weights(load_recipe(name))
     folder = scenes_folder(tmp_path / "scenes")
     recipe = attrs.evolve(recipe, data=attrs.evolve(recipe.data, folders=(DataFolder(path=str(folder)),)))
     recipe.check()

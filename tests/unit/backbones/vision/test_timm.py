@@ -7,7 +7,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
-from small_timm import CONVNEXT, DINOV2, DINOV3, SIGLIP, SWIN, register
+from small_timm import CONVNEXT, DINOV2, DINOV3, PLAIN_DINOV2, SIGLIP, SWIN, register
 
 from perceptio.backbones.vision.timm import TimmConfig
 from perceptio.errors import CheckpointError, RecipeError, UnknownNameError
@@ -236,3 +236,31 @@ def test_half_precision_weights_give_single_precision_features(tmp_path):
     encoder = loaded(config)
     assert next(encoder.trunk.parameters()).dtype == torch.bfloat16
     assert encoder([torch.rand(3, 32, 32)]).features_MD.dtype == torch.float32
+
+
+@pytest.mark.parametrize("layer", [-1, -2])
+@torch.no_grad()
+def test_a_dinov2_is_read_in_the_layout_of_transformers_too(tmp_path, layer):
+    from transformers import Dinov2Config, Dinov2Model
+
+    settings = Dinov2Config(
+        hidden_size=16, num_hidden_layers=3, num_attention_heads=2, image_size=56, layer_norm_eps=1e-6
+    )
+    theirs = Dinov2Model(settings).eval()
+    for parameter in theirs.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    theirs.save_pretrained(tmp_path)
+    config = TimmConfig(model=PLAIN_DINOV2, weights=str(tmp_path), layer=layer)
+    image = torch.rand(3, 56, 56)
+    encoder = loaded(config)
+    pixels_13HW = (image - encoder.mean) / encoder.std
+    states = theirs(pixels_13HW[None], output_hidden_states=True).hidden_states
+    expected = theirs.layernorm(states[layer])[0, 1:]
+    torch.testing.assert_close(encoder([image]).features_MD, expected, rtol=1e-5, atol=1e-5)
+
+    deeper = Dinov2Config(
+        hidden_size=16, num_hidden_layers=4, num_attention_heads=2, image_size=56, layer_norm_eps=1e-6
+    )
+    Dinov2Model(deeper).save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=r"encoder.layer.3.norm1.bias is not a part of this model"):
+        loaded(config)
