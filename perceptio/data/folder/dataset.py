@@ -64,7 +64,7 @@ class FolderDataset(Sequence[Sample]):
 
     def with_target(self, name: str) -> np.ndarray:
         """The numbers of the samples that have what a stream is learned from, by its `target`, int64 in order."""
-        return np.flatnonzero([record.has_target(name) for record in self.records])
+        return self.records.with_target(name)
 
     def turns(self, number: int) -> tuple[Turn, ...]:
         """The turns of sample `number` without their masks: no file is read."""

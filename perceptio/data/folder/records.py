@@ -1,10 +1,5 @@
-"""The lines of a data folder as typed records, and every rule that they can break before files are read.
+"""The lines of a data folder as typed records; their rules are in `perceptio.data.folder.line_rules`."""
 
-The format is documented in `perceptio.data.folder`. Each rule is written once, as a message that is yielded: a
-dataset raises the first, `perceptio.data.folder.check.check_folder` reports all, and writers ask before they write.
-"""
-
-from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from shlex import quote
@@ -13,18 +8,16 @@ from typing import Any
 import attrs
 import numpy as np
 
-from perceptio.data.folder.dataset_info import INFO_FILE, DatasetInfo, parse_info
-from perceptio.data.folder.files import why_no_file
-from perceptio.data.folder.json_rules import is_number, is_whole, key_problems
+from perceptio.data.folder.dataset_info import DatasetInfo, parse_info
+from perceptio.data.folder.line_index import indexed
+from perceptio.data.folder.line_rules import as_points, line_problems
 from perceptio.data.tasks import task_rules
 from perceptio.errors import DataError, quoted
-from perceptio.interfaces import LETTERS, RunLengths, TaskConfig, Turn, TurnRecord
-from perceptio.ops.image_files import MAX_PIXELS
+from perceptio.interfaces import RunLengths, TaskConfig, TurnRecord
 from perceptio.ops.json_files import InvalidJSONError, Line, parse_json, read_line, read_lines
 from perceptio.ops.run_lengths import parse_runs
 
 LINES_FILE = "samples.jsonl"
-_PLAIN_TURN = {"task", "question", "answer"}
 
 
 @attrs.frozen(kw_only=True)
@@ -131,7 +124,7 @@ def parse_lines(root: Path) -> Iterator[SampleRecord | Problem]:
 class Records(Sequence[SampleRecord]):
     """The records of a folder. All lines are checked at once; a record is read again when it is asked for.
 
-    A line of a large corpus has a few kilobytes as a record, and eight bytes as the place where it begins.
+    A line of a large corpus has a few kilobytes as a record, and some bytes in the index.
 
     Args:
         root: The folder.
@@ -143,25 +136,26 @@ class Records(Sequence[SampleRecord]):
 
     def __init__(self, root: Path, info: DatasetInfo) -> None:
         self._path, self._info, self._rules = root / LINES_FILE, info, task_rules()
-        starts, numbers = array("q"), array("q")
-        tasks: list[frozenset[str]] = []
-        known: dict[tuple[str, ...], frozenset[str]] = {}
-        for parsed in _parsed_lines(root, info, self._rules):
+        self._index = indexed(self._path, info, self._rules, self._checked)
+        self.tasks = self._index.tasks
+        """The tasks of each record's turns."""
+
+    def _checked(self) -> Iterator[tuple[dict[str, Any], Line]]:
+        """The values of all lines; a problem is raised."""
+        root = self._path.parent
+        for parsed in _parsed_lines(root, self._info, self._rules):
             if isinstance(parsed, Problem):
                 raise DataError(
                     f"{root}/{parsed} `perceptio data check {quote(str(root))}` lists all problems."
                 )
-            raw, line = parsed
-            starts.append(line.start)
-            numbers.append(line.number)
-            named = tuple([turn["task"] for turn in raw["turns"]])
-            tasks.append(known.get(named) or known.setdefault(named, frozenset(named)))
-        self._starts, self._numbers = starts, numbers
-        self.tasks = tuple(tasks)
-        """The tasks of each record's turns."""
+            yield parsed
+
+    def with_target(self, name: str) -> np.ndarray:
+        """The places of the records that have what a stream is learned from, by its `target`, int64 in order."""
+        return np.flatnonzero(self._index.having("masks" if name == "objects" else name))
 
     def __len__(self) -> int:
-        return len(self._starts)
+        return len(self._index)
 
     def __getitem__(self, place: int) -> SampleRecord:  # type: ignore[override]
         """The record at a place.
@@ -169,7 +163,8 @@ class Records(Sequence[SampleRecord]):
         Raises:
             DataError: The file has changed since it was checked.
         """
-        line = Line(self._numbers[place], self._starts[place], read_line(self._path, self._starts[place]))
+        start = int(self._index.starts[place])
+        line = Line(int(self._index.numbers[place]), start, read_line(self._path, start))
         try:
             raw = parse_json(line.text)
         except InvalidJSONError:
@@ -213,7 +208,7 @@ def _record(raw: Mapping[str, Any], line: Line) -> SampleRecord:
             task=turn["task"],
             question=turn["question"],
             answer=turn["answer"],
-            points=_points(turn.get("points", ())),
+            points=as_points(turn.get("points", ())),
             objects=tuple(turn.get("objects", ())),
             id=turn.get("id", ""),
         )
@@ -233,154 +228,3 @@ def _record(raw: Mapping[str, Any], line: Line) -> SampleRecord:
 
 def _counts(counts: list[int] | str) -> tuple[int, ...] | str:
     return counts if isinstance(counts, str) else tuple(counts)
-
-
-def line_problems(raw: Any, info: DatasetInfo, rules: Mapping[str, TaskConfig]) -> Iterator[str]:
-    """Everything that is wrong in the value of a line.
-
-    Args:
-        raw: The value.
-        info: What `dataset.json` says.
-        rules: The tasks with rules of their own, by name (`perceptio.data.tasks.task_rules`).
-    """
-    if not isinstance(raw, dict):
-        yield "it is not a JSON object."
-        return
-    yield from key_problems(raw, {"id", "turns"}, {"image", "depth", "masks", "maps", "ordered"})
-    if not isinstance(raw.get("id", ""), str):
-        yield f"id {quoted(raw['id'])} is not text."
-    for key in ("image", "depth"):
-        if key in raw and (why := why_no_file(raw[key], info.roots)):
-            yield f"{key} {quoted(raw[key])} {why}."
-    masks = raw.get("masks", "")
-    if isinstance(masks, list):
-        yield from _run_length_problems(masks)
-    elif "masks" in raw and (why := why_no_file(masks, info.roots)):
-        yield f"masks {quoted(masks)} {why}."
-    yield from _map_problems(raw.get("maps", {}), info)
-    if type(raw.get("ordered", False)) is not bool:
-        yield f"ordered {quoted(raw['ordered'])} is neither true nor false."
-    turns = raw.get("turns", [])
-    if not isinstance(turns, list):
-        yield "turns is not a list."
-        return
-    for number, turn in enumerate(turns, start=1):
-        if not _is_plain_turn(turn, rules):
-            found = _turn_problems(turn, "masks" in raw, rules)
-            yield from (f"turn {number}: {message}" for message in found)
-    if "image" not in raw:
-        yield from _without_image_problems(raw, turns)
-
-
-def _without_image_problems(raw: Mapping[str, Any], turns: Sequence[Any]) -> Iterator[str]:
-    if not turns:
-        yield '"image" is missing, and there is no turn: a sample has a picture, a conversation, or both.'
-    yield from (
-        f'{key} without "image": what is known of a picture needs the picture.'
-        for key in ("depth", "masks", "maps")
-        if key in raw
-    )
-    for number, turn in enumerate(turns, start=1):
-        if isinstance(turn, dict) and turn.get("points"):
-            yield f'turn {number}: points without "image": they mark places of a picture.'
-
-
-def _map_problems(named: Any, info: DatasetInfo) -> Iterator[str]:
-    if not isinstance(named, dict):
-        yield f"maps {quoted(named)} is not an object of names, each with a path."
-        return
-    for name, path in named.items():
-        if name not in info.maps:
-            known = ", ".join(sorted(info.maps)) or "none"
-            yield f"map {quoted(name)} is not declared in {INFO_FILE}, which declares {known}."
-        if why := why_no_file(path, info.roots):
-            yield f"map {quoted(name)} {quoted(path)} {why}."
-
-
-def _is_plain_turn(turn: Any, rules: Mapping[str, TaskConfig]) -> bool:
-    """Whether a turn is question and answer alone, to which no further rule applies: most are, in large corpora."""
-    return (
-        type(turn) is dict
-        and turn.keys() == _PLAIN_TURN
-        and type(turn["question"]) is type(turn["answer"]) is type(turn["task"]) is str
-        and turn["task"] not in rules
-    )
-
-
-def _turn_problems(turn: Any, has_masks: bool, rules: Mapping[str, TaskConfig]) -> Iterator[str]:
-    if not isinstance(turn, dict):
-        yield "it is not an object."
-        return
-    yield from key_problems(turn, _PLAIN_TURN, {"id", "points", "objects"})
-    yield from (
-        f"{key} {quoted(turn[key])} is not text."
-        for key in sorted(_PLAIN_TURN | {"id"})
-        if not isinstance(turn.get(key, ""), str)
-    )
-    points = turn.get("points", [])
-    if not isinstance(points, list) or not all(_is_point(point) for point in points):
-        yield f"points {quoted(points)} are not pairs [x, y] of numbers from 0 to 1."
-        return
-    if len(points) > len(LETTERS):
-        yield f"it has {len(points)} points, and there are {len(LETTERS)} letters."
-    words = {key: turn[key] for key in _PLAIN_TURN if isinstance(turn.get(key), str)}
-    if len(words) == len(_PLAIN_TURN) and words["task"] in rules:
-        yield from rules[words["task"]].problems(Turn(**words, points=_points(points)))
-    objects = turn.get("objects", [])
-    if not isinstance(objects, list) or not all(is_whole(number) and number > 0 for number in objects):
-        yield f"objects {quoted(objects)} are not whole numbers from 1."
-    elif objects and not has_masks:
-        yield f"it segments objects {quoted(objects)}, and the sample has no masks."
-
-
-def _points(pairs: Sequence[Sequence[float]]) -> tuple[tuple[float, float], ...]:
-    return tuple((float(x), float(y)) for x, y in pairs)
-
-
-def _run_length_problems(masks: Sequence[Any]) -> Iterator[str]:
-    ids = set()
-    for mask in masks:
-        if not isinstance(mask, dict) or set(mask) != {"id", "size", "counts"}:
-            yield 'a mask in the line is not an object with "id", "size" and "counts".'
-            continue
-        number, size, counts = mask["id"], mask["size"], mask["counts"]
-        if not is_whole(number) or number < 1 or number in ids:
-            yield f"mask id {quoted(number)} is not a whole number from 1 that no other mask has."
-            continue
-        ids.add(number)
-        if not _all_whole(size) or len(size) != 2:
-            yield f"mask {number} has the size {quoted(size)}, which is not [height, width]."
-        elif min(size) < 1 or size[0] * size[1] > MAX_PIXELS:
-            yield f"mask {number} has the size {size}, which is no picture's of at most {MAX_PIXELS:,} pixels."
-        elif problem := _runs_problem(counts, size):
-            yield f"mask {number} has {problem}."
-
-
-def _runs_problem(counts: Any, size: Sequence[int]) -> str | None:
-    """Why the counts of a mask are no runs of its size; the end of "it has …"."""
-    pixels = size[0] * size[1]
-    if isinstance(counts, str):
-        try:
-            runs_R = parse_runs(counts)
-        except ValueError as error:
-            return f"counts that {error}"
-        if ((runs_R < 0) | (runs_R > pixels)).any():  # Whose sum might be beyond 64 bits.
-            return f"counts with a run of less than 0 or more than {pixels} pixels"
-        total = int(runs_R.sum())
-    elif not _all_whole(counts) or min(counts, default=0) < 0:
-        return "counts that are not runs of pixels"
-    else:
-        total = sum(counts)
-    return None if total == pixels else f"runs of {total} pixels in all, and {size[0]}x{size[1]} are {pixels}"
-
-
-def _all_whole(values: Any) -> bool:
-    return isinstance(values, list) and all(is_whole(value) for value in values)
-
-
-def _is_point(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) == 2
-        and all(is_number(number) and 0 <= number <= 1 for number in value)
-    )

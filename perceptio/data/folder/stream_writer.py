@@ -7,7 +7,8 @@ from types import TracebackType
 from typing import IO, Self
 
 from perceptio.data.folder.dataset_info import INFO_FILE, UNFINISHED_FILE, DatasetInfo, info_problems
-from perceptio.data.folder.records import LINES_FILE, SampleRecord, line_problems
+from perceptio.data.folder.line_rules import line_problems
+from perceptio.data.folder.records import LINES_FILE, SampleRecord
 from perceptio.data.tasks import task_rules
 from perceptio.errors import DataError, quoted
 from perceptio.ops.files import disk_errors, expanded, folder_lock

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from small import scenes_folder
 
-from perceptio.data.folder import DatasetInfo, Entry, FolderDataset, records, write_folder
+from perceptio.data.folder import DatasetInfo, Entry, FolderDataset, line_rules, write_folder
 from perceptio.data.folder.records import parse_lines
 from perceptio.data.tasks import task_rules
 from perceptio.errors import DataError
@@ -178,8 +178,8 @@ plain = st.fixed_dictionaries(
 @given(plain | st.none())
 def test_a_turn_that_is_spared_the_rules_breaks_none(turn):
     rules = task_rules()
-    if records._is_plain_turn(turn, rules):
-        assert list(records._turn_problems(turn, False, rules)) == []
+    if line_rules._is_plain_turn(turn, rules):
+        assert list(line_rules._turn_problems(turn, False, rules)) == []
 
 
 def test_a_line_ends_with_a_newline_and_nothing_else(tmp_path):

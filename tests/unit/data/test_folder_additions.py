@@ -17,7 +17,8 @@ from small import scenes_folder, small_recipe
 from perceptio.data.folder import DatasetInfo, FolderDataset, FolderWriter
 from perceptio.data.folder.check import check_folder
 from perceptio.data.folder.identity import hash_of_data, hash_of_targets
-from perceptio.data.folder.records import SampleRecord, line_problems, parse_lines
+from perceptio.data.folder.line_rules import line_problems
+from perceptio.data.folder.records import SampleRecord, parse_lines
 from perceptio.data.tasks import task_rules
 from perceptio.errors import DataError
 from perceptio.interfaces import RunLengths, TurnRecord
