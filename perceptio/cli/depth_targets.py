@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,14 +17,20 @@ if TYPE_CHECKING:
     from perceptio.data.teachers.shards import Shard
     from perceptio.data.teachers.targets import TargetsReport
 
+
+class Pictures(StrEnum):
+    """What becomes of the pictures."""
+
+    COPY = "copy"
+    PATH = "path"
+
+
 SHOWN = 20
 """So many files are named before the rest is counted."""
 
 
 def run(
-    images: Annotated[
-        Path, typer.Argument(parser=path, help="A folder of pictures, or a data folder without depth.")
-    ],
+    images: Annotated[Path, typer.Argument(parser=path, help="A folder of pictures, or a data folder.")],
     teacher: Annotated[
         str,
         typer.Option(
@@ -35,10 +42,17 @@ def run(
         Path | None,
         typer.Option(
             parser=path,
-            help="The data folder to write, or to go on with.",
+            help="The data folder to write, or to go on with; for a data folder, one whose depth others share, too.",
             show_default="the data folder given as IMAGES",
         ),
     ] = None,
+    pictures: Annotated[
+        Pictures,
+        typer.Option(
+            help="Copy pictures into OUT, or let them stay where they are and name their folder there (path); those of "
+            "a data folder always stay."
+        ),
+    ] = Pictures.COPY,
     tokenizer: Annotated[
         Path | None,
         typer.Option(
@@ -132,6 +146,7 @@ def run(
                 batch_size=batch_size,
                 workers=workers or WORKERS,
                 shard=share,
+                placing=pictures.value,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
         except KeyboardInterrupt:

@@ -3,7 +3,6 @@
 What made the targets stands beside them in `depth_targets.json`, and targets made otherwise are never mixed in.
 """
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -13,26 +12,20 @@ from typing import Any
 
 import attrs
 
-from perceptio.data.folder.dataset_info import INFO_FILE, parse_info
-from perceptio.data.folder.files import Files
-from perceptio.data.folder.records import LINES_FILE, Problem, parse_lines
+from perceptio.data.folder.dataset_info import INFO_FILE, DatasetInfo, parse_info
+from perceptio.data.folder.records import LINES_FILE
+from perceptio.data.teachers.jobs import Job, Placing, is_data_folder, jobs_of
 from perceptio.data.teachers.levels import info_of, normalization_of
 from perceptio.data.teachers.shards import Shard, claim, finish, forget, is_begun, log_of, one_at_a_time
-from perceptio.data.teachers.teacher_pass import DEPTH_RESIZE, WORKERS, Findings, Job, write_depth
+from perceptio.data.teachers.teacher_pass import DEPTH_RESIZE, WORKERS, Findings, write_depth
 from perceptio.errors import DataError, quoted
 from perceptio.interfaces import Teacher
-from perceptio.ops.files import disk_errors, is_free
+from perceptio.ops.files import disk_errors, is_free, new_file
 from perceptio.ops.foreign import parsing
-from perceptio.ops.json_files import parse_json, read_json, read_lines, rewrite_log, write_json
-from perceptio.ops.paths import resolved_inside, why_not_inside
+from perceptio.ops.json_files import format_json, parse_json, read_json, read_lines, write_json
 
 RECORD_FILE = "depth_targets.json"
 WHOLE = Shard()
-PICTURES = frozenset(
-    f".{ending}"
-    for ending in "avif bmp gif heic jfif jp2 jpeg jpg mpo pgm png ppm tif tiff webp".split()  # noqa: SIM905
-)
-"""Endings of pictures' names: such a file is either read or reported as broken."""
 
 
 @attrs.frozen(kw_only=True)
@@ -69,25 +62,29 @@ def write_depth_targets(
     batch_size: int = 8,
     workers: int = WORKERS,
     shard: Shard = WHOLE,
+    placing: Placing = "copy",
     progress: Callable[[int, int], None] | None = None,
 ) -> TargetsReport:
     """Write the teacher's depth of every picture of a folder.
 
-    A folder of pictures, looked through to its depths, becomes a data folder with copies of them; a data folder gets
-    depth of its own pictures. What is there from a former pass is kept. The folder can be trained on when the pass
-    has come to its end; broken pictures do not stop it.
+    A folder of pictures, looked through to its depths, becomes a data folder. A data folder gets depth of its own
+    pictures, or another data folder does, which other sets of the same pictures can share. What is there from a
+    former pass is kept. The folder can be trained on when the pass has come to its end, which broken pictures do not
+    keep it from.
 
     Several processes may share the work: each is given a `shard`, whose pictures alone it does, and the one that ends
     last completes the folder. A pass without shards does whatever is missing, whoever began it.
 
     Args:
         pictures: A folder of pictures, or a data folder.
-        out: The data folder to write; for a data folder, itself.
+        out: The data folder to write; for a data folder, itself or another.
         teacher: Whose depth it is.
         tokenizer: Fingerprint of the depth tokenizer whose codes will be written beside the targets.
         batch_size: Pictures that go through the teacher at once; they have one size there, and long ones are fewer.
         workers: Threads that decode pictures and write depth maps.
         shard: Which share of the pictures is this process's; by default all of them.
+        placing: Whether pictures of a folder are copied into the data folder, `"copy"`, or stay where they are and
+            are named by a root, `"path"`. Those of a data folder stay where they are.
         progress: Called with how many pictures are dealt with, and of how many.
 
     Raises:
@@ -103,19 +100,10 @@ def write_depth_targets(
         "normalization": normalization_of(teacher.spec),
         "tokenizer": tokenizer,
     }
-    is_data = (pictures / INFO_FILE).is_file() and (pictures / LINES_FILE).is_file()
-    if is_data and out.resolve() != pictures.resolve():
-        raise DataError(
-            f"{pictures} is a data folder, which gets its depth in place: leave --out out, or copy the folder first."
-        )
-    _check_place(out, is_data=is_data)
+    _check_place(out, in_place=is_data_folder(pictures) and out.resolve() == pictures.resolve())
     _check_record(out, record)
-    listed, passed_over = (_data_jobs(pictures), ()) if is_data else _picture_jobs(pictures, out)
-    _listed(out)
-    if not listed:
-        raise DataError(f"There is no picture in {pictures}: a name ends with {', '.join(sorted(PICTURES))}.")
-    unlisted = {str(job.picture): why for job in listed if (why := _why_not_listed(job))}
-    jobs = [job for job in listed if str(job.picture) not in unlisted]
+    work = jobs_of(pictures, out, placing)
+    jobs = work.jobs
     own, found = shard.of(jobs), Findings()
     done = kept = sum(job.done for job in own)
     with disk_errors(out, DataError), ExitStack() as claimed:
@@ -128,15 +116,20 @@ def write_depth_targets(
         for more in chain([0], write_depth(own, teacher, found, log, batch_size=batch_size, workers=workers)):
             done += more
             if progress is not None:
-                progress(done + len(found.broken) + len(unlisted), len(own) + len(unlisted))
+                progress(done + len(found.broken) + len(work.unlisted), len(own) + len(work.unlisted))
         seconds = time.perf_counter() - began
         with one_at_a_time(out):
             reasons = finish(shard, out, found.broken)
             whole = [job for job in jobs if job.image not in reasons]
-            broken = unlisted | {str(job.picture): reasons[job.image] for job in jobs if job.image in reasons}
+            failed = {str(job.picture): reasons[job.image] for job in jobs if job.image in reasons}
+            broken = {**work.unlisted, **failed}
             waits_for = _waits_for(jobs, whole, shard)
             if not waits_for:
-                _complete(pictures, out, teacher, whole, broken, is_data=is_data)
+                if not whole:
+                    raise DataError(
+                        f"No picture in {pictures} can be read; of the first: {next(iter(broken.values()))}"
+                    )
+                _complete(out, teacher, whole, work.roots)
                 forget(out)
     return TargetsReport(
         folder=out,
@@ -144,7 +137,7 @@ def write_depth_targets(
         kept=kept,
         broken=broken,
         flat=tuple(found.flat),
-        passed_over=passed_over,
+        passed_over=work.passed_over,
         waits_for=waits_for,
         computing=found.computing_s / seconds if done > kept else None,
     )
@@ -157,35 +150,33 @@ def _waits_for(jobs: Sequence[Job], whole: Sequence[Job], shard: Shard) -> tuple
     return tuple(other for other in shards if any(job.image in missing for job in other.of(jobs)))
 
 
-def _complete(
-    pictures: Path,
-    out: Path,
-    teacher: Teacher,
-    jobs: Sequence[Job],
-    broken: Mapping[str, str],
-    *,
-    is_data: bool,
-) -> None:
-    """Make a data folder of depth that is all there."""
-    if not jobs:
-        raise DataError(f"No picture in {pictures} can be read; of the first: {next(iter(broken.values()))}")
-    info = info_of(teacher.spec)
-    if is_data:
-        there = parse_info(out)
-        info = attrs.evolve(info, maps=there.maps, roots=there.roots)
+def _complete(out: Path, teacher: Teacher, jobs: Sequence[Job], roots: Mapping[str, str]) -> None:
+    """Make a data folder of depth that is all there: lines that are there get it, and others one of their own."""
+    made = {job.image: job for job in jobs}
+    there = parse_info(out) if (out / INFO_FILE).is_file() else DatasetInfo()
+    info = attrs.evolve(info_of(teacher.spec), maps=there.maps, roots={**there.roots, **roots})
     write_json(out / INFO_FILE, info.to_json())
-    rewrite_log(out / LINES_FILE, _with_depth(_listed(out), {job.image: job for job in jobs}))
+    lines, listed = out / LINES_FILE, set()
+    with new_file(lines) as new, new.open("w", encoding="utf-8") as file:
+        for line in read_lines(lines) if lines.is_file() else ():
+            sample = parse_json(line.text)
+            if (job := made.get(sample.get("image"))) is not None:
+                sample["depth"] = job.depth
+                listed.add(job.image)
+            file.write(format_json(sample))
+        for job in (job for image, job in made.items() if image not in listed):
+            file.write(format_json({"id": job.name, "image": job.image, "turns": [], "depth": job.depth}))
 
 
-def _check_place(out: Path, *, is_data: bool) -> None:
+def _check_place(out: Path, *, in_place: bool) -> None:
     """Refuse a folder that holds something else."""
     if (out / RECORD_FILE).is_file() or is_begun(out):
         return
-    if is_data and parse_info(out).depth_unit is not None:
+    if in_place and parse_info(out).depth_unit is not None:
         raise DataError(
             f"{out} has depth of its own already: take it out of {INFO_FILE} and {LINES_FILE} first, or leave it."
         )
-    if not is_data and not is_free(out):
+    if not in_place and not is_free(out):
         raise DataError(f"{out} is not empty and holds no depth targets: choose another --out, or remove it.")
 
 
@@ -221,78 +212,3 @@ def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
         "normalization": record["normalization"],
         "tokenizer": record["tokenizer"],
     }
-
-
-def _picture_jobs(pictures: Path, out: Path) -> tuple[list[Job], tuple[str, ...]]:
-    """The pictures of a folder in the order of their names, and the names of what is none."""
-    jobs, passed_over = [], []
-    made = os.path.realpath(out)
-    for file in sorted(pictures.rglob("*")):
-        name = file.relative_to(pictures).as_posix()
-        hidden = any(part.startswith(".") for part in name.split("/"))
-        inner = Path(os.path.realpath(file)).is_relative_to(made)
-        if (file.is_dir() and not file.is_symlink()) or hidden or inner:
-            continue
-        if file.suffix.lower() in PICTURES and not file.is_dir():
-            jobs.append(Job(picture=file, folder=out, image=f"images/{name}"))
-        else:
-            passed_over.append(name)
-    return jobs, tuple(passed_over)
-
-
-def _data_jobs(folder: Path) -> list[Job]:
-    """The pictures of a data folder, each once."""
-    jobs: dict[str, Job] = {}
-    taken: dict[str, str] = {}
-    files = Files(folder, parse_info(folder).roots)
-    for parsed in parse_lines(folder):
-        if isinstance(parsed, Problem):
-            raise DataError(f"{folder}/{parsed}")
-        if parsed.image is None:
-            continue
-        picture = files.where(parsed.image)
-        job = Job(picture=picture, folder=folder, image=parsed.image, listed=True)
-        if taken.setdefault(job.depth, job.image) != job.image:
-            raise DataError(
-                f"{folder} has the pictures {taken[job.depth]} and {job.image}, whose depth would both be "
-                f"{job.depth}: rename one."
-            )
-        jobs[job.image] = job
-    return list(jobs.values())
-
-
-def _why_not_listed(job: Job) -> str | None:
-    """Why a data folder could not name a picture or its depth, or its reader would not follow them, if so."""
-    shown = os.fsencode(job.picture).decode("utf-8", errors="replace")
-    for path in (job.image, job.depth):
-        if why := why_not_inside(path):
-            return f"{shown} cannot be listed in a data folder, as {quoted(path)} {why}: rename it."
-        try:
-            resolved_inside(job.folder, path, DataError)
-        except DataError as error:
-            return str(error)
-    return None
-
-
-def _listed(out: Path) -> list[dict[str, Any]]:
-    """The lines that a data folder has, all of the format."""
-    if not (out / LINES_FILE).is_file():
-        return []
-    for parsed in parse_lines(out):
-        if isinstance(parsed, Problem):
-            raise DataError(f"{out}/{parsed} `perceptio data check {out}` lists all problems.")
-    return [parse_json(line.text) for line in read_lines(out / LINES_FILE)]
-
-
-def _with_depth(listed: list[dict[str, Any]], made: Mapping[str, Job]) -> list[dict[str, Any]]:
-    """The lines that are there, each with its depth, and one for each picture that has none."""
-    images = {line.get("image") for line in listed}
-    lines = listed + [
-        {"id": image.removeprefix("images/"), "image": image, "turns": []}
-        for image in made
-        if image not in images
-    ]
-    for line in lines:
-        if line.get("image") in made:
-            line["depth"] = made[line["image"]].depth
-    return lines

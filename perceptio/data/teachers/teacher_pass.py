@@ -10,7 +10,6 @@ on makes up the batches that were begun as they were, and ends in the same bytes
 Shapes: B pictures, C channels, H W pixels of a picture, h w pixels that the teacher sees.
 """
 
-import filecmp
 import logging
 import os
 import shutil
@@ -28,6 +27,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from perceptio.data.teachers.jobs import Job
 from perceptio.data.teachers.levels import is_flat, problem, to_levels
 from perceptio.errors import InputError, InterfaceError, quoted
 from perceptio.interfaces import Teacher
@@ -46,35 +46,6 @@ LONGEST_ERROR = 300
 """Characters that a message quotes of what a teacher raised."""
 WORKERS = min(8, os.cpu_count() or 1)
 """Threads, each of which may hold one decoded picture: 600 MB for one of the largest."""
-
-
-@attrs.frozen(kw_only=True)
-class Job:
-    """A picture, and where in the data folder its picture and its depth lie.
-
-    It is copied into the folder, unless it is `listed` there already, be it in a root of the folder.
-    """
-
-    picture: Path
-    folder: Path
-    image: str
-    listed: bool = False
-
-    @property
-    def copy(self) -> Path:
-        """The picture of the data folder."""
-        return self.picture if self.listed else self.folder / self.image
-
-    @property
-    def depth(self) -> str:
-        """With the ending of the picture's name, as `a.jpg` and `a.png` are two pictures."""
-        return f"depth/{self.image.removeprefix('images/')}.png"
-
-    @property
-    def done(self) -> bool:
-        """Whether both are there."""
-        copied = self.copy.is_file() and filecmp.cmp(self.picture, self.copy)
-        return copied and (self.folder / self.depth).is_file()
 
 
 @attrs.frozen(eq=False)
@@ -296,7 +267,7 @@ def _write(ready: Ready, depth: Tensor | Broken, teacher: Teacher) -> Written | 
         return Broken(job, f"{job.picture}: the teacher gives depth that {why}{hint}.")
     with new_file(job.folder / job.depth) as file:
         Image.fromarray(to_levels(depth_HW, spec)).save(file, "PNG", compress_level=1)
-    if job.copy != job.picture:
+    if job.copied:
         with new_file(job.copy) as file:
             shutil.copy2(job.picture, file)
     return Written(job, is_flat=is_flat(depth_HW))

@@ -391,13 +391,97 @@ def test_a_data_folder_gets_depth_in_place(tmp_path):
     for line in lines:
         (folder / line.pop("depth")).unlink()
     (folder / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    with pytest.raises(DataError, match="a data folder, which gets its depth in place: leave --out out"):
-        write_depth_targets(folder, tmp_path / "out", teacher())
     assert write_depth_targets(folder, folder, teacher()).made == 3
     assert not check_folder(folder).problems
     dataset = FolderDataset(folder)
     assert dataset.info.depth_unit == "disparity" and dataset[0].turns and dataset[2].depth is not None
     assert write_depth_targets(folder, folder, teacher()).kept == 3
+
+
+def data_folder(folder, images, roots):
+    folder.mkdir()
+    info = {"format": "perceptio-data", "version": 1, "roots": roots}
+    (folder / "dataset.json").write_text(json.dumps(info))
+    lines = [{"id": f"q{number}", "image": image, "turns": []} for number, image in enumerate(images)]
+    turn = {"task": "chat", "question": "Is it late?", "answer": "No."}
+    lines.append({"id": "words", "turns": [turn]})
+    (folder / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def test_pictures_that_stay_where_they_are(photos, tmp_path):
+    out = tmp_path / "out"
+    assert write_depth_targets(photos, out, teacher(), placing="path").made == 3
+    assert not check_folder(out).problems and not (out / "images").exists()
+    dataset = FolderDataset(out)
+    assert dataset.info.roots == {"pictures": str(photos)}
+    assert [(record.id, record.image, record.depth) for record in dataset.records] == [
+        (name, f"pictures:{name}", f"depth/{name}.png") for name in ("a.png", "b.png", "c.png")
+    ]
+    assert dataset[0].image_3HW.shape == (3, 32, 40)
+    ramp().save(photos / "d.png")
+    report = write_depth_targets(photos, out, teacher(), placing="path")
+    assert (report.made, report.kept) == (1, 3) and len(FolderDataset(out)) == 4
+
+
+def test_pictures_in_a_root_get_their_depth_in_the_data_folder(photos, tmp_path):
+    folder = data_folder(tmp_path / "data", ["coco:a.png", "coco:b.png", "coco:a.png"], {"coco": "../photos"})
+    bright = teacher()
+    assert write_depth_targets(folder, folder, bright).made == 2
+    assert sum(batch[0] for batch in bright.model.batches) == 2
+    assert not check_folder(folder).problems
+    dataset = FolderDataset(folder)
+    depths = ["depth/coco/a.png.png", "depth/coco/b.png.png", "depth/coco/a.png.png", None]
+    assert [record.depth for record in dataset.records] == depths
+    assert dataset.info.roots == {"coco": "../photos"} and len(list(photos.iterdir())) == 3
+
+
+def test_sets_of_the_same_pictures_share_one_folder_of_depth(photos, tmp_path):
+    first = data_folder(tmp_path / "refs", ["coco:a.png", "coco:b.png"], {"coco": str(photos)})
+    second = data_folder(tmp_path / "umd", ["train:b.png", "train:c.png", "own.png"], {"train": "../photos"})
+    ramp(40, 32).save(second / "own.png")
+    out = tmp_path / "depth"
+    assert write_depth_targets(first, out, teacher()).made == 2
+    report = write_depth_targets(second, out, teacher())
+    assert (report.made, report.kept) == (2, 1)
+    assert not check_folder(out).problems
+    dataset = FolderDataset(out)
+    assert dataset.info.roots == {"coco": str(photos), "pictures": str(second)}
+    assert [record.id for record in dataset.records] == ["coco/a.png", "coco/b.png", "coco/c.png", "own.png"]
+    assert not (first / "depth").exists() and FolderDataset(second).info.depth_unit is None
+
+
+def test_a_root_of_one_name_and_another_place_is_another_root(photos, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    ramp(40, 32).save(other / "a.png")
+    for number, place in enumerate((photos, other)):
+        folder = data_folder(tmp_path / f"data{number}", ["coco:a.png"], {"coco": str(place)})
+        assert write_depth_targets(folder, tmp_path / "out", teacher()).made == 1
+    dataset = FolderDataset(tmp_path / "out")
+    assert dataset.info.roots == {"coco": str(photos), "coco-2": str(other)}
+    assert [record.depth for record in dataset.records] == ["depth/coco/a.png.png", "depth/coco-2/a.png.png"]
+    assert not check_folder(tmp_path / "out").problems
+
+
+def test_pictures_of_one_name_never_share_a_sample(photos, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    ramp().save(other / "a.png")
+    write_depth_targets(photos, tmp_path / "out", teacher(), placing="path")
+    bright = teacher()
+    with pytest.raises(
+        DataError, match="pictures:a.png and pictures-2:a.png, whose depth would both be depth/a.png"
+    ):
+        write_depth_targets(other, tmp_path / "out", bright, placing="path")
+    assert not bright.model.batches
+
+
+def test_a_link_that_leads_out_of_its_root_is_said_before_the_work(photos, tmp_path):
+    (tmp_path / "elsewhere.png").write_bytes((photos / "a.png").read_bytes())
+    (photos / "link.png").symlink_to(tmp_path / "elsewhere.png")
+    report = write_depth_targets(photos, tmp_path / "out", teacher(), placing="path")
+    assert report.made == 3 and "leads out of" in report.broken[str(photos / "link.png")]
 
 
 def test_two_pictures_of_a_data_folder_never_share_their_depth(tmp_path):
