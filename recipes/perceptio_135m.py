@@ -3,12 +3,12 @@
     perceptio explain perceptio_135m
     perceptio train perceptio_135m --set 'data.folders=["data/coco"]' --out runs/135m
 
-All parts may be used freely: SmolLM2-135M-Instruct, DINOv2-small and SAM 2.1 are Apache-2.0; the codebook of depth is
-trained here, first of all, from any folder's depth maps. DINOv2 has its features at 448 pixels averaged to 16 rows and
-columns, so that a picture takes 256 tokens, as a tile of InternVL does.
+SmolLM2-135M-Instruct, DINOv2-small and SAM 2.1 are Apache-2.0, and so is Depth Anything V2 small, a teacher of depth;
+the codebook is trained here, first of all, on the folder's depth maps. DINOv2's features at 448 pixels are averaged to
+16 rows and columns, so that a picture takes 256 tokens, as a tile of InternVL does.
 
-Losses and their weights are those of perceptio_8b.py. Ours, and not tuned, are batch, steps and learning rate, and that
-all of the language model trains, with neither LoRA nor gradient checkpointing, which so small a model can do without.
+Losses and their weights are those of perceptio_8b.py. Ours, and not tuned, are batch, steps and learning rate, and
+that all of the language model trains, with neither LoRA nor gradient checkpointing: so small a model needs neither.
 `--arg masks=pixel_features` leaves SAM 2 out: prompts are compared with features of pixels, which a small network
 learns from the picture and from DINOv2's features of it.
 """

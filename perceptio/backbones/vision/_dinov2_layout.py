@@ -33,7 +33,7 @@ def names_in_transformers(name: str) -> tuple[str, ...]:
 
 def by_names_in_transformers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors of timm by the names of transformers; what timm has in one, as views of its parts."""
-    found = {}
+    found: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         theirs = names_in_transformers(name)
         found.update(zip(theirs, tensor.chunk(len(theirs)) if len(theirs) > 1 else (tensor,), strict=True))

@@ -187,7 +187,10 @@ class PixelFeaturesConfig(SegmentationTokenizerConfig):
     def load_weights(self, module: nn.Module) -> bool:
         """See `ComponentConfig.load_weights`: the backbone's."""
         assert isinstance(module, PixelFeatures)
-        return self.backbone is not None and self.backbone.load_weights(module.backbone)
+        if self.backbone is None:
+            return False
+        assert module.backbone is not None
+        return self.backbone.load_weights(module.backbone)
 
 
 def _grid(backbone: VisionEncoderConfig, image_size: tuple[int, int]) -> tuple[int, int]:
@@ -197,16 +200,13 @@ def _grid(backbone: VisionEncoderConfig, image_size: tuple[int, int]) -> tuple[i
         RecipeError: They lie otherwise, as those of tiles do.
     """
     centers_M2 = backbone.centers(*image_size)
-    rows = len(centers_M2[:, 0].unique())
-    columns = len(centers_M2) // rows
-    first = centers_M2[:columns]
-    regular = len(centers_M2) == rows * columns and all(
-        bool((centers_M2[:, axis].view(rows, columns) == other).all())
-        for axis, other in ((0, centers_M2[::columns, :1]), (1, first[:, 1]))
-    )
-    if not regular:
+    row_M, column_M = centers_M2.T
+    rows = len(row_M.unique())
+    columns = len(row_M) // rows
+    row_by_row = (row_M[::columns].repeat_interleave(columns), column_M[:columns].repeat(rows))
+    if len(row_M) != rows * columns or not torch.equal(centers_M2, torch.stack(row_by_row, 1)):
         raise RecipeError(
-            f"pixel_features: the {len(centers_M2)} features of vision:{backbone.name} are not rows and columns of one "
-            "grid, which a backbone's must be; choose an encoder that gives one feature map."
+            f"pixel_features: the {len(centers_M2)} features of vision:{backbone.name} are not rows and columns of "
+            "one grid, which a backbone's must be; choose an encoder that gives one feature map."
         )
     return rows, columns
