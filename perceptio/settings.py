@@ -16,7 +16,7 @@ import attrs
 
 from perceptio import earlier
 from perceptio.errors import RecipeError, UnknownNameError, near_miss, quoted
-from perceptio.interfaces import ComponentConfig, Kind, LossConfig
+from perceptio.interfaces import Kind, LossConfig
 from perceptio.ops.json_files import InvalidJSONError, parse_json
 from perceptio.python_files import module_of
 from perceptio.recipe import Recipe, Stream, WeightedLoss
@@ -25,7 +25,7 @@ from perceptio.registry import Registry
 from perceptio.serialize import raise_together, refusals, structure, unknown_setting
 from perceptio.setting_types import COMPONENT, field_types, is_mapping, is_union, problems
 
-C = TypeVar("C", bound=ComponentConfig)
+C = TypeVar("C", bound=attrs.AttrsInstance)
 
 
 def load_recipe(path: str | Path, *, beside: str | Path | None = None, **arguments: Any) -> Recipe:
@@ -110,7 +110,7 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Any], registry: Registr
 
 
 def with_component_settings(config: C, settings: Mapping[str, Any], where: str, registry: Registry) -> C:
-    """A component's config with settings changed, by path, as `with_settings` changes those of a recipe.
+    """A config with settings changed, by path, as `with_settings` changes those of a recipe.
 
     Args:
         config: The config, which stays as it is.

@@ -9,11 +9,13 @@ import typer
 
 from perceptio.cli.console import Bars, console, say
 from perceptio.cli.devices import Device, DeviceOption, chosen
+from perceptio.cli.evaluate_suite import evaluate_suite
+from perceptio.cli.figures import advance, figure_table
 from perceptio.cli.files import open_folder, path
+from perceptio.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import TaskID
     from rich.table import Table
 
     from perceptio.recipe import Recipe
@@ -35,11 +37,15 @@ def run(
         Path | None,
         typer.Option(
             parser=path,
-            help="Where metrics.json and answers.jsonl go, in place of earlier ones; by default the run's folder.",
+            help="Where metrics.json and answers.jsonl go, in place of earlier ones; by default the run's folder. "
+            "Of a suite, where summary.json and answers.jsonl go; an evaluation that was stopped there goes on.",
         ),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Use only the first so many samples of each folder.")
+        int | None,
+        typer.Option(
+            min=1, help="Use only the first so many samples of each folder, or pictures of a suite."
+        ),
     ] = None,
     controls: Annotated[
         str | None,
@@ -49,11 +55,42 @@ def run(
             show_default="none",
         ),
     ] = None,
+    suite: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Ask a benchmark, whose data --data names: refcoco, hardblink, blink-depth, cv-bench or depth.",
+        ),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the suite; may be repeated."),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Questions of a suite that are asked at once; by default 48.")
+    ] = None,
     device: DeviceOption = Device.AUTO,
 ) -> None:
-    """Evaluate a trained model: every task of the data, every stream it writes, and what answers owe to them."""
+    """Evaluate a trained model: every task of the data, every stream it writes, and what answers owe to them.
+
+    With --suite it asks a benchmark instead, several processes that torchrun started together.
+    """
+    if suite is not None:
+        evaluate_suite(
+            suite,
+            folder,
+            data or (),
+            out,
+            controls=controls,
+            settings=set_,
+            limit=limit,
+            batch_size=batch_size,
+            device=device,
+        )
+        return
+    if set_ or batch_size:
+        raise InputError("--set and --batch-size are of suites: name one with --suite.")
     from perceptio.data.folder import FolderDataset
-    from perceptio.errors import InputError
     from perceptio.evaluation.answers import ANSWERS, writing_answers
     from perceptio.evaluation.evaluation import Evaluation
     from perceptio.evaluation.replacements import controls_named
@@ -80,7 +117,7 @@ def run(
                 FolderDataset(one),
                 limit=limit,
                 controls=named,
-                progress=partial(_advance, bar, task),
+                progress=partial(advance, bar, task),
                 on_answer=keep,
             )
             results[path_text(one)] = evaluation.run()
@@ -91,15 +128,10 @@ def run(
 
 def _show(shown: "Console", title: str, figures: Mapping[str, Any], *, controls_asked: bool) -> None:
     """The figures of a folder, and what could not be scored in it."""
-    from rich.table import Table
-
     figures = dict(figures)
     without_target, controlled = figures.pop("without_target", []), figures.pop("controls", {})
     without_image = figures.pop("without_image", 0)
-    table = Table("figure", "value", box=None, title=title)
-    for name, value in _flat(figures):
-        table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
-    shown.print(table)
+    shown.print(figure_table(title, figures))
     for one_table in _beside_own(controlled, figures):
         shown.print(one_table)
     notes = [
@@ -164,15 +196,3 @@ def _of_recipe(recipe: "Recipe") -> tuple[list[Path], str | None]:
     return [Path(one.path) for one in recipe.data.folders], (
         "These are questions that the model was trained on, which flatters it: name others with --data."
     )
-
-
-def _advance(bar: Bars, task: "TaskID", done: int, total: int) -> None:
-    bar.update(task, completed=done, total=total)
-
-
-def _flat(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in figures.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", [round(one, 4) for one in value] if isinstance(value, list) else value

@@ -1,13 +1,22 @@
 """Asking questions of a pass: pictures are encoded once, whatever passes and batches ask about them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from weakref import WeakKeyDictionary
 
 import attrs
 import torch
 from torch import Tensor
 
-from perceptio.interfaces import GenerationSettings, Pass, Question, Reply, Sample, Turn, VisionFeatures
+from perceptio.interfaces import (
+    GenerationSettings,
+    Pass,
+    Question,
+    Reply,
+    Sample,
+    TaskData,
+    Turn,
+    VisionFeatures,
+)
 from perceptio.model.inference.answer import decode_streams, decode_written, text_of
 from perceptio.model.inference.generated import Generated
 from perceptio.model.inference.generation import generate
@@ -167,6 +176,18 @@ def batches(waiting: list[Question], new: Sequence[Question]) -> Iterator[list[Q
     while len(waiting) >= BATCH_SIZE:
         yield waiting[:BATCH_SIZE]
         del waiting[:BATCH_SIZE]
+
+
+def task_data(model: PerceptionModel, units: Mapping[str, str]) -> TaskData:
+    """What tasks may know of a model and of data."""
+    recipe = model.recipe
+    per_image = tuple(stream.name for stream in recipe.streams if stream.spec.per == "image")
+    return TaskData(
+        model=recipe.specs,
+        perceives=per_image if recipe.data.perceive == "before" else (),
+        units=units,
+        text=model.language.text_tokenizer,
+    )
 
 
 @attrs.frozen(kw_only=True, eq=False)

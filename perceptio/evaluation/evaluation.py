@@ -18,10 +18,10 @@ from perceptio.data.folder import FolderDataset
 from perceptio.data.tasks import TaskTable
 from perceptio.errors import DataError
 from perceptio.evaluation.answers import ScoredAnswer
-from perceptio.evaluation.asking import Asker, batches
+from perceptio.evaluation.asking import Asker, batches, task_data
 from perceptio.evaluation.controls import Controls
 from perceptio.evaluation.replacements import Control
-from perceptio.interfaces import Case, Kept, Pass, Question, Reply, Sample, TaskData, Turn
+from perceptio.interfaces import Case, Kept, Pass, Question, Reply, Sample, Turn
 from perceptio.model.perception_model import PerceptionModel
 from perceptio.ops.files import path_text
 
@@ -117,12 +117,7 @@ class Evaluation:
         """The ways of asking that suit the model and the data, and the name of the task that each is of."""
         recipe, tasks = self.model.recipe, self._tasks
         per_image = tuple(stream.name for stream in recipe.streams if stream.spec.per == "image")
-        data = TaskData(
-            model=recipe.specs,
-            perceives=per_image if recipe.data.perceive == "before" else (),
-            units=self.dataset.info.units,
-            text=self.model.language.text_tokenizer,
-        )
+        data = task_data(self.model, self.dataset.info.units)
         passes: dict[Pass, str] = {}
         there = {name for number in self._numbers for name in self.dataset.tasks[number]}
         for name in sorted(filter(self._is_asked, there)):

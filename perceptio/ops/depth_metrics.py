@@ -65,22 +65,8 @@ class DepthMeter:
         predicted_BP = predicted_B1HW.flatten(1).double().clamp_min(NEAREST_M)
         target_BP = target_B1HW.flatten(1).double()
         known_BP = ~target_BP.isnan()
-        if not bool(predicted_BP.isfinite().all()) or not bool(known_BP.any(1).all()):
-            raise InterfaceError("A predicted depth map is not finite, or a target has no known pixel.")
+        figures = depth_errors(predicted_BP, target_BP)
         target_BP = torch.where(known_BP, target_BP, predicted_BP)
-        count_B = known_BP.sum(1)
-
-        def mean(values_BP: Tensor) -> Tensor:
-            return (values_BP * known_BP).sum(1) / count_B
-
-        error_BP = predicted_BP - target_BP
-        ratio_BP = torch.maximum(predicted_BP / target_BP, target_BP / predicted_BP)
-        figures = {
-            "absrel": mean(error_BP.abs() / target_BP),
-            "rmse": mean(error_BP.square()).sqrt(),
-            "rmse_log": mean((predicted_BP / target_BP).log().square()).sqrt(),
-            **{f"delta{power}": mean((ratio_BP < 1.25**power).double()) for power in (1, 2, 3)},
-        }
         of_each = {name: values_B.tolist() for name, values_B in figures.items()} if self.metric else {}
         for name, values_B in figures.items():
             self._sums[name] += float(values_B.sum())
@@ -114,6 +100,40 @@ class DepthMeter:
             "ordinal": self._ordered / max(self._pairs, 1),
             "count": self._count,
         }
+
+
+def depth_errors(predicted_BP: Tensor, target_BP: Tensor) -> dict[str, Tensor]:
+    """The errors [B] of depth in metres, each the mean over the known pixels of a map.
+
+    Args:
+        predicted_BP: What was predicted; what is nearer than `NEAREST_M` counts as that.
+        target_BP: The truth, NaN where unknown.
+
+    Returns:
+        `absrel`; `rmse` in metres; `rmse_log`; and `delta1` to `delta3`, the shares of pixels whose ratio to the
+        truth is below 1.25, 1.25^2 and 1.25^3.
+
+    Raises:
+        InterfaceError: A prediction is not finite, or a target has no known pixel.
+    """
+    predicted_BP, target_BP = predicted_BP.double().clamp_min(NEAREST_M), target_BP.double()
+    known_BP = ~target_BP.isnan()
+    if not bool(predicted_BP.isfinite().all()) or not bool(known_BP.any(1).all()):
+        raise InterfaceError("A predicted depth map is not finite, or a target has no known pixel.")
+    target_BP = torch.where(known_BP, target_BP, predicted_BP)
+    count_B = known_BP.sum(1)
+
+    def mean(values_BP: Tensor) -> Tensor:
+        return (values_BP * known_BP).sum(1) / count_B
+
+    error_BP = predicted_BP - target_BP
+    ratio_BP = torch.maximum(predicted_BP / target_BP, target_BP / predicted_BP)
+    return {
+        "absrel": mean(error_BP.abs() / target_BP),
+        "rmse": mean(error_BP.square()).sqrt(),
+        "rmse_log": mean((predicted_BP / target_BP).log().square()).sqrt(),
+        **{f"delta{power}": mean((ratio_BP < 1.25**power).double()) for power in (1, 2, 3)},
+    }
 
 
 class DepthMapMeter:

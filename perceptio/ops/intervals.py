@@ -10,6 +10,9 @@ from perceptio.errors import InputError
 NORMAL_QUANTILE = 1.959964
 """What a standard normal variable exceeds with probability 2.5%."""
 
+DRAWS = 4_000_000
+"""Counts of drawn items that are held at once; 32 MB."""
+
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
     """Wilson's score interval of a proportion; it stays in [0, 1] and is honest near the ends. (0, 1) for n = 0."""
@@ -32,10 +35,15 @@ def bootstrap_ratio(
     if not len(numerators):
         return 0.0, 1.0
     above, below = np.asarray(numerators, dtype=np.float64), np.asarray(denominators, dtype=np.float64)
-    # How often each item is drawn, rather than which are drawn: two matrix products do the rest.
-    shares = np.full(len(above), 1 / len(above))
-    draws = np.random.default_rng(seed).multinomial(len(above), shares, size=resamples)
-    tops, bottoms = draws @ above, draws @ below
+    # How often each item is drawn, rather than which are drawn: two matrix products do the rest. Some resamples at a
+    # time, as a hundred thousand items drawn two thousand times would be gigabytes.
+    shares, random = np.full(len(above), 1 / len(above)), np.random.default_rng(seed)
+    tops, bottoms = np.empty(resamples), np.empty(resamples)
+    step = max(1, DRAWS // len(above))
+    for first in range(0, resamples, step):
+        some = slice(first, min(first + step, resamples))
+        draws = random.multinomial(len(above), shares, size=some.stop - first)
+        tops[some], bottoms[some] = draws @ above, draws @ below
     ratios = np.divide(tops, bottoms, out=np.ones(resamples), where=bottoms > 0)
     low, high = np.quantile(ratios, [0.025, 0.975])
     return float(low), float(high)

@@ -3,6 +3,7 @@
 Shapes: H W pixels of the original image.
 """
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,6 @@ class MaskMeter:
             InterfaceError: The sizes differ, or a mask is not boolean.
         """
         missing = predicted_HW is None
-        self._missing += missing
         predicted_HW = np.zeros(target_HW.shape, dtype=bool) if predicted_HW is None else predicted_HW
         if predicted_HW.shape != target_HW.shape:
             raise InterfaceError(
@@ -56,10 +56,19 @@ class MaskMeter:
                 f"Masks are scored as booleans, and these are {predicted_HW.dtype} and {target_HW.dtype}; threshold "
                 "logits at 0, and unite overlapping polygons instead of adding them."
             )
-        intersection, union = int((predicted_HW & target_HW).sum()), int((predicted_HW | target_HW).sum())
-        self._intersections.append(intersection)
-        self._unions.append(union)
-        return {"intersection": intersection, "union": union, "missing": missing}
+        overlap = {
+            "intersection": int((predicted_HW & target_HW).sum()),
+            "union": int((predicted_HW | target_HW).sum()),
+            "missing": missing,
+        }
+        self.add(overlap)
+        return overlap
+
+    def add(self, overlap: Mapping[str, Any]) -> None:
+        """Take an expression that was scored before, as `update` returned it."""
+        self._intersections.append(overlap["intersection"])
+        self._unions.append(overlap["union"])
+        self._missing += overlap["missing"]
 
     def compute(self) -> dict[str, Any]:
         """The figures of everything scored so far.
@@ -80,6 +89,25 @@ class MaskMeter:
             "missing": self._missing,
             "count": len(below),
         }
+
+
+def score_masks(answers: Iterable[tuple[Sequence[np.ndarray | None], np.ndarray]]) -> dict[str, Any]:
+    """The figures of `MaskMeter` of answers, each with the true mask.
+
+    Args:
+        answers: The masks that an answer wrote, boolean [H, W], any number of them, None for one that is no mask; and
+            the true mask, boolean [H, W].
+    """
+    meter = MaskMeter()
+    for written, target_HW in answers:
+        meter.update(united(written), target_HW)
+    return meter.compute()
+
+
+def united(masks: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    """The union [H, W] of boolean masks; None where there is none, or each is None."""
+    there = [mask_HW for mask_HW in masks if mask_HW is not None]
+    return np.logical_or.reduce(there) if there else None
 
 
 def ratio(intersection: float, union: float) -> float:

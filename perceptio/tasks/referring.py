@@ -18,7 +18,7 @@ from perceptio.interfaces import (
     TaskConfig,
     TaskData,
 )
-from perceptio.ops.mask_metrics import MaskMeter
+from perceptio.ops.mask_metrics import MaskMeter, united
 from perceptio.tasks.stream_figures import StreamFigures
 
 
@@ -49,10 +49,9 @@ class Expressions(Pass):
         nothing_HW = np.zeros(tuple(image_3HW.shape[-2:]), dtype=bool)
         kept: dict[str, dict[str, Any]] = {}
         for stream, meter in self._masks.items():
-            written = [mask_HW for mask_HW in reply.decoded[stream] if mask_HW is not None]
-            united_HW = np.logical_or.reduce(written) if written else None
-            true_HW = np.logical_or.reduce(truth) if truth else nothing_HW
-            kept[self._figure(stream)] = meter.update(united_HW, true_HW)
+            true_HW = united(truth)
+            true_HW = nothing_HW if true_HW is None else true_HW
+            kept[self._figure(stream)] = meter.update(united(reply.decoded[stream]), true_HW)
         for stream, figures in self._others.items():
             kept[self._figure(stream)] = figures.update(reply.compared[stream], expected=len(truth))
         return kept

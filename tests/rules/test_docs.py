@@ -11,6 +11,7 @@ import typer
 
 from perceptio.cli.main import app
 from perceptio.cli.recipe import chosen_recipe
+from perceptio.evaluation.suites import SUITES
 from perceptio.experiments.experiment import load_experiment
 from perceptio.hookspecs import HOOKS
 from perceptio.interfaces import ComponentConfig, Kind
@@ -107,6 +108,17 @@ def commands(page: str) -> int:
         if given.get("recipe") is not None:
             chosen_recipe(given["recipe"], given["arg"], given["set_"])
     return len(lines)
+
+
+def test_the_page_of_benchmarks_scores_and_every_command_on_it_is_one():
+    page = "docs/benchmarks.md"
+    (text,) = blocks(page)
+    exec(compile(text, page, "exec"), {})
+    assert commands(page) == 5
+    listed = re.findall(
+        r"^\| `([\w-]+)` \| .* \| .* \| .* \|$", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert listed == list(SUITES)
 
 
 def test_the_page_of_experiments_is_an_experiment(tmp_path, monkeypatch):

@@ -71,6 +71,7 @@ HEAVY = {
     "matplotlib",
     "accelerate",
     "submitit",
+    "pyarrow",
 }
 LIGHT_ROOMS = ("cli",)
 NOT_FOR_LIGHT_ROOMS = HEAVY | {"torch", "numpy", "PIL"}

@@ -105,7 +105,7 @@ def test_every_answer_is_handed_over_with_what_was_scored(dataset):
         for n in range(4)
         for turn in dataset.turns(n)
     }
-    asked = {one.asked for one in answers}
+    asked = {(one.sample, one.task, one.question, one.points, one.answer) for one in answers}
     assert asked == turns and {one.data for one in answers} == {str(dataset.root)}
     kept = {name: [one.scored[name] for one in answers if name in one.scored] for name in figures}
     right = [one["right"] for one in kept["relative_depth"]]

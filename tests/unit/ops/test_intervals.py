@@ -2,10 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from perceptio.errors import InputError
-from perceptio.ops.intervals import NORMAL_QUANTILE, student_t, t_quantile, wilson
+from perceptio.ops import intervals
+from perceptio.ops.intervals import NORMAL_QUANTILE, bootstrap_ratio, student_t, t_quantile, wilson
 
 
 @pytest.mark.parametrize(
@@ -33,3 +35,10 @@ def test_wilsons_interval_stays_a_share():
     assert wilson(0, 10)[0] == 0 and wilson(0, 0) == (0, 1)
     assert wilson(10, 10)[1] == pytest.approx(1) and wilson(10, 10)[1] <= 1
     assert wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+
+
+def test_resamples_drawn_some_at_a_time_are_the_same(monkeypatch):
+    values = np.random.default_rng(1).random(50).tolist()
+    whole = bootstrap_ratio(values, [1.0] * 50)
+    monkeypatch.setattr(intervals, "DRAWS", 50 * 7)
+    assert bootstrap_ratio(values, [1.0] * 50) == whole

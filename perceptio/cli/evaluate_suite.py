@@ -1,0 +1,93 @@
+"""`perceptio eval --suite`: a benchmark, asked by one process or by those that torchrun started."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from perceptio.cli.console import Bars, console, say
+from perceptio.cli.devices import Device, chosen
+from perceptio.cli.figures import advance, figure_table
+from perceptio.cli.files import open_folder
+from perceptio.cli.recipe import pairs
+
+
+def evaluate_suite(
+    name: str,
+    folder: Path,
+    data: Sequence[Path],
+    out: Path | None,
+    *,
+    controls: str | None,
+    settings: list[str] | None,
+    limit: int | None,
+    batch_size: int | None,
+    device: Device,
+) -> None:
+    """Ask a model the questions of a suite, from where an earlier run was stopped, and show the figures.
+
+    Args:
+        name: The suite.
+        folder: A run's folder or a checkpoint.
+        data: What holds the suite's data.
+        out: Where answers and summary go; None: a folder of the suite's name in that of the model.
+        controls: Refused: a suite has none.
+        settings: `KEY=VALUE` of the suite.
+        limit: Use only the first so many pictures of each of the data.
+        batch_size: Most questions that are asked at once.
+        device: Where the model runs; of several processes on GPUs each has its own.
+
+    Raises:
+        PerceptioError: Something is wrong with any of them.
+    """
+    from perceptio.errors import DataError, InputError, PerceptioError
+    from perceptio.evaluation.asking import BATCH_SIZE
+    from perceptio.evaluation.suites import open_all, run_suite, suite_named
+    from perceptio.model.perception_model import PerceptionModel, load
+    from perceptio.ops.identity import hash_of_files
+    from perceptio.ops.interrupts import Stopped
+    from perceptio.ops.ranks import Ranks
+    from perceptio.registry import Registry
+    from perceptio.serialize import fingerprint
+    from perceptio.settings import with_component_settings
+
+    kind = suite_named(name)
+    changes = pairs("--set", settings, "max_new_tokens=16")
+    suite = with_component_settings(kind(), changes, f"The suite {name}", Registry.discover())
+    if controls is not None:
+        raise InputError("Controls are asked of a data folder: leave out --suite, or --controls.")
+    if not data:
+        raise DataError(f"The suite {name} needs data: name them with --data.")
+    out = out or folder / "suites" / name
+    open_folder(out)
+    model = load(folder)
+    if not isinstance(model, PerceptionModel):
+        raise InputError(f"{folder} holds no model but a part, {type(model).__name__}; eval needs a model.")
+    opened = open_all(suite, data, model)
+    ranks = Ranks("eval", PerceptioError)
+    several_gpus = ranks.count > 1 and device is not Device.CPU
+    model.to(ranks.accelerator.device if several_gpus else chosen(device))
+    identity = ranks.on_main(
+        lambda: {"recipe": fingerprint(model.recipe), "weights": hash_of_files(str(folder))}
+    )
+    shown = console()
+    shown.quiet = not ranks.main  # Of several processes the first alone speaks.
+    try:
+        with Bars(shown, transient=True) as bar:
+            task = bar.add_task(f"asking the questions of {name}", total=None)
+            summary = run_suite(
+                model,
+                suite,
+                opened,
+                out,
+                identity=identity,
+                ranks=ranks,
+                limit=limit,
+                batch_size=batch_size or BATCH_SIZE,
+                progress=partial(advance, bar, task),
+            )
+    except Stopped:
+        say(shown, f"Stopped. To go on, give the same command again: every answer so far is in {out}.")
+        raise
+    for one, figures in summary["figures"].items():
+        shown.print(figure_table(f"{name} of {one}", figures))
+    say(shown, f"Written to {out / 'summary.json'}; every answer is in {out / 'answers.jsonl'}.")

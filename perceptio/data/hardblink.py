@@ -1,0 +1,128 @@
+"""HardBLINK as AURORA ships it: pictures with three, four or five lettered circles, and one question about each.
+
+The layout of its repository (mahtabbigverdi/Aurora-perception, `Data/evals/hardblink`): of each set, such as
+`3pointscenter`,
+
+    questions/blink_3pointscenter_questions.jsonl    {"question_id": 0, "image": "0.png", "text": "Multiple points …"}
+    answers/blink_3pointscenter_answers.jsonl        {"question_id": 0, "text": "(A)"}
+    images/blink3pointscenter/                       pictures; where the circles lie is nowhere written
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from perceptio.errors import DataError, quoted
+from perceptio.interfaces import LETTERS
+from perceptio.ops.json_files import InvalidJSONError, parse_json, read_lines
+from perceptio.ops.paths import why_not_inside
+
+_QUESTIONS = re.compile(r"blink_((\d+)points\w*)_questions\.jsonl")
+
+
+@attrs.frozen(kw_only=True)
+class HardBLINKQuestion:
+    """A question.
+
+    Attributes:
+        set: The set that it is of, such as `"3pointscenter"`.
+        points: How many points are circled.
+        id: Its number in the set.
+        picture: The picture, on which the points are drawn.
+        question: The words.
+        answer: The letter of the nearest point in parentheses, such as `"(A)"`.
+    """
+
+    set: str
+    points: int
+    id: str
+    picture: Path
+    question: str
+    answer: str
+
+
+def is_hardblink(folder: Path) -> bool:
+    """Whether a folder is of HardBLINK's layout."""
+    return any(_QUESTIONS.fullmatch(file.name) for file in _question_files(folder))
+
+
+def hardblink_questions(folder: Path) -> Iterator[HardBLINKQuestion]:
+    """The questions of all sets, by number of points and in the order of the files.
+
+    Raises:
+        DataError: The folder is of another layout; a line is not of the form, or has the id of another; there are
+            fewer or more answers than questions; an answer is not the letter of a point; or a picture is missing.
+    """
+    sets = sorted(
+        (int(named[2]), named[1], file)
+        for file in _question_files(folder)
+        if (named := _QUESTIONS.fullmatch(file.name))
+    )
+    if not sets:
+        raise DataError(
+            f"{folder} is not of HardBLINK's layout: it has no questions/blink_3pointscenter_questions.jsonl, nor of "
+            "another number of points; name the folder Data/evals/hardblink of AURORA's repository."
+        )
+    for points, name, file in sets:
+        answers_file = folder / "answers" / f"blink_{name}_answers.jsonl"
+        questions, answers = _by_id(file, ("image", "text")), _by_id(answers_file, ("text",))
+        _check_same(file, questions, answers_file, answers)
+        for number, row in questions.items():
+            answer = answers[number]["text"].strip()
+            if answer not in [f"({letter})" for letter in LETTERS[:points]]:
+                raise DataError(
+                    f"{answers_file} answers question {number} with {quoted(answer)}, which is not the letter of one "
+                    f"of {points} points, such as (A)."
+                )
+            reason = why_not_inside(row["image"])
+            picture = folder / "images" / f"blink{name}" / row["image"]
+            if reason is not None or not picture.is_file():
+                raise DataError(
+                    f"{file} names the picture {quoted(row['image'])} of question {number}, and {picture} "
+                    f"{reason or 'is not there: fetch it again'}."
+                )
+            yield HardBLINKQuestion(
+                set=name, points=points, id=number, picture=picture, question=row["text"], answer=answer
+            )
+
+
+def _question_files(folder: Path) -> list[Path]:
+    place = folder / "questions"
+    return sorted(place.iterdir()) if place.is_dir() else []
+
+
+def _by_id(file: Path, texts: tuple[str, ...]) -> dict[str, Mapping[str, Any]]:
+    """The lines of a file by `question_id`, in order."""
+    if not file.is_file():
+        raise DataError(f"{file} is not there: fetch it again.")
+    rows: dict[str, Mapping[str, Any]] = {}
+    for line in read_lines(file):
+        try:
+            row = parse_json(line.text)
+        except InvalidJSONError as problem:
+            raise DataError(
+                f"{file} line {line.number} is not JSON ({problem}): it is cut short or damaged; fetch it again."
+            ) from problem
+        known = isinstance(row, dict) and isinstance(row.get("question_id"), int | str)
+        if not known or not all(isinstance(row.get(name), str) for name in texts):
+            raise DataError(
+                f"{file} line {line.number} is {quoted(row)}; it needs question_id, {' and '.join(texts)}."
+            )
+        if str(row["question_id"]) in rows:
+            raise DataError(f"{file} line {line.number} has the question_id {row['question_id']} again.")
+        rows[str(row["question_id"])] = row
+    return rows
+
+
+def _check_same(
+    file: Path, questions: Mapping[str, Any], answers_file: Path, answers: Mapping[str, Any]
+) -> None:
+    alone = sorted(questions.keys() ^ answers.keys())
+    if alone:
+        raise DataError(
+            f"{file} has {len(questions)} questions and {answers_file} {len(answers)} answers, and question_id "
+            f"{alone[0]} is only in {'the first' if alone[0] in questions else 'the second'}: fetch both again."
+        )

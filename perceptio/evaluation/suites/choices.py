@@ -1,0 +1,178 @@
+"""Multiple-choice questions of published files: asked in their own words, answered by the letter of a choice."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+from torch import Tensor
+
+from perceptio.errors import DataError, InputError, quoted
+from perceptio.evaluation.suites.suite import SuiteData
+from perceptio.interfaces import LETTERS, GenerationSettings, Kept, Pass, Question, Reply, Sample, Turn
+from perceptio.ops.letters import parse_choice, parse_letter
+
+
+@attrs.frozen(kw_only=True)
+class ChoiceQuestion:
+    """A question of a published file.
+
+    Attributes:
+        name: Its name, such as its number in the file.
+        task: What kind of question the file says that it is.
+        question: What is asked, choices included.
+        choices: The words of the choices, lettered A, B, … in order.
+        answer: The letter of the right one.
+        labels: What figures tell it by.
+    """
+
+    name: str
+    task: str
+    question: str
+    choices: tuple[str, ...]
+    answer: str
+    labels: Mapping[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class ChoiceTurn(Turn):
+    """A question with lettered choices."""
+
+    choices: tuple[str, ...]
+
+
+class ChoiceData(SuiteData):
+    """Questions by the picture that they are about; a picture comes where the first question about it stands.
+
+    Args:
+        place: Where they lie.
+        questions: Each with what tells its picture apart from others.
+        picture: Reads a picture, RGB [3, H, W] in [0, 1]; it raises an `InputError` where that fails.
+    """
+
+    def __init__(
+        self,
+        place: Path,
+        questions: Sequence[tuple[Any, ChoiceQuestion]],
+        picture: Callable[[Any], Tensor],
+    ) -> None:
+        self.place, self._picture = place, picture
+        by_picture: dict[Any, list[ChoiceQuestion]] = {}
+        for key, question in questions:
+            by_picture.setdefault(key, []).append(question)
+        self._pictures = list(by_picture.items())
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def name(self, number: int) -> str:
+        """See `SuiteData.name`: the name of the first question about the picture."""
+        return self._pictures[number][1][0].name
+
+    def turns(self, number: int) -> Sequence[Turn]:
+        """See `SuiteData.turns`."""
+        return [
+            ChoiceTurn(question=one.question, answer=f"({one.answer})", task=one.task, choices=one.choices)
+            for one in self._pictures[number][1]
+        ]
+
+    def sample(self, number: int) -> Sample:
+        """See `SuiteData.sample`."""
+        key, questions = self._pictures[number]
+        try:
+            image_3HW = self._picture(key)
+        except InputError as error:
+            raise DataError(f"{self.place}, question {questions[0].name}: {error}") from error
+        return Sample(turns=tuple(self.turns(number)), image_3HW=image_3HW, id=self.name(number))
+
+    def labels(self, number: int, place: int) -> Mapping[str, Any]:
+        """See `SuiteData.labels`."""
+        return self._pictures[number][1][place].labels
+
+
+class Choices(Pass):
+    """Every question once; the choice is read from the words of the answer.
+
+    Args:
+        figure: Under which name answers are kept.
+        perceives: The streams that the model may write before it answers.
+        force: Whether it must write them.
+        max_new_tokens: Most tokens of an answer.
+    """
+
+    def __init__(self, figure: str, perceives: tuple[str, ...], *, force: bool, max_new_tokens: int) -> None:
+        super().__init__(figure)
+        self._settings = GenerationSettings(
+            streams=perceives,
+            force=perceives if force else (),
+            readout=False,
+            max_new_tokens=max_new_tokens,
+        )
+
+    def settings(self, questions: Sequence[Question]) -> GenerationSettings:
+        """The same of all."""
+        return self._settings
+
+    def score(self, reply: Reply) -> Kept:
+        """The letter that was chosen, `""` where none could be read, and whether it is right."""
+        turn = reply.question.turn
+        assert isinstance(turn, ChoiceTurn)
+        letter = parse_choice(reply.text, turn.choices)
+        return {self.task: {"right": letter == parse_letter(turn.answer), "letter": letter}}
+
+    def figures(self) -> Mapping[str, Mapping[str, Any]]:
+        """None of its own: those of the suite are of what was kept."""
+        return {}
+
+
+def with_instruction(question: str, instruction: str) -> str:
+    """A question, and in a line of its own how it is to be answered."""
+    return f"{question}\n{instruction}" if instruction else question
+
+
+def question_of(row: Mapping[str, Any], name: str, task: str, where: str, instruction: str) -> ChoiceQuestion:
+    """A row with `question`, `choices`, `answer`, and often `prompt`, which is the question with its choices.
+
+    Args:
+        row: The row.
+        name: What the question is called.
+        task: What kind of question it is.
+        where: What messages call the row.
+        instruction: See `with_instruction`.
+
+    Raises:
+        DataError: Its question is no text, it has no list of choices, or its answer is none of them.
+    """
+    choices, words = row["choices"], row.get("prompt") or row["question"]
+    if not isinstance(words, str) or not isinstance(choices, list) or not choices:
+        raise DataError(f"{where} has the question {quoted(words)} and the choices {quoted(choices)}.")
+    if len(choices) > len(LETTERS):
+        raise DataError(f"{where} has {len(choices)} choices, and there are {len(LETTERS)} letters.")
+    listed = (
+        ""
+        if row.get("prompt")
+        else "".join(f"\n({letter}) {choice}" for letter, choice in zip(LETTERS, choices, strict=False))
+    )
+    return ChoiceQuestion(
+        name=name,
+        task=task,
+        question=with_instruction(words + listed, instruction),
+        choices=tuple(map(str, choices)),
+        answer=letter_of(row["answer"], choices, where),
+    )
+
+
+def letter_of(answer: object, choices: Sequence[object], where: str) -> str:
+    """The letter of the right choice, which a file gives as `(A)`, `A`, or as the words of the choice.
+
+    Raises:
+        DataError: It is none of the choices.
+    """
+    letters = LETTERS[: len(choices)]
+    text = str(answer).strip()
+    letter = text.removeprefix("(").removesuffix(")")
+    if len(letter) == 1 and letter in letters:
+        return letter
+    if text in choices:
+        return letters[list(choices).index(text)]
+    raise DataError(f"{where} has the answer {quoted(text)}, which is none of its {len(choices)} choices.")

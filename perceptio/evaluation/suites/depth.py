@@ -1,0 +1,129 @@
+"""Depth maps of any RGB-D data: AbsRel, RMSE and delta, under an alignment that is stated."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import attrs
+
+from perceptio.data.folder import FolderDataset
+from perceptio.data.tasks import TaskTable
+from perceptio.errors import DataError, InputError
+from perceptio.evaluation.answers import ScoredAnswer
+from perceptio.evaluation.asking import task_data
+from perceptio.evaluation.suites.folders import FolderData
+from perceptio.evaluation.suites.suite import Suite, SuiteData
+from perceptio.interfaces import DepthSpec, GenerationSettings, Kept, Pass, Question, Reply, Sample
+from perceptio.model.perception_model import PerceptionModel
+from perceptio.ops.aligned_depth import Alignment, aligned_errors, mean_errors
+
+FIGURE = "depth"
+
+
+@attrs.frozen(kw_only=True)
+class Depth(Suite):
+    """A data folder with depth in metres; the depth of every picture that has some is asked for.
+
+    Attributes:
+        alignment: How written depth is brought to metres, `none`, `median` or `least_squares`; None: `none` where the
+            model writes metres, else `least_squares`.
+        max_depth: Metres beyond which the truth counts as unknown, such as 10 of NYUv2 and 80 of KITTI.
+    """
+
+    name: ClassVar[str] = "depth"
+    about: ClassVar[str] = "depth maps: AbsRel, RMSE and delta, under a stated alignment"
+
+    alignment: Alignment | None = None
+    max_depth: float | None = None
+
+    def open(self, path: Path, model: PerceptionModel) -> SuiteData:
+        """See `Suite.open`."""
+        dataset, task = FolderDataset(path), self._task(model)
+        unit = dataset.info.units.get("depth")
+        if unit != "metres":
+            stated = "no depth" if unit is None else f"depth in {unit}"
+            raise DataError(
+                f"{path} has {stated}, and the suite {self.name} measures against depth in metres."
+            )
+        # The model's own question for its depth, which is the same of every picture.
+        turn = TaskTable(model.recipe)[task].own_turn(task, Sample(turns=()))
+        data = FolderData(dataset, lambda record, turns: [turn] if record.depth is not None else [])
+        if not len(data):
+            raise DataError(f"No sample of {path} has depth, and the suite {self.name} measures against it.")
+        return data
+
+    def asking(self, model: PerceptionModel, data: SuiteData) -> Pass:
+        """See `Suite.asking`."""
+        task = self._task(model)
+        (asked, *_) = TaskTable(model.recipe)[task].passes(task, task_data(model, data.units))
+        return AlignedMaps(asked, _stream(model), self._alignment(model), self.max_depth)
+
+    def figures(self, answers: Iterable[ScoredAnswer]) -> dict[str, Any]:
+        """See `mean_errors`; `alignment` is what the maps were measured under."""
+        kept = [one.scored[FIGURE] for one in answers]
+        errors = mean_errors(None if one["missing"] else one for one in kept)
+        return {"alignment": kept[0]["alignment"]} | errors
+
+    def _task(self, model: PerceptionModel) -> str:
+        """The task that asks for a model's depth, and for nothing else."""
+        return TaskTable(model.recipe).of_stream(_stream(model))
+
+    def _alignment(self, model: PerceptionModel) -> Alignment:
+        stream = _stream(model)
+        tokenizer = model.recipe.specs.streams[stream].tokenizer
+        assert isinstance(tokenizer, DepthSpec)
+        metric = tokenizer.convention.metric
+        if self.alignment == "none" and not metric:
+            raise InputError(
+                f"The stream {stream!r} writes relative depth, which has no metres to be measured as they are: set "
+                "alignment to least_squares or median."
+            )
+        return self.alignment or ("none" if metric else "least_squares")
+
+
+class AlignedMaps(Pass):
+    """Depth maps, each against the truth after an alignment.
+
+    Args:
+        asked: How depth is asked for.
+        stream: The stream that is asked for.
+        alignment: See `Depth`.
+        max_depth: See `Depth`.
+    """
+
+    def __init__(self, asked: Pass, stream: str, alignment: Alignment, max_depth: float | None) -> None:
+        super().__init__(asked.task)
+        self.decodes = (stream,)
+        self._asked, self._alignment, self._max_depth = asked, alignment, max_depth
+
+    def settings(self, questions: Sequence[Question]) -> GenerationSettings:
+        """As depth is asked for by itself."""
+        return self._asked.settings(questions)
+
+    def score(self, reply: Reply) -> Kept:
+        """The errors of the map; `missing` where none was written."""
+        written, truth = reply.decoded[self.decodes[0]], reply.question.sample.depth
+        assert truth is not None, "Only pictures with depth are asked about."
+        errors = {} if written is None else aligned_errors(written, truth, self._alignment, self._max_depth)
+        return {FIGURE: {"alignment": self._alignment, "missing": written is None, **errors}}
+
+    def figures(self) -> Mapping[str, Mapping[str, Any]]:
+        """None of its own: those of the suite are of what was kept."""
+        return {}
+
+
+def _stream(model: PerceptionModel) -> str:
+    """The stream of depth that a model writes once per picture.
+
+    Raises:
+        InputError: It has none.
+    """
+    recipe = model.recipe
+    for stream in recipe.streams:
+        if stream.spec.per == "image" and isinstance(recipe.specs.streams[stream.name].tokenizer, DepthSpec):
+            return stream.name
+    written = ", ".join(model.streams) or "no stream"
+    raise InputError(
+        f"The suite {Depth.name} needs a model that writes depth maps, and this one writes {written}: evaluate one "
+        "with a stream of depth."
+    )

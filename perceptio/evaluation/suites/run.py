@@ -1,0 +1,267 @@
+"""Asking the questions of a suite: in batches, by several processes where there are some, and from where it stopped.
+
+The questions are cut into batches once, whole pictures each where they fit; batch by batch goes to the processes in
+turn, and after every round the first process appends their answers in order. What is on disk is therefore always the
+beginning of what one process alone would write, and whoever goes on counts its lines. Figures are computed of all
+answers at the end, so that they are the same, however many processes there were.
+"""
+
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+
+import perceptio
+from perceptio.errors import DataError, PerceptioError, quoted
+from perceptio.evaluation.answers import ANSWERS, ScoredAnswer, read_answers
+from perceptio.evaluation.asking import BATCH_SIZE, Asker
+from perceptio.evaluation.suites.suite import Suite, SuiteData, hash_of_questions
+from perceptio.interfaces import Pass, Question
+from perceptio.model.perception_model import PerceptionModel
+from perceptio.ops.files import disk_errors, folder_lock
+from perceptio.ops.interrupts import Stopped, interrupt_flag
+from perceptio.ops.json_files import append_line, read_json, read_log, rewrite_log, without_nan, write_json
+from perceptio.ops.ranks import Ranks
+
+SUMMARY = "summary.json"
+COMPARED = ("suite", "settings", "limit", "model", "data")
+"""What must be the same for an evaluation to go on."""
+REMEDY = "choose another --out, or remove the folder"
+
+
+@attrs.frozen(kw_only=True)
+class _Batch:
+    """Questions that are asked together.
+
+    Attributes:
+        data: The name of their data.
+        pictures: Of each picture its number, and the first and the last question of it that is asked, as a slice.
+    """
+
+    data: str
+    pictures: tuple[tuple[int, int, int], ...]
+
+    def __len__(self) -> int:
+        return sum(last - first for _, first, last in self.pictures)
+
+    def without(self, count: int) -> "_Batch":
+        """The batch without its first questions."""
+        left = []
+        for number, first, last in self.pictures:
+            done = min(count, last - first)
+            count -= done
+            if first + done < last:
+                left.append((number, first + done, last))
+        return _Batch(data=self.data, pictures=tuple(left))
+
+
+def run_suite(
+    model: PerceptionModel,
+    suite: Suite,
+    data: Mapping[str, SuiteData],
+    out: Path,
+    *,
+    identity: Mapping[str, Any],
+    ranks: Ranks,
+    limit: int | None = None,
+    batch_size: int = BATCH_SIZE,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Ask a model the questions of a suite, and write every answer and a summary.
+
+    Args:
+        model: The model, in every process.
+        suite: The suite.
+        data: What the suite opened, by the names that figures have.
+        out: The folder for `answers.jsonl` and `summary.json`. An evaluation of the same that was stopped there goes
+            on after its last answer.
+        identity: What tells the model from others, for the summary.
+        ranks: The processes that share the work.
+        limit: Use only the first so many pictures of each of the data; None: all.
+        batch_size: Most questions that are asked at once.
+        progress: Called in the first process with how many questions are answered, and of how many.
+
+    Returns:
+        The summary.
+
+    Raises:
+        DataError: The folder holds another evaluation, or cannot be written; or data cannot be read.
+        InputError: The model lacks what the suite needs.
+        Stopped: A signal asked for it; the answers of whole batches are kept.
+    """
+    passes = {name: suite.asking(model, one) for name, one in data.items()}
+    counts = {name: min(len(one), limit or len(one)) for name, one in data.items()}
+    batches = [batch for name, one in data.items() for batch in _batches(name, one, counts[name], batch_size)]
+    total = sum(map(len, batches))
+    summary = {
+        "suite": suite.name,
+        "settings": attrs.asdict(suite),
+        "limit": limit,
+        "model": dict(identity),
+        "data": {
+            name: {
+                "pictures": counts[name],
+                "questions": sum(len(batch) for batch in batches if batch.data == name),
+                "sha256": hash_of_questions(one, counts[name]),
+            }
+            for name, one in data.items()
+        },
+        "versions": {
+            "perceptio": perceptio.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+        "figures": None,
+    }
+    with ExitStack() as held:
+        held.enter_context(ranks.together())
+        done = ranks.on_main(lambda: _begin(out, summary, total, held))
+        if ranks.main:
+            progress(done, total)
+        stop = held.enter_context(interrupt_flag())
+        answering = _Answering(Asker(model), data, passes)
+        left = iter(list(_after(batches, done)))
+        while batch_of_each := list(islice(left, ranks.count)):
+            failure: PerceptioError | None = None
+            answers: list[ScoredAnswer] = []
+            if ranks.index < len(batch_of_each):
+                try:
+                    answers = answering.answer(batch_of_each[ranks.index])
+                except PerceptioError as error:
+                    failure = error
+            ranks.raise_together(failure)
+            lines = [one for each in ranks.gather([attrs.asdict(one) for one in answers]) for one in each]
+            if ranks.main:
+                with disk_errors(out, DataError):
+                    for line in lines:
+                        append_line(out / ANSWERS, without_nan(line))
+                progress(done := done + len(lines), total)
+            if signal := max(ranks.gather(stop.signal)):
+                raise Stopped(signal)
+        return ranks.on_main(lambda: _finish(out, suite, summary, data, total))
+
+
+class _Answering:
+    """Asks batches.
+
+    Args:
+        asker: Asks the model.
+        data: The data by name.
+        passes: How each are asked about.
+    """
+
+    def __init__(self, asker: Asker, data: Mapping[str, SuiteData], passes: Mapping[str, Pass]) -> None:
+        self._asker, self._data, self._passes = asker, data, passes
+
+    def answer(self, batch: _Batch) -> list[ScoredAnswer]:
+        """The scored answers to a batch of questions."""
+        data, one = self._data[batch.data], self._passes[batch.data]
+        questions: list[Question] = []
+        labels: list[Mapping[str, Any]] = []
+        for number, first, last in batch.pictures:
+            sample = data.sample(number)
+            questions += [Question(sample=sample, turn=turn) for turn in sample.turns[first:last]]
+            labels += [data.labels(number, place) for place in range(first, last)]
+        replies = self._asker.ask(one, questions).replies
+        return [
+            ScoredAnswer.of(
+                reply,
+                {figure: {**kept, **told} for figure, kept in (one.score(reply) or {}).items()},
+                data=batch.data,
+            )
+            for reply, told in zip(replies, labels, strict=True)
+        ]
+
+
+def _batches(name: str, data: SuiteData, count: int, size: int) -> Iterator[_Batch]:
+    """The questions about the first pictures; those about one stay together unless they are more than a batch."""
+    waiting: list[tuple[int, int, int]] = []
+    held = 0
+    for number in range(count):
+        asked = len(data.turns(number))
+        if waiting and held + asked > size:
+            yield _Batch(data=name, pictures=tuple(waiting))
+            waiting, held = [], 0
+        for first in range(0, asked, size):
+            last = min(first + size, asked)
+            waiting.append((number, first, last))
+            held += last - first
+            if held >= size:
+                yield _Batch(data=name, pictures=tuple(waiting))
+                waiting, held = [], 0
+    if waiting:
+        yield _Batch(data=name, pictures=tuple(waiting))
+
+
+def _after(batches: Sequence[_Batch], done: int) -> Iterator[_Batch]:
+    """The batches without the questions that are answered."""
+    for batch in batches:
+        left = batch.without(done)
+        done = max(0, done - len(batch))
+        if len(left):
+            yield left
+
+
+def _begin(out: Path, summary: Mapping[str, Any], total: int, held: ExitStack) -> int:
+    """Open the folder of an evaluation for this process alone: how many questions are answered there."""
+    answers = out / ANSWERS
+    with disk_errors(out, DataError):
+        held.enter_context(folder_lock(out))
+        if (out / SUMMARY).exists():
+            _check_same(out, read_json(out / SUMMARY, remedy=REMEDY), summary)
+            values, torn = read_log(answers)
+            if torn is not None:
+                rewrite_log(answers, values)
+            if len(values) > total:
+                raise DataError(
+                    f"{answers} has {len(values)} answers, and {total} questions are asked: {REMEDY}."
+                )
+            return len(values)
+        if answers.exists():
+            raise DataError(f"{out} holds {ANSWERS} of an evaluation without a suite: {REMEDY}.")
+        write_json(out / SUMMARY, summary)
+        return 0
+
+
+def _check_same(out: Path, there: Any, here: Mapping[str, Any]) -> None:
+    """Refuse to go on with an evaluation of something else."""
+    if not isinstance(there, dict) or any(key not in there for key in COMPARED):
+        raise DataError(f"{out / SUMMARY} is not the summary of a suite: {REMEDY}.")
+    by_key = ([*_differences(key, there[key], here[key])] for key in COMPARED)
+    # Of another suite everything differs, and with another limit the questions do: the first says enough.
+    found = next(filter(None, by_key), [])
+    if found:
+        different = [f"{path} is {_said(one)} there and {_said(other)} here" for path, one, other in found]
+        raise DataError(f"{out} holds another evaluation: {'; '.join(different)}. {REMEDY.capitalize()}.")
+
+
+def _differences(path: str, there: Any, here: Any) -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(there, dict) and isinstance(here, dict):
+        for key in dict.fromkeys((*there, *here)):
+            yield from _differences(f"{path}.{key}", there.get(key), here.get(key))
+    elif there != here:
+        yield path, there, here
+
+
+def _said(value: Any) -> str:
+    return "not set" if value is None else quoted(value, 20)
+
+
+def _finish(
+    out: Path, suite: Suite, summary: dict[str, Any], data: Mapping[str, SuiteData], total: int
+) -> dict[str, Any]:
+    """Compute the figures of all answers, and write them."""
+    answers = read_answers(out)
+    if len(answers) != total:
+        raise DataError(
+            f"{out / ANSWERS} has {len(answers)} answers, and {total} questions were asked: {REMEDY}."
+        )
+    figures = {name: suite.figures([one for one in answers if one.data == name]) for name in data}
+    summary = without_nan(summary | {"figures": figures})
+    write_json(out / SUMMARY, summary)
+    return summary
