@@ -16,6 +16,7 @@ from perceptio.testing.language import LanguageBackboneConformance
 from perceptio.testing.loss import LossConformance
 from perceptio.testing.perception import PerceptionTokenizerConformance
 from perceptio.testing.segmentation import SegmentationTokenizerConformance
+from perceptio.testing.source import SourceConformance
 from perceptio.testing.task import TaskConformance
 from perceptio.testing.teacher import TeacherConformance
 from perceptio.testing.vision import VisionEncoderConformance
@@ -28,6 +29,7 @@ __all__ = [
     "PerceptionTokenizerConformance",
     "RowHeadConformance",
     "SegmentationTokenizerConformance",
+    "SourceConformance",
     "TaskConformance",
     "TeacherConformance",
     "VisionEncoderConformance",

@@ -30,9 +30,10 @@ def blocks(page: str, language: str = "python") -> list[str]:
 @pytest.mark.parametrize(
     ("page", "shown", "hook", "config", "suite"),
     [
-        ("docs/plugins.md", (0, 5), "register_depth_tokenizers", "BinsConfig", "TestBins"),
+        ("docs/plugins.md", (0, 7), "register_depth_tokenizers", "BinsConfig", "TestBins"),
         ("docs/plugins.md", (1, 2), "register_perception_tokenizers", "ThumbnailConfig", "TestThumbnail"),
         ("docs/plugins.md", (3, 4), "register_teachers", "HeightConfig", "TestHeight"),
+        ("docs/plugins.md", (5, 6), "register_sources", "NotesConfig", "TestNotes"),
         ("docs/tasks.md", (0, 1), "register_tasks", "CountingConfig", "TestCounting"),
     ],
 )
@@ -94,7 +95,7 @@ def test_every_command_from_checkpoints_on_is_one(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(recipe)
     monkeypatch.chdir(tmp_path)
     assert load_recipe("mine.py").name == "mine"
-    assert commands(page) == 15
+    assert commands(page) == 17
 
 
 def commands(page: str) -> int:

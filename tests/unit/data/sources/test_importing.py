@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -347,62 +348,23 @@ def test_what_was_asked_wrongly_is_one_sentence(run, tmp_path, words, message):
     assert status == 2 and message in err and "Traceback" not in err
 
 
-PLUGIN = """
-from typing import ClassVar
-
-import attrs
-
-from perceptio.hookspecs import hookimpl
-from perceptio.interfaces import Kind, SourceConfig, SourceInfo, SourceSample, TurnRecord
-
-
-@attrs.frozen(kw_only=True)
-class NotesConfig(SourceConfig):
-    \"\"\"Pictures, each with a note beside it.\"\"\"
-
-    name: ClassVar[str] = "notes"
-    kind: ClassVar[Kind] = Kind.SOURCE
-    interface: ClassVar[tuple[int, int]] = (2, 0)
-
-    ending: str
-
-    def info(self):
-        return SourceInfo(roots={"notes": self.folder})
-
-    def samples(self):
-        from pathlib import Path
-
-        for note in sorted(Path(self.folder).glob(f"*{self.ending}")):
-            turn = TurnRecord(task="chat", question="What is noted?", answer=note.read_text())
-            yield SourceSample(id=note.stem, image=f"notes:{note.stem}.png", turns=(turn,))
-
-
-@hookimpl
-def register_sources():
-    return [NotesConfig]
-"""
+PAGE = Path(__file__).parents[4] / "docs/plugins.md"
 
 
 def test_a_plugin_s_source_is_imported_by_name(run, tmp_path, monkeypatch):
     monkeypatch.setenv("PERCEPTIO_PLUGIN_FILES", "")
-    (tmp_path / "mine.py").write_text(PLUGIN)
+    plugin = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)[5]
+    (tmp_path / "mine.py").write_text(plugin.replace('ending: str = ".txt"', "ending: str"))
     (tmp_path / "held").mkdir()
-    for name in ("a", "b"):
+    for name in ("a", "b", "c"):
         Image.new("RGB", (8, 8)).save(tmp_path / f"held/{name}.png")
+    for name in ("a", "b"):
         (tmp_path / f"held/{name}.txt").write_text(f"note {name}")
-    asked = (
-        "--plugin",
-        tmp_path / "mine.py",
-        "data",
-        "import",
-        "mine/notes",
-        tmp_path / "held",
-        "--out",
-        tmp_path / "out",
-    )
-    status, _, err = run(*asked)
+    asked = ("--plugin", tmp_path / "mine.py", "data", "import", "mine/notes", tmp_path / "held")
+    status, _, err = run(*asked, "--out", tmp_path / "out")
     assert status == 2 and "mine/notes is incomplete: it has no ending" in err
-    status, out, _ = run(*asked, "--set", "ending=.txt")
-    assert status == 0 and "2 samples; turns: 2 chat." in out
+    status, out, _ = run(*asked, "--out", tmp_path / "out", "--set", "ending=.txt")
+    assert status == 0 and "Left out 1 times, because there is no note beside it: c.png." in out
+    assert "2 samples; turns: 2 chat." in out
     assert [sample.turns[0].answer for sample in FolderDataset(tmp_path / "out")] == ["note a", "note b"]
     assert "mine/notes" in run("--plugin", tmp_path / "mine.py", "components")[1]
