@@ -5,8 +5,9 @@ order is reversed from round to round, so that whatever slows the machine down s
 median over rounds of the ratio within a round.
 
 On a CPU the clock is processor time of one thread, and of processes that a variant has waited for, which other
-programs disturb less than a clock on the wall; only ratios are written. On a GPU it is the wall, the device being
-waited for, and milliseconds are written too.
+programs disturb less than a clock on the wall; only ratios are written. Variants that wait for something else than
+the processor are measured on the wall. On a GPU it is the wall, the device being waited for, and milliseconds are
+written too.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -80,7 +82,13 @@ class Bench:
         self.checks[name] = {"difference": difference, "allowed": allowed}
 
     def compare(
-        self, case: str, variants: Mapping[str, Variant], pairs: Sequence[tuple[str, str]], rounds: int
+        self,
+        case: str,
+        variants: Mapping[str, Variant],
+        pairs: Sequence[tuple[str, str]],
+        rounds: int,
+        *,
+        wall: bool = False,
     ) -> None:
         """Time variants in turns and note the ratio of every pair as `CASE.A_over_B`.
 
@@ -89,8 +97,10 @@ class Bench:
             variants: Ways to compute it, by name.
             pairs: Which to divide by which.
             rounds: How often each has its turn; 2 in a quick run.
+            wall: Whether the clock is that on the wall, wherever they run.
         """
-        seconds = _interleave(variants, 2 if self.quick else rounds, self.device)
+        now = time.perf_counter if wall else partial(_now, self.device)
+        seconds = _interleave(variants, 2 if self.quick else rounds, now)
         for above, below in pairs:
             values = [a / b for a, b in zip(seconds[above], seconds[below], strict=True)]
             low, median, high = statistics.quantiles(values, n=4, method="inclusive")
@@ -98,7 +108,7 @@ class Bench:
                 "median": round(median, 3),
                 "quartiles": [round(low, 3), round(high, 3)],
                 "rounds": len(values),
-            }
+            } | ({"clock": "wall"} if wall else {})
         if self.device.type == "cuda":
             for name, times in seconds.items():
                 self.milliseconds[f"{case}.{name}"] = round(statistics.median(times) * 1e3, 4)
@@ -170,15 +180,17 @@ def relative_difference(found: Tensor, truth: Tensor) -> float:
     return float((found - truth).abs().max() / truth.abs().max())
 
 
-def _interleave(variants: Mapping[str, Variant], rounds: int, device: torch.device) -> dict[str, list[float]]:
+def _interleave(
+    variants: Mapping[str, Variant], rounds: int, now: Callable[[], float]
+) -> dict[str, list[float]]:
     """Seconds of one run of every variant, round by round, after runs that do not count."""
 
     def turn(variant: Variant, runs: int) -> float:
         variant.prepare()
-        started = _now(device)
+        started = now()
         for _ in range(runs):
             variant.run()
-        return (_now(device) - started) / runs
+        return (now() - started) / runs
 
     slowest = max(turn(variant, 1) for variant in variants.values())
     if slowest < 10 * SHORTEST_TURN_S:  # The first run of something short is mostly setting up.

@@ -49,8 +49,8 @@ def run(
     pictures: Annotated[
         Pictures,
         typer.Option(
-            help="Copy pictures into OUT, or let them stay where they are and name their folder there (path); those of "
-            "a data folder always stay."
+            help="Copy pictures into OUT, or let them stay where they are and name their folder there (path); those "
+            "of a data folder always stay."
         ),
     ] = Pictures.COPY,
     tokenizer: Annotated[

@@ -35,6 +35,9 @@ RATIOS = {
     | {f"one_image_2.{what}.shared_over_apart" for what in ("perceive", "plain")}
     | {f"loop_width_32.transformers_{loop}_over_ours" for loop in ("generate", "bare_loop")},
     "segmentation": {"image.further_object_over_first_object", "objects_8.one_call_over_calls"},
+    "depth_targets": {
+        f"{case}.in_turn_over_ahead" for case in ("device_as_fast_as_decoding", "device_three_times_slower")
+    },
     "start_up": {"help.help_over_python"},
 }
 
