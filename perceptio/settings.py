@@ -135,7 +135,8 @@ def component_of_settings(kind: Kind, name: str, settings: Mapping[str, Any], re
     Args:
         kind: Of the component.
         name: Of the component, as `perceptio components` lists it.
-        settings: Values by name; a string is read as JSON where it is JSON and the setting wants no string.
+        settings: Values by path, such as `rules.min_ratio`; a string is read as JSON where it is JSON and the setting
+            wants no string.
         registry: Where components' names are looked up.
 
     Raises:
@@ -147,8 +148,12 @@ def component_of_settings(kind: Kind, name: str, settings: Mapping[str, Any], re
     types = field_types(config)
     known = {key: value for key, value in settings.items() if key in types}
     values = _each(known, lambda key: _converted(known[key], types[key], registry, f"{name}.{key}"))
-    unknown = {key: value for key, value in settings.items() if key not in types}
-    return structure({COMPONENT: f"{kind}:{name}", **values, **unknown}, config, registry, name)
+    inner = {
+        path: value for path, value in settings.items() if path.partition(".")[0] in types.keys() - known
+    }
+    unknown = {key: value for key, value in settings.items() if key not in types and key not in inner}
+    made = structure({COMPONENT: f"{kind}:{name}", **values, **unknown}, config, registry, name)
+    return with_component_settings(made, inner, name, registry) if inner else made
 
 
 def _function_of(path: str | Path, beside: str | Path | None) -> tuple[Callable[..., Any], str]:

@@ -13,7 +13,9 @@ from perceptio.cli.recipe import ArgOption, SetOption, chosen_recipe, pairs
 def import_(
     name: Annotated[
         str,
-        typer.Argument(help="A source: refcoco, coco, or PLUGIN/NAME, as `perceptio components` lists them."),
+        typer.Argument(
+            help="A source: refcoco, coco, llava or another, as `perceptio components` lists them."
+        ),
     ],
     folder: Annotated[Path, typer.Argument(parser=path, help="Where the published files lie.")],
     out: Annotated[Path, typer.Option(parser=path, help="The data folder to write, or to go on with.")],
@@ -63,6 +65,8 @@ def import_(
     for why, held in report.left_out.items():
         more = ", …" if held.count > len(held.examples) else ""
         say(shown, f"Left out {held.count:,} times, because {why}: {', '.join(held.examples)}{more}.")
+    for note, count in report.notes.items():
+        say(shown, f"Of {count:,} samples {note}.")
     turns = ", ".join(f"{count:,} {task}" for task, count in sorted(report.turns.items())) or "none"
     kept = f", {report.kept:,} of them from before" if report.kept else ""
     say(shown, f"{report.samples:,} samples{kept}; turns: {turns}. {report.folder}")

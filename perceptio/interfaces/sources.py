@@ -7,7 +7,7 @@ A source knows a published layout and nothing of how a folder is written: `perce
   by passing over what is written already;
 - give one sample a picture with everything that is asked about it, so that a picture is encoded once;
 - hold one sample at a time, beside its index of the published files;
-- say where a picture lies, and never copy, decode or encode it;
+- say where a picture lies, and never copy or encode it;
 - say what it leaves out and why, by `LeftOut`: what the published files hold and their authors' own tools accept, but
   nothing can be learned from, such as an empty mask, stops no import;
 - raise a `DataError` that names the file, and the id in it, for what is broken, such as a picture that is missing.
@@ -20,6 +20,7 @@ from typing import Literal
 import attrs
 
 from perceptio.interfaces.component import ComponentConfig
+from perceptio.interfaces.depth_maps import DepthMap
 from perceptio.interfaces.maps import MapInfo
 
 
@@ -77,21 +78,25 @@ class SourceSample:
     Attributes:
         id: Its name, which no other sample of the source has; all that scoring needs can be told from it.
         image: Its picture, such as `"coco:COCO_train2014_000000000009.jpg"`; None: text alone.
-        depth: Its depth map.
+        depth: Its depth map; or the values of one that is to be written in the data folder, because no published file
+            says them as a folder does.
         masks: Its objects, which may overlap; or the path of a PNG of their numbers.
         maps: Its other maps, by name.
         turns: Questions and answers.
         ordered: Whether the turns are one conversation, in order; otherwise they are questions of which any may be
             asked alone.
+        notes: What it has otherwise than it was published, in words that all such have in common, by which they are
+            counted: `"the id is that of an earlier item, and another was given"`.
     """
 
     id: str
     image: str | None
-    depth: str | None = None
+    depth: str | DepthMap | None = None
     masks: str | tuple[RunLengths, ...] | None = None
     maps: Mapping[str, str] = attrs.field(factory=dict)
     turns: tuple[TurnRecord, ...]
     ordered: bool = False
+    notes: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)

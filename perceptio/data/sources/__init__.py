@@ -1,6 +1,10 @@
 """Sources that are built in: published data sets, read as samples of a data folder, which `importing` writes."""
 
+from perceptio.data.sources.ade20k import ADE20KSource
 from perceptio.data.sources.coco import COCOSource
+from perceptio.data.sources.depth_pairs import DepthPairsSource
+from perceptio.data.sources.llava import LLaVASource
+from perceptio.data.sources.marked_points import MarkedPointsSource
 from perceptio.data.sources.refcoco import RefCOCOSource
 from perceptio.hookspecs import hookimpl
 
@@ -8,4 +12,11 @@ from perceptio.hookspecs import hookimpl
 @hookimpl
 def register_sources() -> list[type]:
     """See `perceptio.hookspecs`."""
-    return [COCOSource, RefCOCOSource]
+    return [
+        ADE20KSource,
+        COCOSource,
+        DepthPairsSource,
+        LLaVASource,
+        MarkedPointsSource,
+        RefCOCOSource,
+    ]

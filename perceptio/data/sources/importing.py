@@ -1,7 +1,8 @@
 """A published data set becomes a data folder: sample by sample, in little memory, going on where it was stopped.
 
-Nothing is decoded or encoded. Pictures, depth, masks and maps stay where they are, and the folder names them by
-roots; or they get hard links in it, which take no room and hold what they are links to.
+No picture is decoded or encoded. Pictures, depth, masks and maps stay where they are, and the folder names them by
+roots; or they get hard links in it, which take no room and hold what they are links to. Only depth that no published
+file says as a data folder does is written anew.
 """
 
 import errno
@@ -19,8 +20,9 @@ from perceptio.data.folder.files import Files, split_root, why_no_file
 from perceptio.data.folder.records import LINES_FILE, SampleRecord
 from perceptio.data.folder.stream_writer import FolderWriter
 from perceptio.data.sources.depth_beside import DepthBeside
+from perceptio.data.sources.depth_files import write_depth
 from perceptio.errors import DataError, InterfaceError, quoted
-from perceptio.interfaces import LeftOut, SourceConfig, SourceInfo, SourceSample
+from perceptio.interfaces import DepthMap, LeftOut, SourceConfig, SourceInfo, SourceSample
 from perceptio.ops.files import disk_errors, expanded
 from perceptio.ops.json_files import parse_json, read_json, read_lines, write_json
 from perceptio.registry import Registry
@@ -52,6 +54,7 @@ class ImportReport:
         samples: How many samples it has.
         turns: How many turns, by task.
         left_out: What was left out, by reason.
+        notes: Of how many samples something is otherwise than it was published, by what it is.
         kept: How many samples were there from an import that was stopped.
     """
 
@@ -59,6 +62,7 @@ class ImportReport:
     samples: int
     turns: Mapping[str, int]
     left_out: Mapping[str, Omission]
+    notes: Mapping[str, int]
     kept: int
 
 
@@ -107,7 +111,7 @@ def import_source(
         total = length_hint(found, 0) or None
         there = _lines_there(out, kept)
         for sample in counts.taken(found):
-            record = placed.record(sample)
+            record = placed.record(sample, counts.samples)
             if counts.samples <= kept:
                 _check_same(next(there), record, out)
             else:
@@ -118,7 +122,12 @@ def import_source(
             raise DataError(f"Nothing of {source.folder} is left to be imported: {counts.reasons()}.")
         write_json(out / IMPORT_FILE, {**made_by, **counts.to_json()})
     return ImportReport(
-        folder=out, samples=counts.samples, turns=dict(counts.turns), left_out=counts.left_out, kept=kept
+        folder=out,
+        samples=counts.samples,
+        turns=dict(counts.turns),
+        left_out=counts.left_out,
+        notes=dict(counts.notes),
+        kept=kept,
     )
 
 
@@ -128,6 +137,7 @@ class _Counts:
     def __init__(self) -> None:
         self.samples = 0
         self.turns: Counter[str] = Counter()
+        self.notes: Counter[str] = Counter()
         self.left_out: dict[str, Omission] = {}
 
     def taken(self, found: Iterable[SourceSample | LeftOut]) -> Iterator[SourceSample]:
@@ -136,6 +146,7 @@ class _Counts:
             if isinstance(one, SourceSample):
                 self.samples += 1
                 self.turns.update(turn.task for turn in one.turns)
+                self.notes.update(one.notes)
                 yield one
             elif isinstance(one, LeftOut):
                 held = self.left_out.setdefault(one.why, Omission())
@@ -158,6 +169,7 @@ class _Counts:
             "samples": self.samples,
             "turns": dict(self.turns),
             "left_out": {why: attrs.asdict(held) for why, held in self.left_out.items()},
+            "notes": dict(self.notes),
         }
 
 
@@ -196,16 +208,20 @@ class _Placed:
         self.written_info = attrs.evolve(info, roots={}) if link else info
         self._linked: set[str] = set()
 
-    def record(self, sample: SourceSample) -> SampleRecord:
-        """The record of a sample."""
+    def record(self, sample: SourceSample, number: int) -> SampleRecord:
+        """The record of a sample, which is the `number`-th."""
         depth = sample.depth
+        if isinstance(depth, DepthMap):
+            depth = write_depth(depth, self._info.depth_scale, self._out, f"depth/{number:08d}")
+        else:
+            depth = self._placed(depth, "depth")
         if self._beside is not None and sample.image is not None:
-            depth = self._beside.depth_of(self._files.where(sample.image))
+            depth = self._placed(self._beside.depth_of(self._files.where(sample.image)), "depth")
         masks = sample.masks
         return SampleRecord(
             id=sample.id,
             image=self._placed(sample.image, "images"),
-            depth=self._placed(depth, "depth"),
+            depth=depth,
             masks=self._placed(masks, "masks") if isinstance(masks, str) else masks,
             maps={name: str(self._placed(path, f"maps/{name}")) for name, path in sample.maps.items()},
             turns=sample.turns,

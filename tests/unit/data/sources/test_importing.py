@@ -18,6 +18,7 @@ from published import picture_name, write_refcoco
 from perceptio.data.folder import DatasetInfo, FolderDataset
 from perceptio.data.folder.check import check_folder
 from perceptio.data.sources.coco import COCOSource
+from perceptio.data.sources.depth_pairs import DepthPairsSource
 from perceptio.data.sources.importing import import_source
 from perceptio.data.sources.refcoco import RefCOCOSource
 from perceptio.errors import DataError, InterfaceError
@@ -368,3 +369,31 @@ def test_a_plugin_s_source_is_imported_by_name(run, tmp_path, monkeypatch):
     assert "2 samples; turns: 2 chat." in out
     assert [sample.turns[0].answer for sample in FolderDataset(tmp_path / "out")] == ["note a", "note b"]
     assert "mine/notes" in run("--plugin", tmp_path / "mine.py", "components")[1]
+
+
+def floats_and_levels(folder):
+    """Depth that 16 bits say, and depth that they do not; each with a pixel that only a number says is unknown."""
+    levels_HW = np.full((9, 10), 2000, np.uint16)
+    levels_HW[0, 0] = 65535
+    for name, values_HW in (("a", levels_HW), ("b", levels_HW.astype(np.float32) / 3)):
+        Image.new("RGB", (10, 9)).save(folder / f"{name}.jpg")
+        np.save(folder / f"{name}.npy", values_HW)
+    images = {"images": "{key}.jpg", "depth": "{key}.npy"}
+    return DepthPairsSource(folder=str(folder), scale=0.001, unknown=(65535, 21845), **images)
+
+
+@pytest.mark.parametrize("pictures", ["path", "link"])
+def test_depth_that_no_file_says_is_written_in_the_folder_exactly(tmp_path, pictures):
+    (tmp_path / "published").mkdir()
+    source = floats_and_levels(tmp_path / "published")
+    stopped(source, tmp_path / "out", pictures=pictures)
+    report = import_source(source, tmp_path / "out", pictures=pictures)
+    assert report.kept == 1 and list(report.notes.values()) == [2]
+    assert names_in(tmp_path / "out/depth") == ["00000001.png", "00000002.npy"]
+    assert not check_folder(tmp_path / "out").problems
+    dataset = FolderDataset(tmp_path / "out")
+    for number, metres in ((0, 2.0), (1, 2.0 / 3)):
+        expected_HW = np.full((9, 10), metres, np.float32)
+        expected_HW[0, 0] = np.nan
+        np.testing.assert_allclose(dataset.depth(number).values_HW, expected_HW, rtol=1e-6)
+    assert json.loads((tmp_path / "out/import.json").read_text())["notes"] == dict(report.notes)

@@ -1,0 +1,164 @@
+"""Pictures with the class of every pixel, as ADE20K's scene parsing data (ADEChallengeData2016) are published.
+
+Expected are `images/SPLIT`, `annotations/SPLIT` with a gray PNG of class numbers for each picture, 0 where none is
+named, and a list of names. The full ADE20K, whose PNGs say classes in colors, is of another form. Other data sets of
+this form are read by patterns, such as Cityscapes' `*_gtFine_labelIds.png`.
+
+A class that shows enough is asked for once, by the first of its names: `the wall`. The answer is one mask of all its
+pixels, be it one thing, several or none, as LISA has it: the data say which pixels a class has, not which things.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import ClassVar
+
+import attrs
+import numpy as np
+
+from perceptio.data.sources.class_names import class_names
+from perceptio.data.sources.file_patterns import Paired, Pattern, Unpaired, paired
+from perceptio.data.sources.phrasing import Phrasing, referring_turn
+from perceptio.errors import DataError, InputError, RecipeError
+from perceptio.interfaces import Kind, LeftOut, SourceConfig, SourceInfo, SourceSample
+from perceptio.ops.files import expanded
+from perceptio.ops.image_files import open_image, shown_size
+
+ROOT = "ade20k"
+_GRAY_MODES = ("L", "P", "I;16")
+
+
+@attrs.frozen(kw_only=True)
+class ADE20KSource(SourceConfig):
+    """Referring questions for all pixels of a class, by its name.
+
+    Attributes:
+        folder: Holds the pictures, the class numbers and the list of names.
+        split: The folder within `images` and `annotations`: `training` or `validation`.
+        images: The pattern of the pictures' paths (`perceptio.data.sources.file_patterns`); None: ADE20K's.
+        annotations: That of the PNGs of class numbers; None: ADE20K's.
+        names: The list of names (`perceptio.data.sources.class_names`), in `folder` or elsewhere.
+        ignored: Numbers that stand for no class, besides 0.
+        smallest: A class is asked for from this share of the picture's pixels on.
+        expression: What is asked for, with the name in it.
+        phrasing: How questions are put: `canonical`, as evaluation does, or `varied`, for training.
+        unpaired: What becomes of a picture without class numbers, or the reverse: `refuse` the import, or `leave_out`
+            what is alone.
+        seed: Of the phrasing.
+    """
+
+    name: ClassVar[str] = "ade20k"
+    kind: ClassVar[Kind] = Kind.SOURCE
+    interface: ClassVar[tuple[int, int]] = (2, 0)
+
+    split: str = "training"
+    images: str | None = None
+    annotations: str | None = None
+    names: str = "objectInfo150.txt"
+    ignored: tuple[int, ...] = ()
+    smallest: float = 0.005
+    expression: str = "the {name}"
+    phrasing: Phrasing = "canonical"
+    unpaired: Unpaired = "refuse"
+    seed: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse settings that make no sense together."""
+        if (self.images is None) != (self.annotations is None):
+            raise RecipeError("images and annotations must both be set, or neither.")
+        if not 0 <= self.smallest < 1:
+            raise RecipeError(f"smallest is {self.smallest}; it must be a share of the picture, from 0 to 1.")
+        if "{name}" not in self.expression:
+            raise RecipeError(f"expression is {self.expression!r}; it must have {{name}} in it.")
+
+    def info(self) -> SourceInfo:
+        """See `SourceConfig.info`."""
+        return SourceInfo(roots={ROOT: str(expanded(self.folder).resolve())})
+
+    def samples(self) -> "_Samples":
+        """See `SourceConfig.samples`."""
+        return _Samples(self, class_names(expanded(self.folder) / self.names), self._found())
+
+    def _found(self) -> Paired:
+        folder = expanded(self.folder)
+        images, annotations = self.images, self.annotations
+        if images is None or annotations is None:
+            self._check_split(folder)
+            images, annotations = f"images/{self.split}/{{key}}.jpg", f"annotations/{self.split}/{{key}}.png"
+        patterns = {
+            "images": Pattern(folder=folder, text=images),
+            "annotations": Pattern(folder=folder, text=annotations),
+        }
+        return paired(patterns, self.unpaired)
+
+    def _check_split(self, folder: Path) -> None:
+        for kind in ("images", "annotations"):
+            if (folder / kind / self.split).is_dir():
+                continue
+            there = sorted(one.name for one in (folder / kind).glob("*") if one.is_dir())
+            raise DataError(
+                f"There is no folder {folder / kind / self.split}; {kind} has {', '.join(there) or 'none'}: set "
+                "split to one of these, or images and annotations to the patterns of yours."
+            )
+
+
+class _Samples:
+    """A sample for each picture of which a class can be asked for, in the order of the paths."""
+
+    def __init__(self, config: ADE20KSource, names: dict[int, str], found: Paired) -> None:
+        self._config, self._names, self._found = config, names, found
+        self._folder = expanded(config.folder)
+        self._ignored = {0, *config.ignored}
+
+    def __len__(self) -> int:
+        return len(self._found.files)
+
+    def __iter__(self) -> Iterator[SourceSample | LeftOut]:
+        config = self._config
+        for what, path in self._found.alone:
+            yield LeftOut(what=path, why=f"nothing belongs to this file of {what}")
+        for files in self._found.files:
+            id = files["images"].rpartition(".")[0]
+            random = Random(f"{config.seed} {id}")
+            pixels = self._pixels(self._folder / files["images"], self._folder / files["annotations"])
+            total, turns = sum(pixels.values()), []
+            for number in sorted(pixels.keys() - self._ignored):
+                name = self._name(number, files["annotations"])
+                if pixels[number] < config.smallest * total:
+                    yield LeftOut(what=f"{name} in {id}", why="the class shows too little")
+                    continue
+                expression = config.expression.format(name=name)
+                turns.append(referring_turn(expression, number, random, config.phrasing))
+            if turns:
+                image, masks = f"{ROOT}:{files['images']}", f"{ROOT}:{files['annotations']}"
+                yield SourceSample(id=id, image=image, masks=masks, turns=tuple(turns))
+            else:
+                yield LeftOut(what=id, why="no class shows enough")
+
+    def _pixels(self, picture: Path, annotation: Path) -> dict[int, int]:
+        """How many pixels each class has."""
+        try:
+            size = shown_size(picture)
+            with open_image(annotation, save_as="8-bit gray PNG", min_side=1) as stored:
+                if stored.format != "PNG" or stored.mode not in _GRAY_MODES:
+                    raise DataError(
+                        f"{annotation} is {stored.format} of mode {stored.mode}, and class numbers are a gray PNG: "
+                        "the full ADE20K says them in colors, which is another form."
+                    )
+                if (stored.height, stored.width) != size:
+                    raise DataError(
+                        f"{annotation} is {stored.width}x{stored.height} pixels, and its picture {picture} is "
+                        f"{size[1]}x{size[0]}."
+                    )
+                counts = np.bincount(np.asarray(stored).ravel())
+        except InputError as error:
+            raise DataError(str(error)) from error
+        return {number: int(counts[number]) for number in np.flatnonzero(counts).tolist()}
+
+    def _name(self, number: int, annotation: str) -> str:
+        if number not in self._names:
+            raise DataError(
+                f"{self._folder / annotation} has class {number}, of which {self._config.names} says no name: name "
+                f"its list with --set names=FILE, or pass over the number with --set ignored=[{number}]."
+            )
+        return self._names[number]
