@@ -38,6 +38,7 @@ class ScoredAnswer:
         reply: What the model said, in words.
         scored: What the task's pass kept of it, by figure, as `Pass.score` returns it. A question that is asked in
             several ways, such as with given codes, has an answer for each.
+        turn: The question's id in its data, such as `"ref1023-sent5567"`; "" where it has none.
     """
 
     data: str
@@ -48,6 +49,7 @@ class ScoredAnswer:
     answer: str
     reply: str
     scored: Mapping[str, Mapping[str, Any]]
+    turn: str = ""
 
     @classmethod
     def of(cls, reply: Reply, scored: Mapping[str, Mapping[str, Any]], *, data: str) -> "ScoredAnswer":
@@ -62,6 +64,7 @@ class ScoredAnswer:
             answer=turn.answer,
             reply=reply.text,
             scored={figure: dict(kept) for figure, kept in scored.items()},
+            turn=turn.id,
         )
 
     def asked(self, time: int = 1) -> "AskedQuestion":
@@ -154,8 +157,10 @@ def _parsed(value: Any) -> ScoredAnswer:
         ValueError: A point has not two numbers.
     """
     names = [field.name for field in attrs.fields(ScoredAnswer)]
-    if not isinstance(value, dict) or sorted(value) != sorted(names):
+    # Answers of before have no "turn".
+    if not isinstance(value, dict) or sorted({"turn": "", **value}) != sorted(names):
         raise TypeError(f"it needs {', '.join(names)}, and is {quoted(value)}")
+    value = {"turn": "", **value}
     points, scored = value["points"], value["scored"]
     if not all(isinstance(value[name], str) for name in names if name not in ("points", "scored")):
         raise TypeError(f"something in {quoted(value)} is not text")
