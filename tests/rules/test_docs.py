@@ -69,6 +69,15 @@ def test_the_figures_page_and_the_readme_list_every_loss():
     assert set(re.findall(r"`(\w+)`", row)) == losses
 
 
+def test_the_data_page_and_the_readme_list_every_source():
+    sources = {name for name in Registry.discover().names(Kind.SOURCE) if "/" not in name}
+    page = (ROOT / "docs/data.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| \[`([\w-]+)`\]", page, re.MULTILINE)) == sources
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (row,) = re.findall(r"^\| \[source\].*$", readme, re.MULTILINE)
+    assert set(re.findall(r"`([\w-]+)`", row)) == sources
+
+
 def test_the_recipe_page_is_a_recipe():
     (text,) = blocks("docs/recipes.md")
     names: dict = {}

@@ -112,6 +112,8 @@ def import_source(
         there = _lines_there(out, kept)
         for sample in counts.taken(found):
             record = placed.record(sample, counts.samples)
+            if beside is not None and record.image is not None and record.depth is None:
+                counts.notes[f"the picture has no depth in {beside.folder}"] += 1
             if counts.samples <= kept:
                 _check_same(next(there), record, out)
             else:

@@ -155,7 +155,8 @@ def test_one_depth_map_serves_several_sets(tmp_path):
     depth = depth_folder(tmp_path / "depths", {f"all:{name}": place / name for name in names})
     for dataset in ("refcoco", "refcoco+"):
         out = tmp_path / dataset
-        import_source(refcoco(tmp_path / "published", dataset=dataset), out, depth=depth)
+        report = import_source(refcoco(tmp_path / "published", dataset=dataset), out, depth=depth)
+        assert report.notes == {f"the picture has no depth in {depth}": 1}
         held = FolderDataset(out)
         assert [record.depth for record in held.records] == ["depth:depth/0.png", None, "depth:depth/1.png"]
         assert held.info.depth_unit == "disparity" and np.isclose(held.depth(2).values_HW, 1001 / 65535).all()
