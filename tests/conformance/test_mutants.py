@@ -8,7 +8,13 @@ from typing import Any, ClassVar
 import attrs
 import pytest
 import torch
-from fakes import FakeCentersConfig, FakeDepthConfig, FakeMaskCodesConfig, FakeMultiMapConfig
+from fakes import (
+    FakeCentersConfig,
+    FakeDepthConfig,
+    FakeMaskCodesConfig,
+    FakeMultiMapConfig,
+    FakeTeacherConfig,
+)
 from torch import nn
 
 from perceptio.backbones.language.decoder import DecoderConfig
@@ -30,6 +36,7 @@ from perceptio.testing import (
     RowHeadConformance,
     SegmentationTokenizerConformance,
     TaskConformance,
+    TeacherConformance,
     VisionEncoderConformance,
 )
 from perceptio.testing.component import BLOCK
@@ -79,14 +86,15 @@ def failures(suite: type, config: Any) -> list[str]:
 
 
 def broken(config: Any, harm: Callable[[Any], None]) -> Any:
-    """The same config, whose built part is harmed."""
+    """The same config, whose part is harmed where it is built, or loaded as a teacher is."""
+    made_by = "build" if hasattr(config, "build") else "load"
 
-    def build(self: Any, *arguments: Any, **named: Any) -> nn.Module:
-        part = type(config).build(self, *arguments, **named)
+    def make(self: Any, *arguments: Any, **named: Any) -> Any:
+        part = getattr(type(config), made_by)(self, *arguments, **named)
         harm(part)
         return part
 
-    mutant = type("Mutant", (type(config),), {"build": build})
+    mutant = type("Mutant", (type(config),), {made_by: make})
     return mutant(**{field.name: getattr(config, field.name) for field in attrs.fields(type(config))})
 
 
@@ -98,6 +106,38 @@ def wrapped(name: str, change: Callable[..., Any]) -> Callable[[Any], None]:
         object.__setattr__(part, name, lambda *given, **named: change(part, original, *given, **named))
 
     return harm
+
+
+def darkened_picture(teacher, prepare, image):
+    return prepare(image.mul_(0.9))
+
+
+def seen_otherwise_each_time(teacher, prepare, image):
+    return prepare(image) + 1e-3 * next(NUMBERS)
+
+
+def scaled_by_the_batch(teacher, depth, seen):
+    return depth(seen) / depth(seen).max()
+
+
+def depth_otherwise_each_time(teacher, depth, seen):
+    return depth(seen) + 1e-3 * next(NUMBERS)
+
+
+def seen_changed(teacher, depth, seen):
+    return depth(seen.mul_(0.9))
+
+
+def depth_with_gradient(teacher, depth, seen):
+    return depth(seen) * torch.ones(1, requires_grad=True)
+
+
+def depth_with_a_hole(teacher, depth, seen):
+    return depth(seen).log()
+
+
+def depth_of_the_first(teacher, depth, seen):
+    return depth(seen)[:1].expand(len(seen), -1, -1)
 
 
 def off_by_one(part, encode, depth):
@@ -485,6 +525,14 @@ MUTANTS = [
     (TaskConformance, MapTaskConfig(stream="depth"), "own_turn", another_turn_each_time),
     (TaskConformance, MapTaskConfig(stream="edges"), "passes", scores_nothing),
     (TaskConformance, MapTaskConfig(stream="edges"), "passes", keeps_under_another_name),
+    (TeacherConformance, FakeTeacherConfig(), "prepare", darkened_picture),
+    (TeacherConformance, FakeTeacherConfig(), "prepare", seen_otherwise_each_time),
+    (TeacherConformance, FakeTeacherConfig(), "depth", scaled_by_the_batch),
+    (TeacherConformance, FakeTeacherConfig(), "depth", depth_otherwise_each_time),
+    (TeacherConformance, FakeTeacherConfig(), "depth", seen_changed),
+    (TeacherConformance, FakeTeacherConfig(), "depth", depth_with_gradient),
+    (TeacherConformance, FakeTeacherConfig(), "depth", depth_with_a_hole),
+    (TeacherConformance, FakeTeacherConfig(), "depth", depth_of_the_first),
 ]
 
 

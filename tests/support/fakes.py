@@ -39,6 +39,9 @@ from perceptio.interfaces import (
     Task,
     TaskConfig,
     TaskData,
+    Teacher,
+    TeacherConfig,
+    TeacherSpec,
     Turn,
     fill_unknown,
 )
@@ -248,6 +251,32 @@ class FakeMaskCodesConfig(SegmentationTokenizerConfig):
 
     def build(self) -> FakeMaskCodes:
         return FakeMaskCodes(self.spec)
+
+
+class FakeTeacher(Teacher):
+    """A teacher that takes bright for near, and black for nothing."""
+
+    name, weights_hash, spec = "brightness", "none", TeacherSpec()
+
+    @property
+    def preprocessing(self):
+        return {}
+
+    def prepare(self, image_3HW):
+        return image_3HW
+
+    def depth(self, seen_BChw):
+        return (seen_BChw - seen_BChw.flatten(1).amin(1)[:, None, None, None]).amin(1)
+
+
+@attrs.frozen(kw_only=True)
+class FakeTeacherConfig(TeacherConfig):
+    name: ClassVar[str] = "fake"
+    kind: ClassVar[Kind] = Kind.TEACHER
+    interface: ClassVar[tuple[int, int]] = (2, 0)
+
+    def load(self, device):
+        return FakeTeacher()
 
 
 class Brightness(Task):
