@@ -79,7 +79,8 @@ class WeightedLoss:
 class DataFolder:
     """A folder in the format of `perceptio.data.folder`, drawn from in proportion to its weight.
 
-    A relative path starts at the folder that a command runs in.
+    A relative path starts at the folder that a command runs in; that of a packed folder may be an address, such as
+    `s3://bucket/corpus`.
     """
 
     path: str

@@ -98,3 +98,37 @@ def check(
         say(shown, f"{counts}; {len(report.problems)} problem(s), listed above.")
         raise typer.Exit(1)
     say(shown, f"{counts}; nothing is wrong.")
+
+
+def pack(
+    folder: Annotated[
+        Path,
+        typer.Argument(parser=path, metavar="DIR", help="The data folder, or the address of a packed one."),
+    ],
+    out: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS", help="Where to: a new folder, or an address such as s3://bucket/name."
+        ),
+    ],
+    shard_size: Annotated[
+        int, typer.Option(min=1, metavar="MIB", help="MiB of a shard at which the next one begins.")
+    ] = 1024,
+) -> None:
+    """Put the files of a data folder into tar shards, which are read with the same random access from anywhere."""
+    from perceptio.data.folder.pack import pack_folder
+
+    shown = console()
+    with Bars(shown) as bar:
+        task = bar.add_task(f"packing {folder}", total=None)
+        packed = pack_folder(
+            folder,
+            out,
+            shard_size=shard_size * 2**20,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    say(
+        shown,
+        f"{packed.samples:,} samples with {packed.files:,} files in {packed.shards:,} shards of "
+        f"{packed.size / 2**20:,.1f} MiB in all. {out}",
+    )

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from perceptio.data.folder.dataset_info import parse_info
+from perceptio.data.folder.places import is_there, open_place
 from perceptio.data.folder.records import Problem, parse_lines
 from perceptio.data.tasks import TaskTable
 from perceptio.errors import DataError, near_miss
@@ -24,8 +24,8 @@ def check_mixture(recipe: Recipe) -> None:
         DataError: All tasks that no folder has, and those there are; or all streams without a target; or a folder is
             not in the format.
     """
-    roots = [Path(folder.path) for folder in recipe.data.folders]
-    if not roots or not all(root.exists() for root in roots):
+    paths = [folder.path for folder in recipe.data.folders]
+    if not paths or not all(map(is_there, paths)):
         return
     table, tasks = TaskTable(recipe), _mixed(recipe)
     targets = _targets(recipe, table, tasks)
@@ -34,10 +34,10 @@ def check_mixture(recipe: Recipe) -> None:
         wanted = {name for name in wanted if not table[name].perception_only}
     known: set[str] = set()
     missing = set(targets.values())
-    for root in roots:
-        info = parse_info(root)
-        looked_for = {target for target in missing if info.declares(target)}
-        found, had = _look(root, wanted, looked_for)
+    for path in paths:
+        place = open_place(path)
+        looked_for = {target for target in missing if place.info.declares(target)}
+        found, had = _look(place.root, wanted, looked_for)
         known |= found
         wanted, missing = wanted - found, missing - had
     if wanted:
@@ -47,7 +47,7 @@ def check_mixture(recipe: Recipe) -> None:
             f"{_of_plugins(wanted)}"
         )
     if missing:
-        absent = [_absent(stream, target, roots) for stream, target in targets.items() if target in missing]
+        absent = [_absent(stream, target, paths) for stream, target in targets.items() if target in missing]
         raise DataError(" ".join(absent))
 
 
@@ -61,8 +61,8 @@ def _of_plugins(names: set[str]) -> str:
     )
 
 
-def _absent(stream: str, target: str, roots: list[Path]) -> str:
-    what, folders = _IN_WORDS.get(target, f"the map {target!r}"), ", ".join(map(str, roots))
+def _absent(stream: str, target: str, paths: list[str]) -> str:
+    what, folders = _IN_WORDS.get(target, f"the map {target!r}"), ", ".join(paths)
     return (
         f"The stream {stream!r} is learned from {what}, and no sample of {folders} has it: add it to the data, or "
         "leave the stream out."

@@ -199,4 +199,4 @@ class Evaluation:
 
     def _keep(self, reply: Reply, kept: Kept) -> None:
         if self.on_answer is not None:
-            self.on_answer(ScoredAnswer.of(reply, kept or {}, data=path_text(self.dataset.root)))
+            self.on_answer(ScoredAnswer.of(reply, kept or {}, data=path_text(self.dataset.name)))

@@ -36,7 +36,7 @@ def shortcuts(
         if turn.task == task
     ]
     if not asked:
-        raise DataError(f"{dataset.root} has no {task} question, so there is no shortcut to measure.")
+        raise DataError(f"{dataset.name} has no {task} question, so there is no shortcut to measure.")
     right_letters = {
         count: Counter(_right(turn) for _, turn in asked if len(turn.points) == count)
         for count in _counts(asked)

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from perceptio.errors import InputError
 from perceptio.ops.files import expanded
-from perceptio.ops.foreign import MeasuredFile, parsing
+from perceptio.ops.foreign import parsing
+from perceptio.ops.held_files import AnyFile, HeldFile, opened
 
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF", "HEIF")
 """What is read, by Pillow's names; HEIF where its plugin is there. Pillow's others include programs (EPS)."""
@@ -90,7 +91,7 @@ def as_image(given: object) -> Tensor:
     return given.float()
 
 
-def read_image(path: Path | str) -> Tensor:
+def read_image(path: AnyFile | str) -> Tensor:
     """The image of a file as float32 RGB [3, H, W] in [0, 1].
 
     Raises:
@@ -121,7 +122,7 @@ def image_of_bytes(file: bytes, name: str) -> Tensor:
 
 @contextmanager
 def open_image(
-    path: Path | str, *, save_as: str = "PNG or JPEG", min_side: int = MIN_SIDE
+    path: AnyFile | str, *, save_as: str = "PNG or JPEG", min_side: int = MIN_SIDE
 ) -> Iterator[Image.Image]:
     """A picture of which nothing but the header has been read, within the limits; it is decoded in the block.
 
@@ -133,14 +134,14 @@ def open_image(
     Raises:
         InputError: As `read_image`, or another failure in the block.
     """
-    path = expanded(path)
+    path = path if isinstance(path, HeldFile) else expanded(path)
     with parsing(InputError, f"{path} cannot be read to its end ({{reason}}): write or download it again."):
-        if not path.is_file():
+        if isinstance(path, Path) and not path.is_file():
             what = "is a folder: name a file in it" if path.is_dir() else "does not exist: check the path"
             raise InputError(f"{path} {what}.")
-        if path.stat().st_size == 0:
+        if (len(path.content) if isinstance(path, HeldFile) else path.stat().st_size) == 0:
             raise InputError(f"{path} is empty: write or download it again.")
-        with warnings.catch_warnings(), MeasuredFile(path) as file:
+        with warnings.catch_warnings(), opened(path) as file:
             warnings.simplefilter("ignore")  # Of metadata, and of sizes that are checked here.
             try:
                 picture = Image.open(file, formats=_readable())
@@ -172,7 +173,7 @@ def _readable() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def _check_sides(name: Path | str, width: int, height: int, min_side: int = MIN_SIDE) -> None:
+def _check_sides(name: AnyFile | str, width: int, height: int, min_side: int = MIN_SIDE) -> None:
     if min(width, height) < min_side:
         raise InputError(
             f"{name} is {width}x{height} pixels: an image needs at least {min_side} pixels on each side."
@@ -183,14 +184,14 @@ def _check_sides(name: Path | str, width: int, height: int, min_side: int = MIN_
         )
 
 
-def _check_extent(name: Path | str, picture: Image.Image, min_side: int = MIN_SIDE) -> None:
+def _check_extent(name: AnyFile | str, picture: Image.Image, min_side: int = MIN_SIDE) -> None:
     _check_sides(name, *picture.size, min_side)
     frames = getattr(picture, "n_frames", 1)
     if frames > 1 and picture.format != "MPO":
         raise InputError(f"{name} holds {frames} pictures: save the one you mean as PNG or JPEG.")
 
 
-def _to_unit_rgb(name: Path | str, picture: Image.Image) -> Tensor:
+def _to_unit_rgb(name: AnyFile | str, picture: Image.Image) -> Tensor:
     picture = _upright(picture)
     if picture.mode == "F":
         raise InputError(

@@ -179,7 +179,7 @@ class Preparation:
                 lacking = np.setdiff1d(pictured, dataset.with_target(target), assume_unique=True)
                 if len(lacking):
                     self._say(
-                        f"{len(lacking)} of {len(dataset)} samples of {dataset.root} lack the target {target!r} of "
+                        f"{len(lacking)} of {len(dataset)} samples of {dataset.name} lack the target {target!r} of "
                         f"the stream {name!r}, such as {quoted(dataset.records[lacking[0]].id)}: it is not learned "
                         "from them."
                     )
@@ -239,7 +239,7 @@ class Preparation:
                 tokenizer,
                 kept,
                 lambda done, total: self.listener.preparing(
-                    f"codes of {stream.name} in {dataset.root}", done, total
+                    f"codes of {stream.name} in {dataset.name}", done, total
                 ),
             )
             return kept

@@ -124,7 +124,7 @@ def _count(dataset: FolderDataset, tokenizer: PerceptionTokenizer) -> int:
     count = len(having) if spec.per == "image" else sum(len(dataset.records[n].objects) for n in having)
     if not count:
         raise DataError(
-            f"No sample of {dataset.root} has the target {spec.target!r} to train a tokenizer on."
+            f"No sample of {dataset.name} has the target {spec.target!r} to train a tokenizer on."
         )
     return count
 
@@ -148,7 +148,7 @@ def _maps_of(
             progress(number + 1, len(dataset))
 
 
-def _map_of(raw: object, tokenizer: PerceptionTokenizer, file: Path) -> Tensor:
+def _map_of(raw: object, tokenizer: PerceptionTokenizer, file: Path | str) -> Tensor:
     """What is reconstructed of one target of a file."""
     try:
         made = tokenizer.to_reconstruct(tokenizer.targets([raw]))

@@ -62,6 +62,9 @@ surrogate pair. Pictures have up to 50 million pixels; every size that a file st
 decoded.
 
 Unknown keys are errors, so that a misspelt one is not silently ignored.
+
+A folder can be packed into shards, which are read from anywhere: `perceptio.data.folder.shards` says how. The index
+of a large folder's lines is kept beside them: `perceptio.data.folder.line_index`.
 """
 
 from perceptio.data.folder.dataset import FolderDataset

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import attrs
 
-from perceptio.data.folder.dataset_info import parse_info
 from perceptio.data.folder.files import Files
 from perceptio.data.folder.loading import LoadedFiles, load_files, map_problems
+from perceptio.data.folder.places import open_place
 from perceptio.data.folder.records import LINES_FILE, Problem, SampleRecord, parse_lines
 from perceptio.data.lengths import ConversationLengths
-from perceptio.ops.files import expanded
 from perceptio.recipe import Recipe
 
 
@@ -38,9 +37,8 @@ def check_folder(
         DataError: There is no such folder, or `dataset.json` or `samples.jsonl` is missing or cannot be read, so
             that nothing in it can be understood.
     """
-    root = expanded(path)
-    info = parse_info(root)
-    held = Files(root, info.roots)
+    place = open_place(path)
+    root, info, held = place.root, place.info, place.files
     lengths = None if recipe is None else ConversationLengths(recipe)
     problems: list[Problem] = []
     samples = turns = broken = 0
@@ -63,7 +61,7 @@ def check_folder(
             progress(samples)
     if not samples:
         problems.append(Problem(file=LINES_FILE, message="lists no sample."))
-    if not broken:  # Otherwise a line that could not be read may have named it.
+    if not broken and isinstance(held, Files):  # A broken line may have named it.
         problems += [
             Problem(file=file, message="is named by no sample: list it, or remove it.")
             for file in _strays(root, {held.where(name) for name in named})

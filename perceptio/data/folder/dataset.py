@@ -9,13 +9,11 @@ import attrs
 import numpy as np
 from torch import Tensor
 
-from perceptio.data.folder.dataset_info import parse_info
-from perceptio.data.folder.files import Files
 from perceptio.data.folder.loading import LoadedFiles, Maps, load_files, read_depth, read_picture
+from perceptio.data.folder.places import open_place
 from perceptio.data.folder.records import LINES_FILE, Problem, Records, SampleRecord
 from perceptio.errors import DataError, quoted
 from perceptio.interfaces import DepthMap, Sample, Turn, TurnRecord
-from perceptio.ops.files import expanded
 
 
 class FolderDataset(Sequence[Sample]):
@@ -25,19 +23,26 @@ class FolderDataset(Sequence[Sample]):
     when it is taken from the sample.
 
     Args:
-        path: The folder.
+        path: The folder, or the address of a packed one, such as `s3://bucket/corpus`.
+
+    Attributes:
+        name: What messages call it: its path, or its address.
+        root: The folder on a disk that holds its lines and its codes.
+        info: What its `dataset.json` says.
+        files: The files that its samples name.
+        records: Its lines.
+        tasks: The tasks of each sample's turns.
 
     Raises:
         DataError: The folder, or a line of it, is not of the format.
     """
 
     def __init__(self, path: Path | str) -> None:
-        self.root = expanded(path)
-        self.info = parse_info(self.root)
-        self.files = Files(self.root, self.info.roots)
-        self.records = Records(self.root, self.info)
+        place = open_place(path)
+        self.name, self.root, self.info, self.files = place.name, place.root, place.info, place.files
+        self.records = Records(self.root, self.info, self.name)
         if not self.records:
-            raise DataError(f"{self.root / LINES_FILE} lists no sample.")
+            raise DataError(f"{self.name}/{LINES_FILE} lists no sample.")
         self.tasks = self.records.tasks
 
     def __len__(self) -> int:
@@ -123,7 +128,7 @@ class FolderDataset(Sequence[Sample]):
         return self._load(self.records[number]).masks or {}
 
     def _place(self, record: SampleRecord) -> str:
-        return f"{self.root / LINES_FILE} line {record.line} ({quoted(record.id)})"
+        return f"{self.name}/{LINES_FILE} line {record.line} ({quoted(record.id)})"
 
     def _load(self, record: SampleRecord) -> LoadedFiles:
         problems: list[Problem] = []
@@ -134,7 +139,7 @@ class FolderDataset(Sequence[Sample]):
 
     def _error(self, problem: Problem) -> DataError:
         return DataError(
-            f"{self.root}/{problem} `perceptio data check {quote(str(self.root))}` lists all problems."
+            f"{self.name}/{problem} `perceptio data check {quote(str(self.name))}` lists all problems."
         )
 
 

@@ -87,7 +87,7 @@ def parse_info(root: Path) -> DatasetInfo:
             if (root / UNFINISHED_FILE).is_file():
                 raise DataError(
                     f"{root} is not finished, as its writing was stopped: run the command that writes it again, "
-                    "which goes on from there, or remove the folder."
+                    "or remove the folder."
                 )
             raise DataError(
                 f"{root} has no {INFO_FILE}, so it is no data folder; the format is documented in "

@@ -1,12 +1,17 @@
-"""Where the files that samples name lie: in the data folder itself, or in a root that `dataset.json` declares."""
+"""Where the files that samples name lie: in the data folder itself, or in a root that `dataset.json` declares.
+
+Those of a packed folder lie in shards: `perceptio.data.folder.shards`.
+"""
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from perceptio.errors import DataError, quoted
 from perceptio.ops.files import expanded
+from perceptio.ops.held_files import AnyFile, opened
 from perceptio.ops.paths import resolved_inside, why_not_inside
 
 ROOT_NAME = r"[A-Za-z0-9_-]{1,80}"
@@ -34,8 +39,39 @@ def why_no_file(name: Any, roots: Collection[str]) -> str | None:
     return why_not_inside(name)
 
 
-class Files:
+class AnyFiles(ABC):
     """The files of a data folder, by the names that its samples give them.
+
+    Attributes:
+        roots: The names of its roots.
+    """
+
+    roots: Collection[str] = ()
+
+    @abstractmethod
+    def where(self, name: str) -> Path | str:
+        """What messages call a file, whether or not it is there."""
+
+    @abstractmethod
+    def found(self, name: str) -> AnyFile:
+        """A file, which is read or else refused where it is used.
+
+        Raises:
+            DataError: Its name leads out of where it is to lie, or it cannot be had.
+        """
+
+    def opened(self, name: str) -> BinaryIO:
+        """A file to read from, bytes as they are.
+
+        Raises:
+            DataError: As `found`.
+            OSError: It cannot be read.
+        """
+        return opened(self.found(name))
+
+
+class Files(AnyFiles):
+    """Files that lie in a folder, or in its roots.
 
     Args:
         folder: The data folder.
@@ -44,18 +80,18 @@ class Files:
 
     def __init__(self, folder: Path, roots: Mapping[str, str]) -> None:
         self.folder = folder
-        self.roots = {name: folder / expanded(place) for name, place in roots.items()}
+        self.roots: Mapping[str, Path] = {name: folder / expanded(place) for name, place in roots.items()}
 
     def where(self, name: str) -> Path:
-        """Where a file lies, whether or not it is there."""
+        """The path of a file, links not followed."""
         root, inside = split_root(name, self.roots)
         return (self.folder if root is None else self.roots[root]) / inside
 
     def found(self, name: str) -> Path:
-        """Where a file lies, once links were followed.
+        """The path of a file that links do not lead out of the folder, or of its root.
 
         Raises:
-            DataError: A link leads out of the folder or the root, or in a circle.
+            DataError: A link leads out, or in a circle.
         """
         root, inside = split_root(name, self.roots)
         return resolved_inside(self.folder if root is None else self.roots[root], inside, DataError)

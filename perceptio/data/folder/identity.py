@@ -2,12 +2,13 @@
 
 import hashlib
 import os
-from pathlib import Path
+from typing import BinaryIO
 
 import attrs
 
 from perceptio.data.folder import FolderDataset
 from perceptio.data.folder.dataset_info import INFO_FILE
+from perceptio.data.folder.files import AnyFiles
 from perceptio.data.folder.records import LINES_FILE
 from perceptio.errors import DataError
 from perceptio.ops.foreign import parsing
@@ -33,12 +34,14 @@ def hash_of_data(dataset: FolderDataset) -> str:
         sha.update(hashlib.file_digest(file, "sha256").digest())
     for record in dataset.records:
         for held in record.files:
-            _add(sha, dataset.files.where(held))
+            _add_file(sha, dataset.files, held)
     return sha.hexdigest()
 
 
 def hash_of_targets(dataset: FolderDataset, name: str) -> str:
     """A SHA-256 of `dataset.json`, and of the ids and the files of the samples with a target, as in `hash_of_data`.
+
+    What the files are called does not count: a packed folder has the targets of the folder that it was packed from.
 
     Args:
         dataset: The folder.
@@ -48,11 +51,15 @@ def hash_of_targets(dataset: FolderDataset, name: str) -> str:
         DataError: A file is missing.
     """
     sha = hashlib.sha256(_meaning(dataset))
-    for record in dataset.records:
+    for number in dataset.with_target(name).tolist():
+        record = dataset.records[number]
         file = record.target_file(name)
-        if file is not None:
-            sha.update(f"{record.id}\n{file}\n".encode())
-            _add(sha, dataset.files.where(file))
+        assert file is not None
+        sha.update(f"{record.id}\n".encode())
+        if file == LINES_FILE:
+            sha.update(repr(record.masks).encode())
+        else:
+            _add_file(sha, dataset.files, file)
     return sha.hexdigest()
 
 
@@ -60,18 +67,27 @@ def _meaning(dataset: FolderDataset) -> bytes:
     """`dataset.json`, but for the places of its roots."""
     if not dataset.info.roots:
         return (dataset.root / INFO_FILE).read_bytes()
-    return format_json(attrs.evolve(dataset.info, roots={}).to_json()).encode()
+    return format_json(attrs.evolve(dataset.info, roots={}).to_json(), indent=1).encode()
 
 
-def _add(sha: "hashlib._Hash", path: Path) -> None:
-    """Add a file's size and blocks to a hash."""
+def _add_file(sha: "hashlib._Hash", files: AnyFiles, name: str) -> None:
+    """Add the size and blocks of a file that a sample names to a hash."""
     remedy = "`perceptio data check` lists all such files of a folder"
-    with parsing(DataError, f"{path} cannot be read ({{reason}}): {remedy}."), path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        sha.update(f"{size}\n".encode())
-        if size <= BLOCK * BLOCKS:
-            sha.update(file.read())
-            return
-        for number in range(BLOCKS):
-            file.seek(number * (size - BLOCK) // (BLOCKS - 1))
-            sha.update(file.read(BLOCK))
+    with (
+        parsing(DataError, f"{files.where(name)} cannot be read ({{reason}}): {remedy}."),
+        files.opened(name) as file,
+    ):
+        _add(sha, file)
+
+
+def _add(sha: "hashlib._Hash", file: BinaryIO) -> None:
+    """Add the size and blocks of a file to a hash."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    sha.update(f"{size}\n".encode())
+    if size <= BLOCK * BLOCKS:
+        sha.update(file.read())
+        return
+    for number in range(BLOCKS):
+        file.seek(number * (size - BLOCK) // (BLOCKS - 1))
+        sha.update(file.read(BLOCK))

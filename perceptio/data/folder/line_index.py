@@ -140,11 +140,15 @@ def _known_by(lines: Path, info: DatasetInfo, rules: Mapping[str, TaskConfig]) -
     }
 
 
+def cache_folder() -> Path:
+    """The user's cache for what can be made again of data folders."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "perceptio"
+
+
 def _cache_of(lines: Path) -> Path:
     """Where the index of a folder is kept that cannot be written."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     name = hashlib.sha256(os.fsencode(os.path.realpath(lines))).hexdigest()[:32]
-    return cache / "perceptio" / "indexes" / f"{name}.npz"
+    return cache_folder() / "indexes" / f"{name}.npz"
 
 
 def _read(place: Path, known_by: Mapping[str, Any]) -> LineIndex | None:

@@ -4,19 +4,19 @@ Shapes: H W pixels of the picture, C channels of a map.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 import attrs
 import numpy as np
 from torch import Tensor
 
 from perceptio.data.folder.dataset_info import DatasetInfo, MapInfo
-from perceptio.data.folder.files import Files
+from perceptio.data.folder.files import AnyFiles, split_root
 from perceptio.data.folder.records import LINES_FILE, Problem, SampleRecord, runs_of_mask
 from perceptio.errors import DataError, InputError
 from perceptio.interfaces import DepthMap, RunLengths, Sample, Turn
 from perceptio.interfaces.depth_maps import check_values
 from perceptio.ops.array_files import mapped_array
+from perceptio.ops.held_files import AnyFile
 from perceptio.ops.image_files import MAX_PIXELS, open_image, read_image
 from perceptio.ops.run_lengths import mask_of
 
@@ -89,7 +89,7 @@ class Maps(Mapping[str, np.ndarray]):
 
     def __init__(
         self,
-        files: Files,
+        files: AnyFiles,
         declared: Mapping[str, MapInfo],
         named: Mapping[str, str],
         size: Size | None = None,
@@ -131,7 +131,9 @@ class LoadedFiles:
         )
 
 
-def load_files(files: Files, info: DatasetInfo, record: SampleRecord, problems: list[Problem]) -> LoadedFiles:
+def load_files(
+    files: AnyFiles, info: DatasetInfo, record: SampleRecord, problems: list[Problem]
+) -> LoadedFiles:
     """Read the picture, depth and masks of a sample, adding what is wrong with them to `problems`; its maps wait."""
 
     def report(name: str, message: str) -> None:
@@ -165,7 +167,7 @@ def load_files(files: Files, info: DatasetInfo, record: SampleRecord, problems: 
     return LoadedFiles(image_3HW=image, depth=depth, masks=masks, maps=maps)
 
 
-def map_problems(files: Files, record: SampleRecord, maps: Maps) -> Iterator[Problem]:
+def map_problems(files: AnyFiles, record: SampleRecord, maps: Maps) -> Iterator[Problem]:
     """Read all maps of a sample; what is wrong with them."""
     for name, file in record.maps.items():
         try:
@@ -174,12 +176,13 @@ def map_problems(files: Files, record: SampleRecord, maps: Maps) -> Iterator[Pro
             yield _problem(files, record, file, str(error))
 
 
-def _problem(files: Files, record: SampleRecord, name: str, message: str) -> Problem:
+def _problem(files: AnyFiles, record: SampleRecord, name: str, message: str) -> Problem:
     # The path of a file in a root stays in the message: nothing else says where it lies.
-    return Problem(file=name, line=record.line, message=message.removeprefix(f"{files.folder / name} "))
+    where = "" if split_root(name, files.roots)[0] else f"{files.where(name)} "
+    return Problem(file=name, line=record.line, message=message.removeprefix(where))
 
 
-def read_picture(files: Files, image: str) -> Tensor:
+def read_picture(files: AnyFiles, image: str) -> Tensor:
     """The picture of a sample, RGB [3, H, W] in [0, 1].
 
     Raises:
@@ -191,7 +194,7 @@ def read_picture(files: Files, image: str) -> Tensor:
         raise DataError(str(error)) from error
 
 
-def read_depth(path: Path, info: DatasetInfo, size: Size | None = None) -> DepthMap:
+def read_depth(path: AnyFile, info: DatasetInfo, size: Size | None = None) -> DepthMap:
     """A depth map in the unit of its folder, NaN where unknown.
 
     Args:
@@ -212,7 +215,7 @@ def read_depth(path: Path, info: DatasetInfo, size: Size | None = None) -> Depth
     return depth
 
 
-def read_map(path: Path, name: str, info: MapInfo, size: Size | None = None) -> np.ndarray:
+def read_map(path: AnyFile, name: str, info: MapInfo, size: Size | None = None) -> np.ndarray:
     """A map as float32 [H, W, C] within its range, NaN where unknown.
 
     Args:
@@ -259,7 +262,7 @@ def check_map(values_HWC: np.ndarray, info: MapInfo, what: str) -> None:
         )
 
 
-def _read_npy(path: Path, channels: tuple[int, ...], size: Size | None) -> np.ndarray:
+def _read_npy(path: AnyFile, channels: tuple[int, ...], size: Size | None) -> np.ndarray:
     """float32 [H, W, *channels]; a single channel may be left out in the file."""
     stored = mapped_array(path)
     shape = stored.shape
@@ -273,7 +276,7 @@ def _read_npy(path: Path, channels: tuple[int, ...], size: Size | None) -> np.nd
         return stored.reshape(*shape[:2], *channels).astype(np.float32)
 
 
-def _read_depth_png(path: Path, scale: float | None, size: Size | None) -> np.ndarray:
+def _read_depth_png(path: AnyFile, scale: float | None, size: Size | None) -> np.ndarray:
     if scale is None:
         raise DataError(f"{path} is a PNG, and dataset.json states no depth scale: add one, or write NPY.")
     stored_HW = _read_png(path, "depth", "16-bit gray PNG", ("I;16", "I;16B", "I"), size)
@@ -282,7 +285,7 @@ def _read_depth_png(path: Path, scale: float | None, size: Size | None) -> np.nd
     return values_HW
 
 
-def _read_png(path: Path, what: str, wanted: str, modes: tuple[str, ...], size: Size | None) -> np.ndarray:
+def _read_png(path: AnyFile, what: str, wanted: str, modes: tuple[str, ...], size: Size | None) -> np.ndarray:
     try:
         with open_image(path, save_as=wanted, min_side=1) as picture:
             if picture.format != "PNG" or picture.mode not in modes:
@@ -295,7 +298,7 @@ def _read_png(path: Path, what: str, wanted: str, modes: tuple[str, ...], size: 
         raise DataError(str(error)) from error
 
 
-def _read_masks(files: Files, masks: str | tuple[RunLengths, ...], size: Size | None) -> Masks:
+def _read_masks(files: AnyFiles, masks: str | tuple[RunLengths, ...], size: Size | None) -> Masks:
     if isinstance(masks, str):
         path = files.found(masks)
         return Masks(ids_HW=_read_png(path, "masks", "indexed or gray PNG", ("P", "L", "I;16", "1"), size))
@@ -304,7 +307,7 @@ def _read_masks(files: Files, masks: str | tuple[RunLengths, ...], size: Size | 
     return Masks(runs=masks)
 
 
-def _check_size(name: Path | str, size: Size, wanted: Size | None) -> None:
+def _check_size(name: AnyFile | str, size: Size, wanted: Size | None) -> None:
     """Compare what a header says with the picture, before anything of that size is made."""
     if wanted is not None and size != wanted:
         raise DataError(f"{name} is {_extent(size)}, and its picture {_extent(wanted)}.")

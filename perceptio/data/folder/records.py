@@ -129,12 +129,14 @@ class Records(Sequence[SampleRecord]):
     Args:
         root: The folder.
         info: What its `dataset.json` says.
+        name: What messages call it; by default as its path.
 
     Raises:
         DataError: A line is not of the format; of the first, the first problem.
     """
 
-    def __init__(self, root: Path, info: DatasetInfo) -> None:
+    def __init__(self, root: Path, info: DatasetInfo, name: Path | str = "") -> None:
+        self._name = name or root
         self._path, self._info, self._rules = root / LINES_FILE, info, task_rules()
         self._index = indexed(self._path, info, self._rules, self._checked)
         self.tasks = self._index.tasks
@@ -142,11 +144,10 @@ class Records(Sequence[SampleRecord]):
 
     def _checked(self) -> Iterator[tuple[dict[str, Any], Line]]:
         """The values of all lines; a problem is raised."""
-        root = self._path.parent
-        for parsed in _parsed_lines(root, self._info, self._rules):
+        for parsed in _parsed_lines(self._path.parent, self._info, self._rules):
             if isinstance(parsed, Problem):
                 raise DataError(
-                    f"{root}/{parsed} `perceptio data check {quote(str(root))}` lists all problems."
+                    f"{self._name}/{parsed} `perceptio data check {quote(str(self._name))}` lists all problems."
                 )
             yield parsed
 
@@ -170,7 +171,9 @@ class Records(Sequence[SampleRecord]):
         except InvalidJSONError:
             raw = None
         if next(line_problems(raw, self._info, self._rules), None):
-            raise DataError(f"{self._path} has changed since it was opened: open the folder again.")
+            raise DataError(
+                f"{self._name}/{LINES_FILE} has changed since it was opened: open the folder again."
+            )
         return _record(raw, line)
 
 

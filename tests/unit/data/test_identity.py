@@ -43,7 +43,8 @@ def test_other_bytes_in_a_file_of_the_same_size_are_other_data(folder, tmp_path)
             content[changed] = 1
         large.write_bytes(content)
         sha = hashlib.sha256()
-        _add(sha, large)
+        with large.open("rb") as file:
+            _add(sha, file)
         hashes.add(sha.hexdigest())
     assert len(hashes) == 4
 

@@ -1,0 +1,162 @@
+"""Where a data folder lies: on a disk, or packed, on any address that fsspec reads, such as `s3://bucket/corpus`.
+
+Of a folder elsewhere the small files (`dataset.json`, `samples.jsonl`, the index of its shards, codes) are copied
+once to the user's cache, and again when they have changed; pictures and maps are read out of the shards as they are
+needed.
+"""
+
+import hashlib
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+from perceptio.data.folder.dataset_info import INFO_FILE, UNFINISHED_FILE, DatasetInfo, parse_info
+from perceptio.data.folder.files import AnyFiles, Files
+from perceptio.data.folder.line_index import cache_folder
+from perceptio.data.folder.records import LINES_FILE
+from perceptio.data.folder.shards import INDEX_FILE, SHARDS_FOLDER, FilesInShards, ShardIndex
+from perceptio.errors import DataError
+from perceptio.ops.files import disk_errors, expanded, new_file
+from perceptio.ops.foreign import parsing
+from perceptio.ops.held_files import HeldFile
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+CODES_FOLDER = "codes"
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/{1,2}(?=[^/])")
+
+
+def address_of(path: Path | str) -> str | None:
+    """The address that a path is, such as `s3://bucket/corpus`; None where it is a path on a disk.
+
+    A `Path` has lost one of the slashes.
+    """
+    found = _SCHEME.match(str(path))
+    if found is None or Path(path).exists():
+        return None
+    from fsspec.registry import known_implementations
+
+    known = found[1] in known_implementations and found[1] not in ("file", "local")
+    return f"{found[1]}://{str(path)[found.end() :].rstrip('/')}" if known else None
+
+
+def system_of(address: str) -> tuple["AbstractFileSystem", str]:
+    """The file system of an address or a path on a disk, and the path there.
+
+    Raises:
+        DataError: Its package is not installed, or it cannot be reached.
+    """
+    from fsspec.core import url_to_fs
+
+    with parsing(DataError, f"{address} cannot be reached ({{reason}}): check the address."):
+        system, folder = url_to_fs(address)
+        return system, folder.rstrip("/")
+
+
+@attrs.frozen(kw_only=True)
+class Place:
+    """A data folder that can be read from here.
+
+    Attributes:
+        name: What messages call it: its path, or its address.
+        root: The folder on a disk that holds its small files.
+        info: What its `dataset.json` says.
+        files: The files that its samples name.
+    """
+
+    name: Path | str
+    root: Path
+    info: DatasetInfo
+    files: AnyFiles
+
+    @property
+    def packed(self) -> bool:
+        """Whether its files lie in shards."""
+        return isinstance(self.files, FilesInShards)
+
+
+def open_place(path: Path | str) -> Place:
+    """Open a data folder: a path, or the address of a packed one.
+
+    Raises:
+        DataError: There is none, it is not of the format, or not whole.
+    """
+    address = address_of(path)
+    if address is None:
+        root = expanded(path)
+        info = parse_info(root)
+        if not (root / INDEX_FILE).is_file():
+            if (root / SHARDS_FOLDER).is_dir() and any((root / SHARDS_FOLDER).glob("*.tar")):
+                raise _without_index(root)
+            return Place(name=root, root=root, info=info, files=Files(root, info.roots))
+        system, folder = system_of(str(root.absolute()))
+        index = ShardIndex.read(HeldFile(str(root / INDEX_FILE), (root / INDEX_FILE).read_bytes()))
+        return Place(name=root, root=root, info=info, files=FilesInShards(system, folder, str(root), index))
+    system, folder = system_of(address)
+    root = _small_files(system, folder, address)
+    info = parse_info(root)
+    index = ShardIndex.read(HeldFile(f"{address}/{INDEX_FILE}", (root / INDEX_FILE).read_bytes()))
+    return Place(name=address, root=root, info=info, files=FilesInShards(system, folder, address, index))
+
+
+def is_there(path: Path | str) -> bool:
+    """Whether something lies at a path or an address."""
+    address = address_of(path)
+    if address is None:
+        return expanded(path).exists()
+    system, folder = system_of(address)
+    with parsing(DataError, f"{address} cannot be reached ({{reason}}): check the address."):
+        return bool(system.exists(folder))
+
+
+def _without_index(name: Path | str) -> DataError:
+    return DataError(
+        f"{name} has shards and no {INDEX_FILE}: copy that from where it was packed, or pack again."
+    )
+
+
+def _small_files(system: "AbstractFileSystem", folder: str, address: str) -> Path:
+    """A folder on the disk with copies of the small files, as they are there now.
+
+    Raises:
+        DataError: It is no packed data folder, or a file cannot be copied.
+    """
+    root = cache_folder() / "corpora" / hashlib.sha256(address.encode()).hexdigest()[:32]
+    with parsing(DataError, f"{address} cannot be read ({{reason}}): check the address."):
+        there = system.exists
+        if not there(f"{folder}/{INFO_FILE}"):
+            if there(f"{folder}/{UNFINISHED_FILE}"):
+                raise DataError(f"{address} is not finished, as its packing was stopped: pack it again.")
+            raise DataError(f"{address} has no {INFO_FILE}, so it is no data folder: check the address.")
+        if not there(f"{folder}/{INDEX_FILE}"):
+            if there(f"{folder}/{SHARDS_FOLDER}"):
+                raise _without_index(address)
+            raise DataError(
+                f"{address} is not packed, and only packed folders are read from elsewhere than a disk: `perceptio "
+                "data pack` packs one."
+            )
+        names = [INFO_FILE, LINES_FILE, INDEX_FILE]
+        if there(f"{folder}/{CODES_FOLDER}"):
+            names += [
+                f"{CODES_FOLDER}/{found.rsplit('/', 1)[-1]}"
+                for found in system.find(f"{folder}/{CODES_FOLDER}")
+            ]
+        for name in names:
+            _copy(system, f"{folder}/{name}", root / name)
+    return root
+
+
+def _copy(system: "AbstractFileSystem", there: str, here: Path) -> None:
+    """Copy a file, unless its copy is of what is there."""
+    version, noted = str(system.checksum(there)), here.with_name(f".{here.name}.version")
+    if here.is_file() and noted.is_file() and noted.read_text(encoding="utf-8") == version:
+        return
+    with disk_errors(here, DataError):
+        noted.unlink(missing_ok=True)
+        with new_file(here) as new:
+            system.get_file(there, str(new))
+        with new_file(noted) as new:
+            new.write_text(version, encoding="utf-8")
