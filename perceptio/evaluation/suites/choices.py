@@ -72,7 +72,13 @@ class ChoiceData(SuiteData):
     def turns(self, number: int) -> Sequence[Turn]:
         """See `SuiteData.turns`."""
         return [
-            ChoiceTurn(question=one.question, answer=f"({one.answer})", task=one.task, choices=one.choices)
+            ChoiceTurn(
+                id=one.name,
+                question=one.question,
+                answer=f"({one.answer})",
+                task=one.task,
+                choices=one.choices,
+            )
             for one in self._pictures[number][1]
         ]
 

@@ -47,7 +47,7 @@ class Depth(Suite):
             )
         # The model's own question for its depth, which is the same of every picture.
         turn = TaskTable(model.recipe)[task].own_turn(task, Sample(turns=()))
-        data = FolderData(dataset, lambda record, turns: [turn] if record.depth is not None else [])
+        data = FolderData(dataset, dataset.with_target("depth").tolist(), lambda turns: [turn])
         if not len(data):
             raise DataError(f"No sample of {path} has depth, and the suite {self.name} measures against it.")
         return data

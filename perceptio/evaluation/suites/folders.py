@@ -1,31 +1,41 @@
 """Data folders as data of suites."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Self
 
 import attrs
 
 from perceptio.data.folder import FolderDataset
 from perceptio.data.folder.dataset_info import INFO_FILE
-from perceptio.data.folder.records import SampleRecord
 from perceptio.evaluation.suites.suite import SuiteData
 from perceptio.interfaces import Sample, Turn
 
 
 class FolderData(SuiteData):
-    """The samples of a data folder that have something to be asked.
+    """Samples of a data folder that have a picture, and what is asked about each.
 
     Args:
         dataset: The folder.
-        asked: What is asked of a sample, of its record and its turns: some of these, or turns of its own.
+        numbers: Which of its samples.
+        asked: What is asked of a sample's turns: some of these, or turns of its own.
     """
 
     def __init__(
-        self, dataset: FolderDataset, asked: Callable[[SampleRecord, Sequence[Turn]], Sequence[Turn]]
+        self,
+        dataset: FolderDataset,
+        numbers: Iterable[int],
+        asked: Callable[[Sequence[Turn]], Sequence[Turn]],
     ) -> None:
         self.dataset, self.place, self.units = dataset, dataset.root, dataset.info.units
+        self._numbers = sorted(set(numbers) & set(dataset.with_target("image").tolist()))
         self._asked = asked
-        self._numbers = [number for number in range(len(dataset)) if self._turns(number)]
+
+    @classmethod
+    def of_task(cls, dataset: FolderDataset, task: str) -> Self:
+        """The questions of a task."""
+        numbers = (number for number, tasks in enumerate(dataset.tasks) if task in tasks)
+        return cls(dataset, numbers, lambda turns: [turn for turn in turns if turn.task == task])
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -36,17 +46,12 @@ class FolderData(SuiteData):
 
     def turns(self, number: int) -> Sequence[Turn]:
         """See `SuiteData.turns`."""
-        return self._turns(self._numbers[number])
+        return self._asked(self.dataset.turns(self._numbers[number]))
 
     def sample(self, number: int) -> Sample:
         """See `SuiteData.sample`."""
-        place = self._numbers[number]
-        sample = self.dataset[place]
-        return attrs.evolve(sample, turns=tuple(self._asked(self.dataset.records[place], sample.turns)))
-
-    def _turns(self, place: int) -> Sequence[Turn]:
-        record = self.dataset.records[place]
-        return () if record.image is None else self._asked(record, self.dataset.turns(place))
+        sample = self.dataset[self._numbers[number]]
+        return attrs.evolve(sample, turns=tuple(self._asked(sample.turns)))
 
 
 def is_data_folder(path: Path) -> bool:

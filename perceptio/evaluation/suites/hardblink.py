@@ -1,13 +1,12 @@
 """HardBLINK (AURORA, arXiv 2412.03548): which of three, four or five marked points is closest to the camera."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import attrs
 
 from perceptio.data.folder import FolderDataset
-from perceptio.data.folder.records import SampleRecord
 from perceptio.data.hardblink import hardblink_questions
 from perceptio.data.tasks import TaskTable
 from perceptio.errors import DataError
@@ -16,7 +15,7 @@ from perceptio.evaluation.asking import task_data
 from perceptio.evaluation.suites.choices import ChoiceData, ChoiceQuestion, Choices, with_instruction
 from perceptio.evaluation.suites.folders import FolderData, is_data_folder
 from perceptio.evaluation.suites.suite import Suite, SuiteData
-from perceptio.interfaces import LETTERS, Pass, Turn
+from perceptio.interfaces import LETTERS, Pass
 from perceptio.model.perception_model import PerceptionModel
 from perceptio.ops.choice_metrics import score_choices
 from perceptio.ops.image_files import read_image
@@ -47,9 +46,12 @@ class HardBLINK(Suite):
     def open(self, path: Path, model: PerceptionModel) -> SuiteData:
         """See `Suite.open`."""
         if is_data_folder(path):
-            data = MarkedFolder(FolderDataset(path), _marked)
+            data = MarkedFolder.of_task(FolderDataset(path), TASK)
             if not len(data):
-                raise DataError(f"{path} has no question of the task {TASK!r} with marked points.")
+                raise DataError(
+                    f"{path} has no question of the task {TASK!r}, which marks points: of HardBLINK itself, name the "
+                    "published folder."
+                )
             return data
         questions = [
             (
@@ -113,10 +115,6 @@ def score_hardblink(answers: Iterable[tuple[int, str, str]]) -> dict[str, Any]:
         "count": len(together),
         "unparsed": sum(one["unparsed"] for one in sets.values()),
     }
-
-
-def _marked(record: SampleRecord, turns: Sequence[Turn]) -> Sequence[Turn]:
-    return [turn for turn in turns if turn.task == TASK and turn.points]
 
 
 def _chosen(answers: Iterable[ScoredAnswer], figure: str) -> Iterable[tuple[int, str, str]]:

@@ -4,21 +4,20 @@ The arithmetic is that of Sa2VA's evaluation: cIoU sums intersections and unions
 expressions. Every expression counts; an answer without a mask is an empty one, and several masks are united.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
 import attrs
 
 from perceptio.data.folder import FolderDataset
-from perceptio.data.folder.records import SampleRecord
 from perceptio.data.tasks import TaskTable
 from perceptio.errors import DataError, InputError
 from perceptio.evaluation.answers import ScoredAnswer
 from perceptio.evaluation.asking import task_data
 from perceptio.evaluation.suites.folders import FolderData
 from perceptio.evaluation.suites.suite import Suite, SuiteData
-from perceptio.interfaces import Pass, Turn
+from perceptio.interfaces import Pass
 from perceptio.model.perception_model import PerceptionModel
 from perceptio.ops.mask_metrics import MaskMeter
 
@@ -36,10 +35,10 @@ class RefCOCO(Suite):
     def open(self, path: Path, model: PerceptionModel) -> SuiteData:
         """See `Suite.open`."""
         dataset = FolderDataset(path)
-        data = FolderData(dataset, _expressions)
+        data = FolderData.of_task(dataset, TASK)
         if not len(data):
             raise DataError(f"{path} has no question of the task {TASK!r}: {IMPORT}.")
-        if all(record.masks is None for record in dataset.records):
+        if not len(dataset.with_target("masks")):
             raise DataError(f"{path} has referring expressions and no masks to measure answers by: {IMPORT}.")
         return data
 
@@ -61,7 +60,3 @@ class RefCOCO(Suite):
         for one in answers:
             meter.add(one.scored[TASK])
         return meter.compute()
-
-
-def _expressions(record: SampleRecord, turns: Sequence[Turn]) -> Sequence[Turn]:
-    return [turn for turn in turns if turn.task == TASK]

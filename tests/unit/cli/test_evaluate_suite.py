@@ -3,8 +3,10 @@
 import json
 
 import pytest
+from published import write_refcoco
 from small import scenes_folder, small_recipe
 
+from perceptio.evaluation.answers import read_answers
 from perceptio.model.perception_model import build_model
 
 
@@ -65,3 +67,20 @@ def test_a_suite_needs_data_and_a_model(run, folders, tmp_path):
     model, _ = folders
     status, _, err = run("eval", model, "--suite", "refcoco")
     assert status == 2 and "The suite refcoco needs data: name them with --data" in err
+
+
+def test_from_refcoco_s_published_files_to_figures(run, folders, tmp_path):
+    """Two splits are imported, each by a command, and evaluated by one; answers name their ref and sentence."""
+    published = write_refcoco(tmp_path / "published")
+    for split in ("testA", "val"):
+        out = tmp_path / "sets" / split
+        assert run("data", "import", "refcoco", published, "--out", out, "--set", f"split={split}")[0] == 0
+    command = ("eval", folders[0], "--suite", "refcoco", "--data", tmp_path / "sets", "--device", "cpu")
+    status, out, err = run(*command, "--out", tmp_path / "out")
+    assert status == 0, err
+    assert "refcoco of val" in out and "refcoco of testA" in out
+    figures = json.loads((tmp_path / "out" / "summary.json").read_text())["figures"]
+    answers = read_answers(tmp_path / "out")
+    assert figures["testA"]["count"] == figures["val"]["count"] == 6 and len(answers) == 12
+    assert {one.scored["referring"]["id"] for one in answers[6:8]} == {"ref6-sent18", "ref6-sent19"}
+    assert {one.sample for one in answers} == {"refcoco-unc-testA-105", "refcoco-unc-val-104"}

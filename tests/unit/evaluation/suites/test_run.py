@@ -240,7 +240,9 @@ def test_data_that_a_suite_cannot_use(scenes, tmp_path):
     lines(folder, lambda line: line | {"turns": [t for t in line["turns"] if t["task"] == "attribute"]})
     with pytest.raises(DataError, match="has no question of the task 'referring'"):
         run_of("refcoco", folder, tmp_path / "out")
-    with pytest.raises(DataError, match="has no question of the task 'relative_depth' with marked points"):
+    with pytest.raises(
+        DataError, match="has no question of the task 'relative_depth', which marks points: of HardBLINK"
+    ):
         run_of("hardblink", folder, tmp_path / "out")
 
 
