@@ -77,12 +77,13 @@ def hardblink_questions(folder: Path) -> Iterator[HardBLINKQuestion]:
                     f"{answers_file} answers question {number} with {quoted(answer)}, which is not the letter of one "
                     f"of {points} points, such as (A)."
                 )
-            reason = why_not_inside(row["image"])
-            picture = folder / "images" / f"blink{name}" / row["image"]
-            if reason is not None or not picture.is_file():
+            pictures = folder / "images" / f"blink{name}"
+            reason, picture = why_not_inside(row["image"]), pictures / row["image"]
+            if reason is None and not picture.is_file():
+                reason = f"is not in {pictures}: fetch it again"
+            if reason is not None:
                 raise DataError(
-                    f"{file} names the picture {quoted(row['image'])} of question {number}, and {picture} "
-                    f"{reason or 'is not there: fetch it again'}."
+                    f"{file} names the picture {quoted(row['image'])} of question {number}, which {reason}."
                 )
             yield HardBLINKQuestion(
                 set=name, points=points, id=number, picture=picture, question=row["text"], answer=answer

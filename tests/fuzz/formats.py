@@ -14,6 +14,7 @@ from typing import Any
 import attrs
 import numpy as np
 import torch
+from benchmark_files import blink, cv_bench, cv_bench_rows, hardblink
 from hypothesis import strategies as st
 from mutations import byte_mutants, json_mutants
 from PIL import Image
@@ -34,6 +35,7 @@ from perceptio.data.folder.check import check_folder
 from perceptio.data.scenes import SceneSet
 from perceptio.data.teachers import load_teacher
 from perceptio.data.teachers.targets import _check_record
+from perceptio.evaluation.suites import suite_named
 from perceptio.model.checkpoints.checkpoint import save as save_checkpoint
 from perceptio.model.perception_model import build_model
 from perceptio.ops.image_files import read_image
@@ -439,6 +441,44 @@ def _targets_record() -> dict[str, Any]:
     return {"teacher": teacher, "preprocessing": preprocessing, "normalization": "own", "tokenizer": None}
 
 
+# -- published benchmarks -------------------------------------------------------------------------------------------
+
+
+def _hardblink(folder: Path) -> Path:
+    hardblink(folder, sets=(3,))
+    return folder / "questions" / "blink_3pointscenter_questions.jsonl"
+
+
+HARDBLINK = [{"question_id": number, "image": f"{number}.png", "text": "Which?"} for number in range(3)]
+
+
+def _as_json(value: Any) -> bytes:
+    return json.dumps(value).encode()
+
+
+def _asked(suite: str) -> Callable[[Path], None]:
+    """Open the data of a suite, and look at every picture."""
+
+    def read(file: Path) -> None:
+        place = file.parents[1] if suite == "hardblink" else file
+        data = suite_named(suite)().open(place, None)  # type: ignore[arg-type]  # They ask nothing of the model.
+        for number in range(len(data)):
+            data.turns(number)
+            data.sample(number)
+
+    return read
+
+
+def _cv_bench(folder: Path) -> Path:
+    return cv_bench(folder) / "test_2d.jsonl"
+
+
+def _parquet() -> list[bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        blink(Path(folder))
+        return [(Path(folder) / "Relative_Depth/val-00000-of-00001.parquet").read_bytes()]
+
+
 FORMATS: dict[str, Format] = {
     **{
         name: Format(mutants=byte_mutants(seeds), prepare=_file("picture"), read=read_image)
@@ -476,6 +516,21 @@ FORMATS: dict[str, Format] = {
         read=_read_data,
     ),
     "data: samples.jsonl": Format(mutants=_lines(), prepare=_data_folder("samples.jsonl"), read=_read_data),
+    "HardBLINK questions": Format(
+        mutants=_both(HARDBLINK[:1]).map(lambda line: b"\n".join([line, *map(_as_json, HARDBLINK[1:])])),
+        prepare=_hardblink,
+        read=_asked("hardblink"),
+    ),
+    "CV-Bench lines": Format(
+        mutants=_both(cv_bench_rows()[:1]).map(lambda line: line + b"\n"),
+        prepare=_cv_bench,
+        read=_asked("cv-bench"),
+    ),
+    "BLINK parquet": Format(
+        mutants=st.deferred(lambda: byte_mutants(_parquet())),
+        prepare=_file("val.parquet"),
+        read=_asked("blink-depth"),
+    ),
     "recipe.json": Format(
         mutants=st.deferred(lambda: _both([_written_recipe()])),
         prepare=_checkpoint,

@@ -70,8 +70,12 @@ def in_last(**values):
         ),
         (ANSWERS, in_last(question_id=1), r"line 3 has the question_id 1 again"),
         (QUESTIONS, in_last(text=5), r"line 3 is .*; it needs question_id, image and text"),
-        (QUESTIONS, in_last(image="../0.png"), r"'\.\./0\.png' of question 2, and .* must be a path inside"),
-        (QUESTIONS, in_last(image="9.png"), r"'9\.png' of question 2, and .*9\.png is not there: fetch it"),
+        (QUESTIONS, in_last(image="../0.png"), r"'\.\./0\.png' of question 2, which must be a path inside"),
+        (
+            QUESTIONS,
+            in_last(image="9.png"),
+            r"'9\.png' of question 2, which is not in .*center: fetch it",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(folder, file, change, message):
