@@ -45,7 +45,7 @@ def evaluate_suite(
     from perceptio.model.perception_model import PerceptionModel, load
     from perceptio.ops.identity import hash_of_files
     from perceptio.ops.interrupts import Stopped
-    from perceptio.ops.ranks import Ranks
+    from perceptio.ops.ranks import Ranks, leave_together
     from perceptio.registry import Registry
     from perceptio.serialize import fingerprint
     from perceptio.settings import with_component_settings
@@ -64,8 +64,8 @@ def evaluate_suite(
         raise InputError(f"{folder} holds no model but a part, {type(model).__name__}; eval needs a model.")
     opened = open_all(suite, data, model)
     ranks = Ranks("eval", PerceptioError)
-    several_gpus = ranks.count > 1 and device is not Device.CPU
-    model.to(ranks.accelerator.device if several_gpus else chosen(device))
+    where = chosen(device)
+    model.to(where if ranks.count == 1 or where.type == "cpu" else ranks.accelerator.device)
     identity = ranks.on_main(
         lambda: {"recipe": fingerprint(model.recipe), "weights": hash_of_files(str(folder))}
     )
@@ -88,6 +88,7 @@ def evaluate_suite(
     except Stopped:
         say(shown, f"Stopped. To go on, give the same command again: every answer so far is in {out}.")
         raise
+    leave_together()
     for one, figures in summary["figures"].items():
         shown.print(figure_table(f"{name} of {one}", figures))
     say(shown, f"Written to {out / 'summary.json'}; every answer is in {out / 'answers.jsonl'}.")

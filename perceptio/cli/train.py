@@ -51,6 +51,7 @@ def run(
     from perceptio.errors import DataError
     from perceptio.ops.files import path_text
     from perceptio.ops.interrupts import Stopped
+    from perceptio.ops.ranks import leave_together
     from perceptio.training.trainer import train
 
     chosen = chosen_recipe(recipe, arg, set_)
@@ -74,7 +75,7 @@ def run(
             given = (*again("--arg", arg), *again("--set", set_), *again("--track", track))
             say(shown, f"Stopped. To go on: {command('train', recipe, *given, '--out', out, '--resume')}")
             raise
-    _leave_together()
+    leave_together()
     evaluate, ask = command("eval", out, "--data", "FOLDER"), command("ask", out, "IMAGE", "QUESTION")
     say(shown, f"Trained. Try: {evaluate}, or {ask}.")
 
@@ -108,11 +109,3 @@ def _shown(metrics: Mapping[str, float]) -> Iterator[str]:
                 yield f"{label} {value:.3f}"
             elif star and name.endswith(after) and "." not in name.removesuffix(after):
                 yield f"{label.format(stream=name.removesuffix(after))} {value:.3f}"
-
-
-def _leave_together() -> None:
-    """End the process group: a process that ends without it can take the others' connections along."""
-    from torch import distributed
-
-    if distributed.is_available() and distributed.is_initialized():
-        distributed.destroy_process_group()

@@ -134,6 +134,12 @@ class Ranks:
             raise
 
 
+def leave_together() -> None:
+    """End the process group: a process that ends without it can take the others' connections along."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
 def _asked_for_several() -> bool:
     """Whether `accelerate launch` prepared a meeting of several processes for a process that is alone."""
     by_accelerate = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true")
