@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import shard_passes
 import torch
 from PIL import Image
 from teachers import official_teacher
 
+from perceptio.cli.devices import of_this_rank
 from perceptio.data.folder import FolderDataset
 from perceptio.data.folder.dataset_info import DatasetInfo
 from perceptio.model.perception_model import load
@@ -32,6 +34,30 @@ def recipe():
     )
     chosen = small_recipe(data=DataConfig(mixture={"depth_map": 1.0}, turns=1))
     return chosen.with_stream("depth", tokenizer=depth, training=TokenizerTraining(steps=4, batch_size=2))
+"""
+PLUGIN = """
+from typing import ClassVar
+
+import attrs
+from shard_passes import OfBatch
+
+from perceptio.hookspecs import hookimpl
+from perceptio.interfaces import Kind, TeacherConfig
+
+
+@attrs.frozen(kw_only=True)
+class OfBatchConfig(TeacherConfig):
+    name: ClassVar[str] = "of_batch"
+    kind: ClassVar[Kind] = Kind.TEACHER
+    interface: ClassVar[tuple[int, int]] = (2, 0)
+
+    def load(self, device):
+        return OfBatch()
+
+
+@hookimpl
+def register_teachers():
+    return [OfBatchConfig]
 """
 
 
@@ -146,15 +172,18 @@ def test_the_teacher_s_depth_is_what_the_folder_holds(place, run, tmp_path):
     np.testing.assert_allclose(found, expected.numpy(), atol=2e-4)
 
 
-def test_processes_of_torchrun_share_the_pictures(place, run, tmp_path):
+def test_processes_of_torchrun_share_the_pictures(place, run, tmp_path, monkeypatch):
     (tmp_path / "photos").mkdir()
     for number in range(3):
         Image.open(place / "photos" / f"{number}.jpg").save(tmp_path / "photos" / f"{number}.png")
     (tmp_path / "photos" / "bad.png").write_text("no picture")
-    asked = ("depth-targets", tmp_path / "photos", "--teacher", place / "teacher", "--image-size", 28)
+    (tmp_path / "acme.py").write_text(PLUGIN)
+    monkeypatch.setenv("PERCEPTIO_PLUGIN_FILES", str(tmp_path / "acme.py"))
+    asked = ("depth-targets", tmp_path / "photos", "--teacher", "acme/of_batch", "--device", "cpu")
     torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     words = [*torchrun, "-m", "perceptio.cli.main", *asked, "--out", tmp_path / "two", "--skip-broken"]
-    environment = os.environ | {"PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1"}
+    paths = (str(Path.cwd()), str(Path(shard_passes.__file__).parent))
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         list(map(str, words)), env=environment, capture_output=True, text=True, timeout=BOUND_S
     )
@@ -162,20 +191,15 @@ def test_processes_of_torchrun_share_the_pictures(place, run, tmp_path):
     for said in ("shard 1/2: 2 depth maps made", "shard 2/2: 1 depth maps made", "bad.png is no image"):
         assert said in done.stdout
     for number in (1, 2):
-        status, printed = run(*asked, "--out", tmp_path / "one", "--shard", f"{number}/2", "--batch-size", 8)
+        status, printed = run(*asked, "--out", tmp_path / "one", "--shard", f"{number}/2")
         assert status == (0 if number == 1 else 1), printed
         waits = "shard 1/2: not complete yet: it waits for the shards 2/2."
         assert (waits in printed) == (number == 1)
     for folder in ("two", "one"):
-        assert [record.id for record in FolderDataset(tmp_path / folder).records] == [
-            "0.png",
-            "1.png",
-            "2.png",
-        ]
+        ids = [record.id for record in FolderDataset(tmp_path / folder).records]
+        assert ids == ["0.png", "1.png", "2.png"]
     for number in range(3):
-        two, one = (
-            (tmp_path / folder / "depth" / f"{number}.png.png").read_bytes() for folder in ("two", "one")
-        )
+        two, one = ((tmp_path / made / "depth" / f"{number}.png.png").read_bytes() for made in ("two", "one"))
         assert two == one
 
 
@@ -214,6 +238,22 @@ def test_what_is_refused_in_one_sentence(place, run, tmp_path):
     status, printed = run(*asked, "--set", "image_sise=28")
     assert status == 2 and "has no setting 'image_sise'; did you mean 'image_size'" in printed
     assert not (tmp_path / "out").exists()
+
+
+def test_each_process_of_torchrun_has_a_gpu_of_its_machine(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert of_this_rank(torch.device("cuda")) == torch.device("cuda")
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert of_this_rank(torch.device("cuda")) == torch.device("cuda", 3)
+    assert of_this_rank(torch.device("cpu")) == torch.device("cpu")
+
+
+def test_pictures_stay_where_they_are_if_asked(place, run, tmp_path):
+    asked = ("depth-targets", place / "photos", "--teacher", place / "teacher", "--image-size", 28)
+    status, printed = run(*asked, "--out", tmp_path / "out", "--pictures", "path")
+    assert status == 0 and "4 depth maps made" in printed and "the teacher computed" in printed
+    assert FolderDataset(tmp_path / "out").info.roots == {"pictures": str(place / "photos")}
+    assert not (tmp_path / "out" / "images").exists()
 
 
 def test_a_tokenizer_of_metres_is_refused_before_any_work(place, run, tmp_path):

@@ -557,6 +557,25 @@ def test_a_teacher_that_fails_on_one_picture_names_it_and_goes_on(photos, tmp_pa
     ]
 
 
+def test_a_teacher_that_fails_to_see_a_picture_names_it_and_goes_on(photos, tmp_path):
+    picky = teacher()
+    see = picky.prepare
+
+    def prepare(image_3HW):
+        if image_3HW.mean() > 0.9:
+            raise ValueError("too bright")
+        return see(image_3HW)
+
+    picky.prepare = prepare
+    Image.new("RGB", (40, 32), (255, 255, 255)).save(photos / "bb.png")
+    report = write_depth_targets(photos, tmp_path / "out", picky)
+    (reason,) = report.broken.values()
+    assert (
+        reason == f"{photos / 'bb.png'}: the teacher fails on it (ValueError: too bright)."
+        and report.made == 3
+    )
+
+
 def test_a_map_that_is_flat_is_counted(photos, tmp_path):
     Image.new("RGB", (40, 32), (9, 9, 9)).save(photos / "gray.png")
     report = write_depth_targets(photos, tmp_path / "out", teacher())
