@@ -6,8 +6,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from perceptio.interfaces import Kind, LeftOut, SourceConfig, SourceSample
+import attrs
+
+from perceptio.interfaces import DepthMap, Kind, LeftOut, SourceConfig, SourceSample
+from perceptio.interfaces.depth_maps import check_values
 from perceptio.testing.component import ComponentConformance
+
+
+def _comparable(given: Any) -> Any:
+    """What a source gave, with depth as bytes."""
+    depth = getattr(given, "depth", None)
+    if not isinstance(depth, DepthMap):
+        return given
+    return attrs.evolve(
+        given, depth=f"{depth.unit} {depth.values_HW.shape} {depth.values_HW.tobytes().hex()}"
+    )
 
 
 class SourceConformance(ComponentConformance):
@@ -47,7 +60,10 @@ class SourceConformance(ComponentConformance):
     def test_the_same_sequence_is_given_each_time(self) -> None:
         """An import that was stopped goes on by it, in another process."""
         config = self.config
-        assert self.fresh() == list(config.samples()) == list(config.samples())
+        once, again, anew = (
+            list(map(_comparable, given)) for given in (self.fresh(), config.samples(), config.samples())
+        )
+        assert once == again == anew
 
     def test_samples_have_ids_of_their_own(self) -> None:
         """By which answers are put beside them."""
@@ -87,6 +103,15 @@ class SourceConformance(ComponentConformance):
         for one in self.fresh():
             if isinstance(one, LeftOut):
                 assert isinstance(one.what, str) and one.what and isinstance(one.why, str) and one.why
+
+    def test_depth_that_is_to_be_written_is_depth(self) -> None:
+        """Float32, known somewhere, and in the unit that is stated."""
+        for sample in self._samples():
+            if isinstance(sample.depth, DepthMap):
+                assert sample.depth.unit == self.config.info().depth_unit, (
+                    "Depth is in another unit than info says."
+                )
+                check_values(sample.depth, f"The depth of {sample.id!r}")
 
     def _samples(self) -> list[SourceSample]:
         return [one for one in self.fresh() if isinstance(one, SourceSample)]

@@ -5,6 +5,7 @@ import re
 import shlex
 from pathlib import Path
 
+from layouts import write_classes, write_frames, write_hardblink, write_llava
 from published import write_refcoco
 from teachers import official_teacher
 
@@ -31,8 +32,15 @@ def recipe():
 """
 
 
+def commands_of(start, end=None):
+    """The commands between two headings."""
+    text = PAGE.read_text(encoding="utf-8").partition(start)[2]
+    text = (text.partition(end)[0] if end else text).replace("\\\n", "")
+    return re.findall(r"^perceptio .*", text, re.MULTILINE)
+
+
 def test_from_published_files_to_a_table_by_the_commands_of_the_page(run, tmp_path, monkeypatch):
-    commands = re.findall(r"^perceptio .*", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    commands = commands_of("## From published files", "## What an import does")
     assert [shlex.split(one)[1] for one in commands] == [
         *("data", "depth-targets", "train", "data", "eval"),
         *("depth-targets", "data", "data", "data"),
@@ -58,3 +66,38 @@ def test_from_published_files_to_a_table_by_the_commands_of_the_page(run, tmp_pa
         depths.add(tuple(record.depth for record in dataset.records))
         assert run("data", "check", Path("data") / name)[0] == 0
     assert len(depths) == 1
+
+
+def test_the_other_sources_are_imported_by_the_commands_of_the_page(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_llava(Path("playground/data"))
+    city, name = Path("cityscapes"), "train/ulm/ulm_{}"
+    write_classes(
+        [city / "leftImg8bit" / f"{name.format(n)}_leftImg8bit.png" for n in range(2)],
+        [city / "gtFine" / f"{name.format(n)}_gtFine_labelIds.png" for n in range(2)],
+        city / "names.txt",
+    )
+    write_frames(Path("7-scenes"), "chess/frame-{}.color.png", "chess/frame-{}.depth.png")
+    write_frames(Path("mine"), "rgb/{}.jpg", "depth/{}.png")
+    write_hardblink(Path("Aurora-perception/Data/evals/hardblink"))
+    found = {}
+    for command in commands_of("## LLaVA's conversations"):
+        # A small picture of a floor has rows of pixels that differ more than those of a large one.
+        words = [
+            *shlex.split(command)[1:],
+            *(["--set", "rules.clearance=0"] if "data/kitchen" in command else []),
+        ]
+        status, out, err = run(*words)
+        assert status == 0, f"{command}: {out}{err}"
+        folder = Path(words[words.index("--out") + 1])
+        dataset = FolderDataset(folder)
+        found[folder.name] = [turn.task for sample in dataset for turn in sample.turns]
+        assert run("data", "check", folder)[0] == 0
+    assert found == {
+        "llava": ["conversation"] * 2,
+        "cityscapes": ["referring"] * 4,
+        "kitchen": ["relative_depth"] * 4,
+        "mine": [],
+        "hardblink": ["drawn_points"] * 6,
+        "questions": ["relative_depth"] * 6,
+    }

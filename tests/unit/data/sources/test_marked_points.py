@@ -1,12 +1,12 @@
 """HardBLINK's layout, built small, and new questions on the depth of a data folder."""
 
-import json
 import shutil
 from pathlib import Path
 
 import attrs
 import numpy as np
 import pytest
+from layouts import CIRCLED, write_hardblink, write_lines
 from PIL import Image
 
 from perceptio.data.folder import DatasetInfo, Entry, FolderDataset, write_folder
@@ -22,32 +22,10 @@ REAL = Path(__file__).parents[5] / "shared/data"
 real = pytest.mark.skipif(not REAL.is_dir(), reason=f"there is no {REAL}, which holds some real pictures")
 STEEP = PointRules(clearance=0)
 """On a small picture of a floor the rows of pixels differ much."""
-CIRCLED = "Which of the circled points is closest to the camera?"
-
-
-def write_lines(path, rows):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-
-
-def hardblink(folder, points=(3, 4, 5)):
-    for count in points:
-        name = f"blink_{count}pointscenter"
-        pictures = folder / f"images/blink{count}pointscenter"
-        pictures.mkdir(parents=True)
-        for number in range(2):
-            Image.new("RGB", (16, 16)).save(pictures / f"{number}.png")
-        rows = [
-            {"question_id": n, "image": f"{n}.png", "text": CIRCLED, "category": "count"} for n in range(2)
-        ]
-        write_lines(folder / f"questions/{name}_questions.jsonl", rows)
-        answers = [{"question_id": n, "text": f"({LETTERS[count - 1 - n]})"} for n in range(2)]
-        write_lines(folder / f"answers/{name}_answers.jsonl", answers)
-    return folder
 
 
 def test_published_questions_say_that_the_picture_shows_the_points(tmp_path):
-    folder = hardblink(tmp_path / "hardblink")
+    folder = write_hardblink(tmp_path / "hardblink")
     report = import_source(MarkedPointsSource(folder=str(folder)), tmp_path / "out")
     assert report.turns == {"drawn_points": 6} and not check_folder(tmp_path / "out").problems
     dataset = FolderDataset(tmp_path / "out")
@@ -63,7 +41,7 @@ def test_published_questions_say_that_the_picture_shows_the_points(tmp_path):
 
 
 def test_sets_settings_and_answers_that_are_wrong_are_said(tmp_path):
-    folder = hardblink(tmp_path / "hardblink", points=(3, 5))
+    folder = write_hardblink(tmp_path / "hardblink", points=(3, 5))
     with pytest.raises(
         DataError, match="hardblink has no set of 4 points, and has 3, 5: set points to these"
     ):
