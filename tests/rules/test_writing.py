@@ -37,6 +37,7 @@ REASONS = {
     "demo/figures.py": "writes into memory",
     "experiments/curves.py": "writes into memory",
     "experiments/worker.py": "is a pipe",
+    "testing/source.py:config": "a temporary folder, gone with the test",
 }
 
 
