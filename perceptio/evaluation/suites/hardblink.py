@@ -1,15 +1,18 @@
 """HardBLINK (AURORA, arXiv 2412.03548): which of three, four or five marked points is closest to the camera."""
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import attrs
+from torch import Tensor
 
 from perceptio.data.folder import FolderDataset
 from perceptio.data.hardblink import hardblink_questions
 from perceptio.data.tasks import TaskTable
-from perceptio.errors import DataError
+from perceptio.errors import DataError, quoted
 from perceptio.evaluation.answers import ScoredAnswer
 from perceptio.evaluation.asking import task_data
 from perceptio.evaluation.suites.choices import ChoiceData, ChoiceQuestion, Choices, with_instruction
@@ -22,12 +25,13 @@ from perceptio.ops.image_files import read_image
 from perceptio.ops.intervals import wilson
 from perceptio.ops.letters import parse_letter
 
-TASK = "relative_depth"
+TASK, DRAWN = "relative_depth", "drawn_points"
+"""The tasks of questions whose points are known, and of those whose points only the picture shows."""
 
 
 @attrs.frozen(kw_only=True)
 class HardBLINK(Suite):
-    """The published folder, on whose pictures points are drawn; or a data folder with marked points.
+    """The published folder, on whose pictures points are drawn, or what it was imported as; or other marked points.
 
     Where the points of the published pictures lie is nowhere written: a model that is told of points by tokens, or
     that looks them up, has only the picture to go by there. Questions of a data folder are asked as in training.
@@ -46,28 +50,45 @@ class HardBLINK(Suite):
     def open(self, path: Path, model: PerceptionModel) -> SuiteData:
         """See `Suite.open`."""
         if is_data_folder(path):
-            data = MarkedFolder.of_task(FolderDataset(path), TASK)
+            dataset = FolderDataset(path)
+            if any(DRAWN in tasks for tasks in dataset.tasks):
+                return ChoiceData(path, list(self._imported(dataset)), partial(_picture, dataset))
+            data = MarkedFolder.of_task(dataset, TASK)
             if not len(data):
                 raise DataError(
-                    f"{path} has no question of the task {TASK!r}, which marks points: of HardBLINK itself, name the "
-                    "published folder."
+                    f"{path} has no question of the task {TASK!r}, nor of {DRAWN!r}, about marked points."
                 )
             return data
         questions = [
-            (
-                one.picture,
-                ChoiceQuestion(
-                    name=f"{one.set}/{one.id}",
-                    task=TASK,
-                    question=with_instruction(one.question, self.instruction),
-                    choices=tuple(LETTERS[: one.points]),
-                    answer=one.answer.strip("()"),
-                    labels={"points": one.points},
-                ),
-            )
+            (one.picture, self._question(f"{one.set}/{one.id}", one.points, one.question, one.answer))
             for one in hardblink_questions(path)
         ]
         return ChoiceData(path, questions, read_image)
+
+    def _imported(self, dataset: FolderDataset) -> Iterator[tuple[int, ChoiceQuestion]]:
+        """The questions about each picture of a folder that `perceptio data import marked-points` made."""
+        for number, tasks in enumerate(dataset.tasks):
+            if DRAWN in tasks:
+                name = dataset.records[number].id
+                told = re.match(r"(\d+)points", name)
+                if told is None:
+                    raise DataError(
+                        f"{dataset.name} does not say how many points the picture {quoted(name)} shows, as names "
+                        "such as 3pointscenter-0 do: name the published folder instead."
+                    )
+                for turn in dataset.turns(number):
+                    if turn.task == DRAWN:
+                        yield number, self._question(name, int(told[1]), turn.question, turn.answer)
+
+    def _question(self, name: str, points: int, question: str, answer: str) -> ChoiceQuestion:
+        return ChoiceQuestion(
+            name=name,
+            task=DRAWN,
+            question=with_instruction(question, self.instruction),
+            choices=tuple(LETTERS[:points]),
+            answer=parse_letter(answer),
+            labels={"points": points},
+        )
 
     def asking(self, model: PerceptionModel, data: SuiteData) -> Pass:
         """See `Suite.asking`: what the model was trained to perceive before such answers, it perceives."""
@@ -115,6 +136,12 @@ def score_hardblink(answers: Iterable[tuple[int, str, str]]) -> dict[str, Any]:
         "count": len(together),
         "unparsed": sum(one["unparsed"] for one in sets.values()),
     }
+
+
+def _picture(dataset: FolderDataset, number: int) -> Tensor:
+    image_3HW = dataset.image(number)
+    assert image_3HW is not None, "What is asked of drawn points is asked of a picture."
+    return image_3HW
 
 
 def _chosen(answers: Iterable[ScoredAnswer], figure: str) -> Iterable[tuple[int, str, str]]:

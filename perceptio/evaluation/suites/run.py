@@ -21,7 +21,7 @@ from perceptio.errors import DataError, PerceptioError, quoted
 from perceptio.evaluation.answers import ANSWERS, ScoredAnswer, read_answers
 from perceptio.evaluation.asking import BATCH_SIZE, Asker
 from perceptio.evaluation.suites.suite import Suite, SuiteData, hash_of_questions
-from perceptio.interfaces import Pass, Question, Turn
+from perceptio.interfaces import Pass, Question
 from perceptio.model.perception_model import PerceptionModel
 from perceptio.ops.files import disk_errors, folder_lock
 from perceptio.ops.interrupts import Stopped, interrupt_flag
@@ -166,7 +166,7 @@ class _Answering:
         for number, first, last in batch.pictures:
             sample = data.sample(number)
             questions += [Question(sample=sample, turn=turn) for turn in sample.turns[first:last]]
-            labels += [_labels(data, number, place, sample.turns[place]) for place in range(first, last)]
+            labels += [data.labels(number, place) for place in range(first, last)]
         replies = self._asker.ask(one, questions).replies
         return [
             ScoredAnswer.of(
@@ -176,11 +176,6 @@ class _Answering:
             )
             for reply, told in zip(replies, labels, strict=True)
         ]
-
-
-def _labels(data: SuiteData, number: int, place: int, turn: Turn) -> dict[str, Any]:
-    """What a question is told by in the file of answers, and what its data set calls it, if it does."""
-    return {**data.labels(number, place), **({"id": turn.id} if turn.id else {})}
 
 
 def _batches(name: str, data: SuiteData, count: int, size: int) -> Iterator[_Batch]:

@@ -82,5 +82,5 @@ def test_from_refcoco_s_published_files_to_figures(run, folders, tmp_path):
     figures = json.loads((tmp_path / "out" / "summary.json").read_text())["figures"]
     answers = read_answers(tmp_path / "out")
     assert figures["testA"]["count"] == figures["val"]["count"] == 6 and len(answers) == 12
-    assert {one.scored["referring"]["id"] for one in answers[6:8]} == {"ref6-sent18", "ref6-sent19"}
+    assert {one.turn for one in answers[6:8]} == {"ref6-sent18", "ref6-sent19"}
     assert {one.sample for one in answers} == {"refcoco-unc-testA-105", "refcoco-unc-val-104"}

@@ -16,6 +16,8 @@ from benchmark_files import (
 )
 from small import small_recipe
 
+from perceptio.data.sources.importing import import_source
+from perceptio.data.sources.marked_points import MarkedPointsSource
 from perceptio.errors import DataError, InputError
 from perceptio.evaluation.suites import suite_named
 from perceptio.evaluation.suites.choices import Choices, ChoiceTurn
@@ -95,6 +97,23 @@ def test_hardblink_questions_say_how_many_points_there_are(model, tmp_path):
     data = opened("hardblink", hardblink(tmp_path / "hb"), model)
     assert len(data) == 9 and data.labels(4, 0) == {"points": 4}
     assert data.turns(8)[0].choices == ("A", "B", "C", "D", "E") and data.name(8) == "5pointscenter/2"
+
+
+def test_hardblink_that_was_imported_is_asked_as_what_was_published(model, tmp_path):
+    published = hardblink(tmp_path / "hb")
+    import_source(MarkedPointsSource(folder=str(published)), tmp_path / "imported")
+    one, other = opened("hardblink", published, model), opened("hardblink", tmp_path / "imported", model)
+    assert len(one) == len(other) == 9
+    for number in range(9):
+        assert [(t.question, t.answer, t.choices) for t in one.turns(number)] == [
+            (t.question, t.answer, t.choices) for t in other.turns(number)
+        ]
+        assert torch.equal(one.sample(number).image_3HW, other.sample(number).image_3HW)
+        assert one.labels(number, 0) == other.labels(number, 0)
+    lines = tmp_path / "imported" / "samples.jsonl"
+    lines.write_text(lines.read_text().replace("3pointscenter-0", "first"))
+    with pytest.raises(DataError, match="does not say how many points the picture 'first' shows"):
+        opened("hardblink", tmp_path / "imported", model)
 
 
 def test_a_choice_is_scored_by_its_letter(model):

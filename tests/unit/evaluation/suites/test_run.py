@@ -241,7 +241,7 @@ def test_data_that_a_suite_cannot_use(scenes, tmp_path):
     with pytest.raises(DataError, match="has no question of the task 'referring'"):
         run_of("refcoco", folder, tmp_path / "out")
     with pytest.raises(
-        DataError, match="has no question of the task 'relative_depth', which marks points: of HardBLINK"
+        DataError, match="no question of the task 'relative_depth', nor of 'drawn_points', about marked"
     ):
         run_of("hardblink", folder, tmp_path / "out")
 
