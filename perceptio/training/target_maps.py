@@ -64,7 +64,9 @@ def read_target_maps(
         InterfaceError: The tokenizer makes something else than maps of its targets.
     """
     dataset = FolderDataset(folder)
-    maps = _Store(_count(dataset, tokenizer), store)
+    if not (count := _count(dataset, tokenizer)):
+        raise _without_targets(str(dataset.name), tokenizer)
+    maps = _Store(count, store)
     for map_CHW in _maps_of(dataset, tokenizer, progress):
         maps.add(map_CHW)
     return maps.held()
@@ -80,19 +82,22 @@ def read_training_maps(
     """The targets of several folders, every `HELD_OUT`-th of each, and at least one, held out.
 
     Args:
-        folders: Folders and their weights.
+        folders: Folders and their weights; those without such targets, as of conversations alone, are passed over.
         tokenizer: As for `read_target_maps`.
         store: As for `read_target_maps`.
         progress: Called with how many samples of a folder are read, and of how many.
 
     Raises:
-        DataError: There is no folder, or one cannot be used or has a single target.
+        DataError: There is no folder, or one cannot be used or has a single target, or none has any.
         InterfaceError: The tokenizer makes something else than maps of its targets.
     """
     if not folders:
         raise DataError("The recipe names no data folder to train a tokenizer on: set data.folders.")
-    datasets = [FolderDataset(folder.path) for folder in folders]
-    counts = [_count(dataset, tokenizer) for dataset in datasets]
+    opened = [FolderDataset(folder.path) for folder in folders]
+    found = list(zip(folders, opened, [_count(dataset, tokenizer) for dataset in opened], strict=True))
+    if not any(count for *_, count in found):
+        raise _without_targets(", ".join(str(dataset.name) for dataset in opened), tokenizer)
+    folders, datasets, counts = zip(*[one for one in found if one[-1]], strict=True)
     held_out = [-(-count // HELD_OUT) for count in counts]
     for folder, count in zip(folders, counts, strict=True):
         if count < 2:
@@ -114,19 +119,16 @@ def read_training_maps(
 
 
 def _count(dataset: FolderDataset, tokenizer: PerceptionTokenizer) -> int:
-    """How many targets a folder has.
-
-    Raises:
-        DataError: None.
-    """
+    """How many targets a folder has."""
     spec = tokenizer.spec.stream
     having = dataset.with_target(spec.target).tolist()
-    count = len(having) if spec.per == "image" else sum(len(dataset.records[n].objects) for n in having)
-    if not count:
-        raise DataError(
-            f"No sample of {dataset.name} has the target {spec.target!r} to train a tokenizer on."
-        )
-    return count
+    return len(having) if spec.per == "image" else sum(len(dataset.records[n].objects) for n in having)
+
+
+def _without_targets(where: str, tokenizer: PerceptionTokenizer) -> DataError:
+    return DataError(
+        f"No sample of {where} has the target {tokenizer.spec.stream.target!r} to train a tokenizer on."
+    )
 
 
 def _maps_of(

@@ -79,12 +79,24 @@ def test_maps_on_disk_are_those_in_memory_and_leave_no_file(tmp_path):
         read_target_maps(folder, METRIC, store=tmp_path / "nowhere")
 
 
+def test_folders_without_targets_are_passed_over(tmp_path):
+    given = folder_of(tmp_path / "given", [flat(1.0 + n) for n in range(3)])
+    none = folder_of(tmp_path / "none", [None])
+    alone = read_training_maps([DataFolder(path=str(given))], METRIC)
+    both = read_training_maps([DataFolder(path=str(none), weight=9.0), DataFolder(path=str(given))], METRIC)
+    assert torch.equal(both.training_NCHW, alone.training_NCHW)
+    assert torch.equal(both.weights_N, alone.weights_N)
+
+
 def test_what_cannot_be_trained_on_is_named(tmp_path):
     with pytest.raises(DataError, match="names no data folder to train a tokenizer on"):
         read_training_maps([], METRIC)
     none = folder_of(tmp_path / "none", [None])
     with pytest.raises(DataError, match="No sample of .*none has the target 'depth'"):
         read_target_maps(none, METRIC)
+    bare = folder_of(tmp_path / "bare", [None])
+    with pytest.raises(DataError, match="No sample of .*none, .*bare has the target 'depth'"):
+        read_training_maps([DataFolder(path=str(none)), DataFolder(path=str(bare))], METRIC)
     one = folder_of(tmp_path / "one", [flat(2.0)])
     with pytest.raises(DataError, match="one has 1 target 'depth', and at least 2 are needed"):
         read_training_maps([DataFolder(path=str(one))], METRIC)
