@@ -4,6 +4,7 @@ import atexit
 import functools
 import io
 import json
+import pickle
 import shutil
 import struct
 import tempfile
@@ -18,6 +19,7 @@ from benchmark_files import blink, cv_bench, cv_bench_rows, hardblink
 from hypothesis import strategies as st
 from mutations import byte_mutants, json_mutants
 from PIL import Image
+from published import instances, python2_pickle, refs_of, write_pictures, write_refcoco
 from safetensors.torch import save
 from small import scenes_folder, small_recipe
 from teachers import official_teacher
@@ -33,9 +35,13 @@ from perceptio.convert.sa2va import _Export
 from perceptio.data.folder import FolderDataset
 from perceptio.data.folder.check import check_folder
 from perceptio.data.scenes import SceneSet
+from perceptio.data.sources.coco import COCOSource
+from perceptio.data.sources.importing import import_source
+from perceptio.data.sources.refcoco import RefCOCOSource
 from perceptio.data.teachers import load_teacher
 from perceptio.data.teachers.targets import _check_record
 from perceptio.evaluation.suites import suite_named
+from perceptio.interfaces import SourceConfig
 from perceptio.model.checkpoints.checkpoint import save as save_checkpoint
 from perceptio.model.perception_model import build_model
 from perceptio.ops.image_files import read_image
@@ -479,6 +485,28 @@ def _parquet() -> list[bytes]:
         return [(Path(folder) / "Relative_Depth/val-00000-of-00001.parquet").read_bytes()]
 
 
+# -- published data sets -----------------------------------------------------------------------------------------
+
+
+def _refs_pickles() -> list[bytes]:
+    refs = refs_of(instances(2, 1), lambda number: "train", sentences=2)
+    return [python2_pickle(refs), *(pickle.dumps(refs, protocol=version) for version in (2, 4))]
+
+
+def _coco(folder: Path) -> Path:
+    (folder / "annotations").mkdir()
+    write_pictures(folder / "train2017", (101, 102))
+    return folder / "annotations/instances_train2017.json"
+
+
+def _import(source: SourceConfig) -> None:
+    out = Path(source.folder) / "out"
+    shutil.rmtree(out, ignore_errors=True)
+    import_source(source, out)
+    for problem in check_folder(out).problems:  # A size that is not the picture's is found when that is read.
+        assert "pixels, and its picture" in problem.message, problem
+
+
 FORMATS: dict[str, Format] = {
     **{
         name: Format(mutants=byte_mutants(seeds), prepare=_file("picture"), read=read_image)
@@ -605,6 +633,21 @@ FORMATS: dict[str, Format] = {
         mutants=st.deferred(lambda: _both([_written_index()])),
         prepare=lambda folder: _coded(folder) / "codes" / "depth.json",
         read=_read_coded,
+    ),
+    "refs(unc).p": Format(
+        mutants=byte_mutants(_refs_pickles()),
+        prepare=lambda folder: write_refcoco(folder, pictures=2, objects=1) / "refcoco/refs(unc).p",
+        read=lambda file: _import(RefCOCOSource(folder=str(file.parents[1]))),
+    ),
+    "instances.json: RefCOCO": Format(
+        mutants=_both([instances(2, 1)]),
+        prepare=lambda folder: write_refcoco(folder, pictures=2, objects=1) / "refcoco/instances.json",
+        read=lambda file: _import(RefCOCOSource(folder=str(file.parents[1]))),
+    ),
+    "instances.json: COCO": Format(
+        mutants=_both([instances(2, 2)]),
+        prepare=_coco,
+        read=lambda file: _import(COCOSource(folder=str(file.parents[1]), captions=0)),
     ),
     "config.json: Sa2VA": Format(
         mutants=_both([_internvl()]), prepare=_sa2va, read=lambda file: _Export.read(file.parent, "masks")

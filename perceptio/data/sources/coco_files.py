@@ -8,6 +8,7 @@ import attrs
 
 from perceptio.data.folder.json_rules import is_whole
 from perceptio.errors import DataError, quoted
+from perceptio.ops.image_files import MAX_PIXELS
 from perceptio.ops.json_elements import JSONElements
 
 
@@ -86,7 +87,7 @@ class COCOFile:
         Raises:
             DataError: There is none; `named_by` says what names it.
         """
-        if key not in self.categories:
+        if not is_whole(key) or key not in self.categories:
             raise DataError(
                 f"{self.path} has no category {quoted(key)}, which {named_by} names; it has {len(self.categories)}: "
                 "download it again."
@@ -100,7 +101,7 @@ class COCOFile:
             raise DataError(f"{self.path} has the {what} twice: download it again.")
         name = self._text(value, "file_name", what)
         height, width = (self._whole(value, side, what) for side in ("height", "width"))
-        if min(height, width) < 1:
+        if min(height, width) < 1 or height * width > MAX_PIXELS:
             raise DataError(f"{self.path}: {what} is {width}x{height} pixels, which is no picture's size.")
         self.pictures[key] = Picture(id=key, file_name=name, height=height, width=width)
 
@@ -110,8 +111,8 @@ class COCOFile:
             raise DataError(f"{self.path}: {what} has {key} {quoted(found)}, which is no whole number.")
         return found
 
-    def _text(self, value: Mapping[str, Any], key: str, what: str) -> str:
-        found = value.get(key)
+    def _text(self, value: Any, key: str, what: str) -> str:
+        found = value.get(key) if isinstance(value, Mapping) else None
         if not isinstance(found, str):
             raise DataError(f"{self.path}: {what} has {key} {quoted(found)}, which is no text.")
         return found

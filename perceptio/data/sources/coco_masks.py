@@ -1,7 +1,7 @@
 """COCO's segmentations, polygons or run lengths, as compressed run lengths of one object; and panoptic PNGs.
 
-Polygons are rasterized by COCO's own code (pycocotools), to which nothing is given that it does not check itself:
-coordinates far outside of the picture, or run lengths of another size.
+Polygons are rasterized by COCO's own code (pycocotools). It checks nothing, and takes memory by what it is told: it
+is given no polygon that is far outside of its picture or very long, and no run lengths of another size.
 
 Shapes: H W pixels, N segments.
 """
@@ -21,8 +21,11 @@ Size = tuple[int, int]
 """Height and width."""
 FAR = 2.0
 """A polygon may leave its picture by so many times the picture's longer side."""
+LONGEST = 1_000_000
+"""Pixels around a polygon; for each, COCO's code takes about 80 bytes."""
 
 TOO_FEW = "a polygon has fewer than three points"
+TOO_LONG = "a polygon is longer than a million pixels around"
 NO_POLYGON = "a polygon is no list of pairs of numbers near its picture"
 NO_MASK = "its segmentation is neither polygons nor run lengths"
 WRONG_SIZE = "its run lengths are those of a mask of another size than its picture"
@@ -74,7 +77,13 @@ def why_no_polygon(polygon: Any, size: Size) -> str | None:
         return TOO_FEW
     far = FAR * max(size)
     whole = all(type(one) in (int, float) and -far <= one <= max(size) + far for one in polygon)
-    return None if whole and len(polygon) % 2 == 0 else NO_POLYGON
+    if not whole or len(polygon) % 2:
+        return NO_POLYGON
+    if len(polygon) / 2 * (2 * far + max(size)) <= LONGEST:
+        return None
+    points_N2 = np.asarray(polygon).reshape(-1, 2)
+    around = np.abs(points_N2 - np.roll(points_N2, 1, axis=0)).max(axis=1).sum()
+    return None if around <= LONGEST else TOO_LONG
 
 
 def _of_runs(segmentation: Mapping[str, Any], size: Size) -> ObjectMask:

@@ -24,6 +24,7 @@ from perceptio.data.sources.depth_files import write_depth
 from perceptio.errors import DataError, InterfaceError, quoted
 from perceptio.interfaces import DepthMap, LeftOut, SourceConfig, SourceInfo, SourceSample
 from perceptio.ops.files import disk_errors, expanded
+from perceptio.ops.foreign import naming
 from perceptio.ops.json_files import parse_json, read_json, read_lines, write_json
 from perceptio.registry import Registry
 from perceptio.serialize import to_json
@@ -117,7 +118,8 @@ def import_source(
             if counts.samples <= kept:
                 _check_same(next(there), record, out)
             else:
-                writer.add(record)
+                with naming(out / LINES_FILE):
+                    writer.add(record)
             if progress is not None:
                 progress(counts.samples, total)
         if not counts.samples:

@@ -64,6 +64,6 @@ class Pictures:
             where: What names it: a file, and an id in it.
         """
         return DataError(
-            f"{self._folder / name} is missing, and {where} names it: download it, give the folder with "
+            f"{self._folder}/{name[:255]} is missing, and {where} names it: download it, give the folder with "
             "--set images=FOLDER, or import what is there with --set missing=leave_out."
         )

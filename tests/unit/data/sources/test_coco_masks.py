@@ -56,6 +56,7 @@ SQUARE = [2, 2, 8, 2, 8, 8, 2, 8]
         ([1, 1, 5, 5, 3, True], "a polygon is no list of pairs of numbers near its picture"),
         ([1, 1, 5, 5, 3, 1e9], "a polygon is no list of pairs of numbers near its picture"),
         ([1, 1, 5, 5, 3, float("inf")], "a polygon is no list of pairs of numbers near its picture"),
+        ([0, 0, 17, 12] * 30_000, "a polygon is longer than a million pixels around"),
         ({"x": 1}, "a polygon is no list of pairs of numbers near its picture"),
     ],
 )

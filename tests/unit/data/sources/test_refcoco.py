@@ -184,6 +184,10 @@ def test_a_crowd_s_run_lengths_are_a_mask(tmp_path):
             "picture 101 is 0x48 pixels, which is no picture's",
         ),
         (
+            lambda held, refs: held["images"][0].update(width=2**31),
+            "picture 101 is 2147483648x48 pixels, which is no picture's",
+        ),
+        (
             lambda held, refs: held["images"][0].update(id="101"),
             "a picture has id '101', which is no whole number",
         ),
