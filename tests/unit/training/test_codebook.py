@@ -1,6 +1,7 @@
 """A codebook is trained before it is used, and never random or collapsed by accident."""
 
 import json
+import shutil
 
 import attrs
 import numpy as np
@@ -90,8 +91,7 @@ def test_random_values_are_asked_for_by_name(folder):
 def test_without_depth_to_train_on_it_is_refused(folder, tmp_path):
     lines = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
     bare = tmp_path / "bare"
-    bare.mkdir()
-    (bare / "images").symlink_to(folder / "images")
+    shutil.copytree(folder / "images", bare / "images")
     info = {"format": "perceptio-data", "version": 1}
     (bare / "dataset.json").write_text(json.dumps(info))
     turns = [{"task": "attribute", "question": "Which", "answer": "red"}]

@@ -1,4 +1,4 @@
-"""What sources give is trained on and evaluated: text alone, conversations, drawn points, and depth with questions."""
+"""What sources give is trained on and evaluated: text alone, conversations, drawn points, depth with questions."""
 
 import attrs
 import pytest
