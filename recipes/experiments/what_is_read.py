@@ -1,7 +1,7 @@
 """What is read of the depth block: the small Perceptio, asked again with other codes in place of its own.
 
-Look-up answers are given what the block decodes to at the marked points; read-out answers follow the codes themselves.
-What is put in place of the codes is told by `--controls`. It trains on the scenes that `perceptio demo` makes:
+Look-up answers are given what the block decodes to at the marked points; read-out answers follow the codes as they
+are. What is put in their place is told by `--controls`. It trains on the scenes that `perceptio demo` makes:
 
     perceptio ablate experiments/what_is_read --data runs/demo/scenes/test --controls all
 """
