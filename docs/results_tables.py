@@ -127,7 +127,7 @@ def _of_variants(name: str, *, others: Sequence[str]) -> str:
         if one.complete
     ]
     never = [one.name for one in summary.variants if not one.complete]
-    said = f"\nNot run: {', '.join(never)}.\n" if never else ""
+    said = f"\nNot run: {'; '.join(never)}.\n" if never else ""
     return _markdown(head, rows) + said
 
 
