@@ -1,8 +1,10 @@
 """Published data sets in exactly their layouts, of any size, with made-up pictures, objects and expressions.
 
-`refs(unc).p` is written as Python 2 wrote the published ones: protocol 0, its texts of bytes.
+`refs(unc).p` is written as Python 2 wrote the published ones: protocol 0, its texts of bytes. As a program,
+`python tests/support/published.py FOLDER` writes a RefCOCO of the size of the real one, with which imports are timed.
 """
 
+import argparse
 import json
 import os
 import random
@@ -174,3 +176,21 @@ def write_refcoco(
     if not images.exists():
         write_pictures(images, range(101, 101 + pictures))
     return folder
+
+
+def write_large_refcoco(folder: Path, pictures: int = 17_000) -> None:
+    """A training split: so many pictures of 640x480 with ten objects each, three expressions about every fourth."""
+    held = instances(pictures, 10, points=30, size=(640, 480))
+    spoken_of = {"annotations": held["annotations"][::4]}
+    (folder / "refcoco").mkdir(parents=True)
+    (folder / "refcoco/instances.json").write_text(json.dumps(held))
+    refs = refs_of(spoken_of, lambda number: "train")
+    (folder / "refcoco/refs(unc).p").write_bytes(python2_pickle(refs))
+    write_pictures(folder / "images/mscoco/images/train2014", range(101, 101 + pictures), (640, 480))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=write_large_refcoco.__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--pictures", type=int, default=17_000)
+    write_large_refcoco(**vars(parser.parse_args()))

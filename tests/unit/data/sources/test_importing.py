@@ -13,7 +13,7 @@ import attrs
 import numpy as np
 import pytest
 from PIL import Image
-from published import picture_name, write_refcoco
+from published import picture_name, write_large_refcoco, write_refcoco
 
 from perceptio.data.folder import DatasetInfo, FolderDataset
 from perceptio.data.folder.check import check_folder
@@ -291,6 +291,13 @@ def test_a_place_or_a_depth_that_does_not_fit_is_told(made, tmp_path, published)
         DataError, match="again is a data folder already: choose another folder, or remove it"
     ):
         import_source(refcoco(published), tmp_path / "again")
+
+
+def test_the_data_set_that_imports_are_timed_with_is_one(tmp_path):
+    write_large_refcoco(tmp_path / "published", pictures=4)
+    report = import_source(refcoco(tmp_path / "published"), tmp_path / "out")
+    assert (report.samples, report.turns, report.left_out) == (4, {"referring": 30}, {})
+    assert not check_folder(tmp_path / "out").problems
 
 
 @real
