@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from benchmark_files import blink, cv_bench, cv_bench_rows, hardblink
 from hypothesis import strategies as st
+from layouts import LLAVA, write_classes, write_llava, write_picture
 from mutations import byte_mutants, json_mutants
 from PIL import Image
 from published import instances, python2_pickle, refs_of, write_pictures, write_refcoco
@@ -35,8 +36,11 @@ from perceptio.convert.sa2va import _Export
 from perceptio.data.folder import FolderDataset
 from perceptio.data.folder.check import check_folder
 from perceptio.data.scenes import SceneSet
+from perceptio.data.sources.ade20k import ADE20KSource
 from perceptio.data.sources.coco import COCOSource
+from perceptio.data.sources.depth_pairs import DepthPairsSource
 from perceptio.data.sources.importing import import_source
+from perceptio.data.sources.llava import LLaVASource
 from perceptio.data.sources.refcoco import RefCOCOSource
 from perceptio.data.teachers import load_teacher
 from perceptio.data.teachers.targets import _check_record
@@ -499,6 +503,35 @@ def _coco(folder: Path) -> Path:
     return folder / "annotations/instances_train2017.json"
 
 
+def _llava(folder: Path) -> Path:
+    write_llava(folder)
+    return folder / "llava_v1_5_mix665k.json"
+
+
+def _classes(name: str) -> Callable[[Path], Path]:
+    """A picture of 32x32 pixels with its class numbers and their names, of which one file is the mutant."""
+
+    def prepare(folder: Path) -> Path:
+        pictures, classes = folder / "images/training/a.jpg", folder / "annotations/training/a.png"
+        write_classes([pictures], [classes], folder / "objectInfo150.txt", size=(32, 32))
+        return folder / name
+
+    return prepare
+
+
+def _pairs(depth: str) -> Callable[[Path], Path]:
+    """A picture of 32x32 pixels; its depth is the mutant."""
+
+    def prepare(folder: Path) -> Path:
+        write_picture(folder / "a.color.png", (32, 32))
+        if depth.endswith(".npy"):
+            (folder / "a.color.png").rename(folder / "a.png")
+            np.save(folder / "a_depth_mask.npy", np.ones((32, 32)))
+        return folder / depth
+
+    return prepare
+
+
 def _import(source: SourceConfig) -> None:
     out = Path(source.folder) / "out"
     shutil.rmtree(out, ignore_errors=True)
@@ -648,6 +681,31 @@ FORMATS: dict[str, Format] = {
         mutants=_both([instances(2, 2)]),
         prepare=_coco,
         read=lambda file: _import(COCOSource(folder=str(file.parents[1]), captions=0)),
+    ),
+    "LLaVA's list": Format(
+        mutants=st.deferred(lambda: _both([LLAVA])),
+        prepare=_llava,
+        read=lambda file: _import(LLaVASource(folder=str(file.parent))),
+    ),
+    "names of classes": Format(
+        mutants=byte_mutants([b"Idx\tRatio\tName\n1\t0.2\twall\n7\t0.1\troad, way\n", b"1: wall\n7: road\n"]),
+        prepare=_classes("objectInfo150.txt"),
+        read=lambda file: _import(ADE20KSource(folder=str(file.parent))),
+    ),
+    "class numbers": Format(
+        mutants=byte_mutants([_gray("L", 2)]),
+        prepare=_classes("annotations/training/a.png"),
+        read=lambda file: _import(ADE20KSource(folder=str(file.parents[2]))),
+    ),
+    "depth beside a picture: PNG": Format(
+        mutants=byte_mutants([_gray("I;16", 60_000)]),
+        prepare=_pairs("a.depth.png"),
+        read=lambda file: _import(DepthPairsSource(folder=str(file.parent), layout="7-scenes")),
+    ),
+    "depth beside a picture: NPY": Format(
+        mutants=byte_mutants(_arrays()),
+        prepare=_pairs("a_depth.npy"),
+        read=lambda file: _import(DepthPairsSource(folder=str(file.parent), layout="diode")),
     ),
     "config.json: Sa2VA": Format(
         mutants=_both([_internvl()]), prepare=_sa2va, read=lambda file: _Export.read(file.parent, "masks")

@@ -28,24 +28,35 @@ def write_array(path, values_HW):
         Image.fromarray(values_HW).save(path)
 
 
+LLAVA = [
+    {
+        "id": "9",
+        "image": "coco/train2017/000000000009.jpg",
+        "conversations": [
+            {"from": "human", "value": "<image>\nWhat is it?"},
+            {"from": "gpt", "value": "A field."},
+        ],
+    },
+    {
+        "id": "9",
+        "model": "",
+        "conversations": [{"from": "human", "value": "Say yes."}, {"from": "gpt", "value": "Yes."}],
+    },
+]
+"""A conversation with a picture, one of text alone, and an id twice."""
+
+
 def write_llava(folder):
-    """A conversation with a picture, one of text alone, and an id twice."""
     write_picture(folder / "coco/train2017/000000000009.jpg")
-    seen = [{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "A field."}]
-    said = [{"from": "human", "value": "Say yes."}, {"from": "gpt", "value": "Yes."}]
-    items = [
-        {"id": "9", "image": "coco/train2017/000000000009.jpg", "conversations": seen},
-        {"id": "9", "model": "", "conversations": said},
-    ]
-    (folder / "llava_v1_5_mix665k.json").write_text(json.dumps(items))
+    (folder / "llava_v1_5_mix665k.json").write_text(json.dumps(LLAVA))
 
 
-def write_classes(pictures, classes, names):
-    """Two pictures of two classes, and the list of their names."""
+def write_classes(pictures, classes, names, size=(96, 64)):
+    """Pictures of two classes, and the list of their names."""
     for picture, path in zip(pictures, classes, strict=True):
-        write_picture(picture)
-        classes_HW = np.ones((96, 64), np.uint8)
-        classes_HW[:48] = 7
+        write_picture(picture, size)
+        classes_HW = np.ones(size, np.uint8)
+        classes_HW[: size[0] // 2] = 7
         write_array(path, classes_HW)
     names.write_text("1 wall\n7 road\n")
 

@@ -101,7 +101,9 @@ class DepthFile:
             DataError: The file is broken, or the mask is, or of another size.
         """
         stored_HW = _numbers(self.path)
-        values_HW = stored_HW.astype(np.float32) * np.float32(format.scale)
+        # What is too large becomes infinite, which is refused; a signaling NaN is a NaN.
+        with np.errstate(over="ignore", invalid="ignore"):
+            values_HW = stored_HW.astype(np.float32) * np.float32(format.scale)
         for code in format.unknown:
             values_HW[stored_HW == code] = np.nan
         if format.farthest is not None:
