@@ -1,5 +1,6 @@
 """`perceptio data`: work on folders of data."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -82,6 +83,10 @@ def check(
     ] = None,
     arg: ArgOption = None,
     set_: SetOption = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes that read files.", show_default="one for each processor"),
+    ] = None,
 ) -> None:
     """Say what is wrong in a folder of data, file by file; exit status 1 if anything is."""
     from perceptio.data.folder.check import check_folder
@@ -90,7 +95,12 @@ def check(
     shown = console()
     with Bars(shown, transient=True) as bar:
         task = bar.add_task(f"reading {folder}", total=None)
-        report = check_folder(folder, lambda done: bar.update(task, completed=done), recipe=chosen)
+        report = check_folder(
+            folder,
+            lambda done: bar.update(task, completed=done),
+            recipe=chosen,
+            jobs=jobs or os.cpu_count() or 1,
+        )
     for problem in report.problems:
         say(shown, str(problem))
     counts = f"{report.samples} samples with {report.turns} turns"

@@ -3,8 +3,10 @@
     NAME.npy    codes [n, L] of the n samples that have the target, uint8 where the codebooks allow it, else wider
     NAME.json   of which tokenizer and which targets they are, and the samples' ids in the order of the rows
 
-In a data folder they are `codes/STREAM`, where a command that makes targets may write them; in the folder of a run
-`codes/STREAM/training-0`, for the first of its data folders, and so on.
+In a data folder they are `codes/STREAM`, where a command that makes targets may write them, and a packed folder has
+them too; in the folder of a run `codes/STREAM/training-0`, for the first of its data folders, and so on. Training
+uses those of the data folder where they are of its tokenizer and of the targets that are there, by their fingerprints.
+Of others it says what they are of, and computes its own into the run's folder.
 """
 
 import hashlib
@@ -18,7 +20,7 @@ from torch import Tensor
 
 from perceptio.data.folder import FolderDataset
 from perceptio.data.folder.identity import hash_of_targets
-from perceptio.errors import DataError
+from perceptio.errors import DataError, quoted
 from perceptio.interfaces import PerceptionTokenizer
 from perceptio.interfaces.perception_checks import codes_problem
 from perceptio.ops.array_files import mapped_array
@@ -95,13 +97,19 @@ def write_codes(
     return len(rows)
 
 
-def read_codes(path: Path, dataset: FolderDataset, tokenizer: PerceptionTokenizer) -> Tensor | None:
+def read_codes(
+    path: Path,
+    dataset: FolderDataset,
+    tokenizer: PerceptionTokenizer,
+    say: Callable[[str], None] = lambda _: None,
+) -> Tensor | None:
     """The codes that were written, as `encode_targets` returns them.
 
     Args:
         path: Where, as for `write_codes`.
         dataset: The data folder.
         tokenizer: As for `encode_targets`.
+        say: Told of codes that are there and are others, in a sentence that says what they are of.
 
     Returns:
         None where there are none, or others: of another tokenizer, or of other targets.
@@ -110,7 +118,10 @@ def read_codes(path: Path, dataset: FolderDataset, tokenizer: PerceptionTokenize
         DataError: They cannot be read.
     """
     index, file = _index_file(path), _codes_file(path)
-    if not index.is_file() or read_json(index) != _index(dataset, tokenizer):
+    if not index.is_file():
+        return None
+    if difference := _difference(read_json(index), dataset, tokenizer):
+        say(f"{dataset.name}: codes that are there are not used: {file} holds codes {difference}.")
         return None
     try:
         stored_nL = mapped_array(file)
@@ -161,6 +172,17 @@ def _encoded(
                 file = dataset.records[number].target_file(tokenizer.spec.stream.target)
                 raise DataError(f"{dataset.files.where(str(file))}: {error}") from error
         raise
+
+
+def _difference(found: Any, dataset: FolderDataset, tokenizer: PerceptionTokenizer) -> str | None:
+    """What codes are of, by what is found in their index, where they are not those of a folder by a tokenizer."""
+    found = found if isinstance(found, dict) else {}
+    own = tokenizer_fingerprint(tokenizer)
+    if found.get("tokenizer") != own:  # Before its targets are read.
+        return f"of the tokenizer {quoted(found.get('tokenizer'))}, and the recipe's is {own!r}"
+    if found != _index(dataset, tokenizer):
+        return f"of other targets {tokenizer.spec.stream.target!r} than the folder has now"
+    return None
 
 
 def _index(dataset: FolderDataset, tokenizer: PerceptionTokenizer) -> dict[str, Any]:

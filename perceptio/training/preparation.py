@@ -232,7 +232,7 @@ class Preparation:
 
         def write() -> Path:
             for path in (codes_in(dataset.root, stream.name), kept):
-                if read_codes(path, dataset, tokenizer) is not None:
+                if read_codes(path, dataset, tokenizer, self.listener.say) is not None:
                     return path
             write_codes(
                 dataset,

@@ -1,17 +1,26 @@
 """Everything that is wrong in a data folder, file by file."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from itertools import chain, islice
+from multiprocessing import get_context
 from pathlib import Path
 
 import attrs
+import torch
 
 from perceptio.data.folder.files import Files
 from perceptio.data.folder.loading import LoadedFiles, load_files, map_problems
-from perceptio.data.folder.places import open_place
+from perceptio.data.folder.places import Place, open_place
 from perceptio.data.folder.records import LINES_FILE, Problem, SampleRecord, parse_lines
 from perceptio.data.lengths import ConversationLengths
 from perceptio.recipe import Recipe
+
+ALONE = 500
+"""Lines of a folder that one process checks before others would have begun."""
+_CHUNK = 32
 
 
 @attrs.frozen(kw_only=True)
@@ -24,49 +33,116 @@ class Report:
 
 
 def check_folder(
-    path: Path | str, progress: Callable[[int], None] | None = None, *, recipe: Recipe | None = None
+    path: Path | str,
+    progress: Callable[[int], None] | None = None,
+    *,
+    recipe: Recipe | None = None,
+    jobs: int = 1,
 ) -> Report:
     """Read every line and every file of a data folder.
 
     Args:
-        path: The folder.
+        path: The folder, or the address of a packed one.
         progress: Called with the number of samples looked at so far.
         recipe: Samples of which a conversation can become longer than its language model serves are problems, too.
+        jobs: Processes that read files, of folders of more than `ALONE` lines; the report is the same.
 
     Raises:
         DataError: There is no such folder, or `dataset.json` or `samples.jsonl` is missing or cannot be read, so
             that nothing in it can be understood.
     """
     place = open_place(path)
-    root, info, held = place.root, place.info, place.files
-    lengths = None if recipe is None else ConversationLengths(recipe)
     problems: list[Problem] = []
     samples = turns = broken = 0
     named: set[str] = set()
     line = None
-    for parsed in parse_lines(root):
+    for parsed, found in _looked_at(parse_lines(place.root), place, recipe, jobs):
         samples += parsed.line != line  # A line may have several problems.
         line = parsed.line
+        problems += found
         if isinstance(parsed, Problem):
             broken += 1
-            problems.append(parsed)
         else:
             turns += len(parsed.turns)
             named.update(parsed.files)
-            files = load_files(held, info, parsed, problems)
-            problems += map_problems(held, parsed, files.maps)
-            if lengths is not None:
-                problems += _too_long(lengths, parsed, files)
         if progress is not None:
             progress(samples)
     if not samples:
         problems.append(Problem(file=LINES_FILE, message="lists no sample."))
-    if not broken and isinstance(held, Files):  # A broken line may have named it.
+    if not broken and isinstance(place.files, Files):  # A broken line may have named it.
         problems += [
             Problem(file=file, message="is named by no sample: list it, or remove it.")
-            for file in _strays(root, {held.where(name) for name in named})
+            for file in _strays(place.root, {place.files.where(name) for name in named})
         ]
     return Report(samples=samples, turns=turns, problems=tuple(problems))
+
+
+Looked = tuple[SampleRecord | Problem, list[Problem]]
+"""A line, and what is wrong in it or its files."""
+
+
+class _Reader:
+    """Reads the files of samples.
+
+    Args:
+        place: The folder.
+        recipe: As for `check_folder`.
+    """
+
+    def __init__(self, place: Place, recipe: Recipe | None) -> None:
+        self.place, self.lengths = place, None if recipe is None else ConversationLengths(recipe)
+
+    def __call__(self, parsed: SampleRecord | Problem) -> Looked:
+        if isinstance(parsed, Problem):
+            return parsed, [parsed]
+        problems: list[Problem] = []
+        files = load_files(self.place.files, self.place.info, parsed, problems)
+        problems += map_problems(self.place.files, parsed, files.maps)
+        if self.lengths is not None:
+            problems += _too_long(self.lengths, parsed, files)
+        return parsed, problems
+
+
+def _looked_at(
+    lines: Iterator[SampleRecord | Problem], place: Place, recipe: Recipe | None, jobs: int
+) -> Iterator[Looked]:
+    """Every line with its problems, in order."""
+    first = list(islice(lines, ALONE + 1))
+    if jobs == 1 or len(first) <= ALONE:
+        yield from map(_Reader(place, recipe), chain(first, lines))
+        return
+    lines = chain(first, lines)
+    chunks = iter(lambda: list(islice(lines, _CHUNK)), [])
+    # Not forked: threads of torch that have run here would never run in such a process.
+    with ProcessPoolExecutor(
+        jobs, mp_context=get_context("spawn"), initializer=_begin, initargs=(place, recipe)
+    ) as pool:
+        waiting: deque[tuple[list[SampleRecord | Problem], Future[list[list[Problem]]]]] = deque()
+        try:
+            while True:
+                while len(waiting) < 2 * jobs and (chunk := next(chunks, None)) is not None:
+                    waiting.append((chunk, pool.submit(_read_chunk, chunk)))
+                if not waiting:
+                    return
+                chunk, read = waiting.popleft()
+                yield from zip(chunk, read.result(), strict=True)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+_reader: _Reader | None = None
+"""What a process of `_looked_at` reads with."""
+
+
+def _begin(place: Place, recipe: Recipe | None) -> None:
+    global _reader
+    torch.set_num_threads(1)
+    _reader = _Reader(place, recipe)
+
+
+def _read_chunk(chunk: Sequence[SampleRecord | Problem]) -> list[list[Problem]]:
+    assert _reader is not None
+    return [_reader(parsed)[1] for parsed in chunk]
 
 
 def _too_long(lengths: ConversationLengths, record: SampleRecord, files: LoadedFiles) -> Iterator[Problem]:

@@ -7,9 +7,9 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
-from small import scenes_folder
+from small import scenes_folder, small_recipe
 
-from perceptio.data.folder import FolderDataset
+from perceptio.data.folder import FolderDataset, check
 from perceptio.data.folder.check import check_folder
 from perceptio.errors import DataError
 
@@ -184,6 +184,17 @@ def test_every_problem_is_listed_and_a_dataset_stops_at_the_first(folder):
     assert len(check_folder(folder).problems) == 2
     with pytest.raises(DataError, match="`perceptio data check .*` lists all problems"):
         FolderDataset(folder)[0]
+
+
+def test_several_processes_report_what_one_reports(folder, monkeypatch):
+    monkeypatch.setattr(check, "ALONE", 2)
+    for number in (0, 2):
+        file_of(folder, number, "image").unlink()
+    with (folder / "samples.jsonl").open("a") as lines:
+        lines.write('{"id": 3}\n')
+    seen = []
+    alone, together = check_folder(folder), check_folder(folder, seen.append, jobs=2, recipe=small_recipe())
+    assert together == alone and len(alone.problems) > 3 and seen[-1] == 4
 
 
 @pytest.mark.parametrize(

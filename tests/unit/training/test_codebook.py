@@ -121,6 +121,16 @@ def test_one_code_for_everything_stops_a_run(folder):
     assert check_usage(stream, [torch.full((2, 16), -1)]) == {}
 
 
+def test_codes_of_another_tokenizer_are_said_and_not_used(tmp_path):
+    data = scenes_folder(tmp_path / "data")
+    recipe = small_recipe(data)
+    write_codes(FolderDataset(data), recipe.stream("depth").tokenizer.build().eval(), codes_in(data, "depth"))
+    said = []
+    train(recipe, tmp_path / "run", say=said.append)
+    assert sum("codes that are there are not used" in one and "of the tokenizer" in one for one in said) == 1
+    assert (tmp_path / "run" / "codes" / "depth" / "training-0.npy").is_file()
+
+
 def test_codes_in_the_data_folder_are_read(folder, tmp_path, monkeypatch):
     data = scenes_folder(tmp_path / "data")
     recipe = small_recipe(data)

@@ -71,9 +71,27 @@ def test_codes_are_read_where_they_are_of_the_tokenizer_and_the_maps(folder, tmp
     other = tokenizer()
     with torch.no_grad():
         other.codebook_KC[0, 0] += 1
-    assert read_codes(codes_in(folder, "depth"), dataset, other) is None
+    said = []
+    assert read_codes(codes_in(folder, "depth"), dataset, other, said.append) is None
+    (sentence,) = said
+    assert "codes that are there are not used" in sentence and "codes/depth.npy" in sentence
+    own, others = tokenizer_fingerprint(held), tokenizer_fingerprint(other)
+    assert sentence.endswith(f"holds codes of the tokenizer {own!r}, and the recipe's is {others!r}.")
     shutil.copy(folder / dataset.records[0].image, folder / dataset.records[2].depth)
-    assert read_codes(codes_in(folder, "depth"), dataset, held) is None
+    assert read_codes(codes_in(folder, "depth"), dataset, held, said.append) is None
+    assert said[1].endswith("holds codes of other targets 'depth' than the folder has now.")
+
+
+def test_a_packed_folder_has_the_codes_of_its_folder(folder, tmp_path, monkeypatch):
+    from perceptio.data.folder.pack import pack_folder
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    held = tokenizer()
+    write_codes(folder, held)
+    pack_folder(folder, "memory://codes/packed")
+    dataset = FolderDataset("memory://codes/packed")
+    codes_nL = read_codes(codes_in(dataset.root, "depth"), dataset, held, pytest.fail)
+    assert torch.equal(codes_nL, encode_targets(held, FolderDataset(folder)))
 
 
 def test_codes_that_are_not_what_their_index_says_are_refused(folder):
