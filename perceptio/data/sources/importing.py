@@ -122,6 +122,11 @@ def import_source(
                     writer.add(record)
             if progress is not None:
                 progress(counts.samples, total)
+        if counts.samples < kept:
+            raise DataError(
+                f"{out} was begun from other files: it has {kept:,} samples, and the source gives "
+                f"{counts.samples:,} now. Remove the folder, and import it again."
+            )
         if not counts.samples:
             raise DataError(f"Nothing of {source.folder} is left to be imported: {counts.reasons()}.")
         write_json(out / IMPORT_FILE, {**made_by, **counts.to_json()})
@@ -284,10 +289,14 @@ def _begin(file: Path, made_by: Mapping[str, Any], *, begun: bool) -> None:
 
 
 def _differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    flat = [{**one, **(one.get("source") or {}), "source": None} for one in (there, now)]
-    for name in flat[1]:
-        if flat[0].get(name) != flat[1][name]:
-            yield name, flat[0].get(name), flat[1][name]
+    """What was chosen otherwise: settings of the source by their names, options of the command as it has them."""
+    before, after = (
+        {f"--{name}": one.get(name) for name in ("pictures", "depth")} | dict(one.get("source") or {})
+        for one in (there, now)
+    )
+    for name, value in after.items():
+        if before.get(name) != value:
+            yield name, before.get(name), value
 
 
 def _lines_there(out: Path, count: int) -> Iterator[Any]:

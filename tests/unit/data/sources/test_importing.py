@@ -105,8 +105,11 @@ def test_what_was_begun_is_not_gone_on_with_otherwise(tmp_path, published):
         DataError, match=r"out was begun with other settings: seed \(there 0, now 3\)\. Go on as it"
     ):
         import_source(refcoco(published, seed=3), tmp_path / "out")
-    (published / "refcoco/instances.json").unlink()
-    (published / "refcoco/refs(unc).p").unlink()
+    depth = depth_folder(tmp_path / "depths", {})
+    with pytest.raises(DataError, match="begun with another dataset.json, which differs in depth"):
+        import_source(refcoco(published), tmp_path / "out", depth=depth)
+    with pytest.raises(DataError, match="begun with another dataset.json, which differs in roots"):
+        import_source(refcoco(published), tmp_path / "out", pictures="link")
     write_refcoco(published, change=lambda held, refs: refs[0]["sentences"][0].update(sent="another"))
     with pytest.raises(
         DataError, match="out was begun from other files: its sample 'refcoco-unc-train-101' is not"
@@ -239,6 +242,20 @@ def test_a_source_that_does_not_keep_its_promise_is_told(made, tmp_path):
         DataError, match="Sample 'b' cannot be written: image 'mine:x.png' begins with the root 'mine'"
     ):
         made(words("b", image="mine:x.png"), roots={"far": str(tmp_path)})
+
+
+def test_fewer_samples_than_there_are_of_an_import_that_was_stopped_are_told(made, monkeypatch):
+    def stop(done, total):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        made(words(), words("b"), words("c"), progress=stop)
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
+    with pytest.raises(
+        DataError, match="out was begun from other files: it has 2 samples, and the source gives 1 now"
+    ):
+        made(words())
 
 
 def test_where_nothing_is_left_the_reasons_are_told(made):
