@@ -63,10 +63,10 @@ class LLaVASource(SourceConfig):
         """See `SourceConfig.samples`."""
         file, pictures = expanded(self.folder) / self.conversations, self._pictures()
         ids, linked = _DistinctIds(), _linked_folders(pictures)
-        lacking: list[str] = []
-        for number, item in enumerate(read_items(file), start=1):
+        lacking, first_lacking = 0, ""
+        for number, read in enumerate(read_items(file), start=1):
             where = f"{file} item {number:,}"
-            item = _Item(item, where)
+            item = _Item(read, where)
             name = ids.distinct(item.id or f"item-{number}")
             path = item.image
             if isinstance(path, LeftOut):
@@ -76,9 +76,10 @@ class LLaVASource(SourceConfig):
                 if self.missing == "leave_out":
                     yield LeftOut(what=name, why=MISSING)
                 else:
-                    lacking.append(f"{pictures / path} ({where}, {quoted(name)})")
+                    lacking += 1
+                    first_lacking = first_lacking or f"{pictures / path} ({where}, {quoted(name)})"
                 continue
-            if lacking:
+            if lacking:  # Only how many more there are is still of interest.
                 continue
             turns, odd = _turns(item.conversations, self.task, has_image=path is not None)
             yield from (attrs.evolve(one, what=f"{one.what} of {name}") for one in odd)
@@ -88,8 +89,8 @@ class LLaVASource(SourceConfig):
                 yield SourceSample(id=name, image=image, turns=turns, ordered=True, notes=notes)
         if lacking:
             raise DataError(
-                f"{len(lacking):,} pictures are missing, first {lacking[0]}: download them, give the folder with "
-                "--set images=FOLDER, or import what is there with --set missing=leave_out."
+                f"{lacking:,} pictures are missing, first {first_lacking}: download them, give the folder with --set "
+                "images=FOLDER, or import what is there with --set missing=leave_out."
             )
 
     def _pictures(self) -> Path:
