@@ -98,26 +98,7 @@ def run_suite(
     counts = {name: min(len(one), limit or len(one)) for name, one in data.items()}
     batches = [batch for name, one in data.items() for batch in _batches(name, one, counts[name], batch_size)]
     total = sum(map(len, batches))
-    summary = {
-        "suite": suite.name,
-        "settings": attrs.asdict(suite),
-        "limit": limit,
-        "model": dict(identity),
-        "data": {
-            name: {
-                "pictures": counts[name],
-                "questions": sum(len(batch) for batch in batches if batch.data == name),
-                "sha256": hash_of_questions(one, counts[name]),
-            }
-            for name, one in data.items()
-        },
-        "versions": {
-            "perceptio": perceptio.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
-        "figures": None,
-    }
+    summary = _summary(suite, identity, limit, data, counts, batches)
     with ExitStack() as held:
         held.enter_context(ranks.together())
         done = ranks.on_main(lambda: _begin(out, summary, total, held))
@@ -176,6 +157,37 @@ class _Answering:
             )
             for reply, told in zip(replies, labels, strict=True)
         ]
+
+
+def _summary(
+    suite: Suite,
+    identity: Mapping[str, Any],
+    limit: int | None,
+    data: Mapping[str, SuiteData],
+    counts: Mapping[str, int],
+    batches: Sequence[_Batch],
+) -> dict[str, Any]:
+    """What is asked of which model, before there are figures."""
+    return {
+        "suite": suite.name,
+        "settings": attrs.asdict(suite),
+        "limit": limit,
+        "model": dict(identity),
+        "data": {
+            name: {
+                "pictures": counts[name],
+                "questions": sum(len(batch) for batch in batches if batch.data == name),
+                "sha256": hash_of_questions(one, counts[name]),
+            }
+            for name, one in data.items()
+        },
+        "versions": {
+            "perceptio": perceptio.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+        "figures": None,
+    }
 
 
 def _batches(name: str, data: SuiteData, count: int, size: int) -> Iterator[_Batch]:
