@@ -27,6 +27,7 @@ from perceptio.cli import (
     depth_targets,
     evaluate,
     explain,
+    lmms_task,
     power,
     recipes,
     report,
@@ -104,6 +105,7 @@ folders = typer.Typer(no_args_is_help=True, help="Work on folders of data.")
 folders.command("import")(data.import_)
 folders.command("check")(data.check)
 folders.command("pack")(data.pack)
+folders.command("lmms-task")(lmms_task.run)
 app.add_typer(folders, name="data")
 foreign = typer.Typer(no_args_is_help=True, help="Convert weights of other projects.")
 foreign.command("aurora-vqvae")(convert.aurora_vqvae)

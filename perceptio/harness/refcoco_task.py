@@ -1,0 +1,175 @@
+"""Referring segmentation as a task of lmms-eval, scored by masks, for any model that can write them.
+
+lmms-eval's own RefCOCO tasks score captions and boxes. `write_task` makes a folder for its `--include_path` from a
+data folder; the functions below are what the task's file names. A reply says masks as `perceptio.harness.mask_text`
+has it.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from perceptio.data.folder import FolderDataset
+from perceptio.errors import DataError, InputError
+from perceptio.harness.mask_text import read_masks
+from perceptio.interfaces import Sample
+from perceptio.ops.files import disk_errors, new_file
+from perceptio.ops.mask_metrics import MaskMeter, united
+
+FIGURES = ("ciou", "giou", "missing")
+FORM = (
+    ' Reply with its mask as <mask>{"size": [height, width], "counts": "..."}</mask>, '
+    "where counts are in COCO's compressed run-length encoding."
+)
+"""What models other than Perceptio's are told after each question."""
+SCORING = (
+    "from perceptio.harness.refcoco_task import ciou, giou, missing, pictures, question, score, target\n"
+)
+TASK = """\
+task: {name}
+dataset_path: json
+dataset_kwargs:
+  data_files:
+    test: {lines}
+test_split: test
+output_type: generate_until
+doc_to_visual: !function {name}_scoring.pictures
+doc_to_text: !function {name}_scoring.question
+doc_to_target: !function {name}_scoring.target
+process_results: !function {name}_scoring.score
+generation_kwargs:
+  until: []
+  max_new_tokens: 1024
+  do_sample: false
+model_specific_generation_kwargs:
+  perceptio:
+    masks: coco_rle
+    max_new_tokens: 32
+lmms_eval_specific_kwargs:
+  default:
+    post_prompt: {form}
+  perceptio:
+    post_prompt: ""
+metric_list:
+  - metric: ciou
+    aggregation: !function {name}_scoring.ciou
+    higher_is_better: true
+  - metric: giou
+    aggregation: !function {name}_scoring.giou
+    higher_is_better: true
+  - metric: missing
+    aggregation: !function {name}_scoring.missing
+    higher_is_better: false
+metadata:
+  version: 1.0
+"""
+
+
+def write_task(data: Path, out: Path, name: str) -> int:
+    """Write a task of lmms-eval from the turns of a data folder that mean objects.
+
+    Args:
+        data: The data folder; the task reads pictures and masks from there.
+        out: The folder for `--include_path`; it may hold other tasks.
+        name: What `--tasks` calls it.
+
+    Returns:
+        How many questions it has.
+
+    Raises:
+        DataError: The folder is none, or no turn of it means an object, or the disk refuses.
+        InputError: The name has other characters than letters, digits and `_`.
+    """
+    if not name.isidentifier():
+        raise InputError(
+            f"The task is to be called {name!r}: use letters, digits and _, and begin with a letter."
+        )
+    dataset, folder = FolderDataset(data), str(data.resolve())
+    documents = [
+        {"folder": folder, "sample": number, "turn": place, "id": record.id, "question": turn.question}
+        for number, record in enumerate(dataset.records)
+        for place, turn in enumerate(record.turns)
+        if turn.objects
+    ]
+    if not documents:
+        raise DataError(
+            f"No turn of {data} means an object: referring segmentation needs turns with objects."
+        )
+    lines = out.resolve() / f"{name}.jsonl"
+    files = {
+        lines: "".join(f"{json.dumps(document)}\n" for document in documents),
+        out / f"{name}_scoring.py": SCORING,
+        # Paths and prompts are written as JSON, which is YAML.
+        out / f"{name}.yaml": TASK.format(name=name, lines=json.dumps(str(lines)), form=json.dumps(FORM)),
+    }
+    with disk_errors(out, DataError):
+        out.mkdir(parents=True, exist_ok=True)
+        for file, text in files.items():
+            with new_file(file) as new:
+                new.write_text(text, encoding="utf-8")
+    return len(documents)
+
+
+def pictures(document: Mapping[str, Any]) -> list[Image.Image]:
+    """The picture that a question is about."""
+    image_3HW = _sample(document["folder"], document["sample"]).image_3HW
+    assert image_3HW is not None, "Objects are parts of a picture."
+    return [Image.fromarray((image_3HW * 255).round().byte().permute(1, 2, 0).numpy())]
+
+
+def question(document: Mapping[str, Any], prompts: Mapping[str, str] | None = None) -> str:
+    """The question, and for other models than Perceptio's the form of the reply."""
+    return document["question"] + (prompts or {}).get("post_prompt", "")
+
+
+def target(document: Mapping[str, Any]) -> str:
+    """What lmms-eval shows as the answer: whose masks they are; the masks themselves lie in the data folder."""
+    return f"the mask of turn {document['turn']} of sample {document['id']}"
+
+
+def score(document: Mapping[str, Any], replies: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """How the masks of a reply, united, overlap with the true ones, for each figure."""
+    sample = _sample(document["folder"], document["sample"])
+    true_HW = united(sample.turns[document["turn"]].masks)
+    assert true_HW is not None, "The task has questions about objects alone."
+    height, width = true_HW.shape
+    overlap = MaskMeter().update(united(read_masks(replies[0], (height, width))), true_HW)
+    return dict.fromkeys(FIGURES, overlap)
+
+
+def ciou(overlaps: Iterable[Mapping[str, Any]]) -> float:
+    """The sum of intersections over the sum of unions."""
+    return _figures(overlaps)["ciou"]
+
+
+def giou(overlaps: Iterable[Mapping[str, Any]]) -> float:
+    """The mean IoU of questions."""
+    return _figures(overlaps)["giou"]
+
+
+def missing(overlaps: Iterable[Mapping[str, Any]]) -> float:
+    """The share of replies without a mask that can be read; each counts as an empty one."""
+    figures = _figures(overlaps)
+    return figures["missing"] / figures["count"]
+
+
+def _figures(overlaps: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    meter = MaskMeter()
+    for overlap in overlaps:
+        meter.add(overlap)
+    return meter.compute()
+
+
+@lru_cache(maxsize=8)
+def _folder(folder: str) -> FolderDataset:
+    return FolderDataset(Path(folder))
+
+
+@lru_cache(maxsize=2)
+def _sample(folder: str, number: int) -> Sample:
+    """A sample; questions about one picture come one after the other."""
+    return _folder(folder)[number]

@@ -1,0 +1,87 @@
+"""Perceptio's models in VLMEvalKit (https://github.com/open-compass/VLMEvalKit).
+
+VLMEvalKit knows models by a table in its own code, to which `register` adds one. In a checkout of it:
+
+    # evaluate.py
+    from perceptio.harness.vlmevalkit import register
+
+    register("mine", pretrained="runs/mine")
+
+    import run  # VLMEvalKit's own
+
+    run.main()
+
+and `python evaluate.py --model mine --data MMBench_DEV_EN`.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import vlmeval.vlm
+from vlmeval.config import supported_VLM
+from vlmeval.vlm.base import BaseModel
+
+from perceptio.errors import InputError
+from perceptio.harness.model_args import ModelArgs
+from perceptio.harness.responder import Decoding, Request, Responder
+
+
+class Perceptio(BaseModel):
+    """A Perceptio model as VLMEvalKit asks it: one question at a time, in words, about one picture or none.
+
+    Args:
+        args: Those of `perceptio.harness.model_args.ModelArgs`, by name, and `temperature`, 0 by default.
+
+    Raises:
+        UnknownNameError: An argument has another name.
+        InputError: A value cannot be meant.
+        CheckpointError: The model cannot be loaded.
+    """
+
+    INTERLEAVE = False
+    allowed_types = ("text", "image")
+
+    def __init__(self, *, temperature: float = 0.0, **args: Any) -> None:
+        super().__init__()
+        parsed = ModelArgs.of(args)
+        self.decoding = Decoding(max_new_tokens=parsed.max_new_tokens, temperature=float(temperature))
+        self.responder = Responder.of(parsed)
+
+    def generate_inner(self, message: Sequence[Mapping[str, str]], dataset: str | None = None) -> str:
+        """The reply to a message: a list of texts, which are joined by line breaks, and of paths of pictures.
+
+        Raises:
+            InputError: There are several pictures, or the texts are empty.
+        """
+        pictures = [part["value"] for part in message if part["type"] == "image"]
+        if len(pictures) > 1:
+            raise InputError(
+                f"A question of {dataset or 'the dataset'} shows {len(pictures)} pictures, and a Perceptio model "
+                "sees one: leave the dataset out."
+            )
+        text = "\n".join(part["value"] for part in message if part["type"] == "text")
+        request = Request(
+            text=text, picture=lambda: pictures[0] if pictures else None, decoding=self.decoding
+        )
+        (reply,) = self.responder.replies([request])
+        return reply
+
+
+def register(name: str, **args: Any) -> None:
+    """Add a model to VLMEvalKit's table, and the class to those that its `--config` may name.
+
+    Args:
+        name: What `--model` calls it.
+        args: Those of `Perceptio`.
+
+    Raises:
+        UnknownNameError: An argument has another name.
+        InputError: A value cannot be meant, or the name is another model's.
+    """
+    ModelArgs.of({given: value for given, value in args.items() if given != "temperature"})
+    held = supported_VLM.get(name)
+    if held is not None and getattr(held, "func", None) is not Perceptio:
+        raise InputError(f"VLMEvalKit has a model {name!r} of its own: give yours another name.")
+    supported_VLM[name] = partial(Perceptio, **args)
+    vlmeval.vlm.Perceptio = Perceptio
