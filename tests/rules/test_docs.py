@@ -13,6 +13,7 @@ from perceptio.cli.main import app
 from perceptio.cli.recipe import chosen_recipe
 from perceptio.evaluation.suites import SUITES
 from perceptio.experiments.experiment import load_experiment
+from perceptio.harness.model_args import ModelArgs
 from perceptio.hookspecs import HOOKS
 from perceptio.interfaces import ComponentConfig, Kind
 from perceptio.recipe import Recipe
@@ -105,6 +106,18 @@ def test_every_command_from_checkpoints_on_is_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert load_recipe("mine.py").name == "mine"
     assert commands(page) == 17
+
+
+def test_the_harness_page_has_every_argument_of_a_model():
+    page = "docs/harnesses.md"
+    text = (ROOT / page).read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`[a-z_]+`(?:, `[a-z_]+`)*) \|", text, re.MULTILINE)
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == {
+        field.name for field in attrs.fields(ModelArgs)
+    }
+    (shown,) = blocks(page)
+    compile(shown, page, "exec")
+    assert commands(page) == 1
 
 
 def commands(page: str) -> int:
