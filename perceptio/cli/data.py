@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from perceptio.cli.console import Bars, console, say
-from perceptio.cli.files import path
+from perceptio.cli.files import path, writing
 from perceptio.cli.recipe import ArgOption, SetOption, chosen_recipe, pairs
 
 
@@ -142,3 +142,37 @@ def pack(
         f"{packed.samples:,} samples with {packed.files:,} files in {packed.shards:,} shards of "
         f"{packed.size / 2**20:,.1f} MiB in all. {out}",
     )
+
+
+def show(
+    folder: Annotated[
+        Path,
+        typer.Argument(parser=path, metavar="DIR", help="The data folder, or the address of a packed one."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            parser=path, metavar="FILE.html", help="The page.", show_default="DIR.html, in this folder"
+        ),
+    ] = None,
+    recipe: Annotated[str | None, typer.Option(help="Show lengths for its language model, too.")] = None,
+    arg: ArgOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Write a page about a data folder: counts, distributions, and samples with masks, depth and turns."""
+    from perceptio.data.show import FolderPage
+    from perceptio.ops.files import new_file
+
+    chosen = None if recipe is None else chosen_recipe(recipe, arg, set_)
+    target, shown = out or Path(f"{folder.resolve().name}.html"), console()
+    with Bars(shown, transient=True) as bar:
+        task = bar.add_task(f"reading {folder}", total=None)
+        about = FolderPage(
+            folder,
+            recipe=chosen,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+        html = about.html()
+    with writing(target), new_file(target) as new:
+        new.write_text(html, encoding="utf-8")
+    say(shown, f"{len(about.dataset):,} samples. {target}")

@@ -7,8 +7,8 @@ import numpy as np
 from perceptio.demo import figures
 from perceptio.demo.gallery import GalleryItem, pick_turns
 from perceptio.demo.results import NAMES, Demo, depth_at
-from perceptio.experiments import page
 from perceptio.interfaces import LETTERS
+from perceptio.ops import page
 from perceptio.ops.mask_metrics import ratio
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from perceptio.demo import figures, galleries, sections, streams
 from perceptio.demo.results import Demo
 from perceptio.errors import DataError
-from perceptio.experiments import page
+from perceptio.ops import page
 from perceptio.ops.files import disk_errors, new_file
 
 REPORT = "report.html"

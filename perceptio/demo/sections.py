@@ -10,9 +10,9 @@ from perceptio.demo.files import HISTORY
 from perceptio.demo.plan import DEPTH_TOKENIZERS
 from perceptio.demo.results import NAMES, Demo
 from perceptio.demo.settings import PERCEPTIO
-from perceptio.experiments import page
 from perceptio.experiments.curves import Line, curves_svg, smoothed
 from perceptio.experiments.display import clock
+from perceptio.ops import page
 from perceptio.ops.json_files import read_log
 
 WHAT = {

@@ -15,7 +15,7 @@ from perceptio.demo.gallery import DEPTH, MASKS, GalleryItem, pick_turns
 from perceptio.demo.limits import ANOTHER_SCENE, TRUE_CODES
 from perceptio.demo.results import Demo
 from perceptio.demo.settings import STREAMS
-from perceptio.experiments import page
+from perceptio.ops import page
 from perceptio.ops.pictures import picture_of
 
 BOX, MAPS = "box", ("edges", "normals")

@@ -13,7 +13,7 @@ cell_summary.py  what a cell has found, in a small file
 summaries.py   those of an experiment: written, found and read
 summary.py     these, and means over seeds, of all variants
 tables.py      the same as one table, which renderers.py writes
-report.py      report.html, from page.py and curves.py
+report.py      report.html, from curves.py and perceptio.ops.page
 outputs.py     the files of all these
 
 job.py         a job, and how its work is found

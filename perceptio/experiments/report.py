@@ -7,12 +7,12 @@ from typing import Any
 
 import attrs
 
-from perceptio.experiments import page
 from perceptio.experiments.contrasts import Contrast
 from perceptio.experiments.curves import Curve, Line, curves_svg, mean_of, smoothed
 from perceptio.experiments.results import CellResult
 from perceptio.experiments.summary import Summary
 from perceptio.experiments.tables import Table, p_text
+from perceptio.ops import page
 from perceptio.recipe_changes import changes, terms
 from perceptio.training.validation import PREFIX
 

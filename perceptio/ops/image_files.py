@@ -156,7 +156,7 @@ def open_image(
                 yield picture
 
 
-def shown_size(path: Path | str) -> tuple[int, int]:
+def shown_size(path: AnyFile | str) -> tuple[int, int]:
     """Height and width of the image of a file as it is shown, after its EXIF rotation; only its header is read.
 
     Raises:

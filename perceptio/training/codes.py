@@ -5,8 +5,8 @@
 
 In a data folder they are `codes/STREAM`, where a command that makes targets may write them, and a packed folder has
 them too; in the folder of a run `codes/STREAM/training-0`, for the first of its data folders, and so on. Training
-uses those of the data folder where they are of its tokenizer and of the targets that are there, by their fingerprints.
-Of others it says what they are of, and computes its own into the run's folder.
+uses those of the data folder where they are of its tokenizer and of the targets that are there, by fingerprints. Of
+others it says what they are of, and computes its own into the run's folder.
 """
 
 import hashlib

@@ -34,6 +34,7 @@ REASONS = {
     "training/target_maps.py": "a nameless file that is gone with the process",
     "experiments/local.py:_begin": "the log of a job grows",
     "experiments/submitted.py:_start": "the log of a job grows",
+    "data/show.py": "writes into memory",
     "demo/figures.py": "writes into memory",
     "experiments/curves.py": "writes into memory",
     "experiments/worker.py": "is a pipe",

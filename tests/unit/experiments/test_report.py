@@ -10,9 +10,9 @@ from experiment_folders import cell, experiment, figures_of
 
 from perceptio.cli import main as command
 from perceptio.errors import DataError, InputError
-from perceptio.experiments import page
 from perceptio.experiments.curves import TEXT_COLOR, Line, curves_svg, mean_of, smoothed
 from perceptio.experiments.outputs import write_outputs
+from perceptio.ops import page
 from perceptio.serialize import to_json
 from perceptio.settings import load_recipe, with_settings
 
