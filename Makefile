@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 BENCHMARKS := $(shell grep -l '^def main' benchmarks/*.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz kills bench gpu gpu-rehearsal lint clean
+.PHONY: help demo test fuzz kills bench real gpu gpu-rehearsal lint clean
 
 help:
 	@echo "make demo          train and evaluate the small Perceptio beside its controls (FRESH=1 starts over, STREAMS=1 adds an arm)"
@@ -15,6 +15,7 @@ help:
 	@echo "make kills         twenty trainings killed at every kind of moment, which go on to the bit"
 	@echo "make lint          ruff and mypy"
 	@echo "make bench         every benchmark, into benchmarks/results/ (QUICK=1: does each run?)"
+	@echo "make real          parity on real weights; with PICTURES=DIR TEACHER=FILE the whole way on real pictures, and the 1B"
 	@echo "make gpu           everything that only a GPU can show, in eight minutes, into benchmarks/results/"
 	@echo "make gpu-rehearsal the same at tiny sizes on a CPU"
 
@@ -45,6 +46,13 @@ lint: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	for script in $(BENCHMARKS); do $(BIN)/python $$script $(if $(QUICK),--quick) || exit 1; done
+
+real: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[real]"
+	$(BIN)/python benchmarks/real/weights.py build/real/weights
+	$(BIN)/python -m pytest tests/real
+	$(BIN)/python benchmarks/real/whole_way.py --weights build/real/weights --pictures "$(PICTURES)" --teacher "$(TEACHER)" --out build/real/way
+	$(BIN)/python benchmarks/real/large_model.py --data build/real/way/objects/train --out build/real/1b.json
 
 # Not after .venv: a machine with a GPU may have a torch of its own, which is found and used.
 gpu:

@@ -4,7 +4,7 @@
     perceptio train perceptio_135m --set 'data.folders=["data/coco"]' --out runs/135m
 
 SmolLM2-135M-Instruct, DINOv2-small and SAM 2.1 are Apache-2.0, and so is Depth Anything V2 small, a teacher of depth;
-the codebook is trained here, first of all, on the folder's depth maps. DINOv2's features at 448 pixels are averaged to
+the codebook is trained here, first of all, on the maps of the data. DINOv2's features at 448 pixels are averaged to
 16 rows and columns, so that a picture takes 256 tokens, as a tile of InternVL does.
 
 Losses and their weights are those of perceptio_8b.py. Ours, and not tuned, are batch, steps and learning rate, and

@@ -18,6 +18,7 @@ settings.load_profile("same")
 def pytest_addoption(parser):
     parser.addoption("--seed", type=int, default=0, help="Where random numbers of every test start.")
     parser.addoption("--kills", type=int, default=4, help="How many trainings test_kills.py kills.")
+    parser.addoption("--real-weights", help="Where tests/real finds what benchmarks/real/weights.py made.")
     parser.addoption("--device", default="cuda", help="Where tests/gpu run; cpu rehearses them.")
 
 

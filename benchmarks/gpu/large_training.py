@@ -2,10 +2,10 @@
 
     python benchmarks/gpu/large_training.py --recipe perceptio_1b --out FILE [--rehearse]
 
-Everything is as in `perceptio train perceptio_1b` or `perceptio_135m`, but for the weights, which are random where they
-would be read from the hub; the text tokenizer, which is one of bytes under a vocabulary of the real size; scenes as
-data; and one micro step per optimizer step where the recipes have many. Nothing is read from a network. A rehearsal
-takes the recipe's twin of CPU size.
+Everything is as in `perceptio train perceptio_1b` or `perceptio_135m`, but for the weights, which are random where
+they would be read from the hub; the text tokenizer, which is one of bytes under a vocabulary of the real size; scenes
+as data; and one micro step per optimizer step where the recipes have many. Nothing is read from a network. A
+rehearsal takes the recipe's twin of CPU size.
 """
 
 import json

@@ -1,0 +1,153 @@
+"""The whole way on real pictures: import, teacher pass, codebook, training, evaluation beside controls, a question.
+
+    python benchmarks/real/whole_way.py --weights build/real/weights --pictures DIR --teacher FILE --out OUT
+
+DIR holds COCO pictures with panoptic masks: `images/train2017`, `images/val2017` and `panoptic/panoptic_SPLIT.json`
+with its folder of PNGs. FILE are METER's published weights for NYUv2 (`build_model_best_nyu_xxs`), read by the
+example plugin. What is there of an earlier run is kept; training goes on where it was stopped. `OUT/results.json` has
+the figures of the held-out pictures: of the trained model, of the same model that is shown the next picture in place
+of the right one, and of one whose weights are random.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import attrs
+from torch.nn import functional as F
+
+from perceptio import PerceptionModel, load
+from perceptio.data.folder import FolderDataset
+from perceptio.data.folder.dataset import Sample
+from perceptio.evaluation.evaluation import Evaluation
+from perceptio.model.perception_model import build_model
+from perceptio.ops.json_files import without_nan
+from perceptio.settings import load_recipe
+
+HERE = Path(__file__).parent
+METER = HERE.parents[1] / "examples" / "plugin_meter" / "meter.py"
+SPLITS = {"train": "varied", "val": "canonical"}
+"""How questions are put in each."""
+
+
+class NextPicture:
+    """A data folder whose questions are asked about the next sample's picture, stretched to the right one's size."""
+
+    def __init__(self, dataset: FolderDataset) -> None:
+        self._dataset = dataset
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._dataset, name)
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, number: int) -> Sample:
+        sample, other = self._dataset[number], self._dataset[(number + 1) % len(self)]
+        shown = F.interpolate(
+            other.image_3HW[None].float(), size=sample.image_3HW.shape[-2:], mode="bilinear"
+        )[0]
+        return attrs.evolve(sample, image_3HW=shown.to(sample.image_3HW.dtype))
+
+
+def perceptio(*words: object) -> None:
+    """Run a command of the library, which says itself what is wrong."""
+    print("$ perceptio", *words, flush=True)
+    done = subprocess.run([sys.executable, "-m", "perceptio.cli.main", *map(str, words)], check=False)
+    if done.returncode:
+        raise SystemExit(done.returncode)
+
+
+def make_data(pictures: Path, teacher: Path, out: Path) -> None:
+    """Data folders of both splits: objects with questions for their masks, depth, and marked points on that depth."""
+    for split, phrasing in SPLITS.items():
+        objects, points = out / "objects" / split, out / "points" / split
+        published = f"{split}2017"
+        settings = {
+            "split": published,
+            "images": pictures / "images" / published,
+            "objects": "panoptic",
+            "objects_file": f"panoptic/panoptic_{published}.json",
+            "captions": 0,
+            "phrasing": phrasing,
+        }
+        if not objects.exists():
+            perceptio("data", "import", "coco", pictures, "--out", objects, *_set(settings))
+        perceptio(
+            "--plugin",
+            METER,
+            "depth-targets",
+            objects,
+            "--teacher",
+            "meter/meter",
+            *_set({"weights": teacher}),
+        )
+        if not points.exists():
+            perceptio("data", "import", "marked-points", objects, "--out", points, *_set({"per_image": 2}))
+        perceptio("data", "check", objects)
+
+
+def random_twin(model: PerceptionModel) -> PerceptionModel:
+    """The same recipe with random weights, but for the codebook, without which codes would mean nothing."""
+    twin = build_model(model.recipe, load_weights=False)
+    codebook = model.stream("depth").tokenizer.state_dict()
+    twin.stream("depth").tokenizer.load_state_dict(codebook)
+    return twin.eval()
+
+
+def evaluate(model: PerceptionModel, out: Path, limit: int) -> dict[str, Any]:
+    """The figures of the held-out pictures, by model and by folder."""
+    found: dict[str, Any] = {}
+    for name, asked, shown in (
+        ("trained", model, FolderDataset),
+        ("another picture", model, lambda folder: NextPicture(FolderDataset(folder))),
+        ("random weights", random_twin(model), FolderDataset),
+    ):
+        for kind in ("objects", "points"):
+            figures = Evaluation(asked, shown(out / kind / "val"), limit=limit).run()  # type: ignore[arg-type]
+            found.setdefault(name, {})[kind] = without_nan(figures)
+            print(name, kind, json.dumps(found[name][kind]), flush=True)
+    return found
+
+
+def main() -> int:
+    """Go the whole way."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    for name in ("weights", "pictures", "teacher", "out"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--limit", type=int, default=25, help="held-out pictures that are asked about")
+    chosen = parser.parse_args()
+    for name in ("weights", "pictures", "teacher"):
+        if not getattr(chosen, name).exists():
+            print(f"skipped: there is no {getattr(chosen, name)}, which --{name} names.")
+            return 0
+    weights, pictures, teacher, out = (
+        path.resolve() for path in (chosen.weights, chosen.pictures, chosen.teacher, chosen.out)
+    )
+    make_data(pictures, teacher, out)
+    recipe, run = HERE / "small.py", out / "run"
+    arguments = {"weights": weights, "pictures": out, "steps": chosen.steps}
+    words = [word for name, value in arguments.items() for word in ("--arg", f"{name}={value}")]
+    load_recipe(recipe, **arguments)
+    perceptio("train", recipe, *words, "--out", run, "--auto-resume")
+    model = load(run)
+    figures = {"steps": chosen.steps, "limit": chosen.limit} | evaluate(model, out, chosen.limit)
+    (out / "results.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    sample = FolderDataset(out / "objects" / "val").records[0]
+    question = sample.turns[0].question
+    image = next((pictures / "images" / "val2017").glob(f"*{sample.image.path.rpartition(':')[2]}"), None)
+    if image is not None:
+        perceptio("ask", run, image, question, "--out", out / "asked")
+    return 0
+
+
+def _set(settings: dict[str, object]) -> list[str]:
+    return [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
