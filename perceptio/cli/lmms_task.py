@@ -10,7 +10,9 @@ from perceptio.cli.files import path
 
 
 def run(
-    folder: Annotated[Path, typer.Argument(parser=path, metavar="DIR", help="A data folder with objects.")],
+    folder: Annotated[
+        Path, typer.Argument(parser=path, metavar="DIR", help="A data folder with referring expressions.")
+    ],
     out: Annotated[Path, typer.Option(parser=path, help="The folder for lmms-eval's --include_path.")],
     name: Annotated[
         str | None, typer.Option(help="What --tasks calls it.", show_default="the folder's name, with _masks")

@@ -11,10 +11,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from perceptio.data.folder import FolderDataset
 from perceptio.errors import DataError, InputError
+from perceptio.evaluation.suites.refcoco import IMPORT
+from perceptio.evaluation.suites.refcoco import TASK as REFERRING
 from perceptio.harness.mask_text import read_masks
 from perceptio.interfaces import Sample
 from perceptio.ops.files import disk_errors, new_file
@@ -70,7 +74,9 @@ metadata:
 
 
 def write_task(data: Path, out: Path, name: str) -> int:
-    """Write a task of lmms-eval from the turns of a data folder that mean objects.
+    """Write a task of lmms-eval from the referring expressions of a data folder.
+
+    They are those of `perceptio eval --suite refcoco`: an expression that means nothing has an empty true mask.
 
     Args:
         data: The data folder; the task reads pictures and masks from there.
@@ -81,7 +87,7 @@ def write_task(data: Path, out: Path, name: str) -> int:
         How many questions it has.
 
     Raises:
-        DataError: The folder is none, or no turn of it means an object, or the disk refuses.
+        DataError: The folder is none, or has no referring expression, or the disk refuses.
         InputError: The name has other characters than letters, digits and `_`.
     """
     if not name.isidentifier():
@@ -93,12 +99,10 @@ def write_task(data: Path, out: Path, name: str) -> int:
         {"folder": folder, "sample": number, "turn": place, "id": record.id, "question": turn.question}
         for number, record in enumerate(dataset.records)
         for place, turn in enumerate(record.turns)
-        if turn.objects
+        if turn.task == REFERRING
     ]
     if not documents:
-        raise DataError(
-            f"No turn of {data} means an object: referring segmentation needs turns with objects."
-        )
+        raise DataError(f"{data} has no question of the task {REFERRING!r}: {IMPORT}.")
     lines = out.resolve() / f"{name}.jsonl"
     files = {
         lines: "".join(f"{json.dumps(document)}\n" for document in documents),
@@ -116,8 +120,7 @@ def write_task(data: Path, out: Path, name: str) -> int:
 
 def pictures(document: Mapping[str, Any]) -> list[Image.Image]:
     """The picture that a question is about."""
-    image_3HW = _sample(document["folder"], document["sample"]).image_3HW
-    assert image_3HW is not None, "Objects are parts of a picture."
+    image_3HW = _picture(_sample(document))
     return [Image.fromarray((image_3HW * 255).round().byte().permute(1, 2, 0).numpy())]
 
 
@@ -133,10 +136,10 @@ def target(document: Mapping[str, Any]) -> str:
 
 def score(document: Mapping[str, Any], replies: Sequence[str]) -> dict[str, dict[str, Any]]:
     """How the masks of a reply, united, overlap with the true ones, for each figure."""
-    sample = _sample(document["folder"], document["sample"])
-    true_HW = united(sample.turns[document["turn"]].masks)
-    assert true_HW is not None, "The task has questions about objects alone."
-    height, width = true_HW.shape
+    sample = _sample(document)
+    _, height, width = _picture(sample).shape
+    true_HW = united([np.zeros((height, width), dtype=bool), *sample.turns[document["turn"]].masks])
+    assert true_HW is not None
     overlap = MaskMeter().update(united(read_masks(replies[0], (height, width))), true_HW)
     return dict.fromkeys(FIGURES, overlap)
 
@@ -170,6 +173,16 @@ def _folder(folder: str) -> FolderDataset:
 
 
 @lru_cache(maxsize=2)
-def _sample(folder: str, number: int) -> Sample:
+def _read(folder: str, number: int) -> Sample:
     """A sample; questions about one picture come one after the other."""
     return _folder(folder)[number]
+
+
+def _sample(document: Mapping[str, Any]) -> Sample:
+    return _read(document["folder"], document["sample"])
+
+
+def _picture(sample: Sample) -> Tensor:
+    if sample.image_3HW is None:
+        raise DataError(f"{sample.source} has no picture, and referring expressions are about one.")
+    return sample.image_3HW

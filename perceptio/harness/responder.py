@@ -90,7 +90,8 @@ class Responder:
 
     def __init__(self, model: PerceptionModel, *, perceive: str = "auto", batch_size: int = 1) -> None:
         self.model, self.batch_size = in_eval_mode(model), batch_size
-        self.settings = _perceiving(model, perceive)
+        self.settings, self._perceive = _perceiving(model, perceive), perceive
+        self._objects = tuple(name for name, tokens in model.plan.streams.items() if tokens.per == "object")
         self._seen: dict[Any, tuple[Tensor, VisionFeatures]] = {}
         self._batches = 0
 
@@ -166,21 +167,23 @@ class Responder:
             temperature=decoding.temperature,
             seed=self._batches if decoding.temperature else 0,
         )
+        if decoding.masks and images and self._perceive == "auto":
+            # Where masks are measured, the model chooses as in `perceptio eval`.
+            settings = attrs.evolve(settings, streams=self._objects)
         self._batches += 1
         turns = [one.turn for one in batch]
         written = generate(self.model, turns, images, index, settings, vision=vision)
         texts = [_cut(text_of(self.model, written, row).strip(), decoding.until) for row in range(len(batch))]
         if not (decoding.masks and images):
             return texts
-        objects = [name for name, tokens in self.model.plan.streams.items() if tokens.per == "object"]
-        decoded = decode_streams(self.model, images, index, written, objects)
+        decoded = decode_streams(self.model, images, index, written, self._objects)
         return [
             "\n".join(
                 [
                     text,
                     *(
                         written_mask(mask)
-                        for name in objects
+                        for name in self._objects
                         for mask in decoded[name][row]
                         if _is_mask(mask)
                     ),

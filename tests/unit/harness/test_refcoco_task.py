@@ -32,8 +32,8 @@ def masks_of(data, document):
     return FolderDataset(data)[document["sample"]].turns[document["turn"]].masks
 
 
-def test_each_turn_that_means_an_object_is_a_question(data, documents):
-    turns = [turn for sample in FolderDataset(data) for turn in sample.turns if turn.masks]
+def test_each_referring_expression_is_a_question(data, documents):
+    turns = [turn for sample in FolderDataset(data) for turn in sample.turns if turn.task == "referring"]
     assert [document["question"] for document in documents] == [turn.question for turn in turns]
     (picture,) = refcoco_task.pictures(documents[0])
     shown_3HW = FolderDataset(data).image(documents[0]["sample"])
@@ -56,7 +56,8 @@ def test_the_task_s_file_names_functions_that_are_there(documents, tmp_path):
 
 
 def test_replies_are_scored_by_their_masks_united(data, documents):
-    first, second = documents[:2]
+    first, second = [document for document in documents if masks_of(data, document)][:2]
+    nothing = next(document for document in documents if not masks_of(data, document))
     mask_HW = np.logical_or.reduce(masks_of(data, first))
     left_HW, right_HW = mask_HW.copy(), mask_HW.copy()
     left_HW[:, 16:], right_HW[:, :16] = False, False
@@ -66,6 +67,7 @@ def test_replies_are_scored_by_their_masks_united(data, documents):
     assert exact["ciou"] == {"intersection": mask_HW.sum(), "union": mask_HW.sum(), "missing": False}
     pixels = int(np.logical_or.reduce(masks_of(data, second)).sum())
     assert none["ciou"] == {"intersection": 0, "union": pixels, "missing": True}
+    assert refcoco_task.giou([refcoco_task.score(nothing, ["There is none."])["ciou"]]) == 1.0
     overlaps = [exact["ciou"], none["ciou"]]
     assert refcoco_task.ciou(overlaps) == pytest.approx(mask_HW.sum() / (mask_HW.sum() + pixels))
     assert refcoco_task.giou(overlaps) == pytest.approx(0.5) and refcoco_task.missing(overlaps) == 0.5
@@ -79,7 +81,7 @@ def test_what_cannot_be_a_task_is_said(data, tmp_path):
     (tmp_path / "bare/dataset.json").write_text('{"format": "perceptio-data", "version": 1}')
     (tmp_path / "bare/samples.jsonl").write_text(f"{json.dumps(line)}\n")
     with pytest.raises(
-        DataError, match="No turn of .*bare means an object: referring segmentation needs turns"
+        DataError, match="bare has no question of the task 'referring': make one of the published"
     ):
         write_task(tmp_path / "bare", tmp_path / "tasks", "bare")
 
