@@ -232,7 +232,8 @@ class CellProgress:
         note = next((self._notes[job.name] for job in cell.jobs if job.name in self._notes), None)
         found = self._figures[id(cell)]
         if note is None and figure in found:
-            return f"{found[figure].value:.4g}"
+            by_summary = " (summary)" if self._results[id(cell)].summary is not None else ""
+            return f"{found[figure].value:.4g}{by_summary}"
         return note or self._results[id(cell)].status
 
     def _figure(self) -> str | None:

@@ -178,6 +178,7 @@ def test_cells_run_on_a_cluster_are_those_of_this_machine(
     elsewhere = (*words[:-1], "runs/elsewhere", "--dry-run")
     shown = ablate(*elsewhere)
     assert "2 of 2 cells are known from summaries" in shown and "Nothing would run" in shown
+    assert shown.count("(summary)") == 2
     assert "2 training jobs" in ablate(*elsewhere, "--rerun")
     for argument, message in {
         "rates.py": "None of the 2 summaries in .*rates.cells is of a recipe that a variant of rates has now",
