@@ -35,6 +35,7 @@ from perceptio.convert.aurora import convert_aurora_vqvae
 from perceptio.convert.sa2va import _Export
 from perceptio.data.folder import FolderDataset
 from perceptio.data.folder.check import check_folder
+from perceptio.data.folder.pack import pack_folder
 from perceptio.data.scenes import SceneSet
 from perceptio.data.sources.ade20k import ADE20KSource
 from perceptio.data.sources.coco import COCOSource
@@ -49,6 +50,7 @@ from perceptio.interfaces import SourceConfig
 from perceptio.model.checkpoints.checkpoint import save as save_checkpoint
 from perceptio.model.perception_model import build_model
 from perceptio.ops.image_files import read_image
+from perceptio.ops.run_lengths import format_runs
 from perceptio.ops.weights import INDEX, load_tensors, read_pickled
 from perceptio.tokenizers.segmentation.hf_sam import HFSAMSegmentationConfig
 from perceptio.training.codes import codes_in, read_codes, write_codes
@@ -183,7 +185,7 @@ def _read_data(file: Path) -> None:
     if report.problems and all("named by no sample" in str(one) for one in report.problems):
         report = attrs.evolve(report, problems=())
     for sample in (dataset := FolderDataset(folder)):
-        assert sample.image_3HW is not None
+        assert sample.image_3HW is not None or sample.turns
         dict(sample.maps)  # Reads them.
     assert not report.problems and len(dataset), report.problems
 
@@ -233,7 +235,42 @@ def _sample_lines() -> list[dict[str, Any]]:
         for number in range(1, 9)
     ]
     turns = [{"task": "referring", "question": "Which?", "answer": "This.", "objects": [1, 2]}]
-    return [*lines, lines[0] | {"id": "runs", "masks": runs, "turns": turns}]
+    packed = [one | {"counts": format_runs(np.array(one["counts"]))} for one in runs]
+    talk = {"id": "talk", "ordered": True, "turns": [{"task": "chat", "question": "?", "answer": "!"}] * 2}
+    rooted = lines[0] | {"image": f"here:{lines[0]['image']}", "depth": f"here:{lines[0]['depth']}"}
+    return [
+        *lines,
+        rooted,
+        talk,
+        *(lines[0] | {"id": "runs", "masks": masks, "turns": turns} for masks in (runs, packed)),
+    ]
+
+
+def _rooted_folder(folder: Path) -> Path:
+    """A folder that has itself as a root."""
+    lines = _data_folder("samples.jsonl")(folder)
+    info = json.loads((lines.parent / "dataset.json").read_text()) | {"roots": {"here": "."}}
+    (lines.parent / "dataset.json").write_text(json.dumps(info))
+    return lines
+
+
+def _packed_bytes(name: str) -> bytes:
+    with tempfile.TemporaryDirectory() as made:
+        return (_packed_folder(name)(Path(made))).read_bytes()
+
+
+def _packed_folder(name: str) -> Callable[[Path], Path]:
+    def prepare(folder: Path) -> Path:
+        pack_folder(scenes_folder(folder / "scenes", count=2), folder / "packed")
+        return folder / "packed" / name
+
+    return prepare
+
+
+def _read_packed(file: Path) -> None:
+    folder = next(parent for parent in file.parents if (parent / "dataset.json").is_file())
+    for sample in FolderDataset(folder):
+        dict(sample.maps)  # Reads them.
 
 
 def _lines() -> st.SearchStrategy[bytes]:
@@ -572,11 +609,21 @@ FORMATS: dict[str, Format] = {
     ),
     "data: map NPY": Format(mutants=byte_mutants(_map_arrays()), prepare=_map_file("npy"), read=_read_data),
     "data: dataset.json": Format(
-        mutants=_both([SceneSet.info.to_json()]),
+        mutants=_both([SceneSet.info.to_json(), SceneSet.info.to_json() | {"roots": {"here": "."}}]),
         prepare=_data_folder("dataset.json"),
         read=_read_data,
     ),
-    "data: samples.jsonl": Format(mutants=_lines(), prepare=_data_folder("samples.jsonl"), read=_read_data),
+    "data: samples.jsonl": Format(mutants=_lines(), prepare=_rooted_folder, read=_read_data),
+    "packed: shards.index.npz": Format(
+        mutants=st.deferred(lambda: byte_mutants([_packed_bytes("shards.index.npz")])),
+        prepare=_packed_folder("shards.index.npz"),
+        read=_read_packed,
+    ),
+    "packed: a shard": Format(
+        mutants=st.deferred(lambda: byte_mutants([_packed_bytes("shards/00000.tar")])),
+        prepare=_packed_folder("shards/00000.tar"),
+        read=_read_packed,
+    ),
     "HardBLINK questions": Format(
         mutants=_both(HARDBLINK[:1]).map(lambda line: b"\n".join([line, *map(_as_json, HARDBLINK[1:])])),
         prepare=_hardblink,
