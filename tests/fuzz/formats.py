@@ -702,7 +702,7 @@ FORMATS: dict[str, Format] = {
     "depth_targets.json": Format(
         mutants=st.deferred(lambda: _both([_targets_record()])),
         prepare=_file("depth_targets.json"),
-        read=lambda file: _check_record(file.parent, _targets_record(), is_data=False),
+        read=lambda file: _check_record(file.parent, _targets_record()),
     ),
     "codes/depth.npy": Format(
         mutants=byte_mutants([_npy(np.arange(32, dtype=np.uint8).reshape(2, 16) % 8)]),
