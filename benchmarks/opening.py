@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 from support import Bench, Variant, run_benchmark
 
@@ -18,8 +19,7 @@ ROUNDS = 3
 def measure(bench: Bench) -> None:
     """Lines of LLaVA's layout: one to ten turns of words, most about a picture."""
     count = QUICK_LINES if bench.quick else LINES
-    line_index.KEPT_FROM = 1
-    with tempfile.TemporaryDirectory() as made:
+    with mock.patch.object(line_index, "KEPT_FROM", 1), tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         write(folder, count)
         index = folder / line_index.INDEX_FILE

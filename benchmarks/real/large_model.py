@@ -25,19 +25,22 @@ from large_training import with_random_weights
 from perceptio import GenerationSettings, load
 from perceptio.data.folder import FolderDataset
 from perceptio.model.perception_model import build_model
-from perceptio.recipe import DataFolder, Recipe
+from perceptio.ops.weights import CHECKPOINT, WEIGHTS
+from perceptio.recipe import DataFolder, Recipe, TokenizerTraining
 from perceptio.settings import load_recipe
 from perceptio.training.memory import GIB, MemoryPlan
 from perceptio.training.trainer import train
+
+CODEBOOK_STEPS = 30
 
 
 def the_recipe(data: Path) -> Recipe:
     """`perceptio_1b` without published weights, for two steps of one conversation of two questions."""
     recipe = with_random_weights(load_recipe("perceptio_1b"))
-    depth = recipe.stream("depth")
-    training = attrs.evolve(depth.training, untrained=True)
+    # Long enough for maps to have codes of their own.
+    codebook = TokenizerTraining(steps=CODEBOOK_STEPS, batch_size=4, warmup_steps=3)
     return attrs.evolve(
-        recipe.with_stream("depth", training=training),
+        recipe.with_stream("depth", training=codebook),
         data=attrs.evolve(
             recipe.data, folders=(DataFolder(path=str(data)),), mixture={"referring": 1.0}, turns=2
         ),
@@ -76,7 +79,8 @@ def measure(data: Path, folder: Path) -> dict[str, Any]:
         "train_s": time.monotonic() - started,
         "losses": [one["loss"] for one in losses],
     }
-    (weights,) = (folder / "run" / "checkpoint").glob("*.safetensors")
+    print(json.dumps(found, indent=1), flush=True)
+    weights = folder / "run" / CHECKPOINT / WEIGHTS
     started = time.monotonic(), time.process_time()
     with weights.open("rb", buffering=0) as opened:
         held = bytearray(2**24)

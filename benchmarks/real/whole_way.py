@@ -76,15 +76,9 @@ def make_data(pictures: Path, teacher: Path, out: Path) -> None:
         }
         if not objects.exists():
             perceptio("data", "import", "coco", pictures, "--out", objects, *_set(settings))
-        perceptio(
-            "--plugin",
-            METER,
-            "depth-targets",
-            objects,
-            "--teacher",
-            "meter/meter",
-            *_set({"weights": teacher}),
-        )
+        if not (objects / "depth_targets.json").exists():
+            asked = ("--teacher", "meter/meter", *_set({"weights": teacher}))
+            perceptio("--plugin", METER, "depth-targets", objects, *asked)
         if not points.exists():
             perceptio("data", "import", "marked-points", objects, "--out", points, *_set({"per_image": 2}))
         perceptio("data", "check", objects)
@@ -92,7 +86,16 @@ def make_data(pictures: Path, teacher: Path, out: Path) -> None:
 
 def random_twin(model: PerceptionModel) -> PerceptionModel:
     """The same recipe with random weights, but for the codebook, without which codes would mean nothing."""
-    twin = build_model(model.recipe, load_weights=False)
+    recipe = model.recipe
+    masks = recipe.stream("segmentation").tokenizer
+    masks = attrs.evolve(masks, backbone=attrs.evolve(masks.backbone, weights=None))
+    # A language model that names weights is built without values, for them to come.
+    recipe = attrs.evolve(
+        recipe.with_stream("segmentation", tokenizer=masks),
+        vision=attrs.evolve(recipe.vision, weights=None),
+        language=attrs.evolve(recipe.language, weights=None),
+    )
+    twin = build_model(recipe, load_weights=False)
     codebook = model.stream("depth").tokenizer.state_dict()
     twin.stream("depth").tokenizer.load_state_dict(codebook)
     return twin.eval()
