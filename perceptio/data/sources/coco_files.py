@@ -55,9 +55,14 @@ class COCOFile:
             if name == "images":
                 self._add_picture(value)
             elif name == "categories":
-                self.categories[self._whole(value, "id", "a category")] = self._text(
-                    value, "name", "a category"
+                number, called = (
+                    self._whole(value, "id", "a category"),
+                    self._text(value, "name", "a category"),
                 )
+                if self.categories.setdefault(number, called) != called:
+                    raise DataError(
+                        f"{path} has the category {number} twice, by two names: download it again."
+                    )
             elif name == "annotations":
                 key = self._whole(value, by, "an annotation")
                 if by == "id" and key in self._starts:

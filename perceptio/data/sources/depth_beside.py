@@ -1,5 +1,6 @@
 """Depth that another data folder has of the same pictures, so that one map serves several data sets."""
 
+import filecmp
 import os
 from pathlib import Path
 
@@ -15,7 +16,7 @@ class DepthBeside:
     """The depth maps of a data folder, by the pictures that they are of.
 
     A picture is known by where it lies, links followed; where that is nowhere in the folder, as with copies, by the
-    name of its file, if one picture of the folder alone has it.
+    name and the bytes of its file.
 
     Args:
         folder: The data folder, such as `perceptio depth-targets` writes.
@@ -34,7 +35,7 @@ class DepthBeside:
         files = Files(folder, self.info.roots)
         self.roots: dict[str, str] = {}
         self._by_place: dict[str, str] = {}
-        self._by_name: dict[str, str | None] = {}
+        self._by_name: dict[str, list[tuple[Path, str]]] = {}
         if self.info.depth_unit is None:
             raise DataError(f"{folder} has no depth: make it with `perceptio depth-targets`.")
         for record in parse_lines(folder):
@@ -45,12 +46,18 @@ class DepthBeside:
             place = files.where(record.image)
             depth = self._named(record.depth)
             self._by_place[os.path.realpath(place)] = depth
-            # A name that two pictures have says nothing.
-            self._by_name[place.name] = depth if self._by_name.get(place.name, depth) == depth else None
+            self._by_name.setdefault(place.name, []).append((place, depth))
 
     def depth_of(self, picture: Path) -> str | None:
         """The path of the depth map of a picture, as a sample has it; None where there is none."""
-        return self._by_place.get(os.path.realpath(picture)) or self._by_name.get(picture.name)
+        if (known := self._by_place.get(os.path.realpath(picture))) is not None:
+            return known
+        copies = (
+            depth
+            for place, depth in self._by_name.get(picture.name, ())
+            if place.is_file() and filecmp.cmp(place, picture, shallow=False)
+        )
+        return next(copies, None)
 
     def _named(self, depth: str) -> str:
         """A path of the folder's as another folder says it; its root is noted."""

@@ -140,6 +140,10 @@ def test_what_an_expression_says_holds_of_the_masks(small):
             "instances_train2017.json has the picture 102 twice",
         ),
         (
+            lambda held, _: held["categories"].append(held["categories"][0] | {"name": "axolotl"}),
+            "instances_train2017.json has the category [0-9]+ twice, by two names",
+        ),
+        (
             lambda held, _: held["annotations"][0].update(category_id=7),
             "has no category 7, which annotation 1001 names; it has 3",
         ),

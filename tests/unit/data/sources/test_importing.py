@@ -170,18 +170,20 @@ def test_one_depth_map_serves_several_sets(tmp_path):
     assert not check_folder(linked).problems
 
 
-def test_depth_of_copies_is_known_by_the_names_of_files(tmp_path, published):
-    """A folder of pictures that a teacher went through has copies of them; of a name twice, nothing is known."""
+def test_depth_of_copies_is_known_by_name_and_bytes(tmp_path, published):
+    """A folder of pictures that a teacher went through has copies of them; another picture of the name is none."""
     depth = tmp_path / "depths"
     for folder in ("a", "b"):
         (depth / "images" / folder).mkdir(parents=True)
     images = [f"a/{picture_name(101)}", f"a/{picture_name(102)}", f"b/{picture_name(102)}"]
     for one in images:
-        Image.new("RGB", (64, 48)).save(depth / "images" / one)
+        (original,) = published.rglob(Path(one).name)
+        shutil.copy(original, depth / "images" / one)
+    Image.new("RGB", (64, 48), "red").save(depth / "images" / images[1])
     depth_folder(depth, {f"images/{one}": depth / "images" / one for one in images})
     import_source(refcoco(published), tmp_path / "out", depth=depth)
     records = FolderDataset(tmp_path / "out").records
-    assert [record.depth for record in records] == ["depth:depth/0.png", None, None]
+    assert [record.depth for record in records] == ["depth:depth/0.png", "depth:depth/2.png", None]
 
 
 @attrs.frozen(kw_only=True)
