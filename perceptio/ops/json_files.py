@@ -185,11 +185,15 @@ def read_log(path: Path, *, error: type[PerceptioError] = DataError) -> tuple[li
         return [], None
     values: list[Any] = []
     torn: tuple[int, str, InvalidJSONError] | None = None
-    for number, _, line in read_lines(path, error=error):
+    size = path.stat().st_size
+    for number, start, line in read_lines(path, error=error):
         if torn is not None:
             raise error(f"{path} line {torn[0]} is not JSON ({torn[2]}): remove that line.")
         try:
-            values.append(parse_json(line))
+            value = parse_json(line)
+            if start + len(line) >= size:  # What is appended next would stand on the same line.
+                raise InvalidJSONError("it has no line end")
+            values.append(value)
         except InvalidJSONError as problem:
             torn = number, line.decode("utf-8", errors="replace"), problem
     return values, None if torn is None else torn[1]

@@ -121,3 +121,9 @@ def test_a_torn_tail_of_a_log_is_dropped_and_said(tmp_path):
 
 def test_big_numbers_stay_what_they_are():
     assert parse_json(json.dumps(2**64 - 1)) == 2**64 - 1
+
+
+def test_a_last_line_without_its_end_is_torn_even_when_it_is_whole(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"a": 1}\n{"a": 2}')
+    assert read_log(path) == ([{"a": 1}], '{"a": 2}')
