@@ -140,11 +140,9 @@ def main() -> int:
     model = load(run)
     figures = {"steps": chosen.steps, "limit": chosen.limit} | evaluate(model, out, chosen.limit)
     (out / "results.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
-    sample = FolderDataset(out / "objects" / "val").records[0]
-    question = sample.turns[0].question
-    image = next((pictures / "images" / "val2017").glob(f"*{sample.image.path.rpartition(':')[2]}"), None)
-    if image is not None:
-        perceptio("ask", run, image, question, "--out", out / "asked")
+    asked = FolderDataset(out / "objects" / "val").records[0]
+    image = pictures / "images" / "val2017" / str(asked.image).rpartition(":")[2]
+    perceptio("ask", run, image, asked.turns[0].question, "--out", out / "asked")
     return 0
 
 
