@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from perceptio.errors import InputError
 from perceptio.interfaces.records import LETTERS
 
+LETTER_TOKENS = 8
+"""Most tokens of an answer that is a letter."""
+
 
 def letters_for(count: int) -> str:
     """The first letters, which name so many marked points.

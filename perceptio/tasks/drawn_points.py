@@ -25,10 +25,7 @@ from perceptio.interfaces import (
     Turn,
 )
 from perceptio.ops.intervals import wilson
-from perceptio.ops.letters import parse_letter
-
-LETTER_TOKENS = 8
-"""Most tokens of an answer that is a letter."""
+from perceptio.ops.letters import LETTER_TOKENS, parse_letter
 
 
 class DrawnPoints(Pass):

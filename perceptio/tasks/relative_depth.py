@@ -30,11 +30,8 @@ from perceptio.interfaces import (
     Turn,
 )
 from perceptio.ops.intervals import wilson
-from perceptio.ops.letters import parse_letter
+from perceptio.ops.letters import LETTER_TOKENS, parse_letter
 from perceptio.tasks.depth_figures import DepthFigures, in_metres
-
-LETTER_TOKENS = 8
-"""Most tokens of an answer that is a letter."""
 
 
 class MarkedPoints(Pass):

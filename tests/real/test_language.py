@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from language_backbones import loaded, packed
 
 from perceptio.backbones.language.hf import HFLanguageConfig, LoRA
-from perceptio.interfaces import SequenceLayout, text_positions
+from perceptio.interfaces import SequenceLayout
 from perceptio.settings import load_recipe
 
 QUESTIONS = ("What is the capital of France?", "Name three fruits that are red.")
@@ -28,18 +29,6 @@ def tokenizer(smollm2):
 @pytest.fixture(scope="module")
 def backbone(smollm2):
     return loaded(smollm2, dtype="float32")
-
-
-def loaded(folder, **settings):
-    config = HFLanguageConfig.from_pretrained(folder, **settings)
-    built = config.build().eval()
-    assert config.load_weights(built)
-    return built
-
-
-def packed(*lengths):
-    positions = torch.cat([text_positions(0, length, 1) for length in lengths], 1)
-    return SequenceLayout.packed(positions, lengths)
 
 
 def logits_of(backbone, *sequences):

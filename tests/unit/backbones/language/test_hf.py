@@ -6,6 +6,7 @@ from pathlib import Path
 import attrs
 import pytest
 import torch
+from language_backbones import loaded, packed
 from tiny_hf import PADDED_VOCAB, TEXT_VOCAB, model_json, official_model, tokenizer_folder, write_checkpoint
 
 from perceptio.backbones.language.hf import HFLanguageConfig, LoRA
@@ -30,18 +31,6 @@ def config(**settings):
 def built(**settings):
     torch.manual_seed(0)
     return config(**settings).build()
-
-
-def loaded(folder, **settings):
-    found = HFLanguageConfig.from_pretrained(folder, **settings)
-    backbone = found.build().eval()
-    assert found.load_weights(backbone)
-    return backbone
-
-
-def packed(*lengths):
-    positions = torch.cat([text_positions(0, length, 1) for length in lengths], 1)
-    return SequenceLayout.packed(positions, lengths)
 
 
 def near(mine, theirs):
