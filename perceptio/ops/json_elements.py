@@ -3,7 +3,6 @@
 The text is held; what is made of it is not, and an element can be read again from where it begins.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 
 from perceptio.errors import DataError, PerceptioError
 from perceptio.ops.foreign import parsing, reason_of
+from perceptio.ops.json_files import DECODER
 
 MAX_BYTES = 2 * 2**30
 """Largest file that is read; COCO's largest, `instances_train2017.json`, has 0.45 GB."""
@@ -79,7 +79,7 @@ class JSONElements:
 
     def _value(self, place: int) -> tuple[Any, int]:
         try:
-            return _DECODER.raw_decode(self._text, place)
+            return DECODER.raw_decode(self._text, place)
         except (ValueError, RecursionError) as problem:
             raise self._broken(reason_of(problem), place) from None
 
@@ -105,10 +105,3 @@ class JSONElements:
         if place >= len(self._text):
             reason = "it is cut short"
         return self._error(f"{self.path} is not the JSON that was published ({reason}): {self._remedy}.")
-
-
-def _constant(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_constant)
