@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,9 +16,15 @@ from perceptio.cli.recipe import pairs, showing_its_traceback
 from perceptio.cli.tracking import TrackOption
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from perceptio.experiments.launchers import Launcher
+    from perceptio.experiments.progress import CellProgress
+    from perceptio.experiments.results import CellResult, ExperimentResult
     from perceptio.experiments.run import Run
 
 SEEDS = "--seeds"
+LAUNCHER_SETTING = "--launcher-setting"
 LISTED = re.compile(r"[0-9, ]+")
 FAILED = 1
 """Exit status where a cell has failed."""
@@ -37,90 +44,102 @@ class Command(TyperCommand):
         return super().parse_args(ctx, joined)
 
 
+FileArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE",
+        help="A Python file with variants() -> recipes by name and BASELINE, the name of one; or the name of one "
+        "that comes with the library.",
+    ),
+]
+SeedsOption = Annotated[
+    list[str] | None,
+    typer.Option(SEEDS, metavar="N...", help="Seeds that each variant is run with.", show_default="0 1 2"),
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(
+        parser=path, help="The experiment's folder.", show_default="runs/ablations/ and the file's name"
+    ),
+]
+DataOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        parser=path,
+        help="Folder with questions that every cell is evaluated on; repeated: several.",
+        show_default="the recipes' data.validation",
+    ),
+]
+ControlsOption = Annotated[
+    str | None,
+    typer.Option(help="Passed on to evaluation: all, or names, as `perceptio eval --controls` takes them."),
+]
+TinyOption = Annotated[bool, typer.Option("--tiny", help="Run the file's tiny() in place of its variants().")]
+OnlyOption = Annotated[str, typer.Option(metavar="GLOB", help="Run the variants whose names match.")]
+JobsOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Cells side by side.", show_default="one a GPU, or one a core where there is none"
+    ),
+]
+TimeoutOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0.01,
+        metavar="MINUTES",
+        help="End a training or an evaluation that takes longer, as failed.",
+        show_default="never",
+    ),
+]
+StopOnFailureOption = Annotated[
+    bool, typer.Option("--stop-on-failure", help="Stop all when one fails; by default the others go on.")
+]
+LauncherOption = Annotated[
+    str, typer.Option(metavar="NAME", help="Where cells run: local, slurm, or a plugin's, PLUGIN/NAME.")
+]
+LauncherSettingOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        LAUNCHER_SETTING,
+        metavar="KEY=VALUE",
+        help="A setting of the launcher, such as partition=gpu; may be repeated.",
+    ),
+]
+CacheOption = Annotated[
+    Path | None,
+    typer.Option(
+        parser=path,
+        help="Folder that cells lie in; experiments that share it run no cell twice.",
+        show_default="the experiment's own",
+    ),
+]
+RerunOption = Annotated[
+    bool, typer.Option("--rerun", help="Run cells though summaries of them lie beside the file.")
+]
+YesOption = Annotated[bool, typer.Option("--yes", help="So many cells are meant.")]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Show the cells and what would run; write nothing.")
+]
+
+
 def run(
-    file: Annotated[
-        str,
-        typer.Argument(
-            metavar="FILE",
-            help="A Python file with variants() -> recipes by name and BASELINE, the name of one; or the name of one "
-            "that comes with the library.",
-        ),
-    ],
-    seeds: Annotated[
-        list[str] | None,
-        typer.Option(
-            SEEDS, metavar="N...", help="Seeds that each variant is run with.", show_default="0 1 2"
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            parser=path, help="The experiment's folder.", show_default="runs/ablations/ and the file's name"
-        ),
-    ] = None,
-    data: Annotated[
-        list[Path] | None,
-        typer.Option(
-            parser=path,
-            help="Folder with questions that every cell is evaluated on; repeated: several.",
-            show_default="the recipes' data.validation",
-        ),
-    ] = None,
-    controls: Annotated[
-        str | None,
-        typer.Option(
-            help="Passed on to evaluation: all, or names, as `perceptio eval --controls` takes them."
-        ),
-    ] = None,
-    tiny: Annotated[
-        bool, typer.Option("--tiny", help="Run the file's tiny() in place of its variants().")
-    ] = False,
-    only: Annotated[str, typer.Option(metavar="GLOB", help="Run the variants whose names match.")] = "*",
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Cells side by side.", show_default="one a GPU, or one a core where there is none"
-        ),
-    ] = None,
-    timeout: Annotated[
-        float | None,
-        typer.Option(
-            min=0.01,
-            metavar="MINUTES",
-            help="End a training or an evaluation that takes longer, as failed.",
-            show_default="never",
-        ),
-    ] = None,
-    stop_on_failure: Annotated[
-        bool, typer.Option("--stop-on-failure", help="Stop all when one fails; by default the others go on.")
-    ] = False,
-    launcher: Annotated[
-        str, typer.Option(metavar="NAME", help="Where cells run: local, slurm, or a plugin's, PLUGIN/NAME.")
-    ] = "local",
-    launcher_setting: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--launcher-setting",
-            metavar="KEY=VALUE",
-            help="A setting of the launcher, such as partition=gpu; may be repeated.",
-        ),
-    ] = None,
-    cache: Annotated[
-        Path | None,
-        typer.Option(
-            parser=path,
-            help="Folder that cells lie in; experiments that share it run no cell twice.",
-            show_default="the experiment's own",
-        ),
-    ] = None,
+    file: FileArgument,
+    seeds: SeedsOption = None,
+    out: OutOption = None,
+    data: DataOption = None,
+    controls: ControlsOption = None,
+    tiny: TinyOption = False,
+    only: OnlyOption = "*",
+    jobs: JobsOption = None,
+    timeout: TimeoutOption = None,
+    stop_on_failure: StopOnFailureOption = False,
+    launcher: LauncherOption = "local",
+    launcher_setting: LauncherSettingOption = None,
+    cache: CacheOption = None,
     track: TrackOption = None,
-    rerun: Annotated[
-        bool, typer.Option("--rerun", help="Run cells though summaries of them lie beside the file.")
-    ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="So many cells are meant.")] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the cells and what would run; write nothing.")
-    ] = False,
+    rerun: RerunOption = False,
+    yes: YesOption = False,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Train and evaluate every variant of an experiment with every seed, as far as that is not done already.
 
@@ -130,20 +149,14 @@ def run(
     from perceptio.evaluation.replacements import controls_named
     from perceptio.experiments.experiment import load_experiment
     from perceptio.experiments.launchers import LaunchSettings, launcher_named
-    from perceptio.experiments.outputs import write_outputs
     from perceptio.experiments.progress import CellProgress
     from perceptio.experiments.run import prepare
-    from perceptio.ops.interrupts import Stopped
-    from perceptio.training.trackers import VARIABLE, check_trackers
 
-    if track:
-        check_trackers(track)
-        # Which reaches the processes that train, and no cell's identity.
-        os.environ[VARIABLE] = ",".join(track)
+    _track(track)
     settings = LaunchSettings(
         jobs=jobs, timeout_s=None if timeout is None else 60 * timeout, stop_on_failure=stop_on_failure
     )
-    where = launcher_named(launcher, settings, pairs("--launcher-setting", launcher_setting, "partition=gpu"))
+    where = launcher_named(launcher, settings, pairs(LAUNCHER_SETTING, launcher_setting, "partition=gpu"))
     named = controls_named(controls) if controls is not None else ()
     with showing_its_traceback():
         experiment = load_experiment(file, tiny=tiny)
@@ -159,32 +172,69 @@ def run(
             rerun=rerun,
         )
     shown = console_of_jobs()
-    for warning in ready.warnings:
-        say(console(stderr=True), warning, style="yellow")
     progress = CellProgress(ready.cells, ready.root, shown, partial(say_when, shown), ready.summaries)
-    if ready.summaries:
-        say(shown, _by_summaries(ready))
+    _say_before(shown, ready)
     if dry_run:
         shown.print(progress.table())
         say(shown, _what_would_run(ready))
         return
+    result = _run_cells(ready, where, shown, progress)
+    _write_report(shown, ready.out, result)
+    if failed := progress.failed():
+        _say_failed(shown, failed)
+        raise typer.Exit(FAILED)
+
+
+def _track(names: list[str] | None) -> None:
+    """Name trackers to the processes that train, by a variable, which is no part of a cell's identity."""
+    from perceptio.training.trackers import VARIABLE, check_trackers
+
+    if names:
+        check_trackers(names)
+        os.environ[VARIABLE] = ",".join(names)
+
+
+def _say_before(shown: "Console", ready: "Run") -> None:
+    """What a user should know before anything runs."""
+    for warning in ready.warnings:
+        say(console(stderr=True), warning, style="yellow")
+    if ready.summaries:
+        say(shown, _by_summaries(ready))
+
+
+def _run_cells(
+    ready: "Run", where: "Launcher", shown: "Console", progress: "CellProgress"
+) -> "ExperimentResult":
+    """Run what is not complete, and show how far that has come, even where it was stopped or failed.
+
+    Raises:
+        PerceptioError: See `Run.start`.
+    """
+    from perceptio.ops.interrupts import Stopped
+
     try:
-        result = ready.start(where, progress)
+        return ready.start(where, progress)
     except Stopped:
         say(shown, "Stopped. The same command goes on.")
         raise
     finally:
         shown.print(progress.table())
         say(shown, f"{ready.out}: {progress.sentence()}.")
+
+
+def _write_report(shown: "Console", out: Path, result: "ExperimentResult") -> None:
+    """Write the tables and the page, if any cell is complete."""
+    from perceptio.experiments.outputs import write_outputs
+
     if any(cell.status == "complete" for cell in result.cells):
-        *tables, page = write_outputs(result, ready.out)
+        *tables, page = write_outputs(result, out)
         say(shown, f"Report: {page}; its table is in {', '.join(table.name for table in tables)} beside it.")
-    failed = progress.failed()
+
+
+def _say_failed(shown: "Console", failed: Sequence["CellResult"]) -> None:
     for cell in failed:
         say(shown, f"{cell.variant}, seed {cell.seed}, failed: {cell.error}", style="red")
-    if failed:
-        say(shown, "The same command tries them again, and runs nothing else.")
-        raise typer.Exit(FAILED)
+    say(shown, "The same command tries them again, and runs nothing else.")
 
 
 def _seeds(given: list[str] | None) -> list[int]:
