@@ -8,6 +8,7 @@ import typer
 from perceptio.cli.console import console, say
 from perceptio.cli.devices import Device, DeviceOption, chosen
 from perceptio.cli.files import open_folder, path, writing
+from perceptio.cli.models import model_in
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,9 +52,7 @@ def run(
     """Ask a trained model a question about an image."""
     import time
 
-    from perceptio.errors import InputError
     from perceptio.interfaces import GenerationSettings
-    from perceptio.model.perception_model import PerceptionModel, load
     from perceptio.ops.files import path_text
     from perceptio.ops.image_files import read_image
 
@@ -62,10 +61,8 @@ def run(
     pixels_3HW = read_image(image)
     where = chosen(device)
     started = time.perf_counter()
-    model = load(folder)
+    model = model_in(folder, "ask")
     loaded = time.perf_counter()
-    if not isinstance(model, PerceptionModel):
-        raise InputError(f"{folder} holds no model but a part, {type(model).__name__}; ask needs a model.")
     if out is not None:
         open_folder(out)
     model.to(where)

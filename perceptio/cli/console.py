@@ -5,7 +5,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from math import inf
 from typing import Any
@@ -76,6 +76,11 @@ class Bars(Progress):
         """The bars, and the notes below."""
         yield from super().get_renderables()
         yield from (Text(note) for task in self.tasks if (note := task.fields.get("note")))
+
+    def counting(self, description: str) -> Callable[[int, int], None]:
+        """Add a task; what is returned is called with how much of it is done, and of how much."""
+        task = self.add_task(description, total=None)
+        return lambda done, total: self.update(task, completed=done, total=total)
 
     def update(self, task_id: TaskID, **changes: Any) -> None:
         """See `rich.progress.Progress.update`; where there is no terminal, may print a line."""

@@ -16,6 +16,7 @@ from perceptio.cli.recipe import pairs
 if TYPE_CHECKING:
     from perceptio.data.teachers.shards import Shard
     from perceptio.data.teachers.targets import TargetsReport
+    from perceptio.interfaces import DepthTokenizer, Teacher
 
 
 class Pictures(StrEnum):
@@ -29,78 +30,92 @@ SHOWN = 20
 """So many files are named before the rest is counted."""
 
 
+ImagesArgument = Annotated[Path, typer.Argument(parser=path, help="A folder of pictures, or a data folder.")]
+TeacherOption = Annotated[
+    str,
+    typer.Option(
+        help="depth-anything-v2-small, -base or -large; a folder with such a checkpoint, or a hub id; or the "
+        "teacher of a plugin, PLUGIN/NAME."
+    ),
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(
+        parser=path,
+        help="The data folder to write, or to go on with; for a data folder, one whose depth others share, too.",
+        show_default="the data folder given as IMAGES",
+    ),
+]
+PicturesOption = Annotated[
+    Pictures,
+    typer.Option(
+        help="Copy pictures into OUT, or let them stay where they are and name their folder there (path); those "
+        "of a data folder always stay."
+    ),
+]
+TokenizerOption = Annotated[
+    Path | None,
+    typer.Option(
+        parser=path, metavar="RUN", help="Write codes, too: a depth tokenizer's folder, or a run's."
+    ),
+]
+BatchSizeOption = Annotated[
+    int, typer.Option(min=1, help="Pictures through the teacher at once; of long ones fewer.")
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Threads that decode pictures and write depth maps.",
+        show_default="as many as cores, at most 8",
+    ),
+]
+PrecisionOption = Annotated[
+    str | None,
+    typer.Option(
+        help="fp32; bf16 or fp16, in which a GPU is several times as fast; or auto: bf16 where the device "
+        "computes in it.",
+        show_default="the teacher's, fp32",
+    ),
+]
+ImageSizeOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Shorter side that the teacher sees; of Depth Anything a multiple of 14.",
+        show_default="the teacher's, 518",
+    ),
+]
+SettingsOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Any setting of the teacher; may be repeated."),
+]
+ShardOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="I/N",
+        help="Do one of N shares of the pictures, as N processes do, on one machine or many, which all write to "
+        "OUT; the last completes it. Processes that torchrun starts share by themselves.",
+    ),
+]
+SkipBrokenOption = Annotated[
+    bool, typer.Option("--skip-broken", help="Broken pictures are listed, and are no failure.")
+]
+
+
 def run(
-    images: Annotated[Path, typer.Argument(parser=path, help="A folder of pictures, or a data folder.")],
-    teacher: Annotated[
-        str,
-        typer.Option(
-            help="depth-anything-v2-small, -base or -large; a folder with such a checkpoint, or a hub id; or the "
-            "teacher of a plugin, PLUGIN/NAME."
-        ),
-    ],
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            parser=path,
-            help="The data folder to write, or to go on with; for a data folder, one whose depth others share, too.",
-            show_default="the data folder given as IMAGES",
-        ),
-    ] = None,
-    pictures: Annotated[
-        Pictures,
-        typer.Option(
-            help="Copy pictures into OUT, or let them stay where they are and name their folder there (path); those "
-            "of a data folder always stay."
-        ),
-    ] = Pictures.COPY,
-    tokenizer: Annotated[
-        Path | None,
-        typer.Option(
-            parser=path, metavar="RUN", help="Write codes, too: a depth tokenizer's folder, or a run's."
-        ),
-    ] = None,
-    batch_size: Annotated[
-        int, typer.Option(min=1, help="Pictures through the teacher at once; of long ones fewer.")
-    ] = 8,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Threads that decode pictures and write depth maps.",
-            show_default="as many as cores, at most 8",
-        ),
-    ] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(
-            help="fp32; bf16 or fp16, in which a GPU is several times as fast; or auto: bf16 where the device "
-            "computes in it.",
-            show_default="the teacher's, fp32",
-        ),
-    ] = None,
+    images: ImagesArgument,
+    teacher: TeacherOption,
+    out: OutOption = None,
+    pictures: PicturesOption = Pictures.COPY,
+    tokenizer: TokenizerOption = None,
+    batch_size: BatchSizeOption = 8,
+    workers: WorkersOption = None,
+    precision: PrecisionOption = None,
     device: DeviceOption = Device.AUTO,
-    image_size: Annotated[
-        int | None,
-        typer.Option(
-            help="Shorter side that the teacher sees; of Depth Anything a multiple of 14.",
-            show_default="the teacher's, 518",
-        ),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any setting of the teacher; may be repeated."),
-    ] = None,
-    shard: Annotated[
-        str | None,
-        typer.Option(
-            metavar="I/N",
-            help="Do one of N shares of the pictures, as N processes do, on one machine or many, which all write to "
-            "OUT; the last completes it. Processes that torchrun starts share by themselves.",
-        ),
-    ] = None,
-    skip_broken: Annotated[
-        bool, typer.Option("--skip-broken", help="Broken pictures are listed, and are no failure.")
-    ] = False,
+    image_size: ImageSizeOption = None,
+    settings: SettingsOption = None,
+    shard: ShardOption = None,
+    skip_broken: SkipBrokenOption = False,
 ) -> None:
     """Write a teacher's depth maps, and with --tokenizer their codes, as a data folder that recipes train on.
 
@@ -109,61 +124,75 @@ def run(
     that completes the folder.
     """
     from perceptio.cli.tokenize import depth_tokenizer_of
-    from perceptio.data.folder import FolderDataset
     from perceptio.data.folder.dataset_info import INFO_FILE
     from perceptio.data.teachers import load_teacher
-    from perceptio.data.teachers.shards import Shard
     from perceptio.data.teachers.targets import write_depth_targets
     from perceptio.data.teachers.teacher_pass import WORKERS
     from perceptio.errors import DataError
-    from perceptio.training.codes import codes_in, tokenizer_fingerprint, write_codes
+    from perceptio.training.codes import tokenizer_fingerprint
 
     if out is None and not (images / INFO_FILE).is_file():
         raise DataError(f"{images} is no data folder: say with --out where its depth is to be written.")
-    share = Shard.of_rank(os.environ)
-    if shard is not None:
-        share = share.within(Shard.parse(shard))
+    share = _share(shard)
     place = of_this_rank(chosen(device))
-    stream, held = ("", None) if tokenizer is None else depth_tokenizer_of(tokenizer)
-    held = None if held is None else held.to(place)
-    chosen_settings: dict[str, object] = dict(pairs("--set", settings, "image_size=518"))
+    stream, depth_tokenizer = ("", None) if tokenizer is None else depth_tokenizer_of(tokenizer)
     given = {"image_size": image_size, "precision": precision}
-    chosen_settings |= {key: value for key, value in given.items() if value is not None}
-    loaded = load_teacher(teacher, chosen_settings, device=place)
-    if held is not None and held.spec.convention.metric and loaded.spec.unit != "metres":
-        raise DataError(
-            f"{tokenizer} speaks of metres, and this teacher gives relative depth: take another tokenizer."
-        )
+    changes = pairs("--set", settings, "image_size=518") | {
+        key: value for key, value in given.items() if value is not None
+    }
+    loaded = load_teacher(teacher, changes, device=place)
+    if depth_tokenizer is not None:
+        _check_unit(depth_tokenizer, loaded, tokenizer)
+        depth_tokenizer.to(place)
     shown = console()
-    with Bars(shown) as bar:
-        task = bar.add_task("depth maps" if share.count == 1 else f"depth maps, shard {share}", total=None)
+    with Bars(shown) as bars:
         try:
             report = write_depth_targets(
                 images,
                 out or images,
                 loaded,
-                tokenizer=None if held is None else tokenizer_fingerprint(held),
+                tokenizer=None if depth_tokenizer is None else tokenizer_fingerprint(depth_tokenizer),
                 batch_size=batch_size,
                 workers=workers or WORKERS,
                 shard=share,
                 placing=pictures.value,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
+                progress=bars.counting("depth maps" if share.count == 1 else f"depth maps, shard {share}"),
             )
         except KeyboardInterrupt:
             say(shown, "Stopped. The same command goes on from here.")
             raise
-        if held is not None and not report.waits_for:
-            coding = bar.add_task("codes", total=None)
-            write_codes(
-                FolderDataset(report.folder),
-                held,
-                codes_in(report.folder, stream),
-                lambda done, total: bar.update(coding, completed=done, total=total),
-            )
+        if depth_tokenizer is not None and not report.waits_for:
+            _write_codes(report.folder, stream, depth_tokenizer, bars)
     for line in _lines(report, share):
         say(shown, line)
     if report.broken and not report.waits_for and not skip_broken:
         raise typer.Exit(1)
+
+
+def _share(shard: str | None) -> "Shard":
+    """The share of this process: of `--shard`, among those that torchrun started."""
+    from perceptio.data.teachers.shards import Shard
+
+    own = Shard.of_rank(os.environ)
+    return own if shard is None else own.within(Shard.parse(shard))
+
+
+def _check_unit(depth_tokenizer: "DepthTokenizer", teacher: "Teacher", folder: Path | None) -> None:
+    """Refuse a tokenizer of metres for a teacher of relative depth."""
+    from perceptio.errors import DataError
+
+    if depth_tokenizer.spec.convention.metric and teacher.spec.unit != "metres":
+        raise DataError(
+            f"{folder} speaks of metres, and this teacher gives relative depth: take another tokenizer."
+        )
+
+
+def _write_codes(folder: Path, stream: str, depth_tokenizer: "DepthTokenizer", bars: Bars) -> None:
+    """Write the codes of a data folder's depth into it."""
+    from perceptio.data.folder import FolderDataset
+    from perceptio.training.codes import codes_in, write_codes
+
+    write_codes(FolderDataset(folder), depth_tokenizer, codes_in(folder, stream), bars.counting("codes"))
 
 
 def _lines(report: "TargetsReport", share: "Shard") -> Iterator[str]:

@@ -1,7 +1,6 @@
 """`perceptio eval`: every figure that a model and a folder of data allow."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,8 +9,9 @@ import typer
 from perceptio.cli.console import Bars, console, say
 from perceptio.cli.devices import Device, DeviceOption, chosen
 from perceptio.cli.evaluate_suite import evaluate_suite
-from perceptio.cli.figures import advance, figure_table
+from perceptio.cli.figures import figure_table
 from perceptio.cli.files import open_folder, path
+from perceptio.cli.models import model_in
 from perceptio.errors import InputError
 
 if TYPE_CHECKING:
@@ -87,37 +87,58 @@ def run(
             batch_size=batch_size,
             device=device,
         )
-        return
-    if set_ or batch_size:
+    elif set_ or batch_size:
         raise InputError("--set and --batch-size are of suites: name one with --suite.")
+    else:
+        _evaluate(folder, data, out or folder, controls=controls, limit=limit, device=device)
+
+
+def _evaluate(
+    folder: Path,
+    data: Sequence[Path] | None,
+    out: Path,
+    *,
+    controls: str | None,
+    limit: int | None,
+    device: Device,
+) -> None:
+    """Ask a model the questions of data folders, write figures and answers, and show the figures.
+
+    Args:
+        folder: A run's folder or a checkpoint.
+        data: Folders with questions; None: those that the recipe names.
+        out: Where figures and answers go.
+        controls: What else is put in place of what the model wrote: all, or names.
+        limit: Use only the first so many samples of each folder.
+        device: Where the model runs.
+
+    Raises:
+        PerceptioError: Something is wrong with any of them.
+    """
     from perceptio.data.folder import FolderDataset
     from perceptio.evaluation.answers import ANSWERS, writing_answers
     from perceptio.evaluation.evaluation import Evaluation
     from perceptio.evaluation.replacements import controls_named
-    from perceptio.model.perception_model import PerceptionModel, load
     from perceptio.ops.files import path_text
     from perceptio.ops.json_files import without_nan, write_json
 
     where, named = chosen(device), controls_named(controls) if controls is not None else ()
-    model = load(folder)
-    if not isinstance(model, PerceptionModel):
-        raise InputError(f"{folder} holds no model but a part, {type(model).__name__}; eval needs a model.")
+    model = model_in(folder, "eval")
     folders, warning = (data, None) if data else _of_recipe(model.recipe)
-    open_folder(out or folder)
+    open_folder(out)
     model.to(where)
     shown, results = console(), dict[str, Any]()
     if warning:
         say(console(stderr=True), warning, style="yellow")
-    target, answers = (out or folder) / "metrics.json", (out or folder) / ANSWERS
+    target, answers = out / "metrics.json", out / ANSWERS
     for one in folders:
-        with Bars(shown, transient=True) as bar, writing_answers(answers, append=bool(results)) as keep:
-            task = bar.add_task(f"asking about {one}", total=None)
+        with Bars(shown, transient=True) as bars, writing_answers(answers, append=bool(results)) as keep:
             evaluation = Evaluation(
                 model,
                 FolderDataset(one),
                 limit=limit,
                 controls=named,
-                progress=partial(advance, bar, task),
+                progress=bars.counting(f"asking about {one}"),
                 on_answer=keep,
             )
             results[path_text(one)] = evaluation.run()

@@ -63,7 +63,7 @@ def run(
 
     shown, where = console(), f"streams.{own.name}"
     with Bars(shown) as bar:
-        reading = bar.add_task(f"reading targets of {own.name}", total=None)
+        reading = bar.counting(f"reading targets of {own.name}")
         training = bar.add_task(f"training {own.tokenizer.name}", total=own.training.steps)
 
         def show(record: TokenizerRecord) -> None:
@@ -75,7 +75,7 @@ def run(
             chosen.data.folders,
             device=place,
             store=out.parent,
-            reading=lambda done, total: bar.update(reading, completed=done, total=total),
+            reading=reading,
             on_record=show,
         )
     figures = evaluate_tokenizer(trained.tokenizer, trained.maps.held_out_MCHW)

@@ -44,11 +44,6 @@ class HardBLINKQuestion:
     answer: str
 
 
-def is_hardblink(folder: Path) -> bool:
-    """Whether a folder is of HardBLINK's layout."""
-    return any(_QUESTIONS.fullmatch(file.name) for file in _question_files(folder))
-
-
 def hardblink_questions(folder: Path) -> Iterator[HardBLINKQuestion]:
     """The questions of all sets, by number of points and in the order of the files.
 

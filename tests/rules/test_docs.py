@@ -133,6 +133,22 @@ def commands(page: str) -> int:
     return len(lines)
 
 
+def test_every_command_that_a_page_speaks_of_is_a_verb_with_such_options():
+    pages, seen = [*PAGES, *ROOT.glob("benchmarks/README.md"), *ROOT.glob("examples/*/README.md")], 0
+    for page in pages:
+        text = re.sub(r"--plugin \S+ ", "", page.read_text(encoding="utf-8").replace("\\\n", " "))
+        for line in re.findall(r"(?:^|`)perceptio +([a-z][^`\n]*)", text, re.MULTILINE):
+            words, command = line.split(), typer.main.get_command(app)
+            while words and hasattr(command, "commands") and not words[0].startswith("["):
+                assert words[0] in command.commands, f"{page.name}: perceptio {line}"
+                command = command.commands[words.pop(0)]
+            options = {option for parameter in command.params for option in parameter.opts}
+            named = set(re.findall(r"(?<!\S)\[?(--[a-z][\w-]*)", " ".join(words)))
+            assert named <= options, f"{page.name}: perceptio {line}"
+            seen += 1
+    assert seen > 100
+
+
 def test_the_page_of_benchmarks_scores_and_every_command_on_it_is_one():
     page = "docs/benchmarks.md"
     (text,) = blocks(page)

@@ -4,8 +4,8 @@ What made the targets stands beside them in `depth_targets.json`, and targets ma
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import attrs
 
 from perceptio.data.folder.dataset_info import INFO_FILE, DatasetInfo, parse_info
 from perceptio.data.folder.records import LINES_FILE
-from perceptio.data.teachers.jobs import Job, Placing, is_data_folder, jobs_of
+from perceptio.data.teachers.jobs import Job, Jobs, Placing, is_data_folder, jobs_of
 from perceptio.data.teachers.levels import info_of, normalization_of
 from perceptio.data.teachers.shards import Shard, claim, finish, forget, is_begun, log_of, one_at_a_time
 from perceptio.data.teachers.teacher_pass import DEPTH_RESIZE, WORKERS, Findings, write_depth
@@ -94,23 +94,13 @@ def write_depth_targets(
     """
     if not pictures.is_dir():
         raise DataError(f"There is no folder {pictures}: name one with pictures in it.")
-    record = {
-        "teacher": {"name": teacher.name, "weights_sha256": teacher.weights_hash},
-        "preprocessing": {**teacher.preprocessing, "depth_resize": DEPTH_RESIZE},
-        "normalization": normalization_of(teacher.spec),
-        "tokenizer": tokenizer,
-    }
+    record = _record_of(teacher, tokenizer)
     _check_place(out, in_place=is_data_folder(pictures) and out.resolve() == pictures.resolve())
     _check_record(out, record)
     work = jobs_of(pictures, out, placing)
-    jobs = work.jobs
-    own, found = shard.of(jobs), Findings()
+    own, found = shard.of(work.jobs), Findings()
     done = kept = sum(job.done for job in own)
-    with disk_errors(out, DataError), ExitStack() as claimed:
-        with one_at_a_time(out):
-            _check_record(out, record)
-            claimed.enter_context(claim(shard, out))
-            write_json(out / RECORD_FILE, record)
+    with disk_errors(out, DataError), _claimed(shard, out, record):
         began = time.perf_counter()
         log = log_of(shard, out)
         for more in chain([0], write_depth(own, teacher, found, log, batch_size=batch_size, workers=workers)):
@@ -118,19 +108,7 @@ def write_depth_targets(
             if progress is not None:
                 progress(done + len(found.broken) + len(work.unlisted), len(own) + len(work.unlisted))
         seconds = time.perf_counter() - began
-        with one_at_a_time(out):
-            reasons = finish(shard, out, found.broken)
-            whole = [job for job in jobs if job.image not in reasons]
-            failed = {str(job.picture): reasons[job.image] for job in jobs if job.image in reasons}
-            broken = {**work.unlisted, **failed}
-            waits_for = _waits_for(jobs, whole, shard)
-            if not waits_for:
-                if not whole:
-                    raise DataError(
-                        f"No picture in {pictures} can be read; of the first: {next(iter(broken.values()))}"
-                    )
-                _complete(out, teacher, whole, work.roots)
-                forget(out)
+        broken, waits_for = _finish(shard, work, pictures, out, teacher, found.broken)
     return TargetsReport(
         folder=out,
         made=done - kept,
@@ -141,6 +119,66 @@ def write_depth_targets(
         waits_for=waits_for,
         computing=found.computing_s / seconds if done > kept else None,
     )
+
+
+def _record_of(teacher: Teacher, tokenizer: str | None) -> dict[str, Any]:
+    """What makes the targets, as `RECORD_FILE` says it."""
+    return {
+        "teacher": {"name": teacher.name, "weights_sha256": teacher.weights_hash},
+        "preprocessing": {**teacher.preprocessing, "depth_resize": DEPTH_RESIZE},
+        "normalization": normalization_of(teacher.spec),
+        "tokenizer": tokenizer,
+    }
+
+
+@contextmanager
+def _claimed(shard: Shard, out: Path, record: Mapping[str, Any]) -> Iterator[None]:
+    """Keep a shard for this process, in a folder that says what makes its targets.
+
+    Raises:
+        DataError: Its targets were made otherwise, or another process is at the same work.
+    """
+    with ExitStack() as held:
+        with one_at_a_time(out):
+            _check_record(out, record)
+            held.enter_context(claim(shard, out))
+            write_json(out / RECORD_FILE, record)
+        yield
+
+
+def _finish(
+    shard: Shard, work: Jobs, pictures: Path, out: Path, teacher: Teacher, broken: Mapping[str, str]
+) -> tuple[dict[str, str], tuple[Shard, ...]]:
+    """Write down that a shard has come to its end, and complete the data folder if it is the last.
+
+    Args:
+        shard: Which.
+        work: The work of all shards.
+        pictures: The folder of the pictures.
+        out: The data folder.
+        teacher: Whose depth it is.
+        broken: Why pictures of this shard have no depth, by what the data folder calls them.
+
+    Returns:
+        Why pictures have no depth, those of all shards that have come to their ends, by their paths; and the shards
+        that the folder waits for.
+
+    Raises:
+        DataError: No picture can be read.
+    """
+    with one_at_a_time(out):
+        reasons = finish(shard, out, broken)
+        whole = [job for job in work.jobs if job.image not in reasons]
+        failed = {str(job.picture): reasons[job.image] for job in work.jobs if job.image in reasons}
+        without_depth = {**work.unlisted, **failed}
+        waits_for = _waits_for(work.jobs, whole, shard)
+        if not waits_for:
+            if not whole:
+                first = next(iter(without_depth.values()))
+                raise DataError(f"No picture in {pictures} can be read; of the first: {first}")
+            _complete(out, teacher, whole, work.roots)
+            forget(out)
+    return without_depth, waits_for
 
 
 def _waits_for(jobs: Sequence[Job], whole: Sequence[Job], shard: Shard) -> tuple[Shard, ...]:

@@ -5,7 +5,7 @@ import json
 import pytest
 from benchmark_files import ASKED, hardblink
 
-from perceptio.data.hardblink import hardblink_questions, is_hardblink
+from perceptio.data.hardblink import hardblink_questions
 from perceptio.errors import DataError
 
 
@@ -23,7 +23,6 @@ def test_questions_come_by_number_of_points_with_their_answers(folder):
     ]
     assert len(questions) == 9 and {one.question for one in questions} == {ASKED}
     assert questions[4].picture == folder / "images" / "blink4pointscenter" / "1.png"
-    assert is_hardblink(folder) and not is_hardblink(folder / "images")
 
 
 def changed(folder, file, change):

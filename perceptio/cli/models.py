@@ -1,0 +1,27 @@
+"""The model that a verb was given."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from perceptio.model.perception_model import PerceptionModel
+
+
+def model_in(folder: Path, verb: str) -> "PerceptionModel":
+    """The model that a folder holds, with its weights.
+
+    Args:
+        folder: A run's folder or a checkpoint.
+        verb: What it is for, as one types it.
+
+    Raises:
+        InputError: The folder holds a part, such as a tokenizer.
+        CheckpointError: It holds neither, or cannot be read.
+    """
+    from perceptio.errors import InputError
+    from perceptio.model.perception_model import PerceptionModel, load
+
+    model = load(folder)
+    if not isinstance(model, PerceptionModel):
+        raise InputError(f"{folder} holds no model but a part, {type(model).__name__}; {verb} needs a model.")
+    return model
