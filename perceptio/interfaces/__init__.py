@@ -9,6 +9,7 @@ from perceptio.interfaces.component import (
     device_of,
     named_weights,
     parameter_groups,
+    without_weights,
 )
 from perceptio.interfaces.depth import (
     CodebookDepthTokenizer,
@@ -180,4 +181,5 @@ __all__ = [
     "resize_maps",
     "steps_of",
     "text_positions",
+    "without_weights",
 ]

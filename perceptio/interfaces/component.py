@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from itertools import chain
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import attrs
 import torch
@@ -53,6 +53,9 @@ class ComponentConfig:
         return False
 
 
+Config = TypeVar("Config", bound=ComponentConfig)
+
+
 def named_weights(parts: Mapping[str, ComponentConfig]) -> dict[str, str]:
     """The trained weights that parts name, in a setting `weights`, by part.
 
@@ -64,10 +67,26 @@ def named_weights(parts: Mapping[str, ComponentConfig]) -> dict[str, str]:
         weights = getattr(config, "weights", None)
         if weights is not None:
             found[name] = weights
-        fields = {field.name: getattr(config, field.name) for field in attrs.fields(type(config))}
-        held = {key: value for key, value in fields.items() if isinstance(value, ComponentConfig)}
-        found |= named_weights({f"{name}.{key}": value for key, value in held.items()})
+        found |= named_weights({f"{name}.{key}": value for key, value in _held(config).items()})
     return found
+
+
+def without_weights(config: Config) -> Config:
+    """A config that names no trained weights, nor do the parts that it holds: what it builds has random values.
+
+    A part whose `weights` are not None by default cannot be without, and keeps them.
+    """
+    changes: dict[str, Any] = {key: without_weights(value) for key, value in _held(config).items()}
+    field = attrs.fields_dict(type(config)).get("weights")
+    if field is not None and field.default is None:
+        changes["weights"] = None
+    return attrs.evolve(config, **changes)
+
+
+def _held(config: ComponentConfig) -> dict[str, ComponentConfig]:
+    """The parts that a config holds as settings."""
+    fields = {field.name: getattr(config, field.name) for field in attrs.fields(type(config))}
+    return {key: value for key, value in fields.items() if isinstance(value, ComponentConfig)}
 
 
 class Checked:

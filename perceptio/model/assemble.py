@@ -3,12 +3,12 @@
 import logging
 import math
 from collections.abc import Collection
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
 
-from perceptio.interfaces import Continuous, ModelSpecs, TrainableTokenizer, device_of
+from perceptio.interfaces import Continuous, TrainableTokenizer, device_of, without_weights
 from perceptio.model.groups import check_groups, select_trained
 from perceptio.model.network import PerceptionNetwork, StreamModule
 from perceptio.model.parts import build_part, load_part
@@ -54,7 +54,7 @@ def _assembled(recipe: Recipe, network_class: type[Network], reading: Collection
     """A model on the default device, filled where it is to read weights, with all rows of its vocabulary."""
 
     def built() -> Network:
-        model = _put_together(recipe, network_class)
+        model = _put_together(recipe, network_class, reading)
         if not reading:
             model.language.resize_vocabulary(recipe.plan.size)
         return model
@@ -63,47 +63,54 @@ def _assembled(recipe: Recipe, network_class: type[Network], reading: Collection
     if reading:
         parts = model.parts()
         for name, config in recipe.parts.items():
-            asked = any(one == name or one.startswith(f"{name}.") for one in reading)
-            if asked and not load_part(config, parts[name]):
+            if _reads(name, reading) and not load_part(config, parts[name]):
                 logger.info("%s (%s:%s) starts from random values.", name, config.kind, config.name)
         # New rows resemble those that were read.
         model.language.resize_vocabulary(recipe.plan.size)
     return model
 
 
-def _put_together(recipe: Recipe, network_class: type[Network]) -> Network:
-    """The parts, as they are built, in one network."""
+def _reads(part: str, reading: Collection[str]) -> bool:
+    """Whether a part is to read the weights it names, or those of a part that it holds."""
+    return any(one == part or one.startswith(f"{part}.") for one in reading)
+
+
+def _put_together(recipe: Recipe, network_class: type[Network], reading: Collection[str]) -> Network:
+    """The parts, as they are built, in one network.
+
+    A part that names weights may leave its values open for them; where they are not read, it is built without.
+    """
     specs, width = recipe.specs, recipe.language.spec.hidden_dim
-    vision = build_part(recipe.vision)
-    language = build_part(recipe.language)
-    vision_head = build_part(recipe.vision_head, recipe.vision.spec.feature_dim, width, specs)
+
+    def built(name: str, *arguments: Any) -> Any:
+        config = recipe.parts[name]
+        return build_part(config if _reads(name, reading) else without_weights(config), *arguments)
+
+    def stream_built(stream: Stream) -> StreamModule:
+        where, written = f"streams.{stream.name}", stream.spec.written
+        tokenizer, head, feedback = built(f"{where}.tokenizer"), None, None
+        if isinstance(written, Continuous):
+            head = built(f"{where}.head", width, written.width, specs) if stream.head else None
+            feedback = built(f"{where}.feedback", written.width, width, specs) if stream.feedback else None
+        return StreamModule(stream, tokenizer=tokenizer, head=head, feedback=feedback)
+
+    vision, language = built("vision"), built("language")
+    vision_head = built("vision_head", recipe.vision.spec.feature_dim, width, specs)
     # Streams of codes come first, so that what trains starts alike whatever their order.
-    built = {
-        stream.name: _stream(stream, width, specs)
-        for stream in sorted(recipe.streams, key=lambda stream: isinstance(stream.spec.written, Continuous))
-    }
-    streams = {stream.name: built[stream.name] for stream in recipe.streams}
-    heads = {
-        name: build_part(config, width, recipe.head_width(name), specs)
-        for name, config in recipe.heads.items()
-    }
+    ordered = sorted(recipe.streams, key=lambda stream: isinstance(stream.spec.written, Continuous))
+    streams = {stream.name: stream_built(stream) for stream in ordered}
     model = network_class(
-        recipe, vision=vision, vision_head=vision_head, language=language, streams=streams, heads=heads
+        recipe,
+        vision=vision,
+        vision_head=vision_head,
+        language=language,
+        streams={stream.name: streams[stream.name] for stream in recipe.streams},
+        heads={name: built(f"heads.{name}", width, recipe.head_width(name), specs) for name in recipe.heads},
     )
     for stream in streams.values():
         if isinstance(stream.tokenizer, TrainableTokenizer):
             stream.tokenizer.freeze()
     return model
-
-
-def _stream(stream: Stream, width: int, specs: ModelSpecs) -> StreamModule:
-    """The parts of a stream in a model of this hidden width."""
-    tokenizer, head, feedback = build_part(stream.tokenizer), None, None
-    written = stream.spec.written
-    if isinstance(written, Continuous):
-        head = build_part(stream.head, width, written.width, specs) if stream.head else None
-        feedback = build_part(stream.feedback, written.width, width, specs) if stream.feedback else None
-    return StreamModule(stream, tokenizer=tokenizer, head=head, feedback=feedback)
 
 
 def _initialize_new_rows(model: PerceptionNetwork) -> None:

@@ -162,7 +162,7 @@ def build_model(
     Args:
         recipe: The recipe; it is checked first.
         load_weights: Whether parts read the trained weights they name, or which of them, such as `("language",)`.
-            The others are for a checkpoint to fill, and so are the new vocabulary rows unless this is True.
+            The others start from random values, and so do the new vocabulary rows unless this is True.
         device: Where the model is built. `"meta"` gives names, shapes and what trains, of the largest model in
             seconds: no file is read, and there are no values.
 

@@ -10,6 +10,7 @@ from small import scenes_folder, small_recipe
 from tiny_hf import TEXT_VOCAB, official_model, write_checkpoint
 
 from perceptio.backbones.language.hf import HFLanguageConfig, LoRA
+from perceptio.backbones.vision.internvit import InternViTConfig
 from perceptio.interfaces import GenerationSettings
 from perceptio.model.perception_model import build_model, load
 from perceptio.serialize import fingerprint
@@ -78,3 +79,26 @@ def test_the_whole_model_builds_on_the_meta_device(folders):
     for one in (recipe.with_stream("depth", tokenizer=FakeDepthConfig()), attrs.evolve(recipe, **plain)):
         model = build_model(one, device="meta")
         assert model.language.new_inputs.is_meta
+
+
+def test_weights_that_are_not_read_leave_the_values_of_a_model_that_names_none(folders):
+    recipe = recipe_of(folders)
+    vision = InternViTConfig(hidden_dim=8, num_layers=1, num_heads=2, feed_forward_dim=8, tile_size=28)
+    named, plain = (
+        attrs.evolve(
+            recipe,
+            language=attrs.evolve(recipe.language, weights=weights),
+            vision=attrs.evolve(vision, weights=weights),
+        )
+        for weights in ("nowhere/at-all", None)
+    )
+
+    def drawn(one):
+        torch.manual_seed(0)
+        return build_model(one, load_weights=False)
+
+    model, values = drawn(named), drawn(plain).state_dict()
+    assert model.recipe == named
+    torch.testing.assert_close(dict(model.state_dict()), dict(values), rtol=0, atol=0)
+    assert {"language.trunk.layers.0.mlp.up_proj.base_layer.weight", "language.new_inputs"} <= values.keys()
+    assert all(bool(value.isfinite().all()) for value in values.values())
