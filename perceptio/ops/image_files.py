@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import attrs
 import numpy as np
 import torch
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -156,15 +157,36 @@ def open_image(
                 yield picture
 
 
-def shown_size(path: AnyFile | str) -> tuple[int, int]:
-    """Height and width of the image of a file as it is shown, after its EXIF rotation; only its header is read.
+@attrs.frozen(kw_only=True)
+class Extent:
+    """How large an image is, in pixels.
+
+    Attributes:
+        stored: Height and width in the file.
+        shown: Height and width after the EXIF rotation.
+        turned: Whether the EXIF orientation turns or mirrors it, be its size another then or not.
+    """
+
+    stored: tuple[int, int]
+    shown: tuple[int, int]
+    turned: bool
+
+
+def read_extent(path: AnyFile | str) -> Extent:
+    """How large the image of a file is; only its header is read.
 
     Raises:
         InputError: As `read_image`, but that a file may be cut short.
     """
     with open_image(path) as picture:
-        turned = _orientation(picture) in _ON_ITS_SIDE
-        return (picture.width, picture.height) if turned else (picture.height, picture.width)
+        orientation, stored = _orientation(picture), (picture.height, picture.width)
+        shown = stored[::-1] if orientation in _ON_ITS_SIDE else stored
+        return Extent(stored=stored, shown=shown, turned=orientation in _UPRIGHT)
+
+
+def shown_size(path: AnyFile | str) -> tuple[int, int]:
+    """Height and width of the image of a file as it is shown, as `read_extent` has it."""
+    return read_extent(path).shown
 
 
 @functools.cache

@@ -19,10 +19,11 @@ import numpy as np
 from perceptio.data.sources.class_names import class_names
 from perceptio.data.sources.file_patterns import Paired, Pattern, Unpaired, paired
 from perceptio.data.sources.phrasing import Phrasing, referring_turn
+from perceptio.data.sources.pictures import check_fits
 from perceptio.errors import DataError, InputError, RecipeError
 from perceptio.interfaces import Kind, LeftOut, SourceConfig, SourceInfo, SourceSample
 from perceptio.ops.files import expanded
-from perceptio.ops.image_files import open_image, shown_size
+from perceptio.ops.image_files import open_image
 
 ROOT = "ade20k"
 _GRAY_MODES = ("L", "P", "I;16")
@@ -120,7 +121,9 @@ class _Samples:
         for files in self._found.files:
             id = files["images"].rpartition(".")[0]
             random = Random(f"{config.seed} {id}")
-            pixels = self._pixels(self._folder / files["images"], self._folder / files["annotations"])
+            picture, annotation = (self._folder / files[kind] for kind in ("images", "annotations"))
+            size, pixels = self._pixels(annotation)
+            notes = check_fits(picture, size, f"its class numbers {annotation} are")
             total, turns = sum(pixels.values()), []
             for number in sorted(pixels.keys() - self._ignored):
                 name = self._name(number, files["annotations"])
@@ -131,29 +134,24 @@ class _Samples:
                 turns.append(referring_turn(expression, number, random, config.phrasing))
             if turns:
                 image, masks = f"{ROOT}:{files['images']}", f"{ROOT}:{files['annotations']}"
-                yield SourceSample(id=id, image=image, masks=masks, turns=tuple(turns))
+                yield SourceSample(id=id, image=image, masks=masks, turns=tuple(turns), notes=notes)
             else:
                 yield LeftOut(what=id, why="no class shows enough")
 
-    def _pixels(self, picture: Path, annotation: Path) -> dict[int, int]:
-        """How many pixels each class has."""
+    def _pixels(self, annotation: Path) -> tuple[tuple[int, int], dict[int, int]]:
+        """The height and width of class numbers, and how many pixels each class has."""
         try:
-            size = shown_size(picture)
             with open_image(annotation, save_as="8-bit gray PNG", min_side=1) as stored:
                 if stored.format != "PNG" or stored.mode not in _GRAY_MODES:
                     raise DataError(
                         f"{annotation} is {stored.format} of mode {stored.mode}, and class numbers are a gray PNG: "
                         "the full ADE20K says them in colors, which is another form."
                     )
-                if (stored.height, stored.width) != size:
-                    raise DataError(
-                        f"{annotation} is {stored.width}x{stored.height} pixels, and its picture {picture} is "
-                        f"{size[1]}x{size[0]}."
-                    )
                 counts = np.bincount(np.asarray(stored).ravel())
         except InputError as error:
             raise DataError(str(error)) from error
-        return {number: int(counts[number]) for number in np.flatnonzero(counts).tolist()}
+        found = {number: int(counts[number]) for number in np.flatnonzero(counts).tolist()}
+        return (stored.height, stored.width), found
 
     def _name(self, number: int, annotation: str) -> str:
         if number not in self._names:

@@ -17,7 +17,7 @@ from perceptio.data.sources.coco_files import COCOFile, Picture
 from perceptio.data.sources.coco_masks import area_and_box
 from perceptio.data.sources.coco_objects import FoundObject, instances_of, segments_of
 from perceptio.data.sources.phrasing import Phrasing, referring_turn
-from perceptio.data.sources.pictures import MISSING, Missing, Pictures, folder_of_pictures
+from perceptio.data.sources.pictures import Missing, Pictures, UnusablePictureError, folder_of_pictures
 from perceptio.data.sources.places import NamedObject, expressions
 from perceptio.errors import DataError, RecipeError, quoted
 from perceptio.interfaces import Kind, LeftOut, RunLengths, SourceConfig, SourceInfo, SourceSample, TurnRecord
@@ -41,7 +41,8 @@ class COCOSource(SourceConfig):
         images: The folder of pictures; None: one of the usual places in `folder`.
         objects_file: The JSON of the objects, within `folder`; None: by its published name.
         captions_file: The JSON of the captions, likewise.
-        missing: What becomes of a picture that is not there: `refuse` the import, or `leave_out` what is about it.
+        missing: What becomes of a picture that is not there, or not of the size that its annotations say: `refuse`
+            the import, or `leave_out` what is about it.
         phrasing: How referring questions are put: `canonical`, as evaluation does, or `varied`, for training.
         seed: Of what is drawn.
     """
@@ -93,10 +94,12 @@ class COCOSource(SourceConfig):
         tried = [folder / place for place in places]
         found = next((place for place in tried if place.is_file()), None)
         if found is None:
-            setting = "captions_file" if kind == "captions" else "objects_file"
+            setting, none = (
+                ("captions_file", "captions=0") if kind == "captions" else ("objects_file", "objects=none")
+            )
             raise DataError(
-                f"There is no {tried[0]}: check the folder and split={self.split}, or name the file with --set "
-                f"{setting}=FILE."
+                f"There is no {tried[0]}: check the folder and split={self.split}, name the file with --set "
+                f"{setting}=FILE, or do without it with --set {none}."
             )
         return found
 
@@ -113,21 +116,38 @@ class _Samples(Iterable[SourceSample | LeftOut]):
             self._captions = COCOFile(config._file("captions", config.captions_file), by="image_id")
         self._listed = [file for file in (self._objects, self._captions) if file is not None]
         self._pictures = Pictures(ROOT, config._pictures())
+        if self._objects is not None and self._captions is not None:
+            _check_same_pictures(self._objects, self._captions)
 
     def __len__(self) -> int:
         return len(self._listed[0].pictures)
 
     def __iter__(self) -> Iterator[SourceSample | LeftOut]:
+        sized_by = None if self._objects is None else self._objects.path
         for picture in self._listed[0].pictures.values():
-            if picture.file_name in self._pictures:
-                yield from self._sample(picture)
-            elif self._config.missing == "refuse":
-                named_by = f"picture {picture.id} of {self._listed[0].path}"
-                raise self._pictures.missing(picture.file_name, named_by)
+            named_by = f"picture {picture.id} of {self._listed[0].path}"
+            try:
+                notes = self._pictures.check(picture, named_by, sized_by)
+            except UnusablePictureError as unusable:
+                if self._config.missing == "refuse":
+                    raise
+                yield LeftOut(what=f"picture {picture.id}", why=unusable.why)
             else:
-                yield LeftOut(what=f"picture {picture.id}", why=MISSING)
+                yield from self._sample(picture, notes)
+        yield from self._captions_alone()
 
-    def _sample(self, picture: Picture) -> Iterator[SourceSample | LeftOut]:
+    def _captions_alone(self) -> Iterator[LeftOut]:
+        """The captions of pictures that the file of objects does not list."""
+        if self._objects is None or self._captions is None:
+            return
+        for number in self._captions.pictures:
+            if number not in self._objects.pictures and (count := self._captions.count(number)):
+                yield LeftOut(
+                    what=f"{count} caption(s) of picture {number}",
+                    why="the file of objects does not list their picture",
+                )
+
+    def _sample(self, picture: Picture, notes: tuple[str, ...]) -> Iterator[SourceSample | LeftOut]:
         config, random = self._config, Random(f"{self._config.seed} {picture.id}")
         found = list(self._found(picture))
         for one in found:
@@ -153,6 +173,7 @@ class _Samples(Iterable[SourceSample | LeftOut]):
             image=self._pictures.path(picture.file_name),
             masks=masks or None,
             turns=tuple(turns),
+            notes=notes if masks else (),
         )
 
     def _found(self, picture: Picture) -> Iterator[FoundObject]:
@@ -176,6 +197,21 @@ class _Samples(Iterable[SourceSample | LeftOut]):
                 said.append((number, words))
         for number, words in random.sample(said, min(self._config.captions, len(said))):
             yield TurnRecord(task="caption", question=ASK_CAPTION, answer=words, id=f"caption{number}")
+
+
+def _check_same_pictures(objects: COCOFile, captions: COCOFile) -> None:
+    """Refuse two files of which one has another picture under an id of the other's."""
+    for number, told in captions.pictures.items():
+        asked = objects.pictures.get(number, told)
+        if asked != told:
+            raise DataError(
+                f"Picture {number} is {_described(asked)} in {objects.path} and {_described(told)} in "
+                f"{captions.path}: the two do not belong together."
+            )
+
+
+def _described(picture: Picture) -> str:
+    return f"{quoted(picture.file_name)} of {picture.width}x{picture.height} pixels"
 
 
 def _named(one: FoundObject, picture: Picture) -> NamedObject:

@@ -40,7 +40,8 @@ class COCOFile:
         categories: The names of categories, by id.
 
     Raises:
-        DataError: The file is missing or cut short, a picture is there twice, or an entry is not as COCO has it.
+        DataError: The file is missing or cut short, a picture is there twice, or an entry is not as COCO has it; or,
+            where annotations are found by their pictures' ids, one is of a picture that the file does not list.
     """
 
     def __init__(
@@ -69,10 +70,19 @@ class COCOFile:
                     raise DataError(f"{path} has the annotation {key} twice: download it again.")
                 if wanted is None or key in wanted:
                     self._starts.setdefault(key, []).append(start)
+        if by == "image_id" and (unlisted := self._starts.keys() - self.pictures.keys()):
+            raise DataError(
+                f"{path} has annotations of {len(unlisted):,} picture(s) that it does not list, such as "
+                f"{min(unlisted)}: download it again, or take them out."
+            )
 
     def annotations(self, key: int) -> Iterator[Mapping[str, Any]]:
         """The annotations of an id, or of a picture's, in the order of the file."""
         return map(self._elements.at, self._starts.get(key, ()))
+
+    def count(self, key: int) -> int:
+        """How many annotations there are of an id, or of a picture's."""
+        return len(self._starts.get(key, ()))
 
     def picture(self, key: int, named_by: str) -> Picture:
         """The picture of an id.

@@ -16,11 +16,11 @@ from perceptio.data.point_questions import DEFAULT_RULES, PointRules
 from perceptio.data.sources.depth_files import DepthFile, DepthFormat
 from perceptio.data.sources.file_patterns import Paired, Pattern, Unpaired, paired
 from perceptio.data.sources.marked_depth import MarkedDepth
-from perceptio.errors import DataError, InputError, RecipeError
+from perceptio.data.sources.pictures import check_fits
+from perceptio.errors import RecipeError
 from perceptio.interfaces import Kind, LeftOut, SourceConfig, SourceInfo, SourceSample, TurnRecord
 from perceptio.interfaces.depth_maps import check_values
 from perceptio.ops.files import expanded
-from perceptio.ops.image_files import shown_size
 
 ROOT, DEPTH_ROOT = "pictures", "depth"
 REWRITTEN = "the depth is not as a data folder has it, and was written anew"
@@ -166,7 +166,8 @@ class _Samples:
         for number, files in enumerate(self._found.files):
             id = files["images"].rpartition(".")[0]
             opened = DepthFile.open(self._depth_folder / files["depth"])
-            self._check_size(self._folder / files["images"], opened)
+            picture = self._folder / files["images"]
+            notes = check_fits(picture, opened.size, f"its depth {opened.path} is")
             mask = self._depth_folder / files["mask"] if "mask" in files else None
             stays = mask is None and opened.can_stay(self._format)
             turns: list[TurnRecord] = []
@@ -187,16 +188,5 @@ class _Samples:
                 image=f"{ROOT}:{files['images']}",
                 depth=f"{DEPTH_ROOT}:{files['depth']}" if stays else depth,
                 turns=tuple(turns),
-                notes=() if stays else (REWRITTEN,),
-            )
-
-    def _check_size(self, picture: Path, depth: DepthFile) -> None:
-        try:
-            size = shown_size(picture)
-        except InputError as error:
-            raise DataError(str(error)) from error
-        if size != depth.size:
-            raise DataError(
-                f"{depth.path} is {depth.size[1]}x{depth.size[0]} pixels, and its picture {picture} is "
-                f"{size[1]}x{size[0]}: bring them to one size first."
+                notes=notes if stays else (*notes, REWRITTEN),
             )

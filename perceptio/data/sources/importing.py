@@ -239,10 +239,15 @@ class _Placed:
 
     def _placed(self, path: str | None, folder: str) -> str | None:
         """The path of a file in the data folder; it is linked there, if files are."""
-        if path is None or not self._link:
-            return path
+        if path is None:
+            return None
         root, inside = split_root(path, self._info.roots)
-        if why := why_no_file(path, self._info.roots):
+        why = why_no_file(path, self._info.roots)
+        if not self._link:
+            if why is None:  # Otherwise it is refused where it is written.
+                self._check_inside(path)
+            return path
+        if why is not None:
             raise DataError(f"The source names the file {quoted(path)}, which {why}.")
         several = len(self._info.roots) > 1
         name = f"{folder}/{root}/{inside}" if several and root is not None else f"{folder}/{inside}"
@@ -250,6 +255,18 @@ class _Placed:
             _link(self._files.where(path), self._out / name)
             self._linked.add(name)
         return name
+
+    def _check_inside(self, path: str) -> None:
+        """Refuse a file that a symbolic link leads to, out of its root, where no data folder is read."""
+        try:
+            self._files.found(path)
+        except DataError:
+            place, root = self._files.where(path), split_root(path, self._info.roots)[0]
+            raise DataError(
+                f"{place} is a link out of {self._files.roots[root] if root else self._out} to "
+                f"{os.path.realpath(place)}, and a data folder follows none: import with --pictures link, which "
+                "makes hard links to the files themselves."
+            ) from None
 
 
 def _link(file: Path, place: Path) -> None:

@@ -1,17 +1,43 @@
-"""Where the pictures of a published data set lie, and whether they are there."""
+"""Where the pictures of a published data set lie, whether they are there, and whether they fit what is about them.
+
+Masks, class numbers and depth must be of a picture as it is shown, after its EXIF rotation, which is how pictures are
+read. Some tools draw masks on a picture as it is stored, others as it is shown: so sizes are compared, and a picture
+that fits only as it is stored is refused.
+"""
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from perceptio.errors import DataError
+from perceptio.data.sources.coco_files import Picture
+from perceptio.errors import DataError, InputError, quoted
 from perceptio.ops.files import expanded
 from perceptio.ops.foreign import parsing
+from perceptio.ops.image_files import read_extent
+from perceptio.ops.paths import why_not_inside
 
 Missing = Literal["refuse", "leave_out"]
-"""What becomes of a picture that annotations name and that is not there."""
+"""What becomes of a picture that annotations name and that is not there, or does not fit them."""
 MISSING = "its picture is missing"
+UNREADABLE = "its picture cannot be read"
+OTHER_SIZE = "its picture is of another size than its annotations say"
+AS_STORED = "its annotations are of the picture as stored, which its EXIF orientation turns"
+"""Why something is left out."""
+TURNED = "the picture is turned by its EXIF orientation, and its annotations are taken to be of it as shown"
+"""Of a picture whose size is the same either way, so that nothing else can be told."""
+
+
+class UnusablePictureError(DataError):
+    """A picture is not there, or does not fit what is about it.
+
+    Attributes:
+        why: Why what is about it is left out, where it is.
+    """
+
+    def __init__(self, message: str, why: str) -> None:
+        super().__init__(message)
+        self.why = why
 
 
 def folder_of_pictures(folder: str, given: str | None, usual: Sequence[str]) -> Path:
@@ -36,6 +62,40 @@ def folder_of_pictures(folder: str, given: str | None, usual: Sequence[str]) -> 
     return found.resolve()
 
 
+def check_fits(picture: Path, size: tuple[int, int], stated: str, or_else: str = "") -> tuple[str, ...]:
+    """Refuse a picture that, as it is shown, is of another size than what belongs to it; its header is read.
+
+    Args:
+        picture: The file of the picture.
+        size: The height and width that it must have.
+        stated: What has that size, such as `"its depth map d.png is"`.
+        or_else: What else can be done about it.
+
+    Returns:
+        Notes on the sample.
+
+    Raises:
+        UnusablePictureError: It is of another size, or cannot be read.
+    """
+    try:
+        extent = read_extent(picture)
+    except InputError as error:
+        raise UnusablePictureError(str(error), UNREADABLE) from error
+    if size == extent.shown:
+        return (TURNED,) if extent.turned and size == extent.stored else ()
+    if size == extent.stored:
+        raise UnusablePictureError(
+            f"{picture} is {_pixels(extent.shown)} as its EXIF orientation shows it, and {stated} {_pixels(size)}, "
+            f"of the picture as stored: remove the orientation from the file (exiftool -Orientation= FILE){or_else}.",
+            AS_STORED,
+        )
+    raise UnusablePictureError(
+        f"{picture} is {_pixels(extent.shown)}, and {stated} {_pixels(size)}: download both again, or bring them to "
+        f"one size{or_else}.",
+        OTHER_SIZE,
+    )
+
+
 class Pictures:
     """The pictures of a folder by the names that annotations give them.
 
@@ -47,23 +107,46 @@ class Pictures:
     def __init__(self, root: str, folder: Path) -> None:
         self._root, self._folder = root, folder
         with parsing(DataError, f"{folder} cannot be read ({{reason}}): check the path and the disk."):
-            self._names = {entry.name for entry in os.scandir(folder)}
+            self._names = {
+                entry.name
+                for entry in os.scandir(folder)
+                if entry.is_file(follow_symlinks=False) or os.path.isfile(entry)
+            }
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._names
+    def check(self, picture: Picture, named_by: str, sized_by: Path | None) -> tuple[str, ...]:
+        """Refuse a picture that is not there, or not of the size that annotations say.
+
+        Args:
+            picture: The picture; the name of one in a folder within the folder has `/` in it.
+            named_by: What names it: a file, and an id in it.
+            sized_by: The file that says its size; None: the size does not matter, and the picture is not opened.
+
+        Returns:
+            Notes on the sample.
+
+        Raises:
+            DataError: The name leads out of the folder.
+            UnusablePictureError: It is missing, does not fit, or cannot be read.
+        """
+        or_else, name = ", or import what is there with --set missing=leave_out", picture.file_name
+        if why := why_not_inside(name):
+            raise DataError(f"{named_by} names the picture {quoted(name)}, which {why}.")
+        place = self._folder / name
+        if name not in self._names and not ("/" in name and place.is_file()):
+            missing = "is a link to what is missing" if place.is_symlink() else "is missing"
+            raise UnusablePictureError(
+                f"{place} {missing}, and {named_by} names it: download it, give the folder with --set "
+                f"images=FOLDER{or_else}.",
+                MISSING,
+            )
+        if sized_by is None:
+            return ()
+        return check_fits(place, picture.size, f"{sized_by} says that picture {picture.id} is", or_else)
 
     def path(self, name: str) -> str:
         """The path of a picture as a sample has it."""
         return f"{self._root}:{name}"
 
-    def missing(self, name: str, where: str) -> DataError:
-        """What is to be said of a picture that is not there.
 
-        Args:
-            name: The name.
-            where: What names it: a file, and an id in it.
-        """
-        return DataError(
-            f"{self._folder}/{name[:255]} is missing, and {where} names it: download it, give the folder with "
-            "--set images=FOLDER, or import what is there with --set missing=leave_out."
-        )
+def _pixels(size: tuple[int, int]) -> str:
+    return f"{size[1]}x{size[0]} pixels"

@@ -17,7 +17,7 @@ from perceptio.data.folder.json_rules import is_whole
 from perceptio.data.sources.coco_files import COCOFile, Picture
 from perceptio.data.sources.coco_masks import object_mask
 from perceptio.data.sources.phrasing import Phrasing, referring_turn
-from perceptio.data.sources.pictures import MISSING, Missing, Pictures, folder_of_pictures
+from perceptio.data.sources.pictures import Missing, Pictures, UnusablePictureError, folder_of_pictures
 from perceptio.data.sources.plain_pickle import read_plain_pickle
 from perceptio.errors import DataError, near_miss, quoted
 from perceptio.interfaces import Kind, LeftOut, RunLengths, SourceConfig, SourceInfo, SourceSample, TurnRecord
@@ -52,7 +52,8 @@ class RefCOCOSource(SourceConfig):
         split_by: Who has split it: `unc`, `umd` or `google`; None: as published results do, `umd` for RefCOCOg and
             `unc` for the others.
         images: The folder of COCO's pictures `train2014`; None: one of the usual places in `folder`.
-        missing: What becomes of a picture that is not there: `refuse` the import, or `leave_out` what is about it.
+        missing: What becomes of a picture that is not there, or not of the size that its annotations say: `refuse`
+            the import, or `leave_out` what is about it.
         phrasing: How questions are put: `canonical`, as evaluation does, or `varied`, for training.
         seed: Of what is drawn.
     """
@@ -105,14 +106,18 @@ class _Samples(Iterable[SourceSample | LeftOut]):
         for image_id, refs in self._refs.items():
             named_by = f"ref {refs[0]['ref_id']} of {self._refs_file}"
             picture = self._instances.picture(image_id, named_by)
-            if picture.file_name in self._pictures:
-                yield from self._sample(picture, refs)
-            elif self._config.missing == "refuse":
-                raise self._pictures.missing(picture.file_name, named_by)
+            try:
+                notes = self._pictures.check(picture, named_by, self._instances.path)
+            except UnusablePictureError as unusable:
+                if self._config.missing == "refuse":
+                    raise
+                yield LeftOut(what=f"picture {image_id} with its {len(refs)} ref(s)", why=unusable.why)
             else:
-                yield LeftOut(what=f"picture {image_id} with its {len(refs)} ref(s)", why=MISSING)
+                yield from self._sample(picture, refs, notes)
 
-    def _sample(self, picture: Picture, refs: list[Ref]) -> Iterator[SourceSample | LeftOut]:
+    def _sample(
+        self, picture: Picture, refs: list[Ref], notes: tuple[str, ...]
+    ) -> Iterator[SourceSample | LeftOut]:
         masks: dict[int, RunLengths] = {}
         turns: list[TurnRecord] = []
         for ref in refs:
@@ -137,6 +142,7 @@ class _Samples(Iterable[SourceSample | LeftOut]):
                 image=self._pictures.path(picture.file_name),
                 masks=tuple(masks.values()),
                 turns=tuple(turns),
+                notes=notes,
             )
 
     def _mask(self, ref: Ref, picture: Picture) -> tuple[str | None, list[LeftOut]]:

@@ -90,7 +90,7 @@ def test_what_is_missing_or_does_not_fit_is_said(published):
     assert alone.what == "images/training/ADE_train_00000002.jpg"
     published(CLASSES_HW[:4], name="ADE_train_00000002")
     with pytest.raises(
-        DataError, match=r"00000002\.png is 20x4 pixels, and its picture .*00000002\.jpg is 20x10"
+        DataError, match=r"02\.jpg is 20x10 pixels, and its class numbers .*02\.png are 20x4 pixels: download"
     ):
         list(ADE20KSource(folder=folder).samples())
     published(np.zeros((10, 20, 3), np.uint8), name="ADE_train_00000002")

@@ -84,7 +84,7 @@ def small(tmp_path):
 
     def write(change=lambda held, captions: None):
         captions = {
-            "images": held["images"],
+            "images": [dict(one) for one in held["images"]],
             "annotations": [
                 {"image_id": 101 + i // 5, "id": 500 + i, "caption": f"Caption number {i}. \n"}
                 for i in range(15)
@@ -156,6 +156,23 @@ def test_what_an_expression_says_holds_of_the_masks(small):
             "caption 500 is None, which is no text",
         ),
         (lambda held, _: held["annotations"][0].pop("image_id"), "an annotation has image_id None"),
+        (
+            lambda held, _: held["annotations"][0].update(image_id=999),
+            r"instances_train2017.json has annotations of 1 picture\(s\) that it does not list, such as 999:",
+        ),
+        (
+            lambda _, captions: captions["annotations"][7].update(image_id=998),
+            r"captions_train2017.json has annotations of 1 picture\(s\) that it does not list, such as 998",
+        ),
+        (
+            lambda _, captions: captions["images"][1].update(file_name="another.jpg"),
+            "Picture 102 is 'COCO_train2014_000000000102.jpg' of 64x48 pixels in .*instances_train2017.json and "
+            "'another.jpg' of 64x48 pixels in .*captions_train2017.json: the two do not belong together",
+        ),
+        (
+            lambda _, captions: captions["images"][2].update(width=640, height=480),
+            "Picture 103 is .* of 64x48 pixels in .* of 640x480 pixels in .*: the two do not belong together",
+        ),
     ],
 )
 def test_what_is_broken_is_named_by_its_file_and_id(small, change, message):
@@ -184,14 +201,33 @@ def test_what_cannot_be_spoken_of_is_left_out_with_a_reason(small):
     ]
 
 
+def test_captions_of_pictures_without_objects_are_counted_as_left_out(small):
+    def change(held, captions):
+        held["images"] = held["images"][:2]
+        held["annotations"] = [one for one in held["annotations"] if one["image_id"] != 103]
+        captions["images"] += [{"id": 104, "file_name": "104.jpg", "height": 48, "width": 64}]
+
+    folder = small(change)
+    assert [one.id for one in samples(folder=folder)] == ["train2017-101", "train2017-102"]
+    alone = LeftOut(what="5 caption(s) of picture 103", why="the file of objects does not list their picture")
+    assert left_out(folder=folder) == [alone]
+    assert left_out(folder=folder, captions=0) == []
+    (Path(folder) / "train2017/104.jpg").write_bytes(b"not opened where no mask is asked for")
+    assert len(samples(folder=folder, objects="none")) == 3
+
+
 def test_files_and_settings_that_do_not_fit_are_told(small, tmp_path):
     folder = small()
     with pytest.raises(
         DataError, match="There is no .*instances_val2017.json: check the folder and split=val2017"
     ):
         samples(folder=folder, split="val2017")
-    with pytest.raises(DataError, match="There is no .*mine.json: .* --set captions_file=FILE"):
+    with pytest.raises(
+        DataError, match="no .*mine.json: .* --set captions_file=FILE, or do without it with --set captions=0"
+    ):
         samples(folder=folder, captions_file="mine.json")
+    with pytest.raises(DataError, match="--set objects_file=FILE, or do without it with --set objects=none"):
+        samples(folder=folder, objects="panoptic")
     for settings in ({"expressions": -1}, {"smallest": 1.5}, {"objects": "none", "captions": 0}):
         with pytest.raises(RecipeError, match="must not be below 0|must be a share|so that nothing is asked"):
             COCOSource(folder=folder, **settings)

@@ -135,7 +135,7 @@ def test_depth_that_does_not_fit_is_refused_or_left_out(tmp_path):
     picture(tmp_path / "a.jpg")
     depth_map(tmp_path / "a.png", STORED_HW[:6])
     with pytest.raises(
-        DataError, match=r"a\.png is 16x6 pixels, and its picture .*a\.jpg is 16x12: bring them"
+        DataError, match=r"a\.jpg is 16x12 pixels, and its depth .*a\.png is 16x6 pixels: download both"
     ):
         list(free(tmp_path).samples())
     depth_map(tmp_path / "a.png", np.zeros((*SIZE, 3), np.uint8))

@@ -193,7 +193,7 @@ def test_a_crowd_s_run_lengths_are_a_mask(tmp_path):
         ),
         (
             lambda held, refs: held["images"][0].update(file_name="../secret.jpg"),
-            r"secret.jpg is missing, and ref 0 of .*refs\(unc\).p names it",
+            r"ref 0 of .*refs\(unc\).p names the picture '../secret.jpg', which must be a path inside the folder",
         ),
     ],
 )
