@@ -7,7 +7,6 @@ JPEG the main picture is taken; animations and other files of several pictures a
 """
 
 import functools
-import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -100,25 +99,6 @@ def read_image(path: AnyFile | str) -> Tensor:
     """
     with open_image(path) as picture:
         return _to_unit_rgb(path, picture)
-
-
-def image_of_bytes(file: bytes, name: str) -> Tensor:
-    """The picture of an image file in memory, as `read_image` reads one on disk.
-
-    Args:
-        file: What the file holds.
-        name: What messages call it.
-
-    Raises:
-        InputError: It is no image, or cannot be looked at.
-    """
-    with parsing(InputError, f"{name} cannot be read to its end ({{reason}}): fetch it again."):
-        try:
-            with Image.open(io.BytesIO(file), formats=_readable()) as picture:
-                _check_extent(name, picture)
-                return _to_unit_rgb(name, picture)
-        except UnidentifiedImageError:
-            raise InputError(f"{name} is no image that can be read: fetch it again.") from None
 
 
 @contextmanager

@@ -1,8 +1,7 @@
 """What tells data folders apart: what they hold, wherever they lie."""
 
 import hashlib
-import os
-from typing import BinaryIO
+from collections.abc import Iterable
 
 import attrs
 
@@ -12,18 +11,14 @@ from perceptio.data.folder.files import AnyFiles
 from perceptio.data.folder.records import LINES_FILE
 from perceptio.errors import DataError
 from perceptio.ops.foreign import parsing
+from perceptio.ops.identity import add_blocks
 from perceptio.ops.json_files import format_json
-
-BLOCK, BLOCKS = 16 * 1024, 4
-"""Of a file of more than so many bytes in all, so many blocks of so many bytes count, spread evenly over it."""
 
 
 def hash_of_data(dataset: FolderDataset) -> str:
     """A SHA-256 of `dataset.json`, of `samples.jsonl`, and of every file that samples name.
 
-    Where the folder and its roots lie does not count. Of a file its size counts and `BLOCKS` blocks of it, which is
-    all of a small one. A large one that is exchanged for another of exactly its size and equal in these blocks is not
-    noticed.
+    Where the folder and its roots lie does not count. Files count as `add_blocks` has it.
 
     Raises:
         DataError: A file is missing.
@@ -33,6 +28,21 @@ def hash_of_data(dataset: FolderDataset) -> str:
     with (dataset.root / LINES_FILE).open("rb") as file:
         sha.update(hashlib.file_digest(file, "sha256").digest())
     for record in dataset.records:
+        for held in record.files:
+            _add_file(sha, dataset.files, held)
+    return sha.hexdigest()
+
+
+def hash_of_samples(dataset: FolderDataset, numbers: Iterable[int]) -> str:
+    """A SHA-256 of `dataset.json`, and of the records and the files of some samples, as in `hash_of_data`.
+
+    Raises:
+        DataError: A file is missing.
+    """
+    sha = hashlib.sha256(_meaning(dataset))
+    for number in numbers:
+        record = dataset.records[number]
+        sha.update(format_json(record.to_json()).encode())
         for held in record.files:
             _add_file(sha, dataset.files, held)
     return sha.hexdigest()
@@ -77,17 +87,4 @@ def _add_file(sha: "hashlib._Hash", files: AnyFiles, name: str) -> None:
         parsing(DataError, f"{files.where(name)} cannot be read ({{reason}}): {remedy}."),
         files.opened(name) as file,
     ):
-        _add(sha, file)
-
-
-def _add(sha: "hashlib._Hash", file: BinaryIO) -> None:
-    """Add the size and blocks of a file to a hash."""
-    size = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    sha.update(f"{size}\n".encode())
-    if size <= BLOCK * BLOCKS:
-        sha.update(file.read())
-        return
-    for number in range(BLOCKS):
-        file.seek(number * (size - BLOCK) // (BLOCKS - 1))
-        sha.update(file.read(BLOCK))
+        add_blocks(sha, file)

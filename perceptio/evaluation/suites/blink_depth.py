@@ -65,7 +65,7 @@ class BLINKDepth(Suite):
                     )
                 one = question_of(row, str(row["idx"]), SUB_TASK, where, self.instruction)
                 questions.append((partial(table.picture, number, "image_1"), one))
-        return ChoiceData(path, questions, lambda read: read())
+        return ChoiceData(path, questions, lambda picture: picture())
 
     def asking(self, model: PerceptionModel, data: SuiteData) -> Pass:
         """See `Suite.asking`: what the model was trained to perceive before such answers, it perceives."""

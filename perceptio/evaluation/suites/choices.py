@@ -1,15 +1,20 @@
 """Multiple-choice questions of published files: asked in their own words, answered by the letter of a choice."""
 
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import attrs
-from torch import Tensor
 
 from perceptio.errors import DataError, InputError, quoted
 from perceptio.evaluation.suites.suite import SuiteData
 from perceptio.interfaces import LETTERS, GenerationSettings, Kept, Pass, Question, Reply, Sample, Turn
+from perceptio.ops.foreign import parsing
+from perceptio.ops.held_files import AnyFile, opened
+from perceptio.ops.identity import add_blocks
+from perceptio.ops.image_files import read_image
 from perceptio.ops.letters import parse_choice, parse_letter
 
 
@@ -47,18 +52,28 @@ class ChoiceData(SuiteData):
     Args:
         place: Where they lie.
         questions: Each with what tells its picture apart from others.
-        picture: Reads a picture, RGB [3, H, W] in [0, 1]; it raises an `InputError` where that fails.
+        picture: The file of a picture; it may raise an `InputError` or a `DataError`.
+
+    Raises:
+        DataError: Two questions have the same name.
     """
 
     def __init__(
         self,
         place: Path,
         questions: Sequence[tuple[Any, ChoiceQuestion]],
-        picture: Callable[[Any], Tensor],
+        picture: Callable[[Any], AnyFile],
     ) -> None:
         self.place, self._picture = place, picture
         by_picture: dict[Any, list[ChoiceQuestion]] = {}
+        names: set[str] = set()
         for key, question in questions:
+            if question.name in names:
+                raise DataError(
+                    f"{place} has the question {quoted(question.name)} twice: an answer could be to either; keep one of "
+                    "them, or one of the files that they are in."
+                )
+            names.add(question.name)
             by_picture.setdefault(key, []).append(question)
         self._pictures = list(by_picture.items())
 
@@ -84,12 +99,28 @@ class ChoiceData(SuiteData):
 
     def sample(self, number: int) -> Sample:
         """See `SuiteData.sample`."""
-        key, questions = self._pictures[number]
-        try:
-            image_3HW = self._picture(key)
-        except InputError as error:
-            raise DataError(f"{self.place}, question {questions[0].name}: {error}") from error
+        with self._reading(number) as file:
+            image_3HW = read_image(file)
         return Sample(turns=tuple(self.turns(number)), image_3HW=image_3HW, id=self.name(number))
+
+    def content(self, count: int) -> str:
+        """See `SuiteData.content`; what answers are measured against is part of the questions."""
+        sha = hashlib.sha256()
+        for number in range(count):
+            with self._reading(number) as file, opened(file) as picture:
+                add_blocks(sha, picture)
+        return sha.hexdigest()
+
+    @contextmanager
+    def _reading(self, number: int) -> Iterator[AnyFile]:
+        """The file of a picture; what is wrong with it is said of the first question about it."""
+        key, questions = self._pictures[number]
+        where = f"{self.place}, question {questions[0].name}"
+        with parsing(DataError, f"{where}: its picture cannot be read ({{reason}}): fetch it again."):
+            try:
+                yield self._picture(key)
+            except InputError as error:
+                raise DataError(f"{where}: {error}") from error
 
     def labels(self, number: int, place: int) -> Mapping[str, Any]:
         """See `SuiteData.labels`."""

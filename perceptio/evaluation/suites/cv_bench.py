@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import attrs
-from torch import Tensor
 
 from perceptio.errors import DataError, quoted
 from perceptio.evaluation.answers import ScoredAnswer
@@ -16,6 +15,7 @@ from perceptio.evaluation.suites.tables import Table, files_named, open_table
 from perceptio.interfaces import Pass
 from perceptio.model.perception_model import PerceptionModel
 from perceptio.ops.choice_metrics import score_choices
+from perceptio.ops.held_files import AnyFile
 from perceptio.ops.letters import parse_letter
 
 PICTURES = "img"
@@ -61,7 +61,7 @@ class CVBench(Suite):
                 first.setdefault(row["filename"], (table, number))
                 questions.append((row["filename"], attrs.evolve(one, labels=labels)))
 
-        def picture(filename: str) -> Tensor:
+        def picture(filename: str) -> AnyFile:
             table, number = first[filename]
             return table.picture(number, "image" if table.file.suffix == ".parquet" else "filename")
 

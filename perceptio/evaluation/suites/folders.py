@@ -8,6 +8,7 @@ import attrs
 
 from perceptio.data.folder import FolderDataset
 from perceptio.data.folder.dataset_info import INFO_FILE
+from perceptio.data.folder.identity import hash_of_samples
 from perceptio.evaluation.suites.suite import SuiteData
 from perceptio.interfaces import Sample, Turn
 
@@ -47,6 +48,10 @@ class FolderData(SuiteData):
     def turns(self, number: int) -> Sequence[Turn]:
         """See `SuiteData.turns`."""
         return self._asked(self.dataset.turns(self._numbers[number]))
+
+    def content(self, count: int) -> str:
+        """See `SuiteData.content`."""
+        return hash_of_samples(self.dataset, self._numbers[:count])
 
     def sample(self, number: int) -> Sample:
         """See `SuiteData.sample`."""

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import attrs
-from torch import Tensor
 
 from perceptio.data.folder import FolderDataset
 from perceptio.data.hardblink import hardblink_questions
@@ -21,7 +20,7 @@ from perceptio.evaluation.suites.suite import Suite, SuiteData
 from perceptio.interfaces import LETTERS, Pass
 from perceptio.model.perception_model import PerceptionModel
 from perceptio.ops.choice_metrics import score_choices
-from perceptio.ops.image_files import read_image
+from perceptio.ops.held_files import AnyFile
 from perceptio.ops.intervals import wilson
 from perceptio.ops.letters import parse_letter
 
@@ -63,7 +62,7 @@ class HardBLINK(Suite):
             (one.picture, self._question(f"{one.set}/{one.id}", one.points, one.question, one.answer))
             for one in hardblink_questions(path)
         ]
-        return ChoiceData(path, questions, read_image)
+        return ChoiceData(path, questions, lambda picture: picture)
 
     def _imported(self, dataset: FolderDataset) -> Iterator[tuple[int, ChoiceQuestion]]:
         """The questions about each picture of a folder that `perceptio data import marked-points` made."""
@@ -76,9 +75,10 @@ class HardBLINK(Suite):
                         f"{dataset.name} does not say how many points the picture {quoted(name)} shows, as names "
                         "such as 3pointscenter-0 do: name the published folder instead."
                     )
-                for turn in dataset.turns(number):
-                    if turn.task == DRAWN:
-                        yield number, self._question(name, int(told[1]), turn.question, turn.answer)
+                drawn = [turn for turn in dataset.turns(number) if turn.task == DRAWN]
+                for place, turn in enumerate(drawn):
+                    called = f"{name}/{place}" if place else name
+                    yield number, self._question(called, int(told[1]), turn.question, turn.answer)
 
     def _question(self, name: str, points: int, question: str, answer: str) -> ChoiceQuestion:
         return ChoiceQuestion(
@@ -138,10 +138,10 @@ def score_hardblink(answers: Iterable[tuple[int, str, str]]) -> dict[str, Any]:
     }
 
 
-def _picture(dataset: FolderDataset, number: int) -> Tensor:
-    image_3HW = dataset.image(number)
-    assert image_3HW is not None, "What is asked of drawn points is asked of a picture."
-    return image_3HW
+def _picture(dataset: FolderDataset, number: int) -> AnyFile:
+    image = dataset.records[number].image
+    assert image is not None, "What is asked of drawn points is asked of a picture."
+    return dataset.files.found(image)
 
 
 def _chosen(answers: Iterable[ScoredAnswer], figure: str) -> Iterable[tuple[int, str, str]]:

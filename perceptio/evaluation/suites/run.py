@@ -20,7 +20,7 @@ import perceptio
 from perceptio.errors import DataError, PerceptioError, quoted
 from perceptio.evaluation.answers import ANSWERS, ScoredAnswer, read_answers
 from perceptio.evaluation.asking import BATCH_SIZE, Asker
-from perceptio.evaluation.suites.suite import Suite, SuiteData, hash_of_questions
+from perceptio.evaluation.suites.suite import Suite, SuiteData, hash_of
 from perceptio.interfaces import Pass, Question
 from perceptio.model.perception_model import PerceptionModel
 from perceptio.ops.files import disk_errors, folder_lock
@@ -29,7 +29,7 @@ from perceptio.ops.json_files import append_line, read_json, read_log, rewrite_l
 from perceptio.ops.ranks import Ranks
 
 SUMMARY = "summary.json"
-COMPARED = ("suite", "settings", "limit", "model", "data")
+COMPARED = ("suite", "settings", "limit", "model", "data", "versions")
 """What must be the same for an evaluation to go on."""
 REMEDY = "choose another --out, or remove the folder"
 
@@ -98,9 +98,9 @@ def run_suite(
     counts = {name: min(len(one), limit or len(one)) for name, one in data.items()}
     batches = [batch for name, one in data.items() for batch in _batches(name, one, counts[name], batch_size)]
     total = sum(map(len, batches))
-    summary = _summary(suite, identity, limit, data, counts, batches)
     with ExitStack() as held:
         held.enter_context(ranks.together())
+        summary = ranks.on_main(lambda: _summary(suite, identity, limit, data, counts, batches))
         done = ranks.on_main(lambda: _begin(out, summary, total, held))
         if ranks.main:
             progress(done, total)
@@ -177,7 +177,7 @@ def _summary(
             name: {
                 "pictures": counts[name],
                 "questions": sum(len(batch) for batch in batches if batch.data == name),
-                "sha256": hash_of_questions(one, counts[name]),
+                "sha256": hash_of(one, counts[name]),
             }
             for name, one in data.items()
         },

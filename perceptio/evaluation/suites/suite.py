@@ -49,6 +49,14 @@ class SuiteData(ABC):
             DataError: A file is missing or broken.
         """
 
+    @abstractmethod
+    def content(self, count: int) -> str:
+        """A hash of the first pictures, and of whatever answers about them are measured against.
+
+        Raises:
+            DataError: A file is missing.
+        """
+
     def labels(self, number: int, place: int) -> Mapping[str, Any]:
         """What figures tell a question by, such as its source; kept with its answer."""
         return {}
@@ -88,10 +96,19 @@ class Suite(ABC):
         """The figures of the answers to all questions of some data."""
 
 
-def hash_of_questions(data: SuiteData, count: int) -> str:
-    """A SHA-256 of what is asked about the first pictures of some data, wherever they lie."""
-    sha = hashlib.sha256()
+def hash_of(data: SuiteData, count: int) -> str:
+    """A SHA-256 of what is asked about the first pictures of some data, of these, and of what answers are measured by.
+
+    Where they lie does not count.
+
+    Raises:
+        DataError: A file is missing.
+    """
+    sha = hashlib.sha256(data.content(count).encode())
     for number in range(count):
-        asked = [[turn.task, turn.question, turn.answer, turn.points] for turn in data.turns(number)]
+        asked = [
+            [turn.id, turn.task, turn.question, turn.answer, turn.points, data.labels(number, place)]
+            for place, turn in enumerate(data.turns(number))
+        ]
         sha.update(format_json([data.name(number), asked]).encode())
     return sha.hexdigest()

@@ -5,11 +5,9 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
 from perceptio.errors import DataError, InputError, quoted
 from perceptio.ops.foreign import parsing
-from perceptio.ops.image_files import image_of_bytes, read_image
+from perceptio.ops.held_files import AnyFile, HeldFile
 from perceptio.ops.json_files import InvalidJSONError, parse_json, read_json, read_lines
 from perceptio.ops.paths import resolved_inside, why_not_inside
 
@@ -32,11 +30,11 @@ class Table(ABC):
     rows: Sequence[dict[str, Any]]
 
     @abstractmethod
-    def picture(self, row: int, column: str) -> Tensor:
-        """The picture of a row, RGB [3, H, W] in [0, 1].
+    def picture(self, row: int, column: str) -> AnyFile:
+        """The file of the picture of a row, which is read or else refused where it is used.
 
         Raises:
-            InputError: It is missing or broken.
+            InputError: The row names none, or one outside of the data.
         """
 
 
@@ -82,7 +80,7 @@ class JSONTable(Table):
             raise DataError(f"{file} is no list of objects: export the data set row by row.")
         self.rows = rows
 
-    def picture(self, row: int, column: str) -> Tensor:
+    def picture(self, row: int, column: str) -> AnyFile:
         """See `Table.picture`."""
         held = self.rows[row].get(column)
         return _of_path(self._root, held.get("path") if isinstance(held, dict) else held)
@@ -102,7 +100,7 @@ class ParquetTable(Table):
         self._starts = [sum(counts[:number]) for number in range(len(counts) + 1)]
         self._held: tuple[int, str, list[Any]] | None = None
 
-    def picture(self, row: int, column: str) -> Tensor:
+    def picture(self, row: int, column: str) -> AnyFile:
         """See `Table.picture`."""
         if column not in self._reader.schema_arrow.names:
             raise InputError(f"{self.file} has no column {column!r}: fetch the published file.")
@@ -113,7 +111,7 @@ class ParquetTable(Table):
             self._held = (group, column, held)
         held = self._held[2][row - self._starts[group]]
         if isinstance(held, dict) and held.get("bytes") is not None:
-            return image_of_bytes(held["bytes"], f"the picture of row {row + 1} of {self.file}")
+            return HeldFile(f"the picture of row {row + 1} of {self.file}", held["bytes"])
         return _of_path(self._root, held.get("path") if isinstance(held, dict) else held)
 
 
@@ -138,11 +136,11 @@ def _lines(file: Path) -> list[Any]:
     return rows
 
 
-def _of_path(root: Path, path: object) -> Tensor:
+def _of_path(root: Path, path: object) -> Path:
     if (reason := why_not_inside(path)) is not None:
         raise InputError(f"The picture {quoted(path)} {reason}.")
     assert isinstance(path, str)
-    return read_image(resolved_inside(root, path, InputError))
+    return resolved_inside(root, path, InputError)
 
 
 def files_named(place: Path, *patterns: str) -> list[Path]:

@@ -7,8 +7,9 @@ import pytest
 from small import scenes_folder
 
 from perceptio.data.folder import FolderDataset
-from perceptio.data.folder.identity import BLOCK, BLOCKS, _add, hash_of_data, hash_of_targets
+from perceptio.data.folder.identity import hash_of_data, hash_of_samples, hash_of_targets
 from perceptio.errors import DataError
+from perceptio.ops.identity import BLOCK, BLOCKS, add_blocks
 
 
 @pytest.fixture
@@ -44,9 +45,18 @@ def test_other_bytes_in_a_file_of_the_same_size_are_other_data(folder, tmp_path)
         large.write_bytes(content)
         sha = hashlib.sha256()
         with large.open("rb") as file:
-            _add(sha, file)
+            add_blocks(sha, file)
         hashes.add(sha.hexdigest())
     assert len(hashes) == 4
+
+
+def test_of_some_samples_their_own_files_count(folder):
+    before = [hash_of_samples(FolderDataset(folder), numbers) for numbers in ([0], [1], [0, 1])]
+    assert len(set(before)) == 3
+    masks = folder / FolderDataset(folder).records[1].masks
+    masks.write_bytes(masks.read_bytes() + b" ")
+    after = [hash_of_samples(FolderDataset(folder), numbers) for numbers in ([0], [1], [0, 1])]
+    assert after[0] == before[0] and after[1] != before[1] and after[2] != before[2]
 
 
 def test_codes_care_for_depth_alone(folder):

@@ -7,7 +7,8 @@ from PIL import Image
 
 from perceptio.errors import InputError
 from perceptio.ops import image_files
-from perceptio.ops.image_files import as_image, image_of_bytes, read_image, shown_size
+from perceptio.ops.held_files import HeldFile
+from perceptio.ops.image_files import as_image, read_image, shown_size
 
 RED = (255, 0, 0)
 
@@ -118,8 +119,8 @@ def test_the_shown_size_is_that_of_the_picture_as_it_is_read(tmp_path, name, ori
 
 def test_a_file_in_memory_is_read_as_one_on_disk(tmp_path):
     path = saved(tmp_path / "a.png", Image.new("RGB", (10, 8), RED))
-    assert torch.equal(image_of_bytes(path.read_bytes(), "row 1"), read_image(path))
-    with pytest.raises(InputError, match="row 1 is no image that can be read: fetch it again"):
-        image_of_bytes(b"no picture", "row 1")
+    assert torch.equal(read_image(HeldFile("row 1", path.read_bytes())), read_image(path))
+    with pytest.raises(InputError, match="row 1 is no image that can be read: save it as PNG or JPEG"):
+        read_image(HeldFile("row 1", b"no picture"))
     with pytest.raises(InputError, match="row 1 cannot be read to its end"):
-        image_of_bytes(path.read_bytes()[:-30], "row 1")
+        read_image(HeldFile("row 1", path.read_bytes()[:-30]))

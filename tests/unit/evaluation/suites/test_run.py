@@ -9,7 +9,7 @@ from pathlib import Path
 import attrs
 import pytest
 import torch
-from benchmark_files import cv_bench, hardblink
+from benchmark_files import blink, blink_rows, cv_bench, hardblink, png, write_parquet
 from small import scenes_folder, small_recipe
 
 from perceptio.data.folder import FolderDataset
@@ -144,7 +144,7 @@ def test_a_signal_stops_it_where_answers_are_whole(scenes, tmp_path, monkeypatch
     assert 0 < len(read_answers(tmp_path / "out")) <= 4
 
 
-def test_an_evaluation_of_something_else_is_not_gone_on_with(scenes, tmp_path):
+def test_an_evaluation_of_something_else_is_not_gone_on_with(scenes, tmp_path, monkeypatch):
     out = tmp_path / "out"
     run_of("refcoco", scenes, out, limit=1)
     for message, more in (
@@ -157,6 +157,10 @@ def test_an_evaluation_of_something_else_is_not_gone_on_with(scenes, tmp_path):
         DataError, match="holds another evaluation: suite is 'refcoco' there and 'depth' here"
     ):
         run_of("depth", scenes, out, limit=1)
+    monkeypatch.setattr(run.torch, "__version__", "0.1")
+    with pytest.raises(DataError, match=r"versions.torch is '.*' there and '0.1' here"):
+        run_of("refcoco", scenes, out, limit=1)
+    monkeypatch.undo()
     other = scenes_folder(tmp_path / "test", count=1, split=Split.VALIDATION)
     with pytest.raises(DataError, match=r"data.test.questions is|data.test.sha256 is"):
         run_of("refcoco", other, out, limit=1)
@@ -172,6 +176,46 @@ def test_an_evaluation_of_something_else_is_not_gone_on_with(scenes, tmp_path):
     (out / "summary.json").unlink()
     with pytest.raises(DataError, match=r"holds answers\.jsonl of an evaluation without a suite"):
         run_of("refcoco", scenes, out, limit=1)
+
+
+def flipped(held):
+    """The content of a file with a bit in its middle changed."""
+    middle = len(held) // 2
+    return held[:middle] + bytes([held[middle] ^ 1]) + held[middle + 1 :]
+
+
+def other_answer(held):
+    return held.replace(b'"(A)"', b'"(B)"', 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("refcoco", {"images/*": flipped, "masks/*": flipped}),
+        ("depth", {"images/*": flipped, "depth/*": flipped}),
+        ("hardblink", {"images/blink3pointscenter/0.png": flipped, "answers/*": other_answer}),
+        ("cv-bench", {"img/2D/0.png": flipped, "test_2d.jsonl": other_answer}),
+        ("blink-depth", {"image_1": {"bytes": png(9), "path": None}, "answer": "(A)"}),
+    ],
+)
+def test_truth_that_changed_is_other_data(name, changes, tmp_path):
+    """A picture, or what answers are measured against, changes beneath an evaluation that is gone on with."""
+    place, out = tmp_path / "data", tmp_path / "out"
+    make = {"hardblink": hardblink, "cv-bench": cv_bench, "blink-depth": blink}.get(name, scenes_folder)
+    make(place)
+    first = run_of(name, place, out, limit=2)
+    for where, change in changes.items():
+        (file, *_) = sorted(place.glob("*/*.parquet" if name == "blink-depth" else where))
+        before = file.read_bytes()
+        if name == "blink-depth":
+            row, *others = blink_rows()
+            write_parquet(file, [row | {where: change}, *others])
+        else:
+            file.write_bytes(change(before))
+        with pytest.raises(DataError, match=r"data\.data\.sha256 is '.* there and '.* here. Choose another"):
+            run_of(name, place, out, limit=2)
+        file.write_bytes(before)
+    assert run_of(name, place, out, limit=2) == first
 
 
 def test_splits_in_a_folder_have_figures_of_their_own(tmp_path):
@@ -249,8 +293,9 @@ def test_data_that_a_suite_cannot_use(scenes, tmp_path):
 def test_a_missing_picture_is_named(tmp_path):
     folder = scenes_folder(tmp_path / "scenes", count=2)
     next(iter(sorted((folder / "images").iterdir()))).unlink()
-    with pytest.raises(DataError, match="does not exist"):
+    with pytest.raises(DataError, match=r"\.png cannot be read \(.*\): `perceptio data check` lists"):
         run_of("refcoco", folder, tmp_path / "out")
+    assert not (tmp_path / "out" / ANSWERS).exists()
 
 
 def test_an_unknown_suite():
