@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perceptio.ops.choice_metrics import score_choices
-from perceptio.ops.letters import parse_choice
+from perceptio.ops.letters import parse_choice, parse_letter
 
 CHOICES = ("left", "right", "A is closer")
 
@@ -31,6 +31,25 @@ CHOICES = ("left", "right", "A is closer")
 )
 def test_a_choice_is_read_from_an_answer(text, letter):
     assert parse_choice(text, CHOICES) == letter
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("Point B is closest to the camera.", "B"),
+        ("**B** is closer to the camera than **A**.", "B"),
+        ("Point A, which is on the car, is closer to the camera than point B.", "A"),
+        ("Point A is closer. Point B is on the stage, closer to the people.", "A"),
+        ("point A appears further away than point B. So point B is likely closer to us.", "B"),
+        ("Point A (A) is at 2 m.\n\nPoint B (B) is at 1 m. So, the correct answer is (B) B is closer.", "B"),
+        ("Point A (A) is at 2 m and B (B) at 1 m.\n\nTherefore: (B)", "B"),
+        ("Neither (A) nor (B) can be told.", ""),
+        ("A chair is closer than a table.", ""),
+        ("Point C is not the closest.", ""),
+    ],
+)
+def test_a_point_is_read_from_sentences(text, letter):
+    assert parse_letter(text) == letter
 
 
 def test_words_that_two_choices_share_are_no_choice():

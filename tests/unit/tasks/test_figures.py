@@ -30,7 +30,7 @@ def data(perceives=("depth",), unit="metres", **streams):
     ("text", "letter"),
     [
         ("(B)", "B"),
-        ("Point C is the closest.", ""),
+        ("Point C is the closest.", "C"),
         ("point C is closest to the camera", "C"),
         ("The answer is D.", "D"),
         (" E ", "E"),
