@@ -9,6 +9,7 @@ Shapes: H W pixels of the truth, P known pixels.
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,6 +22,16 @@ from perceptio.ops.intervals import bootstrap_ratio
 Alignment = Literal["none", "median", "least_squares"]
 """`none`: metres as they are. `median`: scaled so that the medians agree (SfMLearner, arXiv 1704.07813).
 `least_squares`: scale and shift of the disparity that fit the true one best (MiDaS, arXiv 1907.01341)."""
+Crop = Literal["eigen_nyu", "eigen_kitti", "garg"]
+"""The part of a picture that published figures are of, as the scripts of BTS (arXiv 1907.10326) and its successors
+have it. `eigen_nyu`: rows 45 to 470 and columns 41 to 600 of NYUv2's 640x480. `eigen_kitti` and `garg`: KITTI's, by
+Eigen et al. (arXiv 1406.2283) and by Garg et al. (arXiv 1603.04992)."""
+_NYU_SIZE, _NYU_CROP = (480, 640), (slice(45, 471), slice(41, 601))
+_KITTI_CROPS = {
+    "eigen_kitti": (0.3324324, 0.91351351, 0.0359477, 0.96405229),
+    "garg": (0.40810811, 0.99189189, 0.03594771, 0.96405229),
+}
+"""First and last row, and first and last column, as shares of height and width; the last does not belong to it."""
 LEAST_DISPARITY = 1e-3
 """What a predicted disparity is clipped to before it is inverted, where medians are brought together."""
 ERRORS = ("absrel", "rmse", "rmse_log", "delta1", "delta2", "delta3")
@@ -31,6 +42,7 @@ def score_depth(
     *,
     alignment: Alignment = "none",
     max_depth: float | None = None,
+    crop: Crop | None = None,
 ) -> dict[str, Any]:
     """The figures of maps, each with the truth; see `mean_errors`.
 
@@ -38,9 +50,10 @@ def score_depth(
         answers: The map that was predicted, None where there is none; and the true one, in metres.
         alignment: How each is brought to metres.
         max_depth: See `aligned_errors`.
+        crop: See `aligned_errors`.
     """
     return mean_errors(
-        None if predicted is None else aligned_errors(predicted, truth, alignment, max_depth)
+        None if predicted is None else aligned_errors(predicted, truth, alignment, max_depth, crop)
         for predicted, truth in answers
     )
 
@@ -70,7 +83,11 @@ def mean_errors(errors: Iterable[Mapping[str, float] | None]) -> dict[str, Any]:
 
 
 def aligned_errors(
-    predicted: DepthMap, truth: DepthMap, alignment: Alignment, max_depth: float | None = None
+    predicted: DepthMap,
+    truth: DepthMap,
+    alignment: Alignment,
+    max_depth: float | None = None,
+    crop: Crop | None = None,
 ) -> dict[str, float]:
     """The errors of one map: `ERRORS` by name, as `depth_errors` defines them.
 
@@ -80,18 +97,29 @@ def aligned_errors(
         alignment: How the prediction is brought to metres.
         max_depth: Metres beyond which truth counts as unknown, and to which predictions are clipped, as benchmarks
             have it (10 of NYUv2, 80 of KITTI); None: truth counts wherever it is known.
+        crop: The part of the truth that counts, and to which the prediction is aligned; None: all of it.
 
     Raises:
-        InputError: The truth has no metres, the prediction has none and is to be taken as it is, or no pixel of the
-            truth is known within `max_depth`.
+        InputError: The truth has no metres, the prediction has none and is to be taken as it is, the truth is not of
+            the size that `crop` is of, or no pixel of it is known within `max_depth` and `crop`.
     """
     if truth.unit != "metres":
         raise InputError(f"Depth is measured against a truth in metres, and this is in {truth.unit}.")
     true_HW = torch.from_numpy(truth.values_HW).double()
-    known_HW = ~true_HW.isnan() if max_depth is None else true_HW <= max_depth
-    if not bool(known_HW.any()):
-        raise InputError(f"No pixel of a true depth map is known within {max_depth} m: leave the map out.")
     height, width = true_HW.shape
+    # Of unknown depth, which is NaN, neither comparison holds; scripts leave out what is nearer, too.
+    known_HW = true_HW >= NEAREST_M
+    if max_depth is not None:
+        known_HW &= true_HW <= max_depth
+    if crop is not None:
+        inside_HW = torch.zeros_like(known_HW)
+        inside_HW[_within(crop, height, width)] = True
+        known_HW &= inside_HW
+    if not bool(known_HW.any()):
+        limits = [f"within {max_depth} m"] if max_depth is not None else []
+        limits += [f"in the crop {crop}"] if crop is not None else []
+        where = " and ".join(["", *limits]).removeprefix(" and")
+        raise InputError(f"No pixel of a true depth map is known{where}: leave the map out.")
     made_HW = resize_maps(torch.from_numpy(predicted.values_HW)[None, None], (height, width))[0, 0]
     true_P = true_HW[known_HW]
     farthest = float(true_P.max()) if max_depth is None else max_depth
@@ -99,6 +127,19 @@ def aligned_errors(
     if max_depth is not None:
         made_P = made_P.clamp_max(max_depth)
     return {name: float(value_1) for name, value_1 in depth_errors(made_P[None], true_P[None]).items()}
+
+
+def _within(crop: Crop, height: int, width: int) -> tuple[slice, slice]:
+    """The rows and columns of a crop."""
+    if crop == "eigen_nyu":
+        if (height, width) != _NYU_SIZE:
+            raise InputError(
+                f"The crop eigen_nyu is of NYUv2's maps of {_NYU_SIZE[1]}x{_NYU_SIZE[0]} pixels, and a true depth "
+                f"map is {width}x{height}: import the maps at their own size, or leave the crop out."
+            )
+        return _NYU_CROP
+    top, bottom, left, right = _KITTI_CROPS[crop]
+    return slice(int(top * height), int(bottom * height)), slice(int(left * width), int(right * width))
 
 
 def _in_metres(made_P: Tensor, unit: str, true_P: Tensor, alignment: Alignment, farthest: float) -> Tensor:
@@ -111,7 +152,8 @@ def _in_metres(made_P: Tensor, unit: str, true_P: Tensor, alignment: Alignment, 
         return made_P
     if alignment == "median":
         metres_P = made_P if unit == "metres" else 1 / made_P.clamp_min(LEAST_DISPARITY)
-        return metres_P * (true_P.median() / metres_P.median().clamp_min(NEAREST_M))
+        # NumPy's median, as scripts have it, is between the two in the middle; PyTorch's is the lower of them.
+        return metres_P * float(np.median(true_P.numpy()) / max(np.median(metres_P.numpy()), NEAREST_M))
     disparity_P = made_P if unit == "disparity" else 1 / made_P.clamp_min(NEAREST_M)
     wanted_P = 1 / true_P.clamp_min(NEAREST_M)
     mean, wanted_mean = disparity_P.mean(), wanted_P.mean()

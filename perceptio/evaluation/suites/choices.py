@@ -70,8 +70,8 @@ class ChoiceData(SuiteData):
         for key, question in questions:
             if question.name in names:
                 raise DataError(
-                    f"{place} has the question {quoted(question.name)} twice: an answer could be to either; keep one of "
-                    "them, or one of the files that they are in."
+                    f"{place} has the question {quoted(question.name)} twice: keep one of them, or one of the files "
+                    "that they are in."
                 )
             names.add(question.name)
             by_picture.setdefault(key, []).append(question)

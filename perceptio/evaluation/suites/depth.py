@@ -1,6 +1,7 @@
 """Depth maps of any RGB-D data: AbsRel, RMSE and delta, under an alignment that is stated."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,9 +14,9 @@ from perceptio.evaluation.answers import ScoredAnswer
 from perceptio.evaluation.asking import task_data
 from perceptio.evaluation.suites.folders import FolderData
 from perceptio.evaluation.suites.suite import Suite, SuiteData
-from perceptio.interfaces import DepthSpec, GenerationSettings, Kept, Pass, Question, Reply, Sample
+from perceptio.interfaces import DepthMap, DepthSpec, GenerationSettings, Kept, Pass, Question, Reply, Sample
 from perceptio.model.perception_model import PerceptionModel
-from perceptio.ops.aligned_depth import Alignment, aligned_errors, mean_errors
+from perceptio.ops.aligned_depth import Alignment, Crop, aligned_errors, mean_errors
 
 FIGURE = "depth"
 
@@ -28,6 +29,8 @@ class Depth(Suite):
         alignment: How written depth is brought to metres, `none`, `median` or `least_squares`; None: `none` where the
             model writes metres, else `least_squares`.
         max_depth: Metres beyond which the truth counts as unknown, such as 10 of NYUv2 and 80 of KITTI.
+        crop: The part of each picture that counts, as published figures have it: `eigen_nyu` of NYUv2, `garg` or
+            `eigen_kitti` of KITTI; None: all of it.
     """
 
     name: ClassVar[str] = "depth"
@@ -35,6 +38,7 @@ class Depth(Suite):
 
     alignment: Alignment | None = None
     max_depth: float | None = None
+    crop: Crop | None = None
 
     def open(self, path: Path, model: PerceptionModel) -> SuiteData:
         """See `Suite.open`."""
@@ -56,7 +60,10 @@ class Depth(Suite):
         """See `Suite.asking`."""
         task = self._task(model)
         (asked, *_) = TaskTable(model.recipe)[task].passes(task, task_data(model, data.units))
-        return AlignedMaps(asked, _stream(model), self._alignment(model), self.max_depth)
+        measured = partial(
+            aligned_errors, alignment=self._alignment(model), max_depth=self.max_depth, crop=self.crop
+        )
+        return AlignedMaps(asked, _stream(model), self._alignment(model), measured)
 
     def figures(self, answers: Iterable[ScoredAnswer]) -> dict[str, Any]:
         """See `mean_errors`; `alignment` is what the maps were measured under."""
@@ -88,23 +95,37 @@ class AlignedMaps(Pass):
         asked: How depth is asked for.
         stream: The stream that is asked for.
         alignment: See `Depth`.
-        max_depth: See `Depth`.
+        measured: The errors of a map against the truth.
     """
 
-    def __init__(self, asked: Pass, stream: str, alignment: Alignment, max_depth: float | None) -> None:
+    def __init__(
+        self,
+        asked: Pass,
+        stream: str,
+        alignment: Alignment,
+        measured: Callable[[DepthMap, DepthMap], Mapping[str, float]],
+    ) -> None:
         super().__init__(asked.task)
         self.decodes = (stream,)
-        self._asked, self._alignment, self._max_depth = asked, alignment, max_depth
+        self._asked, self._alignment, self._measured = asked, alignment, measured
 
     def settings(self, questions: Sequence[Question]) -> GenerationSettings:
         """As depth is asked for by itself."""
         return self._asked.settings(questions)
 
     def score(self, reply: Reply) -> Kept:
-        """The errors of the map; `missing` where none was written."""
-        written, truth = reply.decoded[self.decodes[0]], reply.question.sample.depth
+        """The errors of the map; `missing` where none was written.
+
+        Raises:
+            DataError: The truth cannot be measured against.
+        """
+        sample = reply.question.sample
+        written, truth = reply.decoded[self.decodes[0]], sample.depth
         assert truth is not None, "Only pictures with depth are asked about."
-        errors = {} if written is None else aligned_errors(written, truth, self._alignment, self._max_depth)
+        try:
+            errors = {} if written is None else self._measured(written, truth)
+        except InputError as error:
+            raise DataError(f"{sample.source}: {error}") from error
         return {FIGURE: {"alignment": self._alignment, "missing": written is None, **errors}}
 
     def figures(self) -> Mapping[str, Mapping[str, Any]]:

@@ -97,7 +97,7 @@ class Suite(ABC):
 
 
 def hash_of(data: SuiteData, count: int) -> str:
-    """A SHA-256 of what is asked about the first pictures of some data, of these, and of what answers are measured by.
+    """A SHA-256 of the first pictures of some data, of what is asked, and of what answers are measured by.
 
     Where they lie does not count.
 

@@ -35,7 +35,7 @@ def test_figures_are_shown_and_written_beside_the_model(run, folders):
     status, out, _ = run(*command)
     assert status == 0 and "depth of scenes" in out and "absrel_interval" in out
     summary = json.loads((model / "suites" / "depth" / "summary.json").read_text())
-    assert summary["settings"] == {"alignment": "median", "max_depth": None}
+    assert summary["settings"] == {"alignment": "median", "max_depth": None, "crop": None}
     assert summary["data"]["scenes"]["pictures"] == summary["figures"]["scenes"]["count"] == 2
     assert len(summary["model"]["weights"]) == 64 and summary["versions"]["perceptio"]
     assert run(*command, "--limit", "1")[0] == 2

@@ -242,6 +242,16 @@ def test_relative_depth_is_aligned(scenes, tmp_path):
         run_of("depth", scenes, tmp_path / "none", model, settings={"alignment": "none"})
 
 
+def test_a_crop_is_a_setting_and_truth_that_cannot_be_measured_is_named(scenes, tmp_path):
+    whole = run_of("depth", scenes, tmp_path / "whole")
+    cropped = run_of("depth", scenes, tmp_path / "out", settings={"crop": "garg"})
+    assert cropped["figures"]["test"]["absrel"] != whole["figures"]["test"]["absrel"]
+    with pytest.raises(
+        DataError, match=r"samples\.jsonl line 1 \('.*'\): The crop eigen_nyu is of NYUv2's maps"
+    ):
+        run_of("depth", scenes, tmp_path / "nyu", settings={"crop": "eigen_nyu"})
+
+
 def test_a_model_that_lacks_what_a_suite_needs(scenes, tmp_path):
     depth_alone = model_of(streams=(small_recipe().stream("depth"),), losses=())
     with pytest.raises(
