@@ -3,9 +3,14 @@
 Those of a packed folder lie in shards: `perceptio.data.folder.shards`.
 """
 
+import hashlib
+import os
 import re
+import struct
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,6 +20,9 @@ from perceptio.ops.held_files import AnyFile, opened
 from perceptio.ops.paths import resolved_inside, why_not_inside
 
 ROOT_NAME = r"[A-Za-z0-9_-]{1,80}"
+ASKED_AT_ONCE = 16
+"""Files whose sizes and times are asked for at once, which on a network takes a fraction of one by one."""
+_CHUNK, _STATE = 1_000, struct.Struct("<qqqQ")
 
 
 def split_root(name: str, roots: Collection[str]) -> tuple[str | None, str]:
@@ -60,6 +68,18 @@ class AnyFiles(ABC):
             DataError: Its name leads out of where it is to lie, or it cannot be had.
         """
 
+    @abstractmethod
+    def state(self, names: Iterable[str], *, unchanged_since: float | None = None) -> str | None:
+        """A text that is the same as long as none of the named files changes; no file is read.
+
+        Args:
+            names: The names, in an order that counts.
+            unchanged_since: A time, in seconds of the epoch.
+
+        Returns:
+            None where a file is missing, or was changed at that time or later.
+        """
+
     def opened(self, name: str) -> BinaryIO:
         """A file to read from, bytes as they are.
 
@@ -95,3 +115,34 @@ class Files(AnyFiles):
         """
         root, inside = split_root(name, self.roots)
         return resolved_inside(self.folder if root is None else self.roots[root], inside, DataError)
+
+    def state(self, names: Iterable[str], *, unchanged_since: float | None = None) -> str | None:
+        """A SHA-256 of sizes, times and inodes.
+
+        The time of a change of the inode counts, too: unlike that of the content, no program sets it back.
+        """
+        latest = float("inf") if unchanged_since is None else unchanged_since * 1e9
+        folder, roots = str(self.folder), {name: str(place) for name, place in self.roots.items()}
+
+        def states(some: list[str]) -> bytes | None:
+            states = bytearray()
+            for name in some:
+                root, inside = split_root(name, roots)
+                found = os.stat(f"{folder if root is None else roots[root]}/{inside}")
+                if max(found.st_mtime_ns, found.st_ctime_ns) >= latest:
+                    return None
+                states += _STATE.pack(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+            return bytes(states)
+
+        rest, sha = iter(names), hashlib.sha256()
+        with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
+            try:
+                for one in pool.map(states, iter(lambda: list(islice(rest, _CHUNK)), [])):
+                    if one is None:
+                        return None
+                    sha.update(one)
+            except (OSError, ValueError):
+                return None
+            finally:
+                pool.shutdown(cancel_futures=True)
+        return sha.hexdigest()

@@ -1,18 +1,37 @@
-"""What tells data folders apart: what they hold, wherever they lie."""
+"""What tells data folders apart: what they hold, wherever they lie.
+
+The hash of a folder of many files is kept with what tells that none of them has changed, so that they are read once
+and not whenever a run starts: of files on a disk their sizes, times and inodes, of a packed folder its index.
+"""
 
 import hashlib
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 
 import attrs
+import numpy as np
 
 from perceptio.data.folder import FolderDataset
 from perceptio.data.folder.dataset_info import INFO_FILE
 from perceptio.data.folder.files import AnyFiles
+from perceptio.data.folder.kept import HASH_FILES, Arrays, Facts, keep, kept_bytes, read_kept
 from perceptio.data.folder.records import LINES_FILE
 from perceptio.errors import DataError
 from perceptio.ops.foreign import parsing
 from perceptio.ops.identity import add_blocks
 from perceptio.ops.json_files import format_json
+
+DATA = "data"
+"""What `hash_of_data` is kept as."""
+KEPT_FROM = 1_000
+"""Files of a folder whose hashes are kept; fewer are read again in less than a second."""
+SETTLED_S = 2.0
+"""A file that was changed at most so long before it was read could change again and keep its time: FAT counts in such
+steps. Git's rule for its index."""
+VERSION = 1
+
+Part = bytes | str
+"""What a hash is made of: bytes as they are, or the name of a file, whose size and blocks count."""
 
 
 def hash_of_data(dataset: FolderDataset) -> str:
@@ -23,14 +42,14 @@ def hash_of_data(dataset: FolderDataset) -> str:
     Raises:
         DataError: A file is missing.
     """
-    sha = hashlib.sha256()
-    sha.update(hashlib.sha256(_meaning(dataset)).digest())
-    with (dataset.root / LINES_FILE).open("rb") as file:
-        sha.update(hashlib.file_digest(file, "sha256").digest())
-    for record in dataset.records:
-        for held in record.files:
-            _add_file(sha, dataset.files, held)
-    return sha.hexdigest()
+    meaning, lines = hashlib.sha256(_meaning(dataset)).digest(), hash_of_lines(dataset)
+
+    def parts() -> Iterator[Part]:
+        yield meaning + lines
+        for record in dataset.records:
+            yield from record.files
+
+    return _hash(dataset, DATA, _known_by(meaning, lines), parts())
 
 
 def hash_of_samples(dataset: FolderDataset, numbers: Iterable[int]) -> str:
@@ -60,17 +79,82 @@ def hash_of_targets(dataset: FolderDataset, name: str) -> str:
     Raises:
         DataError: A file is missing.
     """
-    sha = hashlib.sha256(_meaning(dataset))
-    for number in dataset.with_target(name).tolist():
-        record = dataset.records[number]
-        file = record.target_file(name)
-        assert file is not None
-        sha.update(f"{record.id}\n".encode())
-        if file == LINES_FILE:
-            sha.update(repr(record.masks).encode())
+    meaning = _meaning(dataset)
+
+    def parts() -> Iterator[Part]:
+        yield meaning
+        for number in dataset.with_target(name).tolist():
+            record = dataset.records[number]
+            file = record.target_file(name)
+            assert file is not None
+            yield f"{record.id}\n".encode()
+            yield repr(record.masks).encode() if file == LINES_FILE else file
+
+    known_by = _known_by(hashlib.sha256(meaning).digest(), hash_of_lines(dataset))
+    return _hash(dataset, f"targets-{name}", known_by, parts())
+
+
+def hash_of_lines(dataset: FolderDataset) -> bytes:
+    """The SHA-256 of `samples.jsonl`."""
+    with (dataset.root / LINES_FILE).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def kept_hash_of_packed(dataset: FolderDataset, info: bytes, lines: bytes, state: str) -> bytes:
+    """The file in which a packed folder keeps its `hash_of_data`, made of the folder that is packed.
+
+    Args:
+        dataset: The folder that is packed.
+        info: The packed folder's `dataset.json`.
+        lines: SHA-256 of its `samples.jsonl`.
+        state: The state of its files, as `AnyFiles.state` gives it.
+
+    Raises:
+        DataError: A file is missing.
+    """
+    meaning = hashlib.sha256(info).digest()
+    sha = hashlib.sha256(meaning + lines)
+    for record in dataset.records:
+        for name in record.files:
+            _add_file(sha, dataset.files, name)
+    return kept_bytes(_known_by(meaning, lines), _facts(sha.hexdigest(), state), _named(()))
+
+
+def _hash(dataset: FolderDataset, what: str, known_by: Facts, parts: Iterable[Part]) -> str:
+    """The hash of these parts: the one that is kept where it holds, or else a new one."""
+    file, files = HASH_FILES.format(what), dataset.files
+
+    def parse(facts: Facts, arrays: Arrays) -> str | None:
+        names = arrays["names"].tobytes().decode()
+        return facts["sha256"] if files.state(names.split("\n") if names else ()) == facts["state"] else None
+
+    if (kept := read_kept(dataset.root, file, known_by, parse)) is not None:
+        return kept
+    sha, names, began = hashlib.sha256(), dict[str, None](), time.time()
+    for part in parts:
+        if isinstance(part, bytes):
+            sha.update(part)
         else:
-            _add_file(sha, dataset.files, file)
+            _add_file(sha, files, part)
+            names[part] = None
+    if len(names) >= KEPT_FROM:
+        # Asked for now, it says of a file that was changed while others were read that this is too lately.
+        state = files.state(names, unchanged_since=began - SETTLED_S)
+        if state is not None:
+            keep(dataset.root, file, known_by, _facts(sha.hexdigest(), state), _named(names))
     return sha.hexdigest()
+
+
+def _known_by(meaning: bytes, lines: bytes) -> Facts:
+    return {"version": VERSION, "meaning": meaning.hex(), "lines": lines.hex()}
+
+
+def _facts(sha256: str, state: str) -> Facts:
+    return {"sha256": sha256, "state": state}
+
+
+def _named(names: Iterable[str]) -> Arrays:
+    return {"names": np.frombuffer("\n".join(names).encode(), dtype=np.uint8)}
 
 
 def _meaning(dataset: FolderDataset) -> bytes:

@@ -6,8 +6,6 @@ that does not hold, or is damaged, is made again. A line is checked again whenev
 """
 
 import hashlib
-import json
-import logging
 import os
 from array import array
 from collections.abc import Callable, Iterable, Mapping
@@ -19,20 +17,16 @@ import numpy as np
 
 from perceptio import __version__
 from perceptio.data.folder.dataset_info import DatasetInfo
-from perceptio.errors import DataError
+from perceptio.data.folder.kept import INDEX_FILE, Arrays, Facts, keep, read_kept
 from perceptio.interfaces import TaskConfig
-from perceptio.ops.files import disk_errors, new_file
 from perceptio.ops.foreign import MeasuredFile
 from perceptio.ops.json_files import Line
 
-INDEX_FILE = ".samples.index.npz"
 VERSION = 1
 KEPT_FROM = 5_000
 """Lines of a folder whose index is kept; fewer are read again in a tenth of a second."""
 BLOCK, BLOCKS = 64 * 1024, 32
 """So many blocks of so many bytes, spread evenly over the file of lines, are part of what an index is known by."""
-
-logger = logging.getLogger(__name__)
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -80,14 +74,12 @@ def indexed(
     known_by = _known_by(lines, info, rules)
     if known_by is None:
         return _made(info, read())
-    places = (lines.parent / INDEX_FILE, _cache_of(lines))
-    for place in places:
-        kept = _read(place, known_by)
-        if kept is not None:
-            return kept
+    kept = read_kept(lines.parent, INDEX_FILE, known_by, _parsed)
+    if kept is not None:
+        return kept
     index = _made(info, read())
     if len(index) >= KEPT_FROM and known_by == _known_by(lines, info, rules):
-        _keep(index, known_by, places)
+        keep(lines.parent, INDEX_FILE, known_by, *_written(index))
     return index
 
 
@@ -140,57 +132,28 @@ def _known_by(lines: Path, info: DatasetInfo, rules: Mapping[str, TaskConfig]) -
     }
 
 
-def cache_folder() -> Path:
-    """The user's cache for what can be made again of data folders."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "perceptio"
+def _parsed(facts: Facts, arrays: Arrays) -> LineIndex | None:
+    """An index that is kept, if it is whole."""
+    table = [frozenset(names) for names in facts["tasks"]]
+    index = LineIndex(
+        starts=arrays["starts"],
+        numbers=arrays["numbers"],
+        tasks=tuple([table[number] for number in arrays["tasks"].tolist()]),
+        keys=tuple(facts["keys"]),
+        named=arrays["named"],
+    )
+    count = len(index.starts)
+    whole = index.named.shape == (count, len(index.keys)) and len(index.numbers) == count
+    return index if whole and len(index.tasks) == count else None
 
 
-def _cache_of(lines: Path) -> Path:
-    """Where the index of a folder is kept that cannot be written."""
-    name = hashlib.sha256(os.fsencode(os.path.realpath(lines))).hexdigest()[:32]
-    return cache_folder() / "indexes" / f"{name}.npz"
-
-
-def _read(place: Path, known_by: Mapping[str, Any]) -> LineIndex | None:
-    """An index that is kept, if it is one of what it is known by, and whole."""
-    if not place.is_file():
-        return None
-    try:
-        with MeasuredFile(place) as file, np.load(file, allow_pickle=False) as held:
-            about = json.loads(held["about"].tobytes())
-            if about["known_by"] != known_by:
-                return None
-            table = [frozenset(names) for names in about["tasks"]]
-            index = LineIndex(
-                starts=held["starts"],
-                numbers=held["numbers"],
-                tasks=tuple([table[number] for number in held["tasks"].tolist()]),
-                keys=tuple(about["keys"]),
-                named=held["named"],
-            )
-        count = len(index.starts)
-        whole = index.named.shape == (count, len(index.keys)) and len(index.numbers) == count
-        return index if whole and len(index.tasks) == count else None
-    except Exception as error:  # Whatever is wrong with it, it is made again.
-        logger.info("%s is no index that can be used (%s): it is made again.", place, error)
-        return None
-
-
-def _keep(index: LineIndex, known_by: Mapping[str, Any], places: Iterable[Path]) -> None:
-    """Write an index to the first place that takes it; without one, the next opening reads all lines again."""
+def _written(index: LineIndex) -> tuple[Facts, Arrays]:
+    """What `_parsed` makes an index of."""
     table = {names: number for number, names in enumerate(dict.fromkeys(index.tasks))}
-    about = {"known_by": known_by, "keys": index.keys, "tasks": [sorted(names) for names in table]}
-    for place in places:
-        try:
-            with disk_errors(place, DataError), new_file(place) as new:
-                np.savez(
-                    new,
-                    starts=index.starts,
-                    numbers=index.numbers,
-                    tasks=np.array([table[names] for names in index.tasks], dtype=np.uint32),
-                    named=index.named,
-                    about=np.frombuffer(json.dumps(about).encode(), dtype=np.uint8),
-                )
-            return
-        except DataError as error:
-            logger.info("%s", error)
+    arrays = {
+        "starts": index.starts,
+        "numbers": index.numbers,
+        "tasks": np.array([table[names] for names in index.tasks], dtype=np.uint32),
+        "named": index.named,
+    }
+    return {"keys": index.keys, "tasks": [sorted(names) for names in table]}, arrays

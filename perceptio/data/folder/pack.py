@@ -1,5 +1,6 @@
 """Packing a data folder into tar shards; `perceptio.data.folder.shards` says what they are."""
 
+import hashlib
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -13,6 +14,8 @@ import attrs
 from perceptio.data.folder.dataset import FolderDataset
 from perceptio.data.folder.dataset_info import INFO_FILE, UNFINISHED_FILE
 from perceptio.data.folder.files import split_root
+from perceptio.data.folder.identity import DATA, hash_of_lines, kept_hash_of_packed
+from perceptio.data.folder.kept import HASH_FILES
 from perceptio.data.folder.places import CODES_FOLDER, address_of, system_of
 from perceptio.data.folder.records import LINES_FILE, SampleRecord
 from perceptio.data.folder.shards import INDEX_FILE, SHARDS_FOLDER, Shard, ShardIndex, key_of
@@ -24,6 +27,7 @@ from perceptio.ops.json_files import format_json
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
+HASH_FILE = HASH_FILES.format(DATA)
 SHARD_SIZE = 2**30
 """Bytes of a shard at which the next one begins."""
 
@@ -75,18 +79,19 @@ def pack_folder(
             info = (dataset.root / INFO_FILE).read_bytes()
         system.pipe_file(f"{folder}/{UNFINISHED_FILE}", info)
         # What a packing that was stopped left would be taken for part of this one.
-        for left in (INDEX_FILE, LINES_FILE, CODES_FOLDER, SHARDS_FOLDER):
+        for left in (INDEX_FILE, LINES_FILE, CODES_FOLDER, SHARDS_FOLDER, HASH_FILE):
             if system.exists(f"{folder}/{left}"):
                 system.rm(f"{folder}/{left}", recursive=True)
         system.makedirs(f"{folder}/{SHARDS_FOLDER}", exist_ok=True)
         index = _write_shards(dataset, system, f"{folder}/{SHARDS_FOLDER}", shard_size, progress)
-        _write_lines(dataset, system, f"{folder}/{LINES_FILE}")
+        lines = _write_lines(dataset, system, f"{folder}/{LINES_FILE}")
         codes = dataset.root / CODES_FOLDER
         for file in sorted(codes.iterdir()) if codes.is_dir() else ():
             if file.is_file() and not file.name.startswith("."):
                 system.makedirs(f"{folder}/{CODES_FOLDER}", exist_ok=True)
                 system.put_file(str(file), f"{folder}/{CODES_FOLDER}/{file.name}")
         system.pipe_file(f"{folder}/{INDEX_FILE}", index.to_bytes())
+        system.pipe_file(f"{folder}/{HASH_FILE}", kept_hash_of_packed(dataset, info, lines, index.state))
         system.pipe_file(f"{folder}/{INFO_FILE}", info)
         system.rm_file(f"{folder}/{UNFINISHED_FILE}")
     return Packed(
@@ -176,14 +181,17 @@ def _content(dataset: FolderDataset, name: str, record: SampleRecord) -> bytes:
         return file.read()
 
 
-def _write_lines(dataset: FolderDataset, system: "AbstractFileSystem", file: str) -> None:
-    """The lines as they are, or, where there are roots, with the names that files have in the shards."""
+def _write_lines(dataset: FolderDataset, system: "AbstractFileSystem", file: str) -> bytes:
+    """Write the lines, which where there are roots say the names of files in the shards; gives their SHA-256."""
     if not dataset.info.roots:
         system.put_file(str(dataset.root / LINES_FILE), file)
-        return
+        return hash_of_lines(dataset)
+    sha = hashlib.sha256()
     with system.open(file, "wb") as lines:
         for line in _renamed(dataset):
             lines.write(line)
+            sha.update(line)
+    return sha.digest()
 
 
 def _renamed(dataset: FolderDataset) -> Iterator[bytes]:

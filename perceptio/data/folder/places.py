@@ -14,7 +14,7 @@ import attrs
 
 from perceptio.data.folder.dataset_info import INFO_FILE, UNFINISHED_FILE, DatasetInfo, parse_info
 from perceptio.data.folder.files import AnyFiles, Files
-from perceptio.data.folder.line_index import cache_folder
+from perceptio.data.folder.kept import cache_folder
 from perceptio.data.folder.records import LINES_FILE
 from perceptio.data.folder.shards import INDEX_FILE, SHARDS_FOLDER, FilesInShards, ShardIndex
 from perceptio.errors import DataError

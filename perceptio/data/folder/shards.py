@@ -16,7 +16,7 @@ import hashlib
 import io
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -106,6 +106,14 @@ class ShardIndex:
             raise DataError(f"{file} is no index of shards: {again}.")
         return cls(shards=shards, columns=columns)
 
+    @property
+    def state(self) -> str:
+        """A SHA-256 of all that it says, and so of what the shards hold: each file is compared with its checksum."""
+        sha = hashlib.sha256(json.dumps([attrs.asdict(shard) for shard in self.shards]).encode())
+        for column in _COLUMNS:
+            sha.update(self.columns[column].tobytes())
+        return sha.hexdigest()
+
     def row(self, name: str) -> dict[str, int] | None:
         """The columns of a file; None where no shard holds one of that name."""
         key = key_of(name)
@@ -173,3 +181,7 @@ class FilesInShards(AnyFiles):
                 f"packing than {INDEX_FILE}; copy both again."
             )
         return HeldFile(self.where(name), content)
+
+    def state(self, names: Iterable[str], *, unchanged_since: float | None = None) -> str:
+        """That of the index, whatever is named: files of other content have another index."""
+        return self._index.state

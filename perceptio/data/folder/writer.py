@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from perceptio.data.folder.dataset_info import INFO_FILE, DatasetInfo, MapInfo, info_problems
-from perceptio.data.folder.line_index import INDEX_FILE
+from perceptio.data.folder.kept import HASH_FILES, INDEX_FILE
 from perceptio.data.folder.line_rules import line_problems
 from perceptio.data.folder.loading import DEPTH_LEVELS, MAP_LEVELS, check_map
 from perceptio.data.folder.records import LINES_FILE
@@ -81,7 +81,8 @@ def write_folder(
     with disk_errors(path, DataError):
         if not replace and not is_free(path):
             raise DataError(f"{path} exists already: choose another folder, or remove it.")
-        own = (LINES_FILE, INDEX_FILE, "images", "depth", "masks", "maps", "codes", "depth_codes.*")
+        hashes = HASH_FILES.format("*")
+        own = (LINES_FILE, INDEX_FILE, hashes, "images", "depth", "masks", "maps", "codes", "depth_codes.*")
         check_only(path, known_by=(INFO_FILE,), own=own)
     with disk_errors(path, DataError), new_folder(path) as folder:
         for name in ("images", "depth", "masks"):

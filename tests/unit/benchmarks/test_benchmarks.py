@@ -39,7 +39,7 @@ RATIOS = {
         f"{case}.in_turn_over_ahead" for case in ("device_as_fast_as_decoding", "device_three_times_slower")
     },
     "start_up": {"help.help_over_python"},
-    "opening": {"open.checked_over_indexed"},
+    "opening": {"open.checked_over_indexed", "hash.read_over_kept"},
 }
 
 

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small import scenes_folder
 
-from perceptio.data.folder import FolderDataset, line_index, write_folder
-from perceptio.data.folder.line_index import INDEX_FILE
+from perceptio.data.folder import FolderDataset, kept, line_index, write_folder
+from perceptio.data.folder.kept import INDEX_FILE
 from perceptio.data.scenes import SceneSet, Split
 from perceptio.errors import DataError
 
@@ -111,8 +111,8 @@ def test_a_folder_that_cannot_be_written_is_indexed_elsewhere(folder, tmp_path, 
             raise PermissionError(13, "Permission denied", str(place))
         return new_file(place)
 
-    new_file = line_index.new_file
-    monkeypatch.setattr(line_index, "new_file", refuse)
+    new_file = kept.new_file
+    monkeypatch.setattr(kept, "new_file", refuse)
     FolderDataset(folder)
     assert not (folder / INDEX_FILE).exists()
     assert len(list((tmp_path / "cache" / "perceptio" / "indexes").iterdir())) == 1
