@@ -24,6 +24,7 @@ REASONS = {
     "backbones/language/words.py:save": "is given a folder of new_folder",
     "data/folder/stream_writer.py": "is unfinished by its name until it is whole",
     "data/folder/shards.py:to_bytes": "writes into memory",
+    "data/folder/kept.py:kept_bytes": "writes into memory",
     "data/folder/pack.py": "is unfinished by its name until it is whole",
     "data/folder/writer.py:_save_map": "is given a folder of new_folder",
     "data/folder/writer.py:_save_png": "is given a folder of new_folder",
