@@ -103,7 +103,7 @@ def _by_id(file: Path, texts: tuple[str, ...]) -> dict[str, Mapping[str, Any]]:
                 f"{file} line {line.number} is not JSON ({problem}): it is cut short or damaged; fetch it again."
             ) from problem
         known = isinstance(row, dict) and isinstance(row.get("question_id"), int | str)
-        if not known or not all(isinstance(row.get(name), str) for name in texts):
+        if not known or not all(isinstance(row.get(name), str) and row[name].strip() for name in texts):
             raise DataError(
                 f"{file} line {line.number} is {quoted(row)}; it needs question_id, {' and '.join(texts)}."
             )

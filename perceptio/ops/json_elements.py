@@ -52,7 +52,7 @@ class JSONElements:
         """Every element of every list that the object holds, in the order of the file; other values are passed over.
 
         Raises:
-            PerceptioError: Of the given class: the text is no JSON object, or is cut short.
+            PerceptioError: Of the given class: the text is no JSON object, is cut short, or goes on after it.
         """
         place = self._after("{", 0)
         while True:
@@ -71,6 +71,8 @@ class JSONElements:
                 _, place = self._value(place)
             place = self._separator(place, "}")
             if self._text.startswith("}", place):
+                if (end := self._skipped(place + 1)) < len(self._text):
+                    raise self._broken("something stands after its end", end)
                 return
 
     def at(self, start: int) -> Any:

@@ -8,6 +8,7 @@ A class that shows enough is asked for once, by the first of its names: `the wal
 pixels, be it one thing, several or none, as LISA has it: the data say which pixels a class has, not which things.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -125,12 +126,19 @@ class _Samples:
             size, pixels = self._pixels(annotation)
             notes = check_fits(picture, size, f"its class numbers {annotation} are")
             total, turns = sum(pixels.values()), []
-            for number in sorted(pixels.keys() - self._ignored):
-                name = self._name(number, files["annotations"])
+            named = {
+                number: self._name(number, files["annotations"])
+                for number in sorted(pixels.keys() - self._ignored)
+            }
+            names = Counter(named.values())
+            for number, name in named.items():
                 if pixels[number] < config.smallest * total:
                     yield LeftOut(what=f"{name} in {id}", why="the class shows too little")
                     continue
-                expression = config.expression.format(name=name)
+                if names[name] > 1:
+                    yield LeftOut(what=f"{name} in {id}", why="two classes of the picture have this name")
+                    continue
+                expression = config.expression.replace("{name}", name)
                 turns.append(referring_turn(expression, number, random, config.phrasing))
             if turns:
                 image, masks = f"{ROOT}:{files['images']}", f"{ROOT}:{files['annotations']}"

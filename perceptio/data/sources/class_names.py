@@ -25,7 +25,7 @@ def class_names(path: Path) -> dict[int, str]:
             raise DataError(f"There is no list of class names {path}: name the file with --set names=FILE.")
         if (size := path.stat().st_size) > MAX_BYTES:
             raise DataError(f"{path} has {size:,} bytes, and a list of names up to {MAX_BYTES:,}.")
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     header = next((line for line in lines if line.strip()), "")
     table = re.split(r"[\t,]", header.strip().lower())
     is_table = {"idx", "name"} <= set(table)

@@ -9,13 +9,14 @@ segments.
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from random import Random
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import attrs
 
+from perceptio.data.folder.json_rules import is_whole
 from perceptio.data.sources.coco_files import COCOFile, Picture
 from perceptio.data.sources.coco_masks import area_and_box
-from perceptio.data.sources.coco_objects import FoundObject, instances_of, segments_of
+from perceptio.data.sources.coco_objects import FoundObject, instances_of, panoptic_folder, segments_of
 from perceptio.data.sources.phrasing import Phrasing, referring_turn
 from perceptio.data.sources.pictures import Missing, Pictures, UnusablePictureError, folder_of_pictures
 from perceptio.data.sources.places import NamedObject, expressions
@@ -114,6 +115,13 @@ class _Samples(Iterable[SourceSample | LeftOut]):
             self._objects = COCOFile(config._file(config.objects, config.objects_file), by="image_id")
         if config.captions:
             self._captions = COCOFile(config._file("captions", config.captions_file), by="image_id")
+        if config.objects == "panoptic" and self._objects is not None:
+            pngs = panoptic_folder(self._objects)
+            if not pngs.is_dir():
+                raise DataError(
+                    f"There is no folder {pngs} with the PNGs of {self._objects.path}: unpack {pngs.name}.zip there, "
+                    "which is published with it."
+                )
         self._listed = [file for file in (self._objects, self._captions) if file is not None]
         self._pictures = Pictures(ROOT, config._pictures())
         if self._objects is not None and self._captions is not None:
@@ -164,7 +172,10 @@ class _Samples(Iterable[SourceSample | LeftOut]):
             for one in found
             if one.mask.counts is not None and one.id in spoken_of
         )
-        turns += self._caption_turns(picture, random)
+        captions = list(self._written_captions(picture))
+        yield from (one for one in captions if isinstance(one, LeftOut))
+        said = [one for one in captions if isinstance(one, TurnRecord)]
+        turns += random.sample(said, min(config.captions, len(said)))
         if not turns:
             yield LeftOut(what=f"picture {picture.id}", why="nothing can be asked about it")
             return
@@ -181,22 +192,25 @@ class _Samples(Iterable[SourceSample | LeftOut]):
             return iter(())
         if self._config.objects == "instances":
             return instances_of(self._objects, picture)
-        return segments_of(self._objects, self._objects.path.with_suffix(""), picture)
+        return segments_of(self._objects, panoptic_folder(self._objects), picture)
 
-    def _caption_turns(self, picture: Picture, random: Random) -> Iterator[TurnRecord]:
+    def _written_captions(self, picture: Picture) -> Iterator[TurnRecord | LeftOut]:
+        """Every caption of a picture as a turn."""
         if self._captions is None:
             return
-        said: list[tuple[Any, str]] = []
         for one in self._captions.annotations(picture.id):
             number, caption = one.get("id"), one.get("caption")
-            if not isinstance(caption, str):
+            if not is_whole(number) or not isinstance(caption, str):
                 raise DataError(
-                    f"{self._captions.path}: caption {quoted(number)} is {quoted(caption)}, which is no text."
+                    f"{self._captions.path}: caption {quoted(number)} of picture {picture.id} is {quoted(caption)}, "
+                    "and not a text with a whole number as its id: download it again."
                 )
             if words := " ".join(caption.split()):
-                said.append((number, words))
-        for number, words in random.sample(said, min(self._config.captions, len(said))):
-            yield TurnRecord(task="caption", question=ASK_CAPTION, answer=words, id=f"caption{number}")
+                yield TurnRecord(task="caption", question=ASK_CAPTION, answer=words, id=f"caption{number}")
+            else:
+                yield LeftOut(
+                    what=f"caption {number} of picture {picture.id}", why="the caption has no words"
+                )
 
 
 def _check_same_pictures(objects: COCOFile, captions: COCOFile) -> None:

@@ -40,8 +40,9 @@ class COCOFile:
         categories: The names of categories, by id.
 
     Raises:
-        DataError: The file is missing or cut short, a picture is there twice, or an entry is not as COCO has it; or,
-            where annotations are found by their pictures' ids, one is of a picture that the file does not list.
+        DataError: The file is missing or cut short, a picture or an annotation is there twice, or an entry is not as
+            COCO has it; or, where annotations are found by their pictures' ids, one is of a picture that the file
+            does not list.
     """
 
     def __init__(
@@ -50,24 +51,31 @@ class COCOFile:
         self.path, self._by = path, by
         self.pictures: dict[int, Picture] = {}
         self.categories: dict[int, str] = {}
+        self._names: dict[str, int] = {}
         self._elements = JSONElements(path)
         self._starts: dict[int, list[int]] = {}
+        seen: set[int] = set()
         for name, start, value in self._elements:
             if name == "images":
                 self._add_picture(value)
             elif name == "categories":
-                number, called = (
-                    self._whole(value, "id", "a category"),
-                    self._text(value, "name", "a category"),
-                )
+                number = self._whole(value, "id", "a category")
+                called = " ".join(self._text(value, "name", "a category").split())
+                if not called:
+                    raise DataError(
+                        f"{path}: the category {number} has a name without words: download it again."
+                    )
                 if self.categories.setdefault(number, called) != called:
                     raise DataError(
                         f"{path} has the category {number} twice, by two names: download it again."
                     )
             elif name == "annotations":
                 key = self._whole(value, by, "an annotation")
-                if by == "id" and key in self._starts:
-                    raise DataError(f"{path} has the annotation {key} twice: download it again.")
+                if value.get("id") is not None:  # Panoptic ones have none.
+                    number = self._whole(value, "id", "an annotation")
+                    if number in seen:
+                        raise DataError(f"{path} has the annotation {number} twice: download it again.")
+                    seen.add(number)
                 if wanted is None or key in wanted:
                     self._starts.setdefault(key, []).append(start)
         if by == "image_id" and (unlisted := self._starts.keys() - self.pictures.keys()):
@@ -118,6 +126,11 @@ class COCOFile:
         height, width = (self._whole(value, side, what) for side in ("height", "width"))
         if min(height, width) < 1 or height * width > MAX_PIXELS:
             raise DataError(f"{self.path}: {what} is {width}x{height} pixels, which is no picture's size.")
+        if name in self._names:
+            raise DataError(
+                f"{self.path} has {quoted(name)} as the picture {self._names[name]} and as {key}: download it again."
+            )
+        self._names[name] = key
         self.pictures[key] = Picture(id=key, file_name=name, height=height, width=width)
 
     def _whole(self, value: Any, key: str, what: str) -> int:

@@ -30,6 +30,7 @@ NO_POLYGON = "a polygon is no list of pairs of numbers near its picture"
 NO_MASK = "its segmentation is neither polygons nor run lengths"
 WRONG_SIZE = "its run lengths are those of a mask of another size than its picture"
 EMPTY = "its mask has no pixel"
+UNLISTED = "the panoptic PNG shows a segment that the file does not list"
 
 
 @attrs.frozen(kw_only=True)
@@ -115,6 +116,8 @@ def area_and_box(counts: str, size: Size) -> tuple[int, tuple[float, float, floa
 def panoptic_masks(path: Path, ids: list[int], size: Size) -> Iterator[tuple[int, str | None]]:
     """The compressed run lengths of segments, by id; None of one that no pixel shows.
 
+    What the PNG shows and is not asked for, but for 0, which is no segment, comes last, with None.
+
     Args:
         path: The PNG, whose pixels are ids: `R + 256 G + 65536 B`.
         ids: The ids of the segments.
@@ -143,3 +146,4 @@ def panoptic_masks(path: Path, ids: list[int], size: Size) -> Iterator[tuple[int
     for one in ids:
         mask_HW = np.asfortranarray(ids_HW == one, dtype=np.uint8)
         yield one, coco.encode(mask_HW)["counts"].decode("ascii") if one in shown else None
+    yield from ((one, None) for one in sorted(shown - {0, *ids}))

@@ -8,7 +8,7 @@ import attrs
 
 from perceptio.data.folder.json_rules import is_whole
 from perceptio.data.sources.coco_files import COCOFile, Picture
-from perceptio.data.sources.coco_masks import EMPTY, ObjectMask, object_mask, panoptic_masks
+from perceptio.data.sources.coco_masks import EMPTY, UNLISTED, ObjectMask, object_mask, panoptic_masks
 from perceptio.errors import DataError, quoted
 
 _ENDINGS = ("-merged", "-other", "-stuff")
@@ -38,9 +38,14 @@ def instances_of(file: COCOFile, picture: Picture) -> Iterator[FoundObject]:
         yield FoundObject(
             id=number,
             category=file.category(annotation.get("category_id"), f"annotation {number}"),
-            crowd=bool(annotation.get("iscrowd", 0)),
+            crowd=_is_crowd(annotation, f"{file.path}: annotation {number}"),
             mask=object_mask(annotation.get("segmentation"), picture.size),
         )
+
+
+def panoptic_folder(file: COCOFile) -> Path:
+    """Where the PNGs of a panoptic file lie: beside it, in a folder of its name."""
+    return file.path.with_suffix("")
 
 
 def segments_of(file: COCOFile, pngs: Path, picture: Picture) -> Iterator[FoundObject]:
@@ -52,8 +57,11 @@ def segments_of(file: COCOFile, pngs: Path, picture: Picture) -> Iterator[FoundO
         picture: The picture.
 
     Raises:
-        DataError: As `instances_of`; or the PNG is missing, broken, or of another size than the picture.
+        DataError: As `instances_of`; or the picture has two entries, or the PNG is missing, broken, or of another
+            size than the picture.
     """
+    if file.count(picture.id) > 1:
+        raise DataError(f"{file.path} has the segments of picture {picture.id} twice: download it again.")
     for annotation in file.annotations(picture.id):
         where = f"{file.path}: the segments of picture {picture.id}"
         name, infos = annotation.get("file_name"), annotation.get("segments_info")
@@ -64,6 +72,11 @@ def segments_of(file: COCOFile, pngs: Path, picture: Picture) -> Iterator[FoundO
         seen: set[int] = set()
         numbers = [_number(info, seen, f"{where}: one") for info in infos]
         masks = dict(panoptic_masks(pngs / name, numbers, picture.size))
+        for number in masks.keys() - set(numbers):
+            # A crowd without a name: nothing is said of it.
+            yield FoundObject(
+                id=number, category="", crowd=True, mask=ObjectMask(counts=None, left_out=(UNLISTED,))
+            )
         for number, info in zip(numbers, infos, strict=True):
             counts = masks[number]
             yield FoundObject(
@@ -71,7 +84,7 @@ def segments_of(file: COCOFile, pngs: Path, picture: Picture) -> Iterator[FoundO
                 category=spoken(
                     file.category(info.get("category_id"), f"segment {number} of picture {picture.id}")
                 ),
-                crowd=bool(info.get("iscrowd", 0)),
+                crowd=_is_crowd(info, f"{file.path}: segment {number} of picture {picture.id}"),
                 mask=ObjectMask(counts=counts, left_out=(EMPTY,) if counts is None else ()),
             )
 
@@ -84,6 +97,13 @@ def spoken(category: str) -> str:
     if not dash:
         return category
     return f"{second} {first}" if first in _MADE_OF else f"{first} {second}"
+
+
+def _is_crowd(value: Mapping[str, Any], what: str) -> bool:
+    stated = value.get("iscrowd", 0)
+    if stated not in (0, 1):
+        raise DataError(f"{what} has iscrowd {quoted(stated)}, which is neither 0 nor 1: download it again.")
+    return bool(stated)
 
 
 def _number(value: Any, seen: set[int], what: str) -> int:

@@ -88,7 +88,7 @@ class DepthFile:
             return False
         if self.path.suffix.lower() == ".npy":
             return format.scale == 1 and not format.unknown
-        return set(format.unknown) <= {0}
+        return set(format.unknown) == {0}
 
     def read(self, format: DepthFormat, mask: Path | None = None) -> DepthMap:
         """The depth, NaN where unknown, which may be everywhere.

@@ -112,6 +112,8 @@ class DepthPairsSource(SourceConfig):
             raise RecipeError(f"scale is {self.scale}; it must be above 0.")
         if self.farthest is not None and not (self.farthest > 0 and self.unit == "metres"):
             raise RecipeError(f"farthest is {self.farthest}; it must be above 0, of depth in metres.")
+        if any(code != code for code in self.unknown or ()):
+            raise RecipeError("unknown has NaN, which is unknown in any case: leave it out.")
         if self.questions < 0:
             raise RecipeError(f"questions is {self.questions}; it must not be below 0.")
 
@@ -170,19 +172,17 @@ class _Samples:
             notes = check_fits(picture, opened.size, f"its depth {opened.path} is")
             mask = self._depth_folder / files["mask"] if "mask" in files else None
             stays = mask is None and opened.can_stay(self._format)
+            depth = opened.read(self._format, mask)
+            if np.isnan(depth.values_HW).all():
+                yield LeftOut(what=id, why="its depth has no known pixel")
+                continue
+            check_values(depth, str(opened.path))
             turns: list[TurnRecord] = []
-            depth = None
-            if not stays or self._marked.per_image:
-                depth = opened.read(self._format, mask)
-                if np.isnan(depth.values_HW).all():
-                    yield LeftOut(what=id, why="its depth has no known pixel")
-                    continue
-                check_values(depth, str(opened.path))
-                for asked in self._marked.turns(depth, id, number):
-                    if isinstance(asked, LeftOut):
-                        yield asked
-                    else:
-                        turns.append(asked)
+            for asked in self._marked.turns(depth, id, number):
+                if isinstance(asked, LeftOut):
+                    yield asked
+                else:
+                    turns.append(asked)
             yield SourceSample(
                 id=id,
                 image=f"{ROOT}:{files['images']}",

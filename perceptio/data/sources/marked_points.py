@@ -20,6 +20,7 @@ from perceptio.data.folder.files import split_root
 from perceptio.data.hardblink import hardblink_questions
 from perceptio.data.point_questions import DEFAULT_RULES, PointRules
 from perceptio.data.sources.marked_depth import MarkedDepth
+from perceptio.data.sources.pictures import check_fits, extent_of
 from perceptio.errors import DataError, RecipeError
 from perceptio.interfaces import Kind, LeftOut, SourceConfig, SourceInfo, SourceSample, TurnRecord
 from perceptio.ops.files import expanded
@@ -51,6 +52,8 @@ class MarkedPointsSource(SourceConfig):
 
     def __attrs_post_init__(self) -> None:
         """Refuse to ask for nothing."""
+        if not self.points:
+            raise RecipeError("points is empty; it must name a number of points.")
         if self.per_image < 1:
             raise RecipeError(f"per_image is {self.per_image}; it must be at least 1.")
 
@@ -94,6 +97,7 @@ class MarkedPointsSource(SourceConfig):
             if question.points not in self.points:
                 continue
             turn = TurnRecord(task="drawn_points", question=question.question, answer=question.answer)
+            extent_of(question.picture)
             picture = question.picture.relative_to(folder).as_posix()
             yield SourceSample(id=f"{question.set}-{question.id}", image=f"{ROOT}:{picture}", turns=(turn,))
         if lacking := sorted(set(self.points) - found):
@@ -117,6 +121,8 @@ class MarkedPointsSource(SourceConfig):
                 else:
                     turns.append(asked)
             if turns:
+                size = (depth.values_HW.shape[0], depth.values_HW.shape[1])
+                check_fits(Path(dataset.files.where(record.image)), size, f"the depth of {record.id} is")
                 image, own = (_renamed(path, dataset.info) for path in (record.image, record.depth))
                 yield SourceSample(id=record.id, image=image, depth=own, turns=tuple(turns))
 

@@ -14,7 +14,7 @@ from perceptio.data.sources.coco_files import Picture
 from perceptio.errors import DataError, InputError, quoted
 from perceptio.ops.files import expanded
 from perceptio.ops.foreign import parsing
-from perceptio.ops.image_files import read_extent
+from perceptio.ops.image_files import Extent, read_extent
 from perceptio.ops.paths import why_not_inside
 
 Missing = Literal["refuse", "leave_out"]
@@ -62,6 +62,18 @@ def folder_of_pictures(folder: str, given: str | None, usual: Sequence[str]) -> 
     return found.resolve()
 
 
+def extent_of(picture: Path) -> Extent:
+    """How large a picture is, by its header.
+
+    Raises:
+        UnusablePictureError: It cannot be read.
+    """
+    try:
+        return read_extent(picture)
+    except InputError as error:
+        raise UnusablePictureError(str(error), UNREADABLE) from error
+
+
 def check_fits(picture: Path, size: tuple[int, int], stated: str, or_else: str = "") -> tuple[str, ...]:
     """Refuse a picture that, as it is shown, is of another size than what belongs to it; its header is read.
 
@@ -77,10 +89,7 @@ def check_fits(picture: Path, size: tuple[int, int], stated: str, or_else: str =
     Raises:
         UnusablePictureError: It is of another size, or cannot be read.
     """
-    try:
-        extent = read_extent(picture)
-    except InputError as error:
-        raise UnusablePictureError(str(error), UNREADABLE) from error
+    extent = extent_of(picture)
     if size == extent.shown:
         return (TURNED,) if extent.turned and size == extent.stored else ()
     if size == extent.stored:

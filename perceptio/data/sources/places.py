@@ -49,7 +49,7 @@ def expressions(objects: Sequence[NamedObject], smallest: float) -> Iterator[tup
     for category, alike in groups.items():
         if any(one.crowd for one in alike) or _means_another(category, groups):
             continue
-        if all(one.share >= smallest for one in alike):
+        if all(one.share > 0 and one.share >= smallest for one in alike):
             if len(alike) == 1:
                 yield f"the {category}", alike[0]
             else:

@@ -6,6 +6,7 @@ about it. Objects are numbered by the ids of their annotations, and turns have t
 that answers can be put beside what was published. All three sets name a picture by one path.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from random import Random
@@ -126,12 +127,14 @@ class _Samples(Iterable[SourceSample | LeftOut]):
             if counts is None:
                 continue
             number = ref["ann_id"]
-            masks[number] = RunLengths(id=number, size=picture.size, counts=counts)
+            if not ref["sentences"]:
+                yield LeftOut(what=f"ref {ref['ref_id']}", why="it has no expression")
             for sentence in ref["sentences"]:
                 name = f"ref{ref['ref_id']}-sent{sentence['sent_id']}"
                 # Within a question it is no sentence of its own: Sa2VA takes the full stop off, too.
                 words = " ".join(sentence["sent"].split()).removesuffix(".")
                 if words:
+                    masks[number] = RunLengths(id=number, size=picture.size, counts=counts)
                     random = Random(f"{self._config.seed} {name}")
                     turns.append(referring_turn(words, number, random, self._config.phrasing, name))
                 else:
@@ -187,7 +190,7 @@ def _refs_of_split(file: Path, split: str) -> list[Ref]:
     """The refs of a split, as the authors' own reader chooses them.
 
     Raises:
-        DataError: A ref is not as published, one is there twice, or there is no such split.
+        DataError: A ref is not as published, one or a sentence of it is there twice, or there is no such split.
     """
     refs = read_plain_pickle(file)
     if not isinstance(refs, list):
@@ -197,6 +200,11 @@ def _refs_of_split(file: Path, split: str) -> list[Ref]:
         _check(ref, _REF_FIELDS, f"{file}: ref number {place + 1}")
         for sentence in ref["sentences"]:
             _check(sentence, _SENTENCE_FIELDS, f"{file}: a sentence of ref {ref['ref_id']}")
+        sentences = Counter(sentence["sent_id"] for sentence in ref["sentences"])
+        if twice := [number for number, count in sentences.items() if count > 1]:
+            raise DataError(
+                f"{file}: ref {ref['ref_id']} has the sentence {twice[0]} twice: download it again."
+            )
         if ref["ref_id"] in seen:
             raise DataError(f"{file} has the ref {ref['ref_id']} twice: download it again.")
         seen.add(ref["ref_id"])

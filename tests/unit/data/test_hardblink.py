@@ -69,6 +69,7 @@ def in_last(**values):
         ),
         (ANSWERS, in_last(question_id=1), r"line 3 has the question_id 1 again"),
         (QUESTIONS, in_last(text=5), r"line 3 is .*; it needs question_id, image and text"),
+        (QUESTIONS, in_last(text=" "), r"line 3 is .*; it needs question_id, image and text"),
         (QUESTIONS, in_last(image="../0.png"), r"'\.\./0\.png' of question 2, which must be a path inside"),
         (
             QUESTIONS,

@@ -57,6 +57,7 @@ def test_json_cut_short_anywhere_is_told(tmp_path, end):
     ("text", "reason"),
     [
         ("[1]", "'{' is expected"),
+        ('{"a": [1]} {"b": [2]}', "something stands after its end"),
         ('{"a" [1]}', "':' is expected"),
         ('{"a": [1 2]}', "',' is expected"),
         ("{3: [1]}", "Expecting|a name is expected"),

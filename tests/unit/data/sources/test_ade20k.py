@@ -1,5 +1,7 @@
 """ADE20K's layout, built small."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -114,6 +116,25 @@ def test_what_is_missing_or_does_not_fit_is_said(published):
 def test_settings_that_make_no_sense_are_refused(settings, why):
     with pytest.raises(RecipeError, match=why):
         ADE20KSource(folder="any", **settings)
+
+
+def test_a_name_that_two_classes_of_a_picture_have_is_not_asked_for(published):
+    folder = published()
+    names = Path(folder) / "names.txt"
+    numbers = sorted(int(number) for number in np.unique(CLASSES_HW) if number)
+    names.write_text("".join(f"{number} thing\n" for number in numbers))
+    *twice, nothing = ADE20KSource(folder=folder, names="names.txt", smallest=0.0).samples()
+    assert [one.why for one in twice] == ["two classes of the picture have this name"] * len(numbers)
+    assert nothing.why == "no class shows enough" and len(numbers) >= 2
+
+
+def test_braces_in_names_and_expressions_are_text(published):
+    folder = published()
+    numbers = [int(number) for number in np.unique(CLASSES_HW) if number]
+    (Path(folder) / "names.txt").write_text("".join(f"{number} {{{number}}}\n" for number in numbers))
+    source = ADE20KSource(folder=folder, names="names.txt", expression="a {name} of {x}", smallest=0.0)
+    (one,) = source.samples()
+    assert f"a {{{numbers[0]}}} of {{x}}" in one.turns[0].question
 
 
 def test_lists_of_names_are_read_in_their_forms(tmp_path):

@@ -53,6 +53,7 @@ def test_of_several_the_places_that_are_clear_are_said():
 def test_nothing_is_said_where_something_could_mean_another():
     hardly_visible, crowd = named(id=2, share=0.001, center_x=0.9), named(id=2, crowd=True)
     assert said(named(), hardly_visible) == said(named(), crowd) == {}
+    assert said(named(share=0.0), smallest=0.0) == {}
     assert said(named(category="bear"), named(id=2, category="teddy bear")) == {"the teddy bear": 2}
     assert said(named(category="wall"), named(id=2, category="brick wall")) == {"the brick wall": 2}
     assert said(named(category="car"), named(id=2, category="cart")) == {"the car": 1, "the cart": 2}
@@ -149,13 +150,37 @@ def test_what_an_expression_says_holds_of_the_masks(small):
         ),
         (
             lambda held, _: held["annotations"][1].update(id=1001),
-            "an annotation of picture 101 has the id 1001, which is no whole number from 1, or another's",
+            "instances_train2017.json has the annotation 1001 twice",
         ),
         (
             lambda _, captions: captions["annotations"][0].update(caption=None),
-            "caption 500 is None, which is no text",
+            "caption 500 of picture 101 is None, and not a text with a whole number as its id",
         ),
         (lambda held, _: held["annotations"][0].pop("image_id"), "an annotation has image_id None"),
+        (
+            lambda _, captions: captions["annotations"][0].pop("id"),
+            "caption None of picture 101 is 'Caption number 0. \\\\n', and not a text with a whole number as its id",
+        ),
+        (
+            lambda _, captions: captions["annotations"][6].update(id=500),
+            "captions_train2017.json has the annotation 500 twice",
+        ),
+        (
+            lambda held, _: held["annotations"][0].update(id=0),
+            "an annotation of picture 101 has the id 0, which is no whole number from 1",
+        ),
+        (
+            lambda held, _: held["annotations"][0].update(iscrowd="0"),
+            "annotation 1001 has iscrowd '0', which is neither 0 nor 1",
+        ),
+        (
+            lambda held, _: held["categories"][0].update(name=" "),
+            "the category 1 has a name without words",
+        ),
+        (
+            lambda held, _: held["images"][1].update(file_name=held["images"][0]["file_name"]),
+            "has 'COCO_train2014_000000000101.jpg' as the picture 101 and as 102",
+        ),
         (
             lambda held, _: held["annotations"][0].update(image_id=999),
             r"instances_train2017.json has annotations of 1 picture\(s\) that it does not list, such as 999:",
@@ -185,6 +210,7 @@ def test_what_cannot_be_spoken_of_is_left_out_with_a_reason(small):
         held["annotations"] = [one for one in held["annotations"] if one["image_id"] != 102]
         held["annotations"][0]["segmentation"] = []
         held["annotations"][1]["segmentation"] = [[1, 2]]
+        captions["annotations"][0]["caption"] = " \n"
 
     folder = small(change)
     (Path(folder) / "train2017/COCO_train2014_000000000103.jpg").unlink()
@@ -199,6 +225,8 @@ def test_what_cannot_be_spoken_of_is_left_out_with_a_reason(small):
         LeftOut(what="picture 102", why="nothing can be asked about it"),
         LeftOut(what="picture 103", why="its picture is missing"),
     ]
+    found = left_out(folder=folder, captions=5, objects="none", missing="leave_out")
+    assert found[0] == LeftOut(what="caption 500 of picture 101", why="the caption has no words")
 
 
 def test_captions_of_pictures_without_objects_are_counted_as_left_out(small):
@@ -269,9 +297,30 @@ def test_panoptic_segments_are_things_and_stuff(tmp_path):
         drawn = coco.decode({"size": [48, 64], "counts": mask.counts})
         assert np.array_equal(drawn, ids_HW == mask.id)
     assert left_out(**settings) == [LeftOut(what="annotation 5 of picture 101", why="its mask has no pixel")]
+    held["annotations"][0]["segments_info"] = infos[:1] + infos[2:3]
+    (folder / "annotations/panoptic_val2017.json").write_text(json.dumps(held))
+    assert left_out(**settings) == [
+        LeftOut(
+            what="annotation 9 of picture 101",
+            why="the panoptic PNG shows a segment that the file does not list",
+        )
+    ]
+    (one,) = samples(**settings, smallest=0.0)
+    assert sorted(number for turn in one.turns for number in turn.objects) == [77, 257]
+    held["annotations"] *= 2
+    (folder / "annotations/panoptic_val2017.json").write_text(json.dumps(held))
+    with pytest.raises(DataError, match="panoptic_val2017.json has the segments of picture 101 twice"):
+        samples(**settings)
+    held["annotations"].pop()
     held["annotations"][0]["file_name"] = "../elsewhere.png"
     (folder / "annotations/panoptic_val2017.json").write_text(json.dumps(held))
     with pytest.raises(DataError, match="the segments of picture 101 have file_name '../elsewhere.png'"):
+        samples(**settings)
+    (folder / "annotations/panoptic_val2017").rename(folder / "elsewhere")
+    with pytest.raises(
+        DataError,
+        match="no folder .*/panoptic_val2017 with the PNGs of .*: unpack panoptic_val2017.zip there",
+    ):
         samples(**settings)
 
 

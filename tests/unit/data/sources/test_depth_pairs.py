@@ -144,6 +144,15 @@ def test_depth_that_does_not_fit_is_refused_or_left_out(tmp_path):
     depth_map(tmp_path / "a.png", np.full(SIZE, 65535, np.uint16))
     (left_out,) = free(tmp_path, unknown=(0, 65535)).samples()
     assert left_out == LeftOut(what="a", why="its depth has no known pixel")
+    depth_map(tmp_path / "a.png", np.zeros(SIZE, np.uint16))  # Depth that would stay where it is.
+    assert list(free(tmp_path).samples()) == [left_out]
+    depth_map(tmp_path / "a.png", STORED_HW)
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:-40])
+    with pytest.raises(DataError, match=r"a\.png cannot be read to its end"):
+        list(free(tmp_path).samples())
+    depth_map(tmp_path / "a.png", np.where(STORED_HW > 1100, 0, STORED_HW).astype(np.uint16))
+    (near,) = free(tmp_path, unknown=(), unit="disparity").samples()  # A data folder would read 0 as unknown.
+    assert isinstance(near.depth, DepthMap) and np.nanmin(near.depth.values_HW) == 0
     depth_map(tmp_path / "a.npy", np.zeros((*SIZE, 2), np.float32))
     with pytest.raises(DataError, match=r"a\.npy holds float32 \[12, 16, 2\]: depth is \[height, width\] of"):
         list(free(tmp_path, depth="{key}.npy").samples())
@@ -177,6 +186,7 @@ def test_depth_that_does_not_fit_is_refused_or_left_out(tmp_path):
         ({"layout": "nyu", "farthest": -1.0}, "farthest is -1.0; it must be above 0"),
         ({"layout": "nyu", "farthest": 1.0, "unit": "disparity"}, "of depth in metres"),
         ({"layout": "nyu", "questions": -1}, "questions is -1; it must not be below 0"),
+        ({"layout": "nyu", "unknown": (0, float("nan"))}, "unknown has NaN, which is unknown in any case"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings, why):

@@ -54,6 +54,11 @@ def test_sets_settings_and_answers_that_are_wrong_are_said(tmp_path):
         MarkedPointsSource(folder=str(tmp_path / "none")).info()
     with pytest.raises(RecipeError, match="per_image is 0; it must be at least 1"):
         MarkedPointsSource(folder=str(folder), per_image=0)
+    with pytest.raises(RecipeError, match="points is empty; it must name a number of points"):
+        MarkedPointsSource(folder=str(folder), points=())
+    (folder / "images/blink5pointscenter/0.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"blink5pointscenter/0\.png is no image that can be read"):
+        list(MarkedPointsSource(folder=str(folder), points=(5,)).samples())
     answers = folder / "answers/blink_3pointscenter_answers.jsonl"
     for rows, why in (
         ([{"question_id": 0, "text": "(A)"}], "2 questions and .* 1 answers"),
@@ -123,6 +128,19 @@ def test_roots_of_the_data_folder_stay_where_they_are(with_depth, tmp_path):
     import_source(MarkedPointsSource(folder=str(tmp_path / "pairs"), rules=STEEP), tmp_path / "out")
     assert not check_folder(tmp_path / "out").problems
     assert FolderDataset(tmp_path / "out").records[0].image == "marked-pictures:floor.png"
+
+
+def test_pictures_of_the_data_folder_that_are_gone_or_of_another_size_are_said(with_depth):
+    picture = with_depth / "images/floor.png"
+    source = MarkedPointsSource(folder=str(with_depth), rules=STEEP)
+    Image.new("RGB", (64, 48)).save(picture)
+    with pytest.raises(
+        DataError, match=r"floor\.png is 64x48 pixels, and the depth of floor is 64x96 pixels"
+    ):
+        list(source.samples())
+    picture.unlink()
+    with pytest.raises(DataError, match=r"floor\.png does not exist: check the path"):
+        list(source.samples())
 
 
 def test_a_data_folder_without_depth_has_nothing_to_ask_about(tmp_path):

@@ -176,6 +176,10 @@ def test_a_crowd_s_run_lengths_are_a_mask(tmp_path):
         ),
         (lambda held, refs: refs[1].update(ref_id=0), "has the ref 0 twice"),
         (
+            lambda held, refs: refs[0]["sentences"][2].update(sent_id=1),
+            r"refs\(unc\).p: ref 0 has the sentence 1 twice",
+        ),
+        (
             lambda held, refs: refs[0]["sentences"][0].update(sent=7),
             "a sentence of ref 0 has sent 7, and the published ones have str",
         ),
@@ -201,6 +205,21 @@ def test_what_is_broken_is_named_by_its_file_and_id(tmp_path, change, message):
     write_refcoco(tmp_path, change=change)
     with pytest.raises(DataError, match=message):
         taken(tmp_path)
+
+
+def test_a_ref_without_an_expression_is_counted_and_its_mask_is_not_taken(tmp_path):
+    def change(held, refs):
+        refs[0]["sentences"] = []
+        for sentence in refs[2]["sentences"]:
+            sentence["sent"] = "\n"
+
+    write_refcoco(tmp_path, change=change)
+    assert left_out(tmp_path) == [
+        LeftOut(what="ref 0", why="it has no expression"),
+        *(LeftOut(what=f"ref2-sent{number}", why="the expression has no words") for number in (6, 7, 8)),
+    ]
+    for one in taken(tmp_path):
+        assert {mask.id for mask in one.masks} == {number for turn in one.turns for number in turn.objects}
 
 
 def test_an_unknown_split_names_what_was_meant_and_what_there_is(tmp_path):
