@@ -3,12 +3,11 @@
 VLMEvalKit knows models by a table in its own code, to which `register` adds one. In a checkout of it:
 
     # evaluate.py
+    import run  # VLMEvalKit's own; first, as it gives each of several processes its GPUs
+
     from perceptio.harness.vlmevalkit import register
 
     register("mine", pretrained="runs/mine")
-
-    import run  # VLMEvalKit's own
-
     run.main()
 
 and `python evaluate.py --model mine --data MMBench_DEV_EN`.

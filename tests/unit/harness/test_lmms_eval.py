@@ -2,6 +2,9 @@
 
 import inspect
 import json
+import os
+import subprocess
+import sys
 import tomllib
 import warnings
 from importlib.metadata import EntryPoint
@@ -17,6 +20,7 @@ from PIL import Image
 from perceptio.errors import InputError, UnknownNameError
 from perceptio.harness.lmms_eval import Perceptio, manifest
 
+BOUND_S = 300
 DOCUMENTS = [
     {"picture": number, "question": question, "choices": ["red", "a blue box"]}
     for number, question in ((0, "<image>\nWhat is this?"), (1, "Which color?"), (0, "Why?"))
@@ -208,11 +212,9 @@ def test_an_unknown_argument_is_named():
         Perceptio.create_from_arg_string("pretrained=x,device_map=auto", {})
 
 
-@pytest.mark.skipif(not fake_harnesses.there("lmms_eval"), reason="lmms-eval is not installed")
-def test_lmms_eval_itself_asks_it(checkpoint, tmp_path, monkeypatch):
-    from lmms_eval.evaluator import simple_evaluate
-    from lmms_eval.tasks import TaskManager
-
+@pytest.fixture
+def tasks(tmp_path, monkeypatch):
+    """A folder for `--include_path` with two tasks of three questions."""
     monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
     documents = [one | {"right": number % 2} for number, one in enumerate(DOCUMENTS)]
     lines = tmp_path / "three.jsonl"
@@ -220,13 +222,21 @@ def test_lmms_eval_itself_asks_it(checkpoint, tmp_path, monkeypatch):
     (tmp_path / "three_functions.py").write_text(FUNCTIONS)
     (tmp_path / "three.yaml").write_text(GENERATED + TASK.format(lines=lines))
     (tmp_path / "three_choices.yaml").write_text(CHOSEN + TASK.format(lines=lines))
+    return tmp_path
+
+
+@pytest.mark.skipif(not fake_harnesses.there("lmms_eval"), reason="lmms-eval is not installed")
+def test_lmms_eval_itself_asks_it(checkpoint, tasks):
+    from lmms_eval.evaluator import simple_evaluate
+    from lmms_eval.tasks import TaskManager
+
     results = simple_evaluate(
         model="perceptio",
         model_args=f"pretrained={checkpoint},perceive=before",
         tasks=["three", "three_choices"],
         batch_size=2,
         device="cpu",
-        task_manager=TaskManager(include_path=str(tmp_path), model_name="perceptio"),
+        task_manager=TaskManager(include_path=str(tasks), model_name="perceptio"),
     )
     replies = [one["filtered_resps"] for one in results["samples"]["three"]]
     assert len(replies) == 3
@@ -236,3 +246,31 @@ def test_lmms_eval_itself_asks_it(checkpoint, tmp_path, monkeypatch):
     rated = [[pair[0] for pair in one["filtered_resps"]] for one in results["samples"]["three_choices"]]
     right = [int(np.argmin(losses)) == number % 2 for number, losses in enumerate(rated)]
     assert results["results"]["three_choices"]["acc,none"] == pytest.approx(np.mean(right))
+
+
+@pytest.mark.skipif(not fake_harnesses.there("lmms_eval"), reason="lmms-eval is not installed")
+def test_two_processes_of_lmms_eval_come_to_the_figures_of_one(checkpoint, tasks):
+    """Of three questions one has two, and is asked the second of them once more."""
+
+    def figures(out, *start):
+        asked = ("--model", "perceptio", "--model_args", f"pretrained={checkpoint}", "--device", "cpu")
+        chosen = ("--include_path", tasks, "--tasks", "three,three_choices", "--batch_size", "2")
+        command = (*start, "-m", "lmms_eval", *asked, *chosen, "--output_path", out, "--log_samples")
+        done = subprocess.run(
+            [sys.executable, *map(str, command)],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=BOUND_S,
+        )
+        assert done.returncode == 0, done.stderr
+        (results,) = out.rglob("*_results.json")
+        (samples,) = out.rglob("*_samples_three.jsonl")
+        lines = map(json.loads, samples.read_text().splitlines())
+        replies = {one["doc_id"]: one["filtered_resps"] for one in lines}
+        found = json.loads(results.read_text())["results"]
+        return found["three"]["length,none"], found["three_choices"]["acc,none"], replies
+
+    several = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    one = figures(tasks / "one")
+    assert figures(tasks / "two", *several) == one and one[0] > 0 and sorted(one[2]) == [0, 1, 2]

@@ -2,6 +2,8 @@
 
 import base64
 import io
+import os
+import subprocess
 import sys
 
 import fake_harnesses
@@ -13,6 +15,8 @@ from vlmeval.vlm.base import BaseModel
 
 from perceptio.errors import InputError, UnknownNameError
 from perceptio.harness.vlmevalkit import Perceptio, register
+
+BOUND_S = 300
 
 
 def png(number):
@@ -66,24 +70,64 @@ def test_a_model_is_added_to_the_table(checkpoint, monkeypatch):
         register(taken, pretrained=str(checkpoint))
 
 
-@pytest.mark.skipif(not fake_harnesses.there("vlmeval"), reason="VLMEvalKit is not installed")
-def test_vlmevalkit_itself_asks_it(model, tmp_path, monkeypatch):
-    from vlmeval.dataset import build_dataset
-    from vlmeval.inference import infer_data_job
-    from vlmeval.smp import load
-
+@pytest.fixture
+def three(tmp_path, monkeypatch):
+    """A dataset of three questions, by its name."""
     monkeypatch.setenv("LMUData", str(tmp_path / "data"))
     (tmp_path / "data").mkdir()
     rows = [
-        [str(number), base64.b64encode(png(number)).decode(), "What is it?", "red", "blue", "A"]
+        [str(number), base64.b64encode(png(number)).decode(), f"What is it{'?' * number}", "red", "blue", "A"]
         for number in range(3)
     ]
     table = "\n".join("\t".join(row) for row in [["index", "image", "question", "A", "B", "answer"], *rows])
     (tmp_path / "data" / "Three.tsv").write_text(table)
     (tmp_path / "out").mkdir()
+
+
+@pytest.mark.skipif(not fake_harnesses.there("vlmeval"), reason="VLMEvalKit is not installed")
+def test_vlmevalkit_itself_asks_it(model, three, tmp_path):
+    from vlmeval.dataset import build_dataset
+    from vlmeval.inference import infer_data_job
+    from vlmeval.smp import load
+
     dataset = build_dataset("Three")
     asked = [model.generate(dataset.build_prompt(number), dataset="Three") for number in range(3)]
     infer_data_job(model, str(tmp_path / "out"), "mine", dataset)
     (file,) = (tmp_path / "out").glob("mine_Three.*")
     predicted = [str(text) for text in load(str(file))["prediction"]]
     assert predicted == asked
+
+
+JOB = """\
+import sys
+import torch.distributed
+from vlmeval.config import supported_VLM
+from vlmeval.dataset import build_dataset
+from vlmeval.inference import infer_data_job
+from perceptio.harness.vlmevalkit import register
+
+torch.distributed.init_process_group("gloo")
+register("mine", pretrained=sys.argv[1], perceive="none", device="cpu", max_new_tokens=4)
+infer_data_job(supported_VLM["mine"](), sys.argv[2], "mine", build_dataset("Three"))
+"""
+
+
+@pytest.mark.skipif(not fake_harnesses.there("vlmeval"), reason="VLMEvalKit is not installed")
+def test_two_processes_of_vlmevalkit_reply_as_one(checkpoint, model, three, tmp_path):
+    from vlmeval.dataset import build_dataset
+    from vlmeval.smp import load
+
+    (tmp_path / "job.py").write_text(JOB)
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", tmp_path / "job.py"]
+    done = subprocess.run(
+        [sys.executable, *map(str, [*command, checkpoint, tmp_path / "out"])],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=BOUND_S,
+    )
+    assert done.returncode == 0, done.stderr
+    dataset = build_dataset("Three")
+    (file,) = (tmp_path / "out").glob("mine_Three.*")
+    predicted = [str(text) for text in load(str(file))["prediction"]]
+    assert predicted == [model.generate(dataset.build_prompt(number), dataset="Three") for number in range(3)]
