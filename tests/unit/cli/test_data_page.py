@@ -12,8 +12,7 @@ from teachers import official_teacher
 from perceptio.data.folder import FolderDataset
 
 PAGE = Path(__file__).parents[3] / "docs/data.md"
-RECIPE = """
-import attrs
+WITH_DEPTH = """
 from perceptio.recipe import DataConfig, DataFolder, TokenizerTraining
 from perceptio.tokenizers.depth.vqvae import VQVAEDepthConfig
 from small import small_recipe
@@ -30,6 +29,21 @@ def recipe():
         "depth", tokenizer=depth, training=TokenizerTraining(steps=4, batch_size=2)
     )
 """
+OF_MASKS = f"""
+import attrs
+{WITH_DEPTH.replace("def recipe", "def with_depth")}
+
+def recipe():
+    whole = with_depth()
+    return attrs.evolve(
+        whole,
+        streams=(whole.stream("segmentation"),),
+        heads={{}},
+        answer_format="direct",
+        losses=tuple(one for one in whole.losses if getattr(one.loss, "stream", None) != "depth"),
+        data=attrs.evolve(whole.data, mixture={{"referring": 1.0}}),
+    )
+"""
 
 
 def commands_of(start, end=None):
@@ -39,18 +53,23 @@ def commands_of(start, end=None):
     return re.findall(r"^perceptio .*", text, re.MULTILINE)
 
 
-def test_from_published_files_to_a_table_by_the_commands_of_the_page(run, tmp_path, monkeypatch):
+def test_from_published_files_to_a_table_by_the_four_commands_of_the_page_and_to_depth_by_two_more(
+    run, tmp_path, monkeypatch
+):
     commands = commands_of("## From published files", "## What an import does")
     assert [shlex.split(one)[1] for one in commands] == [
-        *("data", "depth-targets", "train", "data", "eval"),
+        *("data", "train", "data", "eval"),
+        *("depth-targets", "train"),
         *("depth-targets", "data", "data", "data"),
     ]
     monkeypatch.chdir(tmp_path)
     for dataset, by in (("refcoco", "unc"), ("refcoco+", "unc"), ("refcocog", "umd")):
         write_refcoco(Path("published"), dataset=dataset, by=by, pictures=3, splits=("train", "train", "val"))
     official_teacher(Path("checkpoints/depth-anything"))
-    Path("mine.py").write_text(RECIPE)
-    for command in commands:
+    Path("mine.py").write_text(OF_MASKS)
+    for place, command in enumerate(commands):
+        if place == 4:  # From here on the page is about depth, too.
+            Path("mine.py").write_text(WITH_DEPTH)
         status, out, err = run(*shlex.split(command)[1:])
         assert status == 0, f"{command}: {out}{err}"
     summary = json.loads(Path("runs/refcoco-val/summary.json").read_text())
