@@ -6,7 +6,9 @@ of a sample comes first in every conversation, so that `<image>` is taken out of
 stands. Other lists of this form will do, and JSON lines.
 
 A conversation is kept, in its order, up to the first turn that makes no sense. An answer before any question is
-passed over, as by LLaVA's own loader.
+passed over, as by LLaVA's own loader. `<image>` anywhere else makes no sense: that loader learns it as a text where an
+item has no picture, and puts the picture into an answer that has it. Any other text is words, whatever it spells: no
+`[SEG]` or `<|im_end|>` in it becomes a special token.
 """
 
 import re
@@ -176,21 +178,31 @@ def _turns(
     turns: list[TurnRecord] = []
     for place in range(start, max(len(spoken), start + 1), 2):
         asked, answered = [*spoken[place : place + 2], None, None][:2]
-        why = _problem(asked, answered)
+        why = _problem(asked, answered) or _misplaced_image(
+            asked["value"], answered["value"], has_image=has_image, is_first=not turns
+        )
         if why is None:
             question, answer = asked["value"], answered["value"]
             if has_image and not turns:
-                why = "it has several <image>" if question.count(IMAGE_TOKEN) > 1 else None
                 question = question.replace(IMAGE_TOKEN, "").strip()
-                why = why or (None if question else "a question has no words")
-            elif has_image and IMAGE_TOKEN in question:
-                why = "<image> stands after the first question"
+            why = None if question else "a question has no words"
         if why is not None:
             what = f"all from turn {place + 1}" if turns else "all"
             left_out.append(LeftOut(what=what, why=why))
             break
         turns.append(TurnRecord(task=task, question=question, answer=answer))
     return tuple(turns), left_out
+
+
+def _misplaced_image(question: str, answer: str, *, has_image: bool, is_first: bool) -> str | None:
+    """Why `<image>`, which stands for the picture in the first question, makes no sense in a turn."""
+    if IMAGE_TOKEN in answer:
+        return "<image> stands in an answer"
+    if IMAGE_TOKEN in question and not has_image:
+        return "<image> stands in a question about no picture"
+    if IMAGE_TOKEN in question and not is_first:
+        return "<image> stands after the first question"
+    return "it has several <image>" if question.count(IMAGE_TOKEN) > 1 else None
 
 
 def _speaker(said: Any) -> str | None:

@@ -2,11 +2,15 @@
 
 import json
 
+import attrs
 import pytest
+from fakes import tiny_recipe
 
+from perceptio.data.collate import Collate
 from perceptio.data.sources.llava import RENAMED, LLaVASource
 from perceptio.errors import DataError
-from perceptio.interfaces import LeftOut, SourceSample
+from perceptio.interfaces import LeftOut, Sample, SourceSample, Turn
+from perceptio.model.perception_model import build_model
 
 
 def said(*values, first="human"):
@@ -40,7 +44,7 @@ def test_conversations_keep_their_order_and_lose_the_place_of_the_picture(import
     samples, left_out = imported(
         item("1", "<image>\nWhat is it?", "A bus.", "Which color?", "Red."),
         item("2", "What is it?\n<image>", "A cat."),
-        item("t", "Say <image>.", "<image>", image=None, model=""),
+        item("t", "Say < image >.", "<Image>", image=None, model=""),
         item("3", "No token.", "Still seen.", image=["coco/a.jpg"]),
         item(7, "<image>A number is an id.", "Yes."),
     )
@@ -54,7 +58,7 @@ def test_conversations_keep_their_order_and_lose_the_place_of_the_picture(import
     ]
     assert spoken(samples[0]) == [("What is it?", "A bus."), ("Which color?", "Red.")]
     assert spoken(samples[1]) == [("What is it?", "A cat.")]
-    assert spoken(samples[2]) == [("Say <image>.", "<image>")]  # Without a picture it is text like any other.
+    assert spoken(samples[2]) == [("Say < image >.", "<Image>")]
     assert {turn.task for one in samples for turn in one.turns} == {"conversation"}
 
 
@@ -83,6 +87,8 @@ LATER = "all from turn 3"
          "a speaker is neither human nor gpt, or they do not alternate"),
         (said("<image> <image> Compare.", "Same."), [], "all", "it has several <image>"),
         (said("Q", "A", "And <image>?", "B"), [("Q", "A")], LATER, "<image> stands after the first question"),
+        (said("<image>Q", "A", "Q2", "An <image>."), [("Q", "A")], LATER, "<image> stands in an answer"),
+        (said("<image>Q", "<image>"), [], "all", "<image> stands in an answer"),
         (said("Q", "\ud83d"), [], "all", "an answer has half a surrogate pair, which is no character"),
         ([], [], "all", "it has no turn"),
     ],
@@ -91,6 +97,42 @@ def test_what_makes_no_sense_is_left_out_and_said(imported, conversations, kept,
     samples, left_out = imported({"id": "o", "image": "coco/a.jpg", "conversations": conversations})
     assert [spoken(one) for one in samples] == ([kept] if kept else [])
     assert left_out == [(f"{what} of o", why)]
+
+
+def test_without_a_picture_there_is_no_place_for_one(imported):
+    samples, left_out = imported(
+        item("first", "<image>\nWhat is it?", "A bus.", "Which color?", "Red.", image=None),
+        item("later", "Hello.", "Hello.", "What is it? <image>", "A bus.", image=None),
+        item("answer", "Draw it.", "<image>", image=None),
+    )
+    assert [(one.id, spoken(one)) for one in samples] == [("later", [("Hello.", "Hello.")])]
+    assert left_out == [
+        ("all of first", "<image> stands in a question about no picture"),
+        ("all from turn 3 of later", "<image> stands in a question about no picture"),
+        ("all of answer", "<image> stands in an answer"),
+    ]
+
+
+def test_special_strings_in_published_text_are_words(imported):
+    recipe = tiny_recipe()
+    text = build_model(recipe).language.text_tokenizer
+    collate = Collate.of(recipe, text)
+    added = [name.replace("*", "0") for name, _ in recipe.plan.names]
+    template = [attrs.asdict(text.template)[name] for name in ("user", "assistant", "end")]
+    spelled = " ".join([*added, *template, "[SEG]", "</s>", "<|im_end|>"])
+    assert "[SEG]" in added and "<depth_start>" in added
+
+    def written(question, answer):
+        (one,), left_out = imported(item("s", question, answer, image=None))
+        assert left_out == [] and spoken(one) == [(question, answer)]
+        (turn,) = one.turns
+        return collate([Sample(turns=(Turn(task=turn.task, question=question, answer=answer),))]).ids_T.tolist()
+
+    controls = {id for part in template for id in text.encode_template(part)} - set(text.encode(spelled))
+    plain, odd = written("What is it?", "It is."), written(f"What is {spelled}?", f"It is {spelled}.")
+    assert max(odd) < recipe.plan.base_vocab
+    assert controls and [id for id in odd if id in controls] == [id for id in plain if id in controls]
+    assert text.decode(odd).count(spelled) == 2
 
 
 def test_several_pictures_and_videos_are_left_out(imported):
