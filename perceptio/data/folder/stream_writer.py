@@ -23,11 +23,21 @@ from perceptio.ops.json_files import (
 )
 
 
+def has_begun(path: Path | str) -> bool:
+    """Whether a writer that was stopped has left samples in a folder, with which only one of the same can go on."""
+    lines = expanded(path) / LINES_FILE
+    if not (lines.with_name(UNFINISHED_FILE).is_file() and lines.is_file()):
+        return False
+    first = next(read_lines(lines), None)
+    return first is not None and first.start + len(first.text) < lines.stat().st_size
+
+
 class FolderWriter:
     """Writes the samples of a data folder one after the other, in little memory.
 
     Until the block around it ends well the folder is marked as unfinished, and nothing reads it. A writer of the same
-    folder goes on where another was stopped: the first `written` samples are there, and are not added again.
+    folder goes on where another was stopped: the first `written` samples are there, and are not added again. Where it
+    was stopped before its first sample, any other begins anew.
 
         with FolderWriter(out, info) as writer:
             for record in islice(records, writer.written, None):
@@ -41,7 +51,7 @@ class FolderWriter:
         written: How many samples are written.
 
     Raises:
-        DataError: The folder is a finished one, or was begun with another `info`; another process writes it; or it
+        DataError: The folder is a finished one, or has samples of another `info`; another process writes it; or it
             cannot be written.
     """
 
@@ -67,26 +77,29 @@ class FolderWriter:
         marker, lines = self.path / UNFINISHED_FILE, self.path / LINES_FILE
         if (self.path / INFO_FILE).exists():
             raise DataError(f"{self.path} is a data folder already: choose another folder, or remove it.")
-        if not marker.exists():
-            if lines.exists():
-                raise DataError(
-                    f"{self.path} has {LINES_FILE}, and nothing says what it is of: choose another folder, or remove "
-                    "the file."
-                )
-            write_json(marker, self.info.to_json())
-        if (begun := read_json(marker, remedy=f"remove {self.path}, and begin again")) != self.info.to_json():
-            differing = sorted(
-                key
-                for key in {**begun, **self.info.to_json()}
-                if begun.get(key) != self.info.to_json().get(key)
-            )
+        if lines.exists() and not marker.exists():
             raise DataError(
-                f"{self.path} was begun with another {INFO_FILE}, which differs in {', '.join(differing)}: go on as "
-                "it was begun, or remove it."
+                f"{self.path} has {LINES_FILE}, and nothing says what it is of: choose another folder, or remove the "
+                "file."
             )
         end = self._read_what_is_there(lines) if lines.exists() else 0
+        if self.written:
+            self._check_begun(marker)
+        else:
+            write_json(marker, self.info.to_json())
         self._lines = lines.open("ab")
         self._lines.truncate(end)
+
+    def _check_begun(self, marker: Path) -> None:
+        """Refuse to go on with samples of another `info`."""
+        now, begun = self.info.to_json(), read_json(marker, remedy=f"remove {self.path}, and begin again")
+        if begun != now:
+            begun = begun if isinstance(begun, dict) else {}
+            differing = sorted(key for key in {**begun, **now} if begun.get(key) != now.get(key))
+            raise DataError(
+                f"{self.path} has {self.written:,} samples written with another {INFO_FILE}, which differs in "
+                f"{', '.join(differing)}: go on as it was begun, or remove the folder to begin anew."
+            )
 
     def _read_what_is_there(self, lines: Path) -> int:
         """Take note of the whole lines of a writer that was stopped; where they end, in bytes."""

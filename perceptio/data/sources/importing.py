@@ -18,7 +18,7 @@ import attrs
 from perceptio.data.folder.dataset_info import DatasetInfo
 from perceptio.data.folder.files import Files, split_root, why_no_file
 from perceptio.data.folder.records import LINES_FILE, SampleRecord
-from perceptio.data.folder.stream_writer import FolderWriter
+from perceptio.data.folder.stream_writer import FolderWriter, has_begun
 from perceptio.data.sources.depth_beside import DepthBeside
 from perceptio.data.sources.depth_files import write_depth
 from perceptio.errors import DataError, InterfaceError, quoted
@@ -78,7 +78,8 @@ def import_source(
 ) -> ImportReport:
     """Write the samples of a source as a data folder.
 
-    Called again after it was stopped, with the same settings, it goes on from there.
+    Called again after it was stopped, with the same settings, it goes on from there; with others it begins anew as
+    long as no sample was written.
 
     Args:
         source: What is imported.
@@ -105,9 +106,12 @@ def import_source(
         "depth": None if depth is None else os.path.realpath(expanded(depth)),
     }
     counts = _Counts()
+    if has_begun(out):
+        _check_settings(out / IMPORT_FILE, made_by)
     with FolderWriter(out, placed.written_info) as writer, disk_errors(out, DataError):
         kept = writer.written
-        _begin(out / IMPORT_FILE, made_by, begun=kept > 0)
+        if not kept:
+            write_json(out / IMPORT_FILE, made_by)
         found = source.samples()
         total = length_hint(found, 0) or None
         there = _lines_there(out, kept)
@@ -288,11 +292,8 @@ def _link(file: Path, place: Path) -> None:
         raise
 
 
-def _begin(file: Path, made_by: Mapping[str, Any], *, begun: bool) -> None:
-    """Note how a folder is imported, or refuse to go on with one that was begun otherwise."""
-    if not begun:
-        write_json(file, made_by)
-        return
+def _check_settings(file: Path, made_by: Mapping[str, Any]) -> None:
+    """Refuse to go on with the samples of an import with other settings."""
     there = read_json(file, remedy="remove the folder, and import it again")
     differing = [
         f"{name} (there {quoted(old)}, now {quoted(new)})"
@@ -300,8 +301,8 @@ def _begin(file: Path, made_by: Mapping[str, Any], *, begun: bool) -> None:
     ]
     if differing:
         raise DataError(
-            f"{file.parent} was begun with other settings: {'; '.join(differing)}. Go on as it was begun, or remove "
-            "the folder."
+            f"{file.parent} has samples of an import with other settings: {'; '.join(differing)}. Set them as they "
+            "were to go on with it; or remove the folder, or choose another --out, to begin anew."
         )
 
 

@@ -6,9 +6,9 @@ of a sample comes first in every conversation, so that `<image>` is taken out of
 stands. Other lists of this form will do, and JSON lines.
 
 A conversation is kept, in its order, up to the first turn that makes no sense. An answer before any question is
-passed over, as by LLaVA's own loader. `<image>` anywhere else makes no sense: that loader learns it as a text where an
-item has no picture, and puts the picture into an answer that has it. Any other text is words, whatever it spells: no
-`[SEG]` or `<|im_end|>` in it becomes a special token.
+passed over, as by LLaVA's own loader. `<image>` anywhere else makes no sense: that loader learns it as text where an
+item has no picture, and puts the picture into an answer that has it. Any other text is words, whatever it spells:
+no `[SEG]` or `<|im_end|>` in it becomes a special token.
 """
 
 import re

@@ -259,10 +259,19 @@ def test_what_a_reader_would_refuse_is_not_written(tmp_path, add, message):
 
 
 def test_folders_that_a_writer_does_not_go_on_with(tmp_path):
-    with pytest.raises(DataError, match="has no sample: add one"), FolderWriter(tmp_path / "data", INFO):
+    other = DatasetInfo(depth_unit="disparity")
+    with pytest.raises(DataError, match="has no sample: add one"), FolderWriter(tmp_path / "data", other):
         pass
-    with pytest.raises(DataError, match="was begun with another dataset.json, which differs in depth, roots"):
-        FolderWriter(tmp_path / "data", DatasetInfo(depth_unit="disparity")).__enter__()
+    with (
+        pytest.raises(RuntimeError),
+        FolderWriter(tmp_path / "data", INFO) as writer,
+    ):  # No sample: begun anew.
+        writer.add(record(0))
+        raise RuntimeError
+    with pytest.raises(
+        DataError, match="has 1 samples written with another dataset.json, which differs in depth, roots"
+    ):
+        FolderWriter(tmp_path / "data", other).__enter__()
     (tmp_path / "data" / "dataset.unfinished.json").unlink()
     with pytest.raises(DataError, match="has samples.jsonl, and nothing says what it is of"):
         FolderWriter(tmp_path / "data", INFO).__enter__()

@@ -102,19 +102,40 @@ def stopped(source, out, **settings):
 def test_what_was_begun_is_not_gone_on_with_otherwise(tmp_path, published):
     stopped(refcoco(published), tmp_path / "out")
     with pytest.raises(
-        DataError, match=r"out was begun with other settings: seed \(there 0, now 3\)\. Go on as it"
+        DataError,
+        match=r"out has samples of an import with other settings: seed \(there 0, now 3\)\. Set them as they were to "
+        r"go on with it; or remove the folder, or choose another --out, to begin anew",
     ):
         import_source(refcoco(published, seed=3), tmp_path / "out")
     depth = depth_folder(tmp_path / "depths", {})
-    with pytest.raises(DataError, match="begun with another dataset.json, which differs in depth"):
+    with pytest.raises(DataError, match=r"other settings: --depth \(there None, now '.*depths'\)\. Set"):
         import_source(refcoco(published), tmp_path / "out", depth=depth)
-    with pytest.raises(DataError, match="begun with another dataset.json, which differs in roots"):
+    with pytest.raises(DataError, match=r"other settings: --pictures \(there 'path', now 'link'\)\. Set"):
         import_source(refcoco(published), tmp_path / "out", pictures="link")
     write_refcoco(published, change=lambda held, refs: refs[0]["sentences"][0].update(sent="another"))
     with pytest.raises(
         DataError, match="out was begun from other files: its sample 'refcoco-unc-train-101' is not"
     ):
         import_source(refcoco(published), tmp_path / "out")
+
+
+@pytest.mark.parametrize("pictures", ["path", "link"])
+def test_an_import_that_failed_before_its_first_sample_is_corrected_in_its_place(
+    tmp_path, published, pictures
+):
+    shutil.copytree(published, elsewhere := tmp_path / "elsewhere")
+    shutil.rmtree(elsewhere / "images/mscoco/images/train2014")
+    (elsewhere / "images/mscoco/images/train2014").mkdir()
+    out = tmp_path / "out"
+    with pytest.raises(DataError, match="is missing|is not there"):
+        import_source(refcoco(elsewhere), out, pictures=pictures)
+    report = import_source(refcoco(published, seed=3), out, pictures=pictures)
+    assert report.kept == 0 and len(FolderDataset(out)) == report.samples
+    alone = import_source(refcoco(published, seed=3), tmp_path / "alone", pictures=pictures)
+    assert (
+        names_in(out) == names_in(alone.folder)
+        and (out / "import.json").read_bytes() == (alone.folder / "import.json").read_bytes()
+    )
 
 
 def test_what_is_left_out_is_counted_by_reason_with_the_first_of_it(tmp_path):

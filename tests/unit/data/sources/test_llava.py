@@ -126,7 +126,9 @@ def test_special_strings_in_published_text_are_words(imported):
         (one,), left_out = imported(item("s", question, answer, image=None))
         assert left_out == [] and spoken(one) == [(question, answer)]
         (turn,) = one.turns
-        return collate([Sample(turns=(Turn(task=turn.task, question=question, answer=answer),))]).ids_T.tolist()
+        return collate(
+            [Sample(turns=(Turn(task=turn.task, question=question, answer=answer),))]
+        ).ids_T.tolist()
 
     controls = {id for part in template for id in text.encode_template(part)} - set(text.encode(spelled))
     plain, odd = written("What is it?", "It is."), written(f"What is {spelled}?", f"It is {spelled}.")
