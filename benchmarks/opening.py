@@ -14,7 +14,7 @@ from unittest import mock
 from support import Bench, Variant, run_benchmark
 
 from perceptio.data.folder import FolderDataset, identity, line_index
-from perceptio.data.folder.kept import HASH_FILES, INDEX_FILE
+from perceptio.data.folder.kept import DATA, HASH_FILES, INDEX_FILE
 
 LINES, QUICK_LINES = 100_000, 200
 FILES, QUICK_FILES, FILE_BYTES = 20_000, 50, 2_000
@@ -52,7 +52,7 @@ def measure_files(bench: Bench) -> None:
     with kept_always, tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         write_files(folder, count)
-        dataset, kept = FolderDataset(folder), folder / HASH_FILES.format(identity.DATA)
+        dataset, kept = FolderDataset(folder), folder / HASH_FILES.format(DATA)
         bench.sizes["hash"] = {"files": count, "bytes": count * FILE_BYTES}
         read = hash_without(dataset, kept)
         bench.check("hash.kept", float(not kept.is_file()), 0)

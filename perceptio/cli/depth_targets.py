@@ -126,11 +126,12 @@ def run(
     from perceptio.cli.tokenize import depth_tokenizer_of
     from perceptio.data.folder.dataset_info import INFO_FILE
     from perceptio.data.teachers import load_teacher
-    from perceptio.data.teachers.targets import write_depth_targets
+    from perceptio.data.teachers.targets import check_folders, write_depth_targets
     from perceptio.data.teachers.teacher_pass import WORKERS
     from perceptio.errors import DataError
     from perceptio.training.codes import tokenizer_fingerprint
 
+    check_folders(images, out or images)
     if out is None and not (images / INFO_FILE).is_file():
         raise DataError(f"{images} is no data folder: say with --out where its depth is to be written.")
     share = _share(shard)

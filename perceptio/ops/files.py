@@ -32,6 +32,8 @@ from perceptio.ops.hidden_names import (
 )
 
 LOCK = ".lock"
+_FILE_URL = re.compile(r"file:/+", re.IGNORECASE)
+"""What a path may begin with that other programs gave as an address; a `Path` of it has lost slashes."""
 REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE}
 """What a disk says that refuses to write; such an error need not name a file."""
 SYNCS = 16
@@ -230,7 +232,9 @@ def is_free(path: Path | str) -> bool:
 
 
 def expanded(path: Path | str) -> Path:
-    """A path with `~` as the home folder; as a shell does, the name of nobody is left alone."""
+    """A path with `~` as the home folder, or of `file:///path`; as a shell does, the name of nobody is left alone."""
+    if (url := _FILE_URL.match(str(path))) is not None:
+        return Path("/", str(path)[url.end() :])
     try:
         return Path(path).expanduser()
     except RuntimeError:

@@ -14,15 +14,13 @@ import numpy as np
 from perceptio.data.folder import FolderDataset
 from perceptio.data.folder.dataset_info import INFO_FILE
 from perceptio.data.folder.files import AnyFiles
-from perceptio.data.folder.kept import HASH_FILES, Arrays, Facts, keep, kept_bytes, read_kept
+from perceptio.data.folder.kept import DATA, HASH_FILES, Arrays, Facts, keep, kept_bytes, read_kept
 from perceptio.data.folder.records import LINES_FILE
 from perceptio.errors import DataError
 from perceptio.ops.foreign import parsing
 from perceptio.ops.identity import add_blocks
 from perceptio.ops.json_files import format_json
 
-DATA = "data"
-"""What `hash_of_data` is kept as."""
 KEPT_FROM = 1_000
 """Files of a folder whose hashes are kept; fewer are read again in less than a second."""
 SETTLED_S = 2.0

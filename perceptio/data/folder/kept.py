@@ -27,6 +27,8 @@ INDEX_FILE = ".samples.index.npz"
 """What is known of the lines: `perceptio.data.folder.line_index`."""
 HASH_FILES = ".{}.hash.npz"
 """Hashes of what files hold: `perceptio.data.folder.identity`."""
+DATA = "data"
+"""What the hash of all data is kept as."""
 _KNOWN_BY, _ABOUT = "known_by", "about"
 
 logger = logging.getLogger(__name__)

@@ -14,9 +14,8 @@ import attrs
 from perceptio.data.folder.dataset import FolderDataset
 from perceptio.data.folder.dataset_info import INFO_FILE, UNFINISHED_FILE
 from perceptio.data.folder.files import split_root
-from perceptio.data.folder.identity import DATA, hash_of_lines, kept_hash_of_packed
-from perceptio.data.folder.kept import HASH_FILES
-from perceptio.data.folder.places import CODES_FOLDER, address_of, system_of
+from perceptio.data.folder.identity import hash_of_lines, kept_hash_of_packed
+from perceptio.data.folder.places import CODES_FOLDER, HASH_FILE, address_of, system_of
 from perceptio.data.folder.records import LINES_FILE, SampleRecord
 from perceptio.data.folder.shards import INDEX_FILE, SHARDS_FOLDER, Shard, ShardIndex, key_of
 from perceptio.errors import DataError
@@ -27,7 +26,6 @@ from perceptio.ops.json_files import format_json
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-HASH_FILE = HASH_FILES.format(DATA)
 SHARD_SIZE = 2**30
 """Bytes of a shard at which the next one begins."""
 

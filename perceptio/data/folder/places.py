@@ -2,30 +2,42 @@
 
 Of a folder elsewhere the small files (`dataset.json`, `samples.jsonl`, the index of its shards, codes) are copied
 once to the user's cache, and again when they have changed; pictures and maps are read out of the shards as they are
-needed.
+needed. Whether a file has changed is known by what its server says of it beside its size, such as an ETag or a date;
+where that is nothing, it is copied at every opening.
 """
 
 import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from perceptio.data.folder.dataset_info import INFO_FILE, UNFINISHED_FILE, DatasetInfo, parse_info
 from perceptio.data.folder.files import AnyFiles, Files
-from perceptio.data.folder.kept import cache_folder
+from perceptio.data.folder.kept import DATA, HASH_FILES, cache_folder
 from perceptio.data.folder.records import LINES_FILE
 from perceptio.data.folder.shards import INDEX_FILE, SHARDS_FOLDER, FilesInShards, ShardIndex
 from perceptio.errors import DataError
 from perceptio.ops.files import disk_errors, expanded, new_file
-from perceptio.ops.foreign import parsing
+from perceptio.ops.foreign import parsing, reason_of
 from perceptio.ops.held_files import HeldFile
+from perceptio.ops.json_files import format_json
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 CODES_FOLDER = "codes"
+HASH_FILE = HASH_FILES.format(DATA)
+HTTP = ("http", "https")
+"""What the extra `http` has the package for."""
+_SUMS = {"etag", "content-md5", "digest", "md5", "md5hash", "crc32c", "sha", "sha256", "oid", "blob_id"}
+_VERSIONS = {"generation", "versionid", "version_id"}
+_DATES = {"last-modified", "last_modified", "lastmodified", "modified", "mtime", "updated", "created"}
+TELLING = _SUMS | _VERSIONS | _DATES
+"""What fsspec's file systems call facts that change with the content of a file. A name that is missing here costs a
+copy at every opening; one too many could cost a change that is not seen."""
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/{1,2}(?=[^/])")
 
 
@@ -52,7 +64,13 @@ def system_of(address: str) -> tuple["AbstractFileSystem", str]:
     from fsspec.core import url_to_fs
 
     with parsing(DataError, f"{address} cannot be reached ({{reason}}): check the address."):
-        system, folder = url_to_fs(address)
+        try:
+            system, folder = url_to_fs(address)
+        except ImportError as missing:
+            how = "pip install 'perceptio[http]'" if address.startswith(HTTP) else "install what that names"
+            raise DataError(
+                f"{address} needs a package that is not installed ({reason_of(missing)}): {how}."
+            ) from missing
         return system, folder.rstrip("/")
 
 
@@ -102,6 +120,24 @@ def open_place(path: Path | str) -> Place:
     return Place(name=address, root=root, info=info, files=FilesInShards(system, folder, address, index))
 
 
+def check_unpacked(path: Path | str, need: str) -> None:
+    """Refuse a packed folder where files are needed by themselves, on a disk.
+
+    Args:
+        path: A data folder, or another one.
+        need: What needs them, with the verb, such as "a teacher reads".
+
+    Raises:
+        DataError: It is packed, or an address.
+    """
+    address = address_of(path)
+    if address is not None or (expanded(path) / INDEX_FILE).is_file():
+        raise DataError(
+            f"{address or path} is packed in shards, and {need} files by themselves on a disk: give the folder that "
+            "it was packed from, and pack that again."
+        )
+
+
 def is_there(path: Path | str) -> bool:
     """Whether something lies at a path or an address."""
     address = address_of(path)
@@ -126,6 +162,7 @@ def _small_files(system: "AbstractFileSystem", folder: str, address: str) -> Pat
     """
     root = cache_folder() / "corpora" / hashlib.sha256(address.encode()).hexdigest()[:32]
     with parsing(DataError, f"{address} cannot be read ({{reason}}): check the address."):
+        system.invalidate_cache()  # What was listed before in this process may be old.
         there = system.exists
         if not there(f"{folder}/{INFO_FILE}"):
             if there(f"{folder}/{UNFINISHED_FILE}"):
@@ -138,7 +175,7 @@ def _small_files(system: "AbstractFileSystem", folder: str, address: str) -> Pat
                 f"{address} is not packed, and only packed folders are read from elsewhere than a disk: `perceptio "
                 "data pack` packs one."
             )
-        names = [INFO_FILE, LINES_FILE, INDEX_FILE]
+        names = [INFO_FILE, LINES_FILE, INDEX_FILE, *([HASH_FILE] if there(f"{folder}/{HASH_FILE}") else [])]
         if there(f"{folder}/{CODES_FOLDER}"):
             names += [
                 f"{CODES_FOLDER}/{found.rsplit('/', 1)[-1]}"
@@ -151,12 +188,23 @@ def _small_files(system: "AbstractFileSystem", folder: str, address: str) -> Pat
 
 def _copy(system: "AbstractFileSystem", there: str, here: Path) -> None:
     """Copy a file, unless its copy is of what is there."""
-    version, noted = str(system.checksum(there)), here.with_name(f".{here.name}.version")
+    version, noted = _version(system.info(there)), here.with_name(f".{here.name}.version")
     if here.is_file() and noted.is_file() and noted.read_text(encoding="utf-8") == version:
         return
     with disk_errors(here, DataError):
         noted.unlink(missing_ok=True)
         with new_file(here) as new:
             system.get_file(there, str(new))
-        with new_file(noted) as new:
-            new.write_text(version, encoding="utf-8")
+        if version is not None:
+            with new_file(noted) as new:
+                new.write_text(version, encoding="utf-8")
+
+
+def _version(info: Mapping[str, Any]) -> str | None:
+    """What tells one content of a file from another; None where its server says nothing but the size.
+
+    A date alone counts in seconds on most servers: of two changes within one, between which it is copied, the second
+    is not seen if it leaves the size.
+    """
+    telling = sorted((key, str(value)) for key, value in info.items() if key.lower() in TELLING and value)
+    return format_json([info.get("size"), *telling]) if telling else None

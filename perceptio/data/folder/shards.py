@@ -17,6 +17,7 @@ import io
 import json
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -140,11 +141,9 @@ class FilesInShards(AnyFiles):
         self._system, self._folder, self._address, self._index = system, folder, address, index
         shown = f"{address}/{SHARDS_FOLDER}"
         with parsing(DataError, f"{shown} cannot be read ({{reason}}): check the address."):
-            place = f"{folder}/{SHARDS_FOLDER}"
-            listed = system.ls(place, detail=True) if index.shards else []
-            sizes = {entry["name"].rsplit("/", 1)[-1]: entry["size"] for entry in listed}
+            sizes = _sizes(system, f"{folder}/{SHARDS_FOLDER}", [shard.name for shard in index.shards])
         for shard in index.shards:
-            if shard.name not in sizes:
+            if sizes[shard.name] is None:
                 raise DataError(f"{shown}/{shard.name} is missing: copy it from where the folder was packed.")
             if sizes[shard.name] != shard.size:
                 raise DataError(
@@ -175,6 +174,11 @@ class FilesInShards(AnyFiles):
                 f"{self.where(name)} cannot be read from {SHARDS_FOLDER}/{shard} ({reason_of(error)}): check the "
                 "address."
             ) from error
+        if len(content) > row["sizes"]:
+            raise DataError(
+                f"{self.where(name)} cannot be read from {SHARDS_FOLDER}/{shard}: its server gives {len(content):,} "
+                f"bytes of {row['sizes']:,} that are asked for: put the folder on one that serves parts of files."
+            )
         if len(content) != row["sizes"] or zlib.crc32(content) != row["checksums"]:
             raise DataError(
                 f"{self.where(name)} is not what was packed: {SHARDS_FOLDER}/{shard} is damaged or of another "
@@ -185,3 +189,18 @@ class FilesInShards(AnyFiles):
     def state(self, names: Iterable[str], *, unchanged_since: float | None = None) -> str:
         """That of the index, whatever is named: files of other content have another index."""
         return self._index.state
+
+
+def _sizes(system: "AbstractFileSystem", folder: str, names: Sequence[str]) -> dict[str, int | None]:
+    """The bytes of files; None of one that is missing. A server of plain files lists no sizes, or nothing."""
+    with suppress(Exception):  # What is wrong with a folder that cannot be listed is said of its files.
+        listed = {entry["name"].rsplit("/", 1)[-1]: entry["size"] for entry in system.ls(folder, detail=True)}
+        if all(listed.get(name, 0) is not None for name in names):
+            return {name: listed.get(name) for name in names}
+    sizes: dict[str, int | None] = {}
+    for name in names:
+        try:
+            sizes[name] = system.size(f"{folder}/{name}")
+        except FileNotFoundError:
+            sizes[name] = None
+    return sizes

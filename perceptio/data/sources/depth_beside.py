@@ -6,6 +6,7 @@ from pathlib import Path
 
 from perceptio.data.folder.dataset_info import parse_info
 from perceptio.data.folder.files import Files, split_root
+from perceptio.data.folder.places import check_unpacked
 from perceptio.data.folder.records import Problem, parse_lines
 from perceptio.errors import DataError
 
@@ -30,6 +31,7 @@ class DepthBeside:
     """
 
     def __init__(self, folder: Path) -> None:
+        check_unpacked(folder, "depth that other folders name lies in")
         self.folder = folder = Path(os.path.realpath(folder))
         self.info = parse_info(folder)
         files = Files(folder, self.info.roots)

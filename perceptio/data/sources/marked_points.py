@@ -17,6 +17,7 @@ import attrs
 from perceptio.data.folder import DatasetInfo, FolderDataset
 from perceptio.data.folder.dataset_info import INFO_FILE, parse_info
 from perceptio.data.folder.files import split_root
+from perceptio.data.folder.places import check_unpacked
 from perceptio.data.hardblink import hardblink_questions
 from perceptio.data.point_questions import DEFAULT_RULES, PointRules
 from perceptio.data.sources.marked_depth import MarkedDepth
@@ -81,6 +82,7 @@ class MarkedPointsSource(SourceConfig):
 
     def _makes_questions(self) -> bool:
         """Whether the folder is a data folder; a setting that it has no use for is refused."""
+        check_unpacked(self.folder, "new questions name")
         if not self._folder().is_dir():
             raise DataError(f"There is no folder {self.folder}: check the path.")
         made = (self._folder() / INFO_FILE).is_file()

@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 
 from perceptio.data.folder.dataset_info import INFO_FILE, DatasetInfo, parse_info
+from perceptio.data.folder.places import check_unpacked
 from perceptio.data.folder.records import LINES_FILE
 from perceptio.data.teachers.jobs import Job, Jobs, Placing, is_data_folder, jobs_of
 from perceptio.data.teachers.levels import info_of, normalization_of
@@ -88,10 +89,12 @@ def write_depth_targets(
         progress: Called with how many pictures are dealt with, and of how many.
 
     Raises:
-        DataError: There is no folder, or no picture in it; `out` holds something else, or targets that were made
-            otherwise, or cannot be written; or another process is at the same work, or at another number of shards.
+        DataError: There is no folder, or no picture in it; it or `out` is packed; `out` holds something else, or
+            targets that were made otherwise, or cannot be written; or another process is at the same work, or at
+            another number of shards.
         InputError: A batch does not fit into memory, or the teacher gives no depth of the first pictures.
     """
+    check_folders(pictures, out)
     if not pictures.is_dir():
         raise DataError(f"There is no folder {pictures}: name one with pictures in it.")
     record = _record_of(teacher, tokenizer)
@@ -179,6 +182,16 @@ def _finish(
             _complete(out, teacher, whole, work.roots)
             forget(out)
     return without_depth, waits_for
+
+
+def check_folders(pictures: Path, out: Path) -> None:
+    """Refuse packed folders, before a teacher is loaded.
+
+    Raises:
+        DataError: One of them is packed, or an address.
+    """
+    for folder in (pictures, out):
+        check_unpacked(folder, "a teacher reads and writes")
 
 
 def _waits_for(jobs: Sequence[Job], whole: Sequence[Job], shard: Shard) -> tuple[Shard, ...]:

@@ -149,7 +149,7 @@ def without_shards(packed):
             "shards/00001.tar has .* bytes, and shards.index.npz speaks of .*: it is cut short or of",
         ),
         (other_index, "bytes, and shards.index.npz speaks of .*: it is cut short or of another packing"),
-        (without_shards, "/shards cannot be read"),
+        (without_shards, "shards/00000.tar is missing: copy it from where the folder was packed"),
     ],
 )
 @pytest.mark.parametrize("elsewhere", [False, True])
