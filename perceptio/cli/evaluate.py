@@ -119,6 +119,7 @@ def _evaluate(
     from perceptio.evaluation.answers import ANSWERS, writing_answers
     from perceptio.evaluation.evaluation import Evaluation
     from perceptio.evaluation.replacements import controls_named
+    from perceptio.evaluation.suites.resuming import refuse_suite
     from perceptio.ops.files import path_text
     from perceptio.ops.json_files import without_nan, write_json
 
@@ -126,6 +127,7 @@ def _evaluate(
     model = model_in(folder, "eval")
     folders, warning = (data, None) if data else _of_recipe(model.recipe)
     open_folder(out)
+    refuse_suite(out)
     model.to(where)
     shown, results = console(), dict[str, Any]()
     if warning:

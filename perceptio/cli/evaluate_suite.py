@@ -8,6 +8,7 @@ from perceptio.cli.console import Bars, console, say
 from perceptio.cli.devices import Device, chosen
 from perceptio.cli.figures import advance, figure_table
 from perceptio.cli.files import open_folder
+from perceptio.cli.models import model_in
 from perceptio.cli.recipe import pairs
 
 
@@ -42,7 +43,6 @@ def evaluate_suite(
     from perceptio.errors import DataError, InputError, PerceptioError
     from perceptio.evaluation.asking import BATCH_SIZE
     from perceptio.evaluation.suites import open_all, run_suite, suite_named
-    from perceptio.model.perception_model import PerceptionModel, load
     from perceptio.ops.identity import hash_of_files
     from perceptio.ops.interrupts import Stopped
     from perceptio.ops.ranks import Ranks, leave_together
@@ -59,9 +59,7 @@ def evaluate_suite(
         raise DataError(f"The suite {name} needs data: name them with --data.")
     out = out or folder / "suites" / name
     open_folder(out)
-    model = load(folder)
-    if not isinstance(model, PerceptionModel):
-        raise InputError(f"{folder} holds no model but a part, {type(model).__name__}; eval needs a model.")
+    model = model_in(folder, "eval")
     opened = open_all(suite, data, model)
     ranks = Ranks("eval", PerceptioError)
     where = chosen(device)

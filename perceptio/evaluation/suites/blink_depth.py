@@ -46,9 +46,11 @@ class BLINKDepth(Suite):
         folder = path / SUB_TASK if (path / SUB_TASK).is_dir() else path
         files = files_named(folder, *(f"{self.split}*{suffix}" for suffix in reversed(SUFFIXES)))
         if not files:
+            there = files_named(folder, *(f"*{suffix}" for suffix in reversed(SUFFIXES)))
+            others = ", ".join(dict.fromkeys(file.stem.partition("-")[0] for file in there)) or "none"
             raise DataError(
-                f"{folder} has no file of the split {self.split!r}, such as {self.split}-00000-of-00001.parquet: "
-                f"fetch the folder {SUB_TASK} of BLINK-Benchmark/BLINK, or name an export of it."
+                f"{folder} has no file of the split {self.split!r}, such as {self.split}-00000-of-00001.parquet (of "
+                f"others: {others}): fetch the folder {SUB_TASK} of BLINK-Benchmark/BLINK, or name an export of it."
             )
         questions = []
         for file in files:

@@ -21,6 +21,11 @@ from perceptio.ops.aligned_depth import Alignment, Crop, aligned_errors, mean_er
 FIGURE = "depth"
 
 
+def _above_0(_: Any, field: "attrs.Attribute[Any]", value: Any) -> None:
+    if isinstance(value, int | float) and not value > 0:
+        raise InputError(f"{field.name} is {value}: it must be above 0.")
+
+
 @attrs.frozen(kw_only=True)
 class Depth(Suite):
     """A data folder with depth in metres; the depth of every picture that has some is asked for.
@@ -37,7 +42,7 @@ class Depth(Suite):
     about: ClassVar[str] = "depth maps: AbsRel, RMSE and delta, under a stated alignment"
 
     alignment: Alignment | None = None
-    max_depth: float | None = None
+    max_depth: float | None = attrs.field(default=None, validator=_above_0)
     crop: Crop | None = None
 
     def open(self, path: Path, model: PerceptionModel) -> SuiteData:

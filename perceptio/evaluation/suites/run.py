@@ -17,21 +17,17 @@ import attrs
 import torch
 
 import perceptio
-from perceptio.errors import DataError, PerceptioError, quoted
+from perceptio.errors import DataError, PerceptioError
 from perceptio.evaluation.answers import ANSWERS, ScoredAnswer, read_answers
 from perceptio.evaluation.asking import BATCH_SIZE, Asker
+from perceptio.evaluation.suites.resuming import REMEDY, SUMMARY, AskedAt, begin
 from perceptio.evaluation.suites.suite import Suite, SuiteData, hash_of
-from perceptio.interfaces import Pass, Question
+from perceptio.interfaces import Pass, Question, Sample
 from perceptio.model.perception_model import PerceptionModel
-from perceptio.ops.files import disk_errors, folder_lock
+from perceptio.ops.files import disk_errors
 from perceptio.ops.interrupts import Stopped, interrupt_flag
-from perceptio.ops.json_files import append_line, read_json, read_log, rewrite_log, without_nan, write_json
+from perceptio.ops.json_files import append_line, without_nan, write_json
 from perceptio.ops.ranks import Ranks
-
-SUMMARY = "summary.json"
-COMPARED = ("suite", "settings", "limit", "model", "data", "versions")
-"""What must be the same for an evaluation to go on."""
-REMEDY = "choose another --out, or remove the folder"
 
 
 @attrs.frozen(kw_only=True)
@@ -101,7 +97,7 @@ def run_suite(
     with ExitStack() as held:
         held.enter_context(ranks.together())
         summary = ranks.on_main(lambda: _summary(suite, identity, limit, data, counts, batches))
-        done = ranks.on_main(lambda: _begin(out, summary, total, held))
+        done = ranks.on_main(lambda: begin(out, summary, total, _asked(batches, data), held))
         if ranks.main:
             progress(done, total)
         stop = held.enter_context(interrupt_flag())
@@ -138,6 +134,7 @@ class _Answering:
 
     def __init__(self, asker: Asker, data: Mapping[str, SuiteData], passes: Mapping[str, Pass]) -> None:
         self._asker, self._data, self._passes = asker, data, passes
+        self._last: tuple[tuple[str, int], Sample] | None = None
 
     def answer(self, batch: _Batch) -> list[ScoredAnswer]:
         """The scored answers to a batch of questions."""
@@ -145,7 +142,7 @@ class _Answering:
         questions: list[Question] = []
         labels: list[Mapping[str, Any]] = []
         for number, first, last in batch.pictures:
-            sample = data.sample(number)
+            sample = self._sample(batch.data, number)
             questions += [Question(sample=sample, turn=turn) for turn in sample.turns[first:last]]
             labels += [data.labels(number, place) for place in range(first, last)]
         replies = self._asker.ask(one, questions).replies
@@ -157,6 +154,12 @@ class _Answering:
             )
             for reply, told in zip(replies, labels, strict=True)
         ]
+
+    def _sample(self, name: str, number: int) -> Sample:
+        """A picture with its questions; where these are more than a batch, the next one finds it as it was seen."""
+        if self._last is None or self._last[0] != (name, number):
+            self._last = (name, number), self._data[name].sample(number)
+        return self._last[1]
 
 
 def _summary(
@@ -210,6 +213,15 @@ def _batches(name: str, data: SuiteData, count: int, size: int) -> Iterator[_Bat
         yield _Batch(data=name, pictures=tuple(waiting))
 
 
+def _asked(batches: Sequence[_Batch], data: Mapping[str, SuiteData]) -> Iterator[AskedAt]:
+    """What is asked, in order."""
+    for batch in batches:
+        one = data[batch.data]
+        for number, first, last in batch.pictures:
+            for turn in one.turns(number)[first:last]:
+                yield batch.data, one.name(number), turn.question
+
+
 def _after(batches: Sequence[_Batch], done: int) -> Iterator[_Batch]:
     """The batches without the questions that are answered."""
     for batch in batches:
@@ -217,51 +229,6 @@ def _after(batches: Sequence[_Batch], done: int) -> Iterator[_Batch]:
         done = max(0, done - len(batch))
         if len(left):
             yield left
-
-
-def _begin(out: Path, summary: Mapping[str, Any], total: int, held: ExitStack) -> int:
-    """Open the folder of an evaluation for this process alone: how many questions are answered there."""
-    answers = out / ANSWERS
-    with disk_errors(out, DataError):
-        held.enter_context(folder_lock(out))
-        if (out / SUMMARY).exists():
-            _check_same(out, read_json(out / SUMMARY, remedy=REMEDY), summary)
-            values, torn = read_log(answers)
-            if torn is not None:
-                rewrite_log(answers, values)
-            if len(values) > total:
-                raise DataError(
-                    f"{answers} has {len(values)} answers, and {total} questions are asked: {REMEDY}."
-                )
-            return len(values)
-        if answers.exists():
-            raise DataError(f"{out} holds {ANSWERS} of an evaluation without a suite: {REMEDY}.")
-        write_json(out / SUMMARY, summary)
-        return 0
-
-
-def _check_same(out: Path, there: Any, here: Mapping[str, Any]) -> None:
-    """Refuse to go on with an evaluation of something else."""
-    if not isinstance(there, dict) or any(key not in there for key in COMPARED):
-        raise DataError(f"{out / SUMMARY} is not the summary of a suite: {REMEDY}.")
-    by_key = ([*_differences(key, there[key], here[key])] for key in COMPARED)
-    # Of another suite everything differs, and with another limit the questions do: the first says enough.
-    found = next(filter(None, by_key), [])
-    if found:
-        different = [f"{path} is {_said(one)} there and {_said(other)} here" for path, one, other in found]
-        raise DataError(f"{out} holds another evaluation: {'; '.join(different)}. {REMEDY.capitalize()}.")
-
-
-def _differences(path: str, there: Any, here: Any) -> Iterator[tuple[str, Any, Any]]:
-    if isinstance(there, dict) and isinstance(here, dict):
-        for key in dict.fromkeys((*there, *here)):
-            yield from _differences(f"{path}.{key}", there.get(key), here.get(key))
-    elif there != here:
-        yield path, there, here
-
-
-def _said(value: Any) -> str:
-    return "not set" if value is None else quoted(value, 20)
 
 
 def _finish(

@@ -39,6 +39,8 @@ def test_figures_are_shown_and_written_beside_the_model(run, folders):
     assert summary["data"]["scenes"]["pictures"] == summary["figures"]["scenes"]["count"] == 2
     assert len(summary["model"]["weights"]) == 64 and summary["versions"]["perceptio"]
     assert run(*command, "--limit", "1")[0] == 2
+    status, _, err = run("eval", model, "--data", scenes, "--out", model / "suites" / "depth")
+    assert status == 2 and "holds summary.json, the evaluation of a suite: choose another --out" in err
 
 
 @pytest.mark.parametrize(

@@ -196,7 +196,9 @@ def test_other_layouts_are_refused(model, tmp_path):
         DataError, match=r"neither test_2d\.jsonl nor test_2d\.parquet: fetch the files of nyu"
     ):
         opened("cv-bench", tmp_path, model)
-    with pytest.raises(DataError, match=r"no file of the split 'test', such as test-00000-of-00001\.parquet"):
+    with pytest.raises(
+        DataError, match=r"split 'test', such as test-.*\.parquet \(of others: val\): fetch"
+    ):
         opened("blink-depth", blink(tmp_path / "BLINK"), model, split="test")
     for change, message in (
         ({"answer": "hidden"}, r"row 1 \('val_.*_1'\) has no answer, as those of the test split"),
@@ -211,6 +213,13 @@ def test_other_layouts_are_refused(model, tmp_path):
     (tmp_path / "object.json").write_text("{}")
     with pytest.raises(DataError, match=r"object\.json is no list of objects"):
         opened("cv-bench", tmp_path / "object.json", model)
+
+
+def test_a_question_that_is_there_twice_is_named(model, tmp_path):
+    folder = cv_bench(tmp_path / "cv")
+    (folder / "test.jsonl").write_text((folder / "test_2d.jsonl").read_text())
+    with pytest.raises(DataError, match="has the question '0' twice: keep one of them, or one of the files"):
+        opened("cv-bench", folder, model)
 
 
 def test_parquet_needs_a_package_that_is_named(model, tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from perceptio.data.scenes import Split
 from perceptio.errors import DataError, InputError, PerceptioError, UnknownNameError
 from perceptio.evaluation.answers import ANSWERS, read_answers
 from perceptio.evaluation.evaluation import Evaluation
-from perceptio.evaluation.suites import open_all, run, run_suite, suite_named
+from perceptio.evaluation.suites import SUITES, open_all, run, run_suite, suite_named
 from perceptio.interfaces import DepthConvention
 from perceptio.model.inference.decode_state import DecodeState
 from perceptio.model.perception_model import build_model
@@ -75,9 +75,11 @@ def test_depth_is_measured_at_the_size_of_the_truth(scenes, tmp_path):
         assert found[name] == pytest.approx(meter.compute()[name], abs=1e-4)
 
 
-@pytest.mark.parametrize("name", ["refcoco", "cv-bench"])
+@pytest.mark.parametrize("name", SUITES)
 def test_a_picture_is_encoded_and_prefilled_once(name, scenes, tmp_path, monkeypatch):
-    data = scenes if name == "refcoco" else cv_bench(tmp_path / "cv")
+    """In every suite; where there are several questions about a picture, they share both."""
+    make = {"blink-depth": blink, "cv-bench": cv_bench}.get(name)
+    data = scenes if make is None else make(tmp_path / "published")
     model, encoded, prefilled, decoded = model_of(), [], [], []
     encode, start = model.encode_vision, DecodeState._run
     segment = model.stream("segmentation").encode_image
@@ -93,8 +95,17 @@ def test_a_picture_is_encoded_and_prefilled_once(name, scenes, tmp_path, monkeyp
     monkeypatch.setattr(DecodeState, "_run", counted)
     summary = run_of(name, data, tmp_path / "out", model, batch_size=8)
     counts = next(iter(summary["data"].values()))
-    assert counts["questions"] > counts["pictures"] == len(encoded) == len(prefilled)
-    assert len(decoded) <= counts["pictures"]
+    assert counts["pictures"] == len(encoded) == len(prefilled) and len(decoded) <= counts["pictures"]
+    one_each = counts["questions"] == counts["pictures"]
+    assert one_each if name in ("blink-depth", "depth") else counts["questions"] > counts["pictures"]
+
+
+def test_a_picture_with_more_questions_than_a_batch_is_encoded_once(scenes, tmp_path, monkeypatch):
+    model, encoded = model_of(), []
+    encode = model.encode_vision
+    monkeypatch.setattr(model, "encode_vision", lambda images: encoded.extend(images) or encode(images))
+    counts = run_of("refcoco", scenes, tmp_path / "out", model, batch_size=1)["data"]["test"]
+    assert counts["questions"] > counts["pictures"] == len(encoded)
 
 
 def test_what_was_stopped_goes_on_after_its_last_whole_answer(scenes, tmp_path, monkeypatch):
@@ -164,8 +175,15 @@ def test_an_evaluation_of_something_else_is_not_gone_on_with(scenes, tmp_path, m
     other = scenes_folder(tmp_path / "test", count=1, split=Split.VALIDATION)
     with pytest.raises(DataError, match=r"data.test.questions is|data.test.sha256 is"):
         run_of("refcoco", other, out, limit=1)
-    with (out / ANSWERS).open("a") as file:
-        file.write((out / ANSWERS).read_text())
+    lines = (out / ANSWERS).read_text().splitlines(keepends=True)
+    for swapped in ([lines[1], lines[0], *lines[2:]], ["[]\n", *lines[1:]]):
+        (out / ANSWERS).write_text("".join(swapped))
+        with pytest.raises(
+            DataError,
+            match=r"answers\.jsonl line 1 is not the answer to '.*' of the sample '.*' of test, which",
+        ):
+            run_of("refcoco", scenes, out, limit=1)
+    (out / ANSWERS).write_text("".join(lines * 2))
     with pytest.raises(
         DataError, match=r"has \d+ answers, and \d+ questions are asked: choose another --out"
     ):
@@ -250,6 +268,8 @@ def test_a_crop_is_a_setting_and_truth_that_cannot_be_measured_is_named(scenes, 
         DataError, match=r"samples\.jsonl line 1 \('.*'\): The crop eigen_nyu is of NYUv2's maps"
     ):
         run_of("depth", scenes, tmp_path / "nyu", settings={"crop": "eigen_nyu"})
+    with pytest.raises(InputError, match="max_depth is 0: it must be above 0"):
+        suite_named("depth")(max_depth=0)
 
 
 def test_a_model_that_lacks_what_a_suite_needs(scenes, tmp_path):
