@@ -44,7 +44,7 @@ def hardblink(folder, count=3, sets=(3, 4, 5)):
 
 
 def cv_bench_rows():
-    """Six questions about five pictures: the first and the fourth are about the same."""
+    """Six questions about five pictures: the first and the fourth are about the same. All published columns."""
     rows = []
     for idx, (task, source, number) in enumerate(
         [
@@ -68,6 +68,11 @@ def cv_bench_rows():
                 "prompt": "Which is it? Select from the following choices.\n(A) left\n(B) right",
                 "filename": f"img/{kind}/{number}.png",
                 "source": source,
+                "source_dataset": {"ADE20K": "ADE20K Validation Set"}.get(source, source),
+                "source_filename": f"{number:08}.jpg",
+                "target_class": "person" if source == "COCO" else None,
+                "target_size": 3 if source == "COCO" else None,
+                "bbox": [[1.0, 2.0, 30.5, 31.0]] if source == "Omni3D" else None,
             }
         )
     return rows
@@ -95,6 +100,7 @@ def _number(row):
 
 
 def blink_rows(count=3):
+    """Questions with all published columns; of the sub-task's four pictures there is one."""
     return [
         {
             "idx": f"val_Relative_Depth_{n + 1}",
@@ -102,9 +108,12 @@ def blink_rows(count=3):
             "sub_task": "Relative_Depth",
             "image_1": {"bytes": png(n), "path": None},
             "image_2": None,
+            "image_3": None,
+            "image_4": None,
             "choices": ["A is closer", "B is closer"],
             "answer": "(A)" if n % 2 else "(B)",
             "prompt": "Which point is closer?\n(A) A is closer\n(B) B is closer",
+            "explanation": None,
         }
         for n in range(count)
     ]
@@ -116,9 +125,16 @@ def blink(folder, count=3):
 
 
 def write_parquet(path, rows):
-    """A parquet file with two rows a group, so that pictures come from several."""
+    """A parquet file as the hub's are: pictures are `{"bytes", "path"}`, also where there is none.
+
+    It has two rows a group, so that pictures come from several.
+    """
     import pyarrow
     from pyarrow import parquet
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    parquet.write_table(pyarrow.Table.from_pylist(rows), path, row_group_size=2)
+    table = pyarrow.Table.from_pylist(rows)
+    picture = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+    fields = [field.with_type(picture) if field.name.startswith("image") else field for field in table.schema]
+    told = {"huggingface": json.dumps({"info": {"features": {}}})}
+    parquet.write_table(table.cast(pyarrow.schema(fields, metadata=told)), path, row_group_size=2)

@@ -196,9 +196,7 @@ def test_other_layouts_are_refused(model, tmp_path):
         DataError, match=r"neither test_2d\.jsonl nor test_2d\.parquet: fetch the files of nyu"
     ):
         opened("cv-bench", tmp_path, model)
-    with pytest.raises(
-        DataError, match=r"split 'test', such as test-.*\.parquet \(of others: val\): fetch"
-    ):
+    with pytest.raises(DataError, match=r"split 'test', such as test-.*\.parquet \(of others: val\): fetch"):
         opened("blink-depth", blink(tmp_path / "BLINK"), model, split="test")
     for change, message in (
         ({"answer": "hidden"}, r"row 1 \('val_.*_1'\) has no answer, as those of the test split"),
