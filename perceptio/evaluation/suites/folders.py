@@ -8,7 +8,7 @@ import attrs
 
 from perceptio.data.folder import FolderDataset
 from perceptio.data.folder.dataset_info import INFO_FILE
-from perceptio.data.folder.identity import hash_of_samples
+from perceptio.data.folder.identity import hash_of_data, hash_of_samples
 from perceptio.evaluation.suites.suite import SuiteData
 from perceptio.interfaces import Sample, Turn
 
@@ -50,7 +50,9 @@ class FolderData(SuiteData):
         return self._asked(self.dataset.turns(self._numbers[number]))
 
     def content(self, count: int) -> str:
-        """See `SuiteData.content`."""
+        """See `SuiteData.content`; that of a whole folder is kept until a file changes."""
+        if count == len(self):
+            return hash_of_data(self.dataset)
         return hash_of_samples(self.dataset, self._numbers[:count])
 
     def sample(self, number: int) -> Sample:
