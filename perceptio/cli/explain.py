@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from perceptio.cli.console import console, say
-from perceptio.cli.model_facts import answers, counted, tokens_per_image, written
+from perceptio.cli.model_facts import answers, counted, step_in_words, tokens_per_image, written
 from perceptio.cli.recipe import ArgOption, RecipeArgument, SetOption, chosen_recipe
 from perceptio.cli.recipe_differences import LONGEST, show_differences
 from perceptio.cli.startup import collector_paused
@@ -29,6 +29,14 @@ def run(
     ] = None,
     arg: ArgOption = None,
     set_: SetOption = None,
+    peak: Annotated[
+        bool,
+        typer.Option(
+            "--peak",
+            help="Also find out the peak of memory of a training step on data.folders, which takes some seconds to a "
+            "minute: the step runs on shapes alone.",
+        ),
+    ] = False,
 ) -> None:
     """Show what a recipe builds: parts, token ids, parameters, memory, losses, fingerprint. No weights are read.
 
@@ -47,7 +55,7 @@ def run(
     tables = (
         _parts(explained, model),
         _settings(explained),
-        _memory(explained, model),
+        _memory(explained, model, peak=peak),
         _tokens(model),
         _losses(explained),
         _choices(explained, model),
@@ -89,13 +97,14 @@ def _parts(recipe: "Recipe", model: "PerceptionModel") -> "Table":
     return table
 
 
-def _memory(recipe: "Recipe", model: "PerceptionModel") -> "Table":
+def _memory(recipe: "Recipe", model: "PerceptionModel", *, peak: bool) -> "Table":
     from rich.table import Table
 
     from perceptio.training.memory import GIB, MemoryPlan
 
     plan = MemoryPlan.of(model, recipe.train)
-    table = Table(box=None, title="Memory, without activations and caches", padding=(0, 1), pad_edge=False)
+    without = "caches" if peak else "activations and caches"
+    table = Table(box=None, title=f"Memory, without {without}", padding=(0, 1), pad_edge=False)
     table.add_column("to")
     table.add_column("GiB", justify="right", no_wrap=True)
     table.add_column("of")
@@ -106,6 +115,11 @@ def _memory(recipe: "Recipe", model: "PerceptionModel") -> "Table":
         f"{plan.training / GIB:.2f}",
         ", ".join(f"{name} {size / GIB:.2f}" for name, size in parts),
     )
+    if peak:
+        from perceptio.training.foretold import foretell
+
+        step = foretell(recipe)
+        table.add_row("peak of a step", f"{step.resident / GIB:.2f}", step_in_words(step))
     return table
 
 

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
 
     from perceptio.interfaces import StreamTokens
     from perceptio.recipe import Recipe, Stream
+    from perceptio.training.foretold import Foretold
 
 PHOTO = (480, 640)
 """Height and width of a usual picture: encoders that tile give larger ones more tokens."""
@@ -23,6 +24,22 @@ def tokens_per_image(recipe: "Recipe") -> str:
     counts = {size: recipe.vision.num_features(*size) for size in (recipe.vision.spec.image_size, PHOTO)}
     said = [f"{count:,} for {height}x{width} pixels" for (height, width), count in counts.items()]
     return said[0].partition(" for")[0] if len(set(counts.values())) == 1 else ", ".join(said)
+
+
+def step_in_words(step: "Foretold") -> str:
+    """What the peak of memory of a step is of."""
+    from perceptio.training.foretold import BATCHES
+    from perceptio.training.memory import GIB
+
+    tensors = f"tensors {step.peak / GIB:.2f}"
+    if step.libraries:
+        tensors += f", Python and libraries {step.libraries / GIB:.2f}"
+    lengths = ", ".join(f"{length:,}" for length in step.lengths) or "no"
+    sizes = ", ".join(dict.fromkeys(f"{height}x{width}" for height, width in step.images)) or "no"
+    return (
+        f"{tensors}; a step on {step.device.type} in {'bfloat16' if step.bf16 else 'float32'} of the longest of the "
+        f"first {BATCHES} batches: conversations of {lengths} tokens, pictures of {sizes} pixels"
+    )
 
 
 def written(stream: "Stream", tokens: "StreamTokens") -> str:

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -12,10 +12,16 @@ from perceptio.interfaces import Continuous, TrainableTokenizer, device_of, with
 from perceptio.model.groups import check_groups, select_trained
 from perceptio.model.network import PerceptionNetwork, StreamModule
 from perceptio.model.parts import build_part, load_part
-from perceptio.ops.undrawn import without_drawing
+from perceptio.ops.undrawn import without_drawing, without_values
 from perceptio.recipe import Recipe, Stream
 
 Network = TypeVar("Network", bound=PerceptionNetwork)
+Parameters = Literal["drawn", "open", "absent"]
+BUILDERS: dict[Parameters, Callable[[Callable[[], Any]], Any]] = {
+    "drawn": lambda build: build(),
+    "open": without_drawing,
+    "absent": without_values,
+}
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +32,7 @@ def assemble(
     *,
     load_weights: bool | Collection[str] = True,
     device: Literal["cpu", "meta"] = "cpu",
-    draw: bool = True,
+    parameters: Parameters = "drawn",
 ) -> Network:
     """Build the model that a recipe describes; see `perceptio.build_model`.
 
@@ -35,14 +41,15 @@ def assemble(
         network_class: The network, or what users hold it by: `PerceptionModel`.
         load_weights: Whether parts read the trained weights they name, or which of them.
         device: Where it is built; `"meta"`: without values.
-        draw: Whether parameters start from random values; not where files are to give them all.
+        parameters: Start from random values, `"drawn"`; are left open, `"open"`, where files are to give them all; or
+            lie on the meta device, `"absent"`, when all else has its values.
     """
     recipe.check()
     reading: Collection[str] = recipe.parts if load_weights is True else load_weights or ()
     if device == "meta":
         reading = ()
     with torch.device(device):
-        model = _assembled(recipe, network_class, reading, draw)
+        model = _assembled(recipe, network_class, reading, BUILDERS[parameters])
     check_groups(model, recipe.train)
     if load_weights is True and device != "meta":
         _initialize_new_rows(model)
@@ -50,7 +57,12 @@ def assemble(
     return model
 
 
-def _assembled(recipe: Recipe, network_class: type[Network], reading: Collection[str], draw: bool) -> Network:
+def _assembled(
+    recipe: Recipe,
+    network_class: type[Network],
+    reading: Collection[str],
+    builder: Callable[[Callable[[], Network]], Network],
+) -> Network:
     """A model on the default device, filled where it is to read weights, with all rows of its vocabulary."""
 
     def built() -> Network:
@@ -59,7 +71,7 @@ def _assembled(recipe: Recipe, network_class: type[Network], reading: Collection
             model.language.resize_vocabulary(recipe.plan.size)
         return model
 
-    model = built() if draw else without_drawing(built)
+    model = builder(built)
     if reading:
         parts = model.parts()
         for name, config in recipe.parts.items():

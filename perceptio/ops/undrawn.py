@@ -15,6 +15,26 @@ Module = TypeVar("Module", bound=nn.Module)
 logger = logging.getLogger(__name__)
 
 
+def without_values(build: Callable[[], Module]) -> Module:
+    """What a function builds, with its parameters on the meta device, and its buffers as they are otherwise.
+
+    Nothing is drawn or computed, and no memory is taken, for parameters. What cannot be built so is built as it
+    always is, and loses its values then.
+
+    Args:
+        build: Builds a module on the default device.
+    """
+    try:
+        module = _outlined(build)
+    except Exception as error:
+        _log(error)
+        module = build()
+    for parameter in list(module.parameters()):
+        if not parameter.is_meta:
+            _exchange(parameter, parameter.to("meta"))
+    return module
+
+
 def without_drawing(build: Callable[[], Module]) -> Module:
     """What a function builds, with memory for its parameters and no values in them.
 
@@ -28,15 +48,44 @@ def without_drawing(build: Callable[[], Module]) -> Module:
         The module; each of its parameters must be given values, for instance by `load_tensors`.
     """
     try:
-        with _parameters_on_meta():
-            module = build()
-        _allocate(module)
+        module = _outlined(build)
     except Exception as error:
-        logger.info(
-            "Parameters are drawn before they are read, as the model cannot be built without (%s).", error
-        )
+        _log(error)
         return build()
+    give_values(module, lambda parameter: torch.empty(parameter.shape, dtype=parameter.dtype))
     return module
+
+
+def give_values(module: nn.Module, values: Callable[[Tensor], Tensor]) -> None:
+    """Give the parameters that lie on the meta device other values, and the device of these.
+
+    Args:
+        module: The module; its parameters stay the same objects, wherever they are held.
+        values: Makes them, of the shape and type of the parameter that it is given.
+    """
+    for parameter in list(module.parameters()):
+        if parameter.is_meta:
+            _exchange(parameter, values(parameter))
+
+
+def _outlined(build: Callable[[], Module]) -> Module:
+    """What a function builds, with its parameters on the meta device.
+
+    Raises:
+        ValueError: A buffer was computed from parameters, and has no values now.
+    """
+    with _parameters_on_meta():
+        module = build()
+    for name, buffer in module.named_buffers():
+        if buffer.is_meta:
+            raise ValueError(f"the buffer {name} is computed from parameters")
+    return module
+
+
+def _log(error: Exception) -> None:
+    logger.info(
+        "Parameters are drawn before they are read, as the model cannot be built without (%s).", error
+    )
 
 
 @contextmanager
@@ -54,20 +103,6 @@ def _parameters_on_meta() -> Iterator[None]:
         yield
     finally:
         hook.remove()
-
-
-def _allocate(module: nn.Module) -> None:
-    """Memory on the default device for parameters on the meta device.
-
-    Raises:
-        ValueError: A buffer was computed from parameters, and has no values now.
-    """
-    for name, buffer in module.named_buffers():
-        if buffer.is_meta:
-            raise ValueError(f"the buffer {name} is computed from parameters")
-    for parameter in list(module.parameters()):
-        if parameter.is_meta:
-            _exchange(parameter, torch.empty(parameter.shape, dtype=parameter.dtype))
 
 
 def _exchange(parameter: nn.Parameter, values: Tensor) -> None:

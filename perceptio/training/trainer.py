@@ -4,12 +4,10 @@ import logging
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import attrs
-import torch
-from torch import Tensor, nn
 
 from perceptio.data.collate import Collate
 from perceptio.data.folder import FolderDataset
@@ -17,10 +15,8 @@ from perceptio.data.mixture import check_mixture
 from perceptio.errors import RecipeError, TrainingError
 from perceptio.interfaces import Batch
 from perceptio.model.perception_model import PerceptionModel
-from perceptio.model.point_values import with_own_levels
 from perceptio.ops.files import expanded
 from perceptio.ops.interrupts import Stopped, interrupt_flag
-from perceptio.ops.precision import computes_bfloat16
 from perceptio.ops.ranks import Ranks
 from perceptio.ops.weights import CHECKPOINT
 from perceptio.recipe import Recipe
@@ -28,10 +24,11 @@ from perceptio.serialize import to_json
 from perceptio.training.batches import made_ahead
 from perceptio.training.listener import Listener, Preparing, Progress
 from perceptio.training.memory import advice_when_out_of_memory, peak_memory
-from perceptio.training.objective import Objective, Sums, Terms, add_sums
+from perceptio.training.objective import Objective, Sums
 from perceptio.training.optimizer import Optimizers, learning_rate_at
 from perceptio.training.preparation import Preparation
 from perceptio.training.run_folder import METRICS, OPTIMIZER, Resume, RunFolder
+from perceptio.training.step import Step, trains_in_bfloat16
 from perceptio.training.trackers import Draw, check_trackers, drawing, named_by_environment
 from perceptio.training.validation import PREFIX, Validation, on_validation_data, open_validation
 
@@ -115,8 +112,7 @@ class Trainer:
     def __init__(self, recipe: Recipe, folder: RunFolder, ranks: Ranks, listener: Listener) -> None:
         self.recipe, self.folder, self.ranks, self.listener = recipe, folder, ranks, listener
         self.device = ranks.accelerator.device
-        native = recipe.train.precision == "auto" and computes_bfloat16(self.device)
-        self.bf16 = native or recipe.train.precision == "bf16"
+        self.bf16 = trains_in_bfloat16(recipe.train, self.device)
         self.objective = Objective(recipe)
         validation = open_validation(recipe, self.objective)
         prepared = Preparation(recipe, folder, ranks, listener, bf16=self.bf16)
@@ -129,7 +125,8 @@ class Trainer:
         if prepared.resuming:
             self.optimizers.load(folder.checkpoint / OPTIMIZER)
         self.model: PerceptionModel = model
-        self.wrapped: nn.Module = ranks.accelerator.prepare_model(model)
+        wrapped = ranks.accelerator.prepare_model(model)
+        self.step = Step(recipe, model, wrapped, self.objective, self.optimizers, ranks)
         self._window: Sums = {}
         self._saved = self.state.step if prepared.resuming else None
 
@@ -232,39 +229,9 @@ class Trainer:
     def _train_step(self, micro: list[Batch], counts: Mapping[str, float]) -> None:
         train = self.recipe.train
         self.optimizers.set_learning_rates(learning_rate_at(self.state.step, train))
-        losses = []
-        for number, batch in enumerate(micro):
-            # Of the draw, and not of the process: what is random in a step is the same however it is shared out.
-            draw = self._draw(self.state.step * train.grad_accumulation + number)
-            torch.manual_seed(train.seed * 1_000_003 + draw)
-            last = number == len(micro) - 1
-            with nullcontext() if last else self.ranks.accelerator.no_sync(self.wrapped):
-                losses.append(self._backward(batch, counts))
-        norm = self.ranks.accelerator.clip_grad_norm_(self.model.parameters(), train.max_grad_norm)
-        whole_step = {"loss": (torch.stack(losses).sum(), 1), "gradient_norm": (norm.detach(), 1)}
-        if self.recipe.data.too_long == "skip":
-            left_out = torch.tensor(float(sum(batch.too_long for batch in micro)), device=self.device)
-            whole_step["too_long"] = (left_out, len(micro) * train.micro_batch_size)
-        add_sums(self._window, whole_step)
-        self.optimizers.step()
-
-    def _backward(self, batch: Batch, counts: Mapping[str, float]) -> Tensor:
-        """Add the gradients of one batch; its share of the objective."""
-        batch = self.model.with_targets(batch.to(self.device))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            batch = with_own_levels(self.model, batch)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            output = self.wrapped(batch, self.objective.required_outputs)
-        terms = self.objective(output, batch, counts)  # In float32, whatever the model computes in.
-        self.ranks.accelerator.backward(self._with_every_parameter(terms))
-        add_sums(self._window, terms.sums)
-        return terms.total.detach()
-
-    def _with_every_parameter(self, terms: Terms) -> Tensor:
-        """The total; across processes every trained parameter stays in the graph, used in this batch or not."""
-        if self.ranks.count == 1:
-            return terms.total
-        return terms.total + 0.0 * sum(p.sum() for p in self.model.parameters() if p.requires_grad)
+        first = self.state.step * train.grad_accumulation
+        draws = [self._draw(first + number) for number in range(len(micro))]
+        self.step(micro, counts, draws, self._window)
 
     # -- after a step ------------------------------------------------------------------------------------------
 

@@ -160,6 +160,19 @@ def test_explain_shows_what_will_be_built(run):
         assert shown in out, shown
 
 
+def test_explain_foretells_the_peak_of_a_step_on_the_data(run, tmp_path):
+    folder = scenes_folder(tmp_path / "scenes", count=4)
+    data = ("--set", f'data.folders=["{folder}"]', "--set", "train.micro_batch_size=2")
+    status, out, _ = run("explain", "perceptio_1b:tiny", *data, "--peak")
+    assert status == 0
+    assert re.search(
+        r"peak of a step +1\.\d\d +tensors 0\.\d\d, Python and libraries 0\.90; a step on cpu in bfloat16 of the "
+        r"longest of the first 16 batches: conversations of [\d,]+, [\d,]+ tokens, pictures of 16x16 pixels",
+        " ".join(out.split()),
+    )
+    assert "Memory, without caches" in out
+
+
 def test_explain_of_two_recipes_shows_what_differs(run):
     changed = ("--set", "streams.depth.tokenizer.codebook_size=64")
     status, out, _ = run("explain", "perceptio_tiny", "ablations/direct", *changed)

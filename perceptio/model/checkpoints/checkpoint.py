@@ -179,13 +179,13 @@ def _read_model(
         with _no_more_than_weights(folder):
             outline = assemble(recipe, network_class, device="meta")
         check_tensors(outline, folder, rename)
-        model = assemble(recipe, network_class, load_weights=False, draw=False)
+        model = assemble(recipe, network_class, load_weights=False, parameters="open")
         load_tensors(model, folder, rename)
         return model
     base = {earlier.current_tensor(part) if of_format_1 else part: one for part, one in facts["base"].items()}
     outline = assemble(recipe, network_class, device="meta")
     check_tensors(outline, folder, rename, elsewhere=_names(pretrained_tensors(outline)))
-    model = assemble(recipe, network_class, load_weights=base, draw=False)
+    model = assemble(recipe, network_class, load_weights=base, parameters="open")
     held = pretrained_tensors(model)
     load_tensors(model, folder, rename, elsewhere=_names(held))
     for part, tensors in held.items():
