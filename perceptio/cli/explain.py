@@ -42,9 +42,12 @@ def run(
 
     Of two recipes, show the settings that differ, and what each comes to.
     """
+    from perceptio.errors import InputError
     from perceptio.serialize import fingerprint
 
     shown = console()
+    if other is not None and peak:
+        raise InputError("--peak is of one recipe, and two are named: explain each by itself.")
     if other is not None:
         first, second = chosen_recipe(recipe, None, None), chosen_recipe(other, arg, set_)
         show_differences(shown, (first, _built(first)), (second, _built(second)))

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -48,8 +48,14 @@ def assemble(
     reading: Collection[str] = recipe.parts if load_weights is True else load_weights or ()
     if device == "meta":
         reading = ()
+    configs = dict(recipe.parts)
+    if parameters == "drawn" and device == "cpu":
+        # A part that names weights may leave its values open for them; where they are not read, it is built without.
+        configs |= {
+            name: without_weights(config) for name, config in configs.items() if not _reads(name, reading)
+        }
     with torch.device(device):
-        model = _assembled(recipe, network_class, reading, BUILDERS[parameters])
+        model = _assembled(recipe, network_class, configs, reading, BUILDERS[parameters])
     check_groups(model, recipe.train)
     if load_weights is True and device != "meta":
         _initialize_new_rows(model)
@@ -60,13 +66,14 @@ def assemble(
 def _assembled(
     recipe: Recipe,
     network_class: type[Network],
+    configs: Mapping[str, Any],
     reading: Collection[str],
     builder: Callable[[Callable[[], Network]], Network],
 ) -> Network:
     """A model on the default device, filled where it is to read weights, with all rows of its vocabulary."""
 
     def built() -> Network:
-        model = _put_together(recipe, network_class, reading)
+        model = _put_together(recipe, network_class, configs)
         if not reading:
             model.language.resize_vocabulary(recipe.plan.size)
         return model
@@ -87,16 +94,12 @@ def _reads(part: str, reading: Collection[str]) -> bool:
     return any(one == part or one.startswith(f"{part}.") for one in reading)
 
 
-def _put_together(recipe: Recipe, network_class: type[Network], reading: Collection[str]) -> Network:
-    """The parts, as they are built, in one network.
-
-    A part that names weights may leave its values open for them; where they are not read, it is built without.
-    """
+def _put_together(recipe: Recipe, network_class: type[Network], configs: Mapping[str, Any]) -> Network:
+    """The parts, as their configs build them, in one network."""
     specs, width = recipe.specs, recipe.language.spec.hidden_dim
 
     def built(name: str, *arguments: Any) -> Any:
-        config = recipe.parts[name]
-        return build_part(config if _reads(name, reading) else without_weights(config), *arguments)
+        return build_part(configs[name], *arguments)
 
     def stream_built(stream: Stream) -> StreamModule:
         where, written = f"streams.{stream.name}", stream.spec.written

@@ -75,7 +75,7 @@ def foretell(recipe: Recipe) -> Foretold:
     ranks, objective = Ranks(), Objective(recipe)
     device = ranks.accelerator.device
     bf16 = trains_in_bfloat16(recipe.train, device)
-    model = assemble(recipe, PerceptionModel, load_weights=False, parameters="absent")
+    model = assemble(recipe, PerceptionModel, load_weights=False, parameters="absent").train()
     batch = _longest_batch(recipe, model)
     counts = {name: float(max(count, 1)) for name, count in objective.counts([batch]).items()}
     with LiveMemory() as memory:
@@ -87,7 +87,6 @@ def foretell(recipe: Recipe) -> Foretold:
         held = memory.now
         if recipe.train.grad_accumulation > 1:
             _give_gradients(model)
-        model.train()
         step = Step(recipe, model, model, objective, optimizers, ranks)
         try:
             step([batch], counts, [0], {})

@@ -15,8 +15,8 @@ from perceptio.training.optimizer import muon_rates
 
 GIB = 2**30
 LIBRARIES = 9 * GIB // 10
-"""What a process that trains on a CPU holds beside tensors: Python and libraries. Measured on Linux with torch 2.14, as
-the peak of a training at tiny sizes less that of its tensors."""
+"""What a process that trains on a CPU holds beside tensors: Python and libraries. Measured on Linux with torch 2.14,
+as the peak of a training at tiny sizes less that of its tensors."""
 
 
 @attrs.frozen(kw_only=True)
