@@ -65,6 +65,16 @@ def iou(one: Tensor, other: Tensor) -> Tensor:
     return torch.where(union > 0, (one & other).sum(-1) / union.clamp(min=1), 1.0)
 
 
+def covered_cells(covered: Tensor) -> Tensor:
+    """The cells that make up a coarse mask, of the share [..., P] of each that an object covers -> boolean [..., P].
+
+    They are those of which it covers more than half; of an object that covers so much of none, those of which it
+    covers most. So only the mask of nothing is empty, and an empty prediction of a small object is no right one.
+    """
+    most = covered.amax(-1, keepdim=True)
+    return torch.where(most > 0.5, covered > 0.5, (covered == most) & (most > 0))
+
+
 def _resample(values_TCHW: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear with a kernel as wide as a new pixel, whose weights are positive: a mean never leaves the range."""
     return F.interpolate(values_TCHW, size=size, mode="bilinear", antialias=True, align_corners=False)

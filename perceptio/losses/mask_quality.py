@@ -21,7 +21,7 @@ from perceptio.interfaces import (
     PerceptionOutput,
     StreamLoss,
 )
-from perceptio.interfaces.maps import iou
+from perceptio.interfaces.maps import covered_cells, iou
 from perceptio.losses.masks import MaskLossConfig
 
 
@@ -65,7 +65,7 @@ class MaskQuality(StreamLoss):
 def iou_of(logits_NMhw: Tensor, masks_NHW: Tensor) -> Tensor:
     """IoU [N, M] of masks with their targets, over mask cells."""
     covered_N1hw = F.interpolate(masks_NHW[:, None].float(), size=logits_NMhw.shape[-2:], mode="area")
-    return iou((logits_NMhw > 0).flatten(2), (covered_N1hw > 0.5).flatten(2))
+    return iou((logits_NMhw > 0).flatten(2), covered_cells(covered_N1hw.flatten(2)))
 
 
 @attrs.frozen(kw_only=True)

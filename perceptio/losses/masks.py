@@ -23,7 +23,7 @@ from perceptio.interfaces import (
     StreamLoss,
     StreamLossConfig,
 )
-from perceptio.interfaces.maps import iou
+from perceptio.interfaces.maps import covered_cells, iou
 from perceptio.ops.point_sample import sample_points, uncertain_points
 
 
@@ -98,7 +98,7 @@ class Dice(MaskLoss):
         return LossValue(
             total=dice(logits_NP.sigmoid(), targets_NP).sum(),
             count=self.count(batch),
-            metrics={"mask_iou": iou(logits_NP > 0, targets_NP > 0.5).sum()},
+            metrics={"mask_iou": iou(logits_NP > 0, covered_cells(targets_NP)).sum()},
         )
 
 

@@ -27,7 +27,7 @@ from perceptio.interfaces import (
     StreamLossConfig,
 )
 from perceptio.interfaces.component import described
-from perceptio.interfaces.maps import iou
+from perceptio.interfaces.maps import covered_cells, iou
 from perceptio.losses.masks import dice
 from perceptio.losses.soft_reconstruction import mean_known
 from perceptio.ops.assignment import MOST, assigned
@@ -61,7 +61,7 @@ class MatchedMasks(StreamLoss):
         entropy_Nn = F.binary_cross_entropy_with_logits(logits_NnX, target_NnX, reduction="none").mean(-1)
         pairs_N = mean_known(entropy_Nn + dice(logits_NnX.sigmoid(), target_NnX), matched_Nn)
         rest_N = mean_known(entropy_Nn, ~matched_Nn)
-        iou_N = mean_known(iou(logits_NnX > 0, target_NnX > 0.5), matched_Nn)
+        iou_N = mean_known(iou(logits_NnX > 0, covered_cells(target_NnX)), matched_Nn)
         iou_N = torch.where(matched_Nn.any(1), iou_N, 1.0)
 
         known_N = torch.tensor(batch.streams[self.stream].known, device=iou_N.device)

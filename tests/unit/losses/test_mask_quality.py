@@ -66,3 +66,15 @@ def test_a_tokenizer_without_an_estimate_is_refused():
     masks = MaskPrediction(logits_Nhw=CANDIDATES[:, 0])
     with pytest.raises(RecipeError, match="that of the stream 'segmentation' gives none; leave the loss out"):
         LOSS(output("segmentation", decoded=masks), BATCH)
+
+
+def test_an_empty_mask_of_a_small_object_learns_that_it_is_none():
+    # A pixel of the 16 of the left upper cell.
+    small = torch.zeros(1, 8, 8, dtype=torch.bool)
+    small[0, 0, 0] = True
+    batch = attrs.evolve(
+        BATCH, streams={"segmentation": attrs.evolve(BATCH.streams["segmentation"], targets=small)}
+    )
+    for logits, true_iou in ((torch.full((1, 2, 2), -9.0), 0.0), (CANDIDATES[:, 0], 0.5)):
+        masks = MaskPrediction(logits_Nhw=logits, quality_N=torch.tensor([true_iou]))
+        assert LOSS(output("segmentation", decoded=masks), batch).total.item() == 0

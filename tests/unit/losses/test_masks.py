@@ -43,6 +43,13 @@ def test_an_empty_mask_predicted_empty_costs_nothing_and_counts_as_right():
     assert loss.metrics["mask_iou"].item() == 1.0
 
 
+def test_a_small_object_is_not_found_by_an_empty_mask():
+    # It covers a quarter of the left cell, nothing of the right one.
+    small = [[[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]]
+    for logits, right in (([-99.0, -99.0], 0), ([99.0, -99.0], 1), ([99.0, 99.0], 0.5)):
+        assert value(DICE, [[logits]], small).metrics["mask_iou"].item() == right
+
+
 def test_bce_by_hand_and_averaged_per_mask():
     loss = value(BCE, [[[0.0, 0.0]], [[99.0, -99.0]]], [[[1.0, 0.0]], [[1.0, 0.0]]])
     assert loss.count == 2

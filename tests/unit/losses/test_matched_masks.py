@@ -100,3 +100,9 @@ def test_streams_of_another_kind_are_refused():
         RecipeError, match=r"objects_matched_masks: unmatched_weight is -0.1; it must not be below"
     ):
         MatchedMasksConfig(stream="objects", unmatched_weight=-0.1)
+
+
+def test_a_small_mask_is_not_found_by_an_empty_one():
+    small = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
+    assert value([sure(NONE)], [small]).metrics["mask_iou"] == 0
+    assert value([sure(LEFT)], [small]).metrics["mask_iou"] == 1
