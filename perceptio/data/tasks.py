@@ -4,7 +4,7 @@ from typing import cast
 
 import attrs
 
-from perceptio.errors import PluginError
+from perceptio.errors import RecipeError
 from perceptio.interfaces import Kind, Task, TaskConfig
 from perceptio.model.parts import build_part
 from perceptio.recipe import Recipe
@@ -18,8 +18,8 @@ class TaskTable:
     """Finds and builds tasks, each once.
 
     The name decides: `recipe.tasks[name]`; else the registered task of that name with its defaults, a plugin's as
-    `plugin/name`; else, where it is a stream's that is written once per image, with `_map` after it, the question for
-    that stream, such as `depth_map`; else a question that is answered in words.
+    `plugin/name`, which has to be loaded; else, where it is a stream's that is written once per image, with `_map`
+    after it, the question for that stream, such as `depth_map`; else a question that is answered in words.
 
     Args:
         recipe: Whose tasks they are.
@@ -36,7 +36,8 @@ class TaskTable:
 
         Raises:
             PluginError: It is of a plugin that was set aside, or cannot be built.
-            RecipeError: It makes no sense in the recipe's model.
+            UnknownNameError: It is named as a plugin's, and no plugin that is loaded has it.
+            RecipeError: It makes no sense in the recipe's model, or is a plugin's that needs settings.
         """
         if name not in self._built:
             self._built[name] = build_part(self._config(name), self._specs)
@@ -55,9 +56,12 @@ class TaskTable:
             return self._recipe.tasks[name]
         if name in self._registered:
             return self._registered[name]()
-        broken = self._registry.why_missing(name)
-        if broken is not None:
-            raise PluginError(f"There is no task {name!r}. {broken}")
+        if "/" in name:
+            # A plugin's task is never taken for a question in words: it would be trained and scored as another one.
+            self._registry.get(Kind.TASK, name)
+            raise RecipeError(
+                f"The task {name!r} has settings without defaults: give them in the recipe's tasks, by this name."
+            )
         stream = name.removesuffix("_map")
         written = {one.name: one.spec.per for one in self._recipe.streams}
         if stream != name and written.get(stream) == "image":

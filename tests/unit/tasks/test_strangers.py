@@ -8,13 +8,15 @@ from small import scenes_folder, small_recipe
 
 from perceptio.data.folder import FolderDataset
 from perceptio.data.mixture import check_mixture
-from perceptio.errors import DataError
+from perceptio.data.tasks import TaskTable
+from perceptio.errors import DataError, RecipeError, UnknownNameError
 from perceptio.evaluation import asking
 from perceptio.evaluation.evaluation import Evaluation
 from perceptio.interfaces import Kind
 from perceptio.losses.code_tokens import TokenConfig
 from perceptio.recipe import Stream, WeightedLoss
 from perceptio.registry import Registry
+from perceptio.settings import load_recipe
 from perceptio.tokenizers.perception.box import BoxConfig
 from perceptio.training.trainer import METRICS, train
 
@@ -110,9 +112,17 @@ class BrightnessConfig(PerceptionTokenizerConfig):
         return Brightness(self.spec)
 
 
+@attrs.frozen(kw_only=True)
+class CountingOfConfig(CountingConfig):
+    """How many there are of a kind."""
+
+    name: ClassVar[str] = "counting_of"
+    of: str
+
+
 @hookimpl
 def register_tasks():
-    return [CountingConfig]
+    return [CountingConfig, CountingOfConfig]
 
 
 @hookimpl
@@ -213,8 +223,8 @@ def test_a_strange_task_says_what_is_wrong_in_the_data(strange, tmp_path):
 def test_a_mixture_names_what_somebody_has(strange):
     _, recipe = strange
     check_mixture(recipe)
-    unknown = attrs.evolve(recipe.data, mixture={"strange/counted": 1.0, "box_map": 1.0})
-    with pytest.raises(DataError, match="asks for 'box_map', 'strange/counted', and no folder"):
+    unknown = attrs.evolve(recipe.data, mixture={"counted": 1.0, "box_map": 1.0})
+    with pytest.raises(DataError, match="asks for 'box_map', 'counted', and no folder"):
         check_mixture(attrs.evolve(recipe, data=unknown))
 
 
@@ -225,3 +235,16 @@ def test_a_task_of_a_plugin_is_asked_for_by_its_full_name(strange):
         DataError, match="asks for 'counting', .* The task 'strange/counting' of a plugin is asked for"
     ):
         check_mixture(recipe)
+
+
+def test_a_plugins_task_is_never_taken_for_a_question_in_words(strange, monkeypatch):
+    (_, recipe) = strange
+    with pytest.raises(UnknownNameError, match=r"no task component 'strange/count'; did you mean"):
+        TaskTable(recipe)["strange/count"]
+    with pytest.raises(
+        RecipeError, match="'strange/counting_of' has settings without defaults: give them in"
+    ):
+        TaskTable(recipe)["strange/counting_of"]
+    monkeypatch.delenv("PERCEPTIO_PLUGIN_FILES")
+    with pytest.raises(UnknownNameError, match=r"'strange/counting'.* No plugin 'strange' is loaded"):
+        TaskTable(load_recipe("perceptio_tiny"))["strange/counting"]
