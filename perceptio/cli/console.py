@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import sys
 import time
@@ -26,6 +27,7 @@ LINE_EVERY_S = 15.0
 """Seconds between two lines about a task where there is no terminal."""
 WIDTH_OF_LOGS = 120
 """Characters a line of a table where there is no terminal to ask."""
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def console(*, stderr: bool = False, width: int | None = None) -> Console:
@@ -34,8 +36,13 @@ def console(*, stderr: bool = False, width: int | None = None) -> Console:
 
 
 def say(where: Console, text: str, *, style: str | None = None) -> None:
-    """Print a sentence, which only the terminal breaks into lines."""
-    where.print(text, style=style, soft_wrap=True)
+    """Print a sentence, which only the terminal breaks into lines; a model's control characters do not reach it."""
+    where.print(_visible(text), style=style, soft_wrap=True)
+
+
+def _visible(text: str) -> str:
+    """A text with its control characters as Python writes them, but for line ends and tabs."""
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def console_of_jobs() -> Console:

@@ -18,7 +18,7 @@ import torch
 from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
-from perceptio.errors import InputError
+from perceptio.errors import InputError, quoted
 from perceptio.ops.files import expanded
 from perceptio.ops.foreign import parsing
 from perceptio.ops.held_files import AnyFile, HeldFile, opened
@@ -72,7 +72,7 @@ def as_image(given: object) -> Tensor:
         return _unit_planes(given)
     if not isinstance(given, Tensor):
         raise InputError(
-            f"A {type(given).__name__} is no image: give a path, a Pillow image, a numpy array or a tensor."
+            f"{quoted(given)} is no image: give a path, a Pillow image, a numpy array or a tensor."
         )
     dense = given.layout == torch.strided and not given.is_meta
     if given.dtype == torch.uint8:

@@ -68,6 +68,11 @@ def ask_batch(
     """Answer several questions at once; see `PerceptionModel.ask`."""
     if not questions:
         return []
+    for asked in questions:
+        if not isinstance(asked, Sequence) or isinstance(asked, str) or len(asked) != 3:
+            raise InputError(
+                f"A question of a batch is {quoted(asked)}: give (image, question, points), with () for no points."
+            )
     start = time.perf_counter()
     settings = settings or GenerationSettings()
     if perceive is not None:

@@ -63,3 +63,8 @@ def test_what_an_encoding_lacks_is_escaped(monkeypatch, encoding):
 
 def test_a_command_in_a_hint_is_one_that_a_shell_takes():
     assert command("ask", "my runs/$a", "IMAGE") == "perceptio ask 'my runs/$a' IMAGE"
+
+
+def test_control_characters_of_a_model_do_not_reach_the_terminal(capsys):
+    say(console(), "a\x16\x1b[2Jb\x9b\tc\nd")
+    assert capsys.readouterr().out.split() == [r"a\x16\x1b[2Jb\x9b", "c", "d"]

@@ -138,7 +138,7 @@ def test_files_pillow_images_arrays_and_tensors_are_the_same_image(model, tmp_pa
         (image().to_sparse(), "What?", (), "torch.sparse_coo on cpu"),
         (image().to("meta"), "What?", (), "on meta"),
         (image() * 255, "What?", (), r"in \[0, 1\]"),
-        (42, "What?", (), "A int is no image: give a path, a Pillow image, a numpy array or a tensor"),
+        (42, "What?", (), "42 is no image: give a path, a Pillow image, a numpy array or a tensor"),
         (
             np.zeros((20, 30), np.uint8),
             "What?",
@@ -158,6 +158,12 @@ def test_files_pillow_images_arrays_and_tensors_are_the_same_image(model, tmp_pa
 def test_what_cannot_be_asked_is_refused_in_a_sentence(model, given, question, points, message):
     with pytest.raises(InputError, match=message):
         model.ask(given, question, points=points)
+
+
+@pytest.mark.parametrize("given", [(None, QUESTION), QUESTION, 5])
+def test_a_question_of_a_batch_has_three_parts(model, given):
+    with pytest.raises(InputError, match=r"A question of a batch is .*: give \(image, question, points\)"):
+        model.ask_batch([given])
 
 
 @pytest.mark.parametrize("points", ["tokens", "drawn"])
