@@ -10,7 +10,8 @@ the codebook is trained here, first of all, on the maps of the data. DINOv2's fe
 Losses and their weights are those of perceptio_8b.py. Ours, and not tuned, are batch, steps and learning rate, and
 that all of the language model trains, with neither LoRA nor gradient checkpointing: so small a model needs neither.
 `--arg masks=pixel_features` leaves SAM 2 out: prompts are compared with features of pixels, which a small network
-learns from the picture and from DINOv2's features of it.
+learns from the picture and from DINOv2's features of it. That network and the head before it start from random
+values, and train as those of perceptio_tiny.py do: by Muon, and with its weights of the mask losses.
 """
 
 import json
@@ -23,6 +24,7 @@ from perceptio.backbones.language.hf_text import BYTES, NUM_BYTES
 from perceptio.backbones.vision.timm import TimmConfig
 from perceptio.heads.mlp import MLPHeadConfig
 from perceptio.interfaces import SegmentationTokenizerConfig
+from perceptio.losses.masks import DiceConfig, MaskBCEConfig
 from perceptio.recipe import DataFolder, Recipe
 from perceptio.settings import load_recipe
 from perceptio.tokenizers.segmentation.pixel_features import PixelFeaturesConfig
@@ -50,6 +52,14 @@ SMOLLM2_SETTINGS = {
 
 DINOV2 = "vit_small_patch14_dinov2.lvd142m"
 Masks = Literal["sam2", "pixel_features"]
+MASKS_BY_MUON = ("streams.segmentation.head", "streams.segmentation.tokenizer.image_encoder")
+"""What trains by Muon with features of pixels.
+
+What the hidden states of all expressions have in common is several times larger than what tells them apart. AdamW
+follows the former, until all masks are alike and empty; Muon moves both at one rate.
+"""
+MASK_WEIGHTS = {MaskBCEConfig.name: 16.0, DiceConfig.name: 6.0}
+"""With features of pixels, as in perceptio_tiny.py."""
 
 
 def recipe(masks: Masks = "sam2") -> Recipe:
@@ -70,6 +80,7 @@ def recipe(masks: Masks = "sam2") -> Recipe:
         ),
     }
     depth = attrs.evolve(base.stream("depth").tokenizer, weights=None)
+    weights = MASK_WEIGHTS if masks == "pixel_features" else {}
     return attrs.evolve(
         base.with_stream("segmentation", tokenizer=tokenizers[masks]).with_stream("depth", tokenizer=depth),
         name="perceptio-135m",
@@ -81,6 +92,7 @@ def recipe(masks: Masks = "sam2") -> Recipe:
             text_tokenizer_files=SMOLLM2,
             weights=SMOLLM2,
         ),
+        losses=tuple(attrs.evolve(one, weight=weights.get(one.loss.name, one.weight)) for one in base.losses),
         data=attrs.evolve(
             base.data,
             folders=(DataFolder(path="data/coco"),),
@@ -92,6 +104,7 @@ def recipe(masks: Masks = "sam2") -> Recipe:
             micro_batch_size=8,
             grad_accumulation=4,
             lr=2e-4,
+            muon=dict.fromkeys(MASKS_BY_MUON, 0.02) if masks == "pixel_features" else {},
             warmup_steps=250,
             train=("vision_head", "language", "streams.segmentation.head", *_trained(masks)),
             save_pretrained_weights=True,

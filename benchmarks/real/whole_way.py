@@ -120,25 +120,27 @@ def main() -> int:
     """Go the whole way."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     for name in ("weights", "pictures", "teacher", "out"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=120)
+        parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--steps", type=int, help="of training; without, the setting's own")
     parser.add_argument("--limit", type=int, default=25, help="held-out pictures that are asked about")
     chosen = parser.parse_args()
     for name in ("weights", "pictures", "teacher"):
-        if not getattr(chosen, name).exists():
-            print(f"skipped: there is no {getattr(chosen, name)}, which --{name} names.")
+        named = getattr(chosen, name)
+        if not named or not Path(named).exists():
+            print(f"skipped: --{name} names {named!r}, which is not there.")
             return 0
     weights, pictures, teacher, out = (
-        path.resolve() for path in (chosen.weights, chosen.pictures, chosen.teacher, chosen.out)
+        Path(named).resolve() for named in (chosen.weights, chosen.pictures, chosen.teacher, chosen.out)
     )
     make_data(pictures, teacher, out)
     recipe, run = HERE / "small.py", out / "run"
-    arguments = {"weights": weights, "pictures": out, "steps": chosen.steps}
+    arguments: dict[str, Any] = {"weights": weights, "pictures": out}
+    arguments |= {} if chosen.steps is None else {"steps": chosen.steps}
     words = [word for name, value in arguments.items() for word in ("--arg", f"{name}={value}")]
-    load_recipe(recipe, **arguments)
+    steps = load_recipe(recipe, **arguments).train.steps
     perceptio("train", recipe, *words, "--out", run, "--auto-resume")
     model = load(run)
-    figures = {"steps": chosen.steps, "limit": chosen.limit} | evaluate(model, out, chosen.limit)
+    figures = {"steps": steps, "limit": chosen.limit} | evaluate(model, out, chosen.limit)
     (out / "results.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
     asked = FolderDataset(out / "objects" / "val").records[0]
     image = pictures / "images" / "val2017" / str(asked.image).rpartition(":")[2]

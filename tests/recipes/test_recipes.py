@@ -186,6 +186,12 @@ def test_the_135m_is_small_with_either_kind_of_masks(masks, scenes, tmp_path):
         encoder = "streams.segmentation.tokenizer.backbone"
         assert not any(p.requires_grad for p in model.get_submodule(encoder).parameters())
         assert pretrained_weights(recipe)[encoder] == recipe.vision.weights
+        small = load_recipe("perceptio_tiny")
+        assert set(recipe.train.muon) < set(recipe.train.train)
+        for term in ("segmentation_mask_bce", "segmentation_dice"):
+            assert [one.weight for one in recipe.losses if one.loss.term == term] == [
+                one.weight for one in small.losses if one.loss.term == term
+            ]
         tiny = load_recipe("perceptio_135m:tiny", masks=masks)
         settings = {**small_codebooks(tiny), "data.folders": [str(scenes)]}
         train(with_settings(tiny, settings), tmp_path)

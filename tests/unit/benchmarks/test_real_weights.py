@@ -46,3 +46,13 @@ def test_a_graph_of_another_model_is_refused_by_its_tensors(weights):
         weights.UnexpectedContentError, match=r"embeddings.cls_token is missing; .* and \d+ more\."
     ):
         weights.dinov2_tensors(values, [])
+
+
+@pytest.mark.parametrize("named", ["", "no/such/folder"])
+def test_without_pictures_the_whole_way_is_skipped(named, tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(FOLDER)
+    whole_way = importlib.import_module("whole_way")
+    words = ["--weights", str(tmp_path), "--pictures", named, "--teacher", "", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["whole_way.py", *words])
+    assert whole_way.main() == 0
+    assert f"skipped: --pictures names {named!r}, which is not there." in capsys.readouterr().out
