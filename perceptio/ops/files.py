@@ -160,10 +160,11 @@ def disk_errors(place: Path | str, error: type[PerceptioError]) -> Iterator[None
         refused = _as_os_error(failure)
         if refused is None or not _concerns(refused, Path(place)):
             raise
-        full = refused.errno in (errno.ENOSPC, errno.EDQUOT)
-        reason, remedy = (
-            ("the disk is full", "make room") if full else (_reason(refused), "choose another place")
-        )
+        reason, remedy = _reason(refused), "choose another place"
+        if refused.errno in (errno.ENOSPC, errno.EDQUOT):
+            reason, remedy = "the disk is full", "make room"
+        elif isinstance(refused, BlockingIOError):
+            remedy = "wait for that, or choose another place"
         raise error(
             f"{place} could not be written ({reason}): {remedy}. What was there before is unchanged."
         ) from failure

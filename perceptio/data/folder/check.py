@@ -11,7 +11,8 @@ from pathlib import Path
 import attrs
 import torch
 
-from perceptio.data.folder.files import Files
+from perceptio.data.folder.dataset_info import INFO_FILE
+from perceptio.data.folder.files import Files, split_root
 from perceptio.data.folder.loading import LoadedFiles, load_files, map_problems
 from perceptio.data.folder.places import Place, open_place
 from perceptio.data.folder.records import LINES_FILE, Problem, SampleRecord, parse_lines
@@ -52,14 +53,22 @@ def check_folder(
             that nothing in it can be understood.
     """
     place = open_place(path)
-    problems: list[Problem] = []
+    gone = _missing_roots(place)
+    problems = [
+        Problem(
+            file=INFO_FILE, message=f"the root {name!r} is {folder}, which is no folder: say where it is now."
+        )
+        for name, folder in gone.items()
+    ]
     samples = turns = broken = 0
     named: set[str] = set()
     line = None
     for parsed, found in _looked_at(parse_lines(place.root), place, recipe, jobs):
         samples += parsed.line != line  # A line may have several problems.
         line = parsed.line
-        problems += found
+        problems += [
+            one for one in found if split_root(one.file, gone)[0] is None
+        ]  # Of a root that is gone: all.
         if isinstance(parsed, Problem):
             broken += 1
         else:
@@ -75,6 +84,12 @@ def check_folder(
             for file in _strays(place.root, {place.files.where(name) for name in named})
         ]
     return Report(samples=samples, turns=turns, problems=tuple(problems))
+
+
+def _missing_roots(place: Place) -> dict[str, Path]:
+    """The roots of a folder that are nowhere, as where pictures were moved after an import."""
+    roots = place.files.roots if isinstance(place.files, Files) else {}
+    return {name: folder for name, folder in roots.items() if not folder.is_dir()}
 
 
 Looked = tuple[SampleRecord | Problem, list[Problem]]

@@ -186,6 +186,22 @@ def test_every_problem_is_listed_and_a_dataset_stops_at_the_first(folder):
         FolderDataset(folder)[0]
 
 
+def test_a_root_that_was_moved_is_said_once(folder, tmp_path):
+    (folder / "images").rename(tmp_path / "pictures")
+    lines = (folder / "samples.jsonl").read_text().replace('"images/', '"far:')
+    (folder / "samples.jsonl").write_text(lines)
+    info = json.loads((folder / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps(info | {"roots": {"far": str(tmp_path / "pictures")}}))
+    assert check_folder(folder).problems == ()
+    file_of(folder, 1, "depth").unlink()
+    (tmp_path / "pictures").rename(tmp_path / "elsewhere")
+    root, depth = check_folder(folder).problems
+    assert str(root) == (
+        f"dataset.json: the root 'far' is {tmp_path}/pictures, which is no folder: say where it is now."
+    )
+    assert depth.line == 2 and depth.file.startswith("depth/")
+
+
 def test_several_processes_report_what_one_reports(folder, monkeypatch):
     monkeypatch.setattr(check, "ALONE", 2)
     for number in (0, 2):

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import resource
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -136,6 +137,26 @@ def test_an_import_that_failed_before_its_first_sample_is_corrected_in_its_place
         names_in(out) == names_in(alone.folder)
         and (out / "import.json").read_bytes() == (alone.folder / "import.json").read_bytes()
     )
+
+
+@pytest.mark.parametrize("pictures", ["path", "link"])
+def test_an_import_that_filled_the_disk_goes_on_when_there_is_room(tmp_path, published, pictures):
+    out, (soft, hard) = tmp_path / "out", resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (700, hard))
+    try:
+        with pytest.raises(
+            DataError, match=r"out could not be written \(File too large\): choose another place"
+        ):
+            import_source(refcoco(published), out, pictures=pictures)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert 0 < (out / "samples.jsonl").stat().st_size <= 700
+    with pytest.raises(DataError, match="is not finished, as its writing was stopped"):
+        FolderDataset(out)
+    assert import_source(refcoco(published), out, pictures=pictures).samples == len(FolderDataset(out))
+    alone = import_source(refcoco(published), tmp_path / "alone", pictures=pictures).folder
+    assert (out / "samples.jsonl").read_bytes() == (alone / "samples.jsonl").read_bytes()
+    assert check_folder(out).problems == ()
 
 
 def test_what_is_left_out_is_counted_by_reason_with_the_first_of_it(tmp_path):
