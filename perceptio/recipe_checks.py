@@ -403,7 +403,7 @@ def _tasks(recipe: "Recipe") -> Iterator[str]:
                 )
 
 
-_BUILT = (*SPECS, "streams", "readout", "point_values", "heads")
+_BUILT = (*SPECS, "answer_format", "streams", "readout", "point_values", "heads")
 _CHECKS: tuple[tuple[tuple[str, ...], Callable[["Recipe"], Iterator[str]]], ...] = (
     (("vision",), _num_features),
     (("answer_format", "streams", "readout"), readout_problems),

@@ -68,6 +68,10 @@ def normals(channels=3):
         ),
         ({"point_values": 64}, "point_values is 64; it must be a PointValues or None."),
         ({"answer_format": "look-up"}, "answer_format is 'look-up'; it must be 'direct' or 'readout' or 'lookup'."),
+        (
+            {"answer_format": "look-up", "streams": (), "heads": {}, "losses": LOOKUP.losses[:1]},
+            "answer_format is 'look-up'; it must be 'direct' or 'readout' or 'lookup'.",
+        ),
     ],
 )  # fmt: skip
 def test_what_cannot_be_looked_up_is_refused(changes, said):
