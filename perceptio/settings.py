@@ -7,23 +7,23 @@ mapping by its key, `data.mixture.referring`.
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import NoneType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import attrs
 
 from perceptio import earlier
-from perceptio.errors import RecipeError, UnknownNameError, near_miss, quoted
-from perceptio.interfaces import Kind, LossConfig
+from perceptio.errors import RecipeError, quoted
+from perceptio.interfaces import Kind
 from perceptio.ops.json_files import InvalidJSONError, parse_json
 from perceptio.python_files import module_of
-from perceptio.recipe import Recipe, Stream, WeightedLoss
+from perceptio.recipe import Recipe
 from perceptio.recipe_files import find_recipe, split_function
 from perceptio.registry import Registry
-from perceptio.serialize import raise_together, refusals, structure, unknown_setting
-from perceptio.setting_types import COMPONENT, field_types, is_mapping, is_union, problems
+from perceptio.serialize import raise_together, structure
+from perceptio.setting_changes import Change, changed, converted, each
+from perceptio.setting_types import COMPONENT, field_types, problems
 
 C = TypeVar("C", bound=attrs.AttrsInstance)
 
@@ -93,7 +93,7 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Any], registry: Registr
         raise RecipeError(
             f'The settings are {quoted(settings)}; they must be values by path, such as {{"train.lr": 1e-3}}.'
         )
-    change, errors = _Change(), []
+    change, errors = Change(), []
     for path, value in settings.items():
         now_path, now = earlier.current_setting(path, value)
         if now_path == path and now != value:
@@ -101,7 +101,7 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Any], registry: Registr
         else:
             change.add(path.split("."), value)
     try:
-        recipe = _changed(recipe, change, Recipe, registry or Registry.discover(), "")
+        recipe = changed(recipe, change, Recipe, registry or Registry.discover(), "")
     except RecipeError as error:
         errors.append(error)
     raise_together(errors)
@@ -122,11 +122,11 @@ def with_component_settings(config: C, settings: Mapping[str, Any], where: str, 
         UnknownNameError: A path leads nowhere; the near miss is named.
         RecipeError: A value is of the wrong type, or the config refuses it.
     """
-    change = _Change()
+    change = Change()
     for path, value in settings.items():
         change.add(path.split("."), value)
-    changed: C = _changed(config, change, type(config), registry, where)
-    return changed
+    made: C = changed(config, change, type(config), registry, where)
+    return made
 
 
 def component_of_settings(kind: Kind, name: str, settings: Mapping[str, Any], registry: Registry) -> Any:
@@ -147,7 +147,7 @@ def component_of_settings(kind: Kind, name: str, settings: Mapping[str, Any], re
     config = registry.get(kind, name)
     types = field_types(config)
     known = {key: value for key, value in settings.items() if key in types}
-    values = _each(known, lambda key: _converted(known[key], types[key], registry, f"{name}.{key}"))
+    values = each(known, lambda key: converted(known[key], types[key], registry, f"{name}.{key}"))
     inner = {
         path: value for path, value in settings.items() if path.partition(".")[0] in types.keys() - known
     }
@@ -196,131 +196,3 @@ def _called(
     if check:
         recipe.check()
     return recipe
-
-
-_KEPT: Any = object()
-
-
-@attrs.define
-class _Change:
-    """What becomes of a value: another in its place, or changes inside of it, or both, one after the other."""
-
-    value: Any = _KEPT
-    inner: dict[str, "_Change"] = attrs.Factory(dict)
-
-    def add(self, path: Sequence[str], value: Any) -> None:
-        """Set the value at a path."""
-        if path:
-            self.inner.setdefault(path[0], _Change()).add(path[1:], value)
-        else:
-            self.value = value
-
-
-def _changed(held: Any, change: _Change, kind: Any, registry: Registry, where: str) -> Any:
-    """`held` changed; `kind` is the type that its place wants. Settings of one config are changed at once.
-
-    Raises:
-        RecipeError: Everything that is wrong.
-    """
-    if change.value is not _KEPT:
-        held = _converted(change.value, kind, registry, where)
-    inner = dict(change.inner)
-    if not inner:
-        return held
-
-    def changed(key: str, one: Any, wanted: Any) -> Any:
-        return _changed(one, inner[key], wanted, registry, f"{where}.{key}".lstrip("."))
-
-    if attrs.has(type(held)):
-        types = field_types(type(held))
-        if isinstance(held, WeightedLoss):
-            # `losses.segmentation_dice.sampling` needs no `.loss`.
-            own = {key: inner.pop(key) for key in [*inner] if key in field_types(type(held.loss))}
-            if own:
-                held = attrs.evolve(
-                    held, loss=_changed(held.loss, _Change(inner=own), LossConfig, registry, where)
-                )
-        values = _each(
-            inner, lambda key: changed(key, getattr(held, _setting(held, key, types, where)), types[key])
-        )
-        with refusals(where, "The recipe"):
-            return attrs.evolve(held, **values)
-    if isinstance(held, Mapping):
-        item = next(get_args(one)[1] for one in _members(kind) if is_mapping(one))
-
-        def entry(key: str) -> Any:
-            if key not in held and inner[key].inner:
-                raise UnknownNameError(f"{where} has no entry {key!r}{near_miss(key, held)}")
-            return changed(key, held.get(key), item)
-
-        return {**held, **_each(inner, entry)}
-    if isinstance(held, tuple | list):
-        names = [_name_of(one, number, registry) for number, one in enumerate(held)]
-        members = get_args(next(one for one in _members(kind) if get_origin(one) is type(held)))
-
-        def element(key: str) -> Any:
-            if key not in names:
-                raise UnknownNameError(f"{where} has no item {key!r}{unknown_setting(where, key, names)}")
-            number = names.index(key)
-            any_length = isinstance(held, list) or Ellipsis in members
-            return changed(key, held[number], members[0] if any_length else members[number])
-
-        values = _each(inner, element)
-        return type(held)(values.get(name, one) for name, one in zip(names, held, strict=True))
-    raise UnknownNameError(f"{where} is {held!r} and has no setting {next(iter(inner))!r}.")
-
-
-def _name_of(item: Any, number: int, registry: Registry) -> str:
-    """By what an item of a tuple is named in a path."""
-    if isinstance(item, WeightedLoss):
-        return registry.term_of(item.loss)
-    return item.name if isinstance(item, Stream) else str(number)
-
-
-def _setting(held: Any, key: str, types: Mapping[str, Any], where: str) -> str:
-    if key not in types:
-        raise UnknownNameError(
-            f"{where or 'A recipe'} has no setting {key!r}{unknown_setting(where, key, types)}"
-        )
-    return key
-
-
-def _each(keys: Iterable[str], make: Callable[[str], Any]) -> dict[str, Any]:
-    """What is made of each key; all that is refused is raised together."""
-    made, errors = {}, []
-    for key in keys:
-        try:
-            made[key] = make(key)
-        except RecipeError as error:
-            errors.append(error)
-    raise_together(errors)
-    return made
-
-
-def _members(kind: Any) -> tuple[Any, ...]:
-    """The types of a union, or a type alone."""
-    return get_args(kind) if is_union(kind) else (kind,)
-
-
-def _converted(value: Any, kind: Any, registry: Registry, where: str) -> Any:
-    """A value of a type, of which a string may be the JSON; one that the type takes as it is stays a string.
-
-    None may be written as Python writes it, too, `none`, where it is no text that the type takes.
-    """
-    if isinstance(value, str) and kind is not str:
-        try:
-            parsed = parse_json(value)
-        except InvalidJSONError:
-            try:
-                return structure(value, kind, registry, where)
-            except RecipeError:
-                if value.lower() == "none" and NoneType in _members(kind):
-                    return None
-                raise
-        try:
-            return structure(parsed, kind, registry, where)
-        except RecipeError:
-            if str in _members(kind) or Path in _members(kind):
-                return structure(value, kind, registry, where)
-            raise
-    return structure(value, kind, registry, where)

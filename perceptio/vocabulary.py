@@ -72,38 +72,11 @@ class TokenPlan:
         Raises:
             ValueError: Codes per step do not divide a stream's groups, or the named stream has no grid.
         """
-        names: list[tuple[str, TokenSpan]] = []
-
-        def span(name: str, size: int = 1) -> TokenSpan:
-            start = base_vocab + sum(one.size for _, one in names)
-            names.append((name, TokenSpan(start=start, size=size)))
-            return names[-1][1]
-
-        tokens: dict[str, StreamTokens] = {}
-        for name, (spec, codes_per_step) in streams.items():
-            written = spec.written
-            if isinstance(written, Codes):
-                opening, closing = span(f"<{name}_start>").start, span(f"<{name}_end>").start
-                single = len(written.codebook_sizes) == 1
-                tokens[name] = TokenBlock(
-                    opening=opening,
-                    closing=closing,
-                    codebooks=tuple(
-                        span(f"<{name}_*>" if single else f"<{name}_{number}_*>", size)
-                        for number, size in enumerate(written.codebook_sizes)
-                    ),
-                    groups=written.groups,
-                    steps=steps_of(written, codes_per_step),
-                    grid=written.grid,
-                    per=spec.per,
-                )
-            else:
-                ids = {token: span(token).start for token in dict.fromkeys(written.tokens)}
-                tokens[name] = SpecialTokens(
-                    ids=tuple(ids[token] for token in written.tokens),
-                    per=spec.per,
-                    read_before=name in read_before,
-                )
+        allotted = _Allotted(base_vocab)
+        tokens = {
+            name: allotted.tokens_of(name, spec, codes_per_step, read_before=name in read_before)
+            for name, (spec, codes_per_step) in streams.items()
+        }
         grids = {
             name: one.grid
             for name, one in tokens.items()
@@ -114,17 +87,17 @@ class TokenPlan:
         elif readout not in grids:
             raise ValueError(f"the stream {readout!r} has no grid of codes in which points could be named.")
         grid = GRID if readout is None else grids[readout]
-        locations = span("<loc_*>", grid[0] * grid[1])
-        values = span("<level_*>", levels) if levels else None
+        locations = allotted.span("<loc_*>", grid[0] * grid[1])
+        values = allotted.span("<level_*>", levels) if levels else None
         return cls(
             base_vocab=base_vocab,
             streams=FrozenMapping(tokens),
-            names=tuple(names),
+            names=tuple(allotted.names),
             locations=locations,
             grid=grid,
             readout=readout,
             levels=values,
-            size=locations.start + locations.size + levels,
+            size=allotted.size,
         )
 
     @property
@@ -163,3 +136,55 @@ def steps_in_words(block: TokenBlock) -> str:
     """How many codes the steps of a block predict, for people."""
     alike = len({*block.steps}) == 1
     return f"{block.steps[0]} a step" if alike else f"in steps of {', '.join(map(str, block.steps))}"
+
+
+class _Allotted:
+    """Ids that are given out one after the other.
+
+    Args:
+        size: The first of them.
+
+    Attributes:
+        size: How many ids there are so far, those of the text tokenizer included.
+        names: The name of every id or run of ids that was given out.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.names: list[tuple[str, TokenSpan]] = []
+
+    def span(self, name: str, size: int = 1) -> TokenSpan:
+        """The next ids."""
+        span = TokenSpan(start=self.size, size=size)
+        self.names.append((name, span))
+        self.size += size
+        return span
+
+    def tokens_of(
+        self, name: str, spec: StreamSpec, codes_per_step: CodesPerStep, *, read_before: bool
+    ) -> StreamTokens:
+        """The ids of a stream: markers and codes, or special tokens.
+
+        Raises:
+            ValueError: Codes per step do not divide its groups.
+        """
+        written = spec.written
+        if not isinstance(written, Codes):
+            ids = {token: self.span(token).start for token in dict.fromkeys(written.tokens)}
+            return SpecialTokens(
+                ids=tuple(ids[token] for token in written.tokens), per=spec.per, read_before=read_before
+            )
+        opening, closing = self.span(f"<{name}_start>").start, self.span(f"<{name}_end>").start
+        single = len(written.codebook_sizes) == 1
+        return TokenBlock(
+            opening=opening,
+            closing=closing,
+            codebooks=tuple(
+                self.span(f"<{name}_*>" if single else f"<{name}_{number}_*>", size)
+                for number, size in enumerate(written.codebook_sizes)
+            ),
+            groups=written.groups,
+            steps=steps_of(written, codes_per_step),
+            grid=written.grid,
+            per=spec.per,
+        )

@@ -79,7 +79,7 @@ def settings(
         level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
     )
     if plugin:
-        # The environment reaches the processes that a verb starts, too. It is `perceptio.registry.FILES_VARIABLE`.
+        # The environment reaches the processes that a verb starts, too. It is `perceptio.plugins.FILES_VARIABLE`.
         os.environ["PERCEPTIO_PLUGIN_FILES"] = json.dumps([str(file.resolve()) for file in plugin])
 
 
@@ -142,7 +142,7 @@ def _printing_failed(error: Exception) -> str | None:
 
 def _foreign_code_failed(error: Exception) -> str | None:
     """Show the traceback of an error inside a user's recipe or a plugin; what to say of it."""
-    from perceptio.registry import blamed
+    from perceptio.plugins import blamed
 
     where = blamed(error)
     if where is not None:

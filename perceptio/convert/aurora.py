@@ -20,7 +20,8 @@ from perceptio.errors import CheckpointError
 from perceptio.interfaces import DepthTokenizerConfig
 from perceptio.model.checkpoints.checkpoint import save
 from perceptio.model.parts import build_part
-from perceptio.ops.weights import Slice, is_state_dict, load_tensors, read_pickled
+from perceptio.ops.pickled_weights import is_state_dict, read_pickled
+from perceptio.ops.weights import Slice, load_tensors
 from perceptio.registry import Registry
 from perceptio.serialize import from_json
 

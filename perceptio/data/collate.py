@@ -5,7 +5,7 @@ A pure function of a recipe's specs, with no module and no device in it: it can 
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import attrs
 import numpy as np
@@ -152,18 +152,7 @@ class Collate:
             length, width, slots = 0, len(tokens.ids), len(tokens.ids)
         image_N = _integers([n for n, (_, written, _) in enumerate(held) for _ in written.rows])
         images = tuple(number for number, _, _ in held)
-        if spec.per == "object":
-            raw = [
-                mask
-                for number in images
-                for turn in pictured[number].turns
-                if name in turn.perceive
-                for mask in turn.masks
-            ]
-        else:
-            raw = (
-                [] if spec.target == "image" else [pictured[number].target(spec.target) for number in images]
-            )
+        raw = _targets(name, spec, [pictured[number] for number in images])
         target_N = torch.arange(len(raw)) if spec.per == "object" else image_N
         return StreamBatch(
             rows_NX=table("rows", width),
@@ -220,6 +209,19 @@ class Collate:
     def _image(self, sample: Sample) -> Tensor:
         assert sample.image_3HW is not None
         return shown_image(sample.image_3HW, sample.turns, drawn=self.points == "drawn")
+
+
+def _targets(name: str, spec: StreamSpec, samples: Sequence[Sample]) -> list[Any]:
+    """What a stream is learned from, as samples hold it: of each object that is written, or of each image."""
+    if spec.per == "object":
+        return [
+            mask
+            for sample in samples
+            for turn in sample.turns
+            if name in turn.perceive
+            for mask in turn.masks
+        ]
+    return [] if spec.target == "image" else [sample.target(spec.target) for sample in samples]
 
 
 def _image_codes(samples: Sequence[Sample], name: str, length: int) -> Tensor:

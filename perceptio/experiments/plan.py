@@ -132,6 +132,20 @@ class Planner:
         """A cell, and its jobs."""
         recipe = with_training(self._recipe(variant), seed=seed)
         title = f"{variant}, seed {seed}"
+        training = self._training(recipe, title)
+        evaluation = self._evaluation(training, title)
+        return Cell(
+            variant=variant,
+            seed=seed,
+            tokenizers=training.after,
+            training=training,
+            evaluation=evaluation,
+            controls=tuple(sorted(self.controls)),
+            summary=summary_name(training.fingerprint, list(self.data.values())),
+        )
+
+    def _training(self, recipe: Recipe, title: str) -> Job:
+        """The job that trains a recipe, after those that train its tokenizers."""
         trained = self._trained(recipe)
         content = [self._hash(folder.path) for folder in recipe.data.folders]
         self.trained_on.update(content)
@@ -150,7 +164,7 @@ class Planner:
             # As the recipe has it: what "auto" becomes is the affair of the machine that trains.
             return own | {"precision": recipe.train.precision, "schedule": schedule}
 
-        training = self._placed(
+        return self._placed(
             CELLS,
             Job(
                 name="cell",
@@ -166,7 +180,10 @@ class Planner:
                 after=tuple({job.name: job for job in tokenizers.values()}.values()),
             ),
         )
-        evaluation = self._placed(
+
+    def _evaluation(self, training: Job, title: str) -> Job:
+        """The job that evaluates what another one has trained."""
+        return self._placed(
             EVALUATIONS,
             Job(
                 name="evaluation",
@@ -178,15 +195,6 @@ class Planner:
                 identity={"data": list(self.data.values()), "controls": sorted(self.controls)},
                 after=(training,),
             ),
-        )
-        return Cell(
-            variant=variant,
-            seed=seed,
-            tokenizers=training.after,
-            training=training,
-            evaluation=evaluation,
-            controls=tuple(sorted(self.controls)),
-            summary=summary_name(training.fingerprint, list(self.data.values())),
         )
 
     def _tokenizer(self, recipe: Recipe, stream: Stream, content: Sequence[str]) -> Job:

@@ -143,23 +143,13 @@ def prepare(
             `out` holds another experiment.
     """
     check_seeds(seeds)
-    count = len(experiment.variants) * len(seeds)
-    if count > MANY and not many:
-        of_seeds = f"{len(seeds)} seed{'s' * (len(seeds) > 1)}"
-        raise InputError(
-            f"{experiment.name} has {count:,} cells, {len(experiment.variants):,} variants with {of_seeds}, each a "
-            "training: if so many are meant, say --yes."
-        )
-    chosen = {variant for variant in experiment.variants if fnmatchcase(variant, only)}
-    if not chosen:
-        raise InputError(f"No variant matches --only {only}{near_miss(only, experiment.variants)}")
+    _check_count(experiment, seeds, many=many)
+    chosen = _chosen(experiment, only)
     root = out if cache is None else cache
-    for option, folder in (("--out", out), ("--cache", root)):
-        if folder.exists() and not folder.is_dir():
-            raise DataError(f"{option} {folder} is a file, and a folder is needed: choose another.")
+    _check_folders(out, root)
     before = read_document(out) if (out / EXPERIMENT).exists() else None
-    planner = Planner(experiment, data=data, controls=controls, root=root)
     known = {} if before is None else {(cell.variant, cell.seed): cell for cell in before.cells}
+    planner = Planner(experiment, data=data, controls=controls, root=root)
     cells = planner.cells(sorted({*(seed for _, seed in known), *seeds}))
     selected = tuple(cell for cell in cells if cell.variant in chosen and cell.seed in seeds)
     document = ExperimentDocument(
@@ -177,11 +167,7 @@ def prepare(
     if before is not None:
         _check_same(out, before, document)
     warnings = [*_trained_on(planner), *_changed_defaults(selected, JobCache(root))]
-    summaries: dict[str, CellSummary] = {}
-    if not rerun:
-        folders = [folder for folder in (experiment.summaries, root / SUMMARIES) if folder is not None]
-        begun = [cell for cell in cells if read_cell(root, cell.placed, {}).status != "waiting"]
-        summaries = find_summaries([cell for cell in cells if cell not in begun], folders, warnings)
+    summaries = {} if rerun else _summaries(experiment, cells, root, warnings)
     return Run(
         out=out,
         root=root,
@@ -190,6 +176,53 @@ def prepare(
         summaries=summaries,
         warnings=tuple(warnings),
     )
+
+
+def _check_count(experiment: Experiment, seeds: Sequence[int], *, many: bool) -> None:
+    """Refuse more than `MANY` cells, unless so many are meant.
+
+    Raises:
+        InputError: There are more.
+    """
+    count = len(experiment.variants) * len(seeds)
+    if count > MANY and not many:
+        of_seeds = f"{len(seeds)} seed{'s' * (len(seeds) > 1)}"
+        raise InputError(
+            f"{experiment.name} has {count:,} cells, {len(experiment.variants):,} variants with {of_seeds}, each a "
+            "training: if so many are meant, say --yes."
+        )
+
+
+def _chosen(experiment: Experiment, only: str) -> set[str]:
+    """The variants whose names match a pattern.
+
+    Raises:
+        InputError: None does.
+    """
+    chosen = {variant for variant in experiment.variants if fnmatchcase(variant, only)}
+    if not chosen:
+        raise InputError(f"No variant matches --only {only}{near_miss(only, experiment.variants)}")
+    return chosen
+
+
+def _check_folders(out: Path, root: Path) -> None:
+    """Refuse files in place of the experiment's folder or of its cache.
+
+    Raises:
+        DataError: One is a file.
+    """
+    for option, folder in (("--out", out), ("--cache", root)):
+        if folder.exists() and not folder.is_dir():
+            raise DataError(f"{option} {folder} is a file, and a folder is needed: choose another.")
+
+
+def _summaries(
+    experiment: Experiment, cells: Sequence[Cell], root: Path, warnings: list[str]
+) -> dict[str, CellSummary]:
+    """The summaries of cells that were not begun here; what is said of unused ones is added to `warnings`."""
+    folders = [folder for folder in (experiment.summaries, root / SUMMARIES) if folder is not None]
+    begun = [cell for cell in cells if read_cell(root, cell.placed, {}).status != "waiting"]
+    return find_summaries([cell for cell in cells if cell not in begun], folders, warnings)
 
 
 def _as_it_was(now: PlacedCell, before: PlacedCell | None, root: Path) -> PlacedCell:

@@ -68,11 +68,10 @@ def train_codebook(
         RecipeError: It cannot be trained here; the message says what else can be done.
         TrainingError: It has learned to say all objects with one code.
     """
-    where = f"streams.{stream.name}"
     if "weights" not in attrs.fields_dict(type(stream.tokenizer)):
         raise RecipeError(
             f"{recipe.name}'s tokenizer {_named(stream)} of the stream {stream.name!r} is untrained and has no "
-            f"setting `weights`; to use its random values, say so with {where}.training.untrained=true."
+            f"setting `weights`; to use its random values, say so with streams.{stream.name}.training.untrained=true."
         )
     made_from: dict[str, object] = {
         "config": fingerprint(stream.tokenizer),
@@ -82,41 +81,22 @@ def train_codebook(
     recover(folder)
     if (folder / COMPONENT).exists() and read_json(folder / MADE_FROM) == made_from:
         say(f"The tokenizer of the stream {stream.name!r} is the one that was trained before, {folder}.")
-    else:
-        say(
-            f"{recipe.name} names no weights for the tokenizer {_named(stream)} of the stream {stream.name!r}: it is "
-            f"trained first, for {stream.training.steps} steps, and kept in {folder}."
-        )
-        with disk_errors(folder.parent, CheckpointError):
-            folder.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with alone():
-                trained = train_on_folders(
-                    stream,
-                    recipe.data.folders,
-                    device=device,
-                    store=folder.parent,
-                    reading=lambda done, total: preparing(f"reading targets of {stream.name}", done, total),
-                    on_record=lambda record: preparing(
-                        f"training the tokenizer of {stream.name}", record.step, record.steps
-                    ),
-                )
-        except DataError as error:
-            raise RecipeError(
-                f"{recipe.name} names no weights for the tokenizer {_named(stream)} of the stream {stream.name!r}, "
-                f"and it cannot be trained on the run's own data. {str(error).rstrip('.')}. Name weights with "
-                f"{where}.tokenizer.weights, or ask for random values with {where}.training.untrained=true."
-            ) from error
-        if stream.spec.per == "object" and trained.records[-1].codes_used == 1:
-            raise _one_code(
-                stream, len(trained.maps.training_NCHW)
-            )  # Codes of images are all looked at later.
-        save(
-            trained.tokenizer,
-            folder,
-            config=stream.tokenizer,
-            add=lambda new: write_json(new / MADE_FROM, made_from),
-        )
+        return
+    say(
+        f"{recipe.name} names no weights for the tokenizer {_named(stream)} of the stream {stream.name!r}: it is "
+        f"trained first, for {stream.training.steps} steps, and kept in {folder}."
+    )
+    with disk_errors(folder.parent, CheckpointError):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    trained = _train_on_data_of(recipe, stream, folder.parent, device=device, preparing=preparing)
+    if stream.spec.per == "object" and trained.records[-1].codes_used == 1:
+        raise _one_code(stream, len(trained.maps.training_NCHW))  # Codes of images are all looked at later.
+    save(
+        trained.tokenizer,
+        folder,
+        config=stream.tokenizer,
+        add=lambda new: write_json(new / MADE_FROM, made_from),
+    )
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -163,6 +143,36 @@ def train_on_folders(
         record_every=10,
     )
     return TrainedTokenizer(tokenizer=tokenizer, records=records, maps=maps)
+
+
+def _train_on_data_of(
+    recipe: Recipe, stream: Stream, store: Path, *, device: torch.device, preparing: Preparing
+) -> TrainedTokenizer:
+    """The tokenizer of a stream, trained on a recipe's own data.
+
+    Raises:
+        RecipeError: They have no targets for it, or cannot be read.
+        TrainingError: The loss is no longer finite.
+    """
+    try:
+        with alone():
+            return train_on_folders(
+                stream,
+                recipe.data.folders,
+                device=device,
+                store=store,
+                reading=lambda done, total: preparing(f"reading targets of {stream.name}", done, total),
+                on_record=lambda record: preparing(
+                    f"training the tokenizer of {stream.name}", record.step, record.steps
+                ),
+            )
+    except DataError as error:
+        where = f"streams.{stream.name}"
+        raise RecipeError(
+            f"{recipe.name} names no weights for the tokenizer {_named(stream)} of the stream {stream.name!r}, "
+            f"and it cannot be trained on the run's own data. {str(error).rstrip('.')}. Name weights with "
+            f"{where}.tokenizer.weights, or ask for random values with {where}.training.untrained=true."
+        ) from error
 
 
 def with_codebooks(recipe: Recipe, folders: Mapping[str, Path]) -> Recipe:

@@ -50,8 +50,9 @@ from perceptio.interfaces import SourceConfig
 from perceptio.model.checkpoints.checkpoint import save as save_checkpoint
 from perceptio.model.perception_model import build_model
 from perceptio.ops.image_files import read_image
+from perceptio.ops.pickled_weights import read_pickled
 from perceptio.ops.run_lengths import format_runs
-from perceptio.ops.weights import INDEX, load_tensors, read_pickled
+from perceptio.ops.weights import INDEX, load_tensors
 from perceptio.tokenizers.segmentation.hf_sam import HFSAMSegmentationConfig
 from perceptio.training.codes import codes_in, read_codes, write_codes
 

@@ -18,7 +18,7 @@ SIBLINGS = (
     "tasks",
 )
 GROUND = ("errors", "interfaces", "ops")
-PLUGGING = ("hookspecs", "python_files", "setting_types", "registry")
+PLUGGING = ("hookspecs", "python_files", "setting_types", "plugins", "registry")
 COMPOSING = (
     *GROUND,
     *PLUGGING,
@@ -27,6 +27,7 @@ COMPOSING = (
     "recipe",
     "recipe_files",
     "serialize",
+    "setting_changes",
     "settings",
     "recipe_changes",
 )
@@ -42,12 +43,14 @@ ALLOWED = {
     "hookspecs": ("interfaces",),
     "python_files": ("errors",),
     "setting_types": ("errors", "interfaces"),
+    "plugins": (*GROUND, *PLUGGING),
     "registry": (*GROUND, *PLUGGING),
     "vocabulary": ("errors", "interfaces", "setting_types"),
     "recipe_checks": (*GROUND, "python_files", "setting_types"),
     "recipe": ("errors", "interfaces", "setting_types", "vocabulary", "recipe_checks"),
     "recipe_files": GROUND,
     "serialize": COMPOSING,
+    "setting_changes": COMPOSING,
     "settings": COMPOSING,
     "recipe_changes": ("setting_types",),
     "model": (*COMPOSING, "model"),

@@ -10,6 +10,7 @@ from importlib.metadata import EntryPoint
 import attrs
 import pytest
 
+from perceptio import plugins as plugins_module
 from perceptio import registry as registry_module
 from perceptio.errors import PluginError, UnknownNameError
 from perceptio.heads.linear import LinearHeadConfig
@@ -39,8 +40,8 @@ def install(monkeypatch):
             if plugin is not None:
                 monkeypatch.setitem(sys.modules, module, plugin)
             points.append(EntryPoint(name=name, value=module, group="perceptio"))
-        monkeypatch.setattr(registry_module, "entry_points", lambda group: points)
-        registry_module._offered.cache_clear()
+        monkeypatch.setattr(plugins_module, "entry_points", lambda group: points)
+        plugins_module.offered.cache_clear()
 
     return installed
 
@@ -229,7 +230,7 @@ def test_a_plugin_that_does_not_keep_the_contract_is_set_aside_alone(install, pl
 
 def test_two_plugins_of_one_name_are_both_named_and_neither_is_taken(monkeypatch, tmp_path):
     points = [EntryPoint(name="acme", value=value, group="perceptio") for value in ("first", "second")]
-    monkeypatch.setattr(registry_module, "entry_points", lambda group: points)
+    monkeypatch.setattr(plugins_module, "entry_points", lambda group: points)
     with pytest.raises(PluginError, match="Its name is taken by first and by second: rename or remove one"):
         Registry.discover().get(Kind.HEAD, "acme/twice")
     files = [written(tmp_path / folder / "mine.py") for folder in ("one", "two")]

@@ -8,7 +8,7 @@ import attrs
 import pytest
 from small import small_recipe
 
-from perceptio import component, registry
+from perceptio import component, plugins
 from perceptio.errors import RecipeError, UnknownNameError
 from perceptio.hookspecs import hookimpl
 from perceptio.interfaces import DepthConvention
@@ -204,8 +204,8 @@ def acme(monkeypatch):
     module.register_losses = hookimpl(lambda: [AcmeDiceConfig])
     monkeypatch.setitem(sys.modules, "installed_acme", module)
     points = [EntryPoint(name="acme", value="installed_acme", group="perceptio")]
-    monkeypatch.setattr(registry, "entry_points", lambda group: points)
-    registry._offered.cache_clear()
+    monkeypatch.setattr(plugins, "entry_points", lambda group: points)
+    plugins.offered.cache_clear()
 
 
 def test_losses_go_by_their_full_names(acme):

@@ -18,8 +18,9 @@ from perceptio.interfaces import Kind, VisionEncoder, VisionEncoderConfig, Visio
 from perceptio.ops.foreign import parsing
 from perceptio.ops.hub import resolve
 from perceptio.ops.images import stack_resized
+from perceptio.ops.pickled_weights import is_state_dict, read_pickled
 from perceptio.ops.precision import Precision
-from perceptio.ops.weights import Slice, is_state_dict, load_tensors, read_pickled
+from perceptio.ops.weights import Slice, load_tensors
 
 FILES = ("open_clip_model.safetensors", "model.safetensors", "open_clip_pytorch_model.bin")
 """Where weights lie in a folder or a hub repository of open_clip, the best first."""

@@ -20,7 +20,8 @@ from torch.overrides import TorchFunctionMode
 from perceptio.errors import CheckpointError
 from perceptio.interfaces import Kind
 from perceptio.ops.hub import resolve
-from perceptio.ops.weights import is_state_dict, load_tensors, read_pickled
+from perceptio.ops.pickled_weights import is_state_dict, read_pickled
+from perceptio.ops.weights import load_tensors
 from perceptio.tokenizers.segmentation._sam import (
     SAM2_IMAGES,
     ImageFormat,

@@ -8,11 +8,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from perceptio.errors import CheckpointError
+from perceptio.ops.pickled_weights import is_state_dict, read_pickled
 from perceptio.ops.weights import (
     Slice,
-    is_state_dict,
     load_tensors,
-    read_pickled,
     tensors_of,
     write_weights,
 )

@@ -1,0 +1,82 @@
+"""Weights that others have pickled: read without running what a pickle asks for."""
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import torch
+from torch import Tensor
+
+from perceptio.errors import CheckpointError
+from perceptio.ops.foreign import MeasuredFile, parsing
+
+
+def read_pickled(file: Path) -> Any:
+    """What a `.pt` or `.bin` file holds, mapped rather than read where its layout allows it.
+
+    Raises:
+        CheckpointError: The file is missing or broken, or its pickle asks to run code.
+    """
+    broken = f"{file} is not a whole PyTorch file ({{reason}}); copy or download it again."
+    with parsing(CheckpointError, broken):
+        if not file.is_file():
+            raise CheckpointError(f"There are no weights at {file}.")
+        zipped = zipfile.is_zipfile(file)
+        if zipped and any(one.file_size > one.compress_size for one in zipfile.ZipFile(file).infolist()):
+            raise ValueError("it is compressed, which PyTorch's files are not")
+        try:
+            return _load_zipped(file) if zipped else _load_plain(file)
+        except pickle.UnpicklingError as error:
+            raise _unpickling_error(file, error) from error
+
+
+def _load_zipped(file: Path) -> Any:
+    return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+
+
+def _load_plain(file: Path) -> Any:
+    """What a file in the layout before PyTorch 1.6 holds; its sizes are compared with the file's on the way."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.utils._pytree import tree_leaves
+
+    size = file.stat().st_size
+    with MeasuredFile(file) as opened, FakeTensorMode():
+        held = torch.load(opened, map_location="cpu", weights_only=True)
+    for tensor in tree_leaves(held):
+        if isinstance(tensor, Tensor) and tensor.untyped_storage().nbytes() > size:
+            raise ValueError(
+                f"a tensor of {tensor.untyped_storage().nbytes():,} bytes in a file of {size:,} bytes"
+            )
+    with MeasuredFile(file) as opened:
+        return torch.load(opened, map_location="cpu", weights_only=True)
+
+
+def _unpickling_error(file: Path, error: pickle.UnpicklingError) -> Exception:
+    """Of torch's long advice, which recommends to run the code, only the line that says what was found."""
+    lines = str(error).split("WeightsUnpickler error: ")[-1].strip().splitlines() or [type(error).__name__]
+    reason = next((line for line in lines if "GLOBAL" in line), lines[0])
+    if "Unsupported operand" in reason:
+        return ValueError(reason)
+    return CheckpointError(
+        f"{file} holds more than tensors: its pickle asks to run code, which is never done ({reason[:200]}). Save "
+        "its state dict alone where it comes from."
+    )
+
+
+def is_state_dict(held: Any) -> TypeGuard[Mapping[str, Tensor]]:
+    """Whether something read from a file is tensors by name, each with as many values as the file holds for it."""
+    return isinstance(held, Mapping) and all(
+        isinstance(name, str) and isinstance(value, Tensor) and _is_stored(value)
+        for name, value in held.items()
+    )
+
+
+def _is_stored(value: Tensor) -> bool:
+    """Whether a tensor is what its storage holds, and not a small one that is shown as a large one."""
+    return (
+        value.layout is torch.strided
+        and not value.is_quantized
+        and value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+    )
