@@ -82,7 +82,7 @@ def find_recipe(path: str | Path, beside: str | Path | None = None, *, what: str
         beside: The file that names it. A relative path is looked up beside that, or in the working folder where it
             is None, and then among the recipes that come with the library. A file never names itself: the copy of a
             recipe may have the name of the one that it starts from.
-        what: What the file holds, for messages: experiments lie where recipes do.
+        what: What the file holds, for messages: an experiment lies where recipes do, in the folder `experiments`.
 
     Raises:
         RecipeError: There is no such file.
@@ -95,9 +95,10 @@ def find_recipe(path: str | Path, beside: str | Path | None = None, *, what: str
             for name in names:
                 if (place / name).is_file() and (found := (place / name).resolve()) != itself:
                     return found
+    known = [name for name in shipped_names() if what == "recipe" or name.startswith(f"{what}s/")]
     raise RecipeError(
         f"There is no {what} {wanted}: neither such a file in {folder.resolve()}, nor one that comes with the library"
-        f"{near_miss(str(wanted).removesuffix('.py'), shipped_names())}"
+        f"{near_miss(str(wanted).removesuffix('.py'), known)}"
     )
 
 

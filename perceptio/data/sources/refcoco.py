@@ -78,9 +78,7 @@ class RefCOCOSource(SourceConfig):
     def samples(self) -> Iterable[SourceSample | LeftOut]:
         """See `SourceConfig.samples`."""
         by = self.split_by or USUAL_SPLITS[self.dataset]
-        folder = expanded(self.folder)
-        if (folder / self.dataset).is_dir():
-            folder /= self.dataset
+        folder = _folder_of_refs(expanded(self.folder), self.dataset)
         refs = _refs_of_split(_refs_file(folder, by), self.split)
         return _Samples(self, by, folder, refs)
 
@@ -168,6 +166,26 @@ class _Samples(Iterable[SourceSample | LeftOut]):
         if mask.counts is None:
             what = f"ref {ref['ref_id']} with its {len(ref['sentences'])} expression(s)"
         return mask.counts, [LeftOut(what=what, why=why) for why in mask.left_out]
+
+
+def _folder_of_refs(folder: Path, dataset: str) -> Path:
+    """Where the refs of a set lie: in the folder of its name, or in the folder itself.
+
+    Raises:
+        DataError: The folder has the name of another set, or neither the set's folder nor refs of its own.
+    """
+    if (folder / dataset).is_dir():
+        return folder / dataset
+    if folder.name in USUAL_SPLITS and folder.name != dataset:
+        raise DataError(
+            f"{folder} holds {folder.name}, and dataset is {dataset}: name the folder above it, or the other set."
+        )
+    if next(folder.glob("refs(*).p"), None) is None:
+        raise DataError(
+            f"There is no folder {folder / dataset}, and {folder} has no file refs(….p itself: FOLDER holds the published "
+            "refcoco, refcoco+ or refcocog."
+        )
+    return folder
 
 
 def _refs_file(folder: Path, by: str) -> Path:
