@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from perceptio.cli.main import app
 from perceptio.data.scenes import Split
 from perceptio.errors import InputError, PerceptioError
+from perceptio.experiments.experiment import Experiment
 from perceptio.experiments.results import read
 from perceptio.training.trackers import VARIABLE, named_by_environment
 
@@ -73,11 +74,25 @@ def ablate(*words: str) -> str:
 def test_seeds_are_written_as_one_likes(
     folder: Path, monkeypatch: pytest.MonkeyPatch, seeds: tuple[str, ...]
 ) -> None:
+    asked = []
+
+    def prepare(_: Experiment, *, seeds: list[int], **__: object) -> None:
+        asked.append(seeds)
+        raise InputError("These are the seeds.")
+
     monkeypatch.chdir(folder)
+    monkeypatch.setattr("perceptio.experiments.run.prepare", prepare)
     for words in (("--seeds", *seeds, "rates.py", "--dry-run"), ("rates.py", "--dry-run", "--seeds", *seeds)):
-        shown = ablate(*words)
-        assert re.search(r"seed 0\s+seed 1\s+seed 3\s*\n", shown)
-        assert "3 tokenizer jobs, 6 training jobs, 6 evaluation jobs" in shown
+        with pytest.raises(InputError, match="These are the seeds."):
+            ablate(*words)
+    assert asked == [[0, 1, 3], [0, 1, 3]]
+
+
+def test_a_dry_run_shows_the_cells_and_writes_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    shown = ablate("rates.py", "--dry-run", "--seeds", "0", "1", "3")
+    assert re.search(r"seed 0\s+seed 1\s+seed 3\s*\n", shown)
+    assert "3 tokenizer jobs, 6 training jobs, 6 evaluation jobs" in shown
     assert not (folder / "runs").exists()
 
 
@@ -108,56 +123,44 @@ def test_an_error_in_the_file_is_shown_as_python_shows_it(tmp_path: Path) -> Non
     assert result.exit_code == 1 and "ZeroDivisionError" in result.stderr
 
 
-def start(folder: Path, *words: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "perceptio.cli.main",
-            "ablate",
-            "rates.py",
-            "--seeds",
-            "0",
-            "--jobs",
-            "2",
-            *words,
-        ],
-        cwd=folder,
+@pytest.mark.slow
+def test_a_killed_experiment_goes_on_and_runs_nothing_twice(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    out = folder / "out"
+    words = ("rates.py", "--seeds", "0", "--jobs", "2", "--out", str(out))
+    first = subprocess.Popen(
+        [sys.executable, "-m", "perceptio.cli.main", "ablate", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         env={**os.environ, "PYTHONPATH": str(SUPPORT.parents[1])},
     )
-
-
-@pytest.mark.slow
-def test_a_killed_experiment_goes_on_and_runs_nothing_twice(folder: Path) -> None:
-    out = folder / "out"
-    first = start(folder, "--out", str(out))
     while first.poll() is None and not list(out.glob("cells/*/checkpoint/training.json")):
         time.sleep(0.05)
     first.kill()
     before, _ = first.communicate(timeout=120)
     assert first.returncode == -signal.SIGKILL, before
     assert {cell.status for cell in read(out).cells} == {"stopped"}
-    second = start(folder, "--out", str(out))
-    after, _ = second.communicate(timeout=300)
-    assert second.returncode == 0, after
+    after = ablate(*words)
     assert "tokenizer" not in after and "2 of 2 cells complete" in after
-    third = start(folder, "--out", str(out))
-    again, _ = third.communicate(timeout=60)
+    again = ablate(*words)
     assert "2 of 2 cells are complete already" in again and "begins" not in again
     logs = [(cell.folder / "metrics.jsonl").read_text().splitlines() for cell in read(out).cells]
     assert [len(lines) for lines in logs] == [15, 15]
 
 
 @pytest.mark.slow
-def test_one_that_takes_too_long_has_failed_and_the_exit_status_says_so(folder: Path) -> None:
-    tiny = start(folder, "--tiny", "--out", str(folder / "slow"), "--timeout", "0.01")
-    said, _ = tiny.communicate(timeout=120)
-    assert tiny.returncode == 1
-    assert "took more than 0.01 minutes (--timeout) and was ended" in said
-    assert "0 of 2 cells complete, 2 failed" in said
+def test_one_that_takes_too_long_has_failed_and_the_exit_status_says_so(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    words = ("rates.py", "--seeds", "0", "--tiny", "--out", "slow", "--timeout", "0.01")
+    result = CliRunner().invoke(app, ["ablate", *words])
+    assert result.exit_code == 1
+    assert "took more than 0.01 minutes (--timeout) and was ended" in result.output
+    assert "0 of 2 cells complete, 2 failed" in result.output
 
 
 def test_cells_run_on_a_cluster_are_those_of_this_machine(
