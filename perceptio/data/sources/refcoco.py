@@ -182,8 +182,8 @@ def _folder_of_refs(folder: Path, dataset: str) -> Path:
         )
     if next(folder.glob("refs(*).p"), None) is None:
         raise DataError(
-            f"There is no folder {folder / dataset}, and {folder} has no file refs(….p itself: FOLDER holds the published "
-            "refcoco, refcoco+ or refcocog."
+            f"There is no folder {folder / dataset}, and {folder} has no file refs(….p itself: FOLDER holds the "
+            "published refcoco, refcoco+ or refcocog."
         )
     return folder
 

@@ -97,9 +97,13 @@ def test_the_three_sets_share_their_pictures_and_each_is_split_as_published_resu
 def test_a_set_is_never_taken_for_another(tmp_path):
     write_refcoco(tmp_path)
     pictures = str(tmp_path / "images/mscoco/images/train2014")
-    with pytest.raises(DataError, match=r"refcoco holds refcoco, and dataset is refcoco\+: name the folder above"):
+    with pytest.raises(
+        DataError, match=r"refcoco holds refcoco, and dataset is refcoco\+: name the folder above"
+    ):
         taken(tmp_path / "refcoco", dataset="refcoco+", images=pictures)
-    with pytest.raises(DataError, match=r"There is no folder .*/refcoco\+, and .* has no file refs\(….p itself"):
+    with pytest.raises(
+        DataError, match=r"There is no folder .*/refcoco\+, and .* has no file refs\(….p itself"
+    ):
         taken(tmp_path, dataset="refcoco+")
 
 
