@@ -1,13 +1,11 @@
 """Weights: written as safetensors, and read strictly."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
 
 import attrs
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -17,6 +15,7 @@ from perceptio.ops.files import disk_errors
 from perceptio.ops.foreign import parsing
 from perceptio.ops.json_files import write_json
 from perceptio.ops.paths import why_not_inside
+from perceptio.ops.tensor_file import OpenTensorFile, TensorFile
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -104,10 +103,10 @@ def load_tensors(
         )
     arrivals = _arrivals(module, wanted, sources, rename, elsewhere)
     for shard in dict.fromkeys(arrival.shard for arrival in arrivals.values()):
-        with shard.opened() as read, torch.no_grad():
+        with shard.opened() as opened, torch.no_grad():
             for target, arrival in arrivals.items():
                 if arrival.shard is shard:
-                    wanted[target].copy_(arrival.read(read))
+                    arrival.read_into(wanted[target], opened)
 
 
 def check_tensors(
@@ -176,7 +175,20 @@ class _Shard:
 
     where: str
     headers: dict[str, Tensor]
-    opened: Callable[[], AbstractContextManager[Callable[[str], Tensor]]]
+    opened: Callable[[], AbstractContextManager["OpenTensorFile | _GivenTensors"]]
+
+
+@attrs.frozen(eq=False)
+class _GivenTensors:
+    """Tensors that are in memory, read as those of a file are."""
+
+    tensors: Mapping[str, Tensor]
+
+    def read(self, name: str) -> Tensor:
+        return self.tensors[name]
+
+    def read_into(self, name: str, place: Tensor) -> None:
+        place.copy_(self.tensors[name])
 
 
 @attrs.frozen(eq=False)
@@ -190,8 +202,14 @@ class _Arrival:
     def __str__(self) -> str:
         return self.source if self.source == self.target.name else f"{self.source} (here {self.target.name})"
 
-    def read(self, read: Callable[[str], Tensor]) -> Tensor:
-        return self.target.take(read(self.source))
+    def read(self, opened: "OpenTensorFile | _GivenTensors") -> Tensor:
+        return self.target.take(opened.read(self.source))
+
+    def read_into(self, place: Tensor, opened: "OpenTensorFile | _GivenTensors") -> None:
+        if self.target.take is _whole:
+            opened.read_into(self.source, place)
+        else:
+            place.copy_(self.read(opened))
 
     def problem(self, header: Tensor, wanted: Mapping[str, Tensor]) -> str | None:
         """Why it cannot go into its place, if it cannot."""
@@ -218,15 +236,20 @@ def _slices(source: str, rename: Rename | Mapping[str, str | None] | None) -> Se
         target = rename(source)
     if target is None:
         return ()
-    return (Slice(target, lambda whole: whole),) if isinstance(target, str) else target
+    return (Slice(target, _whole),) if isinstance(target, str) else target
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    return tensor
 
 
 def _shards_of(sources: Path | Sequence[Path] | Mapping[str, Tensor]) -> list[_Shard]:
     if isinstance(sources, Mapping):
         headers = {name: value.to("meta") for name, value in sources.items()}
-        return [_Shard("The given state dict", headers, lambda: nullcontext(sources.__getitem__))]
+        return [_Shard("The given state dict", headers, lambda: nullcontext(_GivenTensors(sources)))]
     paths = [sources] if isinstance(sources, Path) else sources
-    return [_shard(file) for path in paths for file in _files_of(path)]
+    files = [TensorFile(file) for path in paths for file in _files_of(path)]
+    return [_Shard(str(file.path), file.headers, file.opened) for file in files]
 
 
 def _files_of(path: Path) -> list[Path]:
@@ -260,32 +283,6 @@ def indexed_files(folder: Path) -> list[Path]:
     return [folder / name for name in sorted(set(names))]
 
 
-def _shard(file: Path) -> _Shard:
-    broken = f"{file} is not a whole safetensors file ({{reason}}); copy or train it again."
-
-    @contextmanager
-    def opened() -> Iterator[Callable[[str], Tensor]]:
-        def read(name: str) -> Tensor:
-            with parsing(CheckpointError, broken):
-                return tensors.get_tensor(name)
-
-        with safe_open(file, framework="pt") as tensors:
-            yield read
-
-    with parsing(CheckpointError, broken):
-        if not file.is_file():
-            raise CheckpointError(f"There are no weights at {file}.")
-        with safe_open(file, framework="pt") as tensors:
-            headers = {name: _header(tensors.get_slice(name)) for name in tensors.keys()}  # noqa: SIM118
-    return _Shard(str(file), headers, opened)
-
-
-def _header(lazy: Any) -> Tensor:
-    """A tensor without values; of its dtype, only whether it is a floating point number matters."""
-    floating = lazy.get_dtype().startswith(("F", "BF"))
-    return torch.empty(lazy.get_shape(), device="meta", dtype=torch.float32 if floating else torch.int64)
-
-
 def _place(value: Tensor) -> tuple[int, int, torch.Size]:
     """Where a tensor lies, with or without values: tied tensors lie in one place."""
     return value.untyped_storage()._cdata, int(value.storage_offset()), value.shape
@@ -308,7 +305,7 @@ def _torn_ties(wanted: Mapping[str, Tensor], arrivals: Mapping[str, _Arrival]) -
         other = first.setdefault(_place(wanted[name]), arrival)
         if other is arrival or not wanted[name].numel():
             continue
-        with arrival.shard.opened() as read, other.shard.opened() as read_other:
-            if not torch.equal(arrival.read(read), other.read(read_other)):
+        with arrival.shard.opened() as one, other.shard.opened() as another:
+            if not torch.equal(arrival.read(one), other.read(another)):
                 problems.append(f"{arrival} and {other} differ, and are one tensor here")
     return problems
