@@ -30,8 +30,9 @@ $(VENV)/.installed: pyproject.toml
 demo: $(VENV)/.installed
 	$(BIN)/perceptio demo $(if $(FRESH),--fresh) $(if $(STREAMS),--streams)
 
+# Files side by side, each on one core.
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 fuzz: $(VENV)/.installed
 	PERCEPTIO_FUZZ=1200 $(BIN)/python -m pytest tests/fuzz -q
