@@ -38,6 +38,7 @@ from perceptio.cli import (
 )
 from perceptio.cli.console import console, never_fail_to_print, say
 from perceptio.cli.files import path
+from perceptio.cli.startup import bound_kernel_cache
 from perceptio.errors import PerceptioError
 from perceptio.ops.files import REFUSALS
 from perceptio.ops.interrupts import Stopped
@@ -117,6 +118,7 @@ app.add_typer(foreign, name="convert")
 def main() -> None:
     """Run a verb and leave with its exit status."""
     never_fail_to_print()
+    bound_kernel_cache()
     try:
         app()
     except PerceptioError as error:

@@ -1,9 +1,13 @@
 """What may be imported by a verb that computes nothing, in processes of their own."""
 
+import os
 import subprocess
 import sys
 
 import pytest
+
+from perceptio.cli import main
+from perceptio.cli.startup import KERNELS_KEPT
 
 FRAMEWORKS = {"torch", "numpy", "transformers", "safetensors"}
 FOREIGN_PARTS = {
@@ -64,3 +68,12 @@ def test_nothing_is_imported_that_is_not_used(code, left_out):
         [sys.executable, "-c", f"import sys\n{code}\n{check}"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("asked", "kept"), [(None, KERNELS_KEPT), ("1024", "1024")])
+def test_the_cache_of_kernels_is_bounded_unless_a_user_has_said_how_large(monkeypatch, asked, kept):
+    monkeypatch.setattr(sys, "argv", ["perceptio", "--help"])
+    monkeypatch.setattr(os, "environ", {} if asked is None else {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": asked})
+    with pytest.raises(SystemExit):
+        main.main()
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == kept

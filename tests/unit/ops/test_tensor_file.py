@@ -50,6 +50,8 @@ def test_a_part_of_a_larger_tensor_is_filled_and_its_neighbors_are_not(file):
 def test_a_file_that_shrinks_while_it_is_read_is_named(file):
     with file.opened() as opened, file.path.open("r+b") as cut:
         cut.truncate(file.path.stat().st_size - 1)
-        with pytest.raises(CheckpointError, match="w.safetensors is not a whole safetensors file .it ends within"):
+        with pytest.raises(
+            CheckpointError, match="w.safetensors is not a whole safetensors file .it ends within"
+        ):
             for name in STORED:
                 opened.read_into(name, torch.ones_like(STORED[name]))
