@@ -59,8 +59,7 @@ class OpenTensorFile:
     def read_into(self, name: str, place: Tensor) -> None:
         """Fill a tensor of the same shape.
 
-        Of one dtype, the bytes are read into place: to map the file, and copy from there, takes several times as long
-        where memory is that of a virtual machine.
+        Of one dtype, the bytes are read into place: copied from the mapped file, they would be in memory twice.
         """
         mapped = self.read(name)
         if mapped.dtype != place.dtype or place.device.type != "cpu" or not place.is_contiguous():
