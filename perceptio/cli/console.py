@@ -84,8 +84,8 @@ class Bars(Progress):
         yield from super().get_renderables()
         yield from (Text(note) for task in self.tasks if (note := task.fields.get("note")))
 
-    def counting(self, description: str) -> Callable[[int, int], None]:
-        """Add a task; what is returned is called with how much of it is done, and of how much."""
+    def counting(self, description: str) -> Callable[[int, int | None], None]:
+        """Add a task; what is returned is called with how much of it is done, and of how much, if that is known."""
         task = self.add_task(description, total=None)
         return lambda done, total: self.update(task, completed=done, total=total)
 

@@ -50,14 +50,14 @@ def import_(
     settings = {"folder": str(folder), **pairs("--set", set_, "split=val")}
     source = component_of_settings(Kind.SOURCE, name, settings, registry)
     with Bars(shown) as bar:
-        task = bar.add_task(f"importing {name}", total=None)
+        progress = bar.counting(f"importing {name}")
         try:
             report = import_source(
                 source,
                 out,
                 pictures=pictures,
                 depth=depth,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
+                progress=progress,
                 registry=registry,
             )
         except KeyboardInterrupt:
@@ -130,12 +130,11 @@ def pack(
 
     shown = console()
     with Bars(shown) as bar:
-        task = bar.add_task(f"packing {folder}", total=None)
         packed = pack_folder(
             folder,
             out,
             shard_size=shard_size * 2**20,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=bar.counting(f"packing {folder}"),
         )
     say(
         shown,
@@ -166,12 +165,7 @@ def show(
     chosen = None if recipe is None else chosen_recipe(recipe, arg, set_)
     target, shown = out or Path(f"{folder.resolve().name}.html"), console()
     with Bars(shown, transient=True) as bar:
-        task = bar.add_task(f"reading {folder}", total=None)
-        about = FolderPage(
-            folder,
-            recipe=chosen,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+        about = FolderPage(folder, recipe=chosen, progress=bar.counting(f"reading {folder}"))
         html = about.html()
     with writing(target), new_file(target) as new:
         new.write_text(html, encoding="utf-8")

@@ -1,12 +1,11 @@
 """`perceptio eval --suite`: a benchmark, asked by one process or by those that torchrun started."""
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from perceptio.cli.console import Bars, console, say
 from perceptio.cli.devices import Device, chosen
-from perceptio.cli.figures import advance, figure_table
+from perceptio.cli.figures import figure_table
 from perceptio.cli.files import open_folder
 from perceptio.cli.models import model_in
 from perceptio.cli.recipe import pairs
@@ -71,7 +70,6 @@ def evaluate_suite(
     shown.quiet = not ranks.main  # Of several processes the first alone speaks.
     try:
         with Bars(shown, transient=True) as bar:
-            task = bar.add_task(f"asking the questions of {name}", total=None)
             summary = run_suite(
                 model,
                 suite,
@@ -81,7 +79,7 @@ def evaluate_suite(
                 ranks=ranks,
                 limit=limit,
                 batch_size=batch_size or BATCH_SIZE,
-                progress=partial(advance, bar, task),
+                progress=bar.counting(f"asking the questions of {name}"),
             )
     except Stopped:
         say(shown, f"Stopped. To go on, give the same command again: every answer so far is in {out}.")

@@ -3,10 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from perceptio.cli.console import Bars
-
 if TYPE_CHECKING:
-    from rich.progress import TaskID
     from rich.table import Table
 
 
@@ -18,11 +15,6 @@ def figure_table(title: str, figures: Mapping[str, Any]) -> "Table":
     for name, value in _flat(figures):
         table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
     return table
-
-
-def advance(bar: Bars, task: "TaskID", done: int, total: int) -> None:
-    """Say how far a task is."""
-    bar.update(task, completed=done, total=total)
 
 
 def _flat(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

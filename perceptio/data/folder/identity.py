@@ -6,7 +6,7 @@ and not whenever a run starts: of files on a disk their sizes, times and inodes,
 
 import hashlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import attrs
 import numpy as np
@@ -41,13 +41,7 @@ def hash_of_data(dataset: FolderDataset) -> str:
         DataError: A file is missing.
     """
     meaning, lines = hashlib.sha256(_meaning(dataset)).digest(), hash_of_lines(dataset)
-
-    def parts() -> Iterator[Part]:
-        yield meaning + lines
-        for record in dataset.records:
-            yield from record.files
-
-    return _hash(dataset, DATA, _known_by(meaning, lines), parts())
+    return _hash(dataset, DATA, _known_by(meaning, lines), _parts_of_data(dataset, meaning, lines))
 
 
 def hash_of_samples(dataset: FolderDataset, numbers: Iterable[int]) -> str:
@@ -111,11 +105,14 @@ def kept_hash_of_packed(dataset: FolderDataset, info: bytes, lines: bytes, state
         DataError: A file is missing.
     """
     meaning = hashlib.sha256(info).digest()
-    sha = hashlib.sha256(meaning + lines)
+    sha256, _ = _digest(dataset.files, _parts_of_data(dataset, meaning, lines))
+    return kept_bytes(_known_by(meaning, lines), _facts(sha256, state), _named(()))
+
+
+def _parts_of_data(dataset: FolderDataset, meaning: bytes, lines: bytes) -> Iterator[Part]:
+    yield meaning + lines
     for record in dataset.records:
-        for name in record.files:
-            _add_file(sha, dataset.files, name)
-    return kept_bytes(_known_by(meaning, lines), _facts(sha.hexdigest(), state), _named(()))
+        yield from record.files
 
 
 def _hash(dataset: FolderDataset, what: str, known_by: Facts, parts: Iterable[Part]) -> str:
@@ -128,19 +125,26 @@ def _hash(dataset: FolderDataset, what: str, known_by: Facts, parts: Iterable[Pa
 
     if (kept := read_kept(dataset.root, file, known_by, parse)) is not None:
         return kept
-    sha, names, began = hashlib.sha256(), dict[str, None](), time.time()
+    began = time.time()
+    sha256, names = _digest(files, parts)
+    if len(names) >= KEPT_FROM:
+        # Asked for now, it says of a file that was changed while others were read that this is too lately.
+        state = files.state(names, unchanged_since=began - SETTLED_S)
+        if state is not None:
+            keep(dataset.root, file, known_by, _facts(sha256, state), _named(names))
+    return sha256
+
+
+def _digest(files: AnyFiles, parts: Iterable[Part]) -> tuple[str, Collection[str]]:
+    """The SHA-256 of these parts, and the names of the files among them, each once and in order."""
+    sha, names = hashlib.sha256(), dict[str, None]()
     for part in parts:
         if isinstance(part, bytes):
             sha.update(part)
         else:
             _add_file(sha, files, part)
             names[part] = None
-    if len(names) >= KEPT_FROM:
-        # Asked for now, it says of a file that was changed while others were read that this is too lately.
-        state = files.state(names, unchanged_since=began - SETTLED_S)
-        if state is not None:
-            keep(dataset.root, file, known_by, _facts(sha.hexdigest(), state), _named(names))
-    return sha.hexdigest()
+    return sha.hexdigest(), names
 
 
 def _known_by(meaning: bytes, lines: bytes) -> Facts:

@@ -48,7 +48,7 @@ class COCOFile:
     def __init__(
         self, path: Path, *, by: Literal["id", "image_id"], wanted: Collection[int] | None = None
     ) -> None:
-        self.path, self._by = path, by
+        self.path = path
         self.pictures: dict[int, Picture] = {}
         self.categories: dict[int, str] = {}
         self._names: dict[str, int] = {}
