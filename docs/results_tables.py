@@ -18,7 +18,7 @@ from perceptio.experiments.summary import VariantSummary, summarize
 from perceptio.experiments.tables import p_text
 
 PAGE = Path(__file__).with_name("results.md")
-EXPERIMENTS = ("what_is_read", "what_perceiving_buys", "tokens", "losses", "lessons")
+EXPERIMENTS = ("what_is_read", "what_perceiving_buys", "tokens", "losses", "lessons", "steps")
 SEEDS = (0, 1, 2)
 """Named before any was run."""
 NOTHING = "–"

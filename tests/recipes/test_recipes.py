@@ -82,6 +82,7 @@ def assert_same(one: Any, other: Any) -> None:
 
 VARIANTS = {
     "experiments/lessons": 6,
+    "experiments/steps": 9,
     "experiments/losses": 8,
     "experiments/tokens": 10,
     "experiments/what_is_read": 2,
