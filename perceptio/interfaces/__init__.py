@@ -1,4 +1,4 @@
-"""What each kind of part promises: interfaces only, no policy."""
+"""The interfaces of all kinds of components. This package defines contracts only and makes no decisions."""
 
 from perceptio.interfaces.component import (
     INTERFACE_VERSION,

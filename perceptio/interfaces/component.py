@@ -1,4 +1,4 @@
-"""What every pluggable part has in common: a frozen config that says what it will be and builds it."""
+"""The base of every pluggable component: a frozen config that describes the component and builds it."""
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 INTERFACE_VERSION = (2, 0)
-"""Version of the interfaces in this package: (major, minor). A plugin states the one it was written for."""
+"""The version of the interfaces in this package, (major, minor). A plugin states the version it was written for."""
 
 
 class Kind(StrEnum):
-    """The kinds of component; each has an interface in this package and a hook in `perceptio.hookspecs`."""
+    """The kinds of components. Each kind has an interface in this package and a hook in `perceptio.hookspecs`."""
 
     DEPTH = "depth"
     SEGMENTATION = "segmentation"
@@ -31,24 +31,25 @@ class Kind(StrEnum):
 
 @attrs.frozen(kw_only=True)
 class ComponentConfig:
-    """Settings of a component, frozen and keyword-only.
+    """Base class of all component configs: frozen, keyword-only settings.
 
-    A concrete config states `name`, `kind` and `interface` as class variables, has the `spec` and the `build` of
-    its kind, and never probes devices, prints, or touches files or the network. Weights are read by
-    `load_weights` alone.
+    A concrete config defines `name`, `kind` and `interface` as class variables and implements the methods of its
+    kind, such as `spec` and `build`. It never probes devices, prints, or touches files or the network. Only
+    `load_weights` reads weights.
     """
 
     name: ClassVar[str]
     kind: ClassVar[Kind]
     interface: ClassVar[tuple[int, int]]
     retired: ClassVar[Mapping[str, str]] = {}
-    """Settings that earlier versions wrote, and why there are none any more: documents that have them are read."""
+    """Removed settings, with the reason for each. Documents that still contain them can be read."""
 
     def load_weights(self, module: nn.Module) -> bool:
-        """Fill a built module with trained weights.
+        """Load trained weights into a built module.
 
         Returns:
-            Whether weights were loaded; the default has none to load, and the part keeps its random values.
+            Whether weights were loaded. The default implementation loads nothing, so the module keeps its random
+            values.
         """
         return False
 
@@ -57,10 +58,10 @@ Config = TypeVar("Config", bound=ComponentConfig)
 
 
 def named_weights(parts: Mapping[str, ComponentConfig]) -> dict[str, str]:
-    """The trained weights that parts name, in a setting `weights`, by part.
+    """Return the trained weights that parts name in their setting `weights`, by the name of the part.
 
-    A part may hold another as a setting, such as a tokenizer its teacher: its module lies under the setting's name,
-    and its weights are those of `NAME.SETTING`.
+    A config may hold another config as a setting, such as a tokenizer that holds its teacher. The module of the held
+    config is a submodule with the setting's name, so its weights are listed under `NAME.SETTING`.
     """
     found: dict[str, str] = {}
     for name, config in parts.items():
@@ -72,9 +73,9 @@ def named_weights(parts: Mapping[str, ComponentConfig]) -> dict[str, str]:
 
 
 def without_weights(config: Config) -> Config:
-    """A config that names no trained weights, nor do the parts that it holds: what it builds has random values.
+    """Return the config with `weights` set to None, also in the configs that it holds: it builds random values.
 
-    A part whose `weights` are not None by default cannot be without, and keeps them.
+    A config whose `weights` is not None by default always needs weights and keeps its setting.
     """
     changes: dict[str, Any] = {key: without_weights(value) for key, value in _held(config).items()}
     field = attrs.fields_dict(type(config)).get("weights")
@@ -84,23 +85,24 @@ def without_weights(config: Config) -> Config:
 
 
 def _held(config: ComponentConfig) -> dict[str, ComponentConfig]:
-    """The parts that a config holds as settings."""
+    """Return the configs that a config holds as settings."""
     fields = {field.name: getattr(config, field.name) for field in attrs.fields(type(config))}
     return {key: value for key, value in fields.items() if isinstance(value, ComponentConfig)}
 
 
 class Checked:
-    """Something whose methods are held to its interface where they are called, whoever wrote them.
+    """Base class that checks the methods of its subclasses against the interface on every call.
 
-    An interface names in `checks` what is put around each method that a subclass defines.
+    An interface lists in `checks` the decorator for each method. The decorators wrap the methods that a subclass
+    defines, also in plugins.
     """
 
     checks: ClassVar[Mapping[str, Callable[..., Any]]] = {}
     origin: str = ""
-    """The component it was built from, and who offers it; set when a model is put together, for messages."""
+    """The component that it was built from and the provider of it, for messages. Set when a model is assembled."""
 
     def __init_subclass__(cls, **keywords: Any) -> None:
-        """Put the checks around the methods that this class itself defines; an interface only states them."""
+        """Wrap the methods that this class itself defines, unless it defines `checks`, as an interface does."""
         super().__init_subclass__(**keywords)
         for name, check in cls.checks.items():
             if name in cls.__dict__ and "checks" not in cls.__dict__:
@@ -108,26 +110,26 @@ class Checked:
 
     @property
     def known_as(self) -> str:
-        """How messages name it: by the component that it was built from, where that is known, and its class."""
+        """Its name in messages: the component that it was built from, if known, and its class."""
         return f"{self.origin}: {type(self).__name__}" if self.origin else type(self).__name__
 
 
 class CheckedModule(Checked, nn.Module):
-    """A part with weights or buffers whose methods are checked."""
+    """A module whose methods are checked."""
 
 
 def described(value: object) -> str:
-    """A tensor by its type and shape, and anything else by its class, for messages."""
+    """Describe a tensor by its dtype and shape, or any other value by its class, for messages."""
     if not isinstance(value, Tensor):
         return f"a {type(value).__name__}"
     return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
 
 
 def parameter_groups(module: nn.Module) -> dict[str, list[nn.Parameter]]:
-    """The parameters of a part by the group names with which `TrainConfig.train` selects them.
+    """Return the parameters of a part by group name; `TrainConfig.train` selects them by these names.
 
-    A part may publish finer groups through a method `parameter_groups() -> dict[str, list[Parameter]]`, whose
-    values partition its parameters; every part has the group `""`, which is all of them.
+    Every part has the group `""` with all its parameters. A part may add finer groups with a method
+    `parameter_groups() -> dict[str, list[Parameter]]`, whose values partition its parameters.
     """
     groups = {"": list(module.parameters())}
     publish = getattr(module, "parameter_groups", None)
@@ -135,6 +137,6 @@ def parameter_groups(module: nn.Module) -> dict[str, list[nn.Parameter]]:
 
 
 def device_of(part: nn.Module) -> torch.device:
-    """Where a part lies; a part may have buffers alone, or nothing at all, which is on the CPU."""
+    """Return the device of a part's parameters, or else of its buffers. A part with neither is on the CPU."""
     held = next(chain(part.parameters(), part.buffers()), None)
     return torch.device("cpu") if held is None else held.device

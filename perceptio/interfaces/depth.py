@@ -1,4 +1,4 @@
-"""Depth tokenizers: dense depth maps <-> a short row of codes that a language model can emit.
+"""Depth tokenizers: dense depth maps <-> a short sequence of codes that a language model can generate.
 
 Shapes: B batch, H W pixels, h w grid cells, L = h*w codes, K codebook size, C latent width.
 """
@@ -27,24 +27,24 @@ from perceptio.interfaces.perception_checks import codes_problem
 from perceptio.interfaces.tokens import CodeGroup, Codes, StreamSpec
 
 ROUNDING = 1e-3
-"""Depth may leave [0, 1] by so much, which half precision and resampling do to it."""
+"""How far depth values may leave [0, 1]: half precision and resampling cause small excesses."""
 DECODED_PIXELS = 2**19
-"""For their meanings codes are decoded in batches of about so many pixels, which bounds memory: 5 maps of 320."""
+"""`code_meanings` decodes batches of about this many pixels, to bound memory: 5 maps of 320 x 320."""
 MOST_DECODED = 2048
-"""Of larger codebooks nothing is decoded, which would take minutes: their vectors alone say which codes are alike."""
+"""`code_meanings` decodes no larger codebook, which would take minutes; it then returns vectors only."""
 
 
 @attrs.frozen(kw_only=True)
 class DepthSpec:
-    """Facts of a depth tokenizer that are known without its weights.
+    """Facts about a depth tokenizer that are known without its weights.
 
     Attributes:
-        codebook_size: How many codes there are, K.
-        grid: Rows and columns of codes; of several scales, of the finest.
-        image_size: Height and width of the maps.
+        codebook_size: The number of different codes, K.
+        grid: Rows and columns of the code grid; the finest one if there are several scales.
+        image_size: Height and width of the maps in pixels.
         convention: What a depth value means.
-        scales: The grids of codes from the coarsest to `grid`, where a map is written coarse to fine; empty: `grid`
-            alone.
+        scales: The grids from the coarsest to `grid`, for a tokenizer that writes a map coarse to fine. Empty if
+            `grid` is the only one.
     """
 
     codebook_size: int
@@ -55,12 +55,12 @@ class DepthSpec:
 
     @property
     def num_codes(self) -> int:
-        """Codes of one depth map, L."""
+        """The number of codes of one depth map, L."""
         return sum(rows * columns for rows, columns in self.scales or (self.grid,))
 
     @property
     def stream(self) -> StreamSpec:
-        """How depth is written."""
+        """How depth is written as a stream."""
         written = Codes.on_grid(self.codebook_size, self.grid)
         if self.scales:
             groups = tuple(CodeGroup.on_grid(scale) for scale in self.scales)
@@ -69,12 +69,12 @@ class DepthSpec:
 
 
 def depth_problem(depth_B1HW: Tensor, spec: DepthSpec, *, unknown: bool = True) -> str | None:
-    """What keeps a tensor from being depth under a spec; None where nothing does.
+    """Say why a value is not valid depth under a spec; None if it is valid.
 
     Args:
-        depth_B1HW: Anything. On the meta device, which holds no values, only its type and shape are looked at.
-        spec: Whose convention and size it should have.
-        unknown: Whether NaN is allowed.
+        depth_B1HW: Any value. On the meta device, which holds no values, only dtype and shape are checked.
+        spec: The spec whose size it should have.
+        unknown: Whether NaN, for unknown pixels, is allowed.
 
     Returns:
         Words that complete "depth that ...".
@@ -131,14 +131,15 @@ def _checked_decode(decode: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, T
 
 
 class DepthTokenizer(PerceptionTokenizer):
-    """Depth maps <-> codes. `spec` is set in the constructor.
+    """Depth maps <-> codes. A subclass sets `spec` in its constructor.
 
-    Depth goes in as float [B, 1, H, W] in [0, 1] at `spec.image_size`, NaN where unknown, and comes out the same,
-    without NaN. Codes are int64 [B, L], 0 <= code < K, row-major over `spec.grid`.
+    Depth is a float tensor [B, 1, H, W] with values in [0, 1] at `spec.image_size`. Input maps may hold NaN for
+    unknown pixels; decoded maps never do. Codes are int64 [B, L] with 0 <= code < K, row-major over `spec.grid`; if
+    there are `spec.scales`, they follow one another.
 
-    Every subclass's `encode` and `decode` are held to this: what is given and what is returned are checked around
-    them, with `depth_problem` and `codes_problem`. That waits for the device, so neither belongs in a loop over
-    codes; `soft_decode`, which training calls in every step, is not checked.
+    The arguments and results of every subclass's `encode` and `decode` are checked with `depth_problem` and
+    `codes_problem`. The checks wait for the device, so do not call these methods in a loop over codes. `soft_decode`,
+    which training calls in every step, is not checked.
     """
 
     spec: DepthSpec
@@ -150,34 +151,35 @@ class DepthTokenizer(PerceptionTokenizer):
 
     @abstractmethod
     def encode(self, depth_B1HW: Tensor) -> Tensor:
-        """Codes [B, L] of depth maps, without gradient; unknown pixels are filled with `fill_unknown`.
+        """Encode depth maps as codes [B, L], without gradient; unknown pixels are filled with `fill_unknown`.
 
         Raises:
-            DataError: What is given is no depth in [0, 1] at `spec.image_size`, or a map has no known pixel.
-            InterfaceError: The subclass made something else than codes.
+            DataError: The argument is not depth in [0, 1] at `spec.image_size`, or a map has no known pixel.
+            InterfaceError: The subclass returned invalid codes.
         """
 
     @abstractmethod
     def decode(self, codes_BL: Tensor) -> Tensor:
-        """Depth maps [B, 1, H, W] in [0, 1] of codes [B, L].
+        """Decode codes [B, L] to depth maps [B, 1, H, W] in [0, 1].
 
         Raises:
-            DataError: What is given are no codes.
-            InterfaceError: The subclass made something else than depth in [0, 1].
+            DataError: The argument is not valid codes.
+            InterfaceError: The subclass returned something other than depth in [0, 1].
         """
 
     @abstractmethod
     def soft_decode(self, probabilities_BLK: Tensor) -> Tensor:
-        """Depth maps [B, 1, H, W] of a distribution over codes per cell: the paper's soft merging.
+        """Decode one distribution over codes per cell to depth maps [B, 1, H, W]: the paper's soft merging.
 
-        Differentiable in the probabilities, averaged in float32; one-hot probabilities give `decode`.
+        The result is differentiable in the probabilities. Latents are averaged in float32. One-hot probabilities
+        give the same maps as `decode`.
         """
 
     def targets(self, raw: Sequence[Any]) -> Tensor:
         """See `PerceptionTokenizer.targets`: depth maps [T, 1, H, W] in the convention's [0, 1], NaN where unknown.
 
         Raises:
-            DataError: A map has no metres, and the convention is metric.
+            DataError: As `from_map`, for instance if the convention is metric and a map is not in metres.
         """
         return stack_depth(raw, self.spec.convention, self.spec.image_size, device_of(self))
 
@@ -198,20 +200,21 @@ class DepthTokenizer(PerceptionTokenizer):
         return self.soft_decode(probabilities[0])
 
     def shown(self, decoded: Tensor, sizes: Sequence[Size]) -> list[Any]:
-        """See `PerceptionTokenizer.shown`: each a `DepthMap` at the tokenizer's own size."""
+        """See `PerceptionTokenizer.shown`: one `DepthMap` per row, at the tokenizer's own size."""
         return list(to_maps(decoded, self.spec.convention))
 
     def values_at(self, decoded: Tensor, points_NP2: Tensor) -> Tensor:
-        """See `PerceptionTokenizer.values_at`: how near the pixel is in which a point lies, 1 the nearest.
+        """See `PerceptionTokenizer.values_at`: the nearness of the pixel that contains each point; 1 is the nearest.
 
-        Steps are even in the tokenizer's own [0, 1]: of metric depth in its logarithm, of relative in disparity.
+        Nearness is linear in the tokenizer's own [0, 1]: in log depth under a metric convention, and in disparity
+        under a relative one.
         """
         values_NP = pixels_at(decoded[:, 0], points_NP2)
         return 1 - values_NP if self.spec.convention.metric else values_NP
 
     @torch.no_grad()
     def code_meanings(self) -> tuple[CodeMeanings, ...]:
-        """See `PerceptionTokenizer.code_meanings`: the mean of the map that holds one code alone, and its vector."""
+        """See `PerceptionTokenizer.code_meanings`: each code's vector, and the mean of a map of this code alone."""
         codebook_KC = getattr(self, "codebook_KC", None)
         values_KV = None
         if codebook_KC is None or self.spec.codebook_size <= MOST_DECODED:
@@ -226,22 +229,26 @@ class DepthTokenizer(PerceptionTokenizer):
 
 
 class CodebookDepthTokenizer(DepthTokenizer):
-    """Where most authors start: give `encode`, `codebook_KC` and `decode_latents`; decoding is written once, here.
+    """A depth tokenizer with a codebook, the usual base class for a new depth tokenizer.
 
-    Codes of several scales need `latent_grid`, too: how the vectors of all scales make one grid.
+    Implement `encode`, `codebook_KC` and `decode_latents`; this class provides `decode` and `soft_decode`. With
+    several scales, override `latent_grid` as well, to combine the vectors of all scales into one grid.
     """
 
     @property
     @abstractmethod
     def codebook_KC(self) -> Tensor:
-        """The latent vector of every code [K, C], in the space `decode_latents` reads."""
+        """The latent vectors of all codes [K, C], in the space that `decode_latents` reads."""
 
     @abstractmethod
     def decode_latents(self, latents_BChw: Tensor) -> Tensor:
-        """Depth maps [B, 1, H, W] of a grid of latents, not yet clipped to [0, 1]."""
+        """Decode a grid of latents to depth maps [B, 1, H, W], not yet clipped to [0, 1]."""
 
     def latent_grid(self, vectors_BLC: Tensor) -> Tensor:
-        """The latents [B, C, h, w] that the vectors of L codes make, linear in them; by default a grid row by row."""
+        """Arrange the vectors of L codes as a grid of latents [B, C, h, w]; row by row by default.
+
+        An override must be linear in the vectors.
+        """
         latents_BCL = vectors_BLC.mT
         return latents_BCL.reshape(*latents_BCL.shape[:2], *self.spec.grid)
 
@@ -250,7 +257,7 @@ class CodebookDepthTokenizer(DepthTokenizer):
         return self._decoded(self.codebook_KC.detach()[codes_BL])
 
     def soft_decode(self, probabilities_BLK: Tensor) -> Tensor:
-        """See `DepthTokenizer.soft_decode`; no gradient reaches the codebook."""
+        """See `DepthTokenizer.soft_decode`. No gradient reaches the codebook."""
         codebook_KC = self.codebook_KC.detach()
         return self._decoded((probabilities_BLK.float() @ codebook_KC.float()).to(codebook_KC.dtype))
 
@@ -265,8 +272,8 @@ class DepthTokenizerConfig(PerceptionTokenizerConfig):
     @property
     @abstractmethod
     def spec(self) -> DepthSpec:
-        """Facts known without weights."""
+        """Facts about the tokenizer that are known without its weights."""
 
     @abstractmethod
     def build(self) -> DepthTokenizer:
-        """The tokenizer with random weights."""
+        """Build the tokenizer with random weights."""

@@ -1,4 +1,4 @@
-"""What a depth value means, and depth maps in a convention's [0, 1].
+"""Depth maps, and the conventions that map depth values to [0, 1].
 
 Shapes: B batch, H W pixels.
 """
@@ -18,9 +18,9 @@ from perceptio.interfaces.maps import resize_maps, stack_known
 
 @attrs.frozen(kw_only=True, eq=False)
 class DepthMap:
-    """Depth of one image as float32 [H, W], NaN where unknown.
+    """The depth of one image as float32 [H, W], NaN where unknown.
 
-    `unit` is `"metres"`, or `"disparity"` for a relative inverse depth of any scale (near is large).
+    `unit` is `"metres"`, or `"disparity"` for relative inverse depth of any scale, in which near is large.
     """
 
     values_HW: np.ndarray
@@ -31,9 +31,11 @@ class DepthMap:
 class DepthConvention:
     """What a depth value in [0, 1] means.
 
-    Relative (`near_m` and `far_m` are None): inverse depth, scaled by each image's own minimum and maximum, near
-    is one, as a disparity teacher such as Depth Anything V2 gives it; it has no metres. Metric: far is one,
-    logarithmic between `near_m` and `far_m` metres, so that equal steps are equal ratios.
+    Relative convention (`near_m` and `far_m` are None): inverse depth, scaled by the minimum and maximum of each
+    image; the nearest pixel is 1. Disparity teachers such as Depth Anything V2 give such maps. They cannot be
+    converted to metres.
+
+    Metric convention: logarithmic between `near_m` (0) and `far_m` (1) metres, so that equal steps are equal ratios.
     """
 
     near_m: float | None = None
@@ -49,11 +51,11 @@ class DepthConvention:
 
     @property
     def metric(self) -> bool:
-        """Whether values can be turned into metres."""
+        """Whether values can be converted to metres."""
         return self.near_m is not None
 
     def to_metres(self, unit: Tensor) -> Tensor:
-        """Values in [0, 1] to metres; NaN stays NaN.
+        """Convert values in [0, 1] to metres; NaN stays NaN.
 
         Raises:
             DataError: The convention is relative.
@@ -62,7 +64,7 @@ class DepthConvention:
         return near * torch.exp(unit * ratio)
 
     def from_metres(self, metres: Tensor) -> Tensor:
-        """Metres to values in [0, 1], clipped to the range; NaN stays NaN.
+        """Convert metres to values in [0, 1], clipped to this range; NaN stays NaN.
 
         Raises:
             DataError: The convention is relative.
@@ -77,10 +79,10 @@ class DepthConvention:
 
 
 def check_values(depth: DepthMap, name: str) -> None:
-    """Refuse a map whose known pixels are no depths: metres are above 0, disparity at least 0, and both finite.
+    """Check that the known pixels of a map are finite, and above 0 in metres or at least 0 in disparity.
 
     Raises:
-        DataError: A known pixel is none, or no pixel is known; the message begins with `name`.
+        DataError: A known pixel violates this, or no pixel is known. The message begins with `name`.
     """
     known_N = depth.values_HW[~np.isnan(depth.values_HW)]
     if not known_N.size:
@@ -93,13 +95,14 @@ def check_values(depth: DepthMap, name: str) -> None:
 
 
 def from_map(depth: DepthMap, convention: DepthConvention) -> Tensor:
-    """A depth map as [1, 1, H, W] in [0, 1] under a convention, NaN where unknown.
+    """Convert a depth map to [1, 1, H, W] in [0, 1] under a convention, NaN where unknown.
 
-    A metric convention needs metres. A relative one takes either unit: disparity as it is, metres as their inverse,
-    and scales it by the map's own minimum and maximum; a flat map becomes 0.5.
+    A metric convention needs a map in metres. A relative convention accepts both units: it uses disparity as it is
+    and inverts metres, then scales the map by its own minimum and maximum. A flat map becomes 0.5.
 
     Raises:
-        DataError: The convention is metric and the map is not, no pixel is known, or a known one is no depth.
+        DataError: The convention is metric and the map is not, no pixel is known, or a known value is not a depth
+            (see `check_values`).
     """
     check_values(depth, "A depth map")
     values_11HW = torch.from_numpy(depth.values_HW).float()[None, None]
@@ -121,7 +124,9 @@ def from_map(depth: DepthMap, convention: DepthConvention) -> Tensor:
 def stack_depth(
     maps: Sequence[DepthMap | None], convention: DepthConvention, size: tuple[int, int], device: torch.device
 ) -> Tensor:
-    """Depth maps [B, 1, *size] in [0, 1] under a convention, on a device; NaN where unknown, as all of None is.
+    """Convert and stack depth maps to [B, 1, *size] in [0, 1] under a convention, on a device.
+
+    Unknown pixels are NaN, and so is the whole map of a None.
 
     Raises:
         DataError: As `from_map`.
@@ -134,7 +139,7 @@ def stack_depth(
 
 
 def to_maps(depth_B1HW: Tensor, convention: DepthConvention) -> list[DepthMap]:
-    """Depth in [0, 1] under a convention as depth maps: in metres where it has them, else disparity."""
+    """Convert depth in [0, 1] to depth maps, in metres under a metric convention and in disparity otherwise."""
     depth_B1HW = depth_B1HW.float()
     values_B1HW = convention.to_metres(depth_B1HW) if convention.metric else depth_B1HW
     unit: Literal["metres", "disparity"] = "metres" if convention.metric else "disparity"

@@ -1,4 +1,4 @@
-"""How a model perceives and decodes, as a value."""
+"""The settings of generation."""
 
 import math
 from collections.abc import Callable
@@ -35,29 +35,29 @@ def _temperature(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -
 
 @attrs.frozen(kw_only=True)
 class GenerationSettings:
-    """How to perceive and decode.
+    """How a model perceives and generates an answer.
 
-    What comes next is one choice of the model: another object, the next stream, or the first token of the text. It is
-    made once where the model may write any of them, and asked again only after something was written.
+    Between blocks the model makes one choice among everything that may come next: another object, one of the next
+    streams, or the first token of the text. It chooses again only after it has written an object or a stream.
 
     Attributes:
-        streams: What may be perceived, by the names of streams, in order; None: all of the recipe's. What is left out
-            is never written.
-        force: Streams that every answer writes, whatever the model would choose in their place; others that it may
-            write, it writes if it chooses to.
-        readout: Whether points are read out, or looked up, before the answer; None: as the recipe's answer format
-            says, which also says which of the two.
-        grammar: Whether a block holds codes and nothing else, text no codes, and what comes next is text or a
-            stream that has its turn now or later. Without it every token is chosen from the whole vocabulary, and a
-            block may come out malformed.
-        temperature: 0 takes the likeliest token; above, tokens are sampled from softmax(logits / temperature) over
-            those that may come.
-        max_new_tokens: Most tokens of text, at least 1; a text that is cut there says so (`Answer.truncated`).
-        max_objects: Most objects that one answer writes of a stream, at least 1.
-        seed: For sampling.
+        streams: The names of the streams that the model may write, in order. None: all streams of the recipe. Streams
+            that are not listed are never written.
+        force: Streams that are written in every answer, whatever the model would choose. The model writes other
+            streams only if it chooses to.
+        readout: Whether marked points are read out, or looked up, before the answer. None: as the recipe's answer
+            format says. The format also decides between the two.
+        grammar: Whether generation is constrained: blocks hold only codes, text holds none, and a stream comes only
+            in its order. Without it every token is chosen from the whole vocabulary, and blocks may be malformed.
+        temperature: 0 takes the most likely token. Above 0, tokens are sampled from softmax(logits / temperature)
+            over the allowed tokens.
+        max_new_tokens: The maximum number of text tokens, at least 1. `Answer.truncated` tells whether the text was
+            cut there.
+        max_objects: The maximum number of objects that one answer writes per stream, at least 1.
+        seed: The seed of sampling.
 
     Raises:
-        InputError: A value is none of these.
+        InputError: A value is out of range or of the wrong type.
     """
 
     streams: tuple[str, ...] | None = attrs.field(default=None, validator=_stream_names)

@@ -1,4 +1,4 @@
-"""Heads: small trained maps between widths."""
+"""Heads: small trained maps between vector widths."""
 
 from abc import ABC, abstractmethod
 
@@ -10,21 +10,24 @@ from perceptio.interfaces.model_specs import ModelSpecs
 
 
 class Head(nn.Module, ABC):
-    """A map (..., in_dim) -> (..., out_dim), or of the rows of a stream: (N, n, in_dim) -> (N, m, out_dim)."""
+    """A map (..., in_dim) -> (..., out_dim), or from the n hidden states of a stream to m rows.
+
+    The latter is (N, n, in_dim) -> (N, m, out_dim).
+    """
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
-        """The mapped vectors."""
+        """Return the mapped vectors."""
 
 
 @attrs.frozen(kw_only=True)
 class HeadConfig(ComponentConfig, ABC):
-    """Config of a head; its widths are derived from the parts it joins."""
+    """Config of a head. Its widths are derived from the parts that it connects."""
 
     @abstractmethod
     def build(self, in_dim: int, out_dim: int, model: ModelSpecs) -> Head:
-        """The head between these widths, with random weights, in a model of these specs."""
+        """Build the head from width `in_dim` to width `out_dim`, with random weights, for a model of these specs."""
 
     def num_rows(self, count: int) -> int:
-        """How many rows it makes of so many; a head that maps each vector by itself makes as many."""
+        """Return how many rows the head makes from `count` vectors; as many by default."""
         return count

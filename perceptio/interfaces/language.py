@@ -1,4 +1,4 @@
-"""Language backbones: a causal trunk over embedded sequences, its text tokenizer, and how sequences are laid out.
+"""Language backbones: a causal transformer over embedded sequences, its text tokenizer, and the sequence layout.
 
 Shapes: B batch, T positions, A position axes, D hidden width, V vocabulary, N rows.
 """
@@ -19,11 +19,13 @@ from perceptio.interfaces.component import CheckedModule, ComponentConfig
 
 @attrs.frozen(kw_only=True)
 class LanguageSpec:
-    """Facts of a language backbone that are known without its weights.
+    """Facts about a language backbone that are known without its weights.
 
-    `vocab_size` counts the ids of its own text tokenizer; the token plan allots further ids after them.
-    `position_axes` is 1 for plain rotary positions and 3 for (time, row, column).
-    `max_length` is the longest sequence that it serves; None: any.
+    Attributes:
+        vocab_size: The number of ids of its own text tokenizer. The token plan adds ids after them.
+        hidden_dim: The width of hidden states, D.
+        position_axes: 1 for plain rotary positions, 3 for (time, row, column).
+        max_length: The longest sequence that it supports, in positions. None: any length.
     """
 
     vocab_size: int
@@ -34,21 +36,25 @@ class LanguageSpec:
 
 @attrs.frozen(kw_only=True, eq=False)
 class SequenceLayout:
-    """Who sees whom, and where everything lies. It becomes an attention bias in `ops.attention` and nowhere else.
+    """Which slots attend to which, and the position of each slot. `ops.attention` alone makes attention biases of it.
 
-    Two forms. *Packed* (`lengths` set, B == 1): samples one after the other without padding, each causal within
-    itself. *Cached* (`past_B` set): T new slots per row after `past_B` keys that the cache already holds; slot i
-    of row b sees keys 0 .. past_B[b] + i. Rows may end in slots that count for nothing: nobody before them sees
-    them, and the next call writes over them.
+    A layout has one of two forms:
+
+    - *Packed* (`lengths` is set, B == 1): samples follow one another without padding, and each is causal within
+      itself.
+    - *Cached* (`past_B` is set): each row has T new slots after the `past_B` keys that the cache already holds. Slot
+      i of row b attends to keys 0 .. past_B[b] + i. A row may end in unused slots: no earlier slot attends to them,
+      and the next call overwrites them.
 
     Attributes:
-        positions_ABT: Coordinates of each slot, as many axes as the backbone's `position_axes`; float, axis 0 time.
-        query_positions_ABT: Coordinates of what each slot predicts, where that is not where its token lies: the
-            query is rotated by these, the key by `positions_ABT`. None: the same. A backbone with one axis has no
-            use for it.
-        lengths: Length of each packed sample; sums to T.
-        past_B: int64, keys already in the cache per row, on the device.
-        max_keys: Upper bound, known to the host, on keys seen by any row: at most the cache's size.
+        positions_ABT: The float coordinates of each slot, one axis for each of the backbone's `position_axes`. Axis 0
+            is time.
+        query_positions_ABT: The coordinates of what each slot predicts, if they differ from those of its token: the
+            query is rotated by these, the key by `positions_ABT`. None: the same. A backbone with one axis ignores
+            them.
+        lengths: The length of each packed sample; they sum to T.
+        past_B: int64 on the device, the number of keys that the cache holds for each row.
+        max_keys: An upper bound, known on the host, on the number of keys of any row; at most the cache's size.
     """
 
     positions_ABT: Tensor
@@ -61,7 +67,7 @@ class SequenceLayout:
     def packed(
         cls, positions_AT: Tensor, lengths: Sequence[int], query_positions_AT: Tensor | None = None
     ) -> Self:
-        """Samples of these lengths in one row."""
+        """Return the layout of samples of these lengths in one row."""
         query = None if query_positions_AT is None else query_positions_AT[:, None]
         return cls(positions_ABT=positions_AT[:, None], query_positions_ABT=query, lengths=tuple(lengths))
 
@@ -69,7 +75,7 @@ class SequenceLayout:
     def cached(
         cls, positions_ABT: Tensor, past_B: Tensor, max_keys: int, query_positions_ABT: Tensor | None = None
     ) -> Self:
-        """New slots of several rows after what the cache holds; `past_B` is zero for a prefill."""
+        """Return the layout of new slots after the keys that the cache holds; `past_B` is zero for a prefill."""
         return cls(
             positions_ABT=positions_ABT,
             query_positions_ABT=query_positions_ABT,
@@ -80,10 +86,11 @@ class SequenceLayout:
 
 @attrs.frozen(kw_only=True)
 class ChatTemplate:
-    """The strings around a conversation; the text tokenizer knows the special ones as single ids.
+    """The strings around the parts of a conversation. The text tokenizer encodes the special ones as single ids.
 
-    A conversation is `start`, then per turn `user`, the image's features where the turn shows one, the question,
-    `assistant`, the answer, `end`. The loss covers the answer and the first token of `end`, which stops generation.
+    A conversation begins with `start`. Each turn then is `user`, the question, `assistant`, the answer, `end`. A turn
+    that shows an image has `before_image`, the image's features and `after_image` before its question. The loss
+    covers the answer and the first token of `end`, which stops generation.
     """
 
     start: str = ""
@@ -96,21 +103,21 @@ class ChatTemplate:
 
 @runtime_checkable
 class TextTokenizer(Protocol):
-    """Strings <-> ids of the language backbone's own vocabulary; any text can be encoded."""
+    """Strings <-> ids of the language backbone's own vocabulary. Any text can be encoded."""
 
     template: ChatTemplate
     end_id: int
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text; special strings of the template become their single ids only via `encode_template`."""
+        """Encode a text. Strings that look like special tokens are ordinary text here; see `encode_template`."""
         ...
 
     def encode_template(self, text: str) -> list[int]:
-        """Ids of a string of the template, special tokens recognised."""
+        """Encode a string of the template, in which special tokens become their single ids."""
         ...
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids, without special tokens."""
+        """Decode ids to text, without special tokens."""
         ...
 
     def save(self, folder: Path) -> None:
@@ -119,7 +126,7 @@ class TextTokenizer(Protocol):
 
 
 def _checked_rows(name: str, method: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Hold the shape of what `embed`, `forward` or `logits` makes to the interface; nothing waits for the device."""
+    """Check the shape of the result of `embed`, `forward` or `logits`; nothing here waits for the device."""
 
     @functools.wraps(method)
     def checked(self: Any, *given: Any, **named: Any) -> Tensor:
@@ -145,7 +152,10 @@ def _checked_rows(name: str, method: Callable[..., Tensor]) -> Callable[..., Ten
 
 
 class LanguageBackbone(CheckedModule, ABC):
-    """A causal language model in the pieces that a perception model needs. `spec` is set in the constructor."""
+    """A causal language model, split into the steps that a perception model needs.
+
+    A subclass sets `spec` in its constructor.
+    """
 
     spec: LanguageSpec
     checks: ClassVar[Mapping[str, Callable[..., Any]]] = {
@@ -155,63 +165,63 @@ class LanguageBackbone(CheckedModule, ABC):
     @property
     @abstractmethod
     def text_tokenizer(self) -> TextTokenizer:
-        """The text tokenizer that belongs to these weights."""
+        """The text tokenizer of these weights."""
 
     @abstractmethod
     def embed(self, ids: Tensor) -> Tensor:
-        """Input rows [..., D] of ids [...]."""
+        """Return the input embeddings [..., D] of ids [...]."""
 
     @abstractmethod
     def forward(self, inputs_BTD: Tensor, layout: SequenceLayout, cache: Any = None) -> Tensor:
-        """Hidden states [B, T, D] after the last norm.
+        """Return the hidden states [B, T, D] after the last norm.
 
-        With a cache (a cached layout), keys and values of the T new slots are written at `layout.past_B`.
+        With a cache, and so a cached layout, the keys and values of the T new slots are written at `layout.past_B`.
         """
 
     @abstractmethod
     def logits(self, hidden: Tensor) -> Tensor:
-        """Logits [..., V] of hidden states [..., D]: apart, so that only supervised rows are computed."""
+        """Return the logits [..., V] of hidden states [..., D]; callers pass only the rows that they need."""
 
     @abstractmethod
     def resize_vocabulary(self, size: int) -> None:
-        """Give the vocabulary `size` ids, keeping the text tokenizer's rows bit-identical.
+        """Resize the vocabulary to `size` ids; the rows of the text tokenizer's ids stay bit-identical.
 
-        New rows are drawn around the mean of the old ones at their full standard deviation, so that they differ.
+        New rows are drawn around the mean of the old rows with their full standard deviation, so that they differ.
         """
 
     @abstractmethod
     def initialize_rows(self, ids: Tensor, rows_ND: Tensor) -> None:
-        """Set the input rows of new ids, and their output rows where those are not tied.
+        """Set the input embeddings of new ids, and their output embeddings if these are not tied.
 
-        `rows_ND` has zero mean and unit variance per width; the backbone brings it to its own scale.
+        `rows_ND` has zero mean and unit variance per column; the backbone rescales it to its own embeddings.
         """
 
     @abstractmethod
     def new_cache(self, batch_size: int, max_length: int) -> Any:
-        """An empty cache for `max_length` keys per row; `layout.past_B` is its cursor.
+        """Return an empty cache for `max_length` keys per row; `layout.past_B` is the write position.
 
-        It is opaque to everyone else, except that it may be a `SelectableCache`.
+        Callers treat it as opaque, except that it may be a `SelectableCache`.
         """
 
 
 @runtime_checkable
 class SelectableCache(Protocol):
-    """A cache whose rows can be given to others, so that what several rows begin with is computed once.
+    """A cache whose rows can be copied to other rows, so that a prefix shared by several rows is computed once.
 
-    `perceptio.ops.kv_cache.KeyValueCache` is one. With a cache that is none, each row is computed for itself.
+    `perceptio.ops.kv_cache.KeyValueCache` is one. With any other cache the prefix is computed once per row.
     """
 
     def select(self, rows_B: Tensor) -> Self:
-        """A cache of its own whose row b holds what row `rows_B[b]` of this one holds."""
+        """Return an independent cache whose row b holds a copy of row `rows_B[b]` of this one."""
         ...
 
 
 @runtime_checkable
 class MergeableAdapters(Protocol):
-    """A language backbone whose adapters can become part of the weights that they adapt."""
+    """A language backbone whose adapters can be merged into the weights that they adapt."""
 
     def merge(self) -> None:
-        """Fold the adapters in, in place; what is left is what the config `without_adapters` builds."""
+        """Merge the adapters in place; afterwards the modules are those that the config `without_adapters` builds."""
         ...
 
 
@@ -222,28 +232,28 @@ class LanguageBackboneConfig(ComponentConfig, ABC):
     @property
     @abstractmethod
     def spec(self) -> LanguageSpec:
-        """Facts known without weights."""
+        """Facts about the backbone that are known without its weights."""
 
     @abstractmethod
     def build(self) -> LanguageBackbone:
-        """The backbone with random weights and its own vocabulary, not yet resized."""
+        """Build the backbone with random weights and its own vocabulary, not yet resized."""
 
     def with_text_tokenizer(self, folder: Path) -> Self:
-        """The same config, reading its text tokenizer from the files that `TextTokenizer.save` wrote.
+        """Return the config that reads its text tokenizer from the files that `TextTokenizer.save` wrote.
 
-        The default needs no files.
+        The default implementation returns the config itself, for text tokenizers without files.
         """
         return self
 
     def without_adapters(self) -> Self:
-        """The config of a backbone whose adapters have been merged; see `MergeableAdapters`.
+        """Return the config of the backbone after its adapters were merged; see `MergeableAdapters`.
 
-        The default takes away what is in the field `lora`.
+        The default implementation sets the field `lora`, if there is one, to None.
         """
         changes: dict[str, Any] = {"lora": None} if "lora" in attrs.fields_dict(type(self)) else {}
         return attrs.evolve(self, **changes)
 
 
 def text_positions(start: float, length: int, axes: int) -> Tensor:
-    """Coordinates [A, T] of a run of text: equal on all axes, which is ordinary rotary embedding."""
+    """Return the coordinates [A, T] of a run of text: equal on all axes, which gives ordinary rotary embeddings."""
     return torch.arange(start, start + length, dtype=torch.float32).expand(axes, -1)

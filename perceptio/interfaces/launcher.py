@@ -1,21 +1,22 @@
-"""Launchers: where the jobs of an experiment run, on this machine or elsewhere.
+"""Launchers: run the jobs of an experiment, on this machine or elsewhere.
 
-A launcher is given jobs, the cache that says which of them are complete, and a display. It must
+A launcher is given jobs, the cache that knows which of them are complete, and a display. It must
 
-- begin a job only when every job in `Job.after` is complete, and none that is complete itself, as
-  `JobCache.complete` says (`Display.reused` is told);
-- begin none that another process is at, as `JobCache.claim` says; `JobCache.release` gives it free again;
-- call `JobCache.begin` before a job runs and `JobCache.end` after it: with `complete`, or with its last words where
-  it failed, or with neither where it was stopped and goes on later;
-- do a job's work by `perceptio.experiments.worker.perform(job.request, report)` in a process of its own, which finds
-  the folders of `Job.out` and of `Job.after` under the same paths (elsewhere: on a shared folder), with the plugins
-  that the environment variable `PERCEPTIO_PLUGIN_FILES` names here;
-- let a job that is asked to stop save what it has (SIGINT or SIGTERM, and then time): when it is begun again on the
-  same folder, it goes on from there. So a cluster may stop and requeue it as it likes;
-- go on when a job fails, unless `LaunchSettings.stop_on_failure`; the jobs that come after it are not begun
-  (`Display.skipped` is told);
-- end a job that takes longer than `LaunchSettings.timeout_s`, which then has failed;
-- return when nothing is left to begin or to wait for, and raise `Stopped` after Ctrl-C.
+- start a job only when every job in `Job.after` is complete (`JobCache.complete`);
+- not start a job that is itself complete, and report it with `Display.reused`;
+- not start a job that another process works on: claim each job with `JobCache.claim`, and release it with
+  `JobCache.release`;
+- call `JobCache.begin` before a job runs and `JobCache.end` after it: with `complete` if it succeeded, with its error
+  message if it failed, and with neither if it was stopped and will be resumed;
+- run each job with `perceptio.experiments.worker.perform(job.request, report)` in a process of its own. The process
+  must find the folders of `Job.out` and `Job.after` under the same paths (on another machine: in a shared folder),
+  and load the plugins that the environment variable `PERCEPTIO_PLUGIN_FILES` names on this machine;
+- stop a job with SIGINT or SIGTERM and then leave it time to save its state. A job that is started again on the same
+  folder resumes from this state, so a cluster may stop and requeue it at any time;
+- continue after a job has failed, unless `LaunchSettings.stop_on_failure` is set. Jobs that depend on the failed job
+  are not started but reported with `Display.skipped`;
+- end a job that takes longer than `LaunchSettings.timeout_s` and count it as failed;
+- return when nothing is left to start or to wait for, and raise `Stopped` after Ctrl-C.
 """
 
 from abc import ABC, abstractmethod
@@ -34,12 +35,12 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True)
 class LaunchSettings:
-    """How jobs are to run, wherever they do.
+    """How jobs are run, with any launcher.
 
     Attributes:
-        jobs: At most so many at a time; None: as many as the launcher finds fit.
-        timeout_s: Seconds that one may take; None: as long as it likes.
-        stop_on_failure: Whether all are stopped when one fails.
+        jobs: The maximum number of jobs at a time. None: the launcher decides.
+        timeout_s: The maximum duration of a job in seconds. None: no limit.
+        stop_on_failure: Whether all jobs are stopped when one fails.
     """
 
     jobs: int | None = None
@@ -48,25 +49,26 @@ class LaunchSettings:
 
 
 class Launcher(Protocol):
-    """Runs jobs; see the top of this file."""
+    """Runs jobs; the docstring of this module lists the requirements."""
 
     def run(self, jobs: "Sequence[Job]", cache: "JobCache", display: "Display") -> None:
-        """Run every job that is not complete, in order as far as they can begin.
+        """Run every job that is not complete. Jobs that can start are started in the given order.
 
         Raises:
-            PerceptioError: A job failed, and all are to be stopped then; they go on where they were the next time.
-            Stopped: After Ctrl-C or SIGTERM, when the jobs have saved what they had.
+            PerceptioError: A job failed and `LaunchSettings.stop_on_failure` is set. The other jobs were stopped, and
+                the next call resumes them.
+            Stopped: After Ctrl-C or SIGTERM, once the jobs have saved their state.
         """
 
 
 @attrs.frozen(kw_only=True)
 class LauncherConfig(ComponentConfig, ABC):
-    """Config of a launcher; its settings, which all have defaults, are what `--launcher-setting KEY=VALUE` sets."""
+    """Config of a launcher. All its settings have defaults; `--launcher-setting KEY=VALUE` changes them."""
 
     @abstractmethod
     def build(self, settings: LaunchSettings) -> Launcher:
-        """The launcher.
+        """Build the launcher.
 
         Raises:
-            PerceptioError: What it needs is not here.
+            PerceptioError: Something that the launcher needs is not installed or not available.
         """

@@ -1,4 +1,4 @@
-"""Losses: each reads named fields of what the model computed, and is divided by a count of its own."""
+"""Losses: each reads named fields of the model's output and is divided by a count of its own."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -15,9 +15,12 @@ from perceptio.interfaces.records import Batch, PerceptionOutput
 
 @attrs.frozen(kw_only=True, eq=False)
 class LossValue:
-    """A term as a sum over its items, not yet divided, so that counts can be added over ranks and micro-steps.
+    """The value of a loss term: a sum over items and their count, which can be added over ranks and micro-steps.
 
-    `metrics` are further sums over the same items (detached), reported divided by `count`.
+    Attributes:
+        total: The sum over the items, not yet divided.
+        count: The number of items.
+        metrics: Further sums over the same items, detached; they are reported divided by `count`.
     """
 
     total: Tensor
@@ -26,30 +29,30 @@ class LossValue:
 
 
 class Loss(nn.Module, ABC):
-    """One term of the training objective. It reads; it never changes what it reads and never holds a model.
+    """One term of the training objective. A loss never changes the values that it reads and never holds a model.
 
-    `required_outputs` names the fields of `PerceptionOutput` it needs: the model computes what any loss requires,
-    once. A field of a stream is `"streams.NAME.FIELD"`, such as `"streams.depth.logits_NXV"`, and the auxiliary head
-    of a stream `"heads.NAME"`.
+    `required_outputs` lists the fields of `PerceptionOutput` that the loss reads. The model computes each field that
+    any loss requires, once. The field of a stream is written `"streams.NAME.FIELD"`, such as
+    `"streams.depth.logits_NXV"`, and the auxiliary head of a stream `"heads.NAME"`.
     """
 
     required_outputs: tuple[str, ...]
 
     @abstractmethod
     def count(self, batch: Batch) -> int:
-        """How many items of the batch the term is a sum over; known before the forward, from the batch alone."""
+        """Return the number of items that the term sums over. It depends on the batch alone, not on the output."""
 
     @abstractmethod
     def forward(self, output: PerceptionOutput, batch: Batch) -> LossValue:
-        """The term; with `count == 0` it is not called and contributes exactly 0."""
+        """Compute the term. It is not called if `count` is 0; the term then contributes exactly 0."""
 
 
 class StreamLoss(Loss, ABC):
-    """A loss that compares one field of what was computed of a stream with the stream's targets or codes.
+    """A loss that compares one output field of a stream with the stream's targets or codes.
 
     Args:
-        stream: The stream's name.
-        field: Of `StreamOutput`.
+        stream: The name of the stream.
+        field: The name of the field of `StreamOutput`.
     """
 
     def __init__(self, stream: str, field: str) -> None:
@@ -59,31 +62,31 @@ class StreamLoss(Loss, ABC):
         self.required_outputs = (f"streams.{stream}.{field}",)
 
     def num_written(self, batch: Batch) -> int:
-        """How many blocks, or objects, the batch writes."""
+        """Return how many blocks or objects of the stream the batch writes."""
         stream = batch.streams.get(self.stream)
         return 0 if stream is None else len(stream)
 
     def num_known(self, batch: Batch) -> int:
-        """How many of them have a target that is known."""
+        """Return how many of these blocks or objects have a known target."""
         stream = batch.streams.get(self.stream)
         return 0 if stream is None else sum(stream.known)
 
     def computed(self, output: PerceptionOutput) -> Any:
-        """The field."""
+        """Return the output field."""
         value = getattr(output.streams[self.stream], self.field)
         assert value is not None
         return value
 
     def targets(self, batch: Batch) -> Any:
-        """The target of each block or object, NaN where unknown."""
+        """Return the target of each block or object, NaN where unknown."""
         stream = batch.streams[self.stream]
         return stream.targets[stream.target_N]
 
     def compared(self, output: PerceptionOutput, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The field and its targets, for losses that compare number by number; both in float32 and of one shape.
+        """Return the field and its targets in float32 with the same shape, for losses that compare elementwise.
 
         Raises:
-            InterfaceError: They are no tensors of one shape.
+            InterfaceError: They are not tensors of the same shape.
         """
         made, targets = self.computed(output), self.targets(batch)
         shapes = [getattr(value, "shape", None) for value in (made, targets)]
@@ -102,29 +105,29 @@ class LossConfig(ComponentConfig, ABC):
 
     @property
     def term(self) -> str:
-        """What the term is called in a recipe and in the log, after its loss; unlike that of any other."""
+        """The unique name of the term in a recipe and in the log; by default the name of the loss."""
         return self.name
 
     @abstractmethod
     def build(self, model: ModelSpecs) -> Loss:
-        """The loss for a model of these specs. A recipe is checked by building its losses.
+        """Build the loss for a model of these specs. The check of a recipe also builds its losses.
 
         Raises:
-            RecipeError: The loss makes no sense in such a model; the sentence says what it wants.
+            RecipeError: The loss does not suit such a model; the message says what it needs.
         """
 
 
 @attrs.frozen(kw_only=True)
 class StreamLossConfig(LossConfig, ABC):
-    """Config of a loss that is about one stream; it may be given once for each.
+    """Config of a loss of one stream. A recipe may use it once per stream.
 
     Attributes:
-        stream: The stream's name.
+        stream: The name of the stream.
     """
 
     stream: str
 
     @property
     def term(self) -> str:
-        """The stream and the loss: `depth_token`."""
+        """The names of the stream and the loss, such as `depth_token`."""
         return f"{self.stream}_{self.name}"

@@ -1,4 +1,4 @@
-"""Dense maps [T, C, H, W] of any kind, NaN where unknown: stacked, resized, filled, clipped, compared.
+"""Functions for dense maps [T, C, H, W] of any kind, in which NaN marks unknown values.
 
 Shapes: T maps, C channels, H W pixels.
 """
@@ -16,7 +16,7 @@ from perceptio.errors import DataError
 
 @attrs.frozen(kw_only=True)
 class MapInfo:
-    """A named map of the samples: a picture of one or three numbers per pixel, all from `low` to `high`."""
+    """What a named map of the samples holds: one or three channels per pixel, with values from `low` to `high`."""
 
     channels: int
     low: float
@@ -24,9 +24,10 @@ class MapInfo:
 
 
 def resize_maps(maps_TCHW: Tensor, size: tuple[int, int]) -> Tensor:
-    """Maps stretched to a size [T, C, *size]: each new value is the mean of the known ones that it covers.
+    """Resize maps to [T, C, *size]: each new value is a weighted mean of the known values that it covers.
 
-    Larger maps are averaged over areas, smaller ones interpolated; a new value that covers no known one is NaN.
+    Maps are averaged over areas when they shrink and interpolated when they grow. A new value that covers no known
+    value is NaN.
     """
     if tuple(maps_TCHW.shape[-2:]) == tuple(size):
         return maps_TCHW
@@ -38,20 +39,20 @@ def resize_maps(maps_TCHW: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def at_sizes(maps_TCHW: Tensor, sizes: Sequence[tuple[int, int]]) -> Iterator[Tensor]:
-    """Maps without NaN, each interpolated to a size of its own, in float32: [C, height, width]."""
+    """Yield each map interpolated to its own size, as float32 [C, height, width]; the maps must not hold NaN."""
     for map_CHW, size in zip(maps_TCHW, sizes, strict=True):
         yield F.interpolate(map_CHW[None].float(), size=size, mode="bilinear", align_corners=False)[0]
 
 
 def stack_known(maps: Iterable[Tensor | None], shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """Maps of a shape as one tensor [T, *shape] on their device; NaN for None."""
+    """Stack maps of one shape to a tensor [T, *shape]; a None becomes NaN on `device`, where all maps must be."""
     unknown = torch.full(shape, math.nan, device=device)
     stacked = [unknown if one is None else one for one in maps]
     return torch.stack(stacked) if stacked else unknown.new_zeros(0, *shape)
 
 
 def pixels_at(maps_NHW: Tensor, points_NP2: Tensor) -> Tensor:
-    """The values [N, P] of the pixels in which points (x, y) in [0, 1] lie; nothing waits for the device."""
+    """Return the values [N, P] of the pixels that contain points (x, y) in [0, 1]; nothing waits for the device."""
     height, width = maps_NHW.shape[-2:]
     columns_NP, rows_NP = (
         (points_NP2[..., axis] * size).long().clamp(0, size - 1) for axis, size in ((0, width), (1, height))
@@ -60,34 +61,37 @@ def pixels_at(maps_NHW: Tensor, points_NP2: Tensor) -> Tensor:
 
 
 def iou(one: Tensor, other: Tensor) -> Tensor:
-    """Intersection over union of boolean areas [..., P] -> [...]; that of two empty ones is 1."""
+    """Return the intersection over union [...] of boolean areas [..., P]; two empty areas have 1."""
     union = (one | other).sum(-1)
     return torch.where(union > 0, (one & other).sum(-1) / union.clamp(min=1), 1.0)
 
 
 def covered_cells(covered: Tensor) -> Tensor:
-    """The cells that make up a coarse mask, of the share [..., P] of each that an object covers -> boolean [..., P].
+    """Return which cells [..., P], boolean, form the coarse mask of an object that covers these shares of them.
 
-    They are those of which it covers more than half; of an object that covers so much of none, those of which it
-    covers most. So only the mask of nothing is empty, and an empty prediction of a small object is no right one.
+    The mask has every cell of which the object covers more than half. If there is none, it has the cells with the
+    largest share. So only the mask of an empty object is empty, and an empty prediction for a small object is wrong.
+
+    Args:
+        covered: The share of each cell that the object covers, in [0, 1], of shape [..., P].
     """
     most = covered.amax(-1, keepdim=True)
     return torch.where(most > 0.5, covered > 0.5, (covered == most) & (most > 0))
 
 
 def _resample(values_TCHW: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear with a kernel as wide as a new pixel, whose weights are positive: a mean never leaves the range."""
+    """Resample bilinearly with a kernel as wide as a new pixel; its weights are positive, so values stay in range."""
     return F.interpolate(values_TCHW, size=size, mode="bilinear", antialias=True, align_corners=False)
 
 
 def fill_unknown(maps_TCHW: Tensor) -> tuple[Tensor, Tensor]:
-    """Replace NaN by the mean of the known values of the same map and channel.
+    """Replace NaN with the mean of the known values of the same map and channel.
 
     Returns:
-        The filled maps and which values are known, both [T, C, H, W].
+        The filled maps and a boolean tensor of the values that were known, both [T, C, H, W].
 
     Raises:
-        DataError: A map has no known pixel, in one of its channels at least.
+        DataError: A channel of a map has no known value.
     """
     known_TCHW = ~maps_TCHW.isnan()
     counts_TC = known_TCHW.flatten(2).sum(2)

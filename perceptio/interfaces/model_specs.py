@@ -1,4 +1,4 @@
-"""What a model will be, as far as its losses and heads may know it: specs and token ids, no part and no weights."""
+"""The specs and token ids of a model, from which its losses and heads are built; no modules and no weights."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,11 +13,11 @@ from perceptio.interfaces.vision import VisionSpec
 
 @attrs.frozen(kw_only=True)
 class StreamSpecs:
-    """What is known of a stream before it is built.
+    """What is known about a stream before it is built.
 
     Attributes:
-        tokenizer: The spec of its tokenizer: a `DepthSpec`, a `SegmentationSpec`, or another with a `stream`.
-        tokens: Its ids.
+        tokenizer: The spec of its tokenizer: a `DepthSpec`, a `SegmentationSpec`, or any value with a `stream`.
+        tokens: The token ids of the stream.
     """
 
     tokenizer: Any
@@ -25,23 +25,24 @@ class StreamSpecs:
 
     @property
     def spec(self) -> StreamSpec:
-        """How it is written, and what it is learned from."""
+        """How the stream is written and what it is learned from."""
         spec: StreamSpec = self.tokenizer.stream
         return spec
 
 
 @attrs.frozen(kw_only=True)
 class ModelSpecs:
-    """The one value from which losses and heads are built.
+    """The facts about a model from which its losses and heads are built.
 
     Attributes:
-        vision: Facts of the vision encoder.
-        language: Facts of the language backbone.
-        streams: Facts of the streams of perception, by name.
-        locations: The ids of location tokens, row-major over a grid.
-        vocab_size: How many ids there are in all, V.
+        vision: The spec of the vision encoder.
+        language: The spec of the language backbone.
+        streams: The specs of the perception streams, by name.
+        locations: The ids of the location tokens, row-major over a grid.
+        vocab_size: The total number of ids, V.
         heads: The streams that have an auxiliary head, which a loss reads as `"heads.NAME"`.
-        levels_of: The stream whose values at marked points are said in levels before an answer; None: none are.
+        levels_of: The stream whose values at marked points are written as levels before an answer; None if there is
+            none.
     """
 
     vision: VisionSpec
@@ -53,11 +54,11 @@ class ModelSpecs:
     levels_of: str | None = None
 
     def stream(self, name: str, asker: str) -> StreamSpecs:
-        """A stream by its name.
+        """Return the specs of a stream.
 
         Args:
-            name: The name.
-            asker: Who needs it, for the message.
+            name: The name of the stream.
+            asker: The name of the component that needs it, for the error message.
 
         Raises:
             RecipeError: The model has no such stream.
@@ -69,7 +70,7 @@ class ModelSpecs:
         return self.streams[name]
 
     def block(self, name: str, asker: str) -> TokenBlock:
-        """The ids of a stream that is written as codes.
+        """Return the ids of a stream that is written as codes; the arguments are those of `stream`.
 
         Raises:
             RecipeError: The model has no such stream, or it is written as special tokens.
@@ -82,7 +83,7 @@ class ModelSpecs:
         return tokens
 
     def special_tokens(self, name: str, asker: str) -> SpecialTokens:
-        """The ids of a stream that is written as special tokens.
+        """Return the ids of a stream that is written as special tokens; the arguments are those of `stream`.
 
         Raises:
             RecipeError: The model has no such stream, or it is written as codes.

@@ -1,7 +1,7 @@
-"""Perception tokenizers: what a language model writes of an image or of an object <-> something to look at.
+"""Perception tokenizers: the tokens that a language model writes about an image or object <-> what they stand for.
 
-A stream of perception is written as discrete codes or as special tokens, once per image or once per object; depth and
-segmentation tokenizers are two kinds with interfaces of their own, and any other derives from the class here.
+A perception stream is written as discrete codes or as special tokens, once per image or once per object. Depth and
+segmentation tokenizers have interfaces of their own; every other tokenizer derives from the class in this module.
 
 Shapes: N blocks or objects, T targets, L codes of a block, m rows, P width of a row, K codebook size, H W pixels.
 """
@@ -29,15 +29,15 @@ from perceptio.interfaces.perception_checks import (
 from perceptio.interfaces.tokens import Codes, StreamSpec
 
 Size = tuple[int, int]
-"""Height and width of a picture."""
+"""The height and width of an image in pixels."""
 
 
 @attrs.frozen(kw_only=True)
 class PerceptionSpec:
-    """Facts of a perception tokenizer that are known without its weights.
+    """Facts about a perception tokenizer that are known without its weights.
 
     Attributes:
-        stream: How its stream is written, and what it is learned from.
+        stream: How its stream is written and what it is learned from.
     """
 
     stream: StreamSpec
@@ -45,11 +45,11 @@ class PerceptionSpec:
 
 @attrs.frozen(kw_only=True, eq=False)
 class CodeMeanings:
-    """What is known of the codes of one codebook, so that codes which mean nearly the same can start nearly the same.
+    """What the codes of one codebook mean, so that tokens of similar codes can start with similar embeddings.
 
     Attributes:
-        values_KV: Numbers in [0, 1] that each code stands for; None: none are known.
-        vectors_KC: A vector for each code, of any scale; None: there is none.
+        values_KV: V numbers in [0, 1] that each code stands for; None if unknown.
+        vectors_KC: A vector of any scale for each code; None if there are none.
     """
 
     values_KV: Tensor | None = None
@@ -57,19 +57,23 @@ class CodeMeanings:
 
 
 class PerceptionTokenizer(CheckedModule, ABC):
-    """What is written of a stream <-> what it stands for. `spec` is set in the constructor.
+    """The tokens of a stream <-> what they stand for. A subclass sets `spec` in its constructor.
 
-    Every tokenizer gives `targets`, `shown` and `compare`; one whose stream is written as codes `to_codes`,
-    `from_codes` and `from_probabilities`; one whose stream is written as special tokens `from_rows`. Where the spec
-    names an `image_size`, decoding is given what `encode_image` made of the pictures: each is encoded once. Where it
-    has `point_values`, the tokenizer gives `values_at` and `from_probabilities`, too.
+    A subclass implements these methods:
 
-    What decoding returns may be any value; the losses of the stream read it, and `shown` turns it into what a user is
-    given. `N == 0` is legal everywhere.
+    - always `targets` and `shown`; `compare` has a default, the mean absolute error;
+    - `to_codes` and `from_codes` if the stream is written as codes, and `from_probabilities` if a loss uses soft
+      merging;
+    - `from_rows` if the stream is written as special tokens;
+    - `encode_image` if the spec has an `image_size`: each image is encoded once, and decoding is given its features;
+    - `values_at` and `from_probabilities` if the spec has `point_values`.
+
+    Decoding may return any type of value: the losses of the stream read it, and `shown` converts it to what a user
+    receives. All methods must accept `N == 0`.
     """
 
     spec: Any
-    """`PerceptionSpec`, or a value of its own with a `stream`."""
+    """A `PerceptionSpec`, or any other value with an attribute `stream`."""
 
     checks: ClassVar[Mapping[str, Callable[..., Any]]] = {
         "targets": checked_targets,
@@ -84,120 +88,124 @@ class PerceptionTokenizer(CheckedModule, ABC):
 
     def __init__(self) -> None:
         super().__init__()
-        # Without weights it would not know where it lies: `device_of` looks here, too.
+        # `device_of` finds the device of a tokenizer without weights by this buffer.
         self.register_buffer("_place", torch.empty(0), persistent=False)
 
     def train(self, mode: bool = True) -> Self:
-        """Training mode; a frozen tokenizer, as a teacher, stays in eval mode."""
+        """Set the training mode; a frozen tokenizer, such as a teacher, stays in eval mode."""
         return super().train(mode and not self.spec.stream.frozen)
 
     @abstractmethod
     def targets(self, raw: Sequence[Any]) -> Any:
-        """What is to be learned, on the tokenizer's device, of so many images or objects.
+        """Convert the raw targets of T images or objects to training targets on the tokenizer's device.
 
         Args:
-            raw: What the samples hold, by the spec's `target`: a `DepthMap`, a boolean mask [H, W], the boolean
-                masks [k, H, W] of all objects of an image, an RGB picture [3, H, W] in [0, 1], or a map, an
-                array [H, W, C] of float32; None where a sample has none, which a stream of objects never sees.
+            raw: One value per image or object, of the type that the spec's `target` has in samples: a `DepthMap`, a
+                boolean mask [H, W], the boolean masks [k, H, W] of all objects of an image, an RGB image [3, H, W]
+                in [0, 1], or a map as a float32 array [H, W, C]. None if an image has no target; the values of
+                objects are never None.
 
         Returns:
-            A tensor [T, ...], or another value that can be indexed so; of what is unknown, NaN.
+            A tensor [T, ...], or another value that can be indexed like one, with NaN where unknown.
         """
 
     def encode_image(self, pixels_B3HW: Tensor) -> Any:
-        """Features of pictures, RGB in [0, 1] at the spec's `image_size`, in whatever form decoding reads them."""
+        """Encode images, RGB in [0, 1] at the spec's `image_size`, as features in any form that decoding reads."""
         raise self._absent("encode_image")
 
     def to_codes(self, targets: Any) -> Tensor:
-        """Codes [T, L] of targets, int64, 0 <= code < K of their codebook, without gradient."""
+        """Encode targets as codes [T, L], int64 with 0 <= code < K of their codebook, without gradient."""
         raise self._absent("to_codes")
 
     def from_codes(self, codes_NL: Tensor, features: Any = None, image_index_N: Tensor | None = None) -> Any:
-        """What N rows of codes stand for.
+        """Decode N rows of codes.
 
         Args:
-            codes_NL: Codes as `to_codes` makes them.
-            features: Of the pictures, where the spec asks for them.
-            image_index_N: Whose picture each row is about, among the features.
+            codes_NL: Codes as `to_codes` returns them.
+            features: The result of `encode_image`, if the spec has an `image_size`.
+            image_index_N: For each row, the index of its image among the features.
 
         Raises:
-            DataError: What is given are no codes. They are looked at, which waits for the device.
+            DataError: The codes are not valid. Checking their values waits for the device.
         """
         raise self._absent("from_codes")
 
     def from_probabilities(
         self, probabilities: Sequence[Tensor], features: Any = None, image_index_N: Tensor | None = None
     ) -> Any:
-        """What distributions over codes stand for: soft merging, differentiable in the probabilities.
+        """Decode distributions over codes (soft merging); the result is differentiable in the probabilities.
 
-        One-hot probabilities give `from_codes`.
+        One-hot probabilities give the same result as `from_codes`.
 
         Args:
-            probabilities: In float32 [N, l, K], for each run of l codes of one codebook.
+            probabilities: One float32 tensor [N, l, K] for each run of l codes of one codebook.
             features: As for `from_codes`.
             image_index_N: As for `from_codes`.
         """
         raise self._absent("from_probabilities")
 
     def from_rows(self, rows_NmP: Tensor, features: Any = None, image_index_N: Tensor | None = None) -> Any:
-        """What the rows of special tokens stand for; `features` and `image_index_N` as for `from_codes`."""
+        """Decode the rows of special tokens; `features` and `image_index_N` as for `from_codes`."""
         raise self._absent("from_rows")
 
     def target_rows(self, targets: Any) -> Tensor:
-        """Rows [T, m, P] that stand for targets: what is fed back in training, where a recipe feeds a stream back."""
+        """Return the rows [T, m, P] that stand for targets; training feeds them back if a stream has `feedback`."""
         raise InterfaceError(
             f"{self.known_as} makes no rows of its targets, and its stream is to be fed back: leave feedback out."
         )
 
     @abstractmethod
     def shown(self, decoded: Any, sizes: Sequence[Size]) -> list[Any]:
-        """What a user is given of each of the N rows, on the CPU: arrays, or a value such as `DepthMap`.
+        """Convert N decoded rows to what a user receives: arrays on the CPU, or values such as `DepthMap`.
 
         Args:
-            decoded: What decoding returned.
-            sizes: Of the picture that each row is about.
+            decoded: The result of decoding.
+            sizes: For each row, the size of its image.
         """
 
     def values_at(self, decoded: Any, points_NP2: Tensor) -> Tensor:
-        """What is decoded at marked points, as numbers [N, P] in [0, 1]: of depth 1 is the nearest that there can be.
+        """Return the decoded values at marked points, [N, P] in [0, 1]; for depth, 1 is the nearest possible value.
 
-        Given to a language model they are cut into levels, so that equal steps should mean equally much. Nothing
-        here waits for the device.
+        The values are quantized into equal levels for the language model, so equal differences should mean the same
+        everywhere. An implementation must not wait for the device.
 
         Args:
-            decoded: What decoding returned of N rows.
-            points_NP2: P points of each, as (x, y) in [0, 1], x to the right and y down, on the same device.
+            decoded: The result of decoding N rows.
+            points_NP2: P points per row, as (x, y) in [0, 1], x to the right and y down, on the same device.
         """
         raise InterfaceError(
             f"{self.known_as} has no values at points: name another stream with readout, or leave point_values out."
         )
 
     def compare(self, decoded: Any, targets: Any) -> Mapping[str, Tensor]:
-        """Figures [N] of what was decoded against as many targets, by name; by default the mean absolute error.
+        """Compare N decoded rows with N targets and return metrics [N] by name; by default the mean absolute error.
 
-        Unknown values are left out; a row of which nothing is known is NaN.
+        Unknown values are left out. A row without known values is NaN.
         """
         return {"absolute_error": (decoded - targets).abs().flatten(1).nanmean(1)}
 
     def to_reconstruct(self, targets: Any) -> Tensor:
-        """What training of the tokenizer reconstructs of targets, dense [T, C, H, W]; by default all of them."""
+        """Return what training the tokenizer reconstructs, dense [T, C, H, W]; by default the targets."""
         return targets
 
     def mirrored(self, targets: Tensor) -> Tensor:
-        """Dense targets [T, C, H, W] of the same pictures, mirrored left to right; training draws such ones, too.
+        """Return dense targets [T, C, H, W] mirrored left to right, for augmentation in training the tokenizer.
 
-        By default the last axis is flipped; a tokenizer whose values say where something points changes them, too.
+        The default flips the last axis. Override it if values encode directions, which mirroring also changes.
         """
         return targets.flip(-1)
 
     def code_meanings(self) -> tuple[CodeMeanings, ...]:
-        """What is known of each codebook's codes; none by default, and their tokens start at random."""
+        """Return what the codes of each codebook mean; unknown by default, so that their tokens start at random."""
         written = self.spec.stream.written
         return (CodeMeanings(),) * (len(written.codebook_sizes) if isinstance(written, Codes) else 0)
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """The methods that its spec promises and it has not; `from_probabilities` where only losses ask for it."""
+        """The methods that its spec requires and the class does not implement.
+
+        `from_probabilities` counts only if the spec has `point_values`; otherwise only some losses need it.
+        """
         stream = self.spec.stream
         promised = ["to_codes", "from_codes"] if isinstance(stream.written, Codes) else ["from_rows"]
         promised += ["encode_image"] if stream.image_size is not None else []
@@ -207,7 +215,7 @@ class PerceptionTokenizer(CheckedModule, ABC):
         )
 
     def _absent(self, method: str) -> InterfaceError:
-        """Why a method that has no meaning for every stream is not there."""
+        """Return the error for a call to an optional method that the class does not implement."""
         stream = self.spec.stream
         if method == "encode_image":
             promised, why = stream.image_size is not None, f"its spec has the image_size {stream.image_size}"
@@ -223,12 +231,12 @@ class PerceptionTokenizer(CheckedModule, ABC):
 
 @attrs.frozen(kw_only=True, eq=False)
 class Reconstruction:
-    """What a trainable tokenizer makes of a batch of targets in training.
+    """What a trainable tokenizer returns for a batch of targets in training.
 
     Attributes:
-        values: Shaped as the targets.
-        codes_TL: The codes of what is reconstructed, which may be a part of a block.
-        auxiliary_loss: A loss of the tokenizer's own, to be added.
+        values: The reconstruction, with the shape of the targets.
+        codes_TL: The codes of what is reconstructed, which may be only a part of a block.
+        auxiliary_loss: A loss of the tokenizer itself, such as a commitment loss, which training adds.
     """
 
     values: Tensor
@@ -241,14 +249,14 @@ class TrainableTokenizer(Protocol):
     """A tokenizer of dense maps that `perceptio train-tokenizer` can train."""
 
     def reconstruct(self, targets: Tensor, *, quantize: bool = True) -> Reconstruction:
-        """Encode, quantize and decode with gradients; [T, C, H, W] as of `to_reconstruct`, without NaN.
+        """Encode, quantize and decode targets [T, C, H, W] from `to_reconstruct`, without NaN, with gradients.
 
-        Training begins with `quantize=False`: latents are decoded as they are, and codes only said.
+        Training begins with `quantize=False`: latents are then decoded unquantized, and codes are only reported.
         """
         ...
 
     def freeze(self) -> None:
-        """End training on purpose: no later call may change a weight or a buffer."""
+        """End training: no later call may change a weight or a buffer, not even in training mode."""
         ...
 
 
@@ -259,8 +267,8 @@ class PerceptionTokenizerConfig(ComponentConfig, ABC):
     @property
     @abstractmethod
     def spec(self) -> Any:
-        """Facts known without weights: `PerceptionSpec`, or a value of its own with a `stream`."""
+        """Facts that are known without weights: a `PerceptionSpec`, or any other value with an attribute `stream`."""
 
     @abstractmethod
     def build(self) -> PerceptionTokenizer:
-        """The tokenizer with random weights."""
+        """Build the tokenizer with random weights."""

@@ -1,4 +1,4 @@
-"""What a perception tokenizer's methods are held to, where they are called; see `CheckedModule.checks`.
+"""The checks around the methods of perception tokenizers; see `Checked.checks`.
 
 Shapes: N blocks or objects, T targets, L codes of a block, l codes of a group, m rows, P width of a row.
 """
@@ -16,11 +16,11 @@ from perceptio.interfaces.tokens import Codes
 
 
 def codes_problem(codes_NL: Any, written: Codes) -> str | None:
-    """What keeps a tensor from being codes of a stream; None where nothing does.
+    """Say why a value is not valid codes of a stream; None if it is valid.
 
     Args:
-        codes_NL: Anything. On the meta device, which holds no values, only its type and shape are looked at.
-        written: How many codes there are, and of how many values.
+        codes_NL: Any value. On the meta device, which holds no values, only dtype and shape are checked.
+        written: The codebooks and groups of the stream.
 
     Returns:
         Words that complete "codes that ...".
@@ -41,7 +41,7 @@ def codes_problem(codes_NL: Any, written: Codes) -> str | None:
 
 
 def checked_targets(targets: Callable[[Any, Sequence[Any]], Any]) -> Callable[[Any, Sequence[Any]], Any]:
-    """As many targets as samples."""
+    """Check that there is one target per sample."""
 
     @functools.wraps(targets)
     def checked(self: Any, raw: Sequence[Any]) -> Any:
@@ -58,7 +58,7 @@ def checked_targets(targets: Callable[[Any, Sequence[Any]], Any]) -> Callable[[A
 
 
 def checked_to_codes(to_codes: Callable[[Any, Any], Tensor]) -> Callable[[Any, Any], Tensor]:
-    """Codes of the spec, one row for each target."""
+    """Check that the codes fit the spec, with one row per target."""
 
     @functools.wraps(to_codes)
     def checked(self: Any, targets: Any) -> Tensor:
@@ -74,7 +74,7 @@ def checked_to_codes(to_codes: Callable[[Any, Any], Tensor]) -> Callable[[Any, A
 
 
 def checked_from_codes(from_codes: Callable[..., Any]) -> Callable[..., Any]:
-    """Only codes of the spec are decoded."""
+    """Check that the given codes fit the spec."""
 
     @functools.wraps(from_codes)
     def checked(self: Any, codes_NL: Tensor, *pictures: Any, **named: Any) -> Any:
@@ -87,7 +87,7 @@ def checked_from_codes(from_codes: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def checked_from_rows(from_rows: Callable[..., Any]) -> Callable[..., Any]:
-    """Only rows of the spec are decoded."""
+    """Check that the given rows have the shape that the spec says."""
 
     @functools.wraps(from_rows)
     def checked(self: Any, rows_NmP: Tensor, *pictures: Any, **named: Any) -> Any:
@@ -104,7 +104,7 @@ def checked_from_rows(from_rows: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def checked_shown(shown: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
-    """A list of arrays or other values, one for each picture."""
+    """Check that the result is a list with one array or other value, but no tensor, per image."""
 
     @functools.wraps(shown)
     def checked(self: Any, decoded: Any, sizes: Sequence[tuple[int, int]]) -> list[Any]:
@@ -122,7 +122,7 @@ def checked_shown(shown: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
 
 
 def checked_compare(compare: Callable[..., Mapping[str, Tensor]]) -> Callable[..., Mapping[str, Tensor]]:
-    """A number for each target, by figure."""
+    """Check that each metric has one number per target."""
 
     @functools.wraps(compare)
     def checked(self: Any, decoded: Any, targets: Any) -> Mapping[str, Tensor]:
@@ -144,7 +144,7 @@ def checked_compare(compare: Callable[..., Mapping[str, Tensor]]) -> Callable[..
 
 
 def checked_values_at(values_at: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """A number for each point; that it lies in [0, 1] is not looked at, which would wait for the device."""
+    """Check that there is one number per point. Its range is not checked, which would wait for the device."""
 
     @functools.wraps(values_at)
     def checked(self: Any, decoded: Any, points_NP2: Tensor) -> Tensor:
@@ -163,7 +163,7 @@ def checked_values_at(values_at: Callable[..., Tensor]) -> Callable[..., Tensor]
 def checked_meanings(
     code_meanings: Callable[[Any], tuple[Any, ...]],
 ) -> Callable[[Any], tuple[Any, ...]]:
-    """A row for each code of each codebook."""
+    """Check that there is one entry per codebook, with one row per code."""
 
     @functools.wraps(code_meanings)
     def checked(self: Any) -> tuple[Any, ...]:

@@ -1,7 +1,7 @@
-"""The typed values that pass between parts: samples, batches, and what a forward pass returns.
+"""The typed values that parts exchange: samples, batches, and the output of a forward pass.
 
 Shapes: B images, H W pixels, T packed positions, A position axes, M vision features, R text targets, V vocabulary, Q
-marked points, and of a stream: N blocks or objects, L codes, X rows that are read, Y slots, m rows, P width of a row.
+marked points. Of a stream: N blocks or objects, L codes, X rows that are read, Y slots, m rows, P width of a row.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,9 +16,9 @@ from perceptio.interfaces.depth_maps import DepthMap
 from perceptio.interfaces.vision import VisionFeatures
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-"""Marked points are named by these, in order."""
+"""The names of marked points, in order."""
 NO_MAPS = ("depth", "image", "masks", "objects")
-"""What a stream can be learned from besides a map of the data folder: no map has such a name."""
+"""The targets of streams that are not maps of a data folder; no map may have one of these names."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -27,15 +27,15 @@ class Turn:
 
     Attributes:
         question: The user's words.
-        answer: The assistant's words, after whatever is perceived.
-        task: The name of its task, such as `"relative_depth"`, by which metrics are kept.
-        points: Marked points as (x, y) in [0, 1], x to the right and y down; lettered A, B, … in order.
+        answer: The assistant's words, without the streams that are written before them.
+        task: The name of its task, such as `"relative_depth"`, by which metrics are grouped.
+        points: Marked points as (x, y) in [0, 1], x to the right and y down, named A, B, … in order.
         masks: One boolean [H, W] mask per object that the answer is about, in order of mention.
         perceive: The streams that are written before this answer, in order.
-        readout: Whether something is said of each marked point before the answer: its code or level, read out or
-            looked up, as the recipe's answer format has it.
-        levels: The level of each marked point on the image's true map, where the recipe has `point_values`.
-        id: What the question is called where it comes from; "" where it has no such name.
+        readout: Whether the code or level of each marked point is written before the answer. The recipe's answer
+            format says whether the model reads it out or it is looked up.
+        levels: The level of each marked point on the image's true map, if the recipe has `point_values`.
+        id: The name of the question in its data set, or "".
     """
 
     question: str
@@ -51,24 +51,24 @@ class Turn:
 
 @attrs.frozen(kw_only=True, eq=False)
 class Sample:
-    """A conversation about one image, or about none; without turns, an image without text.
+    """A conversation about one image or about none; without turns, an image without text.
 
-    Without the image there is nothing to perceive: blocks of codes are in context, excluded from the loss; and where
-    there is no block either, so are the codes that are read out. `source` says in messages where it comes from.
+    If the language model does not see the image, it cannot learn to perceive it. Blocks of codes are then in context
+    but excluded from the loss. If there is no block either, the codes that are read out are excluded, too.
 
     Attributes:
-        turns: The conversation.
+        turns: The turns of the conversation.
         image_3HW: RGB in [0, 1].
-        depth: The image's depth.
+        depth: The depth of the image.
         objects: One boolean [H, W] mask per object of the image, whether or not a turn is about it.
-        maps: Other maps of the image by name, float32 [H, W, C], NaN where unknown. Those of a data folder are read
-            when they are asked for, each time anew.
-        codes: The codes [L] of each stream that is written as codes once per image, where the image has its target.
-        ordered: Whether each turn may speak of those before it, so that none can be moved or left out; otherwise they
-            are questions that may be asked in any order.
-        in_context: Whether the language model sees the image; otherwise only the tokenizers that decode with it do.
-        source: Where it comes from.
-        id: What its data folder calls it.
+        maps: Other maps of the image by name, float32 [H, W, C], NaN where unknown. The maps of a data folder are
+            read from disk on each access.
+        codes: The codes [L] of each stream that is written as codes once per image, if the image has its target.
+        ordered: Whether turns may refer to earlier turns, so that none may be moved or left out. Otherwise the turns
+            are independent questions in any order.
+        in_context: Whether the language model sees the image. If not, only tokenizers that decode with it do.
+        source: Where the sample comes from, for error messages.
+        id: The name of the sample in its data folder.
     """
 
     turns: tuple[Turn, ...]
@@ -83,7 +83,7 @@ class Sample:
     id: str = ""
 
     def target(self, name: str) -> Any:
-        """What the image has to be learned from, by the `target` of a stream; None where it has none."""
+        """Return the raw target of the image for a stream's `target`, or None if the image has none."""
         if name == "image":
             return self.image_3HW
         if name == "objects":
@@ -91,7 +91,7 @@ class Sample:
         return self.depth if name == "depth" else self.maps.get(name)
 
     def has_target(self, name: str) -> bool:
-        """Whether the image has what `target` gives; no map is read for it."""
+        """Return whether `target` would give a value, without reading a map."""
         if name in ("image", "depth"):
             return self.target(name) is not None
         return bool(self.objects) if name == "objects" else name in self.maps
@@ -99,21 +99,25 @@ class Sample:
 
 @attrs.frozen(kw_only=True, eq=False)
 class StreamBatch:
-    """What a batch's conversations write of one stream, and what it is compared with.
+    """What the conversations of a batch write of one stream, and its targets.
 
     Attributes:
-        rows_NX: Of each block of codes the L + 2 predictor rows: of its opening marker, codes and closing marker. Of
-            special tokens the rows whose hidden states are read.
-        slots_NY: The rows in which the codes, or the special tokens, stand themselves.
-        codes_NL: The codes, 0 <= code < K; those of objects are computed when targets are. L is 0 for special tokens.
-        images: The numbers of the batch's images that it is written of, each once.
-        image_N: Which of these each is of.
-        target_N: Which of the targets is that of each; there is one for each object, or for each of `images`.
-        known: Whether the target of each is known. Not a tensor, so that counting them does not wait for a device.
-        image_codes_BL: Codes of all images of the batch, -1 in images without; of a stream written so once per image.
+        rows_NX: The rows of T that are read. For a block of codes these are the L + 2 predictor rows of its opening
+            marker, its codes and its closing marker; for special tokens, the rows whose hidden states are read.
+        slots_NY: The rows of T that hold the codes or special tokens themselves.
+        codes_NL: The codes, 0 <= code < K. The codes of objects are filled in when targets are computed. L is 0 for
+            special tokens.
+        images: The indices of the batch's images about which the stream is written, each once.
+        image_N: For each block or object, the index of its image in `images`.
+        target_N: For each block or object, the index of its target. There is one target per object, or per image of
+            `images`.
+        known: Whether the target of each block or object is known. Not a tensor, so that counting does not wait for
+            a device.
+        image_codes_BL: The codes of all images of the batch, -1 for images without codes, if the stream is written as
+            codes once per image.
         coded: Whether each image of the batch has codes.
-        raw: The targets as samples hold them; empty where the target is the picture.
-        targets: What the stream's tokenizer makes of them on its device; None before.
+        raw: The targets as samples hold them; empty if the target is the image itself.
+        targets: The result of the tokenizer's `targets` on its device; None before it is computed.
     """
 
     rows_NX: Tensor
@@ -134,26 +138,26 @@ class StreamBatch:
 
 @attrs.frozen(kw_only=True, eq=False)
 class Batch:
-    """Conversations packed into one row without padding, and everything their losses compare with.
+    """Conversations packed into one row without padding, and all targets of their losses.
 
-    Every `*_rows` indexes T. A *predictor row* is the position whose logits predict a target. Empty fields have a
-    zero first dimension, never None.
+    Every `*_rows` field indexes T. A *predictor row* is the position whose logits predict a target. Empty fields have
+    a first dimension of 0 and are never None.
 
     Attributes:
-        images: RGB [3, H, W] in [0, 1], each at its own size: those in context, others that are written of, and
-            images without text.
-        ids_T: Input ids; rows of vision features hold 0 and are replaced.
-        positions_AT: Coordinates of every slot.
-        query_positions_AT: Coordinates of what every slot predicts.
-        lengths: Length of each packed conversation.
-        vision_rows_M: Where the vision features of the images that are spoken of go, in order.
-        text_rows_R: Predictor rows outside blocks of codes, special tokens and end tokens included.
-        text_targets_R: The ids they predict.
+        images: RGB [3, H, W] in [0, 1], each at its own size: first those in context, then others about which streams
+            are written, and images without text.
+        ids_T: The input ids. Rows of vision features hold 0 and are replaced.
+        positions_AT: The coordinates of every slot.
+        query_positions_AT: The coordinates of what every slot predicts.
+        lengths: The length of each packed conversation.
+        vision_rows_M: The rows of the vision features of all images in context, in order.
+        text_rows_R: The predictor rows outside blocks of codes, those of special tokens and end tokens included.
+        text_targets_R: The ids that these rows predict.
         streams: What is written of each stream, by name.
-        level_rows_BQ: Where the levels that are looked up on each image stand, -1 in images that have fewer; Q is the
-            most that an image has.
-        level_points_BQ2: Of which points, as (x, y) in [0, 1].
-        too_long: Conversations that are left out because the model serves none of their length.
+        level_rows_BQ: The rows of the levels that are looked up on each image, -1 if an image has fewer than Q, the
+            largest number of any image.
+        level_points_BQ2: The points of these levels, as (x, y) in [0, 1].
+        too_long: The number of conversations left out because they are longer than the model supports.
     """
 
     images: tuple[Tensor, ...]
@@ -170,7 +174,7 @@ class Batch:
     too_long: int = 0
 
     def to(self, device: torch.device | str) -> "Batch":
-        """The batch with every tensor on a device; targets stay as samples hold them."""
+        """Return the batch with every tensor on a device; raw targets stay as samples hold them."""
         moved = _tensors_to(self, device)
         moved["images"] = tuple(image.to(device, non_blocking=True) for image in self.images)
         moved["streams"] = {
@@ -180,7 +184,7 @@ class Batch:
 
 
 def _tensors_to(value: Any, device: torch.device | str) -> dict[str, Any]:
-    """The fields of a value that are tensors, on a device."""
+    """Return the tensor fields of a value, moved to a device."""
     fields = {field.name: getattr(value, field.name) for field in attrs.fields(type(value))}
     return {
         name: held.to(device, non_blocking=True) for name, held in fields.items() if isinstance(held, Tensor)
@@ -189,13 +193,14 @@ def _tensors_to(value: Any, device: torch.device | str) -> dict[str, Any]:
 
 @attrs.frozen(kw_only=True, eq=False)
 class StreamOutput:
-    """What one forward pass computed of a stream, of the fields that losses asked for; the others are None.
+    """The output of a forward pass for one stream. Fields that no loss requires are None.
 
     Attributes:
-        logits_NXV: Of a stream of codes, over the full vocabulary, at the L + 2 predictor rows of each block.
-        soft: What its tokenizer makes of the distributions over codes (soft merging).
-        rows_NmP: Of a stream of special tokens, what the stream's head makes of their hidden states.
-        decoded: What its tokenizer makes of these rows.
+        logits_NXV: For a stream of codes, the logits over the full vocabulary at the L + 2 predictor rows of each
+            block.
+        soft: For a stream of codes, what its tokenizer decodes from the distributions over codes (soft merging).
+        rows_NmP: For a stream of special tokens, the output of the stream's head for their hidden states.
+        decoded: For a stream of special tokens, what its tokenizer decodes from these rows.
     """
 
     logits_NXV: Tensor | None = None
@@ -206,10 +211,13 @@ class StreamOutput:
 
 @attrs.frozen(kw_only=True, eq=False)
 class PerceptionOutput:
-    """What one forward pass computed, of the fields that losses asked for; the others are None.
+    """The output of a forward pass. Fields that no loss requires are None or absent.
 
-    `vision` holds the projected features [M, D] with their centers; `heads` the outputs of the recipe's auxiliary
-    heads on them, by stream; `streams` has every stream of which something was asked for and is in the batch.
+    Attributes:
+        text_logits_RV: The logits at the predictor rows of text.
+        vision: The projected features [M, D] with their centers.
+        heads: The outputs of the recipe's auxiliary heads on these features, by stream.
+        streams: The outputs of every stream that a loss requires and the batch writes, by name.
     """
 
     text_logits_RV: Tensor | None = None

@@ -1,4 +1,4 @@
-"""Segmentation tokenizers: what a language model emits <-> masks over an image.
+"""Segmentation tokenizers: the tokens that a language model generates <-> masks over an image.
 
 Shapes: B images, N objects in the batch, S special tokens per object, P prompt width, H W pixels, h w mask cells,
 M mask codes or candidate masks per object.
@@ -28,7 +28,12 @@ from perceptio.interfaces.tokens import CodeGroup, Codes, Continuous, StreamSpec
 
 @attrs.frozen(kw_only=True)
 class MaskCodes:
-    """Discrete codes of one mask: how many different ones there are, and how many make a mask."""
+    """The discrete codes of a mask.
+
+    Attributes:
+        codebook_size: The number of different codes, K.
+        length: The number of codes per mask, M.
+    """
 
     codebook_size: int
     length: int
@@ -36,11 +41,15 @@ class MaskCodes:
 
 @attrs.frozen(kw_only=True)
 class SegmentationSpec:
-    """Facts of a segmentation tokenizer that are known without its weights.
+    """Facts about a segmentation tokenizer that are known without its weights.
 
-    `codes` None: hidden states at the special tokens become prompts of width `prompt_dim` in a head ("hidden"
-    readout). Otherwise the language model writes `codes.length` codes between markers, and no special tokens ("codes"
-    readout).
+    Attributes:
+        special_tokens: The special tokens of an object. A head maps their hidden states to prompts. Unused if `codes`
+            is set.
+        prompt_dim: The width of a prompt, P.
+        image_size: Height and width in pixels of the images that the tokenizer reads, and of the target masks.
+        mask_size: Height and width of the mask logits, in mask cells.
+        codes: If set, the language model writes `codes.length` codes between markers instead of special tokens.
     """
 
     special_tokens: tuple[str, ...] = ("[SEG]",)
@@ -51,12 +60,12 @@ class SegmentationSpec:
 
     @property
     def readout(self) -> str:
-        """What decoding reads: `"hidden"` states or discrete `"codes"`."""
+        """What decoding reads: `"hidden"` states of special tokens or discrete `"codes"`."""
         return "hidden" if self.codes is None else "codes"
 
     @property
     def stream(self) -> StreamSpec:
-        """How objects are written."""
+        """How objects are written as a stream."""
         written: Codes | Continuous = Continuous(tokens=self.special_tokens, width=self.prompt_dim)
         if self.codes is not None:
             group = CodeGroup(length=self.codes.length)
@@ -68,10 +77,13 @@ class SegmentationSpec:
 
 @attrs.frozen(kw_only=True, eq=False)
 class MaskPrediction:
-    """Masks of N objects, each over its whole image: logits before thresholding at 0.
+    """Predicted masks of N objects, each over its whole image.
 
-    `quality_N` is the tokenizer's own estimate of IoU in [0, 1], where it has one; `candidates_NMhw` the logits
-    among which the best was chosen, where it chose, and `candidate_quality_NM` the estimates by which it did.
+    Attributes:
+        logits_Nhw: Mask logits; the masks are where they exceed 0.
+        quality_N: The tokenizer's own estimate of the IoU of each mask, in [0, 1], if it makes one.
+        candidates_NMhw: The logits of all candidates, if the tokenizer chose the best of several.
+        candidate_quality_NM: The IoU estimates by which it chose.
     """
 
     logits_Nhw: Tensor
@@ -116,10 +128,10 @@ def _checked_masks(decode: Callable[..., MaskPrediction]) -> Callable[..., MaskP
 
 
 class SegmentationTokenizer(PerceptionTokenizer):
-    """Prompts or codes -> masks. `spec` is set in the constructor; `N == 0` is legal everywhere.
+    """Prompts or codes -> masks. A subclass sets `spec` in its constructor. All methods must accept `N == 0`.
 
-    Pixels are RGB in [0, 1] at `spec.image_size`; a tokenizer normalizes for itself. An image is encoded once and
-    its features, opaque to everyone else, serve every object and turn.
+    Pixels are RGB in [0, 1] at `spec.image_size`; the tokenizer itself normalizes them. Each image is encoded once.
+    Callers treat its features as opaque and use them for every object and turn.
     """
 
     spec: SegmentationSpec
@@ -132,32 +144,41 @@ class SegmentationTokenizer(PerceptionTokenizer):
 
     @abstractmethod
     def encode_image(self, pixels_B3HW: Tensor) -> Any:
-        """Features of a batch of images, in whatever form `decode` reads."""
+        """Encode a batch of images as features, in any form that `decode` reads."""
 
     @abstractmethod
     def decode(self, features: Any, prompts_NSP: Tensor, image_index_N: Tensor) -> MaskPrediction:
-        """Masks of N objects from one prompt vector per special token; `image_index_N` says whose image."""
+        """Decode the masks of N objects from one prompt vector per special token.
+
+        Args:
+            features: The result of `encode_image`.
+            prompts_NSP: The prompts.
+            image_index_N: For each object, the index of its image among the features.
+        """
 
     def encode_masks(self, masks_NHW: Tensor) -> Tensor:
-        """Codes [N, M] int64 of masks, 0 <= code < K; only where `spec.codes` is set.
+        """Encode masks as int64 codes [N, M] with 0 <= code < K. Implement it if `spec.codes` is set.
 
         Args:
             masks_NHW: Boolean masks over whole images at `spec.image_size`, on the tokenizer's device.
 
         Raises:
-            DataError: The masks are of another type or size.
-            InterfaceError: The subclass has no mask codes, or made something else.
+            DataError: The masks have another type or size.
+            InterfaceError: The subclass has no mask codes, or returned invalid codes.
         """
         raise InterfaceError(f"{type(self).__name__} reads hidden states and has no mask codes.")
 
     def decode_codes(self, features: Any, codes_NM: Tensor, image_index_N: Tensor) -> MaskPrediction:
-        """Masks of N objects from their codes [N, M], 0 <= code < K; only where `spec.codes` is set."""
+        """Decode the masks of N objects from codes [N, M] with 0 <= code < K. Implement it if `spec.codes` is set.
+
+        `features` and `image_index_N` are as for `decode`.
+        """
         raise InterfaceError(f"{type(self).__name__} reads hidden states and has no mask codes.")
 
     def targets(self, raw: Sequence[Any]) -> Tensor:
         """See `PerceptionTokenizer.targets`: boolean masks [T, H, W] at `spec.image_size`.
 
-        A pixel belongs to what covers most of it.
+        A pixel belongs to the mask if the mask covers at least half of it.
         """
         device, size = device_of(self), self.spec.image_size
         masks = [
@@ -182,15 +203,15 @@ class SegmentationTokenizer(PerceptionTokenizer):
     def from_rows(
         self, rows_NmP: Tensor, features: Any = None, image_index_N: Tensor | None = None
     ) -> MaskPrediction:
-        """See `PerceptionTokenizer.from_rows`: a row is a prompt."""
+        """See `PerceptionTokenizer.from_rows`: the rows are prompts."""
         assert image_index_N is not None
         return self.decode(features, rows_NmP, image_index_N)
 
     def shown(self, decoded: MaskPrediction, sizes: Sequence[Size]) -> list[Any]:
-        """See `PerceptionTokenizer.shown`: boolean masks at the sizes of the pictures, thresholded after stretching.
+        """See `PerceptionTokenizer.shown`: boolean masks at the sizes of the images, thresholded after resizing.
 
         Raises:
-            CheckpointError: A logit is no finite number.
+            CheckpointError: A logit is not finite.
         """
         if not bool(decoded.logits_Nhw.isfinite().all()):
             raise CheckpointError(
@@ -202,7 +223,7 @@ class SegmentationTokenizer(PerceptionTokenizer):
         ]
 
     def compare(self, decoded: MaskPrediction, targets: Tensor) -> Mapping[str, Tensor]:
-        """See `PerceptionTokenizer.compare`: the IoU at the size of the targets; that of two empty masks is 1."""
+        """See `PerceptionTokenizer.compare`: the IoU at the size of the targets; 1 if both masks are empty."""
         logits_N1hw = decoded.logits_Nhw.float()[:, None]
         size = targets.shape[-2:]
         masks_NHW = F.interpolate(logits_N1hw, size=size, mode="bilinear", align_corners=False)[:, 0] > 0
@@ -216,8 +237,8 @@ class SegmentationTokenizerConfig(PerceptionTokenizerConfig):
     @property
     @abstractmethod
     def spec(self) -> SegmentationSpec:
-        """Facts known without weights."""
+        """Facts about the tokenizer that are known without its weights."""
 
     @abstractmethod
     def build(self) -> SegmentationTokenizer:
-        """The tokenizer with random weights."""
+        """Build the tokenizer with random weights."""

@@ -1,16 +1,15 @@
-"""Sources: data sets as their authors publish them, read as the samples of a data folder.
+"""Sources: readers of published data sets, which `perceptio data import` converts to data folders.
 
-A source knows a published layout and nothing of how a folder is written: `perceptio data import` writes what it gives
-(`perceptio.data.sources.importing`). It must
+A source knows only the published layout; `perceptio.data.sources.importing` writes the data folder. A source must
 
-- give the same sequence each time that it is asked about the same files, because an import that was stopped goes on
-  by passing over what is written already;
-- give one sample a picture with everything that is asked about it, so that a picture is encoded once;
-- hold one sample at a time, beside its index of the published files;
-- say where a picture lies, and never copy or encode it;
-- say what it leaves out and why, by `LeftOut`: what the published files hold and their authors' own tools accept, but
-  nothing can be learned from, such as an empty mask, stops no import;
-- raise a `DataError` that names the file, and the id in it, for what is broken, such as a picture that is missing.
+- yield the same sequence each time for the same files, because an import that was interrupted resumes by skipping the
+  samples that it has already written;
+- yield one sample per image, with all questions about it, so that each image is encoded once;
+- hold only one sample in memory at a time, besides its index of the published files;
+- give the path of an image, and never copy or encode it;
+- yield `LeftOut`, with the reason, for entries from which nothing can be learned, such as an empty mask. Entries that
+  the authors' own tools accept must not stop an import;
+- raise a `DataError` that names the file and the id in it for anything broken, such as a missing image.
 """
 
 from abc import ABC, abstractmethod
@@ -26,9 +25,15 @@ from perceptio.interfaces.maps import MapInfo
 
 @attrs.frozen(kw_only=True)
 class TurnRecord:
-    """A turn as written; `objects` are numbers of objects in the sample's masks.
+    """A question and its answer, as a data folder stores them.
 
-    `id` is what its data set calls the question, such as `"ref1023-sent5567"`, if it does.
+    Attributes:
+        task: The name of its task.
+        question: The user's words.
+        answer: The assistant's words.
+        points: Marked points as (x, y) in [0, 1].
+        objects: The numbers of the objects in the sample's masks that the answer is about.
+        id: The name of the question in its data set, such as `"ref1023-sent5567"`, or "".
     """
 
     task: str
@@ -41,12 +46,12 @@ class TurnRecord:
 
 @attrs.frozen(kw_only=True)
 class RunLengths:
-    """One object's mask as COCO RLE: runs of zeros and ones in turn, down the columns.
+    """The mask of one object as COCO RLE: alternating runs of zeros and ones in column-major order.
 
     Attributes:
         id: The number of the object, from 1.
         size: Height and width in pixels.
-        counts: The runs, or COCO's compressed form of them.
+        counts: The lengths of the runs, or COCO's compressed string of them.
     """
 
     id: int
@@ -56,12 +61,12 @@ class RunLengths:
 
 @attrs.frozen(kw_only=True)
 class SourceInfo:
-    """What the numbers of a source's samples mean, and where their files lie.
+    """The units and folders of a source's samples.
 
     Attributes:
-        roots: The folders that files lie in, by the names that paths begin with: `{"coco": "/data/coco/train2014"}`.
-        depth_unit: The unit of depth; None where samples have none.
-        depth_scale: What a 16-bit value of depth is multiplied with.
+        roots: The folders of the files, by the root names in paths: `{"coco": "/data/coco/train2014"}`.
+        depth_unit: The unit of depth; None if samples have no depth.
+        depth_scale: The factor from a 16-bit depth value to the unit.
         maps: The maps that samples may have, by name.
     """
 
@@ -73,20 +78,19 @@ class SourceInfo:
 
 @attrs.frozen(kw_only=True)
 class SourceSample:
-    """A picture, what is known of it, and what is asked about it. A path is `ROOT:PATH`, as in a data folder.
+    """An image with its annotations and questions. Paths have the form `ROOT:PATH`, as in a data folder.
 
     Attributes:
-        id: Its name, which no other sample of the source has; all that scoring needs can be told from it.
-        image: Its picture, such as `"coco:COCO_train2014_000000000009.jpg"`; None: text alone.
-        depth: Its depth map; or the values of one that is to be written in the data folder, because no published file
-            says them as a folder does.
-        masks: Its objects, which may overlap; or the path of a PNG of their numbers.
-        maps: Its other maps, by name.
+        id: A name that is unique in the source. It must identify the sample for scoring.
+        image: The path of the image, such as `"coco:COCO_train2014_000000000009.jpg"`; None for text alone.
+        depth: The path of the depth map. Or its values, to be written to the data folder, if the published files hold
+            depth in another format.
+        masks: The masks of its objects, which may overlap; or the path of a PNG of object numbers.
+        maps: The paths of other maps, by name.
         turns: Questions and answers.
-        ordered: Whether the turns are one conversation, in order; otherwise they are questions of which any may be
-            asked alone.
-        notes: What it has otherwise than it was published, in words that all such have in common, by which they are
-            counted: `"the id is that of an earlier item, and another was given"`.
+        ordered: Whether the turns are one conversation, in order. Otherwise each question may be asked alone.
+        notes: Deviations from the published data. Use the same words for all samples with the same deviation; the
+            import counts them by text: `"the id is that of an earlier item, and another was given"`.
     """
 
     id: str
@@ -101,11 +105,12 @@ class SourceSample:
 
 @attrs.frozen(kw_only=True)
 class LeftOut:
-    """Something that a source holds and no sample has.
+    """An entry of a data set that is not part of any sample.
 
     Attributes:
-        what: What it is, with its id: `"ref 1023"`.
-        why: Why, in words that all such have in common, by which they are counted: `"its mask has no pixel"`.
+        what: The kind and id of the entry: `"ref 1023"`.
+        why: The reason. Use the same words for all entries with the same reason; the import counts them by text:
+            `"its mask has no pixel"`.
     """
 
     what: str
@@ -114,27 +119,27 @@ class LeftOut:
 
 @attrs.frozen(kw_only=True)
 class SourceConfig(ComponentConfig, ABC):
-    """Config of a source; its settings are what `perceptio data import --set KEY=VALUE` sets.
+    """Config of a source. `perceptio data import --set KEY=VALUE` changes its settings.
 
     Attributes:
-        folder: Where the published files lie.
+        folder: The folder of the published files.
     """
 
     folder: str
 
     @abstractmethod
     def info(self) -> SourceInfo:
-        """What the numbers mean, and where the files lie.
+        """Return the units and folders of the samples.
 
         Raises:
-            DataError: The published files are not there.
+            DataError: The published files are missing.
         """
 
     @abstractmethod
     def samples(self) -> Iterable[SourceSample | LeftOut]:
-        """The samples, and between them what is left out; the same each time.
+        """Return the samples, with the entries that are left out among them, in the same order each time.
 
-        Where it has a length, that is about how many samples there are, by which an import shows how far it is.
+        If the result has a length, an import uses it as the approximate number of samples to show its progress.
 
         Raises:
             DataError: A published file is missing or broken.

@@ -1,4 +1,4 @@
-"""Tasks: how a conversation is written from a sample, which streams its answers need, and how answers are judged.
+"""Tasks: which streams the answers to a kind of question need, and how the answers are scored.
 
 Shapes: B questions, L codes.
 """
@@ -22,13 +22,12 @@ from perceptio.interfaces.records import Sample, Turn
 
 @attrs.frozen(kw_only=True, eq=False)
 class Case:
-    """A sample, and the codes that its questions may be given in place of the model's own.
+    """A sample, and codes that its questions may be given in place of those that the model would write.
 
     Attributes:
         sample: The sample.
-        true_codes: Codes [L] of its own targets, by stream: of the streams that a pass gives (`Pass.gives`), where
-            the sample has their target.
-        other_codes: Those of another sample, where this one has its own.
+        true_codes: The codes [L] of the sample's own targets, for the streams in `Pass.gives` whose target it has.
+        other_codes: The codes [L] of another sample's targets, for the same streams.
     """
 
     sample: Sample
@@ -38,7 +37,7 @@ class Case:
 
 @attrs.frozen(kw_only=True, eq=False)
 class Question:
-    """A question about a sample, asked with the model's own codes or with given ones [L], by stream."""
+    """A question about a sample. `codes` holds the codes [L] that are given instead of written, by stream."""
 
     sample: Sample
     turn: Turn
@@ -47,18 +46,18 @@ class Question:
 
 @attrs.frozen(kw_only=True, eq=False)
 class Reply:
-    """What a model replied.
+    """A model's reply to a question.
 
     Attributes:
-        question: To which question.
+        question: The question.
         text: The answer in words.
-        decoded: What the streams that the pass `decodes` stand for, as `Answer.decoded` has it: of a stream per image
-            a value, None where it was not written whole; of a stream per object a list.
-        closed: Whether each stream that is written per image ended where the model would have ended it.
-        compared: Of the streams that the pass `compares`, what their tokenizer's `compare` says of what was written,
-            by figure: of a stream per image one number, and none where it was not written whole or has no target; of
-            a stream per object one for each pair of an object that was written and one that the turn is about.
-        readout: What was said of each marked point before the answer, as `Answer.readout` has it.
+        decoded: The decoded value of each stream in `Pass.decodes`, as in `Answer.decoded`. For a stream per image,
+            one value, or None if the stream is incomplete; for a stream per object, a list.
+        closed: For each stream that is written once per image, whether the model would have ended it at that place.
+        compared: For each stream in `Pass.compares`, the metrics of its tokenizer's `compare`, by name. For a stream
+            per image, one number, or none if the stream is incomplete or has no target. For a stream per object, one
+            number for each pair of a written object and an object of the turn.
+        readout: The code or level written for each marked point before the answer, as in `Answer.readout`.
     """
 
     question: Question
@@ -70,7 +69,7 @@ class Reply:
 
 
 Kept = Mapping[str, Mapping[str, Any]] | None
-"""What is kept of a reply beside its text; see `Pass.score`."""
+"""What is stored about a reply besides its text; see `Pass.score`."""
 
 
 def _checked_settings(
@@ -130,7 +129,7 @@ def _checked_is_right(is_right: Callable[[Any, Reply], Any]) -> Callable[[Any, R
 
 
 def _can_be_kept(scored: Any) -> bool:
-    """Whether what is kept under the name of a figure can be written, and `right` is a truth value."""
+    """Return whether the values stored for one name are plain JSON values, and `right`, if present, is a bool."""
     if not isinstance(scored, Mapping) or not isinstance(scored.get("right", True), bool):
         return False
     values = (
@@ -140,20 +139,20 @@ def _can_be_kept(scored: Any) -> bool:
 
 
 class Pass(Checked, ABC):
-    """One way of asking, and its figures.
+    """One way of asking the questions of a task, with its metrics.
 
     All questions of a pass have codes given for the same streams.
 
     Attributes:
-        decodes: The streams of which a reply has what they decode to.
-        compares: The streams of which a reply has the figures of what was written against the sample's targets.
+        decodes: The streams whose decoded values replies contain (`Reply.decoded`).
+        compares: The streams that are compared with the sample's targets (`Reply.compared`).
         gives: The streams whose codes its questions are given.
-        controlled: The streams, written once per image before its answers, of which controls can be asked: the same
-            questions with something else in place of what the model wrote. Such a pass has `is_right`.
-        asked: How many questions were asked.
+        controlled: The streams, written once per image before the answers, for which controls can be run: the same
+            questions with something else in place of what the model wrote. Such a pass implements `is_right`.
+        asked: The number of questions asked so far.
 
     Args:
-        task: What the data call the task.
+        task: The name of the task in the data.
     """
 
     checks: ClassVar[Mapping[str, Callable[..., Any]]] = {
@@ -172,42 +171,45 @@ class Pass(Checked, ABC):
         self.asked = 0
 
     def questions(self, case: Case) -> Iterable[Question]:
-        """The questions about a sample: by default its turns of the task, also one that the task wrote itself."""
+        """Return the questions about a sample: by default its turns of this task, or the turn that the task wrote."""
         return [
             Question(sample=case.sample, turn=turn) for turn in case.sample.turns if turn.task == self.task
         ]
 
     @abstractmethod
     def settings(self, questions: Sequence[Question]) -> GenerationSettings:
-        """How a batch of them is asked."""
+        """Return the generation settings for a batch of questions."""
 
     @abstractmethod
     def score(self, reply: Reply) -> Kept:
-        """Take a reply into the figures.
+        """Add a reply to the metrics.
 
         Returns:
-            What is to be kept of it beside its text, under the names that `figures` uses:
-            `{"relative_depth": {"right": True, "letter": "B"}}`. Under `right` it says whether the answer counts as
-            right, which is what `perceptio compare` reads. None: nothing.
+            What to store about the reply besides its text, under the names that `figures` uses:
+            `{"relative_depth": {"right": True, "letter": "B"}}`. `right` says whether the answer is correct;
+            `perceptio compare` reads it. None: store nothing.
         """
 
     def is_right(self, reply: Reply) -> bool:
-        """Whether a reply's words are the right answer; it counts nothing, and a pass with `controlled` has it."""
+        """Return whether the text of a reply is correct, without adding it to the metrics.
+
+        A pass with `controlled` must implement it.
+        """
         raise InterfaceError(f"{type(self).__name__} has controlled, and no is_right: add the method.")
 
     @abstractmethod
     def figures(self) -> Mapping[str, Mapping[str, Any]]:
-        """The figures by the name of what they are of; called when something was asked."""
+        """Return the metrics, grouped by name, such as the name of the task. Called only if something was asked."""
 
 
 @attrs.frozen(kw_only=True)
 class TaskData:
-    """What a task may know before it is evaluated.
+    """What a task is told about model and data before an evaluation.
 
     Attributes:
-        model: Specs of the model; its streams are in the order in which they are written.
-        perceives: The streams written once per image that the model was trained to write before answers, in order.
-        units: The units that the data state, by what they are of: `{"depth": "metres"}`, or `"disparity"`.
+        model: The specs of the model. Its streams are in the order in which they are written.
+        perceives: The streams, written once per image, that the model was trained to write before answers, in order.
+        units: The units of the data, by target: `{"depth": "metres"}` or `{"depth": "disparity"}`.
         text: The text tokenizer.
     """
 
@@ -261,17 +263,18 @@ class Task(Checked, ABC):
     """One kind of question.
 
     Attributes:
-        required: The streams, written once per image, that its answer is about or is read from: they are written
-            before it at the latest. Those that a model has not are left out.
-        may_perceive: Whether other streams that are written once per image may precede its answer.
-        about_objects: Whether its turns have objects, of each of which the streams per object are written.
-        reads_points: Whether something is said of its marked points before the answer, in the answer formats
-            `readout` and `lookup`. Training knows the levels of points that the data mark, and not of those in a
-            turn that the task writes itself: before such an answer no levels are said.
-        perception_only: Whether its answer is what is perceived and nothing else: a model that learns to answer
-            without perceiving learns nothing of it.
-        writes_turns: Whether it writes a turn itself, about any image that has the targets of `required`, so that the
-            data need none. It is trained on where `data.mixture` names it, and evaluated where it was trained on.
+        required: The streams, written once per image, that its answer is about or is read from. They are written
+            before the answer. Streams that the model does not have are skipped.
+        may_perceive: Whether other streams that are written once per image may be written before its answer.
+        about_objects: Whether its turns have objects. Streams per object are then written once for each of them.
+        reads_points: Whether the code or level of each marked point is written before the answer, in the answer
+            formats `readout` and `lookup`. Training knows the levels of points that the data mark, but not of points
+            in turns that the task writes itself. No levels are written before such answers.
+        perception_only: Whether the answer consists only of what is perceived. A model that learns to answer without
+            perceiving learns nothing from such a task.
+        writes_turns: Whether the task writes its turn itself, about any image that has the targets of `required`, so
+            that the data need no turns of it. It is trained if `data.mixture` names it, and evaluated if it was
+            trained.
     """
 
     checks: ClassVar[Mapping[str, Callable[..., Any]]] = {
@@ -286,46 +289,46 @@ class Task(Checked, ABC):
     writes_turns: bool = False
 
     def own_turn(self, name: str, sample: Sample) -> Turn:
-        """The turn about a sample, the same every time, of a task that `writes_turns`.
+        """Return the turn about a sample, the same every time. A task with `writes_turns` must implement it.
 
         Args:
-            name: What the recipe calls the task, for `Turn.task`.
-            sample: One that has the targets of `required`, with its picture and what else its files hold.
+            name: The name of the task in the recipe, for `Turn.task`.
+            sample: A sample that has the targets of `required`, with its image and everything else in its files.
         """
         raise InterfaceError(f"{type(self).__name__} has writes_turns, and no own_turn: add the method.")
 
     def with_points_shuffled(self, turn: Turn, random: np.random.Generator) -> Turn:
-        """The same question with its marked points in another order, and the answer changed with them.
+        """Return the same question with its marked points in random order, and the answer changed accordingly.
 
-        Called on every visit where `data.permute_marks` is set; by default points stay as they are.
+        Called each time training visits the turn, if `data.permute_marks` is set. By default the turn is unchanged.
         """
         return turn
 
     @abstractmethod
     def passes(self, name: str, data: TaskData) -> Sequence[Pass]:
-        """The ways in which an evaluation asks its questions; none where such a model cannot answer them.
+        """Return the ways in which an evaluation asks the questions; empty if such a model cannot answer them.
 
         Args:
-            name: What the data call the task.
-            data: What is known of model and data.
+            name: The name of the task in the data.
+            data: What is known about model and data.
         """
 
 
 @attrs.frozen(kw_only=True)
 class TaskConfig(ComponentConfig, ABC):
-    """Config of a task. Data can name a registered one that has a default for every setting."""
+    """Config of a task. A data folder can name a registered task if all its settings have defaults."""
 
     def problems(self, turn: Turn) -> Iterable[str]:
-        """What is wrong in a turn of the data, a sentence each; its masks are not read.
+        """Return what is wrong with a turn of the data, one sentence per problem; its masks are not read.
 
-        Asked of the registered config with its defaults, when a folder is read and before one is written.
+        Called on the registered config with its defaults, when a folder is read and before one is written.
         """
         return ()
 
     @abstractmethod
     def build(self, model: ModelSpecs) -> Task:
-        """The task for a model of these specs.
+        """Build the task for a model of these specs.
 
         Raises:
-            RecipeError: It makes no sense in such a model.
+            RecipeError: The task does not suit such a model.
         """

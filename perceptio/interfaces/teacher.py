@@ -1,6 +1,6 @@
-"""Depth teachers: frozen models, of any framework, whose depth of pictures is what others learn from.
+"""Depth teachers: frozen models, of any framework, whose depth predictions become training targets.
 
-Shapes: B pictures of one size, C channels, H W pixels of a picture, h w pixels that the teacher sees.
+Shapes: B images of one size, C channels, H W pixels of an image, h w pixels that the teacher sees.
 """
 
 import functools
@@ -18,12 +18,15 @@ from perceptio.interfaces.component import Checked, ComponentConfig, described
 
 @attrs.frozen(kw_only=True)
 class TeacherSpec:
-    """What the numbers of a teacher mean.
+    """What the depth values of a teacher mean.
 
     Attributes:
-        unit: `"disparity"`, relative inverse depth of any scale and shift, near is large; or `"metres"`.
-        farthest_m: Of a teacher of metres: what lies farther is stored as unknown. The default stores whole
-            millimetres.
+        unit: `"metres"`, or `"disparity"` for relative inverse depth of any scale and shift, in which near is large.
+        farthest_m: For a teacher of metres: depth beyond this many metres is stored as unknown. With the default,
+            65.535, depth is stored in whole millimetres (as 16-bit values).
+
+    Raises:
+        RecipeError: The unit is neither of the two, or `farthest_m` is not above 0.
     """
 
     unit: Literal["disparity", "metres"] = "disparity"
@@ -69,15 +72,14 @@ def _checked_depth(depth: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, Ten
 
 
 class Teacher(Checked, ABC):
-    """A teacher with its weights. A picture goes through `prepare`, and several of one size through `depth`.
+    """A teacher with its weights. Each image passes through `prepare`; batches of one size pass through `depth`.
 
-    `prepare` is called from several threads at once, and `depth` from one. What they return is checked where they are
-    called.
+    `prepare` is called from several threads at once, `depth` from one. The results of both are checked.
 
     Attributes:
-        name: What the record beside the maps calls it.
-        weights_hash: sha256 of its weights, by which the record knows it again.
-        spec: What its numbers mean.
+        name: Its name in the record beside the maps.
+        weights_hash: The SHA-256 of its weights, which the record stores to recognize the same teacher.
+        spec: What its depth values mean.
     """
 
     checks: ClassVar[Mapping[str, Callable[..., Any]]] = {
@@ -91,44 +93,44 @@ class Teacher(Checked, ABC):
     @property
     @abstractmethod
     def preprocessing(self) -> Mapping[str, Any]:
-        """Whatever its depth depends on besides its weights and the picture, by name, as plain JSON values.
+        """Everything else that its depth depends on besides weights and image, by name, as plain JSON values.
 
-        Maps that were made with others are never mixed in one folder.
+        Maps from different preprocessing are never mixed in one folder.
         """
 
     @abstractmethod
     def prepare(self, image_3HW: Tensor) -> Tensor:
-        """A picture, RGB in [0, 1], as the teacher sees it: [C, h, w] on the CPU, of any size h w.
+        """Convert an RGB image in [0, 1] to the teacher's input [C, h, w] on the CPU, of any size h w.
 
         Raises:
-            InputError: The teacher cannot see this picture; the message completes "PICTURE: …".
+            InputError: The teacher cannot process this image; the message completes "IMAGE: …".
         """
 
     @abstractmethod
     def depth(self, seen_BChw: Tensor) -> Tensor:
-        """Depth [B, h, w] in the unit of `spec`, floating-point on any device, of pictures that `prepare` made.
+        """Return the depth [B, h, w] of prepared images in the unit of `spec`, floating-point on any device.
 
-        The depth of a picture does not depend on the others.
+        The depth of an image must not depend on the other images of the batch.
 
         Raises:
-            torch.OutOfMemoryError: The pass says what to lower. Anything else is taken as the failure of one of these
-                pictures, which are then tried one by one.
+            torch.OutOfMemoryError: The caller stops and says what to lower. After any other error, it tries the
+                images one by one, to find the one that fails.
         """
 
 
 @attrs.frozen(kw_only=True)
 class TeacherConfig(ComponentConfig, ABC):
-    """Config of a teacher; its settings, which all have defaults, are what `depth-targets --set KEY=VALUE` sets.
+    """Config of a teacher. All its settings have defaults; `depth-targets --set KEY=VALUE` changes them.
 
-    A setting `weights` is where a checkpoint lies, `precision` what is computed in, and `image_size` the shorter side
-    that the teacher sees in pixels, where there are such settings.
+    Three names have a fixed meaning, if there are such settings: `weights` is the path of a checkpoint, `precision`
+    the precision of computation, and `image_size` the shorter side in pixels of what the teacher sees.
     """
 
     @abstractmethod
     def load(self, device: torch.device) -> Teacher:
-        """The teacher with its weights, frozen, on a device.
+        """Load the frozen teacher with its weights on a device.
 
         Raises:
-            CheckpointError: There are no weights, or they do not fit.
-            PerceptioError: What it needs is not installed, or a setting does not suit the device.
+            CheckpointError: The weights are missing or do not fit.
+            PerceptioError: A required package is not installed, or a setting does not suit the device.
         """

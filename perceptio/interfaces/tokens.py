@@ -1,4 +1,4 @@
-"""How a stream of perception is written: as discrete codes between markers, or as special tokens; and their ids.
+"""How a perception stream is written, as discrete codes between markers or as special tokens, and its token ids.
 
 Shapes: L codes of one block, P width of a row.
 """
@@ -13,17 +13,17 @@ import attrs
 from torch import Tensor
 
 Per = Literal["image", "object"]
-"""How often a stream is written: once for an image, or once for each object that an answer is about."""
+"""How often a stream is written: once per image, or once for each object that an answer is about."""
 
 
 @attrs.frozen(kw_only=True)
 class CodeGroup:
-    """Codes that belong together: those of one codebook, or of one scale.
+    """Codes that belong together, such as those of one codebook or of one scale.
 
     Attributes:
-        length: How many.
-        codebook: The number of the codebook they are from.
-        centers: Where each lies on its image, as (row, column) in [0, 1]; empty where they have no place.
+        length: The number of codes.
+        codebook: The index of their codebook.
+        centers: The position of each code on its image, as (row, column) in [0, 1]; empty if codes have no position.
     """
 
     length: int
@@ -36,7 +36,7 @@ class CodeGroup:
 
     @classmethod
     def on_grid(cls, grid: tuple[int, int], codebook: int = 0) -> Self:
-        """One code for every place of a grid of (rows, columns), row by row."""
+        """Return a group with one code for each cell of a grid of (rows, columns), row by row."""
         rows, columns = grid
         centers = tuple(((r + 0.5) / rows, (c + 0.5) / columns) for r in range(rows) for c in range(columns))
         return cls(length=len(centers), codebook=codebook, centers=centers)
@@ -44,13 +44,13 @@ class CodeGroup:
 
 @attrs.frozen(kw_only=True)
 class Codes:
-    """Written as discrete codes between an opening and a closing marker.
+    """How a stream of discrete codes is written: between an opening and a closing marker.
 
     Attributes:
-        codebook_sizes: How many codes each codebook has, K.
-        groups: The codes in the order in which they are written. A group of a larger scale follows a smaller one.
-        grid: Rows and columns, where the codes are those of one grid, row by row: then marked points can be named by
-            its places, and the code at a point be read out.
+        codebook_sizes: The number of codes of each codebook, K.
+        groups: The codes in the order in which they are written, coarser scales before finer ones.
+        grid: Rows and columns, if the codes form one grid, row by row. Marked points can then be named by its cells,
+            and the code at a point can be read out.
     """
 
     codebook_sizes: tuple[int, ...]
@@ -68,23 +68,23 @@ class Codes:
 
     @classmethod
     def on_grid(cls, codebook_size: int, grid: tuple[int, int]) -> Self:
-        """One code of one codebook for every place of a grid."""
+        """Return codes of one codebook, one for each cell of a grid of (rows, columns)."""
         return cls(codebook_sizes=(codebook_size,), groups=(CodeGroup.on_grid(grid),), grid=grid)
 
     @property
     def length(self) -> int:
-        """How many codes are written in all, L."""
+        """The total number of codes, L."""
         return sum(group.length for group in self.groups)
 
 
 @attrs.frozen(kw_only=True)
 class Continuous:
-    """Written as special tokens, whose hidden states a head turns into rows that a tokenizer reads.
+    """How a stream of special tokens is written. A head maps their hidden states to the rows that a tokenizer reads.
 
     Attributes:
-        tokens: A name for each token, in order; a name that comes twice is one id.
-        width: Of a row, P.
-        rows: How many rows the tokenizer reads; None: one for each token.
+        tokens: The name of each token, in order. Tokens with the same name share one id.
+        width: The width of a row, P.
+        rows: The number of rows that the tokenizer reads. None: one per token.
     """
 
     tokens: tuple[str, ...]
@@ -93,26 +93,27 @@ class Continuous:
 
     @property
     def num_rows(self) -> int:
-        """How many rows the tokenizer reads, m."""
+        """The number of rows that the tokenizer reads, m."""
         return len(self.tokens) if self.rows is None else self.rows
 
 
 @attrs.frozen(kw_only=True)
 class StreamSpec:
-    """What the model around it must know of a stream.
+    """What the model must know about a stream.
 
     Attributes:
-        written: As codes or as special tokens.
+        written: How it is written, as codes or as special tokens.
         per: Whether it is written once per image or once per object.
-        target: What it is learned from: `"depth"`, `"masks"` (that of an object), `"objects"` (the masks of all
-            objects of an image), `"image"` (the picture itself, also for features of a teacher), or else the name of
-            a map of the data folder.
-        image_size: Height and width of the pictures that decoding needs features of; None: it needs none.
-        frozen: Whether the weights of its tokenizer never train with the model, as those of a teacher, which then
-            stays in eval mode; those of codes never do, as the codes are the model's targets.
-        shows_masks: Whether what it shows of each object is a boolean mask [H, W] at the size of its picture:
-            referring expressions are measured by it.
-        point_values: Whether its tokenizer can say a number of any point of what is decoded, as `values_at`.
+        target: What it is learned from: `"depth"`, `"masks"` (the mask of an object), `"objects"` (the masks of all
+            objects of an image), `"image"` (the image itself, also for the features of a teacher), or the name of a
+            map of the data folder.
+        image_size: The height and width of the images whose features decoding reads. None if it reads none.
+        frozen: Whether the weights of its tokenizer never train with the model and the tokenizer stays in eval mode,
+            as for a teacher. A tokenizer of codes never trains with the model in any case, because its codes are the
+            model's targets.
+        shows_masks: Whether `shown` returns a boolean mask [H, W] at the image's size for each object. Referring
+            expressions are scored with these masks.
+        point_values: Whether its tokenizer can return the decoded value at any point (`values_at`).
     """
 
     written: Codes | Continuous
@@ -125,7 +126,7 @@ class StreamSpec:
 
     @property
     def trains(self) -> bool:
-        """Whether the weights of its tokenizer may train with the model."""
+        """Whether the weights of its tokenizer can train with the model."""
         return isinstance(self.written, Continuous) and not self.frozen
 
 
@@ -138,22 +139,23 @@ class TokenSpan:
 
     @property
     def slice(self) -> slice:
-        """For `logits[..., span.slice]`."""
+        """The span as a slice, for `logits[..., span.slice]`."""
         return slice(self.start, self.start + self.size)
 
     def contains(self, ids: Tensor) -> Tensor:
-        """Which ids lie in the span."""
+        """Return a boolean tensor of which ids are in the span."""
         return (ids >= self.start) & (ids < self.start + self.size)
 
 
 @attrs.frozen(kw_only=True)
 class CodeSlot:
-    """One input slot of a block: the code that it holds, and the code that it predicts.
+    """One input slot of a block: the code that it holds and the code that it predicts.
 
     Attributes:
-        code: Which of the L codes it holds.
-        predicts: Which one it predicts; None: none, or the closing marker if it is the last.
-        advances_time: Whether it comes one unit of time after the slot before; slots of one step share their time.
+        code: The index, 0 to L - 1, of the code that it holds.
+        predicts: The index of the code that it predicts. None: it predicts no code; the last slot of a block predicts
+            the closing marker.
+        advances_time: Whether it is one time unit after the previous slot. Slots of one step share their time.
     """
 
     code: int
@@ -163,21 +165,26 @@ class CodeSlot:
 
 @attrs.frozen(kw_only=True, slots=False)
 class TokenBlock:
-    """The ids of a discrete stream: a run of codes that the language model writes between markers.
+    """The ids of a discrete stream: L codes that the language model writes between two markers.
 
-    The codes of a step are predicted at once. The opening marker takes an input slot for each code of the first step,
-    and the last code's slot predicts the closing marker: there are L + 2 predictions, however codes are grouped.
-    Where a step is larger than the one before, codes take several slots, each for the codes that lie nearest to it,
-    as VAR (arXiv 2404.02905) stretches a scale to the next.
+    All codes of a step are predicted at once. The opening marker occupies one input slot for each code of the first
+    step, and the slot of the last code predicts the closing marker. So there are always L + 2 predictions, however
+    codes are grouped.
+
+    If a step has more codes than the step before, a code of the earlier step occupies several slots, one for each
+    code of the next step that is nearest to it. VAR (arXiv 2404.02905) upsamples each scale to the next in this way.
 
     Attributes:
-        opening: The marker before the codes.
-        closing: The marker after them.
-        codebooks: The ids of each codebook's codes.
+        opening: The id of the marker before the codes.
+        closing: The id of the marker after the codes.
+        codebooks: The ids of the codes of each codebook.
         groups: The codes in the order in which they are written.
-        steps: How many codes each step predicts.
+        steps: The number of codes that each step predicts.
         grid: See `Codes`.
         per: See `StreamSpec`.
+
+    Raises:
+        ValueError: The steps are not positive numbers that sum to L.
     """
 
     opening: int
@@ -194,7 +201,7 @@ class TokenBlock:
 
     @cached_property
     def length(self) -> int:
-        """How many codes are between the markers, L."""
+        """The number of codes between the markers, L."""
         return sum(group.length for group in self.groups)
 
     @property
@@ -204,14 +211,14 @@ class TokenBlock:
 
     @cached_property
     def starts(self) -> tuple[int, ...]:
-        """For each of the L codes the id of code 0 of its codebook."""
+        """For each of the L codes, the id of code 0 of its codebook."""
         return tuple(
             self.codebooks[group.codebook].start for group in self.groups for _ in range(group.length)
         )
 
     @cached_property
     def runs(self) -> tuple[tuple[slice, TokenSpan], ...]:
-        """The places of the codes, 0 to L, in runs of one codebook, each with the ids that may stand there."""
+        """Maximal runs of codes of one codebook: a slice of 0 to L, and the ids that may stand there."""
         runs, first = [], 0
         for codebook, groups in groupby(self.groups, lambda group: group.codebook):
             end = first + sum(group.length for group in groups)
@@ -231,12 +238,12 @@ class TokenBlock:
 
     @cached_property
     def slot_codes(self) -> tuple[int, ...]:
-        """Which code each input slot holds, Y of them."""
+        """For each of the Y input slots, the index of the code that it holds."""
         return tuple(slot.code for step in self.slots for slot in step)
 
     @cached_property
     def centers(self) -> tuple[tuple[float, float] | None, ...]:
-        """Where each code lies on its image, as (row, column) in [0, 1]; None where it has no place."""
+        """The position of each code on its image, as (row, column) in [0, 1]; None if it has no position."""
         return tuple(center for group in self.groups for center in (group.centers or (None,) * group.length))
 
     def _slots_of(self, step: range, following: range) -> tuple[CodeSlot, ...]:
@@ -253,14 +260,17 @@ class TokenBlock:
         )
 
     def _nearest(self, code: int, step: range, number: int, count: int) -> int:
-        """Which code of a step lies nearest to one of the next, or where they have no places has the same share."""
+        """Return the code of a step that is nearest to code `number` of `count` in the next step.
+
+        If codes have no positions, it is the code at the same relative place in its step.
+        """
         center = self.centers[code]
         if center is None or any(self.centers[one] is None for one in step):
             return step[number * len(step) // count]
         return min(step, key=lambda one: dist(center, self.centers[one] or center))
 
     def spans_of_steps(self) -> Iterator[tuple[slice, TokenSpan]]:
-        """The places of each step's codes, with the ids that may stand there."""
+        """Yield the slice of each step's codes in 0 to L, and the ids that may stand there."""
         first = 0
         for size in self.steps:
             span = next(span for places, span in self.runs if places.start <= first < places.stop)
@@ -273,9 +283,9 @@ class SpecialTokens:
     """The ids of a continuous stream.
 
     Attributes:
-        ids: Of its tokens, in order.
+        ids: The ids of its tokens, in order.
         per: See `StreamSpec`.
-        read_before: Whether each is read at the token before it, and not at itself.
+        read_before: Whether the hidden state of each token is read at the position before it, not at the token.
     """
 
     ids: tuple[int, ...]
@@ -293,7 +303,7 @@ StreamTokens = TokenBlock | SpecialTokens
 
 
 def steps_of(codes: Codes, codes_per_step: int | Literal["group"]) -> tuple[int, ...]:
-    """How many codes each step writes: a number that divides every group, or each group at once.
+    """Return the number of codes of each step: `codes_per_step`, which must divide every group, or a group per step.
 
     Raises:
         ValueError: The number does not divide a group.

@@ -1,6 +1,6 @@
-"""Vision encoders: images -> features with their centers, the tokens that a language model sees of an image.
+"""Vision encoders: images -> features with their centers. The language model sees each feature as one token.
 
-Shapes: B images, M features of all images in a row, m of one, D feature width, L places, H W pixels.
+Shapes: B images, M features of all images, m features of one image, D feature width, L places, H W pixels.
 """
 
 import functools
@@ -17,7 +17,13 @@ from perceptio.interfaces.component import ComponentConfig, described
 
 @attrs.frozen(kw_only=True)
 class VisionSpec:
-    """Facts of a vision encoder that are known without its weights."""
+    """Facts about a vision encoder that are known without its weights.
+
+    Attributes:
+        feature_dim: The width of its features, D.
+        image_size: The height and width in pixels to which it resizes an image or a tile. If the size depends on the
+            image, this is the nominal one.
+    """
 
     feature_dim: int
     image_size: tuple[int, int]
@@ -25,10 +31,12 @@ class VisionSpec:
 
 @attrs.frozen(kw_only=True, eq=False)
 class VisionFeatures:
-    """Features of several images, one after the other.
+    """The features of several images, one after another.
 
-    `centers_M2` is the center of each feature on its image as (row, column) in [0, 1]; `counts` is the number of
-    features of each image, in order, and sums to M.
+    Attributes:
+        features_MD: The features.
+        centers_M2: The center of each feature on its image, as (row, column) in [0, 1].
+        counts: The number of features of each image, in order; they sum to M.
     """
 
     features_MD: Tensor
@@ -37,7 +45,7 @@ class VisionFeatures:
 
     @classmethod
     def joined(cls, features: Sequence["VisionFeatures"]) -> "VisionFeatures":
-        """The features of several batches of images, one after the other."""
+        """Concatenate the features of several batches of images."""
         return cls(
             features_MD=torch.cat([one.features_MD for one in features]),
             centers_M2=torch.cat([one.centers_M2 for one in features]),
@@ -45,7 +53,7 @@ class VisionFeatures:
         )
 
     def each(self) -> list["VisionFeatures"]:
-        """The features of each image for itself, as copies: a view would keep those of all the others."""
+        """Return the features of each image separately, as copies: a view would keep all features in memory."""
         counts = list(self.counts)
         parts = zip(torch.split(self.features_MD, counts), torch.split(self.centers_M2, counts), strict=True)
         return [
@@ -54,10 +62,13 @@ class VisionFeatures:
         ]
 
     def nearest_to(self, centers_L2: Tensor) -> Tensor:
-        """Index into all features [B, L] of the one nearest to each place; the first of equally near ones.
+        """For each image and place, return the index [B, L] of the nearest feature; the first one if several tie.
 
         Args:
-            centers_L2: (row, column) of each place, in [0, 1].
+            centers_L2: The (row, column) of each place, in [0, 1].
+
+        Returns:
+            Indices into all M features.
         """
         nearest, start = [], 0
         for centers_m2 in torch.split(self.centers_M2, list(self.counts)):
@@ -67,21 +78,21 @@ class VisionFeatures:
 
 
 class VisionEncoder(nn.Module, ABC):
-    """Images -> features. `spec` is set in the constructor; resizing, tiling and normalizing happen inside."""
+    """Images -> features. A subclass sets `spec` in its constructor; `forward` resizes, tiles and normalizes."""
 
     spec: VisionSpec
 
     @abstractmethod
     def forward(self, images: Sequence[Tensor]) -> VisionFeatures:
-        """Features of images, each RGB [3, H, W] in [0, 1] at a size of its own.
+        """Return the features of images, each float32 RGB [3, H, W] in [0, 1] at its own size.
 
-        Images are float32. An encoder whose weights are of another precision brings them to it after resizing. The
-        centers are those that its config says of images of these sizes.
+        An encoder whose weights have another precision converts images to it after resizing. The centers must equal
+        those that `VisionEncoderConfig.centers` returns for images of these sizes.
         """
 
 
 def _checked(centers: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Hold what `VisionEncoderConfig.centers` makes to the interface."""
+    """Check the result of `VisionEncoderConfig.centers`."""
 
     @functools.wraps(centers)
     def checked(self: "VisionEncoderConfig", height: int, width: int) -> Tensor:
@@ -97,7 +108,7 @@ def _checked(centers: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def _problem(made: object) -> str | None:
-    """Why something is no centers."""
+    """Say why a value is not valid centers; None if it is valid."""
     if not isinstance(made, Tensor) or made.shape[1:] != (2,) or not made.is_floating_point():
         return described(made)
     if made.device.type != "cpu":
@@ -109,43 +120,43 @@ def _problem(made: object) -> str | None:
 class VisionEncoderConfig(ComponentConfig, ABC):
     """Config of a vision encoder.
 
-    How many tokens an image has, and where on it each lies, is known without the encoder: conversations are written
-    wherever data are loaded.
+    The config, not the encoder, says how many features an image has and where they are. Data loading writes
+    conversations from it without building the encoder.
     """
 
     @classmethod
     def __attrs_init_subclass__(cls) -> None:
-        """Put the check around `centers` where this class itself defines it."""
+        """Wrap `centers` in its check if this class itself defines it."""
         if "centers" in cls.__dict__:
             cls.centers = _checked(cls.__dict__["centers"])  # type: ignore[method-assign]
 
     @property
     @abstractmethod
     def spec(self) -> VisionSpec:
-        """Facts known without weights."""
+        """Facts about the encoder that are known without its weights."""
 
     @abstractmethod
     def centers(self, height: int, width: int) -> Tensor:
-        """Where the features of an image of this size lie: the `VisionFeatures.centers_M2` that it will have.
+        """Return the centers of the features of an image of this size: its `VisionFeatures.centers_M2`.
 
-        What a config makes is checked where it is made, whoever wrote it.
+        The result of every implementation is checked.
 
         Args:
-            height: Of the image, in pixels.
-            width: Of the image, in pixels.
+            height: The height of the image in pixels.
+            width: The width of the image in pixels.
 
         Returns:
-            (row, column) of each feature's center, in [0, 1]: floating-point [M, 2] on the CPU, the same at every
+            The (row, column) of each feature's center in [0, 1], floating-point [M, 2] on the CPU. The same at every
             call.
 
         Raises:
-            InterfaceError: It made something else.
+            InterfaceError: The implementation returned something else.
         """
 
     def num_features(self, height: int, width: int) -> int:
-        """How many features an image of this size in pixels has."""
+        """Return the number of features of an image of this size in pixels."""
         return len(self.centers(height, width))
 
     @abstractmethod
     def build(self) -> VisionEncoder:
-        """The encoder with random weights."""
+        """Build the encoder with random weights."""

@@ -1,7 +1,7 @@
 """How long to train: three ways of answering which marked point is closest, after 260, 520 and 1,040 steps.
 
-Each number of steps is a training of its own, with its own schedule of learning rates. What is chosen by their answers
-is chosen on validation scenes; the training scenes are those that `perceptio demo` makes:
+Each number of steps is a separate training run with its own learning rate schedule. Choices based on these answers
+are made on validation scenes; the training scenes are those that `perceptio demo` makes:
 
     perceptio scenes --out runs/demo/scenes/validation --split validation --count 250
     perceptio ablate experiments/steps --data runs/demo/scenes/validation
@@ -23,7 +23,7 @@ WAYS = {
 
 
 def variants() -> Mapping[str, Recipe]:
-    """Every way with every number of steps, and 1,000 labelled images."""
+    """Return every way with every number of steps, on 1,000 labeled images."""
     recipes = {way: load_recipe(file, beside=__file__) for way, file in WAYS.items()}
     return {
         f"{way}, {steps} steps": with_settings(recipe, {"train.steps": steps})
@@ -33,5 +33,5 @@ def variants() -> Mapping[str, Recipe]:
 
 
 def tiny() -> Mapping[str, Recipe]:
-    """The same, four steps each."""
+    """Return the same cells with four steps each."""
     return with_all(variants(), {"train.steps": 4, "train.warmup_steps": 1})
