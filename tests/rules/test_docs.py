@@ -31,10 +31,10 @@ def blocks(page: str, language: str = "python") -> list[str]:
 @pytest.mark.parametrize(
     ("page", "shown", "hook", "config", "suite"),
     [
-        ("docs/plugins.md", (0, 7), "register_depth_tokenizers", "BinsConfig", "TestBins"),
-        ("docs/plugins.md", (1, 2), "register_perception_tokenizers", "ThumbnailConfig", "TestThumbnail"),
-        ("docs/plugins.md", (3, 4), "register_teachers", "HeightConfig", "TestHeight"),
-        ("docs/plugins.md", (5, 6), "register_sources", "NotesConfig", "TestNotes"),
+        ("docs/plugins.md", (0, 1), "register_depth_tokenizers", "BinsConfig", "TestBins"),
+        ("docs/plugins.md", (2, 3), "register_perception_tokenizers", "ThumbnailConfig", "TestThumbnail"),
+        ("docs/plugins.md", (4, 5), "register_teachers", "HeightConfig", "TestHeight"),
+        ("docs/plugins.md", (6, 7), "register_sources", "NotesConfig", "TestNotes"),
         ("docs/tasks.md", (0, 1), "register_tasks", "CountingConfig", "TestCounting"),
     ],
 )
