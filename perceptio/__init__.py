@@ -1,4 +1,4 @@
-"""Perception-enhanced vision-language models from pluggable tokenizers: perceive, then answer.
+"""Perception-enhanced vision-language models with pluggable tokenizers: perceive first, then answer.
 
     import perceptio
 
@@ -6,7 +6,7 @@
     answer = model.ask("photo.jpg", "Which point is closest to the camera?", points=[(0.2, 0.3), (0.7, 0.6)])
     answer.text, answer["depth"], answer["segmentation"], answer.tokens
 
-Names are imported when they are first used, so that importing the package costs next to nothing.
+Each name is imported on first use, so importing the package is cheap.
 """
 
 from importlib import import_module

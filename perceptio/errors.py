@@ -1,6 +1,6 @@
-"""Every exception of the library. Each message is one sentence that a user can act on.
+"""The exceptions of the library. Each message is one sentence that a user can act on.
 
-Catch `PerceptioError` for anything that was asked wrongly or found broken; the command line prints its message
+Catch `PerceptioError` to handle every invalid request and every broken input. The command line prints its message
 without a traceback and exits with status 2.
 """
 
@@ -9,14 +9,14 @@ from difflib import get_close_matches
 
 
 class PerceptioError(Exception):
-    """Something a user can put right: the message says what was asked, what was found and what to do."""
+    """An error that a user can correct. The message says what was asked, what was found and what to do."""
 
 
 class RecipeError(PerceptioError, ValueError):
-    """A recipe, or a setting of one, that cannot be built; of several things that are wrong, all are listed.
+    """A recipe, or a setting of one, is invalid. The message lists all problems.
 
     Args:
-        *problems: A sentence for each.
+        *problems: One sentence per problem.
     """
 
     def __init__(self, *problems: str) -> None:
@@ -31,35 +31,35 @@ class RecipeError(PerceptioError, ValueError):
 
 
 class UnknownNameError(RecipeError, LookupError):
-    """A component, setting or verb that does not exist; the message names the near miss and the known names."""
+    """A component, setting or command does not exist. The message suggests a similar name and lists all names."""
 
 
 class PluginError(PerceptioError, RuntimeError):
-    """A plugin that is broken, registered twice, or written for another version of the interfaces."""
+    """A plugin is broken, registered twice, or written for another version of the interfaces."""
 
 
 class InterfaceError(PerceptioError, TypeError):
-    """A part that does not keep the promise of its interface: wrong shape, type or missing method."""
+    """A component violates its interface: a wrong shape or type, or a missing method."""
 
 
 class CheckpointError(PerceptioError, RuntimeError):
-    """A checkpoint that is missing, truncated, foreign, or could not be written."""
+    """A checkpoint is missing, truncated, of another kind, or could not be written."""
 
 
 class DataError(PerceptioError, ValueError):
-    """A data set on disk, a sample, or a depth map that cannot be used."""
+    """A data set on disk, a sample, or a depth map cannot be used."""
 
 
 class InputError(PerceptioError, ValueError):
-    """An image, question or point given to a model that it cannot answer for."""
+    """A model cannot answer for the image, question or point that it was given."""
 
 
 class TrainingError(PerceptioError, RuntimeError):
-    """Training that cannot go on, such as a loss that is no longer a finite number."""
+    """Training cannot continue, for instance because the loss is no longer finite."""
 
 
 def near_miss(name: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name: what was probably meant, and what there is."""
+    """Return the end of a message about an unknown name: a similar name, if any, and all known names."""
     known = sorted(known)
     close = get_close_matches(name, known, n=1)
     meant = f"; did you mean {close[0]!r}?" if close else "."
@@ -67,7 +67,7 @@ def near_miss(name: str, known: Iterable[str]) -> str:
 
 
 def quoted(value: object, longest: int = 100) -> str:
-    """A value of somebody else's in a message: on one line, not too long, and whatever its `repr` does."""
+    """Return the `repr` of a value for a message, on one line of at most `longest` characters; never raises."""
     try:
         text = " ".join(repr(value).split())
     except Exception:

@@ -1,7 +1,7 @@
-"""The whole plugin contract on one screen: one hook per kind of component, each returning config classes.
+"""The hooks that a plugin can implement: one per kind of component, each returning config classes.
 
-A plugin is a module, named by an entry point of the group `perceptio`; the entry point's name is the plugin's name,
-and its components are known as `plugin/name`. Built-ins register through these same hooks, under bare names.
+A plugin is a module that an entry point of the group `perceptio` names. The name of the entry point is the plugin's
+name, and its components are called `plugin/name`. Built-in components use the same hooks, with names without prefix.
 
     # my_plugin.py                                  # pyproject.toml
     from perceptio.hookspecs import hookimpl        # [project.entry-points.perceptio]
@@ -10,7 +10,7 @@ and its components are known as `plugin/name`. Built-ins register through these 
     def register_depth_tokenizers():
         return [MyDepthConfig]                      # known as acme/<its name>
 
-Hooks are called once, when a registry is made. They return classes, so that nothing is built until it is asked for.
+Hooks are called once, when a registry is created. They return classes, so nothing is built before it is needed.
 """
 
 from collections.abc import Sequence
@@ -46,67 +46,67 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @hookspec
 def register_depth_tokenizers() -> Sequence[type[DepthTokenizerConfig]]:
-    """Config classes of depth tokenizers: depth maps <-> codes."""
+    """Return config classes of depth tokenizers: depth maps <-> codes."""
     raise NotImplementedError
 
 
 @hookspec
 def register_segmentation_tokenizers() -> Sequence[type[SegmentationTokenizerConfig]]:
-    """Config classes of segmentation tokenizers: prompts or codes -> masks."""
+    """Return config classes of segmentation tokenizers: prompts or codes -> masks."""
     raise NotImplementedError
 
 
 @hookspec
 def register_perception_tokenizers() -> Sequence[type[PerceptionTokenizerConfig]]:
-    """Config classes of tokenizers of any other stream: codes or special tokens <-> what they stand for."""
+    """Return config classes of tokenizers of any other stream: codes or special tokens <-> what they stand for."""
     raise NotImplementedError
 
 
 @hookspec
 def register_vision_encoders() -> Sequence[type[VisionEncoderConfig]]:
-    """Config classes of vision encoders: images -> features with their centers."""
+    """Return config classes of vision encoders: images -> features with their centers."""
     raise NotImplementedError
 
 
 @hookspec
 def register_language_backbones() -> Sequence[type[LanguageBackboneConfig]]:
-    """Config classes of language backbones: causal trunks with their text tokenizers."""
+    """Return config classes of language backbones: causal transformers with their text tokenizers."""
     raise NotImplementedError
 
 
 @hookspec
 def register_heads() -> Sequence[type[HeadConfig]]:
-    """Config classes of heads: small trained maps between widths."""
+    """Return config classes of heads: small trained maps between vector widths."""
     raise NotImplementedError
 
 
 @hookspec
 def register_losses() -> Sequence[type[LossConfig]]:
-    """Config classes of losses."""
+    """Return config classes of losses."""
     raise NotImplementedError
 
 
 @hookspec
 def register_tasks() -> Sequence[type[TaskConfig]]:
-    """Config classes of tasks: how conversations are written, and answers judged."""
+    """Return config classes of tasks: which streams answers need, and how answers are scored."""
     raise NotImplementedError
 
 
 @hookspec
 def register_launchers() -> Sequence[type[LauncherConfig]]:
-    """Config classes of launchers: where the jobs of an experiment run."""
+    """Return config classes of launchers, which run the jobs of an experiment."""
     raise NotImplementedError
 
 
 @hookspec
 def register_sources() -> Sequence[type[SourceConfig]]:
-    """Config classes of sources: published data sets -> samples of a data folder."""
+    """Return config classes of sources: published data sets -> samples of a data folder."""
     raise NotImplementedError
 
 
 @hookspec
 def register_teachers() -> Sequence[type[TeacherConfig]]:
-    """Config classes of depth teachers: pictures -> the depth maps that others learn from."""
+    """Return config classes of depth teachers: images -> depth maps as training targets."""
     raise NotImplementedError
 
 
@@ -123,7 +123,7 @@ HOOKS: dict[Kind, tuple[str, type]] = {
     Kind.SOURCE: ("register_sources", SourceConfig),
     Kind.TEACHER: ("register_teachers", TeacherConfig),
 }
-"""The hook of each kind, and the config class that everything it returns derives from."""
+"""The hook of each kind, and the base class of the configs that it returns."""
 BUILDS: dict[Kind, type] = {
     Kind.DEPTH: DepthTokenizer,
     Kind.SEGMENTATION: SegmentationTokenizer,
@@ -133,4 +133,4 @@ BUILDS: dict[Kind, type] = {
     Kind.HEAD: Head,
     Kind.TASK: Task,
 }
-"""What a config of each kind of part builds; losses are checked where a recipe is."""
+"""The type that the configs of each kind build. The check of a recipe covers losses."""

@@ -1,4 +1,4 @@
-"""A recipe: the frozen value that describes one model and one training run, composed of component configs."""
+"""Recipes: the frozen values that describe a model and a training run, composed of component configs."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,7 +30,7 @@ PointSetting = Literal["tokens", "drawn"]
 ReadAt = Literal["special_token", "previous_token"]
 
 
-# These run when a value is made, before its types are checked: what is no number is `problems_of`'s to refuse.
+# Validators run when a value is created, before its types are checked. `problems_of` reports values of a wrong type.
 
 
 def _positive(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
@@ -77,9 +77,9 @@ class WeightedLoss:
 
 @attrs.frozen(kw_only=True)
 class DataFolder:
-    """A folder in the format of `perceptio.data.folder`, drawn from in proportion to its weight.
+    """A folder in the format of `perceptio.data.folder`, sampled in proportion to its weight.
 
-    A relative path starts at the folder that a command runs in; that of a packed folder may be an address, such as
+    A relative path starts at the working directory. The path of a packed folder may also be an address, such as
     `s3://bucket/corpus`.
     """
 
@@ -88,7 +88,7 @@ class DataFolder:
 
 
 def _folders(value: Any) -> Any:
-    """A folder may be given by its path alone."""
+    """Convert plain paths to data folders of weight 1."""
     if not isinstance(value, tuple | list):
         return value
     return tuple(DataFolder(path=str(one)) if isinstance(one, str | Path) else one for one in value)
@@ -96,39 +96,40 @@ def _folders(value: Any) -> Any:
 
 @attrs.frozen(kw_only=True)
 class DataConfig:
-    """What is trained on, and how conversations are put together.
+    """The training data, and how conversations are composed from them.
 
     Attributes:
-        folders: Where samples come from; a path alone has the weight 1.
-        validation: Data folders on which training is measured as it goes, as `train.validation` says; none of them is
-            trained on.
-        perceive: `"before"`: what is written once per image precedes the first answer that requires it, or else the
-            last that may have it (Perceptio); later turns see it. `"separate_task"`: it is a task of its own, the
-            last turn, which no answer sees (the *direct* control). `"never"`: no stream is supervised (the *answers
-            only* control).
-        streams: `"all"`: every conversation writes all streams that it can; `"random_subset"`: each of those that are
-            written once per image with probability one half, so that the model learns to answer with any of them, or
-            none (as CoVT's last stage).
-        mixture: Weight of each task as the one a conversation is drawn for, by the names that the data give.
-        turns: Most turns of one conversation; the others are drawn from the same image's. A sample whose turns are
-            `ordered` is taken whole, however many they are.
-        max_questions: Use the marked-point questions of only so many images; None: all of them.
-        permute_marks: Shuffle the letters of marked points on every visit.
-        too_long: What becomes of a conversation that is longer than the language model serves: `"refuse"` stops and
-            names its sample, `"skip"` leaves it out; the metric `too_long` is the share of those.
+        folders: The data folders to train on. A plain path has weight 1.
+        validation: The data folders on which the model is measured during training, as set in `train.validation`.
+            They are not trained on.
+        perceive: When streams that are written once per image are written. `"before"`: before the first answer that
+            requires them, or else before the last answer that may have them (Perceptio); later turns see them.
+            `"separate_task"`: in a last turn of its own, which no answer sees (the *direct* control). `"never"`: no
+            stream is supervised (the *answers only* control).
+        streams: `"all"`: every conversation writes all streams that it can. `"random_subset"`: each stream that is
+            written once per image is written with probability one half, so that the model learns to answer with any
+            of them or none (as in CoVT's last stage).
+        mixture: The weight of each task, by its name in the data. A task is drawn for each conversation.
+        turns: The maximum number of turns of a conversation; further turns are drawn from those of the same image. A
+            sample whose turns are `ordered` is used whole, whatever its length.
+        max_questions: Use the marked-point questions of at most this many images. None: of all images.
+        permute_marks: Whether the letters of marked points are shuffled each time a question is used.
+        too_long: What to do with a conversation that is longer than the language model supports. `"refuse"` stops and
+            names its sample; `"skip"` leaves it out, and the metric `too_long` reports the share of skipped ones.
             `perceptio data check --recipe` lists them all.
-        text_only_readout: Extra samples per conversation, any number such as 0.25, unless answers are direct: the
-            block of codes of an image that is not shown, in context and excluded from the loss, and then the
-            marked-point questions about it. With nothing else to read from, a model learns to read from the block,
-            and goes on doing so where it sees the image (ours).
-        text_only_comparison: Extra samples per conversation, unless answers are direct: one marked-point question,
-            the code or level of each point, in context and excluded from the loss, and the answer (ours).
-        text_only_referring: Extra samples per conversation, for masks of special tokens: the questions about objects
-            of an image that the tokenizer decodes with and the language model does not see. With nothing but words
-            in context, special tokens soon attend to them; among vision features, which are many more, a small
-            model takes long to find them (ours).
-        vision_only: Extra samples per conversation that are images without text. Each costs a pass of the vision
-            encoder, and trains it through losses on its own features, such as `cell_codes`.
+        text_only_readout: The number of extra samples per conversation, such as 0.25, unless answers are direct. Such
+            a sample does not show its image. It has the image's block of codes in context, excluded from the loss,
+            and then the marked-point questions about it. Without the image, the model must learn to read from the
+            block, and it continues to do so when it sees the image (ours).
+        text_only_comparison: The number of extra samples per conversation, unless answers are direct. Such a sample
+            has one marked-point question, the code or level of each point in context, excluded from the loss, and
+            the answer (ours).
+        text_only_referring: The number of extra samples per conversation, for masks written as special tokens. Such a
+            sample has the questions about objects of an image that only the tokenizer sees, not the language model.
+            With only words in context, special tokens soon learn to attend to them. Among vision features, which are
+            far more numerous, a small model takes long to find the words (ours).
+        vision_only: The number of extra samples per conversation that are images without text. Each costs a pass of
+            the vision encoder and trains it through losses on its own features, such as `cell_codes`.
     """
 
     folders: tuple[DataFolder, ...] = attrs.field(default=(), converter=_folders)
@@ -150,14 +151,14 @@ class DataConfig:
 
 @attrs.frozen(kw_only=True)
 class ValidationConfig:
-    """How training is measured on `data.validation` while it goes on; nothing that is trained depends on it.
+    """How the model is measured on `data.validation` during training. Training itself does not depend on it.
 
     Attributes:
-        every: Steps between measurements; the last step is always measured.
-        samples: Conversations that are measured, the same ones every time, drawn as those for training are.
-        best: The figure by which the model in `best/` is chosen, such as `"loss"` or `"next_token.text_accuracy"`:
-            one that training logs, measured on the validation data.
-        goal: Whether the lowest or the highest value of it is best. None: the lowest, of a loss; a metric needs it.
+        every: The number of steps between measurements. The last step is always measured.
+        samples: The number of conversations to measure, the same ones every time, drawn like those for training.
+        best: The metric by which the model in `best/` is chosen, such as `"loss"` or `"next_token.text_accuracy"`.
+            It can be any metric that training logs, and is measured on the validation data.
+        goal: Whether the lowest or the highest value is best. None means the lowest and is only allowed for a loss.
     """
 
     every: int = attrs.field(default=100, validator=_positive)
@@ -171,34 +172,39 @@ class TrainConfig:
     """How a model is trained.
 
     Attributes:
-        steps: Optimizer steps.
-        micro_batch_size: Conversations that one forward pass of a process takes, packed into one row.
-        grad_accumulation: Such passes per step and process, one after the other.
-        lr: Peak learning rate of AdamW.
-        lr_scale: What it is multiplied with, by parameter group; of several that a parameter is in, the longest name
-            holds, so that `{"language": 0.1, "language.lora": 1.0}` says something else of LoRA than of the rest.
-        muon: Peak learning rate of Muon by parameter group, in the same way, for the matrices and convolution kernels
-            in it; the rest is AdamW's. It teaches what starts from random values several times faster.
-        warmup_steps: Linear warm-up before the schedule.
-        schedule: From the peak learning rate, `"cosine"` goes to zero, `"constant"` stays, and `"stable_decay"` stays
-            and then goes down to zero in a straight line. A run of the last two can be resumed with more steps, of
-            the last as long as it has not begun to go down.
-        decay: Share of the steps in which `"stable_decay"` goes down.
-        train: Parameter groups that train, such as `"language"` or `"streams.segmentation.tokenizer.mask_decoder"`;
-            `*` stands for any characters; the rest is frozen. Tokenizers of codes never train here.
-        precision: `"fp32"`; `"bf16"` autocast, which computes the model in bfloat16 and leaves soft decoding, the
-            losses, the weights that train, their gradients and the optimizer's state in float32; or `"auto"`: bf16
-            where the device computes it natively (a CPU without such instructions takes several times as long in it).
-            Weights that train in bfloat16 are refused: it keeps three digits, and a step smaller than that changes
-            nothing. Frozen parts may be bfloat16.
-        max_grad_norm: Gradients of a larger norm are scaled down to it.
-        save_every: Steps between checkpoints; the last is always saved.
-        save_pretrained_weights: Whether checkpoints hold what is frozen from pretrained weights, too. Without, they
-            are small, and loading reads those weights again from where the recipe names them.
-        log_every: Steps between lines of the log; the last is always logged.
-        workers: Threads that draw and pack conversations ahead of time; 0: none, training waits for each. What is
-            drawn does not depend on it.
-        validation: How training is measured on `data.validation`.
+        steps: The number of optimizer steps.
+        micro_batch_size: The number of conversations in one forward pass of a process, packed into one row.
+        grad_accumulation: The number of such passes per step and process.
+        lr: The peak learning rate of AdamW.
+        lr_scale: Factors for the learning rate, by parameter group. If a parameter belongs to several groups, the
+            longest name wins: `{"language": 0.1, "language.lora": 1.0}` sets another rate for LoRA than for the rest.
+        muon: The peak learning rates of Muon, by parameter group, with the same rule. Muon updates the matrices and
+            convolution kernels of these groups; AdamW updates all other parameters. Parts that start from random
+            values learn several times faster with Muon.
+        warmup_steps: The number of steps of linear warm-up before the schedule.
+        schedule: How the learning rate continues after the peak. `"cosine"` decays to zero, `"constant"` stays, and
+            `"stable_decay"` stays and then decays linearly to zero. A run with `"constant"` can be resumed with more
+            steps, and one with `"stable_decay"` as long as it has not begun to decay.
+        decay: The share of the steps in which `"stable_decay"` decays.
+        weight_decay: The weight decay of AdamW and Muon.
+        betas: The two betas of AdamW.
+        max_grad_norm: Gradients of a larger norm are scaled down to this norm.
+        precision: `"fp32"`, `"bf16"` or `"auto"`. `"bf16"` uses autocast: the model computes in bfloat16, while soft
+            decoding, the losses, the trained weights, their gradients and the optimizer state stay in float32.
+            `"auto"` selects bf16 if the device computes it natively; a CPU without such instructions is several
+            times slower in it. Trained weights in bfloat16 are refused: bfloat16 keeps three digits, so smaller
+            updates are lost. Frozen parts may be bfloat16.
+        seed: The random seed of initialization and of everything that training draws.
+        train: The parameter groups to train, such as `"language"` or
+            `"streams.segmentation.tokenizer.mask_decoder"`. `*` matches any characters. All others are frozen.
+            Tokenizers of codes never train here.
+        save_every: The number of steps between checkpoints. The last step is always saved.
+        save_pretrained_weights: Whether checkpoints also hold frozen pretrained weights. If not, checkpoints are
+            small, and loading reads those weights again from the place that the recipe names.
+        log_every: The number of steps between lines of the log. The last step is always logged.
+        workers: The number of threads that draw and pack conversations ahead of time. With 0, training waits for each
+            batch. What is drawn does not depend on it.
+        validation: How the model is measured on `data.validation`.
     """
 
     steps: int = attrs.field(default=1000, validator=_positive)
@@ -225,18 +231,19 @@ class TrainConfig:
 
 @attrs.frozen(kw_only=True)
 class TokenizerTraining:
-    """How a stream's tokenizer of codes is trained, by `train-tokenizer` or, before the model, by `train`.
+    """How a stream's tokenizer of codes is trained: by `train-tokenizer`, or by `train` before it trains the model.
 
     Attributes:
-        untrained: Use the tokenizer with its random values where it names no weights. Otherwise `perceptio train`
-            trains it on the recipe's own data before it trains the model.
-        steps: Optimizer steps.
-        batch_size: Maps per step.
-        lr: Peak learning rate of AdamW.
-        warmup_steps: Linear warm-up before the cosine to zero.
-        edge_weight: Weight of the error of differences between neighboring pixels.
-        unquantized: Share of the steps, at the beginning, in which nothing is quantized, so that codes start from
-            latents that mean something (ours).
+        untrained: If the tokenizer names no weights, use it with its random values. Otherwise `perceptio train` first
+            trains it on the recipe's own data.
+        steps: The number of optimizer steps.
+        batch_size: The number of maps per step.
+        lr: The peak learning rate of AdamW.
+        warmup_steps: The number of steps of linear warm-up before the cosine decay to zero.
+        edge_weight: The weight of the error of differences between neighboring pixels.
+        unquantized: The share of the steps, at the beginning, without quantization, so that the codebook starts from
+            meaningful latents (ours).
+        seed: The random seed of this training.
     """
 
     untrained: bool = False
@@ -251,20 +258,20 @@ class TokenizerTraining:
 
 @attrs.frozen(kw_only=True)
 class Stream:
-    """One stream of perception: what the model writes of an image, or of an object, before it answers.
+    """One perception stream: what the model writes about an image or an object before it answers.
 
     Attributes:
-        name: By which losses, tasks, settings and answers speak of it.
-        tokenizer: What it is written as, and what that stands for.
-        head: Between the hidden states of its special tokens and the rows that its tokenizer reads; none where it is
+        name: The name by which losses, tasks, settings and answers refer to the stream.
+        tokenizer: Converts between the tokens of the stream and what they stand for.
+        head: Maps the hidden states of the special tokens to the rows that the tokenizer reads. None if the stream is
             written as codes.
-        codes_per_step: Codes predicted per step, or `"group"`: each of the tokenizer's groups at once. 1 is the
-            paper's, a row of the grid is faster.
-        read_at: Which hidden states the head reads: at the special tokens (`"special_token"`, as Sa2VA), or each at
-            the token before (`"previous_token"`, as LISA).
-        feedback: From the rows that the head makes to the next inputs, which take the place of its special tokens'
-            own embeddings (as Mirage); None: they keep their own (as CoVT). It reads at the previous token.
-        training: How its tokenizer of codes is trained.
+        codes_per_step: The number of codes predicted per step, or `"group"` for one of the tokenizer's groups at a
+            time. The paper uses 1; a row of the grid is faster.
+        read_at: Which hidden states the head reads: those at the special tokens (`"special_token"`, as in Sa2VA), or
+            those at the token before each (`"previous_token"`, as in LISA).
+        feedback: Maps the rows of the head to the next inputs, which replace the embeddings of the special tokens (as
+            in Mirage); requires `read_at="previous_token"`. None: special tokens keep their embeddings (as in CoVT).
+        training: How a tokenizer of codes is trained.
     """
 
     name: str
@@ -277,35 +284,36 @@ class Stream:
 
     @property
     def spec(self) -> StreamSpec:
-        """How it is written, and what it is learned from."""
+        """How the stream is written and what it is learned from."""
         spec: StreamSpec = self.tokenizer.spec.stream
         return spec
 
     @property
     def parts(self) -> dict[str, ComponentConfig]:
-        """The config of every part that is built, by its name in the stream."""
+        """The configs of the parts of the stream, by their names in it."""
         named = {"tokenizer": self.tokenizer, "head": self.head, "feedback": self.feedback}
         return {name: config for name, config in named.items() if config is not None}
 
 
 @attrs.frozen(kw_only=True)
 class PointValues:
-    """Ordinal values of marked points, said before an answer (ours): what a decoded map holds there, in levels.
+    """Quantized values of a decoded map at marked points, written before the answer (ours).
 
-    A level is a token of its own, no code of a codebook, so that comparing two of them is easy. Of depth the lowest
-    is the farthest, the highest the nearest. In the answer format `readout` the model writes the levels, supervised
-    with those of the true codes; in `lookup` they are looked up on a map and given to it.
+    Each level is a token of its own, not a code of a codebook, so that levels are easy to compare. For depth, the
+    lowest level is the farthest and the highest the nearest. In the answer format `readout` the model writes the
+    levels itself; it is supervised with those of the true codes. In the format `lookup` they are looked up on a map
+    and given to the model.
 
     Attributes:
-        levels: How many there are.
-        source: Whose map is looked up: `"written"`, that of the block which the model wrote before; or
-            `"vision_head"`, that of the codes which the stream's auxiliary head predicts from the vision features,
-            with no token written (a control).
-        decoding: Whether the map is decoded from the chosen codes, `"hard"`, or from the distributions that they were
-            chosen from, `"soft"`; given codes are sure of themselves.
-        trained_with: The levels that training puts in context: those of the `"true_codes"`, or of the model's
-            `"own_codes"` after the true ones before them, which takes a second forward pass. Text-only samples have
-            those of the true codes.
+        levels: The number of levels.
+        source: The map that is looked up. `"written"`: the map of the block that the model wrote before.
+            `"vision_head"`: the map of the codes that the stream's auxiliary head predicts from the vision features,
+            for which no token is written (a control).
+        decoding: How the map is decoded: from the chosen codes (`"hard"`), or from the distributions from which they
+            were chosen (`"soft"`). Given codes have one-hot distributions.
+        trained_with: The levels that training puts in context: those of the `"true_codes"`, or those of the model's
+            `"own_codes"`, each predicted after the true codes before it, which needs a second forward pass.
+            Text-only samples always use the true codes.
     """
 
     levels: int = attrs.field(default=64, validator=_several)
@@ -316,23 +324,33 @@ class PointValues:
 
 @attrs.frozen(kw_only=True)
 class Recipe:
-    """One model and one run.
+    """A model and its training run.
 
     Attributes:
-        streams: What is perceived before the answer, in order; the paper's is segmentation, then depth.
-        heads: Auxiliary heads by the name of a stream of codes: each maps every vision feature to logits over the
+        name: The name of the recipe.
+        vision: The vision encoder.
+        vision_head: The head that maps vision features to the width of the language model.
+        language: The language backbone.
+        streams: The streams that are written before the answer, in order. The paper's order is segmentation, depth.
+        heads: Auxiliary heads, by the name of a stream of codes. Each maps every vision feature to logits over the
             stream's codes.
-        answer_format: `"direct"`, as the paper's; or `"readout"`: before a marked-point answer the model writes each
-            point's letter, place and code (ours, after the chain of thought of AURORA); or `"lookup"`: the map that
-            it wrote is decoded and looked up at each point, and the values are given to it (ours).
-        points: How marked points reach the model: as location `"tokens"`, or `"drawn"` on the image, where a
-            conversation asks one question with points.
-        point_values: How values of marked points are looked up, or read out in place of codes; None: codes are.
-        readout: The stream in whose grid marked points are named, and which is read out or looked up; None: the first
-            that has a grid.
-        tasks: Settings of tasks by the names that the data give; a task that is not named here has its own defaults.
-        start_from: A run or a checkpoint whose weights are taken before training, as far as it has the same parts:
-            stages of a training are recipes that start from the one before.
+        answer_format: What is written before an answer about marked points. `"direct"`: nothing, as in the paper.
+            `"readout"`: the model writes the letter, place and code of each point (ours, after the chain of thought
+            of AURORA). `"lookup"`: the map that the model wrote is decoded, and its value at each point is given to
+            the model (ours).
+        point_values: How the values of marked points are looked up, or read out instead of codes. None: codes are
+            read out.
+        points: How marked points are shown to the model: as location `"tokens"`, or `"drawn"` on the image. If they
+            are drawn, a conversation has at most one question with points.
+        readout: The stream whose grid names marked points, and which is read out or looked up. None: the first stream
+            with a grid.
+        tasks: Settings of tasks, by their names in the data. Tasks that are not listed use their defaults.
+        losses: The terms of the training objective, with their weights.
+        data: The training data.
+        train: The settings of training.
+        start_from: A run or checkpoint from which training starts: its weights are copied into all parts that it has
+            in common with the model. In multi-stage training each stage is a recipe that starts from the stage
+            before.
     """
 
     name: str
@@ -353,7 +371,7 @@ class Recipe:
 
     @property
     def parts(self) -> dict[str, ComponentConfig]:
-        """The config of every part that is built, by its name in the model."""
+        """The configs of all parts of the model, by their names in it."""
         return {
             "vision": self.vision,
             "vision_head": self.vision_head,
@@ -367,10 +385,10 @@ class Recipe:
         }
 
     def stream(self, name: str) -> Stream:
-        """A stream by its name.
+        """Return the stream with this name.
 
         Raises:
-            UnknownNameError: There is none of this name.
+            UnknownNameError: The recipe has no such stream.
         """
         for stream in self.streams:
             if stream.name == name:
@@ -379,28 +397,28 @@ class Recipe:
         raise UnknownNameError(f"{self.name} has no stream {name!r}{near_miss(name, known)}")
 
     def with_stream(self, name: str, **changes: Any) -> "Recipe":
-        """The recipe with other settings of one stream, as `attrs.evolve` takes them.
+        """Return the recipe with changed fields of one stream, given as for `attrs.evolve`.
 
         Raises:
-            UnknownNameError: There is none of this name.
+            UnknownNameError: The recipe has no such stream.
         """
         own = attrs.evolve(self.stream(name), **changes)
         return attrs.evolve(self, streams=tuple(own if one.name == name else one for one in self.streams))
 
     @property
     def unlearned(self) -> tuple[str, ...]:
-        """The streams that are written, and that no loss reads: nothing of them is learned."""
+        """The streams that are written but that no loss reads, so that they are not learned."""
         return () if self.data.perceive == "never" else tuple(unlearned_streams(self))
 
     @property
     def looks_up_what_is_written(self) -> bool:
-        """Whether marked points are looked up on the map that was written before the answer."""
+        """Whether marked points are looked up on the map that the model wrote before the answer."""
         values = self.point_values
         return self.answer_format == "lookup" and values is not None and values.source == "written"
 
     @property
     def plan(self) -> TokenPlan:
-        """The token ids that follow from the parts."""
+        """The token ids, derived from the parts."""
         written = {stream.name: (stream.spec, stream.codes_per_step) for stream in self.streams}
         read_before = [stream.name for stream in self.streams if stream.read_at == "previous_token"]
         levels = 0 if self.point_values is None else self.point_values.levels
@@ -408,7 +426,7 @@ class Recipe:
 
     @property
     def specs(self) -> ModelSpecs:
-        """What losses and heads may know of the model."""
+        """The facts about the model from which its losses and heads are built."""
         plan = self.plan
         return ModelSpecs(
             vision=self.vision.spec,
@@ -428,16 +446,16 @@ class Recipe:
         )
 
     def head_width(self, name: str) -> int:
-        """How many logits the auxiliary head of a stream gives for each feature: the codes of its last group."""
+        """Return the number of logits per feature of a stream's auxiliary head: the codes of its last group."""
         written = self.stream(name).spec.written
         assert isinstance(written, Codes)
         return written.codebook_sizes[written.groups[-1].codebook]
 
     def check(self) -> None:
-        """Refuse values of another type and parts that do not fit, from values and specs alone.
+        """Check the types of all values, and that the parts fit together; only values and specs are needed.
 
         Raises:
-            RecipeError: Everything that is wrong, a sentence each.
+            RecipeError: Lists all problems, one sentence each.
         """
         found = list(problems_of(self))
         if found:

@@ -1,7 +1,7 @@
-"""What is wrong with a recipe, from its values alone: types, then whether the parts fit. Everything is said at once.
+"""The checks of a recipe, from its values alone: first types, then whether the parts fit. All problems are reported.
 
-Each check reads a few fields of the recipe, and is left out where one of them has a value of another type, of which
-it could say nothing true.
+Each check reads a few fields of the recipe. It is skipped if one of them has a value of the wrong type, because its
+result would be meaningless.
 """
 
 import re
@@ -38,17 +38,17 @@ if TYPE_CHECKING:
     from perceptio.recipe import Recipe, Stream
 
 SPECS: dict[str, type] = {"vision": VisionSpec, "language": LanguageSpec}
-"""The parts of every model that say what they will be, and the type in which they say it."""
+"""The type of the spec of each part that every model has."""
 PARTS = ("vision", "vision_head", "language", "streams", "heads")
-"""What has parameters."""
+"""The fields of a recipe whose parts have parameters."""
 _READABLE = {field.name for field in attrs.fields(PerceptionOutput)} - {"heads", "streams"}
 _OF_STREAMS = {field.name for field in attrs.fields(StreamOutput)}
 _OF_CODES = {"logits_NXV", "soft"}
-"""The fields that only a stream of codes has; the others are of special tokens."""
+"""The output fields of streams of codes; the others belong to streams of special tokens."""
 
 
 def problems_of(recipe: "Recipe") -> Iterator[str]:
-    """One sentence for everything that is wrong."""
+    """Yield one sentence for each problem of a recipe."""
     wrong: set[str] = set()
     for field in attrs.fields(type(recipe)):
         found = list(problems(getattr(recipe, field.name), _type_of(recipe, field.name), field.name))
@@ -66,7 +66,7 @@ def problems_of(recipe: "Recipe") -> Iterator[str]:
 
 
 def unlearned_streams(recipe: "Recipe") -> Iterator[str]:
-    """The names of streams that no loss reads; of a recipe that has nothing wrong."""
+    """Yield the names of streams that no loss reads. The recipe must be valid."""
     read = {field for one in recipe.losses for field in one.loss.build(recipe.specs).required_outputs}
     for stream in recipe.streams:
         if not any(field.startswith(f"streams.{stream.name}.") for field in read):
@@ -74,7 +74,7 @@ def unlearned_streams(recipe: "Recipe") -> Iterator[str]:
 
 
 def named(config: ComponentConfig) -> str:
-    """A component's name in a message, and where it comes from unless it is built in."""
+    """Return a component's name for a message, with its origin unless it is built in."""
     own = type(config)
     file = file_of(own.__module__)
     if file is not None:
@@ -89,7 +89,7 @@ def _type_of(recipe: "Recipe", name: str) -> Any:
 
 
 def _spec_problems(part: str, config: Any, wanted: type | None) -> Iterator[str]:
-    """What is wrong with what a part says that it will be; a tokenizer's spec is of a type of its own."""
+    """Yield the problems of a part's spec; `wanted` is its type, or None for tokenizers, whose types vary."""
     try:
         spec = config.spec
         stream = None if wanted else spec.stream
@@ -128,7 +128,7 @@ def _spec_problems(part: str, config: Any, wanted: type | None) -> Iterator[str]
 
 
 def _stream_problems(recipe: "Recipe") -> Iterator[str]:
-    """Names, what tokenizers say of themselves, and whether a stream's parts fit."""
+    """Yield the problems of the streams: names, the specs of tokenizers, and whether the parts of a stream fit."""
     names = Counter(stream.name for stream in recipe.streams)
     for name, count in names.items():
         if count > 1:
@@ -148,7 +148,7 @@ def _stream_problems(recipe: "Recipe") -> Iterator[str]:
 
 
 def _alike_tokens(written: Mapping[str, Codes | Continuous]) -> Iterator[str]:
-    """Tokens of one name, which nobody could tell apart: special tokens of two streams, or of one and a code."""
+    """Yield special tokens that have the name of another stream's special token or of a code."""
     owners: dict[str, str] = {}
     shared: dict[tuple[str, str], list[str]] = {}
     of_codes = "|".join(name for name, one in written.items() if isinstance(one, Codes))
@@ -173,7 +173,7 @@ def _alike_tokens(written: Mapping[str, Codes | Continuous]) -> Iterator[str]:
 
 
 def _fit(stream: "Stream", where: str) -> Iterator[str]:
-    """Whether the head, the feedback and the codes per step of a stream fit how it is written."""
+    """Check that the head, the feedback and the codes per step of a stream fit the way it is written."""
     written, tokenizer = stream.spec.written, named(stream.tokenizer)
     if isinstance(written, Codes):
         try:
@@ -214,7 +214,7 @@ def _fit(stream: "Stream", where: str) -> Iterator[str]:
 
 
 def _num_rows(head: HeadConfig, count: int) -> int | str:
-    """How many rows a head makes, or why that is not known."""
+    """Return how many rows a head makes, or a sentence that says why this is unknown."""
     try:
         rows = head.num_rows(count)
     except (Exception, SystemExit) as error:
@@ -251,7 +251,7 @@ def _heads(recipe: "Recipe") -> Iterator[str]:
 
 def _losses(recipe: "Recipe") -> Iterator[str]:
     if any(readout_problems(recipe)):
-        return  # The ids that losses are built from are not known.
+        return  # Losses are built from token ids, which are unknown.
     configs = [weighted.loss for weighted in recipe.losses]
     counts = Counter((type(config), config.term) for config in configs)
     for config in {(type(config), config.term): config for config in configs}.values():
@@ -266,13 +266,13 @@ def _losses(recipe: "Recipe") -> Iterator[str]:
             yield from _unreadable(config, loss, recipe)
         known = known and loss is not None
     unread = [name for name in recipe.heads if f"heads.{name}" not in read]
-    if unread and configs and known:  # Nobody knows what a loss reads that cannot be built.
+    if unread and configs and known:  # A loss that cannot be built might have read it.
         names = ", ".join(map(repr, unread))
         yield f"no loss reads the head {names}, so that it would not learn; leave it out of heads."
 
 
 def _built(config: LossConfig, recipe: "Recipe") -> Generator[str, None, Loss | None]:
-    """The loss, or None after why it cannot be built for this model."""
+    """Return the loss, or yield why it cannot be built for this model and return None."""
     try:
         loss = config.build(recipe.specs)
     except PerceptioError as error:
@@ -317,7 +317,7 @@ def _unreadable(config: LossConfig, loss: Loss, recipe: "Recipe") -> Iterator[st
 
 
 def _groups(recipe: "Recipe") -> Iterator[str]:
-    """Names of parameter groups, as far as they can be known before the parts are built."""
+    """Check the names of parameter groups, as far as they are known before the parts are built."""
     absent = {part for part in PARTS if not getattr(recipe, part)}
     frozen = {
         f"streams.{one.name}.tokenizer": (
@@ -377,7 +377,7 @@ def _mixture(recipe: "Recipe") -> Iterator[str]:
 
 def _tasks(recipe: "Recipe") -> Iterator[str]:
     if any(readout_problems(recipe)):
-        return  # The ids of the model that tasks are built for are not known.
+        return  # Tasks are built from token ids, which are unknown.
     written = [stream.name for stream in recipe.streams if stream.spec.per == "image"]
     for name, config in recipe.tasks.items():
         where = f"tasks.{name}"
@@ -416,4 +416,4 @@ _CHECKS: tuple[tuple[tuple[str, ...], Callable[["Recipe"], Iterator[str]]], ...]
     (("train",), _goal),
     (("data",), _mixture),
 )
-"""The fields that a check reads, and the check."""
+"""The checks, each with the fields that it reads."""

@@ -1,7 +1,7 @@
-"""Which components there are: built-ins, installed plugins, and plugin files named on the command line.
+"""The registry of components: built-ins, installed plugins, and plugin files named on the command line.
 
-Nothing here is in a forward pass, and there is no global state. A plugin that does not keep the contract is set aside
-as a whole; a built-in that does not is our bug.
+The registry has no global state and is not used in forward passes. A plugin that violates the contract is set aside
+as a whole.
 """
 
 import importlib
@@ -47,17 +47,17 @@ BUILT_INS = (
     "perceptio.data.teachers",
 )
 HOW_TO_LOAD = f"install it, or name its file with perceptio --plugin FILE, or from Python in {FILES_VARIABLE}"
-"""What to do about a plugin that is not there."""
+"""The advice in messages about a missing plugin."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class Registry:
-    """Every component by kind and name; frozen once made.
+    """All components by kind and name; immutable.
 
     Attributes:
         entries: All components, built-ins first.
         broken: The plugins that were set aside, by name.
-        excluded: The names of installed plugins that `PERCEPTIO_PLUGINS` leaves out.
+        excluded: The names of installed plugins that `PERCEPTIO_PLUGINS` excludes.
     """
 
     entries: tuple[Entry, ...]
@@ -66,21 +66,25 @@ class Registry:
 
     @classmethod
     def discover(cls, plugin_files: Sequence[Path | str] = ()) -> Self:
-        """Built-ins, installed plugins and plugin files.
+        """Collect built-ins, installed plugins and plugin files.
 
-        `PERCEPTIO_PLUGINS=acme,other` loads only these installed plugins; set and empty, none. The files that
-        `PERCEPTIO_PLUGIN_FILES` lists are plugins, too: paths with the system's separator between them, or a JSON
-        list, which `perceptio --plugin FILE` writes. A plugin is imported once in a process, however often this is
-        called; a file that failed is executed again when it has changed.
+        Two environment variables select plugins:
 
-        A plugin that cannot be imported, breaks a hook's contract, was written for other interfaces, or has the name
-        of another is set aside with one warning; asking for its components says why.
+        - `PERCEPTIO_PLUGINS=acme,other` loads only these installed plugins. If it is set but empty, none is loaded.
+        - `PERCEPTIO_PLUGIN_FILES` lists further plugin files, as paths joined by the system's separator, or as a JSON
+          list, which is what `perceptio --plugin FILE` writes.
+
+        A plugin is imported only once per process. A file that failed is executed again after it has changed.
+
+        A plugin is set aside with one warning if it cannot be imported, violates the contract of a hook, was written
+        for another version of the interfaces, or has the same name as another plugin. Asking for one of its
+        components raises an error that says why.
 
         Args:
-            plugin_files: Python files, each a plugin named by its stem.
+            plugin_files: Python files, each a plugin whose name is the stem of the file.
 
         Raises:
-            PluginError: A named file is no Python file, or a plugin that `PERCEPTIO_PLUGINS` names is not installed.
+            PluginError: A file is not a Python file, or a plugin that `PERCEPTIO_PLUGINS` names is not installed.
         """
         entries: list[Entry] = []
         for module in BUILT_INS:
@@ -105,24 +109,24 @@ class Registry:
         return cls(entries=tuple(entries), broken=FrozenMapping(broken), excluded=excluded)
 
     def names(self, kind: Kind) -> tuple[str, ...]:
-        """The names of all components of a kind."""
+        """Return the names of all components of a kind."""
         return tuple(entry.name for entry in self.entries if entry.config.kind is kind)
 
     def get(self, kind: Kind, name: str) -> type[ComponentConfig]:
-        """The config class of a component.
+        """Return the config class of a component.
 
         Raises:
-            UnknownNameError: There is none of this name; a near miss and the known names are in the message.
-            PluginError: It belongs to a plugin that was set aside or left out; the message says why.
+            UnknownNameError: There is no such component. The message suggests a similar name and lists all names.
+            PluginError: The component belongs to a plugin that was set aside or is excluded. The message says why.
         """
         return self._entry(kind, name).config
 
     def provider(self, kind: Kind, name: str) -> str:
-        """The distribution, or the file, that offers a component; see `get`."""
+        """Return the distribution or file that provides a component; raises the errors of `get`."""
         return self._entry(kind, name).provider
 
     def name_of(self, config: ComponentConfig) -> str:
-        """The full name under which a config's class is registered.
+        """Return the full name under which a config's class is registered.
 
         Raises:
             UnknownNameError: Its class is not registered.
@@ -148,21 +152,21 @@ class Registry:
         )
 
     def known_as(self, config: ComponentConfig) -> str:
-        """The full name of a config, or its bare one where its class is not registered."""
+        """Return the full name of a config, or its name without prefix if its class is not registered."""
         registered = (entry.name for entry in self.entries if entry.config is type(config))
         return next(registered, config.name)
 
     def term_of(self, loss: LossConfig) -> str:
-        """What the term of a loss is called: after its plugin, where it is of one, its stream and the loss."""
+        """Return the name of the term of a loss: `LossConfig.term`, prefixed by its plugin if it has one."""
         plugin, slash, _ = self.known_as(loss).rpartition("/")
         return f"{plugin}{slash}{loss.term}"
 
     def has_plugin(self, name: str) -> bool:
-        """Whether the plugin of a component's full name offers anything here."""
+        """Return whether the plugin in a component's full name provides any component."""
         return any(entry.name.startswith(f"{name.partition('/')[0]}/") for entry in self.entries)
 
     def why_missing(self, name: str) -> str | None:
-        """Why the plugin of a component's full name offers nothing; None where it does, or is not installed."""
+        """Say why the plugin in a component's full name was set aside or excluded; None if it is neither."""
         plugin = name.partition("/")[0]
         if plugin in self.broken:
             found = self.broken[plugin]

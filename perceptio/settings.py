@@ -1,9 +1,11 @@
-"""Reading recipes from Python files, and changing single settings by name.
+"""Load recipes from Python files and change single settings by path.
 
-Settings are paths of field names, such as `train.lr`. A stream goes by its name,
-`streams.depth.tokenizer.codebook_size`; a loss by its term, `losses.depth_token.weight`, or
-`losses.acme/depth_token.weight` where a plugin offers it; any other item of a tuple by its number; and an entry of a
-mapping by its key, `data.mixture.referring`.
+A path consists of field names, such as `train.lr`. Elements of collections are named as follows:
+
+- a stream by its name: `streams.depth.tokenizer.codebook_size`;
+- a loss by its term: `losses.depth_token.weight`, or `losses.acme/depth_token.weight` for a plugin's loss;
+- an entry of a mapping by its key: `data.mixture.referring`;
+- an item of any other tuple by its index.
 """
 
 import inspect
@@ -29,21 +31,21 @@ C = TypeVar("C", bound=attrs.AttrsInstance)
 
 
 def load_recipe(path: str | Path, *, beside: str | Path | None = None, **arguments: Any) -> Recipe:
-    """The recipe of a Python file: what its `recipe()` returns, checked.
+    """Load the recipe that the function `recipe()` of a Python file returns, and check it.
 
-    The file is executed once in a process, and again when it has changed. It may import modules that lie beside it,
-    and names parts of plugins with `perceptio.component`.
+    The file is executed once per process, and again after it has changed. It may import modules in its own folder.
+    It uses components of plugins through `perceptio.component`.
 
     Args:
-        path: The file; `.py` may be left out. A relative path is looked up in the working folder, or beside the file
-            `beside` if that is given, and then among the recipes that come with the library. A colon and a name
-            ask for another function of the file: `perceptio_8b.py:tiny`.
-        beside: A recipe's own `__file__`, so that it finds the recipes that it starts from, wherever a command runs.
-        **arguments: What the function is called with.
+        path: The file, with or without `.py`. A relative path is searched in the working directory, or next to the
+            file `beside` if that is given, and then among the recipes that come with the library. To call another
+            function of the file, append a colon and its name: `perceptio_8b.py:tiny`.
+        beside: The `__file__` of the calling recipe, so that it finds its base recipes from any working directory.
+        **arguments: The arguments of the function.
 
     Raises:
-        RecipeError: There is no such file, it has no such function, the function does not take these arguments, or
-            something is wrong with the recipe: everything is listed. An error inside the file is raised as it is.
+        RecipeError: The file or the function does not exist, the function does not accept these arguments, or the
+            recipe is invalid; all problems are listed. An exception inside the file is not caught.
     """
     make, where = _function_of(path, beside)
     _check_arguments(make, where, arguments)
@@ -53,11 +55,11 @@ def load_recipe(path: str | Path, *, beside: str | Path | None = None, **argumen
 def read_recipe(
     path: str, arguments: Mapping[str, str] | None = None, settings: Mapping[str, Any] | None = None
 ) -> Recipe:
-    """A recipe as the command line names it: `perceptio explain PATH --arg size=1b --set train.lr=1e-4`.
+    """Load a recipe as the command line names it: `perceptio explain PATH --arg size=1b --set train.lr=1e-4`.
 
     Args:
         path: See `load_recipe`.
-        arguments: What the function is called with, as text: read as JSON, unless the function wants a string there.
+        arguments: The arguments of the function as text, which is parsed as JSON unless the parameter is a string.
         settings: See `with_settings`.
 
     Raises:
@@ -77,17 +79,17 @@ def read_recipe(
 
 
 def with_settings(recipe: Recipe, settings: Mapping[str, Any], registry: Registry | None = None) -> Recipe:
-    """The same recipe with settings changed, checked again.
+    """Return the recipe with changed settings, checked again.
 
     Args:
-        recipe: The recipe, which stays as it is.
-        settings: Values by path, all set at once, so that they need to fit only together. A string is read as JSON
-            where it is JSON (`1e-4`, `[32, 64]`, `true`), so that this is what `--set` on the command line does.
-        registry: Where components' names are looked up; None: all that `Registry.discover` finds.
+        recipe: The recipe; it is not modified.
+        settings: Values by path. All are set before the recipe is checked, so only the final result must be valid.
+            A string that is valid JSON is parsed (`1e-4`, `[32, 64]`, `true`), as for `--set` on the command line.
+        registry: The registry that resolves names of components. None: `Registry.discover()`.
 
     Raises:
-        UnknownNameError: A path leads nowhere; the near miss is named.
-        RecipeError: A value is of the wrong type, or the parts no longer fit. Everything that is wrong is listed.
+        UnknownNameError: A path does not exist. The message suggests a similar one.
+        RecipeError: A value has the wrong type, or the parts no longer fit together. All problems are listed.
     """
     if not isinstance(settings, Mapping):
         raise RecipeError(
@@ -110,17 +112,17 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Any], registry: Registr
 
 
 def with_component_settings(config: C, settings: Mapping[str, Any], where: str, registry: Registry) -> C:
-    """A config with settings changed, by path, as `with_settings` changes those of a recipe.
+    """Return a config with changed settings, by path, as `with_settings` does for a recipe.
 
     Args:
-        config: The config, which stays as it is.
-        settings: Values by path; a string is read as JSON where it is JSON.
-        where: What messages call it.
-        registry: Where components' names are looked up.
+        config: The config; it is not modified.
+        settings: Values by path. A string that is valid JSON is parsed.
+        where: The name of the config in messages.
+        registry: The registry that resolves names of components.
 
     Raises:
-        UnknownNameError: A path leads nowhere; the near miss is named.
-        RecipeError: A value is of the wrong type, or the config refuses it.
+        UnknownNameError: A path does not exist. The message suggests a similar one.
+        RecipeError: A value has the wrong type, or the config does not accept it.
     """
     change = Change()
     for path, value in settings.items():
@@ -130,19 +132,19 @@ def with_component_settings(config: C, settings: Mapping[str, Any], where: str, 
 
 
 def component_of_settings(kind: Kind, name: str, settings: Mapping[str, Any], registry: Registry) -> Any:
-    """A component's config from its settings alone, of which some may be mandatory.
+    """Create the config of a component from its settings, some of which may be required.
 
     Args:
-        kind: Of the component.
-        name: Of the component, as `perceptio components` lists it.
-        settings: Values by path, such as `rules.min_ratio`; a string is read as JSON where it is JSON and the setting
-            wants no string.
-        registry: Where components' names are looked up.
+        kind: The kind of the component.
+        name: The name of the component, as `perceptio components` lists it.
+        settings: Values by path, such as `rules.min_ratio`. A string that is valid JSON is parsed unless the setting
+            is a string.
+        registry: The registry that resolves names of components.
 
     Raises:
-        UnknownNameError: There is no such component, or it has no such setting; the near miss is named.
-        RecipeError: A mandatory setting is missing, or a value is of the wrong type or refused.
-        PluginError: It belongs to a plugin that was set aside.
+        UnknownNameError: There is no such component or setting. The message suggests a similar one.
+        RecipeError: A required setting is missing, or a value has the wrong type or is not accepted.
+        PluginError: The component belongs to a plugin that was set aside or is excluded.
     """
     config = registry.get(kind, name)
     types = field_types(config)
@@ -157,7 +159,7 @@ def component_of_settings(kind: Kind, name: str, settings: Mapping[str, Any], re
 
 
 def _function_of(path: str | Path, beside: str | Path | None) -> tuple[Callable[..., Any], str]:
-    """The function of a recipe's file, and how messages call it."""
+    """Return the function of a recipe file, and its name in messages."""
     name, function = split_function(str(path))
     file = find_recipe(name, beside)
     make = getattr(module_of(file, renew=True), function, None)
@@ -178,7 +180,7 @@ def _check_arguments(make: Callable[..., Any], where: str, arguments: Mapping[st
 
 
 def _argument(text: str, kind: Any) -> Any:
-    """What a text on the command line stands for."""
+    """Parse an argument of the command line."""
     if kind is str:
         return text
     try:

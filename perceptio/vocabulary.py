@@ -1,4 +1,4 @@
-"""The one place where token ids are allotted: the text tokenizer's own, then everything perception adds."""
+"""The token ids of a model: those of the text tokenizer, then all ids that perception adds. Assigned only here."""
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Literal, Self
@@ -17,29 +17,31 @@ from perceptio.interfaces import (
 from perceptio.setting_types import FrozenMapping
 
 GRID = (10, 10)
-"""Of location tokens, where no stream has a grid."""
+"""The grid of location tokens if no stream has a grid."""
 
 CodesPerStep = int | Literal["group"]
-"""How many codes a step writes: a number, or each group at once."""
+"""The number of codes that a step writes, or `"group"` for one group per step."""
 
 
 @attrs.frozen(kw_only=True)
 class TokenPlan:
-    """Which id means what.
+    """The meaning of every token id.
 
-    Ids below `base_vocab` belong to the text tokenizer. After them come, stream by stream, special tokens, or markers
-    and codes; then one location token per place of a grid, with which marked points are named; and at last, where
-    values at marked points are said in levels of their own, a token for each.
+    Ids below `base_vocab` belong to the text tokenizer. They are followed by
+
+    1. the ids of each stream in turn: special tokens, or markers and codes;
+    2. one location token per cell of a grid, to name marked points;
+    3. one token per level, if values at marked points are written as levels.
 
     Attributes:
-        base_vocab: How many ids the text tokenizer has.
+        base_vocab: The number of ids of the text tokenizer.
         streams: The ids of each stream, in the recipe's order.
-        names: The name of every id or run of ids that is added, with `*` for the number in a run.
+        names: The name of every added id or run of ids, with `*` for the number within a run.
         locations: The location tokens, row-major over `grid`.
-        grid: Rows and columns in which marked points are named.
-        readout: The stream whose grid this is, and that is read out or looked up at marked points; None: none can be.
-        levels: The tokens of values at marked points, the lowest first and the highest last; None: there are none.
-        size: How many ids there are in all.
+        grid: The rows and columns of the grid that names marked points.
+        readout: The stream that has this grid and is read out or looked up at marked points; None if there is none.
+        levels: The tokens of the levels, from the lowest to the highest; None if there are none.
+        size: The total number of ids.
     """
 
     base_vocab: int
@@ -60,17 +62,17 @@ class TokenPlan:
         read_before: Collection[str] = (),
         levels: int = 0,
     ) -> Self:
-        """Allot ids for streams in their order.
+        """Assign ids to streams in their order.
 
         Args:
-            base_vocab: How many ids the text tokenizer has.
-            streams: How each is written, and its codes per step.
-            readout: The stream in whose grid marked points are named; None: the first that has one.
-            read_before: The streams whose special tokens are read each at the token before it.
-            levels: How many levels values at marked points have; 0: they are not said in levels.
+            base_vocab: The number of ids of the text tokenizer.
+            streams: The spec and the codes per step of each stream.
+            readout: The stream whose grid names marked points. None: the first one that has a grid.
+            read_before: The streams whose special tokens are each read at the position before them.
+            levels: The number of levels for values at marked points; 0 if they are not written as levels.
 
         Raises:
-            ValueError: Codes per step do not divide a stream's groups, or the named stream has no grid.
+            ValueError: The codes per step do not divide a stream's groups, or the stream `readout` has no grid.
         """
         allotted = _Allotted(base_vocab)
         tokens = {
@@ -102,7 +104,7 @@ class TokenPlan:
 
     @property
     def readout_block(self) -> TokenBlock:
-        """The ids of the stream that is read out at marked points; there must be one."""
+        """The ids of the stream that is read out at marked points. Requires that there is one."""
         assert self.readout is not None
         block = self.streams[self.readout]
         assert isinstance(block, TokenBlock)
@@ -110,43 +112,43 @@ class TokenPlan:
 
     @property
     def said_of_points(self) -> TokenSpan:
-        """The ids of what is said of a marked point before an answer: its level, or else its code."""
+        """The ids that can be written for a marked point before an answer: levels if there are any, else codes."""
         return self.levels or self.readout_block.codebooks[0]
 
     def blocks(self) -> Iterator[tuple[str, TokenBlock]]:
-        """The streams that are written as codes, in order."""
+        """Yield the name and ids of each stream that is written as codes, in order."""
         for name, tokens in self.streams.items():
             if isinstance(tokens, TokenBlock):
                 yield name, tokens
 
     def name_of(self, token: int) -> str | None:
-        """The name of an added token; None for the text tokenizer's own ids."""
+        """Return the name of an added token, or None for an id of the text tokenizer."""
         for name, span in self.names:
             if span.start <= token < span.start + span.size:
                 return name.replace("*", str(token - span.start))
         return None
 
     def cell_of(self, x: float, y: float) -> int:
-        """The place on the grid, row-major, in which the point (x, y) in [0, 1] lies."""
+        """Return the row-major index of the grid cell that contains the point (x, y) in [0, 1]."""
         h, w = self.grid
         return min(int(y * h), h - 1) * w + min(int(x * w), w - 1)
 
 
 def steps_in_words(block: TokenBlock) -> str:
-    """How many codes the steps of a block predict, for people."""
+    """Describe in words how many codes each step of a block predicts."""
     alike = len({*block.steps}) == 1
     return f"{block.steps[0]} a step" if alike else f"in steps of {', '.join(map(str, block.steps))}"
 
 
 class _Allotted:
-    """Ids that are given out one after the other.
+    """Assigns consecutive ids.
 
     Args:
-        size: The first of them.
+        size: The first id to assign.
 
     Attributes:
-        size: How many ids there are so far, those of the text tokenizer included.
-        names: The name of every id or run of ids that was given out.
+        size: The number of ids so far, including those of the text tokenizer.
+        names: The name of every id or run of ids that was assigned.
     """
 
     def __init__(self, size: int) -> None:
@@ -154,7 +156,7 @@ class _Allotted:
         self.names: list[tuple[str, TokenSpan]] = []
 
     def span(self, name: str, size: int = 1) -> TokenSpan:
-        """The next ids."""
+        """Assign the next `size` ids."""
         span = TokenSpan(start=self.size, size=size)
         self.names.append((name, span))
         self.size += size
@@ -163,10 +165,10 @@ class _Allotted:
     def tokens_of(
         self, name: str, spec: StreamSpec, codes_per_step: CodesPerStep, *, read_before: bool
     ) -> StreamTokens:
-        """The ids of a stream: markers and codes, or special tokens.
+        """Assign the ids of a stream: markers and codes, or special tokens.
 
         Raises:
-            ValueError: Codes per step do not divide its groups.
+            ValueError: The codes per step do not divide its groups.
         """
         written = spec.written
         if not isinstance(written, Codes):
