@@ -1,4 +1,4 @@
-"""`perceptio ablate`: the variants of an experiment, each trained with several seeds and evaluated."""
+"""`perceptio ablate`: train every variant of an experiment with several seeds, and evaluate the models."""
 
 import os
 import re
@@ -27,11 +27,11 @@ SEEDS = "--seeds"
 LAUNCHER_SETTING = "--launcher-setting"
 LISTED = re.compile(r"[0-9, ]+")
 FAILED = 1
-"""Exit status where a cell has failed."""
+"""Exit status if a cell has failed."""
 
 
 class Command(TyperCommand):
-    """Lets `--seeds 0 1 2` be written as one writes it elsewhere; an option of click has one value."""
+    """Lets `--seeds 0 1 2` be written without commas; an option of click accepts a single value."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """See `click.Command.parse_args`."""
@@ -48,38 +48,38 @@ FileArgument = Annotated[
     str,
     typer.Argument(
         metavar="FILE",
-        help="A Python file with variants() -> recipes by name and BASELINE, the name of one; or the name of one "
-        "that comes with the library.",
+        help="A Python file with variants(), which returns recipes by name, and BASELINE, the name of one of them; "
+        "or the name of an experiment that ships with the library.",
     ),
 ]
 SeedsOption = Annotated[
     list[str] | None,
-    typer.Option(SEEDS, metavar="N...", help="Seeds that each variant is run with.", show_default="0 1 2"),
+    typer.Option(SEEDS, metavar="N...", help="Seeds to run each variant with.", show_default="0 1 2"),
 ]
 OutOption = Annotated[
     Path | None,
     typer.Option(
-        parser=path, help="The experiment's folder.", show_default="runs/ablations/ and the file's name"
+        parser=path, help="Folder of the experiment.", show_default="runs/ablations/ plus the file's name"
     ),
 ]
 DataOption = Annotated[
     list[Path] | None,
     typer.Option(
         parser=path,
-        help="Folder with questions that every cell is evaluated on; repeated: several.",
+        help="Data folder to evaluate every cell on; may be repeated.",
         show_default="the recipes' data.validation",
     ),
 ]
 ControlsOption = Annotated[
     str | None,
-    typer.Option(help="Passed on to evaluation: all, or names, as `perceptio eval --controls` takes them."),
+    typer.Option(help="Controls for the evaluation: all, or names, as for `perceptio eval --controls`."),
 ]
-TinyOption = Annotated[bool, typer.Option("--tiny", help="Run the file's tiny() in place of its variants().")]
-OnlyOption = Annotated[str, typer.Option(metavar="GLOB", help="Run the variants whose names match.")]
+TinyOption = Annotated[bool, typer.Option("--tiny", help="Run the file's tiny() instead of its variants().")]
+OnlyOption = Annotated[str, typer.Option(metavar="GLOB", help="Run only variants whose names match.")]
 JobsOption = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Cells side by side.", show_default="one a GPU, or one a core where there is none"
+        min=1, help="Cells to run in parallel.", show_default="one per GPU; without GPUs, one per core"
     ),
 ]
 TimeoutOption = Annotated[
@@ -87,15 +87,19 @@ TimeoutOption = Annotated[
     typer.Option(
         min=0.01,
         metavar="MINUTES",
-        help="End a training or an evaluation that takes longer, as failed.",
+        help="Stop a training or an evaluation that takes longer, and count it as failed.",
         show_default="never",
     ),
 ]
 StopOnFailureOption = Annotated[
-    bool, typer.Option("--stop-on-failure", help="Stop all when one fails; by default the others go on.")
+    bool,
+    typer.Option("--stop-on-failure", help="Stop all cells when one fails; by default the others continue."),
 ]
 LauncherOption = Annotated[
-    str, typer.Option(metavar="NAME", help="Where cells run: local, slurm, or a plugin's, PLUGIN/NAME.")
+    str,
+    typer.Option(
+        metavar="NAME", help="Where cells run: local, slurm, or PLUGIN/NAME for a plugin's launcher."
+    ),
 ]
 LauncherSettingOption = Annotated[
     list[str] | None,
@@ -109,14 +113,14 @@ CacheOption = Annotated[
     Path | None,
     typer.Option(
         parser=path,
-        help="Folder that cells lie in; experiments that share it run no cell twice.",
-        show_default="the experiment's own",
+        help="Folder that stores cells; experiments that share it run no cell twice.",
+        show_default="the experiment's own folder",
     ),
 ]
 RerunOption = Annotated[
-    bool, typer.Option("--rerun", help="Run cells though summaries of them lie beside the file.")
+    bool, typer.Option("--rerun", help="Run cells even if their summaries exist beside the file.")
 ]
-YesOption = Annotated[bool, typer.Option("--yes", help="So many cells are meant.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Confirm a large number of cells.")]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Show the cells and what would run; write nothing.")
 ]
@@ -141,10 +145,10 @@ def run(
     yes: YesOption = False,
     dry_run: DryRunOption = False,
 ) -> None:
-    """Train and evaluate every variant of an experiment with every seed, as far as that is not done already.
+    """Train and evaluate every variant of an experiment with every seed, skipping what is complete.
 
-    Run again, it goes on where it was stopped; more variants or seeds are added to what is there. A cell, which is a
-    recipe, a seed and data, is never run twice.
+    The same command continues an interrupted experiment, and runs only what additional variants or seeds need. A cell
+    is a recipe, a seed and its data; it is never run twice.
     """
     from perceptio.evaluation.replacements import controls_named
     from perceptio.experiments.experiment import load_experiment
@@ -186,7 +190,7 @@ def run(
 
 
 def _track(names: list[str] | None) -> None:
-    """Name trackers to the processes that train, by a variable, which is no part of a cell's identity."""
+    """Pass tracker names to training processes in an environment variable, so that cell identities do not change."""
     from perceptio.training.trackers import VARIABLE, check_trackers
 
     if names:
@@ -195,7 +199,7 @@ def _track(names: list[str] | None) -> None:
 
 
 def _say_before(shown: "Console", ready: "Run") -> None:
-    """What a user should know before anything runs."""
+    """Print warnings, and what is known from summaries, before anything runs."""
     for warning in ready.warnings:
         say(console(stderr=True), warning, style="yellow")
     if ready.summaries:
@@ -205,7 +209,7 @@ def _say_before(shown: "Console", ready: "Run") -> None:
 def _run_cells(
     ready: "Run", where: "Launcher", shown: "Console", progress: "CellProgress"
 ) -> "ExperimentResult":
-    """Run what is not complete, and show how far that has come, even where it was stopped or failed.
+    """Run the cells that are not complete, and show their status, even after an interruption or a failure.
 
     Raises:
         PerceptioError: See `Run.start`.
@@ -223,7 +227,7 @@ def _run_cells(
 
 
 def _write_report(shown: "Console", out: Path, result: "ExperimentResult") -> None:
-    """Write the tables and the page, if any cell is complete."""
+    """Write the tables and the page, if at least one cell is complete."""
     from perceptio.experiments.outputs import write_outputs
 
     if any(cell.status == "complete" for cell in result.cells):
@@ -238,10 +242,10 @@ def _say_failed(shown: "Console", failed: Sequence["CellResult"]) -> None:
 
 
 def _seeds(given: list[str] | None) -> list[int]:
-    """Seeds as they may be written: `0 1 2`, `0,1,2`, or the option repeated.
+    """Parse seeds in any accepted form: `0 1 2`, `0,1,2`, or the option repeated.
 
     Raises:
-        InputError: One is no whole number.
+        InputError: A seed is not a whole number.
     """
     from perceptio.errors import InputError
 
@@ -255,7 +259,7 @@ def _seeds(given: list[str] | None) -> list[int]:
 
 
 def _by_summaries(ready: "Run") -> str:
-    """How many cells need not be run here, in a sentence."""
+    """Say in a sentence how many cells need not run here because a summary exists."""
     count = sum(cell.summary in ready.summaries for cell in ready.cells)
     return (
         f"{count} of {len(ready.cells)} cells are known from summaries that lie beside the file, and are not run; "
@@ -264,7 +268,7 @@ def _by_summaries(ready: "Run") -> str:
 
 
 def _what_would_run(ready: "Run") -> str:
-    """How much of an experiment is left, in a sentence."""
+    """Say in a sentence how much of an experiment is left to run."""
     from collections import Counter
 
     from perceptio.experiments.job_cache import JobCache

@@ -1,4 +1,4 @@
-"""`perceptio ask`: one question about one image, and what was perceived on the way to the answer."""
+"""`perceptio ask`: ask one question about one image, and show what the model perceived before it answered."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,32 +20,33 @@ def run(
     folder: Annotated[
         Path, typer.Argument(parser=path, metavar="DIR", help="A run's folder or a checkpoint.")
     ],
-    image: Annotated[Path, typer.Argument(parser=path, help="A picture: PNG, JPEG, …")],
-    question: Annotated[str, typer.Argument(help="Any text.")],
+    image: Annotated[Path, typer.Argument(parser=path, help="An image file: PNG, JPEG, …")],
+    question: Annotated[str, typer.Argument(help="The question, as free text.")],
     point: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="X,Y", help="A marked point in [0, 1] from the upper left; repeated: A, B, C, …"
+            metavar="X,Y", help="A marked point in [0, 1] from the upper left; repeat for points A, B, C, …"
         ),
     ] = None,
     perceive: Annotated[
         list[str] | None,
         typer.Option(
             metavar="STREAMS",
-            help="Write just these streams, by name, in this order, with commas between them or one by one; or none.",
-            show_default="what the recipe lists and the model then decides",
+            help="Perceive exactly these streams, in this order: names with commas between them, or none; may be "
+            "repeated.",
+            show_default="the recipe's streams, as the model decides",
         ),
     ] = None,
     max_new_tokens: Annotated[
-        int, typer.Option(min=1, help="Most tokens of the answer's text, which is cut there.")
+        int, typer.Option(min=1, help="Maximum number of text tokens in the answer; longer answers are cut.")
     ] = 32,
     device: DeviceOption = Device.AUTO,
     out: Annotated[
         Path | None,
         typer.Option(
             parser=path,
-            help="Write into this folder, all of the picture's size: marked-picture.png, with points, masks and "
-            "boxes; STREAM.png of every map that was written; and answer.json.",
+            help="Folder for the results, all at the image's size: marked-picture.png, with points, masks and boxes; "
+            "a STREAM.png for each map that was written; and answer.json.",
         ),
     ] = None,
 ) -> None:
@@ -93,7 +94,7 @@ def _point(text: str) -> tuple[float, float]:
 
 
 def _streams(perceive: list[str] | None) -> tuple[str, ...] | None:
-    """The names of streams; whether the model has them is for the model to say."""
+    """Parse the names of streams; the model checks later that it has them."""
     if not perceive:
         return None
     names = tuple(name.strip() for given in perceive for name in given.split(","))
@@ -101,7 +102,7 @@ def _streams(perceive: list[str] | None) -> tuple[str, ...] | None:
 
 
 def _write(out: Path, answer: "Answer", pixels_3HW: "Tensor", asked: dict[str, Any]) -> list[str]:
-    """The names of the files written; of an earlier answer nothing is left."""
+    """Write the answer and its pictures, delete those of an earlier answer, and return the names of the new files."""
     import torch
     from PIL import Image
 
@@ -116,10 +117,10 @@ def _write(out: Path, answer: "Answer", pixels_3HW: "Tensor", asked: dict[str, A
             (out / name).unlink(missing_ok=True)
     objects = [one for decoded in answer.decoded.values() for one in _objects(decoded)]
     image_HW3 = pixels_3HW.mul(255).round().byte().permute(1, 2, 0).numpy()
-    # Marks lie over masks, so that both are seen.
+    # Draw marks over masks, so that both are visible.
     drawn_3HW = torch.from_numpy(overlaid(image_HW3, objects)).permute(2, 0, 1) / 255
     marked_3HW = draw_marks(drawn_3HW, asked["points"])
-    # No stream has a hyphen in its name.
+    # No stream has a hyphen in its name, so this file name cannot clash.
     pictures = {"marked-picture.png": marked_3HW.mul(255).round().byte().permute(1, 2, 0).numpy()}
     for stream, decoded in answer.decoded.items():
         picture = picture_of(decoded)
@@ -147,7 +148,7 @@ def _write(out: Path, answer: "Answer", pixels_3HW: "Tensor", asked: dict[str, A
 
 
 def _objects(decoded: Any) -> list[Any]:
-    """The masks and boxes of a stream, whether it is written for each object or has several masks of an image."""
+    """Return the masks and boxes of a stream: one for each object, or several masks of an image."""
     import numpy as np
 
     if isinstance(decoded, tuple):
@@ -157,7 +158,7 @@ def _objects(decoded: Any) -> list[Any]:
 
 
 def _described(decoded: Any) -> Any:
-    """An object in JSON: of a mask its pixels, of anything else its numbers."""
+    """Describe an object in JSON: a mask by its number of pixels, anything else by its values."""
     import numpy as np
 
     if decoded is None:

@@ -1,4 +1,4 @@
-"""`perceptio compare`: evaluations of the same questions, question by question."""
+"""`perceptio compare`: compare evaluations of the same questions, question by question."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ def run(
         typer.Argument(
             parser=path,
             metavar="DIR...",
-            help="Two folders in which `perceptio eval` wrote answers.jsonl; or an experiment's, to compare its "
+            help="Two folders with answers.jsonl from `perceptio eval`; or one experiment's folder, to compare its "
             "variants with its baseline.",
         ),
     ],
@@ -32,21 +32,21 @@ def run(
             "--with",
             parser=path,
             metavar="DIR",
-            help="Of several seeds: the folders of the other model, as many and in the same order; repeated.",
+            help="For several seeds: a folder of the second model; repeat it, one for each DIR in the same order.",
         ),
     ] = None,
     figure: Annotated[
         str | None,
         typer.Option(
-            help="What is compared, such as relative_depth.",
-            show_default="all that is right or wrong in both",
+            help="The figure to compare, such as relative_depth.",
+            show_default="all figures with right or wrong answers in both",
         ),
     ] = None,
 ) -> None:
-    """Compare evaluated models on the same questions: accuracies, their difference, and whether it is chance.
+    """Compare models on the same questions: accuracies, their difference, and whether it could be chance.
 
-    Of one folder, that of an experiment, all variants; of two, these models; of several seeds, `compare A0 A1 --with
-    B0 --with B1`.
+    Give two folders to compare two models. Give one folder of an experiment to compare all its variants. For several
+    seeds, write `compare A0 A1 --with B0 --with B1`.
     """
     from perceptio.errors import InputError
     from perceptio.evaluation.comparison import compare
@@ -65,11 +65,11 @@ def run(
 
 
 def _pairs(first: Sequence[Path], second: Sequence[Path], figure: str | None) -> "dict[str, list[Pairs]]":
-    """By figure the pairs of answers of each seed.
+    """Return the pairs of answers of each seed, by figure.
 
     Raises:
-        InputError: There is nothing to compare.
-        DataError: Answers are missing, or of other questions.
+        InputError: The evaluations have no figure in common, or not the requested one.
+        DataError: Answers are missing, or belong to other questions.
     """
     from perceptio.errors import InputError
     from perceptio.evaluation.answers import paired, read_answers, right_by_question, right_or_wrong
@@ -138,7 +138,7 @@ def _show(
 
 
 def _show_experiment(shown: "Console", folder: Path, figure: str | None) -> None:
-    """The table of an experiment, and McNemar's test of each seed."""
+    """Show the table of an experiment, and McNemar's test for each seed."""
     from rich.table import Table
 
     from perceptio.experiments.results import read
@@ -153,7 +153,7 @@ def _show_experiment(shown: "Console", folder: Path, figure: str | None) -> None
     seeds = Table(box=None, title="Seed by seed", title_justify="left")
     alone = (f"{table.baseline} alone right", "the variant alone")
     for heading in ("variant", "figure", "seed", "discordant", *alone, "McNemar's p"):
-        # An end that is cut off may be what tells two figures apart.
+        # A heading that is cut off may hide what distinguishes two figures.
         seeds.add_column(heading, overflow="fold")
     for variant in summary.variants:
         for name, contrast in variant.differences.items():
@@ -169,7 +169,7 @@ def _show_experiment(shown: "Console", folder: Path, figure: str | None) -> None
 
 
 def _show_by_figure(shown: "Console", table: "tables.Table") -> None:
-    """The table of an experiment as a table for each figure: side by side, no terminal is wide enough for them."""
+    """Show one table for each figure: side by side they would not fit any terminal."""
     from rich.table import Table
 
     columns = list(zip(table.columns, zip(*table.texts(), strict=True), strict=True))

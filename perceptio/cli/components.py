@@ -1,4 +1,4 @@
-"""`perceptio components`: every registered part by kind."""
+"""`perceptio components`: list every registered component by kind."""
 
 import typer
 
@@ -6,7 +6,7 @@ from perceptio.cli.console import console, say
 
 
 def run() -> None:
-    """List every registered part: kind, name, provider, and what it is."""
+    """List every registered component: kind, name, provider and description."""
     from inspect import getdoc
 
     from rich.table import Table

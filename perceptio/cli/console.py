@@ -1,4 +1,4 @@
-"""How verbs speak: every text is shown as it is, and none is read as markup, whatever a path or an answer holds."""
+"""Terminal output of the verbs: all text is shown as it is; paths and answers are never parsed as markup."""
 
 import json
 import os
@@ -24,29 +24,29 @@ from rich.progress import (
 from rich.text import Text
 
 LINE_EVERY_S = 15.0
-"""Seconds between two lines about a task where there is no terminal."""
+"""Seconds between two progress lines of a task, if the output is not a terminal."""
 WIDTH_OF_LOGS = 120
-"""Characters a line of a table where there is no terminal to ask."""
+"""Characters in a line of a table, if the output is not a terminal."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def console(*, stderr: bool = False, width: int | None = None) -> Console:
-    """Where a verb prints; its tables' cells and titles are plain text, too."""
+    """Return the console that a verb prints to; cells and titles of tables are plain text, too."""
     return Console(markup=False, emoji=False, highlight=False, stderr=stderr, width=width)
 
 
 def say(where: Console, text: str, *, style: str | None = None) -> None:
-    """Print a sentence, which only the terminal breaks into lines; a model's control characters do not reach it."""
+    """Print a sentence and let the terminal wrap it; control characters in the text are escaped."""
     where.print(_visible(text), style=style, soft_wrap=True)
 
 
 def _visible(text: str) -> str:
-    """A text with its control characters as Python writes them, but for line ends and tabs."""
+    """Escape control characters as Python does, except line ends and tabs."""
     return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def console_of_jobs() -> Console:
-    """Where a verb that runs jobs prints: a terminal as wide as it is, or a log."""
+    """Return the console of a verb that runs jobs: the terminal's own width, or `WIDTH_OF_LOGS` for a log."""
     shown = console()
     return shown if shown.is_terminal else console(width=WIDTH_OF_LOGS)
 
@@ -57,13 +57,13 @@ def say_when(where: Console, text: str) -> None:
 
 
 class Bars(Progress):
-    """How far tasks are: on a terminal a bar each, and below them their notes; elsewhere a line now and then.
+    """Progress of tasks: on a terminal a bar for each, with their notes below; otherwise a line from time to time.
 
-    A task's `note` says how it stands. It has a line of its own, which a narrow terminal breaks.
+    A task's `note` describes its state. It has a line of its own, which a narrow terminal wraps.
 
     Args:
-        where: Where they are shown.
-        transient: Whether nothing of them is left at the end.
+        where: The console to show them on.
+        transient: Whether to remove the bars at the end.
     """
 
     def __init__(self, where: Console, *, transient: bool = False) -> None:
@@ -77,20 +77,20 @@ class Bars(Progress):
             disable=not where.is_terminal,
         )
         self._transient = transient
-        self._due: dict[TaskID, float] = {}  # When each has its next line, in seconds.
+        self._due: dict[TaskID, float] = {}  # When the next line of each task is due, in seconds.
 
     def get_renderables(self) -> Iterator[RenderableType]:
-        """The bars, and the notes below."""
+        """Return the bars, then the notes."""
         yield from super().get_renderables()
         yield from (Text(note) for task in self.tasks if (note := task.fields.get("note")))
 
     def counting(self, description: str) -> Callable[[int, int | None], None]:
-        """Add a task; what is returned is called with how much of it is done, and of how much, if that is known."""
+        """Add a task; return a function to call with how much is done and the total, which is None if unknown."""
         task = self.add_task(description, total=None)
         return lambda done, total: self.update(task, completed=done, total=total)
 
     def update(self, task_id: TaskID, **changes: Any) -> None:
-        """See `rich.progress.Progress.update`; where there is no terminal, may print a line."""
+        """See `rich.progress.Progress.update`; without a terminal, print a line if one is due."""
         super().update(task_id, **changes)
         if not self.disable:
             return
@@ -111,19 +111,19 @@ def _line(task: Task) -> str:
 
 
 def command(*words: Any) -> str:
-    """A command of ours as a shell takes it, for a hint, with the plugin files that this one was given."""
-    listed = os.environ.get("PERCEPTIO_PLUGIN_FILES", "")  # A JSON list, where `--plugin` wrote it.
+    """Return a `perceptio` command for a hint, quoted for a shell, with the `--plugin` files of this process."""
+    listed = os.environ.get("PERCEPTIO_PLUGIN_FILES", "")  # A JSON list, if `--plugin` wrote it.
     plugins = json.loads(listed) if listed.startswith("[") else ()
     return shlex.join(["perceptio", *again("--plugin", plugins), *map(str, words)])
 
 
 def again(option: str, values: Iterable[str] | None) -> list[str]:
-    """An option of a command as often as it was given, to be said in a hint."""
+    """Return the words that repeat an option for each of its values, for a hint."""
     return [word for value in values or () for word in (option, value)]
 
 
 def never_fail_to_print() -> None:
-    """Show what a terminal's encoding lacks as escapes, so that nothing that was worked out is lost in printing."""
+    """Escape characters that the terminal's encoding lacks, so that printing never fails and loses results."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""`perceptio convert`: weights of other projects into checkpoints of this library."""
+"""`perceptio convert`: convert weights of other projects into checkpoints of this library."""
 
 from pathlib import Path
 from shlex import quote
@@ -15,9 +15,9 @@ def aurora_vqvae(
     file: Annotated[
         Path, typer.Argument(parser=path, help="AURORA's depth VQ-VAE: a .pt file with its state dict.")
     ],
-    out: Annotated[Path, typer.Option(parser=path, help="The depth tokenizer's folder to write.")],
+    out: Annotated[Path, typer.Option(parser=path, help="Folder for the depth tokenizer.")],
 ) -> None:
-    """Turn AURORA's depth VQ-VAE into a depth tokenizer: near is one, codes and maps equal to theirs."""
+    """Convert AURORA's depth VQ-VAE into a depth tokenizer: near is one, with the same codes and maps as AURORA's."""
     from perceptio.convert.aurora import convert_aurora_vqvae
 
     check_free(out)
@@ -32,16 +32,17 @@ def aurora_vqvae(
 
 def sa2va(
     folder: Annotated[
-        Path, typer.Argument(parser=path, help="Sa2VA's Hugging Face export, of an InternVL model.")
+        Path,
+        typer.Argument(parser=path, help="A Hugging Face export of a Sa2VA model that is based on InternVL."),
     ],
     recipe: Annotated[
-        str, typer.Option(help="A recipe file, or the name of one that comes with the library.")
+        str, typer.Option(help="A recipe file, or the name of a recipe that ships with the library.")
     ],
-    out: Annotated[Path, typer.Option(parser=path, help="The checkpoint's folder to write.")],
+    out: Annotated[Path, typer.Option(parser=path, help="Folder for the checkpoint.")],
     arg: ArgOption = None,
     set_: SetOption = None,
 ) -> None:
-    """Turn a Sa2VA model into a checkpoint of a recipe, as far as their parts are the same."""
+    """Convert a Sa2VA model into a checkpoint of a recipe, for the parts that both have."""
     from collections import Counter
 
     from rich.table import Table
@@ -64,5 +65,5 @@ def sa2va(
 
 
 def _beginning(name: str, ours: bool) -> str:
-    """As much of a tensor's name as says what it is of; a stream's parts are named after it."""
+    """Return the beginning of a tensor's name that identifies its part, including the name of a stream."""
     return ".".join(name.split(".")[: 1 if ours and not name.startswith("streams.") else 3])

@@ -1,4 +1,4 @@
-"""`perceptio data`: work on folders of data."""
+"""`perceptio data`: work with data folders."""
 
 import os
 from pathlib import Path
@@ -14,12 +14,10 @@ from perceptio.cli.recipe import ArgOption, SetOption, chosen_recipe, pairs
 def import_(
     name: Annotated[
         str,
-        typer.Argument(
-            help="A source: refcoco, coco, llava or another, as `perceptio components` lists them."
-        ),
+        typer.Argument(help="A source, such as refcoco, coco or llava; `perceptio components` lists all."),
     ],
-    folder: Annotated[Path, typer.Argument(parser=path, help="Where the published files lie.")],
-    out: Annotated[Path, typer.Option(parser=path, help="The data folder to write, or to go on with.")],
+    folder: Annotated[Path, typer.Argument(parser=path, help="Folder with the published files.")],
+    out: Annotated[Path, typer.Option(parser=path, help="Data folder to write, or to continue.")],
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -29,17 +27,17 @@ def import_(
     pictures: Annotated[
         str,
         typer.Option(
-            help="path: files stay, and the folder says where they are; link: they get hard links in it."
+            help="path: leave image files where they are and record their paths; link: create hard links in OUT."
         ),
     ] = "path",
     depth: Annotated[
         Path | None,
-        typer.Option(parser=path, metavar="DIR", help="A data folder with depth of the same pictures."),
+        typer.Option(parser=path, metavar="DIR", help="A data folder with depth maps for the same images."),
     ] = None,
 ) -> None:
-    """Make a data folder of a published data set, without copying a picture.
+    """Turn a published data set into a data folder without copying images.
 
-    Run again, it goes on where it was stopped. What is left out is counted, with the reasons.
+    The same command continues after an interruption. Whatever is left out is counted, with the reasons.
     """
     from perceptio.data.sources.importing import import_source
     from perceptio.interfaces import Kind
@@ -79,16 +77,17 @@ def check(
         typer.Argument(parser=path, metavar="DIR", help="A folder in the format of perceptio.data.folder."),
     ],
     recipe: Annotated[
-        str | None, typer.Option(help="Name samples that are too long for a recipe's language model, too.")
+        str | None,
+        typer.Option(help="Also report samples that are too long for this recipe's language model."),
     ] = None,
     arg: ArgOption = None,
     set_: SetOption = None,
     jobs: Annotated[
         int | None,
-        typer.Option(min=1, help="Processes that read files.", show_default="one for each processor"),
+        typer.Option(min=1, help="Processes that read files.", show_default="one per processor"),
     ] = None,
 ) -> None:
-    """Say what is wrong in a folder of data, file by file; exit status 1 if anything is."""
+    """Check a data folder and report problems file by file; exit status 1 if there are any."""
     from perceptio.data.folder.check import check_folder
 
     chosen = None if recipe is None else chosen_recipe(recipe, arg, set_)
@@ -118,14 +117,17 @@ def pack(
     out: Annotated[
         str,
         typer.Option(
-            metavar="ADDRESS", help="Where to: a new folder, or an address such as s3://bucket/name."
+            metavar="ADDRESS", help="Destination: a new folder, or an address such as s3://bucket/name."
         ),
     ],
     shard_size: Annotated[
-        int, typer.Option(min=1, metavar="MIB", help="MiB of a shard at which the next one begins.")
+        int,
+        typer.Option(
+            min=1, metavar="MIB", help="Size in MiB at which a shard is closed and the next begins."
+        ),
     ] = 1024,
 ) -> None:
-    """Put the files of a data folder into tar shards, which are read with the same random access from anywhere."""
+    """Pack the files of a data folder into tar shards that allow random access from anywhere."""
     from perceptio.data.folder.pack import pack_folder
 
     shown = console()
@@ -151,14 +153,19 @@ def show(
     out: Annotated[
         Path | None,
         typer.Option(
-            parser=path, metavar="FILE.html", help="The page.", show_default="DIR.html, in this folder"
+            parser=path,
+            metavar="FILE.html",
+            help="The page to write.",
+            show_default="DIR.html in the working directory",
         ),
     ] = None,
-    recipe: Annotated[str | None, typer.Option(help="Show lengths for its language model, too.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Also show lengths for this recipe's language model.")
+    ] = None,
     arg: ArgOption = None,
     set_: SetOption = None,
 ) -> None:
-    """Write a page about a data folder: counts, distributions, and samples with masks, depth and turns."""
+    """Write an HTML page about a data folder: counts, distributions, and samples with masks, depth and turns."""
     from perceptio.data.show import FolderPage
     from perceptio.ops.files import new_file
 

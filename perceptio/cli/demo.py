@@ -1,4 +1,4 @@
-"""`perceptio demo`."""
+"""`perceptio demo`: train and evaluate a small model and its controls."""
 
 from functools import partial
 from pathlib import Path
@@ -14,42 +14,46 @@ if TYPE_CHECKING:
 
 
 def run(
-    out: Annotated[Path, typer.Option(parser=path, help="Folder that everything is written to.")] = Path(
-        "runs/demo"
-    ),
-    seed: Annotated[int, typer.Option(help="Of scenes, initial weights and the order of training.")] = 0,
+    out: Annotated[
+        Path, typer.Option(parser=path, help="Folder for everything that the demo writes.")
+    ] = Path("runs/demo"),
+    seed: Annotated[
+        int, typer.Option(help="Seed for scenes, initial weights and the order of training.")
+    ] = 0,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Start over: forget what a demo left in the folder.")
+        bool, typer.Option("--fresh", help="Start over: discard what an earlier demo left in the folder.")
     ] = False,
     scenes: Annotated[
-        int | None, typer.Option(help="Training scenes; fewer for a quick look.", show_default="8000")
+        int | None,
+        typer.Option(help="Number of training scenes; fewer for a quick look.", show_default="8000"),
     ] = None,
     steps: Annotated[
         int | None,
         typer.Option(
             help="Optimizer steps of every training; fewer for a quick look.",
-            show_default="as the recipes say",
+            show_default="as in the recipes",
         ),
     ] = None,
     cores: Annotated[
         int | None,
-        typer.Option(help="Jobs side by side, one to a core.", show_default="as many as there are"),
+        typer.Option(help="Jobs to run in parallel, one per core.", show_default="all cores"),
     ] = None,
     direct: Annotated[
         bool,
-        typer.Option("--direct", help="Train the control that answers at once, too; takes longer."),
+        typer.Option("--direct", help="Also train the control that answers directly; takes longer."),
     ] = False,
     streams: Annotated[
         bool,
         typer.Option(
-            "--streams", help="Train a model with six streams of perception, too; shown apart, takes longer."
+            "--streams",
+            help="Also train a model with six perception streams; reported separately, takes longer.",
         ),
     ] = False,
 ) -> None:
-    """Train and evaluate the small Perceptio beside its controls, and write a report.
+    """Train and evaluate the small Perceptio model and its controls, and write a report.
 
-    Run again, it reuses what is complete and goes on where it was stopped; what was made with other settings is made
-    again. About 17 minutes on 2 cores.
+    The same command reuses what is complete and continues after an interruption; results of other settings are made
+    again. Takes about 17 minutes on 2 cores.
     """
     from perceptio.demo.pipeline import run_demo
     from perceptio.demo.settings import DemoSettings
@@ -66,7 +70,7 @@ def run(
 
 
 def _against_the_strongest(metrics: dict[str, Any]) -> str:
-    """The paired difference to the strongest control that has learned, in a line."""
+    """Describe in a line the paired difference to the strongest control that has learned."""
     from perceptio.demo.results import NAMES, Demo
 
     strongest = Demo(root=Path(), metrics=metrics).strongest

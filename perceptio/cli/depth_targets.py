@@ -1,4 +1,4 @@
-"""`perceptio depth-targets`: a teacher's depth for a folder of pictures."""
+"""`perceptio depth-targets`: write a teacher's depth maps for a folder of images."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -20,85 +20,88 @@ if TYPE_CHECKING:
 
 
 class Pictures(StrEnum):
-    """What becomes of the pictures."""
+    """Whether images are copied into the data folder or stay where they are."""
 
     COPY = "copy"
     PATH = "path"
 
 
 SHOWN = 20
-"""So many files are named before the rest is counted."""
+"""Number of files that are named before the rest is abbreviated."""
 
 
-ImagesArgument = Annotated[Path, typer.Argument(parser=path, help="A folder of pictures, or a data folder.")]
+ImagesArgument = Annotated[Path, typer.Argument(parser=path, help="A folder of images, or a data folder.")]
 TeacherOption = Annotated[
     str,
     typer.Option(
-        help="depth-anything-v2-small, -base or -large; a folder with such a checkpoint, or a hub id; or the "
-        "teacher of a plugin, PLUGIN/NAME."
+        help="depth-anything-v2-small, -base or -large; a folder with such a checkpoint, or its Hugging Face id; or "
+        "PLUGIN/NAME for a plugin's teacher."
     ),
 ]
 OutOption = Annotated[
     Path | None,
     typer.Option(
         parser=path,
-        help="The data folder to write, or to go on with; for a data folder, one whose depth others share, too.",
-        show_default="the data folder given as IMAGES",
+        help="Data folder to write, or to continue. If IMAGES is a data folder, OUT may be a separate folder, whose "
+        "depth maps other data folders can share.",
+        show_default="IMAGES, if it is a data folder",
     ),
 ]
 PicturesOption = Annotated[
     Pictures,
     typer.Option(
-        help="Copy pictures into OUT, or let them stay where they are and name their folder there (path); those "
-        "of a data folder always stay."
+        help="copy: copy images into OUT; path: leave them where they are and record their folder in OUT. Images of "
+        "a data folder are never copied."
     ),
 ]
 TokenizerOption = Annotated[
     Path | None,
     typer.Option(
-        parser=path, metavar="RUN", help="Write codes, too: a depth tokenizer's folder, or a run's."
+        parser=path,
+        metavar="RUN",
+        help="Also write codes of this depth tokenizer: its folder, or that of a run.",
     ),
 ]
 BatchSizeOption = Annotated[
-    int, typer.Option(min=1, help="Pictures through the teacher at once; of long ones fewer.")
+    int, typer.Option(min=1, help="Images in one batch for the teacher; fewer if images are elongated.")
 ]
 WorkersOption = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Threads that decode pictures and write depth maps.",
-        show_default="as many as cores, at most 8",
+        help="Threads that decode images and write depth maps.",
+        show_default="one per core, at most 8",
     ),
 ]
 PrecisionOption = Annotated[
     str | None,
     typer.Option(
-        help="fp32; bf16 or fp16, in which a GPU is several times as fast; or auto: bf16 where the device "
-        "computes in it.",
+        help="fp32; bf16 or fp16, which are several times faster on a GPU; or auto: bf16 if the device computes "
+        "in it.",
         show_default="the teacher's, fp32",
     ),
 ]
 ImageSizeOption = Annotated[
     int | None,
     typer.Option(
-        help="Shorter side that the teacher sees; of Depth Anything a multiple of 14.",
+        help="Shorter side of the teacher's input in pixels; for Depth Anything a multiple of 14.",
         show_default="the teacher's, 518",
     ),
 ]
 SettingsOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Any setting of the teacher; may be repeated."),
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the teacher; may be repeated."),
 ]
 ShardOption = Annotated[
     str | None,
     typer.Option(
         metavar="I/N",
-        help="Do one of N shares of the pictures, as N processes do, on one machine or many, which all write to "
-        "OUT; the last completes it. Processes that torchrun starts share by themselves.",
+        help="Process only the I-th of N shards of the images. Run N processes, on one or several machines, with the "
+        "same OUT; the last one completes it. Under torchrun, processes split the work without this option.",
     ),
 ]
 SkipBrokenOption = Annotated[
-    bool, typer.Option("--skip-broken", help="Broken pictures are listed, and are no failure.")
+    bool, typer.Option("--skip-broken", help="List broken images, but exit with status 0.")
 ]
 
 
@@ -117,11 +120,11 @@ def run(
     shard: ShardOption = None,
     skip_broken: SkipBrokenOption = False,
 ) -> None:
-    """Write a teacher's depth maps, and with --tokenizer their codes, as a data folder that recipes train on.
+    """Write a teacher's depth maps, and codes of them with --tokenizer, as a data folder for training.
 
-    Run again, it goes on where it was stopped, or with whatever shards have left. Targets of different teachers,
-    preprocessings or tokenizers are never mixed in one folder. Exit status 1 if a picture is broken, of the process
-    that completes the folder.
+    The same command continues after an interruption, or completes what shards have left. Targets of different
+    teachers, preprocessings or tokenizers are never mixed in one folder. The process that completes the folder exits
+    with status 1 if an image is broken.
     """
     from perceptio.cli.tokenize import depth_tokenizer_of
     from perceptio.data.folder.dataset_info import INFO_FILE
@@ -171,7 +174,7 @@ def run(
 
 
 def _share(shard: str | None) -> "Shard":
-    """The share of this process: of `--shard`, among those that torchrun started."""
+    """Return the share of this process: `--shard`, split further among the processes that torchrun started."""
     from perceptio.data.teachers.shards import Shard
 
     own = Shard.of_rank(os.environ)
@@ -179,7 +182,7 @@ def _share(shard: str | None) -> "Shard":
 
 
 def _check_unit(depth_tokenizer: "DepthTokenizer", teacher: "Teacher", folder: Path | None) -> None:
-    """Refuse a tokenizer of metres for a teacher of relative depth."""
+    """Refuse a tokenizer of metric depth for a teacher of relative depth."""
     from perceptio.errors import DataError
 
     if depth_tokenizer.spec.convention.metric and teacher.spec.unit != "metres":
@@ -189,7 +192,7 @@ def _check_unit(depth_tokenizer: "DepthTokenizer", teacher: "Teacher", folder: P
 
 
 def _write_codes(folder: Path, stream: str, depth_tokenizer: "DepthTokenizer", bars: Bars) -> None:
-    """Write the codes of a data folder's depth into it."""
+    """Write the codes of a data folder's depth maps into it."""
     from perceptio.data.folder import FolderDataset
     from perceptio.training.codes import codes_in, write_codes
 

@@ -20,15 +20,15 @@ class Device(StrEnum):
 
 
 DeviceOption = Annotated[
-    Device, typer.Option(help="Where the model runs; auto: on a GPU where there is one.")
+    Device, typer.Option(help="Device to run the model on; auto uses a GPU if there is one.")
 ]
 
 
 def chosen(device: Device) -> "torch.device":
-    """The device of an option.
+    """Return the device that an option selects.
 
     Raises:
-        InputError: It is not there.
+        InputError: PyTorch does not find the device.
     """
     import torch
 
@@ -46,7 +46,7 @@ def chosen(device: Device) -> "torch.device":
 
 
 def of_this_rank(device: "torch.device") -> "torch.device":
-    """The GPU of a process among those that torchrun started on this machine; any other device as it is."""
+    """Return this process's own GPU if torchrun started it; any other device unchanged."""
     import torch
 
     if device.type != "cuda" or "LOCAL_RANK" not in os.environ:

@@ -1,4 +1,4 @@
-"""`perceptio eval`: every figure that a model and a folder of data allow."""
+"""`perceptio eval`: compute every figure that a model and a data folder allow."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,29 +29,29 @@ def run(
         list[Path] | None,
         typer.Option(
             parser=path,
-            help="Folder with questions; repeated: several.",
-            show_default="the recipe's validation data; without any, what it trained on",
+            help="Data folder with questions; may be repeated.",
+            show_default="the recipe's validation data, otherwise its training data",
         ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
             parser=path,
-            help="Where metrics.json and answers.jsonl go, in place of earlier ones; by default the run's folder. "
-            "Of a suite, where summary.json and answers.jsonl go; an evaluation that was stopped there goes on.",
+            help="Folder for metrics.json and answers.jsonl, replacing earlier ones; by default the run's folder. "
+            "With --suite: folder for summary.json and answers.jsonl, where an interrupted evaluation continues.",
         ),
     ] = None,
     limit: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Use only the first so many samples of each folder, or pictures of a suite."
+            min=1, help="Use only the first samples of each folder (images of a suite), up to this number."
         ),
     ] = None,
     controls: Annotated[
         str | None,
         typer.Option(
-            help="What to put in place of what the model wrote before it answered, to ask the same questions again: "
-            "all, or names such as oracle,another,random; docs/metrics.md lists them.",
+            help="Ask the questions again with what the model wrote before its answer replaced: all, or names such "
+            "as oracle,another,random; docs/metrics.md lists them.",
             show_default="none",
         ),
     ] = None,
@@ -59,7 +59,7 @@ def run(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Ask a benchmark, whose data --data names: refcoco, hardblink, blink-depth, cv-bench or depth.",
+            help="Run a benchmark on the data named by --data: refcoco, hardblink, blink-depth, cv-bench or depth.",
         ),
     ] = None,
     set_: Annotated[
@@ -67,13 +67,13 @@ def run(
         typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the suite; may be repeated."),
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Questions of a suite that are asked at once; by default 48.")
+        int | None, typer.Option(min=1, help="Questions of a suite to ask in one batch; by default 48.")
     ] = None,
     device: DeviceOption = Device.AUTO,
 ) -> None:
-    """Evaluate a trained model: every task of the data, every stream it writes, and what answers owe to them.
+    """Evaluate a trained model: every task in the data, every stream, and how much answers depend on the streams.
 
-    With --suite it asks a benchmark instead, several processes that torchrun started together.
+    With --suite, run a benchmark instead; processes started by torchrun share its questions.
     """
     if suite is not None:
         evaluate_suite(
@@ -106,14 +106,14 @@ def _evaluate(
 
     Args:
         folder: A run's folder or a checkpoint.
-        data: Folders with questions; None: those that the recipe names.
-        out: Where figures and answers go.
-        controls: What else is put in place of what the model wrote: all, or names.
-        limit: Use only the first so many samples of each folder.
+        data: Folders with questions; None: the folders that the recipe names.
+        out: Folder for figures and answers.
+        controls: What replaces the content that the model wrote: `all`, or names; None: no controls.
+        limit: Use only the first samples of each folder, up to this number.
         device: Where the model runs.
 
     Raises:
-        PerceptioError: Something is wrong with any of them.
+        PerceptioError: An argument is invalid, or something cannot be read or written.
     """
     from perceptio.data.folder import FolderDataset
     from perceptio.evaluation.answers import ANSWERS, writing_answers
@@ -150,7 +150,7 @@ def _evaluate(
 
 
 def _show(shown: "Console", title: str, figures: Mapping[str, Any], *, controls_asked: bool) -> None:
-    """The figures of a folder, and what could not be scored in it."""
+    """Show the figures of a folder, and what could not be scored in it."""
     figures = dict(figures)
     without_target, controlled = figures.pop("without_target", []), figures.pop("controls", {})
     without_image = figures.pop("without_image", 0)
@@ -174,7 +174,7 @@ def _show(shown: "Console", title: str, figures: Mapping[str, Any], *, controls_
 
 
 def _beside_own(controls: Mapping[str, Any], figures: Mapping[str, Any]) -> "Iterator[Table]":
-    """Accuracies under each control, and beside them those of the decoded map and of shortcuts, where known."""
+    """Yield tables of accuracies under each control, with those of the decoded map and of shortcuts if known."""
     from rich.table import Table
 
     for task, streams in controls.items():
@@ -205,10 +205,10 @@ def _percent(share: float, interval: Sequence[float], sign: str = "") -> str:
 
 
 def _of_recipe(recipe: "Recipe") -> tuple[list[Path], str | None]:
-    """The folders that a recipe is measured on, and what is to be said of them.
+    """Return the folders to evaluate a recipe on, and a warning if they are its training data.
 
     Raises:
-        DataError: It names none.
+        DataError: The recipe names no data.
     """
     from perceptio.errors import DataError
 

@@ -1,4 +1,4 @@
-"""`perceptio eval --suite`: a benchmark, asked by one process or by those that torchrun started."""
+"""`perceptio eval --suite`: run a benchmark in one process, or in those that torchrun started."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,21 +23,21 @@ def evaluate_suite(
     batch_size: int | None,
     device: Device,
 ) -> None:
-    """Ask a model the questions of a suite, from where an earlier run was stopped, and show the figures.
+    """Ask a model the questions of a suite, continuing an interrupted run, and show the figures.
 
     Args:
         name: The suite.
         folder: A run's folder or a checkpoint.
-        data: What holds the suite's data.
-        out: Where answers and summary go; None: a folder of the suite's name in that of the model.
-        controls: Refused: a suite has none.
-        settings: `KEY=VALUE` of the suite.
-        limit: Use only the first so many pictures of each of the data.
-        batch_size: Most questions that are asked at once.
-        device: Where the model runs; of several processes on GPUs each has its own.
+        data: Folders or files with the suite's data.
+        out: Folder for answers and summary; None: `suites/NAME` in `folder`.
+        controls: Must be None: suites have no controls.
+        settings: Settings of the suite, as `KEY=VALUE`.
+        limit: Use only the first images of each entry of `data`, up to this number.
+        batch_size: Maximum number of questions in a batch.
+        device: Where the model runs; with several processes on GPUs, each has its own.
 
     Raises:
-        PerceptioError: Something is wrong with any of them.
+        PerceptioError: An argument is invalid, or something cannot be read or written.
     """
     from perceptio.errors import DataError, InputError, PerceptioError
     from perceptio.evaluation.asking import BATCH_SIZE
@@ -67,7 +67,7 @@ def evaluate_suite(
         lambda: {"recipe": fingerprint(model.recipe), "weights": hash_of_files(str(folder))}
     )
     shown = console()
-    shown.quiet = not ranks.main  # Of several processes the first alone speaks.
+    shown.quiet = not ranks.main  # Only the first of several processes prints.
     try:
         with Bars(shown, transient=True) as bar:
             summary = run_suite(

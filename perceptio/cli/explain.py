@@ -1,4 +1,4 @@
-"""`perceptio explain`: what a recipe will build, before anything is trained, and how another differs from it."""
+"""`perceptio explain`: show what a recipe builds before anything is trained, or how two recipes differ."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,8 +23,8 @@ def run(
     other: Annotated[
         str | None,
         typer.Argument(
-            help="Another recipe, to see how it differs; --arg and --set are for this one then, so that a recipe "
-            "named twice shows what a setting changes."
+            help="A second recipe, to show how it differs. --arg and --set then apply to this one, so naming the "
+            "same recipe twice shows the effect of a setting."
         ),
     ] = None,
     arg: ArgOption = None,
@@ -33,14 +33,14 @@ def run(
         bool,
         typer.Option(
             "--peak",
-            help="Also find out the peak of memory of a training step on data.folders, which takes some seconds to a "
-            "minute: the step runs on shapes alone.",
+            help="Also compute the peak memory of a training step on data.folders. This takes from some seconds to a "
+            "minute and runs on shapes only, without allocating tensors.",
         ),
     ] = False,
 ) -> None:
-    """Show what a recipe builds: parts, token ids, parameters, memory, losses, fingerprint. No weights are read.
+    """Show what a recipe builds, without reading weights: parts, token ids, parameters, memory, losses, fingerprint.
 
-    Of two recipes, show the settings that differ, and what each comes to.
+    For two recipes, show the settings that differ and their effect.
     """
     from perceptio.errors import InputError
     from perceptio.serialize import fingerprint
@@ -66,12 +66,12 @@ def run(
     for table in tables:
         shown.print(table)
         shown.print()
-    # Last, because weights on this machine count by their contents, which takes a while where they are large.
+    # Last, because the fingerprint hashes local weights, which takes a while if they are large.
     say(shown, f"fingerprint {fingerprint(explained)}")
 
 
 def _built(recipe: "Recipe") -> "PerceptionModel":
-    """The model of a recipe, without memory for its tensors."""
+    """Build the model of a recipe on the meta device, without memory for its tensors."""
     from perceptio.data.mixture import check_mixture
     from perceptio.model.perception_model import build_model
 
@@ -155,7 +155,7 @@ def _losses(recipe: "Recipe") -> "Table":
 
 
 def _settings(recipe: "Recipe") -> "Table":
-    """What parts, losses and tasks are told; what their classes say anyway is left out."""
+    """List the settings of parts, losses and tasks that differ from their class's defaults."""
     import json
 
     import attrs
@@ -220,7 +220,7 @@ def _choices(recipe: "Recipe", model: "PerceptionModel") -> "Table":
 
 
 def _codebook(stream: "Stream") -> str:
-    """What becomes of a stream's tokenizer that could be trained and has no weights."""
+    """Say where the codebook of a stream comes from, if its tokenizer can be trained and has no weights."""
     from perceptio.training.codebook import to_be_trained
 
     where = f"streams.{stream.name}"

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 def figure_table(title: str, figures: Mapping[str, Any]) -> "Table":
-    """Nested figures, one a row, by their names with dots."""
+    """Return a table of nested figures, one per row, by dotted names."""
     from rich.table import Table
 
     table = Table("figure", "value", box=None, title=title)

@@ -1,4 +1,4 @@
-"""Paths that a verb is given."""
+"""Paths given on the command line."""
 
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -8,10 +8,10 @@ from perceptio.ops.files import check_replaceable, check_writable, disk_errors, 
 
 
 def path(text: str | Path) -> Path:
-    """A path as a user writes it, for the `parser` of every option that is one: a shell leaves `--out=~/x` alone.
+    """Expand a path as the user wrote it; the `parser` of every path option, as a shell does not expand `--out=~/x`.
 
     Raises:
-        InputError: It is empty.
+        InputError: The path is empty.
     """
     if not str(text):
         raise InputError(
@@ -21,30 +21,30 @@ def path(text: str | Path) -> Path:
 
 
 def writing(out: Path) -> AbstractContextManager[None]:
-    """Say in one sentence that something under `out` could not be written, as a `DataError`."""
+    """Turn errors of writing under `out` into a `DataError` of one sentence."""
     return disk_errors(out, DataError)
 
 
 def open_folder(out: Path, *, replacing: bool = False) -> None:
-    """Ask for a folder before the work whose results it is for, which would be lost without it.
+    """Check that results can be written to a folder before doing the work that produces them.
 
     Args:
         out: The folder.
-        replacing: Whether the whole folder is to be replaced, rather than files put into it.
+        replacing: Whether the whole folder will be replaced, rather than files put into it.
 
     Raises:
-        DataError: It cannot be written.
+        DataError: The folder cannot be written.
     """
     with writing(out):
         (check_replaceable if replacing else check_writable)(out)
 
 
 def check_free(out: Path) -> None:
-    """Ask for a folder that a checkpoint is to be written to, and refuse one that holds something.
+    """Check that a checkpoint can be written to a folder, which must be empty or absent.
 
     Raises:
-        CheckpointError: It is not empty.
-        DataError: It cannot be written.
+        CheckpointError: The folder is not empty.
+        DataError: The folder cannot be written.
     """
     if out.is_dir() and not is_free(out):
         raise CheckpointError(f"{out} is there already and is not empty: choose another --out, or remove it.")

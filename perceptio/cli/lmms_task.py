@@ -1,4 +1,4 @@
-"""`perceptio data lmms-task`: a data folder as a task of lmms-eval."""
+"""`perceptio data lmms-task`: write a data folder as a task of lmms-eval."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,12 +13,13 @@ def run(
     folder: Annotated[
         Path, typer.Argument(parser=path, metavar="DIR", help="A data folder with referring expressions.")
     ],
-    out: Annotated[Path, typer.Option(parser=path, help="The folder for lmms-eval's --include_path.")],
+    out: Annotated[Path, typer.Option(parser=path, help="Folder to pass to lmms-eval as --include_path.")],
     name: Annotated[
-        str | None, typer.Option(help="What --tasks calls it.", show_default="the folder's name, with _masks")
+        str | None,
+        typer.Option(help="Name of the task for --tasks.", show_default="the folder's name plus _masks"),
     ] = None,
 ) -> None:
-    """Write a referring segmentation task that lmms-eval asks of any model, and scores by masks."""
+    """Write a referring segmentation task for lmms-eval, which can ask any model and scores its masks."""
     from perceptio.harness.refcoco_task import write_task
 
     called = name or f"{folder.resolve().name}_masks"

@@ -1,8 +1,8 @@
-"""The command `perceptio`: its verbs, and what becomes of errors.
+"""The command `perceptio`: its verbs, and how it reports errors.
 
-Modules of verbs import what is heavy where they use it, so that `--help` answers at once. What a user did wrong is
-one sentence on stderr and exit status 2, without a traceback; Ctrl-C is 130 and SIGTERM 143. An error inside a user's
-own recipe or plugin shows their traceback before the sentence.
+The modules of verbs import heavy packages only where they use them, so that `--help` answers at once. A user's
+mistake is reported in one sentence on stderr with exit status 2 and no traceback. Ctrl-C exits with 130, SIGTERM with
+143. An error inside a user's own recipe or plugin shows its traceback before the sentence.
 """
 
 import json
@@ -45,7 +45,7 @@ from perceptio.ops.interrupts import Stopped
 
 
 class _Verbs(TyperGroup):
-    """The verbs; typer itself would make 130 of every signal."""
+    """The group of verbs; typer itself would exit with 130 for every signal."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -57,7 +57,7 @@ class _Verbs(TyperGroup):
 app = typer.Typer(
     cls=_Verbs,
     name="perceptio",
-    help="Perception-enhanced vision-language models from pluggable tokenizers: perceive, then answer.",
+    help="Build, train and evaluate perception-enhanced vision-language models: perceive, then answer.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -69,18 +69,18 @@ app = typer.Typer(
 def settings(
     plugin: Annotated[
         list[Path] | None,
-        typer.Option(parser=path, help="A Python file with a plugin's hooks; may be given several times."),
+        typer.Option(parser=path, help="A Python file with a plugin's hooks; may be repeated."),
     ] = None,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Say what is chosen on the way, and why.")
+        bool, typer.Option("--verbose", "-v", help="Log what is chosen automatically, and why.")
     ] = False,
 ) -> None:
-    """Settings of every verb, given before it."""
+    """Options of every verb, given before its name."""
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
     )
     if plugin:
-        # The environment reaches the processes that a verb starts, too. It is `perceptio.plugins.FILES_VARIABLE`.
+        # The environment also reaches child processes. The variable is `perceptio.plugins.FILES_VARIABLE`.
         os.environ["PERCEPTIO_PLUGIN_FILES"] = json.dumps([str(file.resolve()) for file in plugin])
 
 
@@ -98,11 +98,11 @@ app.command("ask")(ask.run)
 app.command("tokenize")(tokenize.run)
 app.command("components")(components.run)
 app.command("scenes")(scenes.run)
-shipped = typer.Typer(invoke_without_command=True, help="The recipes that come with the library.")
+shipped = typer.Typer(invoke_without_command=True, help="List the recipes that ship with the library.")
 shipped.callback()(recipes.list_all)
 shipped.command("copy")(recipes.copy)
 app.add_typer(shipped, name="recipes")
-folders = typer.Typer(no_args_is_help=True, help="Work on folders of data.")
+folders = typer.Typer(no_args_is_help=True, help="Work with data folders: import, check, pack, show.")
 folders.command("import")(data.import_)
 folders.command("check")(data.check)
 folders.command("pack")(data.pack)
@@ -116,7 +116,7 @@ app.add_typer(foreign, name="convert")
 
 
 def main() -> None:
-    """Run a verb and leave with its exit status."""
+    """Run a verb and exit with its status."""
     never_fail_to_print()
     bound_kernel_cache()
     try:
@@ -143,7 +143,7 @@ def _printing_failed(error: Exception) -> str | None:
 
 
 def _foreign_code_failed(error: Exception) -> str | None:
-    """Show the traceback of an error inside a user's recipe or a plugin; what to say of it."""
+    """Print the traceback of an error inside a user's recipe or a plugin, and return the sentence to show."""
     from perceptio.plugins import blamed
 
     where = blamed(error)

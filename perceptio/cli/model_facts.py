@@ -1,4 +1,4 @@
-"""What `perceptio explain` says of a model in a few words or numbers."""
+"""Facts about a model, in a few words or numbers, for `perceptio explain`."""
 
 from typing import TYPE_CHECKING
 
@@ -10,24 +10,24 @@ if TYPE_CHECKING:
     from perceptio.training.foretold import Foretold
 
 PHOTO = (480, 640)
-"""Height and width of a usual picture: encoders that tile give larger ones more tokens."""
+"""Height and width of a typical photo: encoders that tile give larger images more tokens."""
 
 
 def counted(module: "nn.Module") -> tuple[int, int]:
-    """How many parameters a part of a model has, and how many of them are trained."""
+    """Return the number of parameters of a part of a model, and how many of them are trained."""
     held = list(module.parameters())
     return sum(p.numel() for p in held), sum(p.numel() for p in held if p.requires_grad)
 
 
 def tokens_per_image(recipe: "Recipe") -> str:
-    """How many tokens an image takes: of the size that the encoder is made for, and of a usual picture."""
+    """Say how many tokens an image takes: at the encoder's own size, and at the size of a typical photo."""
     counts = {size: recipe.vision.num_features(*size) for size in (recipe.vision.spec.image_size, PHOTO)}
     said = [f"{count:,} for {height}x{width} pixels" for (height, width), count in counts.items()]
     return said[0].partition(" for")[0] if len(set(counts.values())) == 1 else ", ".join(said)
 
 
 def step_in_words(step: "Foretold") -> str:
-    """What the peak of memory of a step is of."""
+    """Describe what makes up the peak memory of a step."""
     from perceptio.training.foretold import BATCHES
     from perceptio.training.memory import GIB
 
@@ -43,7 +43,7 @@ def step_in_words(step: "Foretold") -> str:
 
 
 def written(stream: "Stream", tokens: "StreamTokens") -> str:
-    """How a stream is written, and what its values mean where that is known."""
+    """Describe how a stream is written, and what its values mean if that is known."""
     from perceptio.interfaces import TokenBlock
     from perceptio.vocabulary import steps_in_words
 
@@ -63,7 +63,7 @@ def written(stream: "Stream", tokens: "StreamTokens") -> str:
 
 
 def answers(recipe: "Recipe") -> str:
-    """The answer format, and what is said of marked points before an answer."""
+    """Describe the answer format, and what is written about marked points before an answer."""
     values, stream = recipe.point_values, recipe.plan.readout
     if recipe.answer_format == "direct":
         return recipe.answer_format

@@ -1,4 +1,4 @@
-"""The model that a verb was given."""
+"""Loading the model that a verb was given."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,15 +8,15 @@ if TYPE_CHECKING:
 
 
 def model_in(folder: Path, verb: str) -> "PerceptionModel":
-    """The model that a folder holds, with its weights.
+    """Load the model in a folder, with its weights.
 
     Args:
         folder: A run's folder or a checkpoint.
-        verb: What it is for, as one types it.
+        verb: The verb that needs the model, for the message.
 
     Raises:
-        InputError: The folder holds a part, such as a tokenizer.
-        CheckpointError: It holds neither, or cannot be read.
+        InputError: The folder holds a component, such as a tokenizer.
+        CheckpointError: The folder holds neither a model nor a component, or cannot be read.
     """
     from perceptio.errors import InputError
     from perceptio.model.perception_model import PerceptionModel, load

@@ -1,4 +1,4 @@
-"""`perceptio power`: how many questions a difference of two models needs."""
+"""`perceptio power`: how many questions it takes to show a difference between two models."""
 
 from typing import Annotated
 
@@ -8,21 +8,22 @@ from perceptio.cli.console import console, say
 
 POWERS = (0.8, 0.9)
 SHARES = (0.05, 0.1, 0.2, 0.3)
-"""Shares of discordant questions that are shown beside a given one, where two such models can have them."""
+"""Shares of discordant questions that are shown besides a given one, if two such models can have them."""
 
 
 def run(
     difference: Annotated[
-        float, typer.Option(help="How much higher the other accuracy is, in points: 5 of 0.75 is 0.80.")
+        float,
+        typer.Option(help="Difference in accuracy to detect, in percentage points: 5 turns 0.75 into 0.80."),
     ],
-    accuracy: Annotated[float, typer.Option(help="The accuracy of one model, in [0, 1].")],
+    accuracy: Annotated[float, typer.Option(help="Accuracy of the first model, in [0, 1].")],
     discordant: Annotated[
         float | None,
-        typer.Option(help="The share of questions that one model alone answers right, as `compare` says it."),
+        typer.Option(help="Share of questions that only one model answers right, as reported by `compare`."),
     ] = None,
-    alpha: Annotated[float, typer.Option(help="The p-value below which a difference is shown.")] = 0.05,
+    alpha: Annotated[float, typer.Option(help="p-value below which a difference counts as shown.")] = 0.05,
 ) -> None:
-    """Say how many questions show a difference between two models, asked the same ones or each its own."""
+    """Compute how many questions it takes to show a difference between two models, on the same or separate ones."""
     from functools import partial
 
     from rich.table import Table

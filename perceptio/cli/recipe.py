@@ -1,4 +1,4 @@
-"""How verbs name a recipe: a file, the arguments of its function, and settings to change."""
+"""How verbs accept a recipe: a file or name, arguments of its function, and settings to change."""
 
 import traceback
 from collections.abc import Iterator
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 RecipeArgument = Annotated[
     str,
     typer.Argument(
-        help="A recipe file, or the name of one that comes with the library, such as perceptio_tiny or perceptio_8b; "
-        "NAME:tiny is its function tiny()."
+        help="A recipe file, or the name of one that ships with the library, such as perceptio_tiny or perceptio_8b; "
+        "NAME:tiny calls its function tiny()."
     ),
 ]
 SetOption = Annotated[
@@ -29,17 +29,17 @@ ArgOption = Annotated[
     typer.Option(
         "--arg",
         metavar="NAME=VALUE",
-        help="Call the recipe's function with an argument, such as size=1b; may be repeated.",
+        help="Pass an argument to the recipe's function, such as size=1b; may be repeated.",
     ),
 ]
 
 
 def chosen_recipe(recipe: str, arg: list[str] | None, set_: list[str] | None, **settings: Any) -> "Recipe":
-    """The recipe that a verb was given, checked; `settings` are further ones, by path.
+    """Return the recipe that a verb was given, checked; `settings` are further changes, by path.
 
     Raises:
-        RecipeError: A pair has no `=`, or something is wrong with the recipe.
-        typer.Exit: The file's own code raised something else, whose traceback was printed.
+        RecipeError: A pair has no `=`, or the recipe is invalid.
+        typer.Exit: The file's own code raised another error, whose traceback was printed.
     """
     from perceptio.settings import read_recipe
 
@@ -51,10 +51,10 @@ def chosen_recipe(recipe: str, arg: list[str] | None, set_: list[str] | None, **
 
 @contextmanager
 def showing_its_traceback() -> Iterator[None]:
-    """For what executes a user's file: an error of its own is shown as Python shows it, from its first line on.
+    """Show an error raised by a user's file as Python does, with the traceback starting in that file.
 
     Raises:
-        typer.Exit: There was one, whose traceback was printed.
+        typer.Exit: The file raised an error, whose traceback was printed.
     """
     from perceptio.errors import PerceptioError
 
@@ -68,7 +68,7 @@ def showing_its_traceback() -> Iterator[None]:
 
 
 def _from_its_file(error: Exception) -> TracebackType | None:
-    """The traceback from the first line of a recipe's file on; the whole one where none is in such a file."""
+    """Return the traceback from the first line of a recipe file on, or all of it if no line is in such a file."""
     from perceptio.python_files import is_of_file
 
     if isinstance(error, SyntaxError):
@@ -80,10 +80,10 @@ def _from_its_file(error: Exception) -> TracebackType | None:
 
 
 def pairs(option: str, given: list[str] | None, example: str) -> dict[str, str]:
-    """What an option was given, `KEY=VALUE` each, as a dictionary.
+    """Return the `KEY=VALUE` pairs of an option as a dictionary.
 
     Raises:
-        RecipeError: One has no `=`.
+        RecipeError: A pair has no `=`.
     """
     from perceptio.errors import RecipeError
 

@@ -1,4 +1,4 @@
-"""How `perceptio explain A B` shows what tells two recipes apart."""
+"""Shows how two recipes differ, for `perceptio explain A B`."""
 
 from typing import TYPE_CHECKING
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from perceptio.recipe import Recipe
 
 LONGEST = 80
-"""Characters of a setting that are shown; a model's own JSON has thousands."""
+"""Characters shown of a setting; the JSON of a model can have thousands."""
 NONE = "–"
 OF = "  of "
-"""Before the name of a part, below the parameters of all."""
+"""Prefix of a part's row, below the row of all parameters."""
 
 Explained = tuple["Recipe", "PerceptionModel"]
 
 
 def show_differences(shown: "Console", first: Explained, second: Explained) -> None:
-    """Print the settings that differ, what each recipe comes to, and both fingerprints."""
+    """Print the settings that differ, the facts about each recipe, and both fingerprints."""
     from perceptio.recipe_changes import changes
     from perceptio.serialize import fingerprint, to_json
 
@@ -56,7 +56,7 @@ def _table(title: str, *headings: str) -> "Table":
 
 
 def _facts(first: Explained, second: Explained) -> "Iterator[tuple[str, str, str]]":
-    """What is said of both, by what it is called; of single parts only where they differ."""
+    """Yield rows with a fact about both recipes; rows of single parts only if they differ."""
     from perceptio.training.memory import GIB, MemoryPlan
 
     facts: list[dict[str, str]] = []

@@ -1,4 +1,4 @@
-"""`perceptio recipes`: what comes with the library, and a copy of it to change."""
+"""`perceptio recipes`: list the recipes that ship with the library, and copy one to change."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +10,7 @@ from perceptio.cli.files import path
 
 
 def list_all(context: typer.Context) -> None:
-    """List the recipes that come with the library, which every command finds by name; or copy one."""
+    """List the recipes that ship with the library, which every command finds by name; or copy one."""
     if context.invoked_subcommand is not None:
         return
     from rich.table import Column, Table
@@ -18,7 +18,7 @@ def list_all(context: typer.Context) -> None:
     from perceptio.recipe_files import shipped_recipes
 
     recipes = shipped_recipes()
-    longest = max(len(recipe.name) for recipe in recipes)  # A name that is cut cannot be copied.
+    longest = max(len(recipe.name) for recipe in recipes)  # A truncated name could not be copied.
     table = Table(Column("name", min_width=longest), "what it is", box=None, pad_edge=False)
     for recipe in recipes:
         paper = [f"arXiv {recipe.paper}"] if recipe.paper else []
@@ -35,12 +35,12 @@ def list_all(context: typer.Context) -> None:
 
 
 def copy(
-    name: Annotated[str, typer.Argument(help="A name that `perceptio recipes` lists.")],
+    name: Annotated[str, typer.Argument(help="A name listed by `perceptio recipes`.")],
     file: Annotated[
-        Path, typer.Argument(parser=path, help="The new file; or a folder, in which it keeps its name.")
+        Path, typer.Argument(parser=path, help="The new file; or a folder, to keep the recipe's file name.")
     ],
 ) -> None:
-    """Copy a recipe that comes with the library into a file of your own; no file is overwritten."""
+    """Copy a recipe that ships with the library into a file of your own; never overwrites a file."""
     from perceptio.recipe_files import SHIPPED, ShippedRecipe, bases_of, copy_recipe
 
     place, shown = copy_recipe(name, file), console()

@@ -1,4 +1,4 @@
-"""`perceptio report`: the tables and the page of an experiment."""
+"""`perceptio report`: write the tables and the page of an experiment."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,23 +14,23 @@ def run(
         str,
         typer.Argument(
             metavar="DIR",
-            help="The folder of an experiment; or its file, or the name of one that comes with the library, of which "
-            "the summaries beside it are shown.",
+            help="The folder of an experiment; or its file, or the name of one that ships with the library, to "
+            "report from the summaries beside the file.",
         ),
     ],
     figures: Annotated[
         list[str] | None,
         typer.Option(
-            help="A figure to show, such as relative_depth, depth_block.absrel or 'controls.*'; repeated.",
-            show_default="those with an interval that every complete cell has",
+            help="A figure to show, such as relative_depth, depth_block.absrel or 'controls.*'; may be repeated.",
+            show_default="those with an interval in every complete cell",
         ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
             parser=path,
-            help="Where they go.",
-            show_default="the experiment's folder, or runs/ablations/ and the file's name",
+            help="Folder for the tables and the page.",
+            show_default="the experiment's folder, or runs/ablations/ plus the file's name",
         ),
     ] = None,
     save_summaries: Annotated[
@@ -38,12 +38,12 @@ def run(
         typer.Option(
             parser=path,
             metavar="FOLDER",
-            help="Write a summary of every complete cell into this folder. In the folder NAME.cells beside NAME.py "
-            "it stands for the cell, wherever that would be run.",
+            help="Write a summary of every complete cell into this folder. A folder NAME.cells beside NAME.py makes "
+            "these summaries stand in for the cells wherever the experiment is run.",
         ),
     ] = None,
 ) -> None:
-    """Write the table of an experiment, as Markdown, CSV, LaTeX and JSON, and report.html, as far as it is run."""
+    """Write an experiment's results so far as a table (Markdown, CSV, LaTeX, JSON) and a page, report.html."""
     from perceptio.errors import InputError
     from perceptio.experiments.experiment import load_experiment
     from perceptio.experiments.outputs import write_outputs

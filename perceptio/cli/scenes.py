@@ -1,4 +1,4 @@
-"""`perceptio scenes`: a folder of generated scenes."""
+"""`perceptio scenes`: write a data folder of generated scenes."""
 
 import os
 from enum import StrEnum
@@ -12,7 +12,7 @@ from perceptio.cli.files import path
 
 
 class Purpose(StrEnum):
-    """The splits of `perceptio.data.scenes.Split`, spelled out so that `--help` need not import it."""
+    """The splits of `perceptio.data.scenes.Split`, repeated here so that `--help` need not import it."""
 
     TRAIN = "train"
     VALIDATION = "validation"
@@ -21,15 +21,19 @@ class Purpose(StrEnum):
 
 def run(
     out: Annotated[Path, typer.Option(parser=path, help="The folder to write; it must not exist.")],
-    count: Annotated[int, typer.Option(min=1, help="How many scenes.")] = 8000,
-    split: Annotated[Purpose, typer.Option(help="Seeds of different splits never meet.")] = Purpose.TRAIN,
-    seed: Annotated[int, typer.Option(min=0, help="Which scenes of the split: each seed has its own.")] = 0,
-    size: Annotated[int, typer.Option(min=32, max=4096, help="Pixels a side.")] = 80,
+    count: Annotated[int, typer.Option(min=1, help="Number of scenes.")] = 8000,
+    split: Annotated[
+        Purpose, typer.Option(help="Split to generate; no two splits share a scene.")
+    ] = Purpose.TRAIN,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed within the split; each seed has scenes of its own.")
+    ] = 0,
+    size: Annotated[int, typer.Option(min=32, max=4096, help="Width and height in pixels.")] = 80,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes.", show_default="as many as there are cores")
+        int | None, typer.Option(min=1, help="Number of processes.", show_default="one per core")
     ] = None,
 ) -> None:
-    """Write generated 3-D scenes with exact depth, normals, edges and masks, and questions and answers about them."""
+    """Generate 3-D scenes with exact depth, normals, edges and masks, and questions and answers about them."""
     from perceptio.data.folder import write_folder
     from perceptio.data.scenes import SceneSet, Split
 

@@ -1,4 +1,4 @@
-"""What keeps the start of a verb short, and its memory small."""
+"""Measures that keep the startup of a verb short and its memory small."""
 
 import atexit
 import gc
@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 KERNELS_KEPT = "128"
-"""Kernels that oneDNN, PyTorch's library for CPUs, keeps: more than one step of a small model needs (ours)."""
+"""Kernels that oneDNN, PyTorch's library for CPUs, caches: more than one step of a small model needs (ours)."""
 
 
 def bound_kernel_cache() -> None:
-    """Keep oneDNN from filling the memory, here and in the processes that a verb starts, unless a user has said more.
+    """Limit oneDNN's kernel cache here and in child processes, unless the user has set a limit.
 
-    It makes a kernel for every shape that it multiplies in bfloat16, and keeps 1,024 of them, some of which take a
-    megabyte. Batches are as long as their conversations, so that nearly every step brings new shapes: a training of
-    the small Perceptio grew to 4.6 GiB within 520 steps, and no step of it was faster for that.
+    oneDNN compiles a kernel for every shape that it multiplies in bfloat16 and caches 1,024 of them, some of which
+    take a megabyte. The length of a batch depends on its conversations, so nearly every step brings new shapes.
+    Training the small Perceptio grew to 4.6 GiB within 520 steps, without making any step faster.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS_KEPT)
 
@@ -24,9 +24,9 @@ def bound_kernel_cache() -> None:
 def collector_paused() -> Iterator[None]:
     """Import and build without Python's cycle collector; also a decorator.
 
-    The modules of torch and transformers make about a million objects, all of which stay. The collector would visit
-    them again and again while they are made, and three times more when the process ends: together a quarter of the
-    processor time of `perceptio explain`.
+    The modules of torch and transformers create about a million objects, all of which stay. The collector would
+    visit them repeatedly while they are created, and three more times when the process ends: together a quarter of
+    the processor time of `perceptio explain`.
     """
     was_enabled = gc.isenabled()
     gc.disable()

@@ -1,4 +1,4 @@
-"""`perceptio tokenize`: one depth map into codes and back.
+"""`perceptio tokenize`: turn one depth map into codes and back.
 
 Shapes: H W pixels.
 """
@@ -24,7 +24,7 @@ MILLIMETRE = 0.001
 
 
 class Unit(StrEnum):
-    """What the numbers of a depth file mean."""
+    """The meaning of the values in a depth file."""
 
     METRES = "metres"
     MILLIMETRES = "millimetres"
@@ -37,29 +37,29 @@ def run(
         typer.Argument(
             parser=path,
             metavar="RUN",
-            help="A depth tokenizer's folder, or a run's, whose tokenizer is used.",
+            help="Folder of a depth tokenizer, or of a run whose depth tokenizer is used.",
         ),
     ],
     depth_file: Annotated[
         Path,
         typer.Argument(
             parser=path,
-            help="A depth map of any size: 16-bit gray PNG, 0 unknown, or float NPY, NaN unknown.",
+            help="A depth map of any size: 16-bit gray PNG (0 is unknown) or floating-point NPY (NaN is unknown).",
         ),
     ],
     unit: Annotated[
         Unit | None,
         typer.Option(
-            help="What a value of the file counts.",
-            show_default="as its data folder says; else millimetres in PNG, metres in NPY",
+            help="Unit of the file's values.",
+            show_default="as in its data folder; otherwise millimetres for PNG, metres for NPY",
         ),
     ] = None,
     scale: Annotated[
         str | None,
         typer.Option(
             metavar="NUMBER",
-            help="What a value of the file is multiplied with to be in the unit, which is then metres unless said "
-            "otherwise: a number or a fraction, such as 1/256 for KITTI.",
+            help="Factor that converts the file's values to the unit, which is metres unless --unit is given: a "
+            "number or a fraction, such as 1/256 for KITTI.",
         ),
     ] = None,
     device: DeviceOption = Device.AUTO,
@@ -67,12 +67,12 @@ def run(
         Path | None,
         typer.Option(
             parser=path,
-            help="Folder that the results are written to.",
-            show_default="NAME-tokens in the working folder",
+            help="Folder for the results.",
+            show_default="NAME-tokens in the working directory",
         ),
     ] = None,
 ) -> None:
-    """Turn a depth map into codes and back; write codes, reconstruction and comparison, and show what was lost."""
+    """Turn a depth map into codes and back: write codes, reconstruction and comparison, and show the loss."""
     from perceptio.errors import DataError
     from perceptio.evaluation.tokenizers import round_trip
     from perceptio.ops.files import path_text
@@ -110,12 +110,12 @@ def _read(file: Path, unit: Unit | None, scale: str | None) -> "DepthMap":
     factor = (MILLIMETRE if unit is Unit.MILLIMETRES else 1.0) * (1.0 if scale is None else _number(scale))
     info = DatasetInfo(depth_unit="disparity" if unit is Unit.DISPARITY else "metres", depth_scale=factor)
     depth = read_depth(file, info)
-    # The reader scales what a PNG stores; the numbers of an NPY file are taken as they are.
+    # The reader scales values of a PNG only; values of an NPY file come back unscaled.
     return attrs.evolve(depth, values_HW=depth.values_HW * factor) if file.suffix.lower() == ".npy" else depth
 
 
 def _number(scale: str) -> float:
-    """The number above 0 that `--scale` is."""
+    """Parse `--scale`, which must be above 0."""
     from fractions import Fraction
 
     from perceptio.errors import InputError
@@ -130,12 +130,12 @@ def _number(scale: str) -> float:
 
 
 def depth_tokenizer_of(folder: Path) -> "tuple[str, DepthTokenizer]":
-    """The depth tokenizer that a folder holds, or that the model in it has, and the name of its stream.
+    """Return the name of a stream and its depth tokenizer, from a folder of a tokenizer or a model.
 
-    Of a tokenizer by itself the name is `"depth"`.
+    For a tokenizer without a model, the name is `"depth"`.
 
     Raises:
-        CheckpointError: There is none.
+        CheckpointError: The folder has no depth tokenizer.
     """
     from perceptio.errors import CheckpointError
     from perceptio.interfaces import DepthTokenizer
@@ -172,14 +172,14 @@ def _write(out: Path, made: "DepthRoundTrip", tokenizer: "DepthTokenizer", sourc
     write_json(out / "codes.json", without_nan(document))
     with new_file(out / "reconstruction.npy") as new:
         np.save(new, values_HW)
-    levels_HW = np.rint(values_HW / scale).clip(1, DEPTH_LEVELS)  # 0 would say unknown.
+    levels_HW = np.rint(values_HW / scale).clip(1, DEPTH_LEVELS)  # 0 would mean unknown.
     for name, pixels in (("reconstruction", levels_HW.astype(np.uint16)), ("comparison", _compared(made))):
         with new_file(out / f"{name}.png") as new:
             Image.fromarray(pixels).save(new)
 
 
 def _compared(made: "DepthRoundTrip") -> "np.ndarray":
-    """The given map and its reconstruction side by side on one scale, near bright; unknown pixels are gray."""
+    """Draw the given map and its reconstruction side by side on one scale: near is bright, unknown is gray."""
     import numpy as np
     from matplotlib import colormaps
 

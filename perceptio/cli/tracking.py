@@ -1,4 +1,4 @@
-"""How verbs that train are told of trackers."""
+"""The option `--track` of verbs that train."""
 
 from typing import Annotated
 
@@ -9,7 +9,7 @@ TrackOption = Annotated[
     typer.Option(
         "--track",
         metavar="NAME",
-        help="Send metrics to a tracker of accelerate, too, such as wandb, trackio or mlflow; repeated: several.",
-        show_default="TensorBoard, in the run's folder, alone",
+        help="Also send metrics to a tracker of accelerate, such as wandb, trackio or mlflow; may be repeated.",
+        show_default="only TensorBoard, in the run's folder",
     ),
 ]

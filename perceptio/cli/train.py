@@ -1,4 +1,4 @@
-"""`perceptio train`: a recipe into a run's folder."""
+"""`perceptio train`: train a recipe into a run's folder."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -25,29 +25,30 @@ SHOWN = {
     "*_matched_masks.mask_iou": "{stream} mask_iou",
     "validation.loss": "validation loss",
 }
-"""Metrics below the bars, those of losses for any stream, and what they are called there."""
+"""Metrics shown below the bars, with their labels; `*` matches the name of any stream."""
 
 
 def run(
     recipe: RecipeArgument,
     out: Annotated[
-        Path, typer.Option(parser=path, help="The run's folder: checkpoint/, metrics.jsonl, tensorboard/.")
+        Path,
+        typer.Option(parser=path, help="Folder of the run, for checkpoint/, metrics.jsonl and tensorboard/."),
     ],
     arg: ArgOption = None,
     set_: SetOption = None,
     track: TrackOption = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the folder's checkpoint, which must be there.")
+        bool, typer.Option("--resume", help="Continue from the folder's checkpoint, which must exist.")
     ] = False,
     auto_resume: Annotated[
         bool,
         typer.Option(
             "--auto-resume",
-            help="Go on where there is a checkpoint, begin where there is none: for job scripts.",
+            help="Continue if the folder has a checkpoint, otherwise start: for job scripts.",
         ),
     ] = False,
 ) -> None:
-    """Train what a recipe describes. Ctrl-C or SIGTERM leaves a checkpoint that --resume goes on from, to the bit."""
+    """Train a recipe. Ctrl-C or SIGTERM saves a checkpoint, from which --resume continues bit for bit."""
     from perceptio.errors import DataError
     from perceptio.ops.files import path_text
     from perceptio.ops.interrupts import Stopped
@@ -58,7 +59,7 @@ def run(
     if path_text(out) != str(out):
         raise DataError(f"{out} is not UTF-8, and TensorBoard writes nowhere else: choose another --out.")
     shown = console()
-    shown.quiet = os.environ.get("RANK", "0") != "0"  # Of several processes the first alone speaks.
+    shown.quiet = os.environ.get("RANK", "0") != "0"  # Only the first of several processes prints.
     with Bars(shown) as bars:
         running = _Training(bars, chosen.name)
         try:
@@ -81,7 +82,7 @@ def run(
 
 
 class _Training:
-    """A bar for the steps of a training, and one for each thing that is prepared before them."""
+    """A bar for the steps of a training, and one for each preparation before them."""
 
     def __init__(self, bars: Bars, name: str) -> None:
         self.bars, self.name = bars, name
@@ -101,7 +102,7 @@ class _Training:
 
 
 def _shown(metrics: Mapping[str, float]) -> Iterator[str]:
-    """What is said of a step's metrics, in the order of `SHOWN`."""
+    """Yield the metrics of a step to show, in the order of `SHOWN`."""
     for pattern, label in SHOWN.items():
         _, star, after = pattern.partition("*")
         for name, value in metrics.items():

@@ -1,4 +1,4 @@
-"""`perceptio train-tokenizer`: the tokenizer of a recipe's stream of codes into a folder of its own."""
+"""`perceptio train-tokenizer`: train the tokenizer of one stream and save it in a folder of its own."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,30 +24,29 @@ METRICS = "metrics.json"
 def run(
     recipe: RecipeArgument,
     out: Annotated[
-        Path, typer.Option(parser=path, help="The tokenizer's folder: component.json, weights, metrics.json.")
+        Path,
+        typer.Option(parser=path, help="Folder for the tokenizer: component.json, weights, metrics.json."),
     ],
     stream: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="The stream whose tokenizer is trained.",
-            show_default="the recipe's only one that can be trained",
+            help="The stream whose tokenizer to train.",
+            show_default="the recipe's only stream with a trainable tokenizer",
         ),
     ] = None,
     data: Annotated[
         list[Path] | None,
-        typer.Option(
-            parser=path, help="Data folder with targets, in place of the recipe's; may be repeated."
-        ),
+        typer.Option(parser=path, help="Data folder with targets, instead of the recipe's; may be repeated."),
     ] = None,
     device: DeviceOption = Device.AUTO,
     arg: ArgOption = None,
     set_: SetOption = None,
 ) -> None:
-    """Train the tokenizer of a stream of codes on the targets of a recipe's data, such as depth maps.
+    """Train the tokenizer of a stream of codes on targets in the recipe's data, such as depth maps.
 
-    It is measured on targets held out of training. The folder is written when training is complete; a recipe uses it
-    with streams.NAME.tokenizer.weights=DIR.
+    It is evaluated on held-out targets. The folder is written when training is complete; a recipe uses it with
+    streams.NAME.tokenizer.weights=DIR.
     """
     from perceptio.evaluation.tokenizers import evaluate_tokenizer
     from perceptio.model.checkpoints.checkpoint import save
@@ -98,11 +97,11 @@ def run(
 
 
 def _stream_of(recipe: "Recipe", name: str | None) -> "Stream":
-    """The stream whose tokenizer is to be trained.
+    """Return the stream whose tokenizer to train.
 
     Raises:
-        UnknownNameError: There is none of this name.
-        RecipeError: Its tokenizer cannot be trained; or none is named, and no stream's can be, or several.
+        UnknownNameError: There is no stream of this name.
+        RecipeError: The stream's tokenizer cannot be trained; or, if no name is given, not exactly one stream's can.
     """
     from perceptio.errors import RecipeError
     from perceptio.training.codebook import trainable
@@ -127,7 +126,7 @@ def _stream_of(recipe: "Recipe", name: str | None) -> "Stream":
 
 
 def figures_table(figures: Mapping[str, Any]) -> "Table":
-    """Figures of a tokenizer, one a row."""
+    """Return a table of a tokenizer's figures, one per row."""
     from rich.table import Table
 
     table = Table("figure", "value", box=None)
