@@ -1,4 +1,4 @@
-"""The plainest head: one linear map."""
+"""The simplest head: one linear map."""
 
 from typing import ClassVar
 
@@ -9,7 +9,7 @@ from perceptio.interfaces import Head, HeadConfig, Kind, ModelSpecs
 
 
 class LinearHead(Head):
-    """(..., in_dim) -> (..., out_dim), one matrix and a bias."""
+    """(..., in_dim) -> (..., out_dim): a matrix and a bias."""
 
     def __init__(self, in_dim: int, out_dim: int) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class LinearHead(Head):
 
 @attrs.frozen(kw_only=True)
 class LinearHeadConfig(HeadConfig):
-    """One linear map between two widths."""
+    """A linear map with bias."""
 
     name: ClassVar[str] = "linear"
     kind: ClassVar[Kind] = Kind.HEAD

@@ -1,4 +1,4 @@
-"""The vision projector of InternVL: normalize, then two linear maps with a GELU between them."""
+"""The vision projector of InternVL: a LayerNorm, then two linear maps with a GELU between them."""
 
 from typing import ClassVar
 
@@ -12,7 +12,7 @@ from perceptio.ops.weights import load_tensors
 
 
 class MLPHead(Head):
-    """(..., in_dim) -> (..., out_dim): LayerNorm where there is one, Linear to `out_dim`, GELU, Linear."""
+    """(..., in_dim) -> (..., out_dim): optional LayerNorm, Linear to `out_dim`, GELU, Linear."""
 
     def __init__(self, in_dim: int, out_dim: int, norm: bool = True) -> None:
         super().__init__()
@@ -30,11 +30,11 @@ class MLPHead(Head):
 
 @attrs.frozen(kw_only=True)
 class MLPHeadConfig(HeadConfig):
-    """The projector with which InternVL brings vision features to the width of its language model.
+    """The projector of InternVL from vision features to the width of the language model.
 
     Attributes:
-        norm: Whether it normalizes first; without, it is the projector of LLaVA-1.5 (arXiv 2310.03744).
-        weights: A folder, file or hub id of an InternVL; None: random values.
+        norm: Whether it begins with a LayerNorm. Without it, it is the projector of LLaVA-1.5 (arXiv 2310.03744).
+        weights: A folder, file or hub id of an InternVL checkpoint. None: random values.
     """
 
     name: ClassVar[str] = "mlp"
@@ -49,10 +49,10 @@ class MLPHeadConfig(HeadConfig):
         return MLPHead(in_dim, out_dim, self.norm)
 
     def load_weights(self, module: nn.Module) -> bool:
-        """See `ComponentConfig.load_weights`; of an InternVL only the projector's tensors are read.
+        """See `ComponentConfig.load_weights`; only the projector's tensors are read from the checkpoint.
 
         Raises:
-            CheckpointError: There is no checkpoint, or its tensors are not the head's: all are named.
+            CheckpointError: The checkpoint is missing, or its tensors do not match the head; the message lists them.
         """
         if self.weights is None:
             return False

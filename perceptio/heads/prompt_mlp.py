@@ -1,4 +1,4 @@
-"""Sa2VA's map from the hidden state of a special token to a mask prompt."""
+"""The head of Sa2VA from the hidden state of a special token to a mask prompt."""
 
 from typing import ClassVar, Literal
 
@@ -9,7 +9,7 @@ from perceptio.interfaces import Head, HeadConfig, Kind, ModelSpecs
 
 
 class PromptMLP(Head):
-    """(..., in_dim) -> (..., out_dim): Linear at `in_dim`, ReLU or another, Linear (Sa2VA, arXiv 2501.04001)."""
+    """(..., in_dim) -> (..., out_dim): Linear to `in_dim`, activation, Linear (Sa2VA, arXiv 2501.04001)."""
 
     def __init__(self, in_dim: int, out_dim: int, between: nn.Module) -> None:
         super().__init__()
@@ -22,10 +22,10 @@ class PromptMLP(Head):
 
 @attrs.frozen(kw_only=True)
 class PromptMLPConfig(HeadConfig):
-    """The head between hidden states and mask prompts, as Sa2VA has it.
+    """The MLP of Sa2VA from hidden states to mask prompts.
 
     Attributes:
-        activation: Between its linear maps: `"relu"` in Sa2VA and LISA, `"gelu"` for the depth of CoVT.
+        activation: The activation between the linear maps: `"relu"` in Sa2VA and LISA, `"gelu"` in CoVT for depth.
     """
 
     name: ClassVar[str] = "prompt_mlp"

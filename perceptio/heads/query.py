@@ -1,4 +1,4 @@
-"""Learned queries that attend to the hidden states of special tokens, as in CoVT (arXiv 2511.19418).
+"""A head of learned queries that attend to the hidden states of special tokens, as in CoVT (arXiv 2511.19418).
 
 Shapes: N blocks, n hidden states of each, m queries, D width of a row, H heads.
 """
@@ -20,10 +20,10 @@ class QueryHead(Head):
     """(N, n, in_dim) -> (N, m, out_dim): a linear map, L2 normalization, then multi-head cross-attention.
 
     Args:
-        in_dim: Width of a hidden state.
-        out_dim: Width of a row, D, a multiple of `num_heads`.
-        num_queries: How many rows are made, m.
-        num_heads: Heads of the attention, H.
+        in_dim: The width of a hidden state.
+        out_dim: The width of a row, D, a multiple of `num_heads`.
+        num_queries: The number of rows, m.
+        num_heads: The number of attention heads, H.
         normalize_over: See `QueryHeadConfig`.
     """
 
@@ -53,16 +53,19 @@ class QueryHead(Head):
 
 @attrs.frozen(kw_only=True)
 class QueryHeadConfig(HeadConfig):
-    """The head of CoVT's streams, which makes as many rows as a tokenizer reads of however many special tokens.
+    """The cross-attention head of CoVT, which makes a fixed number of rows from any number of special tokens.
 
     Attributes:
-        num_queries: How many rows it makes: as its code has them, 8 for masks, 4 for edges, and 1025 for the features
-            of a DINOv2.
-        num_heads: Heads of the attention, a divisor of the rows' width: 8 in its code, and 4 for edges, whose rows
-            are 60 wide.
-        normalize_over: What the mapped states are divided by the L2 norm of: each channel over the `"states"` of a
-            block, as CoVT's code does, whose dimension is the default of `torch.nn.functional.normalize`; or each
-            state over its `"width"`, for a stream of a single token, of which the former leaves only signs.
+        num_queries: The number of rows. CoVT's code uses 8 for masks, 4 for edges, and 1025 for DINOv2 features.
+        num_heads: The number of attention heads, a divisor of the width of a row. CoVT's code uses 8, and 4 for
+            edges, whose rows are 60 wide.
+        normalize_over: The dimension of L2 normalization after the linear map. `"states"` normalizes each channel
+            over the states of a block, as CoVT's code does (it uses the default dimension of
+            `torch.nn.functional.normalize`). `"width"` normalizes each state over its width; use it for a stream with
+            a single token, of which `"states"` keeps only signs.
+
+    Raises:
+        RecipeError: `num_queries` or `num_heads` is below 1.
     """
 
     name: ClassVar[str] = "query"
@@ -87,7 +90,7 @@ class QueryHeadConfig(HeadConfig):
         """See `HeadConfig.build`.
 
         Raises:
-            RecipeError: The number of heads does not divide the rows' width.
+            RecipeError: The number of heads does not divide the width of a row.
         """
         if out_dim % self.num_heads:
             near = next(heads for heads in range(self.num_heads, 0, -1) if out_dim % heads == 0)

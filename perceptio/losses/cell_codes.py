@@ -1,6 +1,6 @@
-"""An auxiliary loss: the code of every place of an image, read straight from the visual features.
+"""An auxiliary loss: predict the code of every grid cell of an image directly from the vision features.
 
-Shapes: B images, M vision features of all images, L places, K codebook size.
+Shapes: B images, M vision features of all images, L grid cells, K codebook size.
 """
 
 from collections.abc import Mapping
@@ -25,14 +25,14 @@ from perceptio.interfaces import (
 
 
 class CellCodes(Loss):
-    """Cross-entropy of each place's code under the head's output at the nearest feature, summed over places.
+    """Cross-entropy of each cell's code under the head's logits at the nearest vision feature, summed over cells.
 
-    Every place of an image with codes counts once, however fine the features are. Where they are coarser, one feature
-    answers for several places and its best output is the mixture of their codes.
+    Every cell of an image with codes counts once, whatever the resolution of the features. If features are coarser
+    than cells, one feature predicts several cells, and its best prediction is the mixture of their codes.
 
     Args:
-        stream: The stream's name.
-        group: The places: those of the last group of codes, which is the finest.
+        stream: The name of the stream.
+        group: The last group of codes, which is the finest; its centers are the cells.
     """
 
     centers_L2: Tensor
@@ -44,7 +44,7 @@ class CellCodes(Loss):
         self.register_buffer("centers_L2", torch.tensor(group.centers), persistent=False)
 
     def count(self, batch: Batch) -> int:
-        """The places of images with codes."""
+        """Return the number of cells of images with codes."""
         stream = batch.streams.get(self.stream)
         return 0 if stream is None else len(self.centers_L2) * sum(stream.coded)
 
@@ -60,13 +60,13 @@ class CellCodes(Loss):
         return LossValue(total=total, count=self.count(batch), metrics={"cell_accuracy": hits})
 
     def _codes(self, batch: Batch) -> Tensor:
-        """The codes of the last group, -1 of images without."""
+        """Return the codes of the last group [B, L], -1 for images without codes."""
         return batch.streams[self.stream].image_codes_BL[:, -len(self.centers_L2) :]
 
 
 @attrs.frozen(kw_only=True)
 class CellCodesConfig(StreamLossConfig):
-    """The code of each place from its visual feature, through the recipe's auxiliary head of the stream."""
+    """Cross-entropy of each cell's code from its vision feature, through the auxiliary head of the stream."""
 
     name: ClassVar[str] = "cell_codes"
     kind: ClassVar[Kind] = Kind.LOSS
@@ -77,7 +77,7 @@ class CellCodesConfig(StreamLossConfig):
         """See `LossConfig.build`.
 
         Raises:
-            RecipeError: There is no such stream, or its codes have no places on the image.
+            RecipeError: There is no such stream, or its codes have no positions on the image.
         """
         asker = f"the loss {self.name}"
         block = model.block(self.stream, asker)

@@ -1,8 +1,8 @@
 """The losses of a stream of codes: marker, token and count.
 
-The paper names them, for depth; the formulas are ours. Cross-entropy over the L + 2 predictions of a block is exactly
-2 * marker + L * token + L * count, so the three are a re-weighting of it in which a hundred codes do not drown two
-markers. The expected count is a fourth term of its own.
+The paper names these losses, for depth; the formulas are ours. Cross-entropy over the L + 2 predictions of a block is
+exactly 2 * marker + L * token + L * count, where each term is a mean. The three losses thus re-weight the
+cross-entropy, so that a hundred codes do not outweigh two markers. The expected count is a separate fourth term.
 
 Shapes: N blocks, L codes of a block, V vocabulary; l codes in a run of one codebook of K codes. Logits of blocks are
 [N, L + 2, V].
@@ -30,27 +30,27 @@ from perceptio.interfaces import (
 
 
 def log_code_mass(logits_NlV: Tensor, codes: TokenSpan) -> Tensor:
-    """Log of the probability [N, l] that each prediction is some code of a codebook.
+    """Return the log probability [N, l] that each prediction is any code of a codebook.
 
-    Not clamped: a clamp would take the gradient away where it is needed most.
+    It is not clamped: a clamp would remove the gradient where it is needed most.
     """
     return logits_NlV[..., codes.slice].logsumexp(-1) - logits_NlV.logsumexp(-1)
 
 
 class CodeLoss(StreamLoss):
-    """What the four share: they read the logits of whole blocks."""
+    """Base class of the four losses; they read the logits of whole blocks."""
 
     def __init__(self, stream: str, block: TokenBlock) -> None:
         super().__init__(stream, "logits_NXV")
         self.block = block
 
     def _logits(self, output: PerceptionOutput) -> Tensor:
-        """Logits [N, L + 2, V], in float32 or finer."""
+        """Return the logits [N, L + 2, V], in float32 or higher precision."""
         logits_NXV: Tensor = self.computed(output)
         return logits_NXV.to(torch.promote_types(logits_NXV.dtype, torch.float32))
 
     def _runs(self, output: PerceptionOutput) -> list[tuple[Tensor, slice, TokenSpan]]:
-        """For each run of codes of one codebook the logits [N, l, V], its places, 0 to L, and its ids."""
+        """For each run of codes of one codebook, return the logits [N, l, V], its slice of 0 to L, and its ids."""
         codes_NLV = self._logits(output)[:, 1:-1]
         return [(codes_NLV[:, places], places, span) for places, span in self.block.runs]
 
@@ -59,7 +59,7 @@ class Marker(CodeLoss):
     """Cross-entropy of the two markers over the whole vocabulary, summed over markers."""
 
     def count(self, batch: Batch) -> int:
-        """Two markers per block."""
+        """Return the number of markers, two per block."""
         return 2 * self.num_written(batch)
 
     def forward(self, output: PerceptionOutput, batch: Batch) -> LossValue:
@@ -75,14 +75,14 @@ class Marker(CodeLoss):
 
 
 class Token(CodeLoss):
-    """Cross-entropy of each code among those of its codebook, summed over codes."""
+    """Cross-entropy of each code among the codes of its codebook, summed over codes."""
 
     def __init__(self, stream: str, block: TokenBlock, label_smoothing: float) -> None:
         super().__init__(stream, block)
         self.label_smoothing = label_smoothing
 
     def count(self, batch: Batch) -> int:
-        """The codes."""
+        """Return the number of codes."""
         return self.block.length * self.num_written(batch)
 
     def forward(self, output: PerceptionOutput, batch: Batch) -> LossValue:
@@ -108,10 +108,10 @@ class Token(CodeLoss):
 
 
 class Count(CodeLoss):
-    """-log of the probability that each of the L code places holds a code of its codebook, summed over places."""
+    """-log of the probability that each of the L places holds any code of its codebook, summed over places."""
 
     def count(self, batch: Batch) -> int:
-        """The places of codes."""
+        """Return the number of places of codes."""
         return self.block.length * self.num_written(batch)
 
     def forward(self, output: PerceptionOutput, batch: Batch) -> LossValue:
@@ -125,14 +125,15 @@ class Count(CodeLoss):
 
 
 class ExpectedCount(CodeLoss):
-    """Smooth L1 between the expected number of codes, of any codebook, and L, as a share of L, summed over blocks.
+    """Smooth L1 between the expected number of codes, of any codebook, and L, relative to L, summed over blocks.
 
-    The expectation runs over L + 1 places, so that a code where the closing marker belongs counts as one too many.
-    Alone it can be fooled, L places at 0.99 and a certain one too many being L again; use it beside the others.
+    The expectation is over L + 1 places, so a code in place of the closing marker counts as one too many. Use it only
+    together with the other losses: by itself it cannot tell a correct block from one with L places at 0.99 and a
+    certain extra code, if L is 100.
     """
 
     def count(self, batch: Batch) -> int:
-        """The blocks."""
+        """Return the number of blocks."""
         return self.num_written(batch)
 
     def forward(self, output: PerceptionOutput, batch: Batch) -> LossValue:
@@ -150,13 +151,13 @@ class ExpectedCount(CodeLoss):
 
 @attrs.frozen(kw_only=True)
 class CodeLossConfig(StreamLossConfig):
-    """What the configs of the four share."""
+    """Base class of the configs of the four losses."""
 
     kind: ClassVar[Kind] = Kind.LOSS
     interface: ClassVar[tuple[int, int]] = (2, 0)
 
     def block(self, model: ModelSpecs) -> TokenBlock:
-        """The stream's block.
+        """Return the ids of the stream.
 
         Raises:
             RecipeError: There is no such stream, or it is written as special tokens.
@@ -166,7 +167,7 @@ class CodeLossConfig(StreamLossConfig):
 
 @attrs.frozen(kw_only=True)
 class MarkerConfig(CodeLossConfig):
-    """The opening and closing marker of each block, over the whole vocabulary."""
+    """Cross-entropy of the opening and closing markers of each block, over the whole vocabulary."""
 
     name: ClassVar[str] = "marker"
 
@@ -177,10 +178,14 @@ class MarkerConfig(CodeLossConfig):
 
 @attrs.frozen(kw_only=True)
 class TokenConfig(CodeLossConfig):
-    """Each code, among those of its codebook alone.
+    """Cross-entropy of each code, among the codes of its codebook only.
 
     Attributes:
-        label_smoothing: Share of the target that is spread over the codebook; 0 keeps the identity of this module.
+        label_smoothing: The share of the target that is spread over the codebook, in [0, 1). Only with 0 does the
+            identity in this module's docstring hold.
+
+    Raises:
+        RecipeError: `label_smoothing` is outside [0, 1).
     """
 
     name: ClassVar[str] = "token"
@@ -200,7 +205,7 @@ class TokenConfig(CodeLossConfig):
 
 @attrs.frozen(kw_only=True)
 class CountConfig(CodeLossConfig):
-    """That a block holds codes in all its places: the likelihood form of the count loss."""
+    """Count loss as a likelihood: every place of a block holds a code."""
 
     name: ClassVar[str] = "count"
 
@@ -211,7 +216,7 @@ class CountConfig(CodeLossConfig):
 
 @attrs.frozen(kw_only=True)
 class ExpectedCountConfig(CodeLossConfig):
-    """That a block holds L codes in expectation: the other form of the count loss, for one code per step."""
+    """Count loss as an expectation: a block holds L codes on average. For streams with one code per step."""
 
     name: ClassVar[str] = "expected_count"
 
@@ -219,8 +224,8 @@ class ExpectedCountConfig(CodeLossConfig):
         """See `LossConfig.build`.
 
         Raises:
-            RecipeError: Several codes are predicted per step: whether one more follows is then not decided place by
-                place, and the sum is no expectation of the length.
+            RecipeError: The stream has several codes per step. Whether another code follows is then not decided place
+                by place, so the sum is not the expected length.
         """
         block = self.block(model)
         if max(block.steps) > 1:

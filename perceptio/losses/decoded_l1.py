@@ -1,7 +1,7 @@
-"""The map that a stream of special tokens decodes to, against the true one.
+"""L1 loss between the map that a stream of special tokens decodes to and the true map.
 
-CoVT's loss of depth and of edges (arXiv 2511.19418). Its code weighs depth, in its teacher's units, 0.005; and edges,
-in [0, 1], 1.0.
+CoVT uses it for depth and edges (arXiv 2511.19418). Its code weights depth, in the units of its teacher, with 0.005,
+and edges, in [0, 1], with 1.0.
 """
 
 from typing import ClassVar
@@ -27,7 +27,7 @@ class DecodedL1(StreamLoss):
         super().__init__(stream, "decoded")
 
     def count(self, batch: Batch) -> int:
-        """The blocks whose map is known."""
+        """Return the number of blocks with a known map."""
         return self.num_known(batch)
 
     def forward(self, output: PerceptionOutput, batch: Batch) -> LossValue:
@@ -38,7 +38,7 @@ class DecodedL1(StreamLoss):
 
 @attrs.frozen(kw_only=True)
 class DecodedL1Config(StreamLossConfig):
-    """Mean absolute error of what special tokens decode to, as tensors of any shape [N, ...]."""
+    """Mean absolute error of what special tokens decode to, for tensors of any shape [N, ...]."""
 
     name: ClassVar[str] = "decoded_l1"
     kind: ClassVar[Kind] = Kind.LOSS

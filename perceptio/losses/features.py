@@ -1,7 +1,7 @@
-"""Losses of special tokens that stand for features of a teacher: squared error and cosine.
+"""Losses of special tokens that stand for features of a teacher: squared error and cosine distance.
 
-CoVT (arXiv 2511.19418) compares the rows that its head makes with a teacher's features by the mean squared error; its
-code weighs those of DINOv2 0.5, of InternViT 1.0, of SigLIP and MetaCLIP 5.0. Mirage (arXiv 2506.17218) compares
+CoVT (arXiv 2511.19418) compares the rows of its head with a teacher's features by mean squared error. Its code uses
+the weights 0.5 for DINOv2, 1.0 for InternViT, and 5.0 for SigLIP and MetaCLIP. Mirage (arXiv 2506.17218) compares
 latent image tokens with pooled features of the image by their cosine.
 
 Shapes: N blocks, m rows, P width of a row.
@@ -25,22 +25,22 @@ from perceptio.interfaces import (
 from perceptio.losses.soft_reconstruction import known_difference, mean_known
 
 Compared = Literal["rows", "decoded"]
-"""What stands for features: the rows that the stream's head makes, or what its tokenizer makes of these."""
+"""What is compared with the features: the rows of the stream's head, or what its tokenizer decodes from them."""
 
 
 class FeatureLoss(StreamLoss):
-    """What the two share: each is a mean over what is known of a block's features, summed over blocks."""
+    """Base class of the two losses: each is a mean over the known features of a block, summed over blocks."""
 
     def __init__(self, stream: str, compare: Compared) -> None:
         super().__init__(stream, "rows_NmP" if compare == "rows" else "decoded")
 
     def count(self, batch: Batch) -> int:
-        """The blocks whose features are known."""
+        """Return the number of blocks with known features."""
         return self.num_known(batch)
 
 
 class FeatureMSE(FeatureLoss):
-    """Squared error, averaged over the known numbers of each block and summed over blocks."""
+    """Squared error, averaged over the known values of each block and summed over blocks."""
 
     def forward(self, output: PerceptionOutput, batch: Batch) -> LossValue:
         """See `Loss.forward`."""
@@ -50,7 +50,7 @@ class FeatureMSE(FeatureLoss):
 
 
 class FeatureCosine(FeatureLoss):
-    """1 - cosine of each row with its target, averaged over the known rows of a block and summed over blocks."""
+    """1 - cosine between each row and its target, averaged over the known rows of a block and summed over blocks."""
 
     def forward(self, output: PerceptionOutput, batch: Batch) -> LossValue:
         """See `Loss.forward`."""
@@ -62,7 +62,7 @@ class FeatureCosine(FeatureLoss):
 
 @attrs.frozen(kw_only=True)
 class FeatureLossConfig(StreamLossConfig):
-    """What the configs of the two share.
+    """Base class of the configs of the two losses.
 
     Attributes:
         compare: See `Compared`.
@@ -88,7 +88,7 @@ class FeatureMSEConfig(FeatureLossConfig):
 
 @attrs.frozen(kw_only=True)
 class FeatureCosineConfig(FeatureLossConfig):
-    """The angle between features, whatever their length."""
+    """Cosine distance of features, which ignores their norms."""
 
     name: ClassVar[str] = "feature_cosine"
 

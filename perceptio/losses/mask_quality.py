@@ -1,6 +1,6 @@
-"""The loss of the head that chooses among masks: its estimate against the IoU that each mask really has.
+"""The loss of a tokenizer's estimates of its masks' IoU, by which it chooses among candidate masks.
 
-SAM 2's formula and weight (arXiv 2408.00714). Sa2VA lets the untrained head choose.
+Formula and weight are those of SAM 2 (arXiv 2408.00714). Sa2VA does not train these estimates, but chooses by them.
 
 Shapes: N objects, M candidate masks, H W pixels of the target masks, h w cells of the predicted masks.
 """
@@ -28,21 +28,21 @@ from perceptio.losses.masks import MaskLossConfig
 class MaskQuality(StreamLoss):
     """Absolute error of the estimated IoU, averaged over the candidates of each object and summed over objects.
 
-    No gradient reaches the masks: a better estimate must not be a better-known mask.
+    No gradient reaches the masks, so that masks do not change to make their IoU easier to estimate.
     """
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream, "decoded")
 
     def count(self, batch: Batch) -> int:
-        """The objects."""
+        """Return the number of objects."""
         return self.num_written(batch)
 
     def forward(self, output: PerceptionOutput, batch: Batch) -> LossValue:
         """See `Loss.forward`; the metric is the IoU of the chosen mask.
 
         Raises:
-            RecipeError: The tokenizer gives no estimate.
+            RecipeError: The tokenizer returns no estimates.
         """
         masks: MaskPrediction = self.computed(output)
         if masks.quality_N is None:
@@ -63,14 +63,14 @@ class MaskQuality(StreamLoss):
 
 @torch.no_grad()
 def iou_of(logits_NMhw: Tensor, masks_NHW: Tensor) -> Tensor:
-    """IoU [N, M] of masks with their targets, over mask cells."""
+    """Return the IoU [N, M] of masks with their targets, computed over mask cells."""
     covered_N1hw = F.interpolate(masks_NHW[:, None].float(), size=logits_NMhw.shape[-2:], mode="area")
     return iou((logits_NMhw > 0).flatten(2), covered_cells(covered_N1hw.flatten(2)))
 
 
 @attrs.frozen(kw_only=True)
 class MaskQualityConfig(MaskLossConfig):
-    """Trains a tokenizer's estimate of its masks' IoU; SAM 2 weighs it 1.0."""
+    """Absolute error of a tokenizer's estimates of its masks' IoU; SAM 2 uses the weight 1.0."""
 
     name: ClassVar[str] = "mask_quality"
 

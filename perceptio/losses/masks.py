@@ -1,6 +1,7 @@
-"""Mask losses: binary cross-entropy and Dice, on sampled points or on every pixel.
+"""Mask losses: binary cross-entropy and Dice, on sampled points or on all mask cells.
 
-Sa2VA's formulas and numbers (arXiv 2501.04001); it samples the same points for both, here each draws its own.
+Formulas and numbers are those of Sa2VA (arXiv 2501.04001), which samples the same points for both losses. Here each
+loss draws its own points.
 
 Shapes: N objects, h w cells of the predicted masks, H W pixels of the target masks, P compared points per object.
 """
@@ -29,13 +30,16 @@ from perceptio.ops.point_sample import sample_points, uncertain_points
 
 @attrs.frozen(kw_only=True)
 class PointSampling:
-    """Where predicted and target masks are compared.
+    """The points at which predicted and target masks are compared.
 
     Attributes:
-        num_points: Points per mask; None, or as many as a mask has cells: every cell, against the share of it that
-            the object covers.
-        oversample: See `uncertain_points`.
-        uncertain_share: See `uncertain_points`.
+        num_points: The number of points per mask. If it is None, or at least the number of cells of a mask, all cells
+            are compared with the share of the cell that the object covers.
+        oversample: See `uncertain_points`; at least 1.
+        uncertain_share: See `uncertain_points`; in [0, 1].
+
+    Raises:
+        RecipeError: A value is out of range.
     """
 
     num_points: int | None = 12_544
@@ -52,7 +56,7 @@ class PointSampling:
             )
 
     def compare(self, logits_Nhw: Tensor, masks_NHW: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and targets at the same places, both [N, P] in float32."""
+        """Return logits and targets at the same points, both float32 [N, P]."""
         logits_Nhw, masks_NHW = logits_Nhw.float(), masks_NHW.float()
         if self.num_points is None or self.num_points >= logits_Nhw[0].numel():
             covered_N1hw = F.interpolate(masks_NHW[:, None], size=logits_Nhw.shape[-2:], mode="area")
@@ -64,14 +68,14 @@ class PointSampling:
 
 
 class MaskLoss(StreamLoss):
-    """What the two share: each is a mean over objects of a term per object."""
+    """Base class of the two losses: each is a mean over objects of one term per object."""
 
     def __init__(self, stream: str, sampling: PointSampling) -> None:
         super().__init__(stream, "decoded")
         self.sampling = sampling
 
     def count(self, batch: Batch) -> int:
-        """The objects."""
+        """Return the number of objects."""
         return self.num_written(batch)
 
     def _compare(self, output: PerceptionOutput, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -90,7 +94,7 @@ class MaskBCE(MaskLoss):
 
 
 class Dice(MaskLoss):
-    """`dice` of the points of each mask, summed over masks."""
+    """Dice loss over the points of each mask, summed over masks."""
 
     def forward(self, output: PerceptionOutput, batch: Batch) -> LossValue:
         """See `Loss.forward`; the metric is the IoU at the compared points."""
@@ -103,7 +107,7 @@ class Dice(MaskLoss):
 
 
 def dice(probabilities: Tensor, targets: Tensor) -> Tensor:
-    """1 - (2 * overlap + 1) / (predicted + target + 1), of areas [..., P] -> [...]."""
+    """Return the Dice loss [...] of areas [..., P]: 1 - (2 * overlap + 1) / (predicted + target + 1)."""
     overlap = (probabilities * targets).sum(-1)
     areas = probabilities.sum(-1) + targets.sum(-1)
     return 1 - (2 * overlap + 1) / (areas + 1)
@@ -111,16 +115,16 @@ def dice(probabilities: Tensor, targets: Tensor) -> Tensor:
 
 @attrs.frozen(kw_only=True)
 class MaskLossConfig(StreamLossConfig):
-    """What configs of losses of objects' masks share."""
+    """Base class of the configs of losses of objects' masks."""
 
     kind: ClassVar[Kind] = Kind.LOSS
     interface: ClassVar[tuple[int, int]] = (2, 0)
 
     def require_mask_logits(self, model: ModelSpecs) -> None:
-        """Refuse a stream that has no mask logits to compare.
+        """Check that the stream has mask logits to compare.
 
         Raises:
-            RecipeError: There is no such stream, or it is written as codes, or has no segmentation tokenizer.
+            RecipeError: There is no such stream, it is written as codes, or it has no segmentation tokenizer.
         """
         asker = f"the loss {self.name}"
         stream = model.stream(self.stream, asker)
@@ -138,10 +142,10 @@ class MaskLossConfig(StreamLossConfig):
 
 @attrs.frozen(kw_only=True)
 class MaskBCEConfig(MaskLossConfig):
-    """Binary cross-entropy of masks; Sa2VA weighs it 2.0.
+    """Binary cross-entropy of masks; Sa2VA uses the weight 2.0.
 
     Attributes:
-        sampling: Where masks are compared.
+        sampling: The points at which masks are compared.
     """
 
     name: ClassVar[str] = "mask_bce"
@@ -156,10 +160,10 @@ class MaskBCEConfig(MaskLossConfig):
 
 @attrs.frozen(kw_only=True)
 class DiceConfig(MaskLossConfig):
-    """Dice loss of masks; Sa2VA weighs it 0.5.
+    """Dice loss of masks; Sa2VA uses the weight 0.5.
 
     Attributes:
-        sampling: Where masks are compared.
+        sampling: The points at which masks are compared.
     """
 
     name: ClassVar[str] = "dice"

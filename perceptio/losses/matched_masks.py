@@ -1,9 +1,11 @@
-"""Several masks of one image, each matched with at most one true mask.
+"""A loss for several masks of one image, each matched with at most one true mask.
 
-CoVT's loss of its eight SAM tokens (arXiv 2511.19418; after DETR, arXiv 2005.12872), as in its code: the pairs whose
-Dice losses sum to the least, their Dice and binary cross-entropy, and 0.1 of the cross-entropy of the rest with empty
-masks. Two things are ours: Dice has the 1 of the loss `dice` and not 1e-6; and an image without any true mask teaches
-that all are empty, where theirs is left out.
+This is CoVT's loss of its eight SAM tokens, as in its code (arXiv 2511.19418; after DETR, arXiv 2005.12872). Masks
+are matched so that the sum of the Dice losses of all pairs is minimal. The loss is the Dice loss and the binary
+cross-entropy of the pairs, plus 0.1 times the cross-entropy of the other predictions with empty masks.
+
+Two details are ours. The Dice loss is smoothed with 1, as in the loss `dice`, instead of 1e-6. An image without any
+true mask trains all predictions to be empty; CoVT leaves such images out.
 
 Shapes: N blocks, one of an image; n predicted masks, k true masks, h w cells of the predicted masks and X = h * w,
 H W pixels of the true masks.
@@ -34,21 +36,21 @@ from perceptio.ops.assignment import MOST, assigned
 
 
 class MatchedMasks(StreamLoss):
-    """Dice and cross-entropy, averaged over the pairs of an image, plus that of the rest, summed over images."""
+    """Dice and cross-entropy averaged over the pairs of an image, plus the weighted rest, summed over images."""
 
     def __init__(self, stream: str, unmatched_weight: float) -> None:
         super().__init__(stream, "decoded")
         self.unmatched_weight = unmatched_weight
 
     def count(self, batch: Batch) -> int:
-        """The blocks of images whose masks are known, be they none."""
+        """Return the number of blocks with known masks, including images known to have none."""
         return self.num_known(batch)
 
     def forward(self, output: PerceptionOutput, batch: Batch) -> LossValue:
-        """See `Loss.forward`; the metric is the mean IoU of an image's pairs, 1 where there is none to find.
+        """See `Loss.forward`; the metric is the mean IoU of an image's pairs, or 1 if there are no true masks.
 
         Raises:
-            InterfaceError: What is compared are no masks, or there are more true masks than predicted ones.
+            InterfaceError: The compared values are not masks, or there are more true masks than predicted ones.
         """
         logits_NnX, covered_NkX, true_Nk = self._masks(output, batch)
         with torch.no_grad():
@@ -72,7 +74,7 @@ class MatchedMasks(StreamLoss):
         )
 
     def _masks(self, output: PerceptionOutput, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits [N, n, X], the share of each cell that true masks cover [N, k, X], and which there are [N, k]."""
+        """Return logits [N, n, X], the share of each cell under true masks [N, k, X], and which exist [N, k]."""
         logits_Nnhw, masks_NkHW = self.computed(output), self.targets(batch)
         if any(getattr(masks, "ndim", None) != 4 for masks in (logits_Nnhw, masks_NkHW)):
             raise InterfaceError(
@@ -92,7 +94,7 @@ class MatchedMasks(StreamLoss):
 
 
 def dice_of_pairs(probabilities_NnX: Tensor, targets_NkX: Tensor) -> Tensor:
-    """`dice` of every prediction with every target, [N, n, k]."""
+    """Return the `dice` loss [N, n, k] of every prediction with every target."""
     overlap_Nnk = probabilities_NnX @ targets_NkX.mT
     areas_Nnk = probabilities_NnX.sum(-1)[:, :, None] + targets_NkX.sum(-1)[:, None]
     return 1 - (2 * overlap_Nnk + 1) / (areas_Nnk + 1)
@@ -100,13 +102,16 @@ def dice_of_pairs(probabilities_NnX: Tensor, targets_NkX: Tensor) -> Tensor:
 
 @attrs.frozen(kw_only=True)
 class MatchedMasksConfig(StreamLossConfig):
-    """Masks of a stream that is written once per image, whose order says nothing; there are at most 12.
+    """Dice and cross-entropy of an unordered set of at most 12 masks, for a stream written once per image.
 
-    What is decoded is logits [N, n, h, w], and the targets are masks [N, k, H, W] with k <= n, NaN where an image has
-    fewer than k.
+    The tokenizer decodes logits [N, n, h, w]. The targets are masks [N, k, H, W] with k <= n; missing masks of an
+    image with fewer than k are NaN.
 
     Attributes:
-        unmatched_weight: Of the cross-entropy of masks without a partner.
+        unmatched_weight: The weight of the cross-entropy of predictions without a partner, at least 0.
+
+    Raises:
+        RecipeError: `unmatched_weight` is below 0.
     """
 
     name: ClassVar[str] = "matched_masks"
@@ -125,7 +130,7 @@ class MatchedMasksConfig(StreamLossConfig):
         """See `LossConfig.build`.
 
         Raises:
-            RecipeError: There is no such stream, or it is written as codes, or once per object.
+            RecipeError: There is no such stream, or it is written as codes or once per object.
         """
         asker = f"the loss {self.name}"
         if model.special_tokens(self.stream, asker).per == "object":

@@ -1,4 +1,4 @@
-"""Next-token cross-entropy over everything that is supervised outside blocks of codes.
+"""Next-token cross-entropy over all supervised tokens outside blocks of codes.
 
 Shapes: R text targets, V vocabulary.
 """
@@ -17,7 +17,7 @@ class NextToken(Loss):
     required_outputs = ("text_logits_RV",)
 
     def count(self, batch: Batch) -> int:
-        """The text targets."""
+        """Return the number of text targets."""
         return batch.text_targets_R.shape[0]
 
     def forward(self, output: PerceptionOutput, batch: Batch) -> LossValue:
@@ -33,7 +33,7 @@ class NextToken(Loss):
 
 @attrs.frozen(kw_only=True)
 class NextTokenConfig(LossConfig):
-    """Language modelling outside blocks of codes, a hundred of which would otherwise drown a short answer."""
+    """Cross-entropy of text outside blocks of codes, whose many codes would otherwise outweigh a short answer."""
 
     name: ClassVar[str] = "next_token"
     kind: ClassVar[Kind] = Kind.LOSS

@@ -1,7 +1,7 @@
-"""Soft merging: the map decoded from the predicted distribution over codes, against the true one.
+"""The loss of soft merging: the map decoded from the predicted distributions over codes, against the true map.
 
-The paper's idea, for depth; the formula is ours. The gradient passes the frozen decoder and the merged latents to the
-logits of codes; the codebook, the decoder's weights and the target are left alone.
+The idea is the paper's, for depth; the formula is ours. The gradient flows through the frozen decoder and the merged
+latents to the logits of codes. The codebook, the decoder's weights and the target receive none.
 
 Shapes: N blocks, C channels, H W pixels of the tokenizer's maps.
 """
@@ -26,7 +26,7 @@ from perceptio.interfaces import (
 
 
 class SoftReconstruction(StreamLoss):
-    """Smooth L1 plus L1 between slopes, averaged over each block's known values and summed over blocks."""
+    """Smooth L1 of values plus L1 of slopes, averaged over each block's known values and summed over blocks."""
 
     def __init__(self, stream: str, beta: float, slope_weight: float) -> None:
         super().__init__(stream, "soft")
@@ -34,7 +34,7 @@ class SoftReconstruction(StreamLoss):
         self.slope_weight = slope_weight
 
     def count(self, batch: Batch) -> int:
-        """The blocks whose map is known."""
+        """Return the number of blocks with a known map."""
         return self.num_known(batch)
 
     def forward(self, output: PerceptionOutput, batch: Batch) -> LossValue:
@@ -48,7 +48,7 @@ class SoftReconstruction(StreamLoss):
         return LossValue(total=total, count=self.count(batch), metrics={"absolute_error": error_N.sum()})
 
     def _slopes(self, difference_NCHW: Tensor, known_NCHW: Tensor) -> Tensor:
-        """Mean difference [N] between the slopes of the two maps, over neighbors of which both are known."""
+        """Return the mean absolute difference [N] of the maps' slopes, over pairs of known neighboring pixels."""
         values, known = [], []
         for axis in (-2, -1):
             steps = difference_NCHW.diff(dim=axis).abs()
@@ -60,25 +60,28 @@ class SoftReconstruction(StreamLoss):
 
 
 def known_difference(made: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """What was made minus its targets, 0 where they are NaN, and where they are not; of any one shape."""
+    """Return predictions minus targets, 0 where targets are NaN, and a mask of the known targets; of any shape."""
     known = ~targets.isnan()
     return torch.where(known, made - targets, 0.0), known  # NaN times 0 would be NaN.
 
 
 def mean_known(values: Tensor, known: Tensor) -> Tensor:
-    """Mean over the known elements of each row [N, ...] -> [N]; 0 where none is known."""
+    """Return the mean [N] over the known elements of each row [N, ...]; 0 if none is known."""
     known_NX = known.flatten(1)
     return (values.flatten(1) * known_NX).sum(1) / known_NX.sum(1).clamp(min=1)
 
 
 @attrs.frozen(kw_only=True)
 class SoftReconstructionConfig(StreamLossConfig):
-    """Reconstruction of maps [N, C, H, W] from softly merged codes.
+    """Smooth L1 and slope error of maps [N, C, H, W] that are decoded from softly merged codes.
 
     Attributes:
-        beta: Difference, in the map's own units, at which smooth L1 turns from quadratic to linear; that of depth is
-            in [0, 1].
-        slope_weight: Weight of the L1 between the slopes of the two maps.
+        beta: The difference at which smooth L1 changes from quadratic to linear, in the units of the map, which are
+            [0, 1] for depth. At least 0.
+        slope_weight: The weight of the L1 between the slopes of the two maps, at least 0.
+
+    Raises:
+        RecipeError: A value is below 0.
     """
 
     name: ClassVar[str] = "soft_reconstruction"

@@ -1,4 +1,4 @@
-"""Written depth maps against the truth, of one reply per sample."""
+"""Metrics of depth maps that a model wrote, against the ground truth."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,10 +8,10 @@ from perceptio.ops.depth_metrics import DepthMapMeter
 
 
 class DepthFigures:
-    """Figures of written maps.
+    """Accumulates the metrics of written maps, one per sample.
 
     Args:
-        metric: Whether maps and truth are both in metres.
+        metric: Whether maps and ground truth are both in metres.
     """
 
     def __init__(self, metric: bool) -> None:
@@ -19,10 +19,10 @@ class DepthFigures:
         self._seen: Sample | None = None
 
     def update(self, reply: Reply, written: DepthMap | None) -> dict[str, Any]:
-        """Take the map of a sample's first reply that has one; a sample's replies come one after the other.
+        """Add the map of a reply, if it is the first map of its sample. Replies about one sample must be consecutive.
 
         Returns:
-            The figures of this map alone; empty where it is not taken.
+            The metrics of this map; empty if it was not added.
         """
         sample = reply.question.sample
         if written is None or sample.depth is None or self._seen is sample:
@@ -31,10 +31,10 @@ class DepthFigures:
         return self._meter.update(written, sample.depth)
 
     def compute(self) -> dict[str, Any]:
-        """Of `DepthMapMeter`; `count` alone, 0, where no sample has a map and its truth."""
+        """Return the metrics of `DepthMapMeter`, or only `count` 0 if no sample has a map and its ground truth."""
         return {"count": 0} if self._seen is None else self._meter.compute()
 
 
 def in_metres(spec: DepthSpec, units: Mapping[str, str]) -> bool:
-    """Whether what a tokenizer writes and the data's depth are both in metres."""
+    """Return whether the tokenizer's maps and the depth of the data are both in metres."""
     return spec.convention.metric and units.get("depth") == "metres"

@@ -1,7 +1,7 @@
-"""Which of several points is closest, where a picture shows the points itself, as HardBLINK's do: a letter.
+"""Which of several points is closest, if the points are drawn on the image, as in HardBLINK. The answer is a letter.
 
-Where the points lie is known to nobody but who looks at the picture. So nothing is read out of the depth map at them,
-and their letters cannot be shuffled. How many there are is not known either: folders of their own tell these apart.
+The data do not say where the points are or how many there are. So nothing is read out of the depth map at them, their
+letters cannot be shuffled, and results are not split by the number of points: use a data folder for each number.
 """
 
 import re
@@ -29,11 +29,11 @@ from perceptio.ops.letters import LETTER_TOKENS, parse_letter
 
 
 class DrawnPoints(Pass):
-    """Every question, once.
+    """Asks every question once.
 
     Args:
-        task: What the data call the task.
-        perceives: What the model writes before it answers, of every image.
+        task: The name of the task in the data.
+        perceives: The streams that the model writes before it answers, for every image.
         controlled: See `Pass.controlled`.
     """
 
@@ -43,34 +43,37 @@ class DrawnPoints(Pass):
         self._right = self._unparsed = 0
 
     def settings(self, questions: Sequence[Question]) -> GenerationSettings:
-        """Everything that is perceived is forced."""
+        """See `Pass.settings`: all streams are forced."""
         return GenerationSettings(
             streams=self.perceives, force=self.perceives, readout=False, max_new_tokens=LETTER_TOKENS
         )
 
     def score(self, reply: Reply) -> Kept:
-        """The letter, and whether it is the right one."""
+        """See `Pass.score`: stores the letter and whether it is right."""
         letter, right = parse_letter(reply.text), self.is_right(reply)
         self._right += right
         self._unparsed += letter == ""
         return {self.task: {"right": right, "letter": letter}}
 
     def is_right(self, reply: Reply) -> bool:
-        """Whether the answer is the right letter."""
+        """See `Pass.is_right`: the letters agree."""
         return parse_letter(reply.text) == parse_letter(reply.question.turn.answer)
 
     def figures(self) -> Mapping[str, Mapping[str, Any]]:
-        """`accuracy`, its `interval`, `count`, and `unparsed`: how many answers name no letter, which are wrong."""
+        """Return `accuracy`, its 95% `interval`, `count`, and `unparsed`, the number of answers without a letter.
+
+        Answers without a letter count as wrong.
+        """
         interval = list(wilson(self._right, self.asked))
         own = {"accuracy": self._right / self.asked, "interval": interval, "count": self.asked}
         return {self.task: own | {"unparsed": self._unparsed}}
 
 
 class DrawnPointsTask(Task):
-    """The closest of several points that the picture shows.
+    """The closest of several points that are drawn on the image.
 
     Args:
-        stream: The stream that the answer is to be told from.
+        stream: The stream that is written before the answer.
     """
 
     may_perceive = True
@@ -80,17 +83,17 @@ class DrawnPointsTask(Task):
         self.required = (stream,)
 
     def passes(self, name: str, data: TaskData) -> Sequence[Pass]:
-        """All questions, once."""
+        """See `Task.passes`: all questions once."""
         controlled = (self.stream,) if self.stream in data.perceives else ()
         return [DrawnPoints(name, data.perceives, controlled)]
 
 
 @attrs.frozen(kw_only=True)
 class DrawnPointsTaskConfig(TaskConfig):
-    """Which of several points is closest, of points that are drawn on the picture; the answer is a letter.
+    """Which of several points, drawn on the image, is closest; the answer is a letter.
 
     Attributes:
-        stream: The stream that precedes the answer.
+        stream: The stream that is written before the answer.
     """
 
     name: ClassVar[str] = "drawn_points"
@@ -100,7 +103,7 @@ class DrawnPointsTaskConfig(TaskConfig):
     stream: str = "depth"
 
     def problems(self, turn: Turn) -> Iterable[str]:
-        """See `TaskConfig.problems`: an answer is a letter, and points are not known."""
+        """See `TaskConfig.problems`: the answer must be a letter, and the turn must not have points."""
         if re.fullmatch(r"\([A-Z]\)", turn.answer) is None:
             yield (
                 f"the answer {quoted(turn.answer)} of a {turn.task} turn is not a letter in parentheses, such as "

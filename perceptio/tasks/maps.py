@@ -1,4 +1,4 @@
-"""What is written of a whole image as an answer of its own: a depth map, a map of edges, features."""
+"""Questions that are answered by one stream of the whole image, such as a depth map, an edge map or features."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -26,12 +26,12 @@ from perceptio.tasks.stream_figures import StreamFigures
 
 
 class WrittenMaps(Pass):
-    """A stream is asked for by its own question, once for every image that has its target.
+    """Asks for a stream once per image that has its target, with a question of its own.
 
     Args:
-        task: What the data call the task, and the figures are called.
-        stream: The stream.
-        target: What it is learned from.
+        task: The name of the task in the data and of its metrics.
+        stream: The name of the stream.
+        target: The `target` of the stream.
         turn: The question.
     """
 
@@ -40,25 +40,25 @@ class WrittenMaps(Pass):
         self.stream, self.target, self.turn = stream, target, turn
 
     def questions(self, case: Case) -> Iterable[Question]:
-        """One per sample with the target."""
+        """See `Pass.questions`: one per sample that has the target."""
         known = case.sample.has_target(self.target)
         return [Question(sample=case.sample, turn=self.turn)] if known else []
 
     def settings(self, questions: Sequence[Question]) -> GenerationSettings:
-        """The stream and a token of text."""
+        """See `Pass.settings`: the stream and one token of text."""
         return GenerationSettings(
             streams=(self.stream,), force=(self.stream,), readout=False, max_new_tokens=1
         )
 
 
 class DepthMaps(WrittenMaps):
-    """Depth maps against the truth.
+    """Asks for depth maps and compares them with the ground truth.
 
     Args:
-        task: What the data call the task, and the figures are called.
-        stream: The stream.
+        task: The name of the task in the data and of its metrics.
+        stream: The name of the stream.
         turn: The question.
-        metric: Whether maps and truth are both in metres.
+        metric: Whether maps and ground truth are both in metres.
     """
 
     def __init__(self, task: str, stream: str, turn: Turn, *, metric: bool) -> None:
@@ -67,16 +67,16 @@ class DepthMaps(WrittenMaps):
         self._maps = DepthFigures(metric)
 
     def score(self, reply: Reply) -> Kept:
-        """The map against the truth."""
+        """See `Pass.score`: compares the map with the ground truth."""
         return {self.task: self._maps.update(reply, reply.decoded[self.stream])}
 
     def figures(self) -> Mapping[str, Mapping[str, Any]]:
-        """Under the task's name."""
+        """Return the metrics under the name of the task."""
         return {self.task: self._maps.compute()}
 
 
 class ComparedMaps(WrittenMaps):
-    """Any other stream, by what its tokenizer's `compare` says."""
+    """Asks for any other stream and compares it with its tokenizer's `compare`."""
 
     def __init__(self, task: str, stream: str, target: str, turn: Turn) -> None:
         super().__init__(task, stream, target, turn)
@@ -84,21 +84,21 @@ class ComparedMaps(WrittenMaps):
         self._figures = StreamFigures()
 
     def score(self, reply: Reply) -> Kept:
-        """What was written against the target."""
+        """See `Pass.score`: compares the written stream with the target."""
         return {self.task: self._figures.update(reply.compared[self.stream], expected=1)}
 
     def figures(self) -> Mapping[str, Mapping[str, Any]]:
-        """Under the task's name."""
+        """Return the metrics under the name of the task."""
         return {self.task: self._figures.compute()}
 
 
 class MapTask(Task):
-    """The answer is the stream; the words after it only say that it is there.
+    """A question that is answered by writing a stream; the words after it carry no information.
 
     Args:
-        stream: The stream.
-        question: What is asked.
-        answer: What is said after it.
+        stream: The name of the stream.
+        question: The text of the question.
+        answer: The text after the stream.
     """
 
     may_perceive = True
@@ -110,14 +110,14 @@ class MapTask(Task):
         self.required = (stream,)
 
     def own_turn(self, name: str, sample: Sample) -> Turn:
-        """See `Task.own_turn`: the same of every image."""
+        """See `Task.own_turn`: the same for every image."""
         return self._turn(name)
 
     def _turn(self, name: str) -> Turn:
         return Turn(question=self.question, answer=self.answer, task=name)
 
     def passes(self, name: str, data: TaskData) -> Sequence[Pass]:
-        """Its question about every image; none where the model does not write the stream once per image."""
+        """See `Task.passes`: its question for every image, or nothing if the stream is not written once per image."""
         if self.stream not in data.model.streams:
             return []
         specs, turn = data.model.streams[self.stream], self._turn(name)
@@ -131,15 +131,15 @@ class MapTask(Task):
 
 @attrs.frozen(kw_only=True)
 class MapTaskConfig(TaskConfig):
-    """A question for what is written of a whole image. It needs no turns in the data.
+    """A question for a stream of the whole image, such as a depth map. The data need no turns of it.
 
-    Every stream that is written once per image has such a task, called after it: `depth_map`, `edges_map`. Its words
-    are set by `recipe.tasks={"edges_map": MapTaskConfig(stream="edges", question="Where are edges?")}`.
+    Every stream that is written once per image has such a task, named after it: `depth_map`, `edges_map`. To change
+    its texts, set `tasks={"edges_map": MapTaskConfig(stream="edges", question="Where are edges?")}` in the recipe.
 
     Attributes:
         stream: The stream that is written.
-        question: What is asked; None: "What is the STREAM map of this image?".
-        answer: What is said after it.
+        question: The text of the question. None: "What is the STREAM map of this image?".
+        answer: The text after the stream.
     """
 
     name: ClassVar[str] = "map"

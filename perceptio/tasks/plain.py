@@ -1,4 +1,4 @@
-"""Questions that are answered in words, where the whole answer must agree."""
+"""Questions that are answered in words, scored by exact match of the whole answer."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -22,13 +22,13 @@ from perceptio.ops.intervals import wilson
 
 
 class PlainQuestions(Pass):
-    """Every question of a task; the whole answer must agree.
+    """Asks every question of a task once, and scores by exact match of the whole answer.
 
     Args:
-        task: What the data call the task.
-        figure: What the share of right answers is called.
-        streams: What the model may perceive before it answers, where it chooses to.
-        text: With which answers are counted.
+        task: The name of the task in the data.
+        figure: The name of the share of right answers.
+        streams: The streams that the model may write before it answers, if it chooses to.
+        text: The text tokenizer, to measure the length of answers.
     """
 
     def __init__(self, task: str, figure: str, streams: tuple[str, ...], text: TextTokenizer) -> None:
@@ -38,51 +38,51 @@ class PlainQuestions(Pass):
         self._right = 0
 
     def settings(self, questions: Sequence[Question]) -> GenerationSettings:
-        """At most twice the tokens of the longest answer, which may be split otherwise."""
+        """See `Pass.settings`: allows 2 + twice the longest answer's tokens, as a model may split it otherwise."""
         longest = max(len(self.text.encode(question.turn.answer)) for question in questions)
         return GenerationSettings(streams=self.streams, readout=False, max_new_tokens=2 * longest + 2)
 
     def score(self, reply: Reply) -> Kept:
-        """Whether the answer is right."""
+        """See `Pass.score`: stores whether the answer is right."""
         right = self.is_right(reply)
         self._right += right
         return {self.task: {"right": right}}
 
     def is_right(self, reply: Reply) -> bool:
-        """Whether the answers agree, but for case and blanks around them."""
+        """See `Pass.is_right`: the answers agree, apart from case and surrounding whitespace."""
         return reply.text.strip().lower() == reply.question.turn.answer.strip().lower()
 
     def figures(self) -> Mapping[str, Mapping[str, Any]]:
-        """Their share under the task's name."""
+        """Return the share of right answers, its 95% `interval` and the `count`, under the name of the task."""
         interval = list(wilson(self._right, self.asked))
         return {self.task: {self.figure: self._right / self.asked, "interval": interval, "count": self.asked}}
 
 
 class PlainTask(Task):
-    """Words alone.
+    """Questions that are answered in words.
 
     Args:
-        figure: What the share of right answers is called.
-        may_perceive: Whether streams that are written once per image may precede the answer.
+        figure: The name of the share of right answers.
+        may_perceive: Whether streams that are written once per image may be written before the answer.
     """
 
     def __init__(self, figure: str, may_perceive: bool) -> None:
         self.figure, self.may_perceive = figure, may_perceive
 
     def passes(self, name: str, data: TaskData) -> Sequence[Pass]:
-        """All questions, once."""
+        """See `Task.passes`: all questions once."""
         streams = data.perceives if self.may_perceive else ()
         return [PlainQuestions(name, self.figure, streams, data.text)]
 
 
 @attrs.frozen(kw_only=True)
 class PlainTaskConfig(TaskConfig):
-    """A question that is answered in words; every task that nobody registered is one.
+    """A question that is answered in words. Used for every task name that is not registered.
 
     Attributes:
-        may_perceive: Whether the streams that are written once per image may precede its answer, as in CoVT
-            (arXiv 2511.19418); otherwise it is answered at once.
-        figure: What the share of right answers is called.
+        may_perceive: Whether streams that are written once per image may be written before its answer, as in CoVT
+            (arXiv 2511.19418). Otherwise it is answered at once.
+        figure: The name of the share of right answers.
     """
 
     name: ClassVar[str] = "plain"
@@ -99,7 +99,7 @@ class PlainTaskConfig(TaskConfig):
 
 @attrs.frozen(kw_only=True)
 class AttributeTaskConfig(PlainTaskConfig):
-    """A question about an attribute of what is seen, answered in a word."""
+    """A question about an attribute of an object in the image, answered in a word."""
 
     name: ClassVar[str] = "attribute"
 

@@ -1,4 +1,4 @@
-"""Referring expressions: the answer is about objects, of each of which the streams per object are written."""
+"""Referring expressions: the model writes the streams per object for each object that the expression refers to."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -23,13 +23,13 @@ from perceptio.tasks.stream_figures import StreamFigures
 
 
 class Expressions(Pass):
-    """Every referring expression, asked once. An answer without an object is one that misses it.
+    """Asks every referring expression once. An answer without objects counts as an empty prediction.
 
     Args:
-        task: What the data call the task.
-        masks: The streams of masks. What an answer writes of them is united, and measured against the union of what
-            the question is about.
-        others: The other streams per object, measured object by object in order of mention.
+        task: The name of the task in the data.
+        masks: The streams of masks. The union of all masks of an answer is compared with the union of the masks of
+            the objects that the question is about.
+        others: The other streams per object, compared object by object in order of mention.
     """
 
     def __init__(self, task: str, masks: tuple[str, ...], others: tuple[str, ...]) -> None:
@@ -39,11 +39,11 @@ class Expressions(Pass):
         self._others = {stream: StreamFigures() for stream in others}
 
     def settings(self, questions: Sequence[Question]) -> GenerationSettings:
-        """Objects if the model wants some, and a token of text."""
+        """See `Pass.settings`: the model may write objects, and one token of text."""
         return GenerationSettings(streams=(*self.decodes, *self.compares), max_new_tokens=1)
 
     def score(self, reply: Reply) -> Kept:
-        """What is written of the objects against what the question is about."""
+        """See `Pass.score`: compares the written objects with those of the question."""
         image_3HW, truth = reply.question.sample.image_3HW, reply.question.turn.masks
         assert image_3HW is not None
         nothing_HW = np.zeros(tuple(image_3HW.shape[-2:]), dtype=bool)
@@ -57,7 +57,7 @@ class Expressions(Pass):
         return kept
 
     def figures(self) -> Mapping[str, Mapping[str, Any]]:
-        """Of the first stream of masks under the task's name, of another with the stream's after it."""
+        """Return the metrics of the first stream of masks under the task's name, of others under `TASK_STREAM`."""
         computed = {stream: meter.compute() for stream, meter in self._masks.items()}
         computed |= {stream: figures.compute() for stream, figures in self._others.items()}
         return {self._figure(stream): figures for stream, figures in computed.items()}
@@ -67,14 +67,14 @@ class Expressions(Pass):
 
 
 class ReferringTask(Task):
-    """The answer is what is written of the objects."""
+    """Questions whose answers are the objects that the model writes."""
 
     may_perceive = True
     about_objects = True
     perception_only = True
 
     def passes(self, name: str, data: TaskData) -> Sequence[Pass]:
-        """Every expression; none where the model writes nothing of objects."""
+        """See `Task.passes`: all expressions, or nothing if the model has no streams per object."""
         objects = {stream: one for stream, one in data.model.streams.items() if one.spec.per == "object"}
         masks = tuple(stream for stream, one in objects.items() if one.spec.shows_masks)
         others = tuple(stream for stream in objects if stream not in masks)
@@ -83,7 +83,7 @@ class ReferringTask(Task):
 
 @attrs.frozen(kw_only=True)
 class ReferringTaskConfig(TaskConfig):
-    """An expression refers to objects, and every stream that is written per object is written of them."""
+    """A referring expression; the answer is every stream per object, written for each object that it refers to."""
 
     name: ClassVar[str] = "referring"
     kind: ClassVar[Kind] = Kind.TASK

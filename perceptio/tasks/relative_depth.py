@@ -1,6 +1,6 @@
-"""Which of several marked points is closest: answered by a letter, and read from what was perceived before.
+"""Which of several marked points is closest. The answer is a letter, which the model can read from what it perceived.
 
-Accuracy is that of HardBLINK (AURORA, arXiv 2412.03548): per number of points, and the mean of these.
+Accuracy is computed as for HardBLINK (AURORA, arXiv 2412.03548): per number of points, and the mean of these.
 """
 
 import re
@@ -35,13 +35,13 @@ from perceptio.tasks.depth_figures import DepthFigures, in_metres
 
 
 class MarkedPoints(Pass):
-    """The answer as the model gives it, and where levels of the points were said before, what these say.
+    """Scores the model's own answers, and the levels of the points if they are written before the answer.
 
     Args:
-        task: What the data call the task.
-        perceives: What the model writes before it answers, of every image.
-        figure: What the accuracy is called; by default as the task.
-        levels: Whether levels of the points are said before the answer.
+        task: The name of the task in the data.
+        perceives: The streams that the model writes before it answers, for every image.
+        figure: The name of the accuracy; by default the name of the task.
+        levels: Whether levels of the points are written before the answer.
         controlled: See `Pass.controlled`.
     """
 
@@ -60,32 +60,32 @@ class MarkedPoints(Pass):
         self._levels = SaidLevels() if levels else None
 
     def settings(self, questions: Sequence[Question]) -> GenerationSettings:
-        """Everything that is perceived is forced."""
+        """See `Pass.settings`: all streams are forced."""
         return GenerationSettings(streams=self.perceives, force=self.perceives, max_new_tokens=LETTER_TOKENS)
 
     def score(self, reply: Reply) -> Kept:
-        """The letter, and what the levels say."""
+        """See `Pass.score`: stores the letter, and the point that is nearest by the levels."""
         kept = {self.figure: self._answers.update(reply.question.turn, parse_letter(reply.text))}
         return kept if self._levels is None else kept | {f"{self.task}_values": self._levels.update(reply)}
 
     def is_right(self, reply: Reply) -> bool:
-        """Whether the answer is the right letter."""
+        """See `Pass.is_right`: the letters agree."""
         return parse_letter(reply.text) == parse_letter(reply.question.turn.answer)
 
     def figures(self) -> Mapping[str, Mapping[str, Any]]:
-        """The accuracy; and for the task `relative_depth`, where levels are said, `relative_depth_values`."""
+        """Return the accuracy, and `TASK_values` if levels are written, such as `relative_depth_values`."""
         figures = {self.figure: self._answers.compute()}
         return figures if self._levels is None else figures | {f"{self.task}_values": self._levels.compute()}
 
 
 class MarkedPointsOnMap(MarkedPoints):
-    """Where the model writes a depth map first: also the map, and the point that is nearest on it.
+    """Also scores the depth map that the model writes first, and the marked point that is nearest on it.
 
     Args:
-        task: What the data call the task.
+        task: The name of the task in the data.
         stream: The stream of depth.
-        perceives: What the model writes before it answers, of every image.
-        metric: Whether the map and the truth are both in metres.
+        perceives: The streams that the model writes before it answers, for every image.
+        metric: Whether the map and the ground truth are both in metres.
         levels: See `MarkedPoints`.
     """
 
@@ -97,7 +97,7 @@ class MarkedPointsOnMap(MarkedPoints):
         self._readouts, self._maps, self._whole = Accuracy(), DepthFigures(metric), 0
 
     def score(self, reply: Reply) -> Kept:
-        """The letter, the nearest marked point on the map, and the map."""
+        """See `Pass.score`: stores the letter, the nearest marked point on the map, and the metrics of the map."""
         depth: DepthMap | None = reply.decoded[self.stream]
         nearest = "" if depth is None else _nearest(depth, reply.question.turn.points)
         self._whole += depth is not None
@@ -108,7 +108,7 @@ class MarkedPointsOnMap(MarkedPoints):
         }
 
     def figures(self) -> Mapping[str, Mapping[str, Any]]:
-        """For the task `relative_depth` and the stream `depth`: `relative_depth_readout` and `depth_block`, too."""
+        """Also return `TASK_readout` and `STREAM_block`, such as `relative_depth_readout` and `depth_block`."""
         return {
             **super().figures(),
             f"{self.task}_readout": self._readouts.compute(),
@@ -117,13 +117,13 @@ class MarkedPointsOnMap(MarkedPoints):
 
 
 class GivenCodes(MarkedPoints):
-    """The answer where codes are given: the true ones, or another sample's.
+    """Scores answers for which codes are given: the true ones, or those of another sample.
 
     Args:
-        task: What the data call the task.
+        task: The name of the task in the data.
         stream: The stream whose codes are given.
-        perceives: What is written before the answer, of every image.
-        figure: What the accuracy is called.
+        perceives: The streams that are written before the answer, for every image.
+        figure: The name of the accuracy.
         true: Whether the true codes are given.
     """
 
@@ -134,7 +134,7 @@ class GivenCodes(MarkedPoints):
         self.stream, self.true, self.gives = stream, true, (stream,)
 
     def questions(self, case: Case) -> Iterable[Question]:
-        """Every marked-point question of samples with such codes."""
+        """See `Pass.questions`: all marked-point questions of samples with such codes."""
         codes = case.true_codes if self.true else case.other_codes
         if self.stream not in codes:
             return []
@@ -143,12 +143,14 @@ class GivenCodes(MarkedPoints):
 
 
 class FreelyWritten(Pass):
-    """One marked-point question per sample with nothing forced and no grammar: is what is written still a block?
+    """Checks how often the model writes a well-formed block without a grammar and with nothing forced.
+
+    It asks one marked-point question per sample.
 
     Args:
-        task: What the data call the task.
-        stream: The stream whose block is meant.
-        perceives: What the model writes before it answers, of every image.
+        task: The name of the task in the data.
+        stream: The stream whose block is checked.
+        perceives: The streams that the model may write before it answers.
     """
 
     def __init__(self, task: str, stream: str, perceives: tuple[str, ...]) -> None:
@@ -157,40 +159,40 @@ class FreelyWritten(Pass):
         self._formed = 0
 
     def questions(self, case: Case) -> Iterable[Question]:
-        """The sample's last marked-point question."""
+        """See `Pass.questions`: the last marked-point question of the sample."""
         return list(super().questions(case))[-1:]
 
     def settings(self, questions: Sequence[Question]) -> GenerationSettings:
-        """What is perceived, and a token of text."""
+        """See `Pass.settings`: the streams, without grammar, and one token of text."""
         return GenerationSettings(streams=self.perceives, grammar=False, readout=False, max_new_tokens=1)
 
     def score(self, reply: Reply) -> Kept:
-        """Whether the block was opened, filled with codes, and closed."""
+        """See `Pass.score`: stores whether the block was opened, filled with codes, and closed."""
         formed = reply.decoded[self.stream] is not None and bool(reply.closed[self.stream])
         self._formed += formed
         return {f"{self.stream}_block": {"well_formed_free": formed}}
 
     def figures(self) -> Mapping[str, Mapping[str, Any]]:
-        """For the stream `depth`: `depth_block.well_formed_free`."""
+        """Return `STREAM_block.well_formed_free`, the share of well-formed blocks."""
         return {f"{self.stream}_block": {"well_formed_free": self._formed / self.asked}}
 
 
 class Accuracy:
-    """Right letters per number of points and the mean of these, as HardBLINK reports them."""
+    """Accumulates accuracy per number of points and the mean of these, as HardBLINK reports them."""
 
     def __init__(self) -> None:
         self._right: dict[int, list[bool]] = {}
         self._unparsed = 0
 
     def update(self, turn: Turn, answered: str) -> dict[str, Any]:
-        """Take the letter that was answered, or `""`; what is to be kept of it."""
+        """Add the letter of an answer, or `""` if it has none; return what to store about the reply."""
         right = answered == parse_letter(turn.answer)
         self._right.setdefault(len(turn.points), []).append(right)
         self._unparsed += answered == ""
         return {"right": right, "letter": answered}
 
     def compute(self) -> dict[str, Any]:
-        """The share of right answers by number of points, `mean`, `interval`, `count` and `unparsed`."""
+        """Return the accuracy by number of points, `mean`, the 95% `interval`, `count` and `unparsed`."""
         shares = {str(points): sum(right) / len(right) for points, right in sorted(self._right.items())}
         right, count = sum(map(sum, self._right.values())), sum(map(len, self._right.values()))
         summary = {"mean": sum(shares.values()) / len(shares), "interval": list(wilson(right, count))}
@@ -198,16 +200,16 @@ class Accuracy:
 
 
 class SaidLevels:
-    """What the levels of the points say: which is nearest, and whether the answer names it."""
+    """Accumulates how often the nearest point by the written levels is right, and how often the answer names it."""
 
     def __init__(self) -> None:
         self._nearest, self._followed = Accuracy(), list[bool]()
 
     def update(self, reply: Reply) -> dict[str, Any]:
-        """Take a reply with the levels that were said before it; what is to be kept of it."""
+        """Add a reply with the levels written before it; return what to store about the reply."""
         said = reply.readout
         known = bool(said) and min(said) >= 0
-        # Of equally near ones the first is named, and an answer that names another of them follows, too.
+        # If several points tie, the first one counts as nearest; an answer that names any of them follows the levels.
         nearest = [
             letter for letter, level in zip(LETTERS, said, strict=False) if known and level == max(said)
         ]
@@ -216,7 +218,7 @@ class SaidLevels:
         return kept | {"followed": self._followed[-1], "levels": list(said)}
 
     def compute(self) -> dict[str, Any]:
-        """As `Accuracy.compute`, of the nearest by the levels, and `followed`: the share of answers that name it."""
+        """Return `Accuracy.compute` of the nearest point by levels, and `followed`, the share of answers with it."""
         return self._nearest.compute() | {"followed": sum(self._followed) / len(self._followed)}
 
 
@@ -235,13 +237,13 @@ class RelativeDepthTask(Task):
         self.required = (stream,)
 
     def with_points_shuffled(self, turn: Turn, random: np.random.Generator) -> Turn:
-        """See `Task.with_points_shuffled`: the answer is the letter that the right point has now.
+        """See `Task.with_points_shuffled`: the answer becomes the new letter of the right point.
 
         Raises:
             DataError: The answer is not the letter of one of the points.
         """
         problem = _problem(turn)
-        if problem:  # Data are held to it under the registered name only.
+        if problem:  # Data are checked only under the registered name of the task.
             raise DataError(f"The question {turn.question!r} cannot be shuffled: {problem}")
         order = random.permutation(len(turn.points)).tolist()
         right = LETTERS.index(turn.answer.strip("()"))
@@ -249,10 +251,10 @@ class RelativeDepthTask(Task):
         return attrs.evolve(turn, points=tuple(turn.points[i] for i in order), answer=answer)
 
     def passes(self, name: str, data: TaskData) -> Sequence[Pass]:
-        """As it answers; and where it perceives, what the answer owes to that.
+        """See `Task.passes`: the model's own answers and, if it perceives, controls of how it uses the stream.
 
-        A stream of depth maps is read out and measured; of one that is written as codes, the true codes and those of
-        another sample are given in place of its own.
+        A stream of depth maps is also read out and measured. For a stream of codes, the questions are asked again
+        with the true codes and with those of another sample, instead of the model's own.
         """
         levels = data.model.levels_of == self.stream
         if self.stream not in data.perceives:
@@ -267,7 +269,7 @@ class RelativeDepthTask(Task):
                 FreelyWritten(name, self.stream, perceives),
             ]
             if depth.convention.metric and not metric:
-                return answered  # What the samples have cannot be written in the model's codes.
+                return answered  # The samples' depth cannot be encoded in the model's codes.
         if not isinstance(own.spec.written, Codes):
             return answered
         return [
@@ -279,7 +281,7 @@ class RelativeDepthTask(Task):
 
 @attrs.frozen(kw_only=True)
 class RelativeDepthTaskConfig(TaskConfig):
-    """Which of several marked points is closest; the answer is its letter.
+    """Which of several marked points is closest; the answer is a letter.
 
     Attributes:
         stream: The stream that the answer is read from.
@@ -292,7 +294,7 @@ class RelativeDepthTaskConfig(TaskConfig):
     stream: str = "depth"
 
     def problems(self, turn: Turn) -> Iterable[str]:
-        """See `TaskConfig.problems`: an answer must be the letter of a point."""
+        """See `TaskConfig.problems`: the answer must be the letter of a point."""
         return filter(None, [_problem(turn)])
 
     def build(self, model: ModelSpecs) -> RelativeDepthTask:
@@ -301,7 +303,7 @@ class RelativeDepthTaskConfig(TaskConfig):
 
 
 def _problem(turn: Turn) -> str | None:
-    """Why the answer is not the letter of one of the points."""
+    """Say why the answer is not the letter of one of the points; None if it is."""
     named, count = re.fullmatch(r"\(([A-Z])\)", turn.answer), min(len(turn.points), len(LETTERS))
     if count == 0:
         return f"a {turn.task} turn needs points."
@@ -316,7 +318,7 @@ def _problem(turn: Turn) -> str | None:
 
 
 def _nearest(depth: DepthMap, points: Sequence[tuple[float, float]]) -> str:
-    """The letter of the point that a map says is nearest."""
+    """Return the letter of the point that is nearest on a map."""
     h, w = depth.values_HW.shape
     values = [depth.values_HW[min(int(y * h), h - 1), min(int(x * w), w - 1)] for x, y in points]
     return LETTERS[int(np.argmin(values) if depth.unit == "metres" else np.argmax(values))]

@@ -1,4 +1,4 @@
-"""What was written of a stream against its targets, as its tokenizer compares them."""
+"""Metrics of a written stream against its targets, from its tokenizer's `compare`."""
 
 import math
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from perceptio.ops.intervals import bootstrap_ratio
 
 
 class StreamFigures:
-    """The mean of each figure over what was written; what was not is counted.
+    """Accumulates the mean of each metric over what was written, and counts what was not.
 
     Example:
         figures = StreamFigures()
@@ -21,10 +21,14 @@ class StreamFigures:
         self._expected = self._missing = 0
 
     def update(self, compared: Mapping[str, tuple[float, ...]], expected: int) -> dict[str, Any]:
-        """Take what a reply's `compared` holds of the stream, of so many that should have been written.
+        """Add a reply's `compared` values of the stream.
+
+        Args:
+            compared: The values of each metric.
+            expected: The number of values that a complete reply would have.
 
         Returns:
-            The values of each figure, and how many are `missing`.
+            The values of each metric, and the number of `missing` ones.
         """
         for name, values in compared.items():
             self._values.setdefault(name, []).extend(value for value in values if not math.isnan(value))
@@ -34,10 +38,11 @@ class StreamFigures:
         return {name: list(values) for name, values in compared.items()} | {"missing": missing}
 
     def compute(self) -> dict[str, Any]:
-        """Each figure's mean over what was written whole, with its 95% bootstrap interval under `FIGURE_interval`.
+        """Return the mean of each metric over all written values, and as `METRIC_interval` its 95% interval.
 
-        `count` is how many should have been written, and `missing` how many of them were not. What is unknown of a
-        target is no value; a figure without values is left out.
+        The intervals are bootstrapped.
+        `count` is the number of values that should have been written, and `missing` the number that were not. NaN
+        values, from unknown targets, are left out, and so are metrics without values.
         """
         figures: dict[str, Any] = {}
         for name, values in self._values.items():

@@ -1,4 +1,4 @@
-"""An autoencoder of dense maps around a quantizer: what the tokenizers of depth and of other maps share."""
+"""An autoencoder of dense maps with a quantizer, which the tokenizers of depth and of other maps share."""
 
 from perceptio.tokenizers._autoencoder.config import (
     AutoencoderConfig,

@@ -1,4 +1,4 @@
-"""Settings of autoencoders: sizes of the network, and of either quantizer."""
+"""Settings of autoencoders: the sizes of the network and of the two quantizers."""
 
 import math
 from abc import abstractmethod
@@ -16,15 +16,18 @@ from perceptio.tokenizers._autoencoder.quantizers import FiniteScalarQuantizer, 
 
 @attrs.frozen(kw_only=True)
 class AutoencoderConfig(PerceptionTokenizerConfig):
-    """Sizes that all autoencoders have; the defaults are AURORA's (arXiv 2412.03548).
+    """Settings that all autoencoders share. The defaults are those of AURORA (arXiv 2412.03548).
 
     Attributes:
-        grid: Rows and columns of latents.
-        image_size: Height and width of the maps in pixels; a power of two times the grid.
-        widths: Channels after each halving of the resolution, from the pixels to the grid.
-        residual_blocks: Residual blocks at the grid, in the encoder and in the decoder.
-        latent_dim: Width of a latent, C.
-        weights: A trained tokenizer's folder, as `perceptio train-tokenizer` writes it; None: random values.
+        grid: The rows and columns of latents.
+        image_size: The height and width of the maps in pixels: the grid times one power of two, at least 2.
+        widths: The number of channels after each halving of the resolution, from the pixels to the grid.
+        residual_blocks: The number of residual blocks at the grid, in the encoder and in the decoder.
+        latent_dim: The width of a latent, C.
+        weights: The folder of a trained tokenizer, as `perceptio train-tokenizer` writes it. None: random values.
+
+    Raises:
+        RecipeError: The sizes do not fit together.
     """
 
     grid: tuple[int, int] = (10, 10)
@@ -59,7 +62,7 @@ class AutoencoderConfig(PerceptionTokenizerConfig):
         """See `ComponentConfig.load_weights`.
 
         Raises:
-            CheckpointError: `weights` names no tokenizer's folder, or one of another kind or size.
+            CheckpointError: `weights` is not the folder of a tokenizer, or of one of another kind or size.
         """
         if self.weights is None:
             return False
@@ -73,29 +76,32 @@ class AutoencoderConfig(PerceptionTokenizerConfig):
         return True
 
     def new_parts(self, channels: int) -> tuple[nn.Sequential, Quantizer, nn.Sequential]:
-        """Encoder, quantizer and decoder of maps with so many channels, with random values."""
+        """Build the encoder, the quantizer and the decoder for maps with this many channels, with random values."""
         sizes = (channels, self.widths, self.residual_blocks, self.latent_dim)
         return build_encoder(*sizes), self.new_quantizer(), build_decoder(*sizes)
 
     @property
     @abstractmethod
     def codebook_size(self) -> int:
-        """How many codes there are, K."""
+        """The number of codes, K."""
 
     @abstractmethod
     def new_quantizer(self) -> Quantizer:
-        """The quantizer, before it has seen a latent."""
+        """Build the quantizer, not yet fitted to any latents."""
 
 
 @attrs.frozen(kw_only=True)
 class VQAutoencoderConfig(AutoencoderConfig):
-    """With a codebook of free vectors, kept by moving averages.
+    """Settings of an autoencoder with a learned codebook, which moving averages update.
 
     Attributes:
-        codebook_size: How many codes there are, K.
-        decay: Weight of the past in the codebook's moving averages (AURORA's).
-        commitment_weight: Weight of the pull of latents to their codes (AURORA's).
-        dead_code_threshold: A code with a moving count below this is revived (ours; AURORA revives none).
+        codebook_size: The number of codes, K.
+        decay: The decay of the codebook's moving averages (AURORA's).
+        commitment_weight: The weight of the commitment loss, which pulls latents to their codes (AURORA's).
+        dead_code_threshold: A code whose moving count of uses is below this is replaced (ours; AURORA replaces none).
+
+    Raises:
+        RecipeError: A value is out of range, or the sizes do not fit together.
     """
 
     codebook_size: int = 128
@@ -121,7 +127,7 @@ class VQAutoencoderConfig(AutoencoderConfig):
         return self.new_vector_quantizer()
 
     def new_vector_quantizer(self) -> VectorQuantizer:
-        """Nearest neighbors in the codebook, before it has seen a latent."""
+        """Build the vector quantizer, not yet fitted to any latents."""
         return VectorQuantizer(
             self.codebook_size,
             self.latent_dim,
@@ -133,10 +139,14 @@ class VQAutoencoderConfig(AutoencoderConfig):
 
 @attrs.frozen(kw_only=True)
 class FSQAutoencoderConfig(AutoencoderConfig):
-    """With a fixed lattice of codes; 8 x 4 x 4 levels give the 128 codes of AURORA's codebook.
+    """Settings of an autoencoder with a fixed lattice of codes (FSQ).
 
     Attributes:
-        levels: Levels per axis of the lattice, each at least 3; the codebook size is their product.
+        levels: The number of levels per axis of the lattice, each at least 3. Their product is the codebook size; the
+            default gives 128, the size of AURORA's codebook.
+
+    Raises:
+        RecipeError: The levels are invalid or more than `latent_dim`, or the sizes do not fit together.
     """
 
     levels: tuple[int, ...] = (8, 4, 4)
@@ -153,7 +163,7 @@ class FSQAutoencoderConfig(AutoencoderConfig):
 
     @property
     def codebook_size(self) -> int:
-        """How many codes there are, K."""
+        """The number of codes, K."""
         return math.prod(self.levels)
 
     def new_quantizer(self) -> Quantizer:

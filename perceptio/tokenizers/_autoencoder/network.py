@@ -1,7 +1,7 @@
-"""Encoder, quantizer, decoder: the network, and the part of a tokenizer that goes through it.
+"""The autoencoder network (encoder, quantizer, decoder) and the base class of the tokenizers that use it.
 
-The network is the VQ-VAE of AiT ("All in Tokens", arXiv 2301.02229), with its sizes as parameters; AURORA (arXiv
-2412.03548) trains it on relative depth, PaliGemma (arXiv 2407.07726) has its mask codes from one.
+The network is the VQ-VAE of AiT ("All in Tokens", arXiv 2301.02229) with configurable sizes. AURORA (arXiv
+2412.03548) trains it on relative depth; PaliGemma (arXiv 2407.07726) has its mask codes from one.
 
 Shapes: T maps, M channels of a map, H W pixels, h w grid cells, L codes, K codebook size, C latent width.
 """
@@ -18,11 +18,11 @@ from perceptio.ops.precision import brought_to
 from perceptio.tokenizers._autoencoder.quantizers import Quantizer
 
 DECODED_PIXELS = 2**19
-"""Codes are decoded for their meanings in batches of about so many pixels, which bounds memory."""
+"""`means_of_codes` decodes batches of about this many pixels, to bound memory."""
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions and a 1x1, added to the input; no normalization."""
+    """Two 3x3 convolutions and a 1x1 convolution, added to the input; no normalization."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -35,14 +35,14 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """The block's output, shaped as its input."""
+        """Return the output of the block, with the shape of its input."""
         return x + self.net(x)
 
 
 def build_encoder(
     channels: int, widths: tuple[int, ...], residual_blocks: int, latent_dim: int
 ) -> nn.Sequential:
-    """Maps in [-1, 1], [T, M, H, W] -> latents [T, C, h, w]; each width halves the resolution once."""
+    """Build the encoder: maps [T, M, H, W] in [-1, 1] -> latents [T, C, h, w]; each width halves the resolution."""
     layers: list[nn.Module] = []
     for width_in, width_out in zip((channels, *widths), widths, strict=False):
         layers += [nn.Conv2d(width_in, width_out, 4, stride=2, padding=1), nn.ReLU()]
@@ -53,7 +53,7 @@ def build_encoder(
 def build_decoder(
     channels: int, widths: tuple[int, ...], residual_blocks: int, latent_dim: int
 ) -> nn.Sequential:
-    """Latents [T, C, h, w] -> maps in about [-1, 1], [T, M, H, W]; the mirror image of `build_encoder`."""
+    """Build the decoder: latents [T, C, h, w] -> maps [T, M, H, W] in about [-1, 1]; it mirrors the encoder."""
     layers: list[nn.Module] = [nn.Conv2d(latent_dim, widths[-1], 1), nn.ReLU()]
     layers += [ResidualBlock(widths[-1]) for _ in range(residual_blocks)]
     rising = widths[::-1]
@@ -63,11 +63,11 @@ def build_decoder(
 
 
 class Autoencoder(PerceptionTokenizer):
-    """What a tokenizer that trains an autoencoder of maps has in common with every other.
+    """Base class of tokenizers that train an autoencoder of maps.
 
-    Maps have `channels` channels at `map_size`. Inside, values are in [-1, 1]; a tokenizer whose own values are not
-    in [0, 1] gives `to_unit` and `from_unit`. `freeze` ends training: the tokenizer then stays in eval mode, and a
-    state dict carries the fact along.
+    Maps have `channels` channels at `map_size`. The network computes with values in [-1, 1]. A tokenizer whose maps
+    are not in [0, 1] overrides `to_unit` and `from_unit`. `freeze` ends training: the tokenizer then stays in eval
+    mode, and so does every tokenizer that loads its state dict.
     """
 
     frozen: Tensor
@@ -86,54 +86,60 @@ class Autoencoder(PerceptionTokenizer):
         self.map_shape = (channels, *map_size)
         self.grid = grid
         self.encoder, self.quantizer, self.decoder = parts
-        # The host reads it, even of a tokenizer that is built on the meta device.
+        # On the CPU because the host reads it, even if the tokenizer is built on the meta device.
         self.register_buffer("frozen", torch.tensor(False, device="cpu"))
         self.register_load_state_dict_post_hook(_stay_frozen)
 
     @property
     def codebook_KC(self) -> Tensor:
-        """The vector of every code [K, C]."""
+        """The vectors of all codes [K, C]."""
         return self.quantizer.codebook_KC
 
     def to_unit(self, maps_TMHW: Tensor) -> Tensor:
-        """The tokenizer's own values in [0, 1]; by default they are."""
+        """Convert the tokenizer's map values to [0, 1]; by default they already are."""
         return maps_TMHW
 
     def from_unit(self, maps_TMHW: Tensor) -> Tensor:
-        """The inverse of `to_unit`."""
+        """Invert `to_unit`."""
         return maps_TMHW
 
     def latent_grid(self, vectors_TLC: Tensor) -> Tensor:
-        """The latents [T, C, h, w] that the vectors of L codes make."""
+        """Combine the vectors of L codes into latents [T, C, h, w]."""
         return self.quantizer.latents_of(vectors_TLC).mT.unflatten(2, self.grid)
 
     def decode_latents(self, latents_TChw: Tensor) -> Tensor:
-        """Maps [T, M, H, W] in about [0, 1] of a grid of latents, not yet clipped."""
+        """Decode a grid of latents to maps [T, M, H, W] in about [0, 1], not yet clipped."""
         return (self.decoder(latents_TChw) + 1) / 2
 
     @torch.no_grad()
     def codes_of(self, maps_TMHW: Tensor) -> Tensor:
-        """Codes [T, L] of maps in the tokenizer's own values; unknown ones are filled with the mean of the known.
+        """Encode maps in the tokenizer's own values as codes [T, L]; unknown values become the mean of known ones.
 
         Raises:
-            DataError: A map has no known pixel.
+            DataError: A channel of a map has no known pixel.
         """
         return self.quantizer.nearest(self._latents(fill_unknown(maps_TMHW)[0]))
 
     def maps_of_codes(self, codes_NL: Tensor) -> Tensor:
-        """Maps [N, M, H, W] in the tokenizer's own values and range; no gradient reaches the codebook."""
+        """Decode codes to maps [N, M, H, W] in the tokenizer's own values, clipped to their range.
+
+        No gradient reaches the codebook.
+        """
         return self._decoded(self.codebook_KC.detach()[codes_NL])
 
     def maps_of_probabilities(self, probabilities_NLK: Tensor) -> Tensor:
-        """The same of distributions over codes, averaged in float32."""
+        """Decode distributions over codes to such maps; vectors are averaged in float32.
+
+        No gradient reaches the codebook.
+        """
         codebook_KC = self.codebook_KC.detach()
         return self._decoded((probabilities_NLK.float() @ codebook_KC.float()).to(codebook_KC.dtype))
 
     def reconstruct(self, targets: Tensor, *, quantize: bool = True) -> Reconstruction:
-        """See `TrainableTokenizer.reconstruct`; in train mode the quantizer starts, and may move, here.
+        """See `TrainableTokenizer.reconstruct`. In training mode the quantizer is fitted and updated here.
 
         Raises:
-            DataError: What is given is of another type or size.
+            DataError: The targets have another type or size.
         """
         if tuple(targets.shape[1:]) != self.map_shape or not targets.is_floating_point():
             wanted = ", ".join(map(str, self.map_shape))
@@ -159,12 +165,12 @@ class Autoencoder(PerceptionTokenizer):
         self.eval()
 
     def train(self, mode: bool = True) -> Self:
-        """Change the mode, except that a frozen tokenizer stays in eval mode."""
+        """Set the training mode; a frozen tokenizer stays in eval mode."""
         return super().train(mode and not bool(self.frozen))
 
     @torch.no_grad()
     def means_of_codes(self) -> Tensor:
-        """For each code the mean of the map that has its vector at every cell, in [0, 1]: [K, M]."""
+        """For each code, return the mean [K, M], in [0, 1], of the map decoded from its vector at every cell."""
         at_once = max(1, DECODED_PIXELS // (self.map_shape[1] * self.map_shape[2]))
         means = [
             clip_unit(self.decode_latents(vectors_NC[..., None, None].expand(-1, -1, *self.grid))).mean(

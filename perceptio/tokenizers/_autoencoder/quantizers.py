@@ -1,4 +1,4 @@
-"""Quantizers: latents -> the nearest of K codes, whose vectors are learned (VQ) or a fixed lattice (FSQ).
+"""Quantizers: latents -> the nearest of K codes, whose vectors are learned (VQ) or form a fixed lattice (FSQ).
 
 Shapes: B batch, N latents, L codes, K codebook size, C latent width, A axes.
 """
@@ -13,40 +13,42 @@ from perceptio.errors import TrainingError
 from perceptio.ops.processes import in_process_group
 
 START_SPREAD = 0.75
-"""Standard deviation of latents along an axis at its start; 1 is where the squashing before rounding bends."""
+"""The initial standard deviation of latents along an axis. From about 1 the squashing before rounding saturates."""
 EPSILON = 1e-12
 
 
 class Quantizer(nn.Module, ABC):
-    """Latents -> the nearest of K codes."""
+    """Base class of quantizers: latents -> the nearest of K codes."""
 
     @property
     @abstractmethod
     def codebook_KC(self) -> Tensor:
-        """The vector of every code [K, C]."""
+        """The vectors of all codes [K, C]."""
 
     @abstractmethod
     def nearest(self, latents_BLC: Tensor) -> Tensor:
-        """Codes [B, L], int64; moves no buffer, whatever the mode."""
+        """Return int64 codes [B, L]. Never changes a buffer, in any mode."""
 
     @abstractmethod
     def forward(self, latents_BLC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Quantized latents, shaped as they are, with the gradient passed through; codes [B, L]; auxiliary loss [].
+        """Quantize latents. The first call in training mode fits the codes to its latents.
 
-        The first call in train mode fits the codes to its latents.
+        Returns:
+            The quantized latents with the gradient passed straight through, the codes [B, L], and a scalar auxiliary
+            loss.
         """
 
     def latents_of(self, vectors_BLC: Tensor) -> Tensor:
-        """The quantized latents that the vectors of L codes make, linear in them; by default they are these."""
+        """Combine the vectors of L codes into quantized latents, linearly; by default the vectors themselves."""
         return vectors_BLC
 
 
 class VectorQuantizer(Quantizer):
-    """The nearest codebook vector in squared distance.
+    """Quantizes to the nearest codebook vector in squared distance.
 
-    In train mode every forward moves the codebook: k-means over the first batch that is quantized, then moving
-    averages, and codes that hardly any latent chooses are moved onto latents of the batch. Averages are summed over
-    ranks where the quantizer was made inside a process group.
+    In training mode every forward pass updates the codebook. The first batch initializes it with k-means; later
+    batches update moving averages. Codes that few latents choose are replaced by latents of the batch. If the
+    quantizer was built inside a process group, averages are summed over ranks.
     """
 
     def __init__(
@@ -61,7 +63,7 @@ class VectorQuantizer(Quantizer):
         from vector_quantize_pytorch import VectorQuantize
 
         super().__init__()
-        # Said outright: left to itself the library asks once per process and remembers the answer for ever.
+        # Set explicitly: by default the library checks for a process group once per process and keeps the answer.
         self.synchronized = in_process_group()
         self.commitment_weight = commitment_weight
         self.vq = VectorQuantize(
@@ -74,7 +76,7 @@ class VectorQuantizer(Quantizer):
             rotation_trick=False,
             sync_codebook=self.synchronized,
         )
-        # Before k-means the library's codebook is all zeros, and every code would decode alike.
+        # Before k-means the library's codebook is all zeros, so all codes would decode to the same map.
         self.vq.codebook = torch.randn(codebook_size, latent_dim)
 
     @property
@@ -84,17 +86,21 @@ class VectorQuantizer(Quantizer):
 
     @property
     def started(self) -> bool:
-        """Whether the codebook has been fitted to latents."""
+        """Whether the codebook was fitted to latents."""
         return bool(self.vq._codebook.initted)
 
     def nearest(self, latents_BLC: Tensor) -> Tensor:
-        """See `Quantizer.nearest`; of equally near codes the first."""
-        # The library is left out: its first call runs k-means even in eval mode.
+        """See `Quantizer.nearest`; if several codes are equally near, the first one."""
+        # The library is not used here because its first call runs k-means even in eval mode.
         codebook_KC = self.codebook_KC
         return (codebook_KC.square().sum(1) - 2 * latents_BLC @ codebook_KC.T).argmin(-1)
 
     def forward(self, latents_BLC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """See `Quantizer.forward`; the auxiliary loss draws latents to their codes."""
+        """See `Quantizer.forward`; the auxiliary loss is the commitment loss, which pulls latents to their codes.
+
+        Raises:
+            TrainingError: Training inside a process group, if the quantizer was built before the group.
+        """
         if self.training:
             if in_process_group() and not self.synchronized:
                 raise TrainingError(
@@ -109,12 +115,13 @@ class VectorQuantizer(Quantizer):
 
 
 class FiniteScalarQuantizer(Quantizer):
-    """Rounding to a lattice with the given number of levels per axis, between two linear projections.
+    """Finite scalar quantization (arXiv 2309.15505): rounds to a lattice between two linear projections.
 
-    Finite scalar quantization (arXiv 2309.15505): nothing is averaged, so no code can die.
+    The codes are not updated by moving averages, so there are no dead codes to replace.
 
-    The first batch that is quantized in train mode gives the axes their start: its principal components, the widest
-    for the most levels (ours; from random projections, training uses a quarter of the codes).
+    The first batch in training mode initializes the projections with its principal components. The component with the
+    largest variance goes to the axis with the most levels (ours; from random projections, training uses only a
+    quarter of the codes).
     """
 
     started: Tensor
@@ -124,7 +131,7 @@ class FiniteScalarQuantizer(Quantizer):
 
         super().__init__()
         self.levels = levels
-        # The library reads values while it builds, which the meta device has none of.
+        # The library reads values during construction, which tensors on the meta device do not have.
         with torch.device("cpu"):
             self.fsq = FSQ(levels=list(levels), dim=latent_dim)
         self.register_buffer("started", torch.tensor(not self.fsq.has_projections, device="cpu"))
@@ -147,7 +154,7 @@ class FiniteScalarQuantizer(Quantizer):
 
     @torch.no_grad()
     def _start(self, latents_NC: Tensor) -> None:
-        """Lay the axes along the principal components of latents, `START_SPREAD` wide before they are rounded."""
+        """Align the axes with the principal components of latents, scaled to `START_SPREAD` before rounding."""
         mean_C, count = latents_NC.mean(0), len(self.levels)
         variance_C, components_CC = torch.linalg.eigh(torch.cov(latents_NC.float().T, correction=0))
         widest = variance_C.argsort(descending=True)[:count]

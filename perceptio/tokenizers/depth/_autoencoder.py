@@ -1,4 +1,4 @@
-"""Depth as codes of an autoencoder; it is in [0, 1] outside and in [-1, 1] inside, as AURORA's weights expect."""
+"""Depth tokenizers with an autoencoder. Depth is in [0, 1] outside and in [-1, 1] inside, as in AURORA's weights."""
 
 import attrs
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from perceptio.tokenizers._autoencoder import Autoencoder, AutoencoderConfig, Qu
 
 
 class AutoencoderDepthTokenizer(Autoencoder, CodebookDepthTokenizer):
-    """Encoder, quantizer, decoder of depth maps."""
+    """A depth tokenizer that encodes, quantizes and decodes maps with an autoencoder."""
 
     spec: DepthSpec
 
@@ -26,16 +26,16 @@ class AutoencoderDepthTokenizer(Autoencoder, CodebookDepthTokenizer):
         return self.codes_of(depth_B1HW)
 
     def code_meanings(self) -> tuple[CodeMeanings, ...]:
-        """See `PerceptionTokenizer.code_meanings`; of several scales, what a code of the coarsest one means."""
+        """See `PerceptionTokenizer.code_meanings`; with several scales, what a code means at the coarsest scale."""
         if not self.spec.scales:
             return super().code_meanings()
         return (CodeMeanings(values_KV=self.means_of_codes(), vectors_KC=self.codebook_KC),)
 
 
-# Without slots, which Python cannot merge with those of the quantizer's settings.
+# slots=False because Python cannot combine these slots with those of the quantizer's config in one subclass.
 @attrs.frozen(kw_only=True, slots=False)
 class AutoencoderDepthConfig(AutoencoderConfig, DepthTokenizerConfig):
-    """What autoencoders of depth are set besides.
+    """Settings that all depth autoencoders share.
 
     Attributes:
         convention: What a depth value means.

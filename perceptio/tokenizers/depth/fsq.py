@@ -11,7 +11,7 @@ from perceptio.tokenizers.depth._autoencoder import AutoencoderDepthConfig
 
 @attrs.frozen(kw_only=True)
 class FSQDepthConfig(FSQAutoencoderConfig, AutoencoderDepthConfig):
-    """Finite scalar quantization (arXiv 2309.15505); the other defaults are those of AURORA's VQ-VAE."""
+    """Depth tokenizer with finite scalar quantization (arXiv 2309.15505); other defaults as in AURORA's VQ-VAE."""
 
     name: ClassVar[str] = "fsq"
     kind: ClassVar[Kind] = Kind.DEPTH

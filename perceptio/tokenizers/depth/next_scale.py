@@ -1,11 +1,12 @@
-"""Depth written coarse to fine: 1x1 codes, then 2x2, 4x4, …, each scale what the coarser ones left unsaid.
+"""Depth tokenizer that writes a map coarse to fine: 1x1 codes, then 2x2, 4x4, …; each scale encodes the residual.
 
-Multi-scale residual quantization is VAR's ("Visual Autoregressive Modeling", arXiv 2404.02905): one codebook for all
-scales; a scale's codes are the nearest to the residual, averaged to its grid, and what they stand for is interpolated
-to the finest grid and subtracted before the next. VAR's convolutions after the interpolation are left out. The start
-and the moving averages of the codebook, and the sizes, are ours.
+Multi-scale residual quantization is from VAR ("Visual Autoregressive Modeling", arXiv 2404.02905). All scales share
+one codebook. For each scale, the residual is averaged to the grid of the scale and quantized to the nearest codes.
+Their vectors are interpolated to the finest grid and subtracted from the residual before the next scale. VAR's
+convolutions after the interpolation are left out. The initialization and the moving averages of the codebook, and the
+sizes, are ours.
 
-Shapes: B maps, L codes of all scales, l codes of one, C latent width, h w cells of the finest grid.
+Shapes: B maps, L codes of all scales, l codes of one scale, C latent width, h w cells of the finest grid.
 """
 
 from collections.abc import Callable
@@ -23,10 +24,10 @@ from perceptio.tokenizers.depth._autoencoder import AutoencoderDepthConfig
 
 
 class MultiScaleQuantizer(Quantizer):
-    """Latents -> codes of several grids, from coarse to fine, whose vectors add up to the latents.
+    """Latents -> codes of several grids, from coarse to fine, whose interpolated vectors sum to the latents.
 
-    In train mode the codebook follows the residuals of all scales at once. It starts from those of the first batch,
-    each scale taking its part of the latents unquantized.
+    In training mode the codebook is updated with the residuals of all scales together. It is initialized with the
+    residuals of the first batch, for which each scale subtracts its residual unquantized.
     """
 
     def __init__(self, quantizer: VectorQuantizer, scales: tuple[tuple[int, int], ...]) -> None:
@@ -37,7 +38,7 @@ class MultiScaleQuantizer(Quantizer):
 
     @property
     def codebook_KC(self) -> Tensor:
-        """See `Quantizer.codebook_KC`: the same for every scale."""
+        """See `Quantizer.codebook_KC`: one codebook for all scales."""
         return self.quantizer.codebook_KC
 
     def latents_of(self, vectors_BLC: Tensor) -> Tensor:
@@ -48,11 +49,11 @@ class MultiScaleQuantizer(Quantizer):
         return total_BChw.flatten(2).mT
 
     def nearest(self, latents_BLC: Tensor) -> Tensor:
-        """See `Quantizer.nearest`: greedy, a scale after the other."""
+        """See `Quantizer.nearest`: greedy, scale by scale."""
         return self._quantized(latents_BLC)[0]
 
     def forward(self, latents_BLC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """See `Quantizer.forward`; the auxiliary loss draws latents to the sum of their codes' vectors."""
+        """See `Quantizer.forward`; the auxiliary loss pulls latents to the sum of their codes' vectors."""
         with torch.no_grad():
             if self.training and not self.quantizer.started:
                 self.quantizer(self._residuals(latents_BLC, lambda residual_BlC: residual_BlC))
@@ -64,7 +65,7 @@ class MultiScaleQuantizer(Quantizer):
         return latents_BLC + (summed_BLC - latents_BLC).detach(), codes_BL, commitment
 
     def _quantized(self, latents_BLC: Tensor) -> tuple[Tensor, Tensor]:
-        """The codes of all scales [B, L], and the residuals [B, L, C] to which they are the nearest."""
+        """Return the codes of all scales [B, L] and the residuals [B, L, C] that they quantize."""
         codes, codebook_KC = [], self.codebook_KC
 
         def nearest(residual_BlC: Tensor) -> Tensor:
@@ -75,7 +76,7 @@ class MultiScaleQuantizer(Quantizer):
         return torch.cat(codes, 1), residuals_BLC
 
     def _residuals(self, latents_BLC: Tensor, spoken: Callable[[Tensor], Tensor]) -> Tensor:
-        """What is left to say at every scale [B, L, C], where `spoken` is what a scale says of a residual."""
+        """Return the residuals [B, L, C] of all scales; `spoken` quantizes, or keeps, the residual of a scale."""
         left_BChw = latents_BLC.mT.unflatten(2, self.scales[-1])
         residuals = []
         for scale in self.scales:
@@ -84,7 +85,7 @@ class MultiScaleQuantizer(Quantizer):
         return torch.cat(residuals, 1)
 
     def _at_finest(self, vectors_BlC: Tensor, scale: tuple[int, int]) -> Tensor:
-        """Vectors of a scale, interpolated to the finest grid: [B, C, h, w]."""
+        """Interpolate the vectors of a scale to the finest grid: [B, C, h, w]."""
         vectors_BChw = vectors_BlC.mT.unflatten(2, scale)
         if scale == self.scales[-1]:
             return vectors_BChw
@@ -93,11 +94,14 @@ class MultiScaleQuantizer(Quantizer):
 
 @attrs.frozen(kw_only=True)
 class NextScaleDepthConfig(VQAutoencoderConfig, AutoencoderDepthConfig):
-    """A VQ-VAE whose codes are written coarse to fine; with `codes_per_step="group"`, a scale in each step.
+    """VQ-VAE depth tokenizer written coarse to fine; `codes_per_step="group"` writes one scale per step.
 
     Attributes:
-        grid: Rows and columns of the finest scale.
-        coarser: Rows and columns of the scales before it, each smaller than the next.
+        grid: The rows and columns of the finest scale.
+        coarser: The rows and columns of the scales before it, each smaller than the next.
+
+    Raises:
+        RecipeError: The scales do not grow, or other settings do not fit together.
     """
 
     name: ClassVar[str] = "next_scale"
@@ -123,7 +127,7 @@ class NextScaleDepthConfig(VQAutoencoderConfig, AutoencoderDepthConfig):
 
     @property
     def scales(self) -> tuple[tuple[int, int], ...]:
-        """Rows and columns of all scales, from coarse to fine."""
+        """The rows and columns of all scales, from coarse to fine."""
         return (*self.coarser, self.grid)
 
     @property

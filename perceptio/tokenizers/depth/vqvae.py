@@ -1,4 +1,4 @@
-"""VQ-VAE depth tokenizer: a learned codebook, kept by moving averages."""
+"""VQ-VAE depth tokenizer: a learned codebook, updated by moving averages."""
 
 from typing import ClassVar
 
@@ -11,7 +11,7 @@ from perceptio.tokenizers.depth._autoencoder import AutoencoderDepthConfig
 
 @attrs.frozen(kw_only=True)
 class VQVAEDepthConfig(VQAutoencoderConfig, AutoencoderDepthConfig):
-    """VQ-VAE with a codebook of free vectors; the defaults are AURORA's."""
+    """VQ-VAE depth tokenizer with a learned codebook; the defaults are AURORA's."""
 
     name: ClassVar[str] = "vqvae"
     kind: ClassVar[Kind] = Kind.DEPTH
