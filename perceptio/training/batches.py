@@ -1,4 +1,4 @@
-"""Batches made ahead of time by threads."""
+"""Batches prepared ahead of time by threads."""
 
 from collections import deque
 from collections.abc import Callable, Generator
@@ -8,16 +8,16 @@ from perceptio.interfaces import Batch
 
 
 def made_ahead(make: Callable[[int], Batch], draws: range, *, workers: int, ahead: int) -> Generator[Batch]:
-    """The batches of draws, in order, made by threads while others are used.
+    """Yield the batches of draws in order, prepared by threads while earlier ones are used.
 
-    Reading and resizing pictures release the interpreter, so that threads are enough. A failure is raised where its
-    batch would have come.
+    Threads suffice because reading and resizing images release the interpreter lock. An exception is raised where
+    its batch would have been yielded.
 
     Args:
-        make: Makes the batch of a draw, whatever was made before.
-        draws: Which batches, in which order.
-        workers: Threads; 0: each batch is made when it is asked for.
-        ahead: How many finished batches wait at most.
+        make: Makes the batch of a draw, independently of other draws.
+        draws: The draws, in order.
+        workers: Number of threads; 0 makes each batch when it is requested.
+        ahead: Maximum number of finished batches that wait.
     """
     if not workers:
         yield from map(make, draws)

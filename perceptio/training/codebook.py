@@ -1,4 +1,4 @@
-"""A run's codebooks: each trained before it is used, and looked at before anything is learned from its codes."""
+"""Codebooks of a run: each is trained before it is used, and checked before anything learns from its codes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,11 +23,11 @@ from perceptio.training.target_maps import TargetMaps, read_training_maps
 from perceptio.training.tokenizer import TokenizerRecord, train_tokenizer
 
 MADE_FROM = "made_from.json"
-"""In the folder of a tokenizer that a run trained: of which data, with which settings."""
+"""File in the folder of a tokenizer that a run trained: the data and settings it was trained with."""
 
 
 def trainable(stream: Stream) -> bool:
-    """Whether a stream is written in codes of a tokenizer that can learn; any other is as its maker built it."""
+    """Return whether a stream is written as codes of a tokenizer that can be trained."""
     if not isinstance(stream.spec.written, Codes):
         return False
     with torch.device("meta"):
@@ -35,9 +35,9 @@ def trainable(stream: Stream) -> bool:
 
 
 def to_be_trained(stream: Stream) -> bool:
-    """Whether `train` trains a stream's tokenizer first: it can learn, and has neither weights nor leave.
+    """Return whether `train` must train a stream's tokenizer first.
 
-    The leave is the setting `training.untrained` of the stream.
+    This is so if the tokenizer is trainable, names no weights, and the stream does not set `training.untrained`.
     """
     named = getattr(stream.tokenizer, "weights", None)
     return named is None and not stream.training.untrained and trainable(stream)
@@ -53,20 +53,20 @@ def train_codebook(
     say: Callable[[str], None],
     preparing: Preparing,
 ) -> None:
-    """Train the tokenizer of a stream on the recipe's own data, or take the one that an earlier attempt left.
+    """Train the tokenizer of a stream on the recipe's own data, or keep the one that an earlier attempt trained.
 
     Args:
-        recipe: Whose data are trained on.
-        stream: A stream of it whose tokenizer is `to_be_trained`.
-        folder: Where the tokenizer is kept.
-        data: A hash of what each of the recipe's data folders holds.
-        device: Where it is trained.
-        say: Told what is done, and why.
-        preparing: Told how far it is.
+        recipe: The recipe whose data to train on.
+        stream: A stream of the recipe that needs training, see `to_be_trained`.
+        folder: Folder for the tokenizer.
+        data: A hash of the content of each of the recipe's data folders.
+        device: Device to train on.
+        say: Called with sentences about what is done, and why.
+        preparing: Called with the progress.
 
     Raises:
-        RecipeError: It cannot be trained here; the message says what else can be done.
-        TrainingError: It has learned to say all objects with one code.
+        RecipeError: The tokenizer cannot be trained here; the message names the alternatives.
+        TrainingError: The trained tokenizer encodes all objects with one code.
     """
     if "weights" not in attrs.fields_dict(type(stream.tokenizer)):
         raise RecipeError(
@@ -90,7 +90,7 @@ def train_codebook(
         folder.parent.mkdir(parents=True, exist_ok=True)
     trained = _train_on_data_of(recipe, stream, folder.parent, device=device, preparing=preparing)
     if stream.spec.per == "object" and trained.records[-1].codes_used == 1:
-        raise _one_code(stream, len(trained.maps.training_NCHW))  # Codes of images are all looked at later.
+        raise _one_code(stream, len(trained.maps.training_NCHW))  # Codes of images are checked later.
     save(
         trained.tokenizer,
         folder,
@@ -101,7 +101,7 @@ def train_codebook(
 
 @attrs.frozen(kw_only=True, eq=False)
 class TrainedTokenizer:
-    """A tokenizer that was trained, the records of its training, and the maps it was trained on."""
+    """A trained tokenizer, the records of its training, and the maps it was trained on."""
 
     tokenizer: PerceptionTokenizer
     records: tuple[TokenizerRecord, ...]
@@ -122,13 +122,13 @@ def train_on_folders(
     Args:
         stream: The stream, with the settings of its training.
         folders: The data.
-        device: Where it is trained.
-        store: A folder on whose disk the maps are kept while it is.
-        reading: Called with how many samples of a folder are read, and of how many.
-        on_record: Called with every tenth step's record, and the last's.
+        device: Device to train on.
+        store: Folder on whose disk the maps are kept during training.
+        reading: Called with the number of samples read from a folder, and the total.
+        on_record: Called with the record of every tenth step, and of the last.
 
     Raises:
-        DataError: As `read_training_maps` does.
+        DataError: See `read_training_maps`.
         TrainingError: The loss is no longer finite.
     """
     torch.manual_seed(stream.training.seed)
@@ -148,10 +148,10 @@ def train_on_folders(
 def _train_on_data_of(
     recipe: Recipe, stream: Stream, store: Path, *, device: torch.device, preparing: Preparing
 ) -> TrainedTokenizer:
-    """The tokenizer of a stream, trained on a recipe's own data.
+    """Train the tokenizer of a stream on a recipe's own data.
 
     Raises:
-        RecipeError: They have no targets for it, or cannot be read.
+        RecipeError: The data have no targets for the tokenizer, or cannot be read.
         TrainingError: The loss is no longer finite.
     """
     try:
@@ -176,7 +176,7 @@ def _train_on_data_of(
 
 
 def with_codebooks(recipe: Recipe, folders: Mapping[str, Path]) -> Recipe:
-    """The recipe with the tokenizers that `train_codebook` left in folders, by stream."""
+    """Return the recipe with the tokenizers that `train_codebook` wrote, given their folders by stream."""
     for name, folder in folders.items():
         weights: dict[str, Any] = {"weights": str(folder)}
         recipe = recipe.with_stream(name, tokenizer=attrs.evolve(recipe.stream(name).tokenizer, **weights))
@@ -184,14 +184,14 @@ def with_codebooks(recipe: Recipe, folders: Mapping[str, Path]) -> Recipe:
 
 
 def check_usage(stream: Stream, codes: Sequence[Tensor]) -> dict[str, float]:
-    """How the codebooks of a stream are used by its codes: `STREAM_codes.used` and `STREAM_codes.perplexity`.
+    """Return how a stream's codes use its codebooks, as `STREAM_codes.used` and `STREAM_codes.perplexity`.
 
     Args:
         stream: A stream of codes that is written once per image.
-        codes: Codes [n, L] of each folder's images, -1 rows where an image lacks the target.
+        codes: Codes [n, L] of the images of each folder; a row of -1 for an image without the target.
 
     Raises:
-        TrainingError: There are codes, and they are the same everywhere.
+        TrainingError: There are codes, and all targets have the same ones.
     """
     written = stream.spec.written
     assert isinstance(written, Codes)

@@ -1,12 +1,13 @@
-"""The codes of a data set's images, by a frozen tokenizer: computed once and kept on disk.
+"""The codes of a data set's images from a frozen tokenizer: computed once and kept on disk in two files.
 
-    NAME.npy    codes [n, L] of the n samples that have the target, uint8 where the codebooks allow it, else wider
-    NAME.json   of which tokenizer and which targets they are, and the samples' ids in the order of the rows
+    NAME.npy    codes [n, L] of the n samples that have the target, uint8 if the codebooks allow it, else wider
+    NAME.json   which tokenizer and targets they belong to, and the samples' ids in the order of the rows
 
-In a data folder they are `codes/STREAM`, where a command that makes targets may write them, and a packed folder has
-them too; in the folder of a run `codes/STREAM/training-0`, for the first of its data folders, and so on. Training
-uses those of the data folder where they are of its tokenizer and of the targets that are there, by fingerprints. Of
-others it says what they are of, and computes its own into the run's folder.
+A data folder keeps them as `codes/STREAM`. A command that makes targets may write them there, and a packed folder
+includes them. A run's folder keeps them as `codes/STREAM/training-0` for its first data folder, and so on.
+
+Training uses the codes of the data folder if their fingerprints match its tokenizer and the folder's targets.
+Otherwise it reports what they belong to, and computes its own into the run's folder.
 """
 
 import hashlib
@@ -31,11 +32,11 @@ from perceptio.ops.json_files import read_json, write_json
 BATCH_SIZE = 64
 
 Progress = Callable[[int, int], None]
-"""Called with how many images are done, and of how many."""
+"""Called with the number of images done, and the total."""
 
 
 def codes_in(folder: Path, stream: str) -> Path:
-    """Where a data folder keeps the codes of a stream: a path without the endings of the two files."""
+    """Return where a data folder keeps the codes of a stream: the path of the two files without suffix."""
     return folder / "codes" / stream
 
 
@@ -43,12 +44,12 @@ def codes_in(folder: Path, stream: str) -> Path:
 def encode_targets(
     tokenizer: PerceptionTokenizer, dataset: FolderDataset, progress: Progress | None = None
 ) -> Tensor:
-    """Codes [n, L] of the n images of a folder, int16 or wider; a row of -1 where an image lacks the target.
+    """Return codes [n, L] of the n images of a folder, int16 or wider; a row of -1 for an image without the target.
 
     Args:
-        tokenizer: The frozen tokenizer, of a stream of codes that is written once per image.
+        tokenizer: The frozen tokenizer of a stream of codes that is written once per image.
         dataset: The folder.
-        progress: Called with how many images are done, and of how many.
+        progress: Called with the number of images done, and the total.
 
     Raises:
         DataError: A target cannot be read or used; the message names its file.
@@ -73,12 +74,12 @@ def write_codes(
 
     Args:
         dataset: The data folder.
-        tokenizer: As for `encode_targets`.
-        path: Where, without the endings of the two files; see `codes_in`.
-        progress: As for `encode_targets`.
+        tokenizer: See `encode_targets`.
+        path: The path of the two files without suffix; see `codes_in`.
+        progress: See `encode_targets`.
 
     Returns:
-        How many images have codes, n.
+        The number n of images that have codes.
 
     Raises:
         DataError: A target cannot be used, or the folder cannot be written.
@@ -89,7 +90,7 @@ def write_codes(
     stored_nL = codes_nL[rows].numpy().astype(np.min_scalar_type(largest))
     with disk_errors(path.parent, DataError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Without an index codes are not read, so that the two files are never of different passes.
+        # Codes without an index are ignored, so the two files never come from different passes.
         _index_file(path).unlink(missing_ok=True)
         with new_file(_codes_file(path)) as new:
             np.save(new, stored_nL)
@@ -103,16 +104,16 @@ def read_codes(
     tokenizer: PerceptionTokenizer,
     say: Callable[[str], None] = lambda _: None,
 ) -> Tensor | None:
-    """The codes that were written, as `encode_targets` returns them.
+    """Read written codes, in the form that `encode_targets` returns.
 
     Args:
-        path: Where, as for `write_codes`.
+        path: The path of the two files without suffix, as for `write_codes`.
         dataset: The data folder.
-        tokenizer: As for `encode_targets`.
-        say: Told of codes that are there and are others, in a sentence that says what they are of.
+        tokenizer: See `encode_targets`.
+        say: Called with a sentence that says what existing codes belong to, if they do not match.
 
     Returns:
-        None where there are none, or others: of another tokenizer, or of other targets.
+        The codes; None if there are none, or if they belong to another tokenizer or to other targets.
 
     Raises:
         DataError: They cannot be read.
@@ -143,7 +144,7 @@ def read_codes(
 
 
 def tokenizer_fingerprint(tokenizer: PerceptionTokenizer) -> str:
-    """Sixteen hexadecimal digits of what a tokenizer is and holds, wherever it was read from."""
+    """Return 16 hexadecimal digits that identify a tokenizer's type, spec and weights, wherever they came from."""
     digest = hashlib.sha256(f"{type(tokenizer).__name__} {tokenizer.spec}".encode())
     for name, value in sorted(tokenizer.state_dict().items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
@@ -165,7 +166,7 @@ def _encoded(
     try:
         return tokenizer.to_codes(tokenizer.targets(raw))
     except DataError:
-        for number, one in zip(numbers, raw, strict=True):  # Which of them it is.
+        for number, one in zip(numbers, raw, strict=True):  # Find which of them fails.
             try:
                 tokenizer.to_codes(tokenizer.targets([one]))
             except DataError as error:
@@ -175,10 +176,10 @@ def _encoded(
 
 
 def _difference(found: Any, dataset: FolderDataset, tokenizer: PerceptionTokenizer) -> str | None:
-    """What codes are of, by what is found in their index, where they are not those of a folder by a tokenizer."""
+    """Return how the codes of an index differ from those of a folder by a tokenizer; None if they are the same."""
     found = found if isinstance(found, dict) else {}
     own = tokenizer_fingerprint(tokenizer)
-    if found.get("tokenizer") != own:  # Before its targets are read.
+    if found.get("tokenizer") != own:  # Checked first, so that targets need not be read.
         return f"of the tokenizer {quoted(found.get('tokenizer'))}, and the recipe's is {own!r}"
     if found != _index(dataset, tokenizer):
         return f"of other targets {tokenizer.spec.stream.target!r} than the folder has now"
@@ -186,7 +187,7 @@ def _difference(found: Any, dataset: FolderDataset, tokenizer: PerceptionTokeniz
 
 
 def _index(dataset: FolderDataset, tokenizer: PerceptionTokenizer) -> dict[str, Any]:
-    """What codes are of, and what they mean."""
+    """Return the index of codes: what they belong to, and what they mean."""
     spec = tokenizer.spec.stream
     return {
         "tokenizer": tokenizer_fingerprint(tokenizer),
@@ -199,7 +200,7 @@ def _index(dataset: FolderDataset, tokenizer: PerceptionTokenizer) -> dict[str, 
 
 
 def _no_codes(count: int, tokenizer: PerceptionTokenizer) -> Tensor:
-    """Rows of -1 for so many images."""
+    """Return a row of -1 for each of `count` images."""
     written = tokenizer.spec.stream.written
     dtype = torch.int16 if max(written.codebook_sizes) <= 2**15 else torch.int32
     return torch.full((count, written.length), -1, dtype=dtype)

@@ -1,4 +1,4 @@
-"""The peak of memory of a training step, found out before there is a model: the step runs on shapes alone."""
+"""Predicts the peak memory of a training step before the model exists, by running the step on shapes only."""
 
 import attrs
 import torch
@@ -23,20 +23,20 @@ from perceptio.training.optimizer import Optimizers
 from perceptio.training.step import Step, trains_in_bfloat16
 
 BATCHES = 16
-"""So many batches are drawn, and the step is one of that with the most tokens."""
+"""Number of batches that are drawn; the step is run on the one with the most tokens."""
 
 
 @attrs.frozen(kw_only=True)
 class Foretold:
-    """The most memory that tensors take in one step of training, in one process, and what was in the step.
+    """The peak memory of one training step in one process, and what was in the step.
 
     Attributes:
-        peak: Bytes of tensors on the device.
-        held: Bytes of them that are held between steps: weights, and the state of the optimizer.
-        device: Where.
+        peak: Bytes of tensors on the device at the peak.
+        held: Bytes of tensors that are kept between steps: weights and the optimizer's state.
+        device: The device.
         bf16: Whether the step computes in bfloat16.
-        lengths: Tokens of each conversation of the batch.
-        images: Height and width of each picture.
+        lengths: Number of tokens of each conversation in the batch.
+        images: Height and width of each image.
     """
 
     peak: int
@@ -48,25 +48,24 @@ class Foretold:
 
     @property
     def libraries(self) -> int:
-        """Bytes that the process holds beside tensors, where these lie in its memory."""
+        """Bytes that the process holds besides tensors, if both share the same memory."""
         return LIBRARIES if self.device.type == "cpu" else 0
 
     @property
     def resident(self) -> int:
-        """Bytes in all; what the allocator keeps of freed tensors for later ones comes on top."""
+        """Total bytes, without freed memory that the allocator keeps for later tensors."""
         return self.peak + self.libraries
 
 
 def foretell(recipe: Recipe) -> Foretold:
-    """Run one step of training on the recipe's data, with a model that has shapes and no values.
+    """Run one training step on the recipe's data, with a model that has shapes but no values.
 
-    It is the step that training does after its first, when the optimizer has its state; where gradients are
-    accumulated, one that finds those of a batch before. What comes beside it is left out: codebooks that are trained
-    first, measuring on validation data, and saving.
+    This is a step after the first, so the optimizer already has its state. With gradient accumulation, the gradients
+    of an earlier batch are present, too. Not included: codebooks that are trained first, validation, and saving.
 
     Raises:
-        DataError: A data folder is not there or cannot be read, or the mixture asks for tasks that none has.
-        RecipeError: The recipe has no data or no losses, trains nothing, or has a part that asks for values.
+        DataError: A data folder does not exist or cannot be read, or the mixture asks for tasks that no folder has.
+        RecipeError: The recipe has no data or no losses, trains nothing, or has a part that needs tensor values.
     """
     if not recipe.data.folders or not recipe.losses:
         lacking = "data" if recipe.losses else "losses"
@@ -106,7 +105,7 @@ def foretell(recipe: Recipe) -> Foretold:
 
 
 def _longest_batch(recipe: Recipe, model: PerceptionModel) -> Batch:
-    """Of the first batches of the data, that with the most tokens; every image has codes, and every point a level."""
+    """Return the longest of the first batches, in tokens; every image has codes, and every point a level."""
     datasets = [FolderDataset(one.path) for one in recipe.data.folders]
     codes = {
         stream.name: [
@@ -123,14 +122,14 @@ def _longest_batch(recipe: Recipe, model: PerceptionModel) -> Batch:
 
 
 def _any_codes(dataset: FolderDataset, target: str, length: int) -> Tensor:
-    """Codes [n, L] where a folder has the target, and -1 where not, as training has them."""
+    """Return codes [n, L] as training has them: 0 if a sample has the target, and -1 if not."""
     codes_nL = torch.full((len(dataset), length), -1)
     codes_nL[torch.from_numpy(dataset.with_target(target))] = 0
     return codes_nL
 
 
 def _any_levels(dataset: FolderDataset) -> Levels:
-    """A level of every marked point."""
+    """Return a level for every marked point."""
     return {
         number: {point: 0 for turn in dataset.turns(number) for point in turn.points}
         for number in range(len(dataset))
@@ -138,7 +137,7 @@ def _any_levels(dataset: FolderDataset) -> Levels:
 
 
 def _fill(model: PerceptionModel, memory: LiveMemory, device: torch.device) -> None:
-    """Put a model whose parameters are absent on a device: parameters without values, and its buffers."""
+    """Put a model with absent parameters on a device: parameters without values, and its buffers."""
     give_values(model, lambda parameter: memory.without_values(parameter, device))
     for module in model.modules():
         for name, buffer in module.named_buffers(recurse=False):

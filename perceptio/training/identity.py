@@ -11,7 +11,7 @@ from perceptio.serialize import identity_of
 from perceptio.training.optimizer import learning_rate_at
 
 ELSEWHERE = ("data.folders", "train.precision")
-"""Counted by what they hold or become: folders by content, precision as the device has it."""
+"""Settings that count indirectly: folders by content, precision as resolved for the device."""
 BOOKKEEPING = (
     "name",
     "data.validation",
@@ -21,9 +21,9 @@ BOOKKEEPING = (
     "train.workers",
     "train.validation",
 )
-"""Settings on which nothing depends that is trained."""
+"""Settings that do not affect what is trained."""
 SCHEDULE = ("train.steps", "train.warmup_steps", "train.schedule", "train.decay")
-"""Settings that count as far as they have been used: by the learning rates of the steps that are done."""
+"""Settings that count only as far as they were used: by the learning rates of the steps done so far."""
 
 
 def run_identity(
@@ -35,19 +35,19 @@ def run_identity(
     trains: Collection[str],
     defaults: bool = True,
 ) -> dict[str, Any]:
-    """What a run's result depends on, by the names of settings, as plain JSON values.
+    """Return what a run's result depends on, by the names of settings, as plain JSON values.
 
     Args:
         recipe: The recipe.
-        data: A hash of what each of its data folders holds.
-        processes: How many processes train.
+        data: A hash of the content of each of the recipe's data folders.
+        processes: Number of training processes.
         bf16: Whether they compute in bfloat16.
-        trains: The streams whose tokenizers the run trains: only of these the training settings count.
-        defaults: Whether settings at their declared default are among it.
+        trains: Streams whose tokenizers the run trains; training settings of other streams do not count.
+        defaults: Whether to include settings at their declared default.
     """
     untrained = [one.name for one in recipe.streams if one.name not in trains]
     apart = (*ELSEWHERE, *BOOKKEEPING, *SCHEDULE, *(f"streams.{name}.training" for name in untrained))
-    # Items of these lists go by their names, as in the settings of a recipe.
+    # Items of these lists are addressed by name, as in the settings of a recipe.
     terms = [Registry.discover().term_of(weighted.loss) for weighted in recipe.losses]
     streams = [stream.name for stream in recipe.streams]
     document = identity_of(recipe, defaults=defaults)
@@ -63,12 +63,12 @@ def run_identity(
     for number, (folder, content) in enumerate(zip(recipe.data.folders, data, strict=True)):
         settings[f"data.folders.{number}.weight"] = folder.weight
         settings[f"data.folders.{number}.content"] = content
-    settings["streams"] = streams  # Their order gives the token ids.
+    settings["streams"] = streams  # Their order determines the token ids.
     return settings | {"precision": "bf16" if bf16 else "fp32", "processes": processes}
 
 
 def used_schedule(train: TrainConfig, *, defaults: bool = True) -> dict[str, Any]:
-    """The settings of `SCHEDULE`; without `defaults`, those that are other than their declared default."""
+    """Return the settings of `SCHEDULE`; without `defaults`, only those that differ from their declared default."""
     names = [name.removeprefix("train.") for name in SCHEDULE]
     settings = identity_of(train, defaults=defaults)
     return {name: settings[name] for name in names if name in settings}
@@ -77,13 +77,13 @@ def used_schedule(train: TrainConfig, *, defaults: bool = True) -> dict[str, Any
 def differences(
     before: Mapping[str, Any], now: Mapping[str, Any], *, at_default: Collection[str] = ()
 ) -> list[str]:
-    """What differs between two identities, each as the end of a sentence.
+    """Return what differs between two identities, each phrased as the end of a sentence.
 
     Args:
-        before: The first.
-        now: The second.
-        at_default: The settings of `now` that are at their declared default. One that `before` does not know, as it
-            was written when there was no such setting, is no difference: a default means "as before".
+        before: The first identity.
+        now: The second identity.
+        at_default: Settings of `now` at their declared default. If `before` lacks such a setting, because it was
+            written before the setting existed, this is no difference: a default keeps the earlier behavior.
     """
     said = []
     for name in (*before, *(name for name in now if name not in before)):
@@ -98,12 +98,12 @@ def differences(
 
 
 def schedule_difference(before: Mapping[str, Any], train: TrainConfig, done: int) -> str | None:
-    """Why steps that are done would have had other learning rates, as the end of a sentence; None: they would not.
+    """Return why the steps done so far would have had other learning rates, as the end of a sentence, or None.
 
     Args:
         before: `used_schedule` of the run so far.
-        train: The settings it is to go on with.
-        done: Its steps so far.
+        train: The settings to continue with.
+        done: Number of steps done so far.
     """
     if train.steps < done:
         return f"train.steps is {train.steps}, and {done} steps are done"
@@ -122,7 +122,7 @@ def schedule_difference(before: Mapping[str, Any], train: TrainConfig, done: int
 
 
 def settings_by_path(document: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of a document by their paths."""
+    """Yield the values of a document with their dotted paths."""
     items: Any = ()
     if isinstance(document, Mapping):
         items = document.items()

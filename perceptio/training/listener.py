@@ -1,4 +1,4 @@
-"""Who is told how training goes."""
+"""Callbacks that report how training goes."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -8,12 +8,12 @@ import attrs
 logger = logging.getLogger(__name__)
 
 Preparing = Callable[[str, int, int], None]
-"""Called with what is being prepared, how much of it is done, and of how much."""
+"""Called with what is being prepared, how much of it is done, and the total."""
 
 
 @attrs.frozen(kw_only=True)
 class Progress:
-    """How far training is: reported after every step."""
+    """The progress of training, reported after every step."""
 
     step: int
     steps: int
@@ -23,13 +23,13 @@ class Progress:
 
 @attrs.frozen(kw_only=True)
 class Listener:
-    """Who is told how training goes: in the first process alone.
+    """Callbacks that report how training goes, called only in the first process.
 
     Attributes:
         progress: Called after every step.
-        preparing: Called before the first step with what is being prepared, how much of it is done, and of how much.
-        say: Called with what a user should know, a sentence each.
-        track: The trackers that metrics are sent to; see `perceptio.training.trackers`.
+        preparing: Called before the first step with what is being prepared, how much of it is done, and the total.
+        say: Called with sentences for the user.
+        track: Trackers to send metrics to; see `perceptio.training.trackers`.
     """
 
     progress: Callable[[Progress], None] | None = None

@@ -1,4 +1,4 @@
-"""Memory: what training will need before it starts, what a step needed at its peak, and what to do without enough."""
+"""Memory of training: the plan before it starts, the peak of a step, and advice when it runs out."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -15,21 +15,21 @@ from perceptio.training.optimizer import muon_rates
 
 GIB = 2**30
 LIBRARIES = 9 * GIB // 10
-"""What a process that trains on a CPU holds beside tensors: Python and libraries. Measured on Linux with torch 2.14,
-as the peak of a training at tiny sizes less that of its tensors."""
+"""Memory that a process that trains on a CPU holds besides tensors: Python and libraries. Measured on Linux with
+torch 2.14, as the peak of a training at tiny sizes minus that of its tensors."""
 
 
 @attrs.frozen(kw_only=True)
 class MemoryPlan:
     """Bytes that are held between steps, on one device.
 
-    Left out, because they depend on the batch and the kernels: activations and the copies that autocast makes, which
-    `foretold.foretell` counts; keys and values of a cache; and the device's own context.
+    Not included, because they depend on the batch and the kernels: activations and the copies made by autocast, which
+    `foretold.foretell` counts; cached keys and values; and the device's own context.
 
     Attributes:
-        weights: Parameters and buffers of every part; serving needs no more.
-        gradients: One value for every parameter that trains.
-        optimizer: Two moments of AdamW, or the one of Muon, for every parameter that trains.
+        weights: Parameters and buffers of every part; inference needs no more.
+        gradients: One value for every trained parameter.
+        optimizer: Two moments of AdamW, or the single one of Muon, for every trained parameter.
     """
 
     weights: int
@@ -38,7 +38,7 @@ class MemoryPlan:
 
     @classmethod
     def of(cls, model: PerceptionNetwork, config: TrainConfig) -> "MemoryPlan":
-        """Of a model, which may lie on the meta device."""
+        """Return the plan of a model, which may be on the meta device."""
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         muon = muon_rates(model, config)
         return cls(
@@ -49,12 +49,12 @@ class MemoryPlan:
 
     @property
     def training(self) -> int:
-        """Everything together."""
+        """Total bytes for training."""
         return self.weights + self.gradients + self.optimizer
 
 
 def peak_memory(device: torch.device) -> dict[str, float]:
-    """The metric of the most memory held, in GiB: since the last call on CUDA, by the process so far elsewhere."""
+    """Return the metric of peak memory in GiB: on CUDA since the last call, elsewhere of the whole process so far."""
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
@@ -69,7 +69,7 @@ def peak_memory(device: torch.device) -> dict[str, float]:
 
 @contextmanager
 def advice_when_out_of_memory(config: TrainConfig) -> Iterator[None]:
-    """Turn the device's out-of-memory error into a sentence that says what to lower.
+    """Turn the device's out-of-memory error into one that says what to change.
 
     Raises:
         TrainingError: The device has too little memory.

@@ -1,4 +1,4 @@
-"""The training objective: the one place where loss terms are divided by their counts, weighted and added."""
+"""The training objective: the one place that divides loss terms by their counts, weights them and adds them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,28 +13,28 @@ from perceptio.recipe import Recipe
 from perceptio.registry import Registry
 
 Sums = dict[str, tuple[Tensor, int]]
-"""Terms and metrics by name, as a sum over items and their count."""
+"""Terms and metrics by name: the sum over items, and the number of items."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class Terms:
-    """The objective of one batch: what is differentiated, and every term and metric, detached, as (sum, count)."""
+    """The objective of one batch: the total to differentiate, and each term and metric, detached, as (sum, count)."""
 
     total: Tensor
     sums: Mapping[str, tuple[Tensor, int]]
 
 
 class Objective(nn.Module):
-    """A recipe's losses with their weights.
+    """The losses of a recipe with their weights.
 
-    A term is called as `Registry.term_of` says: `segmentation_dice`, or `acme/segmentation_dice` where a plugin
-    offers it.
+    `Registry.term_of` names the terms: `segmentation_dice`, or `acme/segmentation_dice` if a plugin provides the
+    loss.
 
     Args:
-        recipe: Whose losses are built.
+        recipe: The recipe whose losses to build.
 
     Raises:
-        RecipeError: Two losses have one name.
+        RecipeError: Two losses have the same name.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -55,27 +55,27 @@ class Objective(nn.Module):
 
     @property
     def required_outputs(self) -> frozenset[str]:
-        """The union of what the losses read."""
+        """The fields of the model's output that the losses read."""
         return frozenset(field for _, loss in self._losses() for field in loss.required_outputs)
 
     def counts(self, batches: Sequence[Batch]) -> dict[str, int]:
-        """The count of every term over several batches, before any forward pass.
+        """Return the count of every term over several batches, without a forward pass.
 
         Raises:
-            InterfaceError: A loss counts in something else than whole numbers.
+            InterfaceError: A loss returns a count that is not a non-negative integer.
         """
         return {name: sum(_count(name, loss, batch) for batch in batches) for name, loss in self._losses()}
 
     def forward(self, output: PerceptionOutput, batch: Batch, counts: Mapping[str, float]) -> Terms:
-        """Every term that has items, as a sum divided by its count over all ranks and micro-steps.
+        """Return the weighted sum of all terms that have items, each divided by its count over ranks and micro-steps.
 
         Args:
-            output: What the model computed.
-            batch: What it is compared with.
-            counts: The count of each term by which it is divided.
+            output: The model's output.
+            batch: The batch with the targets.
+            counts: The count by which each term is divided.
 
         Raises:
-            InterfaceError: A loss returns something else than it must.
+            InterfaceError: A loss returns a value of the wrong type or shape.
         """
         total = torch.zeros((), device=batch.ids_T.device)
         sums: Sums = {}
@@ -103,7 +103,7 @@ def _count(name: str, loss: Loss, batch: Batch) -> int:
 
 
 def _checked(name: str, value: Any) -> LossValue:
-    """What a loss returned, by types and shapes alone, which ask the device for nothing."""
+    """Check the types and shapes of what a loss returned, which needs no synchronization with the device."""
     if not isinstance(value, LossValue):
         raise InterfaceError(
             f"The loss {name} returned a {type(value).__name__}; it must return a LossValue."
@@ -118,7 +118,7 @@ def _checked(name: str, value: Any) -> LossValue:
 
 
 def add_sums(sums: Sums, more: Mapping[str, tuple[Tensor, int]]) -> None:
-    """Add sums and counts to those that are there."""
+    """Add sums and counts to `sums`, in place."""
     for name, (total, count) in more.items():
         before = sums.get(name)
         sums[name] = (total, count) if before is None else (before[0] + total, before[1] + count)

@@ -1,4 +1,4 @@
-"""What moves the parameters: AdamW, Muon for chosen matrices, their schedule, and their state as safetensors."""
+"""Optimizers: AdamW, Muon for chosen matrices, their schedule, and their state as safetensors."""
 
 import json
 import math
@@ -19,27 +19,27 @@ from perceptio.recipe import TrainConfig
 from perceptio.training.muon import Muon
 
 UNREACHED = "unreached"
-"""In the file's metadata, a list in JSON."""
+"""Key of the file's metadata: a JSON list of parameters without state."""
 STEP = "step"
 MOMENTS: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {
     torch.optim.AdamW: (STEP, "exp_avg", "exp_avg_sq"),
     Muon: ("momentum_buffer",),
 }
-"""What each keeps of a parameter: a count of steps, and tensors of the parameter's shape."""
+"""State that each optimizer keeps for a parameter: a count of steps, and tensors of the parameter's shape."""
 
 
 class Optimizers:
-    """AdamW over what trains, and Muon over the matrices of the groups that `TrainConfig.muon` names.
+    """AdamW for trained parameters, and Muon for the matrices of the groups in `TrainConfig.muon`.
 
-    Muon (Jordan et al. 2024) makes each step of a matrix orthogonal, so that directions which few samples ask for
-    move as fast as those that all do. Vectors and vocabulary rows are exempt from weight decay.
+    Muon (Jordan et al. 2024) orthogonalizes each update of a matrix, so that directions that few samples need move as
+    fast as directions that all samples share. Weight decay does not apply to vectors and vocabulary rows.
 
     Args:
-        model: What trains is what requires gradients.
+        model: The model; parameters that require gradients are trained.
         config: Learning rates and weight decay.
 
     Raises:
-        RecipeError: Nothing trains, or a parameter that trains is not float32.
+        RecipeError: No parameter is trained, or a trained parameter is not float32.
     """
 
     def __init__(self, model: PerceptionNetwork, config: TrainConfig) -> None:
@@ -82,13 +82,13 @@ class Optimizers:
             self._all.append(Muon(settings, weight_decay=config.weight_decay))
 
     def set_learning_rates(self, share: float) -> None:
-        """Give every group this share of its peak learning rate."""
+        """Set the learning rate of every group to this share of its peak."""
         for optimizer in self._all:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak_lr"] * share
 
     def step(self) -> None:
-        """Move the parameters, and forget their gradients."""
+        """Update the parameters, and clear their gradients."""
         for optimizer in self._all:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -96,7 +96,7 @@ class Optimizers:
     def save(self, path: Path) -> None:
         """Write the moments and step counts of every trained parameter by its name.
 
-        One that no loss has reached so far has none: such names are listed in the file's metadata.
+        Parameters that no loss has reached so far have no state; the file's metadata lists their names.
         """
         tensors = {
             f"{name}/{key}": value.contiguous()
@@ -111,11 +111,11 @@ class Optimizers:
         save_file(tensors, path, metadata={UNREACHED: json.dumps(unreached)})
 
     def load(self, path: Path) -> None:
-        """Read back what `save` wrote.
+        """Load the state that `save` wrote.
 
         Raises:
-            CheckpointError: The file is missing or broken, lacks a parameter that trains, or has a state for it that
-                its optimizer does not keep.
+            CheckpointError: The file is missing or broken, lacks a trained parameter, or has a state for it that its
+                optimizer does not keep.
         """
         with (
             parsing(CheckpointError, f"{path} cannot be read ({{reason}}); train again without --resume."),
@@ -141,18 +141,18 @@ class Optimizers:
                     f"{path} has another state for {name} than {type(owner).__name__} keeps; train again without "
                     "--resume."
                 )
-            # The count of steps too: fused AdamW, unlike the others, keeps it beside the parameter.
+            # This includes the count of steps: fused AdamW, unlike the others, keeps it on the parameter's device.
             owner.state[parameter] = {key: value.to(parameter.device) for key, value in states[name].items()}
 
 
 def muon_rates(model: PerceptionNetwork, config: TrainConfig) -> dict[int, float]:
-    """Peak learning rate of every matrix that is Muon's, by its id."""
+    """Return the peak learning rate of every matrix that Muon updates, by the id of the parameter."""
     matrices = {id(parameter) for parameter in model.parameters() if parameter.ndim >= 2}
     return {key: lr for key, lr in by_group(model, config.muon).items() if key in matrices}
 
 
 def learning_rate_at(step: int, config: TrainConfig) -> float:
-    """The share of the peak learning rate at a step: linear warm-up, then the schedule."""
+    """Return the share of the peak learning rate at a step: linear warm-up, then the schedule."""
     if step < config.warmup_steps:
         return (step + 1) / config.warmup_steps
     if config.schedule == "constant":
@@ -165,7 +165,7 @@ def learning_rate_at(step: int, config: TrainConfig) -> float:
 
 
 def _is_state(held: Mapping[str, torch.Tensor], parameter: nn.Parameter, moments: tuple[str, ...]) -> bool:
-    """Whether these are an optimizer's moments of a parameter, all of them finite."""
+    """Return whether `held` has exactly an optimizer's moments for a parameter, all of them finite."""
     shapes = {name: torch.Size() if name == STEP else parameter.shape for name in moments}
     return {name: value.shape for name, value in held.items()} == shapes and all(
         value.dtype == torch.float32 and bool(value.isfinite().all()) for value in held.values()

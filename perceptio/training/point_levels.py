@@ -1,4 +1,4 @@
-"""The levels of marked points on the maps of known codes: computed once, before training.
+"""Depth levels at marked points, read from decoded codes once before training.
 
 Shapes: n images of a folder, N images of a batch, P marked points, L codes.
 """
@@ -24,14 +24,14 @@ def levels_of_points(
     codes_nL: Tensor,
     count: int,
 ) -> Levels:
-    """The level of every point that a turn marks, of those images that have codes.
+    """Return the level at every point that a turn marks, for the images that have codes.
 
     Args:
-        tokenizer: Of the stream.
+        tokenizer: The stream's tokenizer.
         dataset: The folder.
-        images: The numbers of the images.
-        codes_nL: Codes of all its images, -1 rows where an image has none.
-        count: How many levels there are.
+        images: Numbers of the images.
+        codes_nL: Codes of all images of the folder; a row of -1 for an image without codes.
+        count: Number of levels.
     """
     tokenizer, device = in_eval_mode(tokenizer), device_of(tokenizer)
     points = {

@@ -1,6 +1,6 @@
-"""What a run needs before its first step: where it stands, its model, its codebooks and the codes of its data.
+"""Preparation of a run before its first step: its state, its model, its codebooks and the codes of its data.
 
-What is written is made by the first process for all of them.
+The first process writes the files for all processes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,22 +37,22 @@ class Preparation:
     """Prepares one run, in one of its processes.
 
     Args:
-        recipe: What to train, and on what.
+        recipe: What to train, and on which data.
         folder: The run's folder.
         ranks: The processes of the run.
-        listener: Who is told what is prepared.
+        listener: Callbacks for what is prepared.
         bf16: Whether the model computes in bfloat16.
 
     Attributes:
         datasets: The opened data folders.
-        resuming: Whether the folder has a checkpoint to go on from.
-        state: Where the run stands.
+        resuming: Whether the folder has a checkpoint to continue from.
+        state: The state of the run.
         model: The model at that step, on its device.
-        codes: Codes [n, L] of each folder's images, of each stream that is written as codes once per image.
-        usage: How they use the codebooks, as metrics.
+        codes: Codes [n, L] of each folder's images, for each stream that is written as codes once per image.
+        usage: Usage of the codebooks, as metrics.
 
     Raises:
-        PerceptioError: As `train` does.
+        PerceptioError: See `train`.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Preparation:
         self.usage = self._codebook_usage()
 
     def _built(self) -> PerceptionModel:
-        """The model at its start; codebooks that have not learned are trained before."""
+        """Build the model for the first step, after training codebooks that need it."""
         recipe = self.recipe
         for name in recipe.unlearned:
             self._say(
@@ -106,7 +106,7 @@ class Preparation:
                 self.ranks.on_main(partial(self._train_codebook, stream))
         torch.manual_seed(recipe.train.seed)
         model = build_model(with_codebooks(recipe, folders))
-        model.recipe = self.recipe  # Whose weights a tokenizer has is known by the checkpoint.
+        model.recipe = self.recipe  # The checkpoint itself records where a tokenizer's weights come from.
         if start is not None:
             for sentence in start.give(model):
                 self._say(sentence)
@@ -124,7 +124,7 @@ class Preparation:
         )
 
     def _resumed(self) -> PerceptionModel:
-        """The model of the checkpoint, which goes on as the recipe says now."""
+        """Load the model of the checkpoint, with the recipe's current settings."""
         model = load(self.folder.checkpoint, weights=pretrained_weights(self.recipe))
         if not isinstance(model, PerceptionModel):
             raise CheckpointError(f"{self.folder.checkpoint} holds no model; it cannot be resumed.")
@@ -134,13 +134,16 @@ class Preparation:
         return model
 
     def _going_on(self, start: RunState) -> RunState:
-        """Where the checkpoint's run stands, if it is this one.
+        """Return the state to continue from, if the checkpoint belongs to this run.
 
         Raises:
-            CheckpointError: It is another, or has gone another way; the message says what differs.
+            CheckpointError: It belongs to another run, or was trained with another schedule; the message says what
+                differs.
         """
         state = self.folder.state()
-        if start.identity.get("start_from") == ABSENT:  # What is trained already does not need it any more.
+        if (
+            start.identity.get("start_from") == ABSENT
+        ):  # A resumed run no longer needs the weights it started from.
             start = attrs.evolve(
                 start, identity={**start.identity, "start_from": state.identity.get("start_from")}
             )
@@ -157,7 +160,7 @@ class Preparation:
         return attrs.evolve(start, step=state.step, best=state.best if comparable else None)
 
     def _measured(self) -> dict[str, object] | None:
-        """What a value on the validation data depends on beside the model; values of another are not compared."""
+        """Return what validation figures depend on besides the model; only figures with equal ones are comparable."""
         folders, settings = self.recipe.data.validation, self.recipe.train.validation
         if not folders:
             return None
@@ -165,7 +168,7 @@ class Preparation:
         return {"data": data, "samples": settings.samples, "figure": settings.best, "goal": settings.goal}
 
     def _say_what_is_missing(self) -> None:
-        """Say of which samples a stream that is written once per image cannot be learned, folder by folder."""
+        """Report, folder by folder, samples from which a stream that is written once per image cannot be learned."""
         targets = {
             stream.name: stream.spec.target
             for stream in self.recipe.streams
@@ -185,14 +188,15 @@ class Preparation:
                     )
 
     def codes_of(self, datasets: Sequence[FolderDataset], what: str) -> dict[str, list[Tensor]]:
-        """The codes of folders' images; what the folders do not hold is computed, and kept in the run's folder.
+        """Return the codes of folders' images; codes that a folder lacks are computed and kept in the run's folder.
 
         Args:
             datasets: The folders.
-            what: What they are for, which is where their codes are kept.
+            what: The purpose, which is part of the file name of computed codes, such as `"training"`.
 
         Returns:
-            Of each stream that is written as codes once per image, those of each folder, as `read_codes` gives them.
+            For each stream that is written as codes once per image, the codes of each folder as `read_codes` returns
+            them.
         """
         return {
             stream.name: [
@@ -206,12 +210,12 @@ class Preparation:
     def sampler(
         self, recipe: Recipe, datasets: Sequence[FolderDataset], codes: Mapping[str, Sequence[Tensor]]
     ) -> ConversationSampler:
-        """What draws conversations from folders, with the levels of their marked points where the recipe has some.
+        """Return a sampler of conversations, with levels of marked points if the recipe uses point values.
 
         Args:
-            recipe: Whose data settings apply.
+            recipe: The recipe whose data settings apply.
             datasets: The folders.
-            codes: Of their images, as `codes_of` gives them.
+            codes: The codes of their images, from `codes_of`.
         """
         levels: list[Levels] = []
         if recipe.point_values is not None and self.model.plan.readout is not None:

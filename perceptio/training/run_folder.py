@@ -1,12 +1,12 @@
 """The folder of one run.
 
-checkpoint/        the model as it was last saved, its optimizer's state, and `training.json`: where the run stands
-best/              the model that was best on the validation data, and `validation.json`: its figures
+checkpoint/        the last saved model, its optimizer's state, and `training.json`: the state of the run
+best/              the best model on the validation data, and `validation.json`: its figures
 metrics.jsonl      a line for every logged step
-tensorboard/       the same as curves
-wandb.json, …      where a tracker knows the run, if it is sent to one
-tokenizers/        the tokenizers that the run trained itself, by stream
-codes/             the codes of the data, by stream, where the data have none
+tensorboard/       the same metrics as curves
+wandb.json, …      the id of the run in a tracker, if it is sent to one
+tokenizers/        tokenizers that the run trained itself, by stream
+codes/             codes of the data, by stream, if the data folders have none
 """
 
 import errno
@@ -33,7 +33,7 @@ from perceptio.training.memory import GIB, MemoryPlan
 from perceptio.training.optimizer import Optimizers
 
 Resume = bool | Literal["auto"]
-"""Whether a run goes on from its folder's checkpoint: True, it must; False, there must be none; "auto", if it can."""
+"""Whether to continue from the folder's checkpoint: True: it must exist; False: it must not; "auto": if it exists."""
 
 METRICS = "metrics.jsonl"
 BEST = "best"
@@ -44,15 +44,15 @@ VALIDATION = "validation.json"
 
 @attrs.frozen(kw_only=True)
 class RunState:
-    """Where a run stands, as `training.json` in its checkpoint has it.
+    """The state of a run, as stored in its checkpoint's `training.json`.
 
     Attributes:
-        step: Steps that are done.
-        steps: Steps that there were to be.
+        step: Number of steps done.
+        steps: Planned number of steps.
         identity: What the run's result depends on; see `perceptio.training.identity`.
-        schedule: Its settings of the learning rate's schedule.
+        schedule: The settings of its learning rate schedule.
         best: The best value on the validation data so far; None: none was measured.
-        validation: What that value is of: the validation data by what they hold, and the settings of the figure.
+        validation: What that value depends on: the content of the validation data, and the settings of the figure.
     """
 
     step: int
@@ -67,7 +67,7 @@ class RunFolder:
     """Reads and writes the folder of a run.
 
     Args:
-        path: The folder; it is made when something is written.
+        path: The folder, which is created when something is written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -78,10 +78,10 @@ class RunFolder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep the folder for this process.
+        """Lock the folder for this process.
 
         Raises:
-            CheckpointError: Another process has it, or it cannot be written.
+            CheckpointError: Another process has locked it, or it cannot be written.
         """
         with disk_errors(self.path, CheckpointError):
             try:
@@ -95,10 +95,10 @@ class RunFolder:
                 ) from error
 
     def check_resume(self, resume: Resume) -> None:
-        """Refuse to go on where nothing is, and to begin where something is; nothing is written.
+        """Check, without writing, that there is a checkpoint to resume, or none if a new run starts.
 
         Raises:
-            CheckpointError: So it is, the folder holds data, or its name is no path.
+            CheckpointError: The check fails, the folder holds data, or its name is not a valid path.
         """
         with disk_errors(self.path, CheckpointError):
             there = whole(self.checkpoint).exists()
@@ -116,10 +116,10 @@ class RunFolder:
             )
 
     def open(self) -> bool:
-        """Put back what a killed process left aside, and ask for what saving will need.
+        """Restore what a killed process left aside, and check that checkpoints can be written.
 
         Returns:
-            Whether there is a checkpoint to go on from.
+            Whether there is a checkpoint to continue from.
 
         Raises:
             CheckpointError: The folder cannot be written.
@@ -131,10 +131,11 @@ class RunFolder:
         return self.checkpoint.exists()
 
     def check_room(self, model: PerceptionNetwork, *, save_pretrained_weights: bool) -> None:
-        """Refuse what the first save would fail at.
+        """Check in advance for problems that would make the first save fail.
 
         Raises:
-            CheckpointError: There is nothing to leave out of checkpoints, or the disk has too little room for one.
+            CheckpointError: There are no pretrained weights to leave out of checkpoints, or the disk has too little
+                room.
         """
         saved = dict(tensors_of(model))
         if not save_pretrained_weights:
@@ -151,10 +152,10 @@ class RunFolder:
             )
 
     def state(self) -> RunState:
-        """Where the run stands.
+        """Return the state of the run in the checkpoint.
 
         Raises:
-            CheckpointError: The checkpoint has no such state, or is of an earlier format.
+            CheckpointError: The checkpoint has no valid state, or an earlier format.
         """
         if is_of_earlier_format(self.checkpoint):
             raise CheckpointError(
@@ -210,13 +211,14 @@ class RunFolder:
         save(model, self.best, add=add_figures, adapters_only=not model.recipe.train.save_pretrained_weights)
 
     def begin_log(self, step: int) -> str | None:
-        """Forget the lines after a step, which a resumed run writes again.
+        """Drop the log's lines after a step, because a resumed run writes them again.
 
         Returns:
-            The half line that a process left which died as it wrote; it is dropped, too.
+            The incomplete last line of a process that died while writing it, which is also dropped; None if there is
+            none.
 
         Raises:
-            CheckpointError: The log cannot be read or written, or holds something else.
+            CheckpointError: The log cannot be read or written, or has a line that is not metrics.
         """
         lines, torn = read_log(self.metrics, error=CheckpointError)
         for line in lines:
@@ -231,10 +233,10 @@ class RunFolder:
         return torn
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Append a line.
+        """Append a line of metrics.
 
         Raises:
-            CheckpointError: The disk refuses.
+            CheckpointError: The line cannot be written.
         """
         with disk_errors(self.path, CheckpointError):
             append_line(self.metrics, {"step": step, **metrics})
