@@ -1,4 +1,4 @@
-"""Starting from the weights of another run: stages of a training are recipes that start from the one before.
+"""Starting from the weights of another run: each stage of a training is a recipe that starts from the previous one.
 
 Shapes: V ids, D hidden width.
 """
@@ -20,14 +20,14 @@ from perceptio.recipe import Recipe, Stream
 from perceptio.vocabulary import TokenPlan
 
 SHOWN = 5
-"""So many names are said before the rest is counted."""
+"""Number of names that are listed before the rest is counted."""
 
 
 class Start:
-    """The model of another run, from which a run takes what both have.
+    """The model of another run, which provides the tensors that both models have.
 
     Args:
-        place: A run's folder, or a checkpoint, as `Recipe.start_from` names it.
+        place: A run's folder or a checkpoint, from `Recipe.start_from`.
 
     Raises:
         CheckpointError: There is no checkpoint, or it holds no model.
@@ -44,7 +44,7 @@ class Start:
         self.tensors = {name: value.detach() for name, value in tensors_of(held).items()}
 
     def has_tokenizer(self, stream: Stream) -> bool:
-        """Whether the tokenizer of a stream is taken as a whole, so that it need not be trained."""
+        """Return whether a stream's tokenizer is taken over completely, so that it need not be trained."""
         with torch.device("meta"):
             wanted = tensors_of(build_part(stream.tokenizer))
         held = (self.tensors.get(f"streams.{stream.name}.tokenizer.{name}") for name in wanted)
@@ -54,16 +54,17 @@ class Start:
 
     @torch.no_grad()
     def give(self, model: PerceptionNetwork) -> list[str]:
-        """Give a model every tensor of the same name and shape, and rows of the vocabulary by the names of tokens.
+        """Copy every tensor of the same name and shape into a model, and vocabulary rows by the names of tokens.
 
         Args:
-            model: The model, as it was built.
+            model: The newly built model.
 
         Returns:
-            What is taken, what is new, and what is of another shape, a sentence each.
+            Sentences that say what is taken, what is new, and what has another shape.
 
         Raises:
-            CheckpointError: The two have nothing in common, or what is taken would be left out of checkpoints.
+            CheckpointError: The two models have no tensor in common, or checkpoints would omit a tensor that is
+                taken.
         """
         tables = {id(one) for one in model.parameter_groups().get("language.vocabulary", ())}
         elsewhere = _saved_elsewhere(model)
@@ -105,7 +106,7 @@ class Start:
         ]
 
     def _fit(self, value: Tensor, held: Tensor, plan: TokenPlan, is_table: bool) -> bool:
-        """Whether a tensor can be taken; of a table of rows its width and its first id must be the same."""
+        """Return whether a tensor can be taken; tables need the same width and first id, not length."""
         if not is_table:
             return value.shape == held.shape
         first, held_first = plan.size - len(value), self.plan.size - len(held)
@@ -113,7 +114,7 @@ class Start:
         return value.shape[1:] == held.shape[1:] and same_text and first in (0, plan.base_vocab)
 
     def _give_rows(self, rows_VD: Tensor, held_VD: Tensor, plan: TokenPlan) -> None:
-        """Rows of the text tokenizer's ids by their number, and of the others by their names."""
+        """Copy the rows of the text tokenizer's ids by their number, and those of other tokens by their names."""
         first = plan.size - len(rows_VD)
         rows_VD[: plan.base_vocab - first] = held_VD[: plan.base_vocab - first]
         for name, span in plan.names:
@@ -123,20 +124,20 @@ class Start:
                 rows_VD[start : start + span.size] = held_VD[held_start : held_start + span.size]
 
     def _span(self, name: str, span: TokenSpan) -> TokenSpan | None:
-        """The ids of tokens of this name there; None where there are none, or another number of them."""
+        """Return the ids of this name in the other model; None if it has none, or a different number."""
         held = dict(self.plan.names).get(name)
         return held if held is not None and held.size == span.size else None
 
 
 def _saved_elsewhere(model: PerceptionNetwork) -> set[str]:
-    """The tensors that checkpoints of the run leave out, because pretrained weights hold them."""
+    """Return the tensors that the run's checkpoints omit because pretrained weights hold them."""
     if model.recipe.train.save_pretrained_weights:
         return set()
     return {name for held in pretrained_tensors(model).values() for name in held}
 
 
 def _parts(names: Iterable[str], recipe: Recipe) -> list[str]:
-    """The parts that tensors are of, each once."""
+    """Return the parts that tensors belong to, each once."""
     parts = sorted(recipe.parts, key=len, reverse=True)
     found = (next((part for part in parts if name.startswith(f"{part}.")), name) for name in names)
     return list(dict.fromkeys(found))

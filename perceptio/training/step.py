@@ -1,4 +1,4 @@
-"""One optimizer step: the gradients of a few batches, and what they move."""
+"""One optimizer step: the gradients of a few batches, and the update of the parameters."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -17,14 +17,14 @@ from perceptio.training.optimizer import Optimizers
 
 
 class Step:
-    """What an optimizer step does, in one of the processes of a run.
+    """Computes an optimizer step in one of the processes of a run.
 
     Args:
-        recipe: Whose settings apply.
-        model: What is trained, on its device.
-        wrapped: The same as accelerate prepared it, which averages gradients over processes.
-        objective: What is minimized.
-        optimizers: What moves the parameters.
+        recipe: The recipe whose settings apply.
+        model: The model to train, on its device.
+        wrapped: The model as prepared by accelerate, which averages gradients over processes.
+        objective: The objective to minimize.
+        optimizers: The optimizers of the parameters.
         ranks: The processes of the run.
     """
 
@@ -45,14 +45,14 @@ class Step:
     def __call__(
         self, micro: Sequence[Batch], counts: Mapping[str, float], draws: Sequence[int], sums: Sums
     ) -> None:
-        """Move the parameters.
+        """Compute gradients and update the parameters.
 
         Args:
             micro: The batches, on the CPU.
-            counts: The count of each term by which it is divided.
-            draws: The number of each batch among all of the run. What is random in a step is of the draw, and not of
-                the process: it is the same however a step is shared out.
-            sums: What every term and metric of the step is added to.
+            counts: The count by which each term is divided.
+            draws: The number of each batch within the whole run. It seeds everything random in the step, so results
+                do not depend on how batches are distributed over processes.
+            sums: Collects every term and metric of the step, in place.
         """
         train, losses = self.recipe.train, []
         for number, (batch, draw) in enumerate(zip(micro, draws, strict=True)):
@@ -69,24 +69,24 @@ class Step:
         self.optimizers.step()
 
     def _backward(self, batch: Batch, counts: Mapping[str, float], sums: Sums) -> Tensor:
-        """Add the gradients of one batch; its share of the objective."""
+        """Add the gradients of one batch; return its share of the objective."""
         batch = self.model.with_targets(batch.to(self.device))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             batch = with_own_levels(self.model, batch)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             output = self.wrapped(batch, self.objective.required_outputs)
-        terms = self.objective(output, batch, counts)  # In float32, whatever the model computes in.
+        terms = self.objective(output, batch, counts)  # Outside autocast, in float32.
         self.ranks.accelerator.backward(self._with_every_parameter(terms))
         add_sums(sums, terms.sums)
         return terms.total.detach()
 
     def _with_every_parameter(self, terms: Terms) -> Tensor:
-        """The total; across processes every trained parameter stays in the graph, used in this batch or not."""
+        """Return the total; with several processes, keep every trained parameter in the graph, even if unused."""
         if self.ranks.count == 1:
             return terms.total
         return terms.total + 0.0 * sum(p.sum() for p in self.model.parameters() if p.requires_grad)
 
 
 def trains_in_bfloat16(config: TrainConfig, device: torch.device) -> bool:
-    """Whether the model computes in bfloat16 on a device."""
+    """Return whether the model computes in bfloat16 on a device."""
     return config.precision == "bf16" or (config.precision == "auto" and computes_bfloat16(device))

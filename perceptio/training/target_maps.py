@@ -1,4 +1,4 @@
-"""The targets of data folders, as a tokenizer of dense maps learns them.
+"""The targets of data folders as dense maps, to train a tokenizer on.
 
 Shapes: N maps, M held-out maps, C channels, H W pixels.
 """
@@ -22,20 +22,20 @@ from perceptio.ops.files import disk_errors
 from perceptio.recipe import DataFolder
 
 HELD_OUT = 20
-"""Of so many maps of a folder one is kept out of training, and measured on (ours)."""
+"""One of this many maps of a folder is held out of training for evaluation (ours)."""
 
 Progress = Callable[[int, int], None]
-"""Called with how many samples of a folder are read, and of how many."""
+"""Called with the number of samples read from a folder, and the total."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class TargetMaps:
-    """Maps to train on, and others to measure on, in half precision: one channel of 320x320 pixels takes 200 kB.
+    """Maps for training and held-out maps, in half precision: one channel of 320x320 pixels takes 200 kB.
 
     Attributes:
-        training_NCHW: What the tokenizer's training reconstructs of targets, NaN where unknown.
-        weights_N: How often each is to be drawn: the weight of its folder, shared among the folder's maps.
-        held_out_MCHW: Maps that are not among those for training.
+        training_NCHW: Targets as the tokenizer's training reconstructs them, NaN where unknown.
+        weights_N: Sampling weight of each map: the weight of its folder, divided among the folder's maps.
+        held_out_MCHW: Maps that are not used for training.
     """
 
     training_NCHW: Tensor
@@ -50,18 +50,18 @@ def read_target_maps(
     store: Path | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
-    """What a tokenizer's training reconstructs of a data folder's targets [N, C, H, W], in half precision.
+    """Return a data folder's targets as the tokenizer's training reconstructs them, [N, C, H, W], in half precision.
 
     Args:
-        folder: A folder in the format of `perceptio.data.folder`; samples without the target are passed over.
-        tokenizer: Whose targets they are: of a stream that is written per image one for each image, of a stream of
-            objects one for each object that an answer is about.
-        store: A folder on whose disk the maps are kept, in a file without a name; None: they are held in memory.
-        progress: Called with how many samples are read, and of how many.
+        folder: A folder in the format of `perceptio.data.folder`; samples without the target are skipped.
+        tokenizer: The tokenizer. For a stream that is written per image there is one map per image; for a stream of
+            objects, one for each object that an answer is about.
+        store: Folder on whose disk the maps are kept, in an unnamed temporary file; None: they are held in memory.
+        progress: Called with the number of samples read, and the total.
 
     Raises:
-        DataError: The folder, or a target of it, cannot be used, or no sample has one.
-        InterfaceError: The tokenizer makes something else than maps of its targets.
+        DataError: The folder or one of its targets cannot be used, or no sample has a target.
+        InterfaceError: The tokenizer does not turn its targets into maps.
     """
     dataset = FolderDataset(folder)
     if not (count := _count(dataset, tokenizer)):
@@ -79,17 +79,17 @@ def read_training_maps(
     store: Path | None = None,
     progress: Progress | None = None,
 ) -> TargetMaps:
-    """The targets of several folders, every `HELD_OUT`-th of each, and at least one, held out.
+    """Return the targets of several folders, with every `HELD_OUT`-th of each, and at least one, held out.
 
     Args:
-        folders: Folders and their weights; those without such targets, as of conversations alone, are passed over.
-        tokenizer: As for `read_target_maps`.
-        store: As for `read_target_maps`.
-        progress: Called with how many samples of a folder are read, and of how many.
+        folders: Folders and their weights; folders without such targets, such as plain conversations, are skipped.
+        tokenizer: See `read_target_maps`.
+        store: See `read_target_maps`.
+        progress: Called with the number of samples read from a folder, and the total.
 
     Raises:
-        DataError: There is no folder, or one cannot be used or has a single target, or none has any.
-        InterfaceError: The tokenizer makes something else than maps of its targets.
+        DataError: There is no folder, a folder cannot be used or has only one target, or no folder has a target.
+        InterfaceError: The tokenizer does not turn its targets into maps.
     """
     if not folders:
         raise DataError("The recipe names no data folder to train a tokenizer on: set data.folders.")
@@ -119,7 +119,7 @@ def read_training_maps(
 
 
 def _count(dataset: FolderDataset, tokenizer: PerceptionTokenizer) -> int:
-    """How many targets a folder has."""
+    """Return the number of targets in a folder."""
     spec = tokenizer.spec.stream
     having = dataset.with_target(spec.target).tolist()
     return len(having) if spec.per == "image" else sum(len(dataset.records[n].objects) for n in having)
@@ -134,7 +134,7 @@ def _without_targets(where: str, tokenizer: PerceptionTokenizer) -> DataError:
 def _maps_of(
     dataset: FolderDataset, tokenizer: PerceptionTokenizer, progress: Progress | None
 ) -> Iterator[Tensor]:
-    """The targets [C, H, W] of a folder, one after the other."""
+    """Yield the targets [C, H, W] of a folder."""
     spec = tokenizer.spec.stream
     for number, record in enumerate(dataset.records):
         file = record.target_file(spec.target)
@@ -151,7 +151,7 @@ def _maps_of(
 
 
 def _map_of(raw: object, tokenizer: PerceptionTokenizer, file: Path | str) -> Tensor:
-    """What is reconstructed of one target of a file."""
+    """Return one target of a file as the map to reconstruct."""
     try:
         made = tokenizer.to_reconstruct(tokenizer.targets([raw]))
     except DataError as error:
@@ -169,11 +169,11 @@ def _map_of(raw: object, tokenizer: PerceptionTokenizer, file: Path | str) -> Te
 
 
 class _Store:
-    """A known number of maps in half precision, in memory or in a file that goes with them, however the process ends.
+    """A known number of maps in half precision, in memory or in a file that the system deletes with the process.
 
     Args:
-        count: How many there will be.
-        folder: On whose disk they are kept; None: in memory.
+        count: Number of maps that will be added.
+        folder: Folder on whose disk they are kept; None: in memory.
     """
 
     def __init__(self, count: int, folder: Path | None) -> None:
@@ -192,10 +192,12 @@ class _Store:
 
 
 def _allocated(shape: tuple[int, ...], folder: Path | None) -> Tensor:
-    """Memory for maps, or a file without a name that is mapped to it."""
+    """Return memory for maps, or an unnamed file that is mapped into memory."""
     if folder is None:
         return torch.empty(shape, dtype=torch.float16)
     with disk_errors(folder, DataError), tempfile.TemporaryFile(dir=folder) as file:
-        if hasattr(os, "posix_fallocate"):  # A mapped file that finds no room later would end the process.
+        if hasattr(
+            os, "posix_fallocate"
+        ):  # If the disk filled up later, access to the map would kill the process.
             os.posix_fallocate(file.fileno(), 0, max(1, 2 * math.prod(shape)))
         return torch.from_numpy(np.memmap(file, dtype=np.float16, mode="w+", shape=shape))

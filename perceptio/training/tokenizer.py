@@ -1,4 +1,4 @@
-"""Training a tokenizer of dense maps on the targets of its stream.
+"""Training of a tokenizer of dense maps on the targets of its stream.
 
 Shapes: N maps, B batch, C channels, H W pixels, L codes of a map, K codes of all codebooks together.
 """
@@ -20,16 +20,16 @@ from perceptio.recipe import TokenizerTraining
 logger = logging.getLogger(__name__)
 
 CLIP = 1.0
-"""Largest norm of the gradient."""
+"""Maximum norm of the gradient."""
 
 
 @attrs.frozen(kw_only=True)
 class TokenizerRecord:
-    """Where training stands after a step, averaged over the steps since the last record.
+    """The state of training after a step, averaged over the steps since the last record.
 
-    In the first, unquantized steps the errors are those of latents decoded as they are, and the codes say little.
-    `absolute_error` and `edge_error` are means over known values and pairs of them, in the units of the targets;
-    `codes_used` and `perplexity` count the codes of those steps.
+    In the first, unquantized steps, latents are decoded without quantization, so codes carry little meaning.
+    `absolute_error` and `edge_error` are means over known values and pairs of them, in the units of the targets.
+    `codes_used` and `perplexity` count the codes of these steps.
     """
 
     step: int
@@ -43,7 +43,7 @@ class TokenizerRecord:
 
     @property
     def seconds_left(self) -> float:
-        """Time to the end at the speed so far."""
+        """Estimated time to the end at the average speed so far, in seconds."""
         return self.seconds / self.step * (self.steps - self.step)
 
 
@@ -59,24 +59,24 @@ def train_tokenizer(
     """Train a tokenizer to reconstruct maps, then freeze it.
 
     The loss is the mean absolute error over known values, plus `edge_weight` times that of differences between
-    neighboring known values (ours: AURORA minimizes the squared error alone), plus the tokenizer's own auxiliary
-    loss. Maps are mirrored at random, and the first steps quantize nothing (ours). The result depends on the
-    tokenizer, the maps and the settings alone.
+    neighboring known values (ours: AURORA minimizes only the squared error), plus the tokenizer's own auxiliary loss.
+    Maps are mirrored at random, and the first steps do not quantize (ours). The result depends only on the tokenizer,
+    the maps and the settings.
 
     Args:
         tokenizer: A trainable tokenizer of a stream of codes, on the device to train on.
-        maps_NCHW: Floating-point maps as its `to_reconstruct` makes them of targets, NaN where unknown.
-        settings: How long and how fast.
-        weights_N: How often each map is to be drawn, in proportion; None: all alike.
+        maps_NCHW: Floating-point maps as its `to_reconstruct` makes them from targets, NaN where unknown.
+        settings: Steps, learning rate and other settings.
+        weights_N: Relative sampling weight of each map; None: all equal.
         on_record: Called with every record.
         record_every: Steps between records; the last step always makes one.
 
     Returns:
-        The records, the last of them at the last step.
+        The records; the last one is from the last step.
 
     Raises:
         InterfaceError: The tokenizer cannot be trained.
-        DataError: There is no map, or one without a known value.
+        DataError: There is no map, or a map has no known value.
         TrainingError: The loss is no longer finite.
     """
     if not isinstance(tokenizer, TrainableTokenizer):
@@ -91,8 +91,8 @@ def train_tokenizer(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _lr_scale(step, settings))
     meter = _Meter(tokenizer.spec.stream.written, settings.steps, device_of(tokenizer))
     records = []
-    tokenizer.train().to(memory_format=torch.channels_last)  # Convolutions are a third faster so on a CPU.
-    # Codebook start and revival draw from the global generator: lend it the seed, and give it back as it was.
+    tokenizer.train().to(memory_format=torch.channels_last)  # Makes convolutions on a CPU a third faster.
+    # Codebook initialization and revival draw from the global generator: seed it here, and restore it afterwards.
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         for step in range(1, settings.steps + 1):
@@ -131,7 +131,7 @@ def _draw(
     batch_size: int,
     generator: torch.Generator,
 ) -> Tensor:
-    """Maps drawn with replacement in proportion to their weights, each mirrored with probability one half."""
+    """Draw maps with replacement in proportion to their weights, and mirror each with probability one half."""
     index_B = torch.multinomial(weights_N, batch_size, replacement=True, generator=generator)
     mirrored_B = torch.rand(batch_size, generator=generator) < 0.5
     device = device_of(tokenizer)
@@ -158,7 +158,7 @@ def _step_loss(
 
 
 def _edge_error(difference_BCHW: Tensor, known_BCHW: Tensor) -> Tensor:
-    """Mean absolute error of differences between horizontal and vertical neighbors, both known."""
+    """Return the mean absolute error of differences between horizontal and vertical neighbors that are both known."""
     total = difference_BCHW.new_zeros(())
     for axis in (2, 3):
         size = difference_BCHW.shape[axis]

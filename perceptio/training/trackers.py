@@ -1,7 +1,7 @@
-"""Where the curves of a run are drawn: TensorBoard, in its folder, and the trackers of accelerate that are asked for.
+"""Where a run's metrics are plotted: TensorBoard in the run's folder, and any requested trackers of accelerate.
 
-A tracker is one that accelerate knows by its name, such as `wandb`, `trackio` or `mlflow`, or that was registered
-with it. Once it has started, training goes on whatever becomes of it: `metrics.jsonl` has every number.
+A tracker is known to accelerate by its name, such as `wandb`, `trackio` or `mlflow`, or registered with it. If a
+tracker fails after it started, training continues without it: `metrics.jsonl` has every number.
 """
 
 import json
@@ -26,29 +26,29 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 VARIABLE = "PERCEPTIO_TRACK"
-"""The environment variable with the names of trackers, apart by commas, of processes that train for another."""
+"""Environment variable that passes tracker names, separated by commas, to training processes."""
 PROJECT_VARIABLE = "WANDB_PROJECT"
 PROJECT = "perceptio"
-"""What runs are grouped under where `PROJECT_VARIABLE` names nothing else."""
+"""Project that runs are grouped under, unless `PROJECT_VARIABLE` names one."""
 TENSORBOARD = "tensorboard"
-"""Always drawn, by ourselves."""
+"""Always plotted, by this library itself."""
 WANDB_RUN = "wandb.json"
-"""The file of a run's folder with the id by which Weights & Biases knows it, so that a resumed run goes on there."""
+"""File in a run's folder with the run's id in Weights & Biases, so that a resumed run continues there."""
 
 Draw = Callable[[int, Mapping[str, float]], None]
-"""Draws the metrics of a step."""
+"""Plots the metrics of a step."""
 
 
 def named_by_environment() -> tuple[str, ...]:
-    """The trackers that `VARIABLE` names."""
+    """Return the trackers that the environment variable `VARIABLE` names."""
     return tuple(filter(None, (name.strip() for name in os.environ.get(VARIABLE, "").split(","))))
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Refuse trackers that could not start, without asking anything at a prompt.
+    """Check that trackers can start, without prompting the user.
 
     Raises:
-        InputError: One is unknown or not installed.
+        InputError: A tracker is unknown or not installed.
         TrainingError: Weights & Biases has no login.
     """
     if not set(names) - {TENSORBOARD}:
@@ -70,10 +70,10 @@ def check_trackers(names: Sequence[str]) -> None:
 
 
 def _check_wandb_login() -> None:
-    """Refuse Weights & Biases where it would ask for a key.
+    """Check that Weights & Biases would not prompt for a key.
 
     Raises:
-        TrainingError: It has none, or the server refuses it.
+        TrainingError: There is no key, or the server rejects it.
     """
     import wandb
 
@@ -95,14 +95,14 @@ def _check_wandb_login() -> None:
 def drawing(
     names: Sequence[str], recipe: Recipe, folder: RunFolder, step: int, say: Callable[[str], None]
 ) -> Iterator[Draw]:
-    """A function that draws the metrics of a step, in TensorBoard and in every tracker.
+    """Yield a function that plots the metrics of a step in TensorBoard and in every tracker.
 
     Args:
-        names: Of trackers.
-        recipe: What is trained; trackers are told its settings.
-        folder: The run's.
-        step: The steps that are done; what TensorBoard has of later ones is forgotten.
-        say: Told of a tracker that fails on the way, which is left alone then.
+        names: Names of trackers.
+        recipe: The recipe that is trained; trackers receive its settings.
+        folder: The run's folder.
+        step: Number of steps done; later points in TensorBoard are purged.
+        say: Called with a sentence if a tracker fails during training, which is then no longer used.
 
     Raises:
         TrainingError: A tracker does not start.
@@ -144,7 +144,7 @@ def _started(name: str, recipe: Recipe, folder: RunFolder, step: int) -> "Iterat
     try:
         with _no_prompts():
             tracker = made(project, *where, **(_wandb_run(recipe, folder, step) if name == "wandb" else {}))
-            if hasattr(tracker, "start"):  # In earlier versions of accelerate, making one starts it.
+            if hasattr(tracker, "start"):  # In earlier versions of accelerate, the constructor starts it.
                 tracker.start()
             tracker.store_init_configuration(settings)
     except Exception as error:
@@ -161,7 +161,7 @@ def _started(name: str, recipe: Recipe, folder: RunFolder, step: int) -> "Iterat
 
 
 def _wandb_run(recipe: Recipe, folder: RunFolder, step: int) -> dict[str, Any]:
-    """How a run is called in Weights & Biases; one that is resumed goes on under the same id."""
+    """Return the identity of a run for Weights & Biases; a resumed run keeps its id."""
     path = folder.path / WANDB_RUN
     if step == 0 or not path.is_file():
         folder.path.mkdir(parents=True, exist_ok=True)
@@ -177,7 +177,7 @@ def _wandb_run(recipe: Recipe, folder: RunFolder, step: int) -> dict[str, Any]:
 
 @contextmanager
 def _no_prompts() -> Iterator[None]:
-    """Nothing to read at stdin, so that nobody waits for an answer there."""
+    """Make stdin empty, so that nothing waits for an answer there."""
     held = sys.stdin
     with open(os.devnull, encoding="utf-8") as nothing:
         sys.stdin = nothing

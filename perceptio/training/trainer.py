@@ -1,4 +1,4 @@
-"""Training a model from a recipe, on accelerate: resumable to the bit, one folder per run."""
+"""Training a model from a recipe with accelerate: one folder per run, resumable bit for bit."""
 
 import logging
 import math
@@ -47,18 +47,18 @@ def train(
     say: Callable[[str], None] = logger.info,
     track: Sequence[str] | None = None,
 ) -> PerceptionModel:
-    """Train what a recipe describes into a folder, in one process or in each of several.
+    """Train a recipe into a folder, in one process or in each of several.
 
     Args:
-        recipe: What to train, and on what.
+        recipe: What to train, and on which data.
         out: The run's folder; see `perceptio.training.run_folder`.
-        resume: Whether to go on from the folder's checkpoint: True, it must have one; `"auto"`, if it has one; False,
-            it must have none.
+        resume: Whether to continue from the folder's checkpoint. True: it must exist; `"auto"`: if it exists; False:
+            it must not exist.
         progress: Called after every step, in the first process.
-        preparing: Called before the first step with what is being prepared, how much of it is done, and of how much.
-        say: Called with what a user should know, a sentence each.
-        track: Trackers of accelerate that metrics are sent to, such as `wandb`, beside TensorBoard in the folder;
-            None: those that the environment variable PERCEPTIO_TRACK names.
+        preparing: Called before the first step with what is being prepared, how much of it is done, and the total.
+        say: Called with sentences for the user.
+        track: Trackers of accelerate to send metrics to, such as `wandb`, in addition to TensorBoard in the folder;
+            None: those named by the environment variable PERCEPTIO_TRACK.
 
     Returns:
         The trained model, in eval mode.
@@ -67,13 +67,14 @@ def train(
         RecipeError: The recipe has no data or no losses, or a part that is not registered; or a tokenizer of codes is
             untrained and cannot be trained.
         DataError: The mixture asks for tasks that no folder has.
-        CheckpointError: There is nothing to resume, or something already; the checkpoint is of another run; another
-            process trains there; the folder cannot be written or is too small; or `start_from` names no model.
-        TrainingError: The loss is no longer a finite number, all codes of a stream are the same, another process of
-            the run failed, or the device runs out of memory; what was saved before is kept. Or a tracker has no
-            login, or does not start.
+        CheckpointError: There is nothing to resume, or a checkpoint that a new run would overwrite; the checkpoint
+            belongs to another run; another process trains in the folder; the folder cannot be written or its disk is
+            too full; or `start_from` names no model.
+        TrainingError: The loss is no longer finite, all codes of a stream are the same, another process of the run
+            failed, or the device runs out of memory; what was saved before is kept. Or a tracker has no login, or
+            does not start.
         InputError: A tracker is unknown or not installed.
-        Stopped: After Ctrl-C or SIGTERM, when a resumable checkpoint has been written.
+        Stopped: Ctrl-C or SIGTERM was received, and a resumable checkpoint has been written.
     """
     recipe.check()
     if not recipe.data.folders:
@@ -82,7 +83,7 @@ def train(
         raise RecipeError(f"{recipe.name} has no losses; there is nothing to train.")
     if not recipe.train.train:
         raise RecipeError(f"{recipe.name} trains no parameter group; name some in train.train.")
-    to_json(recipe)  # A part that could not be saved is named now, and not at the first save.
+    to_json(recipe)  # Reports a part that cannot be saved now, and not at the first save.
     check_mixture(recipe)
     trackers = named_by_environment() if track is None else tuple(track)
     listener = Listener(progress=progress, preparing=preparing, say=say, track=trackers)
@@ -100,13 +101,13 @@ class Trainer:
     """One training run, in one of its processes.
 
     Args:
-        recipe: What to train, and on what.
-        folder: The run's folder, from whose checkpoint it goes on where there is one.
+        recipe: What to train, and on which data.
+        folder: The run's folder; if it has a checkpoint, training continues from it.
         ranks: The processes of the run.
-        listener: Who is told how it goes.
+        listener: Callbacks that report how training goes.
 
     Raises:
-        PerceptioError: As `train` does.
+        PerceptioError: See `train`.
     """
 
     def __init__(self, recipe: Recipe, folder: RunFolder, ranks: Ranks, listener: Listener) -> None:
@@ -170,7 +171,7 @@ class Trainer:
 
     @contextmanager
     def _drawing(self) -> Iterator[Draw | None]:
-        """How the first process draws curves; None in the others."""
+        """Yield the function that plots curves in the first process; None in the others."""
         begun: list[Draw] = []
         with ExitStack() as held:
 
@@ -186,7 +187,7 @@ class Trainer:
     # -- steps -------------------------------------------------------------------------------------------------
 
     def _batches(self) -> Generator[Batch]:
-        """What this process sees from the next step on: a function of the seed, the step and its number."""
+        """Yield this process's batches from the next step on; they depend only on seed, step and process number."""
         train = self.recipe.train
         first, end = (self._draw(step * train.grad_accumulation) for step in (self.state.step, train.steps))
         ahead = train.grad_accumulation + train.workers - 1
@@ -194,20 +195,20 @@ class Trainer:
         return made_ahead(self._batch, draws, workers=train.workers, ahead=ahead)
 
     def _draw(self, number: int) -> int:
-        """The draw of this process's batch of that number."""
+        """Return the number within the whole run of this process's batch."""
         return number * self.ranks.count + self.ranks.index
 
     def _batch(self, draw: int) -> Batch:
         return self.collate(self.sampler.draw(draw, self.recipe.train.micro_batch_size))
 
     def _next(self, batches: Iterator[Batch], signal: int) -> tuple[list[Batch], dict[str, float]]:
-        """The batches of a step and the counts of the losses' items, by which they are divided.
+        """Return the batches of a step, and the counts by which the losses are divided.
 
-        Counts are over micro-steps and processes, divided by the processes because their gradients are averaged. In
-        the same exchange the processes agree whether to stop, and whether one has failed.
+        Counts are summed over micro-steps and processes, and divided by the number of processes, because their
+        gradients are averaged. The same exchange tells all processes whether to stop, and whether one has failed.
 
         Raises:
-            Stopped: A process was asked to; the checkpoint is written.
+            Stopped: A process received a signal; the checkpoint is written.
             PerceptioError: A batch cannot be made.
         """
         micro: list[Batch] = []
@@ -236,7 +237,7 @@ class Trainer:
     # -- after a step ------------------------------------------------------------------------------------------
 
     def _metrics(self, seconds: float) -> dict[str, float]:
-        """Of the steps since the last line, over all processes."""
+        """Return means over the steps since the last logged line, over all processes."""
         means = self.ranks.means(self._window)
         self._window.clear()
         self._check_finite(means)
@@ -268,7 +269,7 @@ class Trainer:
         self.folder.log(self.state.step, metrics)
 
     def _save(self) -> None:
-        """Write the checkpoint, if it is not written already."""
+        """Write the checkpoint, unless this step is already saved."""
         if self._saved == self.state.step:
             return
         self._check_finite(self.ranks.means(self._window))

@@ -1,4 +1,4 @@
-"""How a model in training does on data that it is not trained on."""
+"""Evaluation of the model on validation data during training."""
 
 import attrs
 import torch
@@ -19,11 +19,11 @@ PREFIX = "validation."
 
 
 def open_validation(recipe: Recipe, objective: Objective) -> list[FolderDataset]:
-    """The folders of `data.validation`, checked with what is measured on them before anything is trained.
+    """Open and check the folders of `data.validation` before anything is trained.
 
     Raises:
-        UnknownNameError: The figure that decides is of no loss of the recipe.
-        DataError: A folder is not there or not in the format, or the mixture asks for tasks that none has.
+        UnknownNameError: The figure that selects the best model belongs to no loss of the recipe.
+        DataError: A folder does not exist or has the wrong format, or the mixture asks for tasks that none has.
     """
     if not recipe.data.validation:
         return []
@@ -37,7 +37,7 @@ def open_validation(recipe: Recipe, objective: Objective) -> list[FolderDataset]
 
 
 def on_validation_data(recipe: Recipe) -> Recipe:
-    """The recipe as if it were trained on what it is only measured on."""
+    """Return the recipe with its validation data as training data, without a limit on questions."""
     folders = tuple(DataFolder(path=path) for path in recipe.data.validation)
     return attrs.evolve(recipe, data=attrs.evolve(recipe.data, folders=folders, max_questions=None))
 
@@ -45,13 +45,13 @@ def on_validation_data(recipe: Recipe) -> Recipe:
 class Validation:
     """The recipe's losses and their metrics on conversations from `data.validation`, the same ones every time.
 
-    Conversations are drawn as those for training are, extra samples included, and shared out among the processes.
+    Conversations are drawn as for training, extra samples included, and shared among the processes.
 
     Args:
-        recipe: Whose `train.validation` applies.
-        sampler: Draws from `data.validation`, for the recipe `on_validation_data`.
-        collate: Packs them.
-        objective: Measures them.
+        recipe: The recipe whose `train.validation` applies.
+        sampler: Draws from `data.validation`, for the recipe returned by `on_validation_data`.
+        collate: Packs conversations into batches.
+        objective: Computes the losses and metrics.
         ranks: The processes of the run.
     """
 
@@ -68,16 +68,16 @@ class Validation:
         self.collate, self.objective, self.ranks = collate, objective, ranks
 
     def measure(self, model: PerceptionNetwork, *, bf16: bool) -> dict[str, float]:
-        """The figures: `loss`, and every term and metric of the losses.
+        """Return the figures: `loss`, and every term and metric of the losses.
 
-        Neither the model nor any random number of training is touched.
+        Changes neither the model nor the random state of training.
 
         Args:
-            model: The model; it is in the mode afterwards that it was in.
+            model: The model; its mode is restored afterwards.
             bf16: Whether it computes in bfloat16.
 
         Raises:
-            TrainingError: The figure that decides was not measured.
+            TrainingError: The figure that selects the best model was not measured.
         """
         sums: Sums = {}
         devices = [model.device] if model.device.type == "cuda" else []
@@ -104,14 +104,14 @@ class Validation:
         return figures
 
     def is_better(self, value: float, best: float | None) -> bool:
-        """Whether a value of the figure that decides is better than the best so far."""
+        """Return whether a value of the selecting figure is better than the best so far."""
         if best is None:
             return True
         return value > best if self.settings.goal == "highest" else value < best
 
     @property
     def _count(self) -> int:
-        """How many batches are measured."""
+        """The number of batches that are measured."""
         return -(-self.settings.samples // self.batch_size)
 
     def _terms(self, model: PerceptionNetwork, number: int, bf16: bool) -> Sums:
