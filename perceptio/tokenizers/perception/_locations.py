@@ -1,8 +1,8 @@
 """Boxes as four location codes.
 
-A box is (y_min, x_min, y_max, x_max) in [0, 1] of its picture's height and width: the edges of its pixels. The order
-and the codes are PaliGemma's (arXiv 2407.07726), as its code has them: `round(coordinate * (bins - 1))`, which
-stands for `code / (bins - 1)`, with 1024 bins.
+A box is (y_min, x_min, y_max, x_max), the outer edges of its pixels in [0, 1] of the height and width of its image.
+Order and codes are those of PaliGemma's code (arXiv 2407.07726): a coordinate is encoded as
+`round(coordinate * (bins - 1))` and decoded as `code / (bins - 1)`, with 1024 bins.
 
 Shapes: N boxes, K bins, H W pixels.
 """
@@ -19,40 +19,40 @@ COORDINATES = 4
 
 
 class Locations(nn.Module):
-    """Coordinates in [0, 1] <-> codes of evenly spaced bins, in float32 whatever the precision of a model."""
+    """Coordinates in [0, 1] <-> codes of evenly spaced bins, always in float32."""
 
     levels_K: Tensor
 
     def __init__(self, bins: int) -> None:
         super().__init__()
         self.last = bins - 1
-        # Whole numbers, which are not rounded where a model is brought to half precision.
+        # Integers, because conversion of the model to half precision does not round them.
         self.register_buffer("levels_K", torch.arange(bins), persistent=False)
 
     @property
     def values_K(self) -> Tensor:
-        """What each code stands for."""
+        """The coordinate of each code [K]."""
         return self.levels_K.float() / self.last
 
     def to_codes(self, boxes_N4: Tensor) -> Tensor:
-        """The nearest codes [N, 4], int64."""
+        """Return the nearest codes [N, 4], int64."""
         return (boxes_N4 * self.last).round().long().clamp(0, self.last)
 
     def to_boxes(self, codes_N4: Tensor) -> Tensor:
-        """The boxes [N, 4] that codes stand for."""
+        """Decode codes to boxes [N, 4]."""
         return codes_N4.float() / self.last
 
     def expected_boxes(self, probabilities_N4K: Tensor) -> Tensor:
-        """The mean boxes [N, 4] of distributions over codes."""
+        """Return the expected boxes [N, 4] of distributions over codes."""
         return probabilities_N4K.float() @ self.values_K
 
 
 PixelBox = tuple[int, int, int, int]
-"""The first row and column of a mask, and those after its last ones."""
+"""The first row and column of a mask, and one past its last row and column."""
 
 
 def pixel_box(mask_HW: np.ndarray) -> PixelBox:
-    """Where a mask lies on its picture.
+    """Return the bounding box of a mask in pixels.
 
     Raises:
         DataError: The mask has no pixel.
@@ -67,13 +67,13 @@ def pixel_box(mask_HW: np.ndarray) -> PixelBox:
 
 
 def boxes_of(masks: Sequence[np.ndarray], pixels: Sequence[PixelBox]) -> Tensor:
-    """The boxes [N, 4] of masks that lie there, on the CPU."""
+    """Convert the pixel boxes of masks to boxes [N, 4] in [0, 1], on the CPU."""
     sizes_N4 = torch.tensor([mask_HW.shape * 2 for mask_HW in masks]).reshape(-1, COORDINATES)
     return torch.tensor(pixels).reshape(-1, COORDINATES) / sizes_N4
 
 
 def box_iou(one_N4: Tensor, other_N4: Tensor) -> Tensor:
-    """Intersection over union [N] of boxes and as many others; a box whose edges are in the wrong order is empty."""
+    """Return the IoU [N] of pairs of boxes; a box whose edges are in the wrong order is empty."""
 
     def area(boxes_N4: Tensor) -> Tensor:
         return (boxes_N4[:, 2:] - boxes_N4[:, :2]).clamp_min(0).prod(1)

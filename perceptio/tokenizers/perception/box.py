@@ -27,7 +27,7 @@ from perceptio.tokenizers.perception._locations import COORDINATES, Locations, b
 
 
 class BoxTokenizer(PerceptionTokenizer):
-    """Boxes (y_min, x_min, y_max, x_max) in [0, 1] <-> codes; there is nothing to train."""
+    """Boxes (y_min, x_min, y_max, x_max) in [0, 1] <-> codes, without trained parameters."""
 
     spec: PerceptionSpec
 
@@ -45,7 +45,7 @@ class BoxTokenizer(PerceptionTokenizer):
         return boxes_of(raw, [pixel_box(mask_HW) for mask_HW in raw]).to(device_of(self))
 
     def to_codes(self, targets: Tensor) -> Tensor:
-        """See `PerceptionTokenizer.to_codes`: the nearest."""
+        """See `PerceptionTokenizer.to_codes`: the nearest codes."""
         return self.locations.to_codes(targets)
 
     def from_codes(
@@ -61,7 +61,7 @@ class BoxTokenizer(PerceptionTokenizer):
         return self.locations.expected_boxes(probabilities[0])
 
     def shown(self, decoded: Tensor, sizes: Sequence[Size]) -> list[Any]:
-        """See `PerceptionTokenizer.shown`: each (x_min, y_min, x_max, y_max) in pixels of its picture, as floats."""
+        """See `PerceptionTokenizer.shown`: (x_min, y_min, x_max, y_max) in pixels of the image, as floats."""
         return [
             (x0 * width, y0 * height, x1 * width, y1 * height)
             for (y0, x0, y1, x1), (height, width) in zip(decoded.tolist(), sizes, strict=True)
@@ -72,7 +72,7 @@ class BoxTokenizer(PerceptionTokenizer):
         return {"iou": box_iou(decoded, targets)}
 
     def code_meanings(self) -> tuple[CodeMeanings, ...]:
-        """See `PerceptionTokenizer.code_meanings`: the coordinate."""
+        """See `PerceptionTokenizer.code_meanings`: the coordinate of each code."""
         return (CodeMeanings(values_KV=self.locations.values_K[:, None]),)
 
 
@@ -81,7 +81,10 @@ class BoxConfig(PerceptionTokenizerConfig):
     """The box of an object, written as y_min, x_min, y_max, x_max.
 
     Attributes:
-        bins: Codes of a coordinate; 1024 are PaliGemma's.
+        bins: The number of codes per coordinate, at least 2; PaliGemma uses 1024.
+
+    Raises:
+        RecipeError: `bins` is below 2.
     """
 
     name: ClassVar[str] = "box"

@@ -1,10 +1,10 @@
 """Depth as special tokens: one vector for each of four layers of Depth Anything V2, as in CoVT (arXiv 2511.19418).
 
-Vector i is multiplied with the features that the i-th layer has of each patch; the maps that result are stretched to
-the picture and averaged.
+The dot product of vector i with the features of the i-th layer at each patch gives a map. The maps are resized and
+averaged.
 
-Shapes: B pictures, N rows of vectors, m layers and vectors, S patches, P width of a feature and of a vector, H W
-pixels of a picture, h w of a map.
+Shapes: B images, N blocks of vectors, m layers and vectors, S patches, P width of a feature and of a vector, H W
+pixels of an image, h w pixels of a map.
 """
 
 import functools
@@ -32,27 +32,27 @@ from perceptio.ops.hub import resolve
 from perceptio.ops.weights import load_tensors
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet, as Depth Anything was trained with."""
+"""The color statistics of ImageNet, with which Depth Anything was trained."""
 BACKBONE = "backbone."
-"""How the names of its tensors begin in a Depth Anything; the rest makes depth of them, and is not needed."""
+"""The prefix of the backbone's tensors in a Depth Anything checkpoint; the depth head is not needed."""
 MASK_TOKEN = "embeddings.mask_token"
-"""Of DINOv2's own training; no picture shows it."""
+"""A tensor of DINOv2's own training, unused at inference."""
 RENAMED = {
     **{f"attention.attention.{part}.": f"attention.{part[0]}_proj." for part in ("query", "key", "value")},
     "attention.output.dense.": "attention.o_proj.",
 }
-"""Names in files, and in the modules of transformers 5."""
+"""Parts of tensor names in checkpoint files, and in the modules of transformers 5."""
 
 
 class CoVTDepth(PerceptionTokenizer):
-    """Vectors -> depth by the layers of a frozen DINOv2.
+    """Vectors -> depth, through the features of a frozen DINOv2.
 
     Args:
-        spec: Its facts.
-        expert: A `Dinov2Backbone` of transformers that gives the layers' normalized features, class token first.
-        convention: What depth means.
-        map_size: Height and width of a map.
-        grid: Rows and columns of patches.
+        spec: The spec.
+        expert: A `Dinov2Backbone` of transformers that returns the layers' normalized features, class token first.
+        convention: What a depth value means.
+        map_size: The height and width of a map.
+        grid: The rows and columns of patches.
     """
 
     mean: Tensor
@@ -79,16 +79,16 @@ class CoVTDepth(PerceptionTokenizer):
 
     @torch.no_grad()
     def encode_image(self, pixels_B3HW: Tensor) -> Tensor:
-        """Features [B, m, S, P] of the layers."""
+        """Return the features [B, m, S, P] of the layers."""
         maps = self.expert((pixels_B3HW - self.mean) / self.std).feature_maps
         return torch.stack([with_class_BCP[:, 1:] for with_class_BCP in maps], 1)
 
     def from_rows(
         self, rows_NmP: Tensor, features: Any = None, image_index_N: Tensor | None = None
     ) -> Tensor:
-        """See `PerceptionTokenizer.from_rows`: depth [N, 1, h, w] in the convention's [0, 1] once it is learned.
+        """See `PerceptionTokenizer.from_rows`: depth [N, 1, h, w], which training brings to the convention's [0, 1].
 
-        The average is taken before stretching, which is linear.
+        Maps are averaged before resizing, which gives the same result because resizing is linear.
         """
         products_NmS = torch.einsum("nmp,nmsp->nms", rows_NmP.to(features.dtype), features[image_index_N])
         mean_N1hw = products_NmS.mean(1, keepdim=True).unflatten(2, self.grid)
@@ -99,26 +99,31 @@ class CoVTDepth(PerceptionTokenizer):
         return stack_depth(raw, self.convention, self.map_size, device_of(self))
 
     def shown(self, decoded: Tensor, sizes: Sequence[tuple[int, int]]) -> list[Any]:
-        """See `PerceptionTokenizer.shown`: each a `DepthMap` at the tokenizer's own size, clipped to its range."""
+        """See `PerceptionTokenizer.shown`: one `DepthMap` per row at the tokenizer's size, clipped to its range."""
         return list(to_maps(decoded.clamp(0.0, 1.0), self.convention))
 
 
 @attrs.frozen(kw_only=True)
 class CoVTDepthConfig(PerceptionTokenizerConfig):
-    """The depth tokens of CoVT; the sizes are those of Depth Anything V2 Large, and the numbers those of its code.
+    """The depth tokens of CoVT. Sizes are those of Depth Anything V2 Large, other numbers those of CoVT's code.
 
     Attributes:
-        num_tokens: Special tokens: one name that is repeated.
-        layers: Whose features the vectors are multiplied with, counted from 0; there is one vector for each.
-        hidden_dim: Width of the expert, a DINOv2.
-        num_layers: Its layers.
-        num_heads: Its heads of attention.
-        patch_size: Pixels along a side of its patches.
-        trained_size: Side of the pictures that its position embeddings are for; they are interpolated to others.
-        image_size: Height and width of the pictures it sees, multiples of the patch.
-        map_size: Height and width of a depth map.
-        convention: What depth means; relative, as Depth Anything's.
-        weights: A Depth Anything V2 as transformers saves it: a file, folder or hub id; None: random values.
+        num_tokens: The number of special tokens, which share one name.
+        layers: The layers whose features are used, counted from 0, in order. There is one vector per layer.
+        hidden_dim: The width of the expert, a DINOv2.
+        num_layers: The number of its layers.
+        num_heads: The number of its attention heads.
+        patch_size: The side of its patches in pixels.
+        trained_size: The side, in pixels, of the square images for which its position embeddings were trained. They
+            are interpolated to other sizes.
+        image_size: The height and width of the images that it sees, multiples of the patch size.
+        map_size: The height and width of a depth map.
+        convention: What a depth value means. The default is relative, as in Depth Anything.
+        weights: A Depth Anything V2 checkpoint in the format of transformers: a file, folder or hub id. None: random
+            values.
+
+    Raises:
+        RecipeError: A value is out of range, or the sizes do not fit together.
     """
 
     name: ClassVar[str] = "covt_depth"
@@ -171,7 +176,7 @@ class CoVTDepthConfig(PerceptionTokenizerConfig):
             patch_size=self.patch_size,
             use_mask_token=False,
             reshape_hidden_states=False,
-            # The first of their hidden states is what enters layer 0.
+            # Index 0 of the hidden states is the input of layer 0.
             out_indices=[layer + 1 for layer in self.layers],
         )
         height, width = self.image_size
@@ -184,10 +189,11 @@ class CoVTDepthConfig(PerceptionTokenizerConfig):
         )
 
     def load_weights(self, module: nn.Module) -> bool:
-        """See `ComponentConfig.load_weights`; of a Depth Anything only its backbone's tensors are read.
+        """See `ComponentConfig.load_weights`; only the tensors of the backbone are read.
 
         Raises:
-            CheckpointError: There is no checkpoint, or its tensors are not the backbone's: all are named.
+            CheckpointError: The checkpoint is missing, or its tensors do not match the backbone; the message lists
+                them.
         """
         if self.weights is None:
             return False
@@ -198,7 +204,10 @@ class CoVTDepthConfig(PerceptionTokenizerConfig):
 
 
 def _place(name: str, held: Collection[str]) -> str | None:
-    """Where a tensor of a Depth Anything goes in a module that holds these; transformers has renamed some since."""
+    """Return the name in a module with the tensors `held` of a Depth Anything tensor, or None if it is not needed.
+
+    Checkpoints may use names that transformers has since changed.
+    """
     inner = name.removeprefix(BACKBONE)
     if inner in (name, MASK_TOKEN):
         return None

@@ -1,9 +1,10 @@
-"""Edges as special tokens: vectors that weigh the features of an edge expert, as in CoVT (arXiv 2511.19418).
+"""Edges as special tokens: vectors that weight the features of an edge expert, as in CoVT (arXiv 2511.19418).
 
-Each vector is multiplied with the feature of every place; the maps are averaged and passed through a sigmoid.
+The dot product of each vector with the features at every location gives a map. The maps are averaged and passed
+through a sigmoid.
 
-Shapes: B pictures, N rows of vectors, m vectors, S places, P width of a feature and of a vector, H W pixels of a
-picture, h w of whichever map.
+Shapes: B images, N blocks of vectors, m vectors, S locations, P width of a feature and of a vector, H W pixels of an
+image, h w cells of the respective map.
 """
 
 import math
@@ -31,16 +32,16 @@ from perceptio.interfaces.component import described, device_of
 from perceptio.interfaces.maps import at_sizes, resize_maps, stack_known
 
 SIGMAS = (1.0, 2.0, 4.0)
-"""Standard deviations of the filters' Gaussians, in pixels (ours)."""
+"""The standard deviations of the filters' Gaussians, in pixels (ours)."""
 ANGLES = (0.0, 45.0, 90.0, 135.0)
-"""Directions in which a filter looks for change, in degrees (ours)."""
+"""The directions in which filters measure change, in degrees (ours)."""
 
 
 class EdgeFilters(nn.Module):
-    """Fixed filters: how much the brightness changes at each pixel, by direction and scale (ours).
+    """Fixed filters for the change of brightness at each pixel, by direction and scale (ours).
 
-    The derivatives of Gaussians, absolute values, and the length of the gradient; a step in brightness by 1 gives 1.
-    The last feature is 1 everywhere, so that vectors have a bias.
+    For each scale, the features are the absolute derivatives of Gaussians in each direction and the norm of the
+    gradient. A brightness step of 1 gives 1. The last feature is 1 everywhere, which gives vectors a bias.
     """
 
     WIDTH: ClassVar[int] = len(SIGMAS) * (len(ANGLES) + 1) + 1
@@ -55,7 +56,7 @@ class EdgeFilters(nn.Module):
             self.register_buffer(f"change{number}", change / change.abs().sum() * 2, persistent=False)
 
     def forward(self, pixels_B3HW: Tensor) -> Tensor:
-        """Features [B, P, H, W] of pictures in [0, 1]."""
+        """Return the features [B, P, H, W] of images in [0, 1]."""
         gray_B1HW = pixels_B3HW.mean(1, keepdim=True)
         features = []
         for number in range(len(SIGMAS)):
@@ -68,20 +69,20 @@ class EdgeFilters(nn.Module):
 
 
 def _filtered(gray_B1HW: Tensor, along_row_k: Tensor, along_column_k: Tensor) -> Tensor:
-    """A separable filter; beyond its border a picture goes on as at it."""
+    """Apply a separable filter; the image is padded by replicating its border."""
     edge = len(along_row_k) // 2
     padded = F.pad(gray_B1HW, (edge, edge, edge, edge), mode="replicate")
     return F.conv2d(F.conv2d(padded, along_row_k.view(1, 1, 1, -1)), along_column_k.view(1, 1, -1, 1))
 
 
 class CoVTEdges(PerceptionTokenizer):
-    """Vectors -> edges by the features of a frozen expert.
+    """Vectors -> edges, through the features of a frozen expert.
 
     Args:
-        spec: Its facts.
-        expert: `EdgeFilters`, or a vision encoder whose features are a grid's, row by row.
-        map_size: Height and width of a map.
-        grid: Rows and columns of the vision encoder's features; None: `EdgeFilters` are given.
+        spec: The spec.
+        expert: `EdgeFilters`, or a vision encoder whose features form a grid, row by row.
+        map_size: The height and width of a map.
+        grid: The rows and columns of the vision encoder's features; None with `EdgeFilters`.
     """
 
     def __init__(
@@ -100,7 +101,7 @@ class CoVTEdges(PerceptionTokenizer):
 
     @torch.no_grad()
     def encode_image(self, pixels_B3HW: Tensor) -> Tensor:
-        """Features [B, P, h, w]."""
+        """Return the features [B, P, h, w] of images."""
         if self.grid is None:
             return self.expert(pixels_B3HW)
         features_MP = self.expert(list(pixels_B3HW)).features_MD
@@ -109,9 +110,9 @@ class CoVTEdges(PerceptionTokenizer):
     def from_rows(
         self, rows_NmP: Tensor, features: Any = None, image_index_N: Tensor | None = None
     ) -> Tensor:
-        """See `PerceptionTokenizer.from_rows`: how likely an edge is, [N, 1, h, w] in [0, 1].
+        """See `PerceptionTokenizer.from_rows`: edge probabilities [N, 1, h, w] in [0, 1].
 
-        The average of products is the product with the average.
+        Vectors are averaged before the product, which gives the same result because the product is linear.
         """
         mean_NP = rows_NmP.mean(1).to(features.dtype)
         products_Nhw = torch.einsum("np,nphw->nhw", mean_NP, features[image_index_N])
@@ -133,9 +134,9 @@ class CoVTEdges(PerceptionTokenizer):
         return stack_known(maps, (1, *self.map_size), device)
 
     def _checked(self, map_HWC: Any) -> Tensor:
-        """A map as [1, 1, H, W]."""
+        """Check a map and return it as [1, 1, H, W]."""
         values = torch.as_tensor(map_HWC, dtype=torch.float32)
-        # A comparison with NaN, which stands for what is unknown, is false.
+        # Comparisons with NaN, which marks unknown pixels, are false.
         if values.ndim != 3 or values.shape[2] != 1 or bool(((values < 0) | (values > 1)).any()):
             raise DataError(
                 f"covt_edges learns a map of one channel from 0 to 1, and a map {self.spec.stream.target!r} is "
@@ -144,21 +145,26 @@ class CoVTEdges(PerceptionTokenizer):
         return values.permute(2, 0, 1)[None]
 
     def shown(self, decoded: Tensor, sizes: Sequence[tuple[int, int]]) -> list[Any]:
-        """See `PerceptionTokenizer.shown`: float32 [H, W, 1] in [0, 1], at the sizes of the pictures."""
+        """See `PerceptionTokenizer.shown`: float32 [H, W, 1] in [0, 1], at the sizes of the images."""
         return [map_1HW.permute(1, 2, 0).cpu().numpy() for map_1HW in at_sizes(decoded, sizes)]
 
 
 @attrs.frozen(kw_only=True)
 class CoVTEdgesConfig(PerceptionTokenizerConfig):
-    """The edge tokens of CoVT on an expert of one's own: PiDiNet, whose middle features CoVT weighs, is no package.
+    """The edge tokens of CoVT, with an expert of your choice.
+
+    CoVT uses intermediate features of PiDiNet, which is not available as a package.
 
     Attributes:
-        expert: A vision encoder whose features are weighed; None: fixed filters, which need no weights.
-        num_tokens: Special tokens: one name that is repeated.
-        num_vectors: Vectors that are averaged.
-        map: The map of the data folder that is learned, of one channel from 0 to 1.
-        image_size: Height and width of the pictures that fixed filters see; a vision encoder has its own.
-        map_size: Height and width of a map.
+        expert: The vision encoder whose features are used. None: fixed filters, which need no weights.
+        num_tokens: The number of special tokens, which share one name.
+        num_vectors: The number of vectors, which are averaged.
+        map: The map of the data folder that is learned, with one channel from 0 to 1.
+        image_size: The height and width of the images that fixed filters see. A vision encoder has its own size.
+        map_size: The height and width of a map.
+
+    Raises:
+        RecipeError: `num_tokens` or `num_vectors` is below 1.
     """
 
     name: ClassVar[str] = "covt_edges"
@@ -196,7 +202,7 @@ class CoVTEdgesConfig(PerceptionTokenizerConfig):
         """See `PerceptionTokenizerConfig.build`.
 
         Raises:
-            RecipeError: The expert's features are not those of a grid.
+            RecipeError: The expert's features do not form a grid.
         """
         if self.expert is None:
             return CoVTEdges(self.spec, EdgeFilters(), self.map_size)
@@ -210,6 +216,6 @@ class CoVTEdgesConfig(PerceptionTokenizerConfig):
         return CoVTEdges(self.spec, self.expert.build(), self.map_size, (len(rows), len(columns)))
 
     def load_weights(self, module: nn.Module) -> bool:
-        """See `ComponentConfig.load_weights`: those of the expert."""
+        """See `ComponentConfig.load_weights`: loads the weights of the expert."""
         assert isinstance(module, CoVTEdges)
         return self.expert is not None and self.expert.load_weights(module.expert)

@@ -1,8 +1,8 @@
-"""All objects of an image as special tokens: each makes a prompt of a mask decoder, as in CoVT (arXiv 2511.19418).
+"""All objects of an image as special tokens: each gives a prompt of a mask decoder, as in CoVT (arXiv 2511.19418).
 
-The masks are those of objects in no order: a loss matches them with the image's own.
+The masks have no order; the loss `matched_masks` matches them with the image's true masks.
 
-Shapes: B images, N rows of prompts, T targets, n masks of an image, P width of a prompt, H W pixels, h w mask cells.
+Shapes: B images, N blocks of prompts, T targets, n masks of an image, P prompt width, H W pixels, h w mask cells.
 """
 
 import math
@@ -30,11 +30,11 @@ from perceptio.interfaces.maps import at_sizes
 
 
 class CoVTMasks(PerceptionTokenizer):
-    """Prompts -> the masks of an image's objects, by a frozen segmentation tokenizer.
+    """Prompts -> the masks of an image's objects, through a frozen segmentation tokenizer.
 
     Args:
-        spec: Its facts.
-        segmentation: A segmentation tokenizer that reads one prompt for a mask.
+        spec: The spec.
+        segmentation: A segmentation tokenizer that decodes a mask from one prompt.
     """
 
     def __init__(self, spec: PerceptionSpec, segmentation: SegmentationTokenizer) -> None:
@@ -45,7 +45,7 @@ class CoVTMasks(PerceptionTokenizer):
 
     @torch.no_grad()
     def encode_image(self, pixels_B3HW: Tensor) -> Any:
-        """What the segmentation tokenizer reads of images."""
+        """Return the features of the segmentation tokenizer."""
         return self.segmentation.encode_image(pixels_B3HW)
 
     def from_rows(
@@ -60,9 +60,10 @@ class CoVTMasks(PerceptionTokenizer):
         return made.logits_Nhw.unflatten(0, (len(rows_NmP), count))
 
     def targets(self, raw: Sequence[Any]) -> Tensor:
-        """See `PerceptionTokenizer.targets`: float masks [T, n, h, w], NaN where an image has no further object.
+        """See `PerceptionTokenizer.targets`: float masks [T, n, h, w], NaN for masks beyond the image's objects.
 
-        Of more objects than there are masks the largest are taken. A cell belongs to what covers most of it.
+        If an image has more than n objects, the n largest are used. A cell belongs to an object that covers at least
+        half of it.
         """
         device, size = device_of(self), self.segmentation.spec.mask_size
         targets_Tnhw = torch.full(
@@ -78,11 +79,11 @@ class CoVTMasks(PerceptionTokenizer):
         return targets_Tnhw
 
     def shown(self, decoded: Tensor, sizes: Sequence[tuple[int, int]]) -> list[Any]:
-        """See `PerceptionTokenizer.shown`: boolean masks [n, H, W], thresholded after stretching."""
+        """See `PerceptionTokenizer.shown`: boolean masks [n, H, W], thresholded after resizing."""
         return [(logits_nHW > 0).cpu().numpy() for logits_nHW in at_sizes(decoded, sizes)]
 
     def compare(self, decoded: Tensor, targets: Tensor) -> Mapping[str, Tensor]:
-        """See `PerceptionTokenizer.compare`: of each target the IoU with the mask that fits it best, averaged."""
+        """See `PerceptionTokenizer.compare`: the IoU of each target with its best mask, averaged over targets."""
         masks_Nnhw, known_Nk = decoded > 0, ~targets.isnan().flatten(2).any(2)
         masks_NnX, targets_NkX = masks_Nnhw.flatten(2).float(), targets.nan_to_num(0.0).flatten(2)
         overlap_Nnk = masks_NnX @ targets_NkX.mT
@@ -96,9 +97,13 @@ class CoVTMasksConfig(PerceptionTokenizerConfig):
     """The segmentation tokens of CoVT.
 
     Attributes:
-        segmentation: The frozen segmentation tokenizer, which reads one prompt for a mask; CoVT has the first SAM's
-            ViT-H, and takes its single mask.
-        num_masks: Prompts, and so masks, of an image; and as many special tokens, one name that is repeated.
+        segmentation: The frozen segmentation tokenizer, which decodes a mask from one prompt. CoVT uses the ViT-H of
+            the first SAM and its single mask.
+        num_masks: The number of masks per image, each from one prompt. It is also the number of special tokens,
+            which share one name.
+
+    Raises:
+        RecipeError: `num_masks` is below 1.
     """
 
     name: ClassVar[str] = "covt_masks"
@@ -117,7 +122,7 @@ class CoVTMasksConfig(PerceptionTokenizerConfig):
         """See `PerceptionTokenizerConfig.spec`.
 
         Raises:
-            RecipeError: The segmentation tokenizer reads codes, or several prompts for a mask.
+            RecipeError: The segmentation tokenizer reads codes, or several prompts per mask.
         """
         inner = self.segmentation.spec
         if inner.readout != "hidden" or len(inner.special_tokens) != 1:
@@ -140,6 +145,6 @@ class CoVTMasksConfig(PerceptionTokenizerConfig):
         return CoVTMasks(self.spec, self.segmentation.build())
 
     def load_weights(self, module: nn.Module) -> bool:
-        """See `ComponentConfig.load_weights`: those of the segmentation tokenizer."""
+        """See `ComponentConfig.load_weights`: loads the weights of the segmentation tokenizer."""
         assert isinstance(module, CoVTMasks)
         return self.segmentation.load_weights(module.segmentation)

@@ -1,6 +1,6 @@
-"""Features of a frozen vision encoder, the teacher, as special tokens: what CoVT (arXiv 2511.19418) does with DINO.
+"""Features of a frozen vision encoder (the teacher) as special tokens, as CoVT (arXiv 2511.19418) does with DINO.
 
-Shapes: B pictures, T targets, N rows of answers, m rows of a picture, M features of a picture, P feature width.
+Shapes: B images, T targets, N blocks, m rows of an image, M features of an image, P feature width.
 """
 
 import math
@@ -29,12 +29,12 @@ from perceptio.ops.images import stack_resized
 
 
 class FeatureTokenizer(PerceptionTokenizer):
-    """The teacher's features of a picture, averaged over the cells of a grid, or all of them.
+    """The teacher's features of an image, averaged over the cells of a grid or used one by one.
 
     Args:
-        spec: How many rows there are.
+        spec: The spec.
         teacher: The vision encoder.
-        cells_mM: Which of its features are in which cell; None: each is a row.
+        cells_mM: A boolean tensor that says which features belong to which cell. None: each feature is a row.
     """
 
     spec: PerceptionSpec
@@ -49,7 +49,7 @@ class FeatureTokenizer(PerceptionTokenizer):
 
     @torch.no_grad()
     def targets(self, raw: Sequence[Tensor | None]) -> Tensor:
-        """See `PerceptionTokenizer.targets`: rows [T, m, P] of pictures that are stretched to the teacher's size."""
+        """See `PerceptionTokenizer.targets`: rows [T, m, P] of images that are resized to the teacher's size."""
         written, device = self.spec.stream.written, device_of(self)
         assert isinstance(written, Continuous)
         rows_TmP = torch.full((len(raw), written.num_rows, written.width), math.nan, device=device)
@@ -61,7 +61,7 @@ class FeatureTokenizer(PerceptionTokenizer):
         return rows_TmP
 
     def _pooled(self, features_BMP: Tensor) -> Tensor:
-        """The mean of the features in each cell."""
+        """Return the mean feature of each cell [B, m, P]."""
         if self.cells_mM is None:
             return features_BMP
         return self.cells_mM.float() @ features_BMP / self.cells_mM.sum(1, keepdim=True)
@@ -81,7 +81,7 @@ class FeatureTokenizer(PerceptionTokenizer):
         return list(decoded.detach().float().cpu().numpy())
 
     def compare(self, decoded: Tensor, targets: Tensor) -> Mapping[str, Tensor]:
-        """See `PerceptionTokenizer.compare`: mean cosine of the rows, and mean squared error."""
+        """See `PerceptionTokenizer.compare`: the mean cosine of the rows, and the mean squared error."""
         decoded_NmP = decoded.float()
         return {
             "cosine": F.cosine_similarity(decoded_NmP, targets, dim=-1).mean(1),
@@ -91,14 +91,18 @@ class FeatureTokenizer(PerceptionTokenizer):
 
 @attrs.frozen(kw_only=True)
 class FeaturesConfig(PerceptionTokenizerConfig):
-    """Special tokens whose rows are to be the features that a frozen vision encoder has of the picture.
+    """Special tokens whose rows learn the features of the image in a frozen vision encoder.
 
     Attributes:
-        teacher: The vision encoder, which brings its own weights.
-        num_tokens: How many special tokens are written; 4 are CoVT's.
-        token: Their name; streams of different teachers need different ones.
-        grid: Rows and columns of cells over which features are averaged, each cell a row; None: each feature is one.
-            Where rows are not as many as tokens, the stream's head must make them, as a query head does.
+        teacher: The vision encoder; its config names its weights.
+        num_tokens: The number of special tokens; CoVT uses 4.
+        token: The name of the special tokens. Streams with different teachers need different names.
+        grid: The rows and columns of cells over which features are averaged; each cell is a row. None: each feature
+            is a row. If there are not as many rows as tokens, the stream needs a head that makes them, such as a
+            query head.
+
+    Raises:
+        RecipeError: A value is below 1, or `token` is empty.
     """
 
     name: ClassVar[str] = "features"
@@ -118,10 +122,10 @@ class FeaturesConfig(PerceptionTokenizerConfig):
             )
 
     def _cells(self, grid: tuple[int, int]) -> Tensor:
-        """Which features of the teacher [m, M] have their centers in which cell of a grid.
+        """Return which features of the teacher have their center in which cell of a grid, boolean [m, M].
 
         Raises:
-            RecipeError: A cell has none.
+            RecipeError: A cell has no feature.
         """
         rows, columns = grid
         centers_M2 = self.teacher.centers(*self.teacher.spec.image_size)
@@ -156,6 +160,6 @@ class FeaturesConfig(PerceptionTokenizerConfig):
         return FeatureTokenizer(self.spec, self.teacher.build(), cells_mM)
 
     def load_weights(self, module: nn.Module) -> bool:
-        """See `ComponentConfig.load_weights`: the teacher's."""
+        """See `ComponentConfig.load_weights`: loads the weights of the teacher."""
         assert isinstance(module, FeatureTokenizer)
         return self.teacher.load_weights(module.teacher)

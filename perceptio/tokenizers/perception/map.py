@@ -1,4 +1,4 @@
-"""A dense map of the data folder, such as edges or surface normals, as discrete codes of a grid.
+"""A dense map of the data folder, such as edges or surface normals, as discrete codes on a grid.
 
 Shapes: T N maps, M channels of a map, H W pixels, L codes, K codebook size.
 """
@@ -34,11 +34,11 @@ from perceptio.tokenizers._autoencoder import (
 )
 
 ROUNDING = 1e-3
-"""Values may leave their range by this part of it, which half precision and resampling do to them."""
+"""How far values may leave their range, as a share of it: half precision and resampling cause small excesses."""
 
 
 class MapTokenizer(Autoencoder):
-    """Encoder, quantizer, decoder of maps whose values lie in a range of their own, NaN where unknown."""
+    """A tokenizer that encodes, quantizes and decodes maps with a value range of their own, NaN where unknown."""
 
     def __init__(
         self,
@@ -58,10 +58,10 @@ class MapTokenizer(Autoencoder):
         self.squared_error = squared_error
 
     def targets(self, raw: Sequence[np.ndarray | None]) -> Tensor:
-        """See `PerceptionTokenizer.targets`: maps [T, M, H, W], the known values averaged over areas.
+        """See `PerceptionTokenizer.targets`: maps [T, M, H, W], with known values averaged over areas.
 
         Raises:
-            DataError: A map has another number of channels, or values out of range.
+            DataError: A map has another number of channels, or values outside the range.
         """
         device = device_of(self)
         known = (None if values_HWM is None else self._resized(values_HWM, device) for values_HWM in raw)
@@ -90,7 +90,7 @@ class MapTokenizer(Autoencoder):
         return (maps_TMHW - self.low) / (self.high - self.low)
 
     def from_unit(self, maps_TMHW: Tensor) -> Tensor:
-        """See `Autoencoder.from_unit`; unit vectors are normalized."""
+        """See `Autoencoder.from_unit`; unit vectors are also normalized."""
         values_TMHW = self.low + (self.high - self.low) * maps_TMHW
         return F.normalize(values_TMHW, dim=1) if self.unit_vectors else values_TMHW
 
@@ -103,17 +103,17 @@ class MapTokenizer(Autoencoder):
         )
 
     def mirrored(self, targets: Tensor) -> Tensor:
-        """See `PerceptionTokenizer.mirrored`: of unit vectors the first component, to the right, changes its sign."""
+        """See `PerceptionTokenizer.mirrored`; the first component of unit vectors, to the right, changes its sign."""
         mirrored_TMHW = targets.flip(-1)
         if self.unit_vectors:
             mirrored_TMHW[:, 0].neg_()
         return mirrored_TMHW
 
     def to_codes(self, targets: Tensor) -> Tensor:
-        """See `PerceptionTokenizer.to_codes`; unknown values are filled with the mean of the known.
+        """See `PerceptionTokenizer.to_codes`; unknown values become the mean of the known ones.
 
         Raises:
-            DataError: A map has no known pixel.
+            DataError: A channel of a map has no known pixel.
         """
         return self.codes_of(targets)
 
@@ -130,40 +130,43 @@ class MapTokenizer(Autoencoder):
         return self.maps_of_probabilities(probabilities[0])
 
     def values_at(self, decoded: Tensor, points_NP2: Tensor) -> Tensor:
-        """See `PerceptionTokenizer.values_at`: the pixel in which a point lies, 0 at `low` and 1 at `high`.
+        """See `PerceptionTokenizer.values_at`: the pixel that contains each point, scaled from `low`, `high` to 0, 1.
 
-        Only a map of one channel has such values.
+        Only maps with one channel have such values.
         """
         if not self.spec.stream.point_values:
             return super().values_at(decoded, points_NP2)
         return self.to_unit(pixels_at(decoded[:, 0], points_NP2)).clamp(0, 1)
 
     def shown(self, decoded: Tensor, sizes: Sequence[Size]) -> list[Any]:
-        """See `PerceptionTokenizer.shown`: each a float32 array [H, W, M] at the tokenizer's own size."""
+        """See `PerceptionTokenizer.shown`: one float32 array [H, W, M] per row, at the tokenizer's own size."""
         return list(decoded.detach().float().permute(0, 2, 3, 1).cpu().numpy())
 
     def compare(self, decoded: Tensor, targets: Tensor) -> Mapping[str, Tensor]:
-        """See `PerceptionTokenizer.compare`: the mean absolute error, or the mean angle between unit vectors.
+        """See `PerceptionTokenizer.compare`: the mean absolute error, or the mean angle in degrees of unit vectors.
 
-        Of one channel also the correlation with the target: where little is not zero, as in maps of edges, a blank
-        map has a small error, and no correlation.
+        Maps with one channel also have the correlation with the target. In sparse maps, such as edges, a blank
+        prediction has a small error but no correlation.
         """
         if not self.unit_vectors:
             figures = dict(super().compare(decoded, targets))
             return figures | (
                 {"correlation": _correlation(decoded, targets)} if decoded.shape[1] == 1 else {}
             )
-        # Of unit vectors; unlike the arc cosine of their product, exact for small angles, too.
+        # For unit vectors. Unlike the arc cosine of their dot product, this is also exact for small angles.
         half_NHW = torch.atan2((decoded - targets).norm(dim=1), (decoded + targets).norm(dim=1))
         return {"angle_degrees": (2 * half_NHW).rad2deg().flatten(1).nanmean(1)}
 
     def code_meanings(self) -> tuple[CodeMeanings, ...]:
-        """See `PerceptionTokenizer.code_meanings`: the mean of the map that holds one code alone, and its vector."""
+        """See `PerceptionTokenizer.code_meanings`: each code's vector, and the mean of a map of this code alone."""
         return (CodeMeanings(values_KV=self.means_of_codes(), vectors_KC=self.codebook_KC),)
 
 
 def _correlation(made_N1HW: Tensor, targets_N1HW: Tensor) -> Tensor:
-    """Pearson's correlation [N] over the known pixels of maps; 0 where one is constant, NaN where none is known."""
+    """Return Pearson's correlation [N] over the known pixels of pairs of maps.
+
+    It is 0 if one of the maps is constant, and NaN if no pixel is known.
+    """
     known_N1HW = ~targets_N1HW.isnan()
     made_NX, targets_NX = (
         torch.where(known_N1HW, maps, torch.nan).flatten(1) for maps in (made_N1HW, targets_N1HW)
@@ -175,20 +178,24 @@ def _correlation(made_N1HW: Tensor, targets_N1HW: Tensor) -> Tensor:
     return torch.where(known_N1HW.flatten(1).any(1), correlation_N, torch.nan)
 
 
-# Without slots, which Python cannot merge with those of the quantizer's settings.
+# slots=False because Python cannot combine these slots with those of the quantizer's config in one subclass.
 @attrs.frozen(kw_only=True, slots=False)
 class MapConfig(AutoencoderConfig):
-    """What the tokenizers of maps are set besides their sizes.
+    """Settings that all tokenizers of maps share, besides the sizes of the network.
 
     Attributes:
         map: The name of the map in the data folder.
-        channels: How many values a pixel has, M.
+        channels: The number of values per pixel, M.
         low: The smallest value.
         high: The largest value.
-        unit_vectors: Whether a pixel is a vector of length one, such as a surface normal, whose first component
-            points to the right: what is decoded is normalized, compared by its angle, and mirrored with the picture.
-        squared_error: Weight in training of the squared error, of values brought to [0, 1], beside the absolute one:
-            thin lines, which are less than half of what is around them, come back blank without it (ours).
+        unit_vectors: Whether each pixel is a unit vector, such as a surface normal, whose first component points to
+            the right. Decoded vectors are then normalized, compared by their angle, and mirrored correctly.
+        squared_error: The weight of the squared error in training, in addition to the absolute error, for values
+            scaled to [0, 1]. Without it, thin lines, which cover less than half of their surroundings, are
+            reconstructed as blank (ours).
+
+    Raises:
+        RecipeError: A value is out of range, `map` is empty or one of `NO_MAPS`, or the settings do not fit together.
     """
 
     map: str
@@ -239,7 +246,7 @@ class MapConfig(AutoencoderConfig):
 
 @attrs.frozen(kw_only=True)
 class MapVQVAEConfig(VQAutoencoderConfig, MapConfig):
-    """A map as codes of a VQ-VAE; sizes are by default those of AURORA's depth tokenizer."""
+    """A map as codes of a VQ-VAE; the default sizes are those of AURORA's depth tokenizer."""
 
     name: ClassVar[str] = "map_vqvae"
     kind: ClassVar[Kind] = Kind.PERCEPTION

@@ -1,11 +1,11 @@
-"""The mask of an object as codes: four of its box, then sixteen of the mask within it, as PaliGemma writes them.
+"""The mask of an object as codes: four for its box, then sixteen for the mask within the box, as in PaliGemma.
 
-Published (arXiv 2407.07726, and the code of big_vision): 4 location codes of 1024 and 16 mask codes of 128, a 4x4
-grid; the mask within its box is stretched to 64x64 and encoded by a VQ-VAE after AiT (arXiv 2301.02229) with four
-halvings and two residual blocks, whose decoder has 128, 64, 32 and 16 channels. Ours: the encoder's widths, which are
-the decoder's turned round, the width of a latent, and how it is trained.
+Published (arXiv 2407.07726, and the code of big_vision): 4 location codes out of 1024, and 16 mask codes out of 128
+on a 4x4 grid. The mask within its box is resized to 64x64 and encoded by a VQ-VAE after AiT (arXiv 2301.02229) with
+four halvings and two residual blocks, whose decoder has 128, 64, 32 and 16 channels. Ours: the widths of the encoder,
+which mirror those of the decoder, the width of a latent, and the training.
 
-Shapes: T N objects, L codes, h w pixels of a mask within its box, H W those of a picture.
+Shapes: T N objects, L codes, h w pixels of a mask within its box, H W pixels of an image.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,16 +33,16 @@ from perceptio.tokenizers._autoencoder import Autoencoder, Quantizer, VQAutoenco
 from perceptio.tokenizers.perception._locations import COORDINATES, Locations, PixelBox, boxes_of, pixel_box
 
 COMPARED = 256
-"""Side in pixels of the square on which masks are compared."""
+"""The side in pixels of the square image on which masks are compared."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class BoxedMasks:
-    """Masks of N objects, each within its box.
+    """The masks of N objects, each within its box.
 
     Attributes:
-        boxes_N4: (y_min, x_min, y_max, x_max) in [0, 1] of the picture.
-        masks_N1hw: How far each pixel of the box belongs to the object, in [0, 1].
+        boxes_N4: (y_min, x_min, y_max, x_max) in [0, 1] of the image.
+        masks_N1hw: How much each pixel of the box belongs to the object, in [0, 1].
     """
 
     boxes_N4: Tensor
@@ -55,7 +55,7 @@ class BoxedMasks:
         return BoxedMasks(boxes_N4=self.boxes_N4[index], masks_N1hw=self.masks_N1hw[index])
 
     def on_picture(self, size: Size) -> Tensor:
-        """Boolean masks [N, H, W] of pictures of one size: what is in the box and more than half the object's."""
+        """Return boolean masks [N, H, W] on images of one size: pixels in the box with a value above 0.5."""
         device = self.boxes_N4.device
         rows_H, columns_W = ((torch.arange(side, device=device) + 0.5) / side for side in size)
         y0_N1, x0_N1, y1_N1, x1_N1 = self.boxes_N4.float().split(1, 1)
@@ -73,7 +73,7 @@ class BoxedMasks:
 
 
 class MaskCodesTokenizer(Autoencoder):
-    """Masks within boxes <-> location codes and mask codes. What is trained is the autoencoder of the masks."""
+    """Masks within boxes <-> location codes and mask codes. Only the autoencoder of the masks is trained."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class MaskCodesTokenizer(Autoencoder):
         self.locations = locations
 
     def targets(self, raw: Sequence[np.ndarray]) -> BoxedMasks:
-        """See `PerceptionTokenizer.targets`: boxes, and the masks within them, stretched with antialiasing.
+        """See `PerceptionTokenizer.targets`: boxes, and the masks within them, resized with antialiasing.
 
         Raises:
             DataError: A mask has no pixel.
@@ -109,7 +109,7 @@ class MaskCodesTokenizer(Autoencoder):
         return targets.masks_N1hw
 
     def to_codes(self, targets: BoxedMasks) -> Tensor:
-        """See `PerceptionTokenizer.to_codes`: of the box, then of the mask within it."""
+        """See `PerceptionTokenizer.to_codes`: the codes of the box, then those of the mask within it."""
         return torch.cat([self.locations.to_codes(targets.boxes_N4), self.codes_of(targets.masks_N1hw)], 1)
 
     def from_codes(
@@ -124,7 +124,7 @@ class MaskCodesTokenizer(Autoencoder):
     def from_probabilities(
         self, probabilities: Sequence[Tensor], features: Any = None, image_index_N: Tensor | None = None
     ) -> BoxedMasks:
-        """See `PerceptionTokenizer.from_probabilities`: expected coordinates, and masks of mean latents."""
+        """See `PerceptionTokenizer.from_probabilities`: expected coordinates, and masks decoded from mean latents."""
         location_N4K, mask_NLK = probabilities
         return BoxedMasks(
             boxes_N4=self.locations.expected_boxes(location_N4K),
@@ -132,16 +132,19 @@ class MaskCodesTokenizer(Autoencoder):
         )
 
     def shown(self, decoded: BoxedMasks, sizes: Sequence[Size]) -> list[Any]:
-        """See `PerceptionTokenizer.shown`: boolean masks [H, W] at the sizes of the pictures."""
+        """See `PerceptionTokenizer.shown`: boolean masks [H, W] at the sizes of the images."""
         return [decoded[n : n + 1].on_picture(size)[0].cpu().numpy() for n, size in enumerate(sizes)]
 
     def compare(self, decoded: BoxedMasks, targets: BoxedMasks) -> Mapping[str, Tensor]:
-        """See `PerceptionTokenizer.compare`: the IoU of the masks on a picture of `COMPARED` pixels square."""
+        """See `PerceptionTokenizer.compare`: the IoU of the masks on a square image of `COMPARED` pixels."""
         one_NHW, other_NHW = (masks.on_picture((COMPARED, COMPARED)) for masks in (decoded, targets))
         return {"iou": iou(one_NHW.flatten(1), other_NHW.flatten(1))}
 
     def code_meanings(self) -> tuple[CodeMeanings, ...]:
-        """See `PerceptionTokenizer.code_meanings`: the coordinate; how full a mask of one code is, and its vector."""
+        """See `PerceptionTokenizer.code_meanings`.
+
+        A location code has its coordinate; a mask code has its vector and the mean of a mask of this code alone.
+        """
         return (
             CodeMeanings(values_KV=self.locations.values_K[:, None]),
             CodeMeanings(values_KV=self.means_of_codes(), vectors_KC=self.codebook_KC),
@@ -150,13 +153,16 @@ class MaskCodesTokenizer(Autoencoder):
 
 @attrs.frozen(kw_only=True)
 class MaskCodesConfig(VQAutoencoderConfig):
-    """Four codes of the box (y_min, x_min, y_max, x_max), then those of the mask within it.
+    """The mask of an object as four codes of its box (y_min, x_min, y_max, x_max), then codes of the mask within it.
 
     Attributes:
-        bins: Codes of a coordinate.
-        grid: Rows and columns of the codes of a mask.
-        image_size: Height and width to which the mask within its box is stretched.
-        codebook_size: How many codes of masks there are.
+        bins: The number of codes per coordinate, at least 2.
+        grid: The rows and columns of the codes of a mask.
+        image_size: The height and width to which the mask within its box is resized.
+        codebook_size: The number of codes of masks.
+
+    Raises:
+        RecipeError: `bins` is below 2, or other settings do not fit together.
     """
 
     name: ClassVar[str] = "mask_codes"

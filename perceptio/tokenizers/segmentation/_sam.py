@@ -1,11 +1,11 @@
-"""What the adapters of SAM 2 and SAM 3 share: how `[SEG]` prompts enter, and how the best mask is chosen.
+"""The common part of the adapters of SAM 2 and SAM 3: how `[SEG]` prompts are used, and how the best mask is chosen.
 
-A prompt takes the place that a click has in SAM 2 (arXiv 2408.00714), as in Sa2VA (arXiv 2501.04001): it follows two
-empty points among the sparse embeddings of the mask decoder. SAM 3 has the same prompt encoder and
-mask decoder, in its tracker, on another image encoder. Memory, which only video needs, is left out.
+A prompt takes the role of a click in SAM 2 (arXiv 2408.00714), as in Sa2VA (arXiv 2501.04001): it follows two empty
+points among the sparse embeddings of the mask decoder. The tracker of SAM 3 has the same prompt encoder and mask
+decoder, with another image encoder. Memory, which only video needs, is left out.
 
 Shapes: B images, N objects, S special tokens per object, P prompt width, M candidate masks, C channels, H W pixels,
-h w cells of whichever map.
+h w cells of the respective map.
 """
 
 from abc import ABC, abstractmethod
@@ -23,22 +23,25 @@ from perceptio.interfaces import (
 )
 
 MASK_CELLS = 4
-"""Mask cells along each side of a cell to which a prompt attends."""
+"""The number of mask cells along each side of a cell to which a prompt attends."""
 OBJECTS_PER_CALL = 32
-"""On an accelerator: their features are 0.5 GB at 1024 pixels."""
+"""The number of objects per call on an accelerator; their features take 0.5 GB at 1024 pixels."""
 CELLS_PER_CALL = 65536
-"""On a CPU, where a call that outgrows the caches is slower: eight objects at 1024 pixels took 1.3 times as long."""
+"""The number of mask cells per call on a CPU, where calls that exceed the caches are slower.
+
+Eight objects per call at 1024 pixels took 1.3 times as long.
+"""
 
 
 @attrs.frozen(kw_only=True)
 class ImageFormat:
-    """How a SAM sees images.
+    """The image format of a SAM.
 
     Attributes:
-        stride: Pixels along a side of a cell to which a prompt attends.
-        size_unit: What divides the side of an image.
-        mean: Of each color channel, subtracted.
-        std: Of each color channel, divided by.
+        stride: The side in pixels of a cell to which a prompt attends.
+        size_unit: The side of an image in pixels must be a multiple of this number.
+        mean: The mean of each color channel, which is subtracted.
+        std: The standard deviation of each color channel, by which it is divided.
     """
 
     stride: int
@@ -47,55 +50,59 @@ class ImageFormat:
     std: tuple[float, float, float]
 
 
-# Eight windows of its first stage are 32 pixels wide, as is a cell of its coarsest features.
+# 32 pixels are one window of 8 cells in the first stage, and one cell of the coarsest features.
 SAM2_IMAGES = ImageFormat(stride=16, size_unit=32, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class SAMFeatures:
-    """Of each image a coarse map, to which a prompt attends, and two for outlines: twice and four times as fine."""
+    """The features of images: a coarse map, to which prompts attend, and maps at 2 and 4 times its resolution.
+
+    The finer maps sharpen the outlines of masks.
+    """
 
     coarse_BPhw: Tensor
     middle_BChw: Tensor
     fine_BChw: Tensor
 
     def of(self, image_index_N: Tensor) -> "SAMFeatures":
-        """The features of each object's image."""
+        """Return the features of each object's image."""
         maps = attrs.asdict(self, recurse=False)
         return SAMFeatures(**{name: map_[image_index_N] for name, map_ in maps.items()})
 
 
 class SAMNetwork(nn.Module, ABC):
-    """A SAM for images, put together from the public parts of a package that implements it."""
+    """A SAM for images, assembled from the public parts of a package that implements it."""
 
     @abstractmethod
     def encode(self, pixels_B3HW: Tensor) -> SAMFeatures:
-        """Features of normalized images."""
+        """Return the features of normalized images."""
 
     @abstractmethod
     def decode(self, features: SAMFeatures, prompts_NSP: Tensor, multimask: bool) -> tuple[Tensor, Tensor]:
-        """Logits [N, M, h, w] of candidate masks, three or one, and their estimated IoU [N, M].
+        """Return the logits [N, M, h, w] of candidate masks and their estimated IoU [N, M].
 
         Args:
-            features: One per object.
-            prompts_NSP: Prompts.
-            multimask: Whether there are three candidates.
+            features: The features of each object's image.
+            prompts_NSP: The prompts.
+            multimask: Whether there are three candidates instead of one.
         """
 
     @abstractmethod
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters of `"image_encoder"`, `"prompt_encoder"` and `"mask_decoder"`."""
+        """Return the parameters of `"image_encoder"`, `"prompt_encoder"` and `"mask_decoder"`."""
 
 
 class SAMSegmentationTokenizer(SegmentationTokenizer):
-    """Masks by SAM 2 or 3, whoever implements it.
+    """Decodes masks with SAM 2 or SAM 3, in any implementation.
 
     Args:
-        spec: Its facts.
+        spec: The spec.
         network: The implementation.
-        images: How it sees images.
+        images: Its image format.
         multimask: Whether the best of three masks is chosen.
-        objects_per_call: How many objects the mask decoder sees at once; None: as many as the device is fast with.
+        objects_per_call: The number of objects in one call of the mask decoder. None: a number that is fast on the
+            device.
     """
 
     def __init__(
@@ -122,7 +129,7 @@ class SAMSegmentationTokenizer(SegmentationTokenizer):
         return self.network.encode((pixels_B3HW - self.mean) / self.std)
 
     def decode(self, features: SAMFeatures, prompts_NSP: Tensor, image_index_N: Tensor) -> MaskPrediction:
-        """See `SegmentationTokenizer.decode`; the best of several candidates is that of the highest estimated IoU."""
+        """See `SegmentationTokenizer.decode`; the best candidate is the one with the highest estimated IoU."""
         prompts_NSP = prompts_NSP.to(features.coarse_BPhw.dtype)
         if not len(prompts_NSP):
             masks_NMhw = prompts_NSP.new_zeros(0, 3 if self.multimask else 1, *self.spec.mask_size).float()
@@ -146,7 +153,7 @@ class SAMSegmentationTokenizer(SegmentationTokenizer):
         )
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Those of the network; Sa2VA trains the mask decoder."""
+        """Return the parameter groups of the network; Sa2VA trains the mask decoder."""
         return self.network.parameter_groups()
 
     def _objects_per_call(self, device: torch.device) -> int:
@@ -158,15 +165,19 @@ class SAMSegmentationTokenizer(SegmentationTokenizer):
 
 @attrs.frozen(kw_only=True)
 class SharedSAMConfig(SegmentationTokenizerConfig, ABC):
-    """Settings that every adapter has.
+    """Settings that all adapters share.
 
     Attributes:
-        image_size: Side of the square that images are stretched to, a multiple of 32 for SAM 2, which was trained at
-            1024, and of the patch for SAM 3; the same weights load at any size.
-        multimask: Choose the best of three masks by estimated IoU, as Sa2VA does (`mask_quality` trains the
-            estimate); False: the decoder's single mask.
-        objects_per_call: How many objects the mask decoder sees at once; None: as many as the device is fast with.
-        weights: Trained weights: a local file or folder, or a hub id; None: random values.
+        image_size: The side in pixels of the square to which images are resized. It must be a multiple of 32 for
+            SAM 2, which was trained at 1024, and of the patch size for SAM 3. The same weights load at any size.
+        multimask: Whether to choose the best of three masks by estimated IoU, as Sa2VA does (the loss `mask_quality`
+            trains the estimate). False: use the decoder's single mask.
+        objects_per_call: The number of objects in one call of the mask decoder. None: a number that is fast on the
+            device.
+        weights: Trained weights: a local file or folder, or a hub id. None: random values.
+
+    Raises:
+        RecipeError: `image_size` is not such a multiple, or `objects_per_call` is below 1.
     """
 
     image_size: int = 1024
@@ -190,12 +201,12 @@ class SharedSAMConfig(SegmentationTokenizerConfig, ABC):
     @property
     @abstractmethod
     def prompt_dim(self) -> int:
-        """Width of a prompt."""
+        """The width of a prompt."""
 
     @property
     @abstractmethod
     def images(self) -> ImageFormat:
-        """How it sees images."""
+        """The image format."""
 
     @property
     def spec(self) -> SegmentationSpec:
@@ -222,5 +233,5 @@ class SharedSAMConfig(SegmentationTokenizerConfig, ABC):
 
 
 def empty_points(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """A point [N, 1, 2] per object with the label [N, 1] of none; the prompt encoders add a second such point."""
+    """Return a point [N, 1, 2] per object with the label -1 [N, 1], "no point"; prompt encoders add a second one."""
     return torch.zeros(count, 1, 2, device=device), torch.full((count, 1), -1, device=device)

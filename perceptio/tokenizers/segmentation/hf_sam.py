@@ -1,4 +1,4 @@
-"""SAM 2 and SAM 3 as Hugging Face's transformers has them.
+"""SAM 2 and SAM 3 in the implementation of Hugging Face transformers.
 
 Shapes: N objects, S special tokens per object, P prompt width, M candidate masks, H W pixels, h w mask cells.
 """
@@ -33,12 +33,12 @@ from perceptio.tokenizers.segmentation._sam import (
 logger = logging.getLogger(__name__)
 
 PARTS = ("vision_config", "prompt_encoder_config", "mask_decoder_config")
-"""Of a transformers configuration; those of video have memory beside them."""
+"""The sections of a transformers configuration that are used; those for video also have sections for memory."""
 POSITIONS = (
     "shared_image_embedding.positional_embedding",
     "prompt_encoder.shared_embedding.positional_embedding",
 )
-"""One tensor that the model holds twice, and its files once or twice."""
+"""The names of one tensor that the model holds twice; files hold it once or twice."""
 FOR_VIDEO = (
     "memory_",
     "mask_downsample",
@@ -48,13 +48,13 @@ FOR_VIDEO = (
     "no_object_pointer",
     "occlusion_spatial_embedding_parameter",
 )
-"""How the names of tensors begin that remember earlier frames."""
+"""The prefixes of the tensors of memory, which only video needs."""
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
-"""Of a hub repository."""
+"""The weight files of a hub repository."""
 
 
 class HFSAM(SAMNetwork):
-    """A `Sam2Model` or a `Sam3TrackerModel`, prompted through its public parts."""
+    """A `Sam2Model` or a `Sam3TrackerModel`, used through its public parts."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class HFSAM(SAMNetwork):
 
     def encode(self, pixels_B3HW: Tensor) -> SAMFeatures:
         """See `SAMNetwork.encode`."""
-        # Not `get_image_embeddings`, through which no gradient reaches the mask decoder's convolutions.
+        # `get_image_embeddings` would keep gradients from the mask decoder's convolutions.
         fine, middle, coarse = self.model.vision_encoder(pixels_B3HW).fpn_hidden_states
         return SAMFeatures(
             coarse_BPhw=coarse + self.model.no_memory_embedding.reshape(1, -1, 1, 1),
@@ -71,7 +71,7 @@ class HFSAM(SAMNetwork):
         )
 
     def decode(self, features: SAMFeatures, prompts_NSP: Tensor, multimask: bool) -> tuple[Tensor, Tensor]:
-        """See `SAMNetwork.decode`; every object is a batch entry with one set of points."""
+        """See `SAMNetwork.decode`; each object is a batch entry with one set of points."""
         points_N112, labels_N11 = (one[:, None] for one in empty_points(len(prompts_NSP), prompts_NSP.device))
         sparse, dense = self.model.prompt_encoder(
             input_points=points_N112, input_labels=labels_N11, input_boxes=None, input_masks=None
@@ -98,22 +98,26 @@ class HFSAM(SAMNetwork):
 
 @attrs.frozen(kw_only=True)
 class HFSAMConfig(SharedSAMConfig, ABC):
-    """What SAM 2 and SAM 3 by transformers have in common; `from_pretrained` reads one of their folders.
+    """Base class of the configs of SAM 2 and SAM 3 in transformers. Use `from_pretrained` to create one.
 
-    `weights` is such a folder or a hub id.
+    `weights` is a folder or hub id in the format of transformers.
 
     Attributes:
-        model: The model's whole configuration as JSON: those of its image encoder, prompt encoder and mask decoder.
+        model: The whole model configuration as JSON, with the sections of image encoder, prompt encoder and mask
+            decoder.
+
+    Raises:
+        RecipeError: `model` is not the configuration of such a SAM, or a setting of `SharedSAMConfig` is invalid.
     """
 
     generation: ClassVar[str]
-    """Which SAM it is, as `SAM 2`."""
+    """The name of the SAM in messages, such as `SAM 2`."""
     vision_model: ClassVar[str]
     """The `model_type` of its image encoder."""
     moved: ClassVar[Mapping[str, str]] = {}
-    """How the names of tensors begin in a file and in the model; one after the other is tried."""
+    """Prefixes of tensor names in a file, and their replacements in the model, applied in order."""
     not_needed: ClassVar[tuple[str, ...]] = FOR_VIDEO
-    """How the names of tensors begin that do nothing for the masks of an image."""
+    """The prefixes of tensors that masks of images do not need."""
 
     model: str
 
@@ -137,20 +141,20 @@ class HFSAMConfig(SharedSAMConfig, ABC):
 
     @classmethod
     def from_pretrained(cls, weights: str, **settings: Any) -> Self:
-        """The config of a pretrained model.
+        """Create the config of a pretrained model.
 
         Args:
-            weights: A local folder with `config.json` and its safetensors, or a hub id.
+            weights: A local folder with `config.json` and safetensors files, or a hub id.
             settings: Other settings of this config.
 
         Raises:
-            CheckpointError: There is no such folder, or its `config.json` is not that of such a model.
-            RecipeError: It is of another SAM.
+            CheckpointError: The folder does not exist, or its `config.json` is not the configuration of such a model.
+            RecipeError: The model is another SAM.
         """
         path = resolve(weights, ("config.json", *WEIGHTS)) / "config.json"
         found = read_json(path, error=CheckpointError, remedy="copy or download it again")
         with parsing(CheckpointError, f"{path} is not the configuration of a {cls.generation} ({{reason}})."):
-            # That of SAM 3 for video has its tracker, which is this model, beside a detector.
+            # The configuration of SAM 3 for video holds a detector, and the tracker, which is this model.
             held = found.get("tracker_config", found)
             model = {part: held[part] for part in PARTS}
         return cls(model=json.dumps(model, sort_keys=True), weights=weights, **settings)
@@ -168,8 +172,8 @@ class HFSAMConfig(SharedSAMConfig, ABC):
         """See `ComponentConfig.load_weights`.
 
         Raises:
-            CheckpointError: There is no such folder, or its tensors are not the module's: all are named. The module
-                is then as it was.
+            CheckpointError: The folder does not exist, or its tensors do not match the module; the message lists
+                them. The module is then unchanged.
         """
         if self.weights is None:
             return False
@@ -199,7 +203,7 @@ class HFSAMConfig(SharedSAMConfig, ABC):
 
     def _build_network(self) -> HFSAM:
         parts = parse_json(self.model)
-        # One mask is then the decoder's single one, whatever its stability.
+        # Without this, the decoder's single mask may be replaced by another, depending on its stability.
         parts["mask_decoder_config"]["dynamic_multimask_via_stability"] = False
         parts["prompt_encoder_config"]["image_size"] = self.image_size
         with parsing(
@@ -209,12 +213,12 @@ class HFSAMConfig(SharedSAMConfig, ABC):
 
     @abstractmethod
     def _model(self, parts: dict[str, Any]) -> nn.Module:
-        """The model of a configuration whose image encoder does not yet have the image size."""
+        """Build the model from a configuration, after setting the image size of its image encoder."""
 
 
 @attrs.frozen(kw_only=True)
 class HFSAMSegmentationConfig(HFSAMConfig):
-    """SAM 2 by transformers, as `facebook/sam2.1-hiera-large`."""
+    """SAM 2 in transformers, such as `facebook/sam2.1-hiera-large`."""
 
     name: ClassVar[str] = "hf_sam"
     kind: ClassVar[Kind] = Kind.SEGMENTATION
@@ -237,9 +241,9 @@ class HFSAMSegmentationConfig(HFSAMConfig):
 
 @attrs.frozen(kw_only=True)
 class HFSAM3SegmentationConfig(HFSAMConfig):
-    """SAM 3 by transformers, as `facebook/sam3`: its tracker, which makes masks of prompts, on its image encoder.
+    """SAM 3 in transformers, such as `facebook/sam3`: its image encoder and its tracker, which decodes prompts.
 
-    Its detector of concepts, and the text encoder that asks it, are not used: `[SEG]` prompts say what is meant.
+    Its concept detector and the text encoder of the detector are not used, because `[SEG]` prompts specify objects.
     """
 
     name: ClassVar[str] = "hf_sam3"
@@ -247,7 +251,7 @@ class HFSAM3SegmentationConfig(HFSAMConfig):
     interface: ClassVar[tuple[int, int]] = (2, 0)
     generation: ClassVar[str] = "SAM 3"
     vision_model: ClassVar[str] = "sam3_vision_model"
-    # A file of the whole SAM 3 has these; one that the tracker alone writes has the first before the others.
+    # Files of the whole SAM 3 have these prefixes. In files of the tracker alone, the first one precedes the others.
     moved: ClassVar[Mapping[str, str]] = {
         "tracker_model.": "",
         "detector_model.vision_encoder.backbone.": "vision_encoder.backbone.",
@@ -270,8 +274,8 @@ class HFSAM3SegmentationConfig(HFSAMConfig):
         vision, side = parts["vision_config"], self.image_size // self.images.stride
         vision["backbone_config"] = (vision.get("backbone_config") or {}) | {"image_size": self.image_size}
         vision["backbone_feature_sizes"] = [[scale * side, scale * side] for scale in (4, 2, 1)]
-        # SAM 3 drops a fourth, coarser map unread, and adds what stands for no memory to the third. transformers adds
-        # it to the last that is there, and must not have the fourth.
+        # SAM 3 discards a fourth, coarser map, and adds the "no memory" embedding to the third. transformers adds it
+        # to the last map that exists, so the fourth must not be there.
         vision["scale_factors"] = [4.0, 2.0, 1.0]
         parts["prompt_encoder_config"]["patch_size"] = self.images.stride
         return Sam3TrackerModel(Sam3TrackerConfig(**parts))

@@ -1,4 +1,4 @@
-"""A small segmentation tokenizer: the prompt is compared with a feature of every pixel.
+"""A small segmentation tokenizer that compares the prompt with a feature of every pixel.
 
 Shapes: B images, N objects, S special tokens per object (one here), P prompt width, C feature width, H W pixels,
 h w mask cells.
@@ -23,11 +23,11 @@ from perceptio.interfaces import (
 )
 
 GROUPS = 8
-"""Groups of channels that are normalized together."""
+"""The number of groups of GroupNorm."""
 
 
 def conv_block(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
-    """3x3 convolution, normalization within the image, GELU."""
+    """Build a 3x3 convolution, GroupNorm and GELU."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False),
         nn.GroupNorm(GROUPS, out_channels),
@@ -36,19 +36,19 @@ def conv_block(in_channels: int, out_channels: int, stride: int = 1) -> nn.Seque
 
 
 def coordinates(height: int, width: int) -> Tensor:
-    """Row and column of every pixel center in [-1, 1], [1, 2, H, W]."""
+    """Return the row and column of every pixel center, in [-1, 1], as [1, 2, H, W]."""
     rows, columns = ((torch.arange(size) + 0.5) / size * 2 - 1 for size in (height, width))
     return torch.stack(torch.meshgrid(rows, columns, indexing="ij"))[None]
 
 
 class PixelFeatureEncoder(nn.Module):
-    """A small U-Net: pixels with their coordinates -> a feature at every mask cell, [B, C, h, w].
+    """A small U-Net: pixels with their coordinates -> a feature for every mask cell, [B, C, h, w].
 
     Args:
-        image_size: Height and width of the images.
-        widths: Channels after each halving of the resolution.
-        feature_dim: C.
-        given_dim: Width of features that it is given besides; None: it is given none.
+        image_size: The height and width of the images.
+        widths: The number of channels after each halving of the resolution.
+        feature_dim: The width of a feature, C.
+        given_dim: The width of additional input features; None if there are none.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class PixelFeatureEncoder(nn.Module):
         self.across_given = None if given_dim is None else nn.Conv2d(given_dim, feature_dim, 1)
 
     def forward(self, pixels_B3HW: Tensor, given_BDhw: Tensor | None = None) -> Tensor:
-        """Features of images in [0, 1]; what is given of them, at any resolution, joins the coarsest level."""
+        """Return the features of images in [0, 1]; given features, of any resolution, join the coarsest level."""
         x = torch.cat([pixels_B3HW * 2 - 1, self.coordinates.expand(len(pixels_B3HW), -1, -1, -1)], 1)
         levels = []
         for down in self.down:
@@ -88,13 +88,13 @@ class PixelFeatureEncoder(nn.Module):
 
 
 class PixelFeatures(SegmentationTokenizer):
-    """Mask logit = scale * <prompt, feature of the pixel> + bias of the prompt.
+    """Mask logit = <prompt, feature of the pixel> / sqrt(C) + bias of the prompt + a learned bias.
 
     Args:
-        spec: Its facts.
-        encoder: Makes the features of pixels.
-        backbone: A vision encoder whose features of the image it is given; None: none.
-        grid: Rows and columns of these features.
+        spec: The spec.
+        encoder: Computes the features of pixels.
+        backbone: A vision encoder whose features the encoder is given; None if there is none.
+        grid: The rows and columns of these features.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class PixelFeatures(SegmentationTokenizer):
         self.bias = nn.Parameter(torch.tensor(-3.0))
 
     def encode_image(self, pixels_B3HW: Tensor) -> Tensor:
-        """Features [B, C, h, w]."""
+        """Return the features [B, C, h, w] of images."""
         if self.backbone is None:
             return self.encoder(pixels_B3HW)
         features_MD = self.backbone(list(pixels_B3HW)).features_MD
@@ -128,21 +128,25 @@ class PixelFeatures(SegmentationTokenizer):
         return MaskPrediction(logits_Nhw=logits_N1X[:, 0].unflatten(1, self.spec.mask_size))
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """The encoder of images, the decoder of masks, and the backbone, if there is one."""
+        """Return the groups `"image_encoder"`, `"mask_decoder"` and, if there is one, `"backbone"`."""
         groups = {"image_encoder": list(self.encoder.parameters()), "mask_decoder": [self.bias]}
         return groups if self.backbone is None else groups | {"backbone": list(self.backbone.parameters())}
 
 
 @attrs.frozen(kw_only=True)
 class PixelFeaturesConfig(SegmentationTokenizerConfig):
-    """Prompts compared with per-pixel features of a small convolutional network.
+    """Masks from the product of a prompt with per-pixel features of a small convolutional network.
 
     Attributes:
-        image_size: Height and width of the images it sees.
-        widths: Channels after each halving of the resolution; masks have the resolution after the first.
-        feature_dim: Width of a pixel's feature.
-        backbone: A vision encoder whose features of the image, in rows and columns, join the network's coarsest
-            level, such as a frozen DINOv2 with its own weights; None: the network sees pixels alone.
+        image_size: The height and width of the images that it sees; both must be even.
+        widths: The number of channels after each halving of the resolution. Masks have the resolution after the
+            first halving.
+        feature_dim: The width of a pixel's feature. It and all `widths` must be multiples of 8.
+        backbone: A vision encoder whose features form a grid and are added to the network's coarsest level, such as
+            a frozen DINOv2 with its own weights. None: the network sees only pixels.
+
+    Raises:
+        RecipeError: A size is invalid.
     """
 
     name: ClassVar[str] = "pixel_features"
@@ -185,7 +189,7 @@ class PixelFeaturesConfig(SegmentationTokenizerConfig):
         return PixelFeatures(self.spec, encoder, self.backbone.build(), _grid(self.backbone, self.image_size))
 
     def load_weights(self, module: nn.Module) -> bool:
-        """See `ComponentConfig.load_weights`: the backbone's."""
+        """See `ComponentConfig.load_weights`: loads the weights of the backbone."""
         assert isinstance(module, PixelFeatures)
         if self.backbone is None:
             return False
@@ -194,10 +198,10 @@ class PixelFeaturesConfig(SegmentationTokenizerConfig):
 
 
 def _grid(backbone: VisionEncoderConfig, image_size: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns of a vision encoder's features.
+    """Return the rows and columns of a vision encoder's features.
 
     Raises:
-        RecipeError: They lie otherwise, as those of tiles do.
+        RecipeError: They do not form one grid, as with tiles.
     """
     centers_M2 = backbone.centers(*image_size)
     row_M, column_M = centers_M2.T

@@ -1,7 +1,7 @@
-"""SAM 2 as the `sam2` package has it, and its official checkpoints.
+"""SAM 2 in the implementation of the `sam2` package, and its official checkpoints.
 
-Its public modules are put together here from the numbers of its configuration files: hydra, by which the package
-does that, is left out.
+The public modules of the package are assembled here with the numbers of its configuration files, without hydra,
+which the package uses for this.
 
 Shapes: N objects, S special tokens per object, P prompt width, M candidate masks, H W pixels, h w mask cells.
 """
@@ -35,12 +35,12 @@ from perceptio.tokenizers.segmentation._sam import (
 logger = logging.getLogger(__name__)
 
 WIDTH = 256
-"""Of all features behind the image encoder's trunk, and so of prompts."""
+"""The width of all features after the trunk of the image encoder, and so of prompts."""
 
 
 @attrs.frozen
 class Trunk:
-    """What tells the sizes apart: the image encoder's trunk, a Hiera (arXiv 2306.00989)."""
+    """The settings of the image encoder's trunk, a Hiera (arXiv 2306.00989), which differ between sizes."""
 
     embed_dim: int
     num_heads: int
@@ -66,11 +66,11 @@ FOR_VIDEO = ONLY_IN_2_1 | {
     "no_obj_ptr",
     "obj_ptr_proj",
 }
-"""Parts of a checkpoint that remember earlier frames."""
+"""The parts of a checkpoint for memory, which only video needs."""
 
 
 class OfficialSAM2(SAMNetwork):
-    """The package's modules under the names they have in its checkpoints."""
+    """The modules of the package under the names that they have in its checkpoints."""
 
     def __init__(
         self, image_encoder: nn.Module, sam_prompt_encoder: nn.Module, sam_mask_decoder: nn.Module
@@ -117,14 +117,14 @@ class OfficialSAM2(SAMNetwork):
 
 @attrs.frozen(kw_only=True)
 class SAM2SegmentationConfig(SharedSAMConfig):
-    """SAM 2 by its authors' package.
+    """SAM 2 in its authors' package.
 
-    `weights` is an official checkpoint, a `.pt` file that holds its state dict under `"model"`, the same tensors as
+    `weights` is an official checkpoint: a `.pt` file with its state dict under `"model"`, the same tensors as
     `.safetensors`, or a folder or hub id with such a file under its official name, as `facebook/sam2.1-hiera-large`.
 
     Attributes:
-        size: Size of the image encoder.
-        version: Whose weights these are, `"2"` or `"2.1"`; for images the two are built alike.
+        size: The size of the image encoder.
+        version: The version of the weights, `"2"` or `"2.1"`. For images both have the same architecture.
     """
 
     name: ClassVar[str] = "sam2"
@@ -148,8 +148,8 @@ class SAM2SegmentationConfig(SharedSAMConfig):
         """See `ComponentConfig.load_weights`.
 
         Raises:
-            CheckpointError: There is no such file, its pickle asks to run code, it is of the other version, or its
-                tensors are not the module's: all are named. The module is then as it was.
+            CheckpointError: The file does not exist, its pickle would run code, it is of the other version, or its
+                tensors do not match the module (the message lists them). The module is then unchanged.
         """
         if self.weights is None:
             return False
@@ -191,7 +191,7 @@ class SAM2SegmentationConfig(SharedSAMConfig):
         )
 
     def _state_dict(self, file: Path) -> Mapping[str, Tensor]:
-        """The tensors of an official file, of the version that is asked for."""
+        """Read the tensors of an official file and check that its version is `version`."""
         held = read_pickled(file)
         tensors = held.get("model", held) if isinstance(held, Mapping) else held
         if not is_state_dict(tensors):
@@ -225,7 +225,7 @@ def _network(trunk: Trunk, image_size: int) -> OfficialSAM2:
             window_spec=trunk.windows,
         )
     neck = FpnNeck(
-        # Only memory reads positions; the package's module for them would compute and keep them for every size.
+        # Only memory reads positions. The package's module would compute and keep them for every size.
         position_encoding=nn.Identity(),
         d_model=WIDTH,
         backbone_channel_list=hiera.channel_list,
@@ -258,7 +258,7 @@ def _network(trunk: Trunk, image_size: int) -> OfficialSAM2:
 
 @contextmanager
 def _hydra_left_alone() -> Iterator[None]:
-    """Importing `sam2` points hydra's global state at its own configs unless hydra is in use: here it seems to be."""
+    """Make hydra look initialized while `sam2` is imported, as `sam2` otherwise changes hydra's global state."""
     from hydra.core.global_hydra import GlobalHydra
 
     state: Any = GlobalHydra.instance()
@@ -271,7 +271,7 @@ def _hydra_left_alone() -> Iterator[None]:
 
 
 class _LinspaceOnCPU(TorchFunctionMode):
-    """Hiera reads numbers off a `linspace`, which has none where the default device is "meta"."""
+    """Keep `torch.linspace` on the CPU: Hiera reads its values, which tensors on the meta device do not have."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
