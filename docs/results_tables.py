@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import attrs
+
 from perceptio.experiments.contrasts import Contrast
 from perceptio.experiments.experiment import load_experiment
 from perceptio.experiments.figures import Figure, flat
@@ -18,7 +20,7 @@ from perceptio.experiments.summary import VariantSummary, summarize
 from perceptio.experiments.tables import p_text
 
 PAGE = Path(__file__).with_name("results.md")
-EXPERIMENTS = ("what_is_read", "what_perceiving_buys", "tokens", "losses", "lessons", "steps")
+EXPERIMENTS = ("what_is_read", "what_perceiving_buys", "tokens", "fsq", "losses", "lessons", "steps")
 SEEDS = (0, 1, 2)
 """Named before any was run."""
 NOTHING = "–"
@@ -43,6 +45,34 @@ def tokens() -> str:
     return _of_variants(
         "tokens", others=("relative_depth_readout.mean", "depth_block.absrel", "depth_block.delta1")
     )
+
+
+PAIRS = (
+    ("what_perceiving_buys", "lookup, 100 labels", "readout_without_block, 100 labels"),
+    ("what_perceiving_buys", "lookup, 100 labels", "lookup_from_vision, 100 labels"),
+    ("what_perceiving_buys", "lookup, 1000 labels", "readout_without_block, 1000 labels"),
+    ("what_perceiving_buys", "lookup, 1000 labels", "lookup_from_vision, 1000 labels"),
+    ("fsq", "lookup, fsq", "lookup_from_vision, fsq"),
+)
+
+
+def pairs() -> str:
+    """Look-up answers against their controls: paired differences by seed, and their mean."""
+    head = ["variant", "minus", *(f"seed {seed}" for seed in SEEDS), "mean (other questions)", "other seeds"]
+    rows = []
+    for experiment, first, second in PAIRS:
+        result = _result(experiment)
+        if result is None:
+            continue
+        summary = summarize(attrs.evolve(result, baseline=second), [RIGHT])
+        contrast = next(one for one in summary.variants if one.name == first).differences.get(RIGHT)
+        if contrast is None:
+            continue
+        by_seed = {seed: f"{100 * value:+.1f}" for seed, value in contrast.by_seed.items()}
+        over_seeds = NOTHING if contrast.over_seeds is None else _points(contrast.over_seeds)
+        by_seeds = [by_seed.get(seed, NOTHING) for seed in SEEDS]
+        rows.append([first, second, *by_seeds, _contrast(contrast)[0], over_seeds])
+    return _markdown(head, rows)
 
 
 def what_lookup_reads() -> str:
@@ -109,7 +139,14 @@ def not_run() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     one.__name__: one
-    for one in (what_lookup_reads, what_codes_read_out_reads, what_perceiving_buys, tokens, not_run)
+    for one in (
+        what_lookup_reads,
+        what_codes_read_out_reads,
+        what_perceiving_buys,
+        pairs,
+        tokens,
+        not_run,
+    )
 }
 
 

@@ -17,7 +17,6 @@ from perceptio.experiments.grid import with_all
 from perceptio.losses.cell_codes import CellCodesConfig
 from perceptio.recipe import Recipe
 from perceptio.settings import load_recipe
-from perceptio.tokenizers.depth.fsq import FSQDepthConfig
 
 BASELINE = "vqvae, 128 codes, 10x10, a row a step"
 
@@ -26,14 +25,7 @@ def variants() -> Mapping[str, Recipe]:
     """The tokens of the small Perceptio, and what differs from them in one thing."""
     base = load_recipe("perceptio_lookup.py", beside=__file__)
     tokenizer: Any = base.stream("depth").tokenizer
-    lattice = FSQDepthConfig(
-        levels=(8, 4, 4),
-        grid=tokenizer.grid,
-        image_size=tokenizer.image_size,
-        convention=tokenizer.convention,
-        widths=tokenizer.widths,
-        latent_dim=tokenizer.latent_dim,
-    )
+    lattice = load_recipe("fsq_depth.py", beside=__file__).stream("depth").tokenizer
     segmentation, depth = base.streams
     bare = attrs.evolve(
         base,

@@ -82,6 +82,7 @@ def assert_same(one: Any, other: Any) -> None:
 
 VARIANTS = {
     "experiments/lessons": 6,
+    "experiments/fsq": 4,
     "experiments/steps": 9,
     "experiments/losses": 8,
     "experiments/tokens": 10,
