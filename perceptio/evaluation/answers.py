@@ -1,7 +1,7 @@
-"""The answers of an evaluation, one by one: a file of JSON lines beside its figures.
+"""The individual answers of an evaluation: a file of JSON lines beside its figures.
 
-From them accuracies are computed again, and two models are compared question by question, which needs far fewer
-questions than comparing their accuracies; see `perceptio.ops.paired`.
+They suffice to recompute accuracies, and to compare two models question by question. This needs far fewer questions
+than comparing accuracies; see `perceptio.ops.paired`.
 """
 
 import hashlib
@@ -26,19 +26,19 @@ AGAIN = "run `perceptio eval` again, which writes it"
 
 @attrs.frozen(kw_only=True)
 class ScoredAnswer:
-    """A question of an evaluation, what was replied, and what was scored; a line of the file.
+    """A question of an evaluation, the model's reply, and its score; one line of the file.
 
     Attributes:
         data: The data folder.
         sample: The sample's id in it.
-        task: What the data call the task.
+        task: The task's name in the data.
         question: The user's words.
-        points: Its marked points as (x, y) in [0, 1].
-        answer: The true answer.
-        reply: What the model said, in words.
-        scored: What the task's pass kept of it, by figure, as `Pass.score` returns it. A question that is asked in
-            several ways, such as with given codes, has an answer for each.
-        turn: The question's id in its data, such as `"ref1023-sent5567"`; "" where it has none.
+        points: The question's marked points as (x, y) in [0, 1].
+        answer: The correct answer.
+        reply: The model's answer, as text.
+        scored: What the task's pass keeps of the reply, by figure, as returned by `Pass.score`. A question that is
+            asked in several ways, for example with given codes, has one answer for each.
+        turn: The question's id in its data, such as `"ref1023-sent5567"`; "" if it has none.
     """
 
     data: str
@@ -53,7 +53,7 @@ class ScoredAnswer:
 
     @classmethod
     def of(cls, reply: Reply, scored: Mapping[str, Mapping[str, Any]], *, data: str) -> "ScoredAnswer":
-        """What is to be kept of a reply."""
+        """Return the answer to keep for a reply."""
         turn = reply.question.turn
         return cls(
             data=data,
@@ -68,7 +68,7 @@ class ScoredAnswer:
         )
 
     def asked(self, time: int = 1) -> "AskedQuestion":
-        """The question, asked for so many times. Where the data lie is not part of it: folders are moved."""
+        """Identify the question, asked for the `time`-th time; its data folder does not count, as it may be moved."""
         content = [self.sample, self.task, self.question, self.points, self.answer, time]
         marked = f" with {len(self.points)} points" if self.points else ""
         return AskedQuestion(
@@ -83,13 +83,13 @@ class ScoredAnswer:
 
 @attrs.frozen(kw_only=True)
 class AskedQuestion:
-    """What tells the questions of an evaluation apart.
+    """What distinguishes the questions of an evaluation.
 
     Attributes:
-        id: Sixteen hexadecimal digits, a hash of the sample's id, the task, the words, the marked points, the true
-            answer, and of a question that is asked several times which time it is.
-        num_points: How many points it marks.
-        description: What a message says of it.
+        id: Sixteen hexadecimal digits: a hash of the sample's id, the task, the question, the marked points, the
+            correct answer, and, for a question that is asked repeatedly, which time it is.
+        num_points: Number of marked points.
+        description: A description for messages.
     """
 
     id: str
@@ -99,14 +99,14 @@ class AskedQuestion:
 
 @contextmanager
 def writing_answers(path: Path, *, append: bool = False) -> Iterator[Callable[[ScoredAnswer], None]]:
-    """A function that writes an answer as a line of a file, which takes its place when the block ends well.
+    """Yield a function that writes an answer as a line of a file, which replaces `path` when the block succeeds.
 
     Args:
         path: The file.
-        append: Whether what is in the file stays, as it does from one data folder of an evaluation to the next.
+        append: Whether to keep the file's earlier lines, as for the next data folder of the same evaluation.
 
     Raises:
-        DataError: The disk refuses, or an answer cannot be said in JSON; what was there is unchanged.
+        DataError: The file cannot be written, or an answer cannot be written as JSON; the earlier file is unchanged.
     """
     with disk_errors(path, DataError), new_file(path) as new:
         if append:
@@ -126,14 +126,14 @@ def writing_answers(path: Path, *, append: bool = False) -> Iterator[Callable[[S
 
 
 def read_answers(folder: Path, *, remedy: str = AGAIN) -> list[ScoredAnswer]:
-    """The answers that an evaluation wrote into a folder.
+    """Read the answers that an evaluation wrote into a folder.
 
     Args:
         folder: The folder.
-        remedy: The end of a message: what to do about answers that are missing or broken.
+        remedy: The end of error messages: what to do about missing or broken answers.
 
     Raises:
-        DataError: There are none, or a line is not of the form.
+        DataError: There is no file of answers, or a line has the wrong form.
     """
     path = folder / ANSWERS
     if not path.is_file():
@@ -150,14 +150,14 @@ def read_answers(folder: Path, *, remedy: str = AGAIN) -> list[ScoredAnswer]:
 
 
 def _parsed(value: Any) -> ScoredAnswer:
-    """A line as an answer.
+    """Parse a line as an answer.
 
     Raises:
-        TypeError: It is of another form.
-        ValueError: A point has not two numbers.
+        TypeError: The line has another form.
+        ValueError: A point does not have two numbers.
     """
     names = [field.name for field in attrs.fields(ScoredAnswer)]
-    # Answers of before have no "turn".
+    # Files of earlier versions have no "turn".
     if not isinstance(value, dict) or sorted({"turn": "", **value}) != sorted(names):
         raise TypeError(f"it needs {', '.join(names)}, and is {quoted(value)}")
     value = {"turn": "", **value}
@@ -170,7 +170,7 @@ def _parsed(value: Any) -> ScoredAnswer:
 
 
 def right_or_wrong(answers: Sequence[ScoredAnswer]) -> list[str]:
-    """The figures whose answers count as right or wrong, in order."""
+    """Return the figures whose answers are right or wrong, in order."""
     return list(
         dict.fromkeys(name for one in answers for name, kept in one.scored.items() if "right" in kept)
     )
@@ -179,15 +179,15 @@ def right_or_wrong(answers: Sequence[ScoredAnswer]) -> list[str]:
 def paired(
     first: Mapping[AskedQuestion, bool], second: Mapping[AskedQuestion, bool], figure: str
 ) -> dict[AskedQuestion, tuple[bool, bool]]:
-    """Whether each of two models answered each question of a figure right.
+    """Return whether each of two models answered each question of a figure right.
 
     Args:
-        first: The first model's answers, as `right_by_question` has them.
-        second: The second's.
-        figure: What they are of, for messages.
+        first: The first model's answers, from `right_by_question`.
+        second: The second model's.
+        figure: The figure, for messages.
 
     Raises:
-        DataError: They were not asked the same questions of it, or none.
+        DataError: The models were not asked the same questions, or none.
     """
     alone = [[key for key in one if key not in other] for one, other in ((first, second), (second, first))]
     if any(alone):
@@ -206,7 +206,7 @@ def paired(
 
 
 def right_by_question(answers: Sequence[ScoredAnswer], figure: str) -> dict[AskedQuestion, bool]:
-    """Whether each question of a figure was answered right; one that was asked several times is counted from 1."""
+    """Return whether each question of a figure was answered right; repetitions of a question are numbered from 1."""
     right: dict[AskedQuestion, bool] = {}
     times: Counter[AskedQuestion] = Counter()
     for one in answers:

@@ -1,4 +1,4 @@
-"""Asking questions of a pass: pictures are encoded once, whatever passes and batches ask about them."""
+"""Asking the questions of a pass: each image is encoded once for all passes and batches that use it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from weakref import WeakKeyDictionary
@@ -25,25 +25,25 @@ from perceptio.ops.eval_mode import in_eval_mode
 from perceptio.ops.marks import draw_marks
 
 BATCH_SIZE = 48
-"""Questions that are asked at once."""
+"""Number of questions in a batch."""
 
 Marks = tuple[tuple[float, float], ...]
-"""The points (x, y) that are drawn on a picture."""
+"""The points (x, y) that are drawn on an image."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class Asked:
-    """A batch of questions that were asked, and what the model answered.
+    """A batch of questions and the model's replies.
 
     Attributes:
-        by: The pass that they are of.
-        questions: The questions; those about one sample come one after the other.
-        settings: How they were asked.
+        by: The pass that the questions belong to.
+        questions: The questions; those about one sample are adjacent.
+        settings: The generation settings.
         vision: Features of their images.
-        image_index: Which image each is about.
-        written: What the model wrote.
-        texts: Its answers in words.
-        replies: Its replies.
+        image_index: Index of the image of each question.
+        written: The tokens that the model generated.
+        texts: The answers as text.
+        replies: The replies.
     """
 
     by: Pass
@@ -59,11 +59,11 @@ class Asked:
 class Asker:
     """Asks a model questions, in batches.
 
-    What the model sees of a picture is kept as long as its sample is in use, so that other questions about it find it
-    there. A picture on which marks are drawn is one for each set of marks.
+    Encoded images are kept while their sample is in use, so that later questions about it reuse them. An image with
+    drawn marks is encoded once for each set of marks.
 
     Args:
-        model: The model; its mode is left alone.
+        model: The model; its mode is not changed.
     """
 
     def __init__(self, model: PerceptionModel) -> None:
@@ -72,12 +72,12 @@ class Asker:
 
     @torch.inference_mode()
     def ask(self, one: Pass, questions: Sequence[Question]) -> Asked:
-        """Ask questions of a pass together.
+        """Ask questions of a pass in one batch.
 
         Args:
             one: The pass.
-            questions: Those about one sample come one after the other, so that it is read into the language model
-                once for all of them.
+            questions: The questions; those about one sample must be adjacent, so that the language model reads the
+                sample only once.
         """
         model, turns = self.model, [question.turn for question in questions]
         seen, index = self._pictures(questions)
@@ -117,7 +117,7 @@ class Asker:
         )
 
     def _pictures(self, questions: Sequence[Question]) -> tuple[list["_Seen"], list[int]]:
-        """The pictures that questions show, each once and encoded, and which of them each question shows."""
+        """Return the images of the questions, each once and encoded, and the index of the image of each question."""
         keys = [(question.sample, self._marks(question.turn)) for question in questions]
         order = {key: number for number, key in enumerate(dict.fromkeys(keys))}
         new = [key for key in order if key[1] not in self._seen.get(key[0], {})]
@@ -130,7 +130,7 @@ class Asker:
         return [self._seen[sample][marks] for sample, marks in order], [order[key] for key in keys]
 
     def _marks(self, turn: Turn) -> Marks:
-        """The points that are drawn on the picture of a question."""
+        """Return the points that are drawn on the image of a question."""
         return turn.points if self.model.recipe.points == "drawn" else ()
 
     def _compared(
@@ -141,7 +141,7 @@ class Asker:
         index: Sequence[int],
         written: Generated,
     ) -> list[dict[str, tuple[float, ...]]]:
-        """What a stream's tokenizer says of each row's writing against what it should be; see `Reply.compared`."""
+        """Return what the stream's tokenizer measures for each row against its target; see `Reply.compared`."""
         stream, which, raw = self.model.stream(name), [], []
         spec = stream.spec
         for row, number, place in written.streams[name].whole():
@@ -161,12 +161,12 @@ class Asker:
 
 
 def batches(waiting: list[Question], new: Sequence[Question]) -> Iterator[list[Question]]:
-    """Batches that are full when the questions about another sample come; what is left stays in `waiting`.
+    """Yield full batches before the questions about another sample are added; the rest stays in `waiting`.
 
-    A sample's questions stay together unless they are more than a batch.
+    Questions about a sample stay together unless they exceed a batch.
 
     Args:
-        waiting: Questions that were not asked yet; it is changed.
+        waiting: Questions that were not asked yet; modified in place.
         new: The questions about the next sample.
     """
     if waiting and len(waiting) + len(new) > BATCH_SIZE:
@@ -179,7 +179,7 @@ def batches(waiting: list[Question], new: Sequence[Question]) -> Iterator[list[Q
 
 
 def task_data(model: PerceptionModel, units: Mapping[str, str]) -> TaskData:
-    """What tasks may know of a model and of data."""
+    """Return what tasks may know about the model and the data."""
     recipe = model.recipe
     per_image = tuple(stream.name for stream in recipe.streams if stream.spec.per == "image")
     return TaskData(
@@ -192,7 +192,7 @@ def task_data(model: PerceptionModel, units: Mapping[str, str]) -> TaskData:
 
 @attrs.frozen(kw_only=True, eq=False)
 class _Seen:
-    """A picture [3, H, W] on the model's device as it is shown, and its features."""
+    """An image [3, H, W] on the model's device as it is shown, and its features."""
 
     image_3HW: Tensor
     vision: VisionFeatures

@@ -1,4 +1,4 @@
-"""Two models on the same questions, each trained with one seed or with several."""
+"""Comparison of two models on the same questions, trained with one or several seeds each."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -11,9 +11,9 @@ from perceptio.evaluation.answers import AskedQuestion
 from perceptio.ops.paired import Difference, mcnemar, paired_difference
 
 Right = Mapping[AskedQuestion, bool]
-"""Whether each question was answered right, as `right_by_question` has them."""
+"""Whether each question was answered right, from `right_by_question`."""
 Pairs = Mapping[AskedQuestion, tuple[bool, bool]]
-"""The same of two models, as `paired` has them."""
+"""The same for two models, from `paired`."""
 
 
 @attrs.frozen(kw_only=True)
@@ -21,11 +21,11 @@ class SeedComparison:
     """Two models of one seed on the same questions.
 
     Attributes:
-        count: How many questions.
-        first_right: How many of them the first answered right.
-        second_right: How many the second.
-        first_alone: How many the first alone.
-        second_alone: How many the second alone.
+        count: Number of questions.
+        first_right: Number of questions that the first model answered right.
+        second_right: Number of questions that the second model answered right.
+        first_alone: Number of questions that only the first model answered right.
+        second_alone: Number of questions that only the second model answered right.
     """
 
     count: int
@@ -36,7 +36,7 @@ class SeedComparison:
 
     @classmethod
     def of(cls, pairs: Pairs) -> "SeedComparison":
-        """What pairs of answers come to."""
+        """Count pairs of answers."""
         times = Counter(pairs.values())
         both, first_alone, second_alone = times[True, True], times[True, False], times[False, True]
         return cls(
@@ -49,7 +49,7 @@ class SeedComparison:
 
     @property
     def discordant(self) -> int:
-        """How many questions one of them alone answered right."""
+        """Number of questions that only one of the models answered right."""
         return self.first_alone + self.second_alone
 
     @property
@@ -60,11 +60,12 @@ class SeedComparison:
 
 @attrs.frozen(kw_only=True)
 class Comparison:
-    """Two ways of training a model, on the same questions.
+    """Two ways of training a model, compared on the same questions.
 
     Attributes:
-        difference: How much higher the second's accuracy is, as the mean over seeds, with the interval of questions.
-        seeds: What each seed found.
+        difference: Accuracy of the second minus that of the first, as the mean over seeds, with an interval for the
+            choice of questions.
+        seeds: The comparison of each seed.
     """
 
     difference: Difference
@@ -72,18 +73,18 @@ class Comparison:
 
 
 def compare(seeds: Sequence[Pairs], *, by_points: bool = False) -> Comparison:
-    """The paired difference of two ways of training.
+    """Return the paired difference of two ways of training.
 
-    Where all seeds were asked the same questions, these are drawn once for all of them, each with its mean over
-    seeds: a question that is hard is hard in each. Otherwise they are drawn within each seed.
+    If all seeds were asked the same questions, the bootstrap resamples questions jointly, each with its mean over
+    seeds, because a question that is hard for one seed is hard for all. Otherwise it resamples within each seed.
 
     Args:
-        seeds: Of each seed the answers of both models.
-        by_points: Whether the accuracy is the mean over numbers of marked points, as HardBLINK has it, rather than
-            the share of all questions.
+        seeds: The answers of both models, for each seed.
+        by_points: Whether the accuracy is the mean over numbers of marked points, as in HardBLINK, instead of the
+            share of all questions.
 
     Raises:
-        InputError: There is no seed, or none of its questions.
+        InputError: There is no seed, or a seed has no question.
     """
     if not seeds or not all(seeds):
         raise InputError("There are no answers of the same questions to compare.")
@@ -104,7 +105,7 @@ def compare(seeds: Sequence[Pairs], *, by_points: bool = False) -> Comparison:
 
 
 def accuracy(right: Right, *, by_points: bool = False) -> float:
-    """The share of right answers; or the mean over numbers of marked points of this share.
+    """Return the share of right answers, or the mean of this share over numbers of marked points.
 
     Raises:
         InputError: There is no question.
@@ -118,6 +119,6 @@ def accuracy(right: Right, *, by_points: bool = False) -> float:
 
 
 def _means(seeds: Sequence[Pairs]) -> dict[AskedQuestion, tuple[float, float]]:
-    """Of each question the mean over seeds of how right each model is."""
+    """Return the share of seeds in which each model is right, for each question."""
     pairs_SQ2 = np.array([[one[question] for question in seeds[0]] for one in seeds], dtype=np.float64)
     return dict(zip(seeds[0], map(tuple, pairs_SQ2.mean(0).tolist()), strict=True))

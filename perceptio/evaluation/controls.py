@@ -1,7 +1,7 @@
-"""What answers owe to what was written before them: the same questions, with something else in its place.
+"""Controls: the same questions with a stream's content replaced, to see how much answers depend on it.
 
-As Ablate-to-Validate (arXiv 2605.21642) has it, nothing of a question changes but one stream. That the other streams
-hold what the model wrote of them, and that differences are paired, is ours.
+As in Ablate-to-Validate (arXiv 2605.21642), a control changes only one stream of a question. Keeping the model's own
+output in the other streams, and pairing the differences, are ours.
 
 Shapes: B questions, R questions that are asked again; V values of a question, [L] codes or inputs [n, D].
 """
@@ -30,10 +30,10 @@ class ControlledAnswers:
     """The answers under one control.
 
     Attributes:
-        points: How many points each question marks.
-        right: Whether each is right.
-        own_right: Whether the model's own answer is.
-        same: Whether both are the same text.
+        points: Number of marked points of each question.
+        right: Whether each answer is right.
+        own_right: Whether the model's own answer is right.
+        same: Whether both answers are the same text.
     """
 
     points: list[int] = attrs.field(factory=list)
@@ -42,13 +42,13 @@ class ControlledAnswers:
     same: list[bool] = attrs.field(factory=list)
 
     def compute(self) -> dict[str, Any]:
-        """Figures over the questions that the control was asked of.
+        """Return figures over the questions that were asked under the control.
 
         Returns:
-            `accuracy`, the mean over numbers of marked points, as HardBLINK has it, and Wilson's `interval` over all
-            questions together; its `difference` to that of the model's own answers to the same questions, with a
-            `difference_interval` by bootstrap over pairs; `unchanged`, the share of answers that are the model's own
-            to the letter; `count`.
+            `accuracy`, the mean over numbers of marked points as in HardBLINK, and Wilson's `interval` over all
+            questions; its `difference` to the model's own accuracy on the same questions, with a
+            `difference_interval` by bootstrap over pairs; `unchanged`, the share of answers whose text is identical
+            to the model's own; `count`.
         """
         count, groups = len(self.right), Counter(self.points)
         weights = [1 / (len(groups) * groups[points]) for points in self.points]
@@ -66,13 +66,13 @@ class ControlledAnswers:
 
 
 class Controls:
-    """Asks questions again, under each control in turn, and counts.
+    """Asks questions again, under each control in turn, and counts the answers.
 
     Args:
         model: The model, in eval mode.
-        dataset: The folder that is evaluated.
-        count: How many of its samples are.
-        names: Which controls.
+        dataset: The folder to evaluate.
+        count: Number of its samples that are evaluated.
+        names: The controls.
     """
 
     def __init__(
@@ -85,17 +85,17 @@ class Controls:
         self._lettered: dict[str, bool] = {}
 
     def ask(self, asked: Asked) -> Iterator[tuple[Reply, Kept]]:
-        """Ask again what a pass has asked, with each of its controlled streams replaced.
+        """Ask the questions of a pass again, with each of its controlled streams replaced.
 
         Yields:
-            Every reply, and what is to be kept of it, under `controls.TASK.STREAM.NAME`.
+            Every reply, and what to keep of it, under `controls.TASK.STREAM.NAME`.
         """
         task, streams = asked.by.task, asked.written.streams
         turns = [question.turn for question in asked.questions]
         lettered = all(map(names_a_point, turns))
         self._lettered[task] = self._lettered.get(task, True) and lettered
         own_right = [asked.by.is_right(reply) for reply in asked.replies]
-        # What every question has is held; what only some have stays the model's choice.
+        # Streams that every question wrote are kept; what only some wrote remains the model's choice.
         held = {name: own_values(self.model, name, asked.written) for name in streams}
         held = {name: own for name, own in held.items() if bool(streams[name].whole_BO.all())}
         samples = [question.sample for question in asked.questions]
@@ -121,7 +121,7 @@ class Controls:
                     yield reply, {f"controls.{task}.{stream}.{name}": {"right": right}}
 
     def _texts(self, asked: Asked, rows: Sequence[int], given: Mapping[str, Tensor]) -> list[str]:
-        """What the model answers to some of the questions where values [R, V] are given."""
+        """Return the model's answers to some of the questions, with the given values [R, V]."""
         in_blocks = {name for name, _ in self.model.plan.blocks()}
         written = generate(
             self.model,
@@ -136,7 +136,7 @@ class Controls:
         return [text_of(self.model, written, number) for number in range(len(rows))]
 
     def figures(self) -> dict[str, Any]:
-        """`controls.TASK.STREAM.NAME`; and, of tasks that are answered by the letter of a point, `shortcuts.TASK`."""
+        """Return `controls.TASK.STREAM.NAME`, and `shortcuts.TASK` for tasks whose answers are letters of points."""
         controls: dict[str, Any] = {}
         for (task, stream), by_name in self._answers.items():
             figures = {name: answers.compute() for name, answers in by_name.items()}

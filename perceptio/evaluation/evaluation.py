@@ -1,9 +1,10 @@
-"""Evaluating a model on a folder of data: every question asked, every figure with its count.
+"""Evaluation of a model on a data folder: every question is asked, and every figure has a count.
 
-What is asked and measured is the tasks' own: each gives the passes in which its questions are asked. Asked are the
-tasks of the data, and those of the recipe's mixture that write their turns themselves; a stream that none of them
-decodes is asked for by its own question. Samples are read one after the other; questions wait until a batch of their
-pass is full, and of a sample nothing is kept but what they need: a picture is encoded once for all of them.
+Tasks define what is asked and measured: each provides the passes in which its questions are asked. The evaluation
+covers the tasks in the data, and those of the recipe's mixture that write their own turns. A stream that none of them
+decodes is asked for by its own question. Samples are read one after the other, and their questions wait until a batch
+of their pass is full. Of a sample, only what its questions need is kept, and an image is encoded once for all of
+them.
 """
 
 from collections import Counter
@@ -30,16 +31,16 @@ class Evaluation:
     """Asks a model the questions of a folder.
 
     Args:
-        model: The model; its mode is left alone.
+        model: The model; its mode is not changed.
         dataset: The questions.
-        limit: Use only the first so many samples; None: all.
-        tasks: Ask these tasks alone, by the names that the data give; None: all.
-        controls: What else to put in place of what was written, to ask the same questions again.
-        progress: Called with how many samples have been read and asked about, and of how many.
+        limit: Use only this many samples, from the first; None: all.
+        tasks: Ask only these tasks, by their names in the data; None: all.
+        controls: Controls under which to ask the same questions again.
+        progress: Called with the number of samples done, and the total.
         on_answer: Called with every answer once it is scored.
 
     Raises:
-        DataError: There is no sample with a picture, or none of a task that is asked.
+        DataError: No sample has an image, or none belongs to a task that is asked.
     """
 
     def __init__(
@@ -65,12 +66,11 @@ class Evaluation:
 
     @torch.inference_mode()
     def run(self) -> dict[str, Any]:
-        """Every figure the model and the data allow, as nested dictionaries.
+        """Return every figure that the model and the data allow, as nested dictionaries.
 
-        Of samples without the target of a stream, what needs it is left out, and the counts say so; `without_target`
-        lists the streams whose target no sample has. Samples without a picture are left out, and `without_image`
-        counts them. `not_scored` counts the questions, by task, that this model
-        cannot answer.
+        If a sample lacks the target of a stream, figures that need it leave the sample out, which shows in their
+        counts. `without_target` lists the streams whose target no sample has. Samples without an image are left out,
+        and `without_image` counts them. `not_scored` counts, by task, the questions that this model cannot answer.
         """
         passes = self._passes()
         given = tuple(dict.fromkeys(stream for one in passes for stream in one.gives))
@@ -114,7 +114,7 @@ class Evaluation:
         return figures | ({"not_scored": dict(left_out)} if left_out else {})
 
     def _passes(self) -> dict[Pass, str]:
-        """The ways of asking that suit the model and the data, and the name of the task that each is of."""
+        """Return the passes that suit the model and the data, each with the name of its task."""
         recipe, tasks = self.model.recipe, self._tasks
         per_image = tuple(stream.name for stream in recipe.streams if stream.spec.per == "image")
         data = task_data(self.model, self.dataset.info.units)
@@ -139,13 +139,13 @@ class Evaluation:
         return self._asked is None or task in self._asked
 
     def _cases(self, given: Sequence[str], tasks: Collection[str]) -> Iterator[Case]:
-        """The samples with a picture, in order.
+        """Yield the samples with an image, in order.
 
-        Other codes are those of the sample before it that has some, of the first the last's.
+        The other codes of a sample are those of the previous sample that has some; for the first, those of the last.
 
         Args:
             given: The streams whose codes are needed.
-            tasks: The tasks that are asked; those that write their turns themselves add one to a sample without.
+            tasks: The tasks that are asked; those that write their own turns add one to samples without.
         """
         writing = [name for name in tasks if self._tasks[name].writes_turns]
         before: dict[str, Tensor] = {}
@@ -166,7 +166,7 @@ class Evaluation:
             before |= own
 
     def _own_turns(self, sample: Sample, tasks: Collection[str]) -> Iterator[Turn]:
-        """Of tasks that write their turns themselves those about a sample, where it has none of them."""
+        """Yield turns about a sample from tasks that write their own, unless the sample has a turn of the task."""
         there = {turn.task for turn in sample.turns}
         for name in tasks:
             required = [self._target(one) for one in self._tasks[name].required if one in self.model.streams]
@@ -174,7 +174,7 @@ class Evaluation:
                 yield self._tasks[name].own_turn(name, sample)
 
     def _last_with(self, stream: str, first: int) -> int | None:
-        """The last sample after the first one that has the target of a stream."""
+        """Return the last sample after `first` that has the target of a stream."""
         having = self.dataset.with_target(self._target(stream))
         others = having[(first < having) & (having < self.count)]
         return int(others[-1]) if len(others) else None
@@ -183,7 +183,7 @@ class Evaluation:
         return self.model.stream(stream).spec.target
 
     def _codes(self, stream: str, target: Any) -> Tensor:
-        """The codes [L] of what a sample has for a stream."""
+        """Return the codes [L] of a target."""
         tokenizer = self.model.stream(stream).tokenizer
         return tokenizer.to_codes(tokenizer.targets([target]))[0]
 
