@@ -1,4 +1,4 @@
-"""What controls put in place of what a model wrote: codes of blocks, or inputs at special tokens.
+"""Replacements that controls use for what a model wrote: codes of blocks, or inputs at special tokens.
 
 Shapes: B questions, L codes, n special tokens, D hidden width, N samples, V values of a question, [L] or [n, D].
 """
@@ -19,16 +19,16 @@ Control = Literal[
     "self", "oracle", "another", "random", "resampled", "first_repeated", "markers_only", "zero"
 ]
 CONTROLS: tuple[Control, ...] = get_args(Control)
-"""Every control; docs/metrics.md says what each puts in place of what the model wrote."""
+"""All controls; docs/metrics.md says what each replaces the model's output with."""
 
 ENCODED_AT_ONCE = 48
 
 
 def controls_named(names: str) -> tuple[Control, ...]:
-    """The controls of a list such as `oracle,random`, or `all`, in the order of `CONTROLS`.
+    """Parse a list of controls such as `oracle,random`, or `all`; return them in the order of `CONTROLS`.
 
     Raises:
-        InputError: There is no such control.
+        InputError: A name is not a control.
     """
     asked = {name.strip() for name in names.split(",")}
     for name in sorted(asked - {"all", *CONTROLS}):
@@ -37,15 +37,16 @@ def controls_named(names: str) -> tuple[Control, ...]:
 
 
 class Replacements:
-    """Makes what is put in place of one stream of one task.
+    """Makes the replacements for one stream of one task.
 
-    Draws are seeded, and from a source of each control's own, so that they do not depend on which others are asked.
+    Random draws are seeded, with a generator for each control, so they do not depend on which other controls are
+    asked.
 
     Args:
         model: The model, in eval mode.
         stream: The stream, written once per image.
-        dataset: The folder that is evaluated.
-        count: How many of its samples are.
+        dataset: The folder to evaluate.
+        count: Number of its samples that are evaluated.
     """
 
     def __init__(self, model: PerceptionModel, stream: str, dataset: FolderDataset, count: int) -> None:
@@ -58,12 +59,12 @@ class Replacements:
     def of(
         self, names: Collection[Control], own: Mapping[int, Tensor], samples: Sequence[Sample]
     ) -> Iterator[tuple[Control, Mapping[int, Tensor]]]:
-        """What the controls that suit the stream put into which questions of a batch, by their numbers.
+        """Yield, for each control that suits the stream, the replacements by the numbers of questions in a batch.
 
         Args:
-            names: The controls that are asked.
-            own: What the model wrote, of the questions before which it did.
-            samples: The sample of every question; questions about one come one after the other.
+            names: The requested controls.
+            own: The model's own output, for the questions before which it wrote the stream.
+            samples: The sample of every question; questions about one sample are adjacent.
         """
         in_codes = isinstance(self.tokens, TokenBlock)
         true = self._true_codes(own, samples) if in_codes and {"oracle", "another"} & set(names) else {}
@@ -79,7 +80,7 @@ class Replacements:
         true: Mapping[int, Tensor],
         samples: Sequence[Sample],
     ) -> Mapping[int, Tensor]:
-        """Codes [L]."""
+        """Return codes [L]."""
         block = self.tokens
         assert isinstance(block, TokenBlock)
         match name:
@@ -117,7 +118,7 @@ class Replacements:
     def _inputs(
         self, name: Control, own: Mapping[int, Tensor], samples: Sequence[Sample]
     ) -> Mapping[int, Tensor]:
-        """Inputs [n, D] at special tokens."""
+        """Return inputs [n, D] at special tokens."""
         assert not isinstance(self.tokens, TokenBlock)
         ids, fed_back = self.tokens.ids, self.stream.feedback is not None
         match name:
@@ -134,7 +135,7 @@ class Replacements:
         return {}
 
     def _true_codes(self, rows: Collection[int], samples: Sequence[Sample]) -> dict[int, Tensor]:
-        """The codes of the targets, where samples have one that can be encoded."""
+        """Return the codes of the targets, for samples whose target can be encoded."""
         target, found = self.stream.spec.target, dict[int, Tensor]()
         for sample in {id(samples[row]): samples[row] for row in rows}.values():
             if sample.has_target(target):
@@ -143,7 +144,7 @@ class Replacements:
         return {row: found[id(samples[row])] for row in rows if id(samples[row]) in found}
 
     def _codes_of_data(self) -> Tensor:
-        """The codes [N, L] of the targets of all samples that have one that can be encoded; computed once."""
+        """Return the codes [N, L] of the targets of all samples whose target can be encoded; computed once."""
         if self._data_codes_NL is None:
             target = self.stream.spec.target
             known = [n for n in self.dataset.with_target(target).tolist() if n < self.count]
@@ -157,7 +158,7 @@ class Replacements:
         return self._data_codes_NL
 
     def _encoded(self, raw: Sequence[Any]) -> Tensor:
-        """Codes [N, L] on the CPU; none where the data's unit is not one that the tokenizer speaks of."""
+        """Return codes [N, L] on the CPU; none if the tokenizer does not support the data's unit."""
         assert isinstance(self.tokens, TokenBlock)
         nothing_0L = torch.zeros(0, self.tokens.length, dtype=torch.long)
         if not raw:
@@ -169,7 +170,7 @@ class Replacements:
         return self.stream.tokenizer.to_codes(targets).cpu()
 
     def _of_others(self, values: Mapping[int, Tensor], samples: Sequence[Sample]) -> dict[int, Tensor]:
-        """For each question what the sample before its own has; for the very first what the last of its batch has."""
+        """Return for each question the value of the previous sample; for the very first, that of the batch's last."""
         firsts: dict[int, tuple[Sample, Tensor]] = {}
         for row, value in values.items():
             firsts.setdefault(id(samples[row]), (samples[row], value))
@@ -181,7 +182,7 @@ class Replacements:
 
 
 def own_values(model: PerceptionModel, stream: str, written: Generated) -> Tensor | None:
-    """What a batch wrote of a stream once per image: codes [B, L] or inputs [B, n, D]; None of other streams."""
+    """Return a batch's values of a stream written once per image: codes [B, L] or inputs [B, n, D]; else None."""
     tokens, made = model.plan.streams[stream], written.streams[stream]
     if tokens.per == "object":
         return None
@@ -194,6 +195,6 @@ def own_values(model: PerceptionModel, stream: str, written: Generated) -> Tenso
 
 
 def _turned(inputs_nD: Tensor, random: torch.Generator) -> Tensor:
-    """Vectors of the same lengths in directions drawn uniformly."""
+    """Return vectors of the same lengths in uniformly random directions."""
     drawn_nD = torch.randn(inputs_nD.shape, generator=random).to(inputs_nD)
     return drawn_nD * (inputs_nD.norm(dim=-1, keepdim=True) / drawn_nD.norm(dim=-1, keepdim=True))

@@ -1,4 +1,4 @@
-"""What marked-point questions give away without any idea of depth: floors that a model has to beat."""
+"""Accuracies on marked-point questions that need no idea of depth: lower bounds that a model has to beat."""
 
 from collections import Counter
 from typing import Any
@@ -14,17 +14,17 @@ from perceptio.ops.intervals import wilson
 def shortcuts(
     dataset: FolderDataset, task: str = "relative_depth", *, limit: int | None = None
 ) -> dict[str, Any]:
-    """The accuracy of three shortcuts on the marked-point questions of a folder, in [0, 1].
+    """Return the accuracy of three shortcuts on the marked-point questions of a folder, in [0, 1].
 
-    `majority` answers the letter that is right most often among questions with as many points; `lowest` the point
-    lowest in the picture; `largest` the point on the object that covers most pixels, and the lowest of the points
-    where none lies on an object. Each is the mean over numbers of points, as the models' accuracies are, with a 95%
-    interval over all questions under `<name>_interval`.
+    `majority` answers the letter that is most often right among questions with the same number of points. `lowest`
+    answers the point lowest in the image. `largest` answers the point on the object with the most pixels, or the
+    lowest point if none is on an object. Each accuracy is the mean over numbers of points, as for models, with a 95%
+    interval over all questions in `<name>_interval`.
 
     Args:
         dataset: The folder.
-        task: What its marked-point questions are called.
-        limit: Use only the first so many samples; None: all.
+        task: The name of its marked-point questions.
+        limit: Use only this many samples, from the first; None: all.
 
     Raises:
         DataError: The folder has no marked-point question.
@@ -60,7 +60,7 @@ def shortcuts(
 
 
 def names_a_point(turn: Turn) -> bool:
-    """Whether the answer to a question is the letter of one of its marked points, as `shortcuts` needs it."""
+    """Return whether the answer to a question is the letter of one of its marked points, as `shortcuts` requires."""
     return turn.answer.strip("()") in tuple(LETTERS[: len(turn.points)])
 
 
@@ -77,7 +77,7 @@ def _lowest(turn: Turn) -> int:
 
 
 def _largest(dataset: FolderDataset, asked: list[tuple[int, Turn]]) -> list[int]:
-    """The point on the largest object, per question; masks are read once per picture."""
+    """Return the index of the point on the largest object for each question; masks are read once per image."""
     chosen, held, masks = [], -1, list[np.ndarray]()
     for number, turn in asked:
         if number != held:

@@ -1,4 +1,4 @@
-"""What tokenizers of codes keep of their targets: over a set of them, and for one depth map of any size and unit.
+"""How well tokenizers of codes preserve their targets: for a set of maps, or one depth map of any size and unit.
 
 Shapes: N maps, B batch, C channels, H W pixels, h w grid cells, L = h*w codes.
 """
@@ -32,18 +32,18 @@ BATCH_SIZE = 64
 
 @torch.inference_mode()
 def evaluate_tokenizer(tokenizer: PerceptionTokenizer, maps_NCHW: Tensor) -> dict[str, Any]:
-    """Encode and decode maps, and compare.
+    """Encode and decode maps, and compare them with the originals.
 
     Args:
-        tokenizer: A trained tokenizer of a stream of codes; its mode is left alone.
-        maps_NCHW: Floating-point maps as its `to_reconstruct` makes them of targets, NaN where unknown.
+        tokenizer: A trained tokenizer of a stream of codes; its mode is not changed.
+        maps_NCHW: Floating-point maps as its `to_reconstruct` makes them from targets, NaN where unknown.
 
     Returns:
-        The means of what its `compare` says, such as `absolute_error` in the units of the maps; `count` maps; and
-        `codes_used` and `perplexity`. Of depth also `ordinal` (the share of pairs of pixels in the right order), and
-        in a metric convention the errors of `DepthMeter` in metres, `absrel`, `rmse`, `delta1` and the rest. A
-        tokenizer of objects, or one that decodes with features of pictures, is measured by the absolute error of what
-        it reconstructs in training.
+        The means of the tokenizer's `compare`, such as `absolute_error` in the units of the maps; `count` of maps;
+        `codes_used` and `perplexity`. For depth also `ordinal` (the share of pairs of pixels in the right order), and
+        in a metric convention the errors of `DepthMeter` in metres, such as `absrel`, `rmse` and `delta1`. A
+        tokenizer of objects, or one that decodes with image features, is measured by the absolute error of the
+        reconstruction in its training.
 
     Raises:
         InterfaceError: There is no map.
@@ -69,7 +69,7 @@ def evaluate_tokenizer(tokenizer: PerceptionTokenizer, maps_NCHW: Tensor) -> dic
 
 
 def _compared(tokenizer: PerceptionTokenizer, maps_BCHW: Tensor) -> tuple[Tensor, Any, Mapping[str, Tensor]]:
-    """The codes [B, L] of maps, what they become, and figures [B] of it."""
+    """Return the codes [B, L] of maps, their reconstructions, and figures [B] that compare these with the maps."""
     spec = tokenizer.spec.stream
     if spec.per == "image" and spec.image_size is None:
         codes_BL = tokenizer.to_codes(maps_BCHW)
@@ -84,14 +84,13 @@ def _compared(tokenizer: PerceptionTokenizer, maps_BCHW: Tensor) -> tuple[Tensor
 
 @attrs.frozen(kw_only=True, eq=False)
 class DepthRoundTrip:
-    """A depth map, its codes, and what they decode to.
+    """A depth map, its codes, and the map decoded from them.
 
     Attributes:
         codes_hw: The codes on their grid, int64.
-        depth: What they decode to, at the size of the given map: metres, or disparity in [0, 1] where the tokenizer
-            is relative.
+        depth: The decoded map at the size of the given map: metres, or disparity in [0, 1] for a relative tokenizer.
         truth_HW: The given map in the unit of `depth`, NaN where unknown.
-        figures: Of `evaluate_tokenizer`, but at the size of the given map and without the usage of codes; in a
+        figures: As from `evaluate_tokenizer`, but at the size of the given map and without the usage of codes; in a
             metric convention also `outside`, the share of known pixels nearer or farther than the tokenizer's range.
     """
 
@@ -103,7 +102,7 @@ class DepthRoundTrip:
 
 @torch.inference_mode()
 def round_trip(tokenizer: DepthTokenizer, given: DepthMap) -> DepthRoundTrip:
-    """Encode a depth map of any size, stretched to the tokenizer's, decode it, and stretch it back.
+    """Encode a depth map of any size, stretched to the tokenizer's size, decode it, and stretch it back.
 
     Raises:
         DataError: No pixel is known, or the tokenizer's convention is metric and the map is not.

@@ -1,6 +1,6 @@
 """Benchmarks: `perceptio eval RUN --suite NAME --data PATH --out DIR`.
 
-A suite says which data it is about, how a model is asked, and which figures the answers come to; `run_suite` asks.
+A suite defines its data, how a model is asked, and the figures of the answers; `run_suite` asks the questions.
 """
 
 from collections.abc import Iterable
@@ -19,13 +19,13 @@ from perceptio.model.perception_model import PerceptionModel
 from perceptio.ops.files import path_text
 
 SUITES: dict[str, type[Suite]] = {one.name: one for one in (RefCOCO, HardBLINK, BLINKDepth, CVBench, Depth)}
-"""All suites by name."""
+"""All suites, by name."""
 
 __all__ = ["SUITES", "Suite", "SuiteData", "open_all", "run_suite", "suite_named"]
 
 
 def suite_named(name: str) -> type[Suite]:
-    """The suite of a name.
+    """Return the suite with a name.
 
     Raises:
         UnknownNameError: There is none.
@@ -36,15 +36,15 @@ def suite_named(name: str) -> type[Suite]:
 
 
 def open_all(suite: Suite, paths: Iterable[Path], model: PerceptionModel) -> dict[str, SuiteData]:
-    """The data at paths, by the names of their folders, or by their paths where two have the same name.
+    """Open the data at paths, keyed by the names of their folders, or by their paths if two names are the same.
 
     Args:
-        suite: Which suite's data they are.
-        paths: What holds them; a folder of data folders, such as the splits of a set, stands for these.
-        model: The model that is to be asked.
+        suite: The suite that the data belong to.
+        paths: Folders or files with the data; a folder that contains data folders, such as splits, stands for these.
+        model: The model to ask.
 
     Raises:
-        DataError: They are not there, or not of the suite's layout.
+        DataError: The data do not exist, or do not have the suite's layout.
         InputError: The model lacks what the suite needs.
     """
     places = [place for path in paths for place in data_folders(path)]

@@ -20,18 +20,18 @@ from perceptio.ops.letters import parse_letter
 
 SUB_TASK = "Relative_Depth"
 HIDDEN = "hidden"
-"""What stands in place of the answers of the test split."""
+"""Placeholder for the answers of the test split."""
 COLUMNS = ("idx", "question", "choices", "answer")
 
 
 @attrs.frozen(kw_only=True)
 class BLINKDepth(Suite):
-    """The hub's files of BLINK-Benchmark/BLINK, or an export of them: a row a question, `image_1` its picture.
+    """The files of BLINK-Benchmark/BLINK on the hub, or an export: one question per row, with image `image_1`.
 
     Attributes:
-        split: The split whose files are read in a folder.
-        instruction: A line after each question.
-        max_new_tokens: Most tokens of an answer.
+        split: The split whose files to read in a folder.
+        instruction: A line that is added to each question.
+        max_new_tokens: Maximum number of tokens of an answer.
     """
 
     name: ClassVar[str] = "blink-depth"
@@ -70,7 +70,7 @@ class BLINKDepth(Suite):
         return ChoiceData(path, questions, lambda picture: picture())
 
     def asking(self, model: PerceptionModel, data: SuiteData) -> Pass:
-        """See `Suite.asking`: what the model was trained to perceive before such answers, it perceives."""
+        """See `Suite.asking`: the model perceives what it was trained to perceive before such answers."""
         perceives = task_data(model, data.units).perceives
         return Choices(self.name, perceives, force=True, max_new_tokens=self.max_new_tokens)
 

@@ -1,4 +1,4 @@
-"""Multiple-choice questions of published files: asked in their own words, answered by the letter of a choice."""
+"""Multiple-choice questions of published files: asked in their original words, answered by the letter of a choice."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,11 +24,11 @@ class ChoiceQuestion:
 
     Attributes:
         name: Its name, such as its number in the file.
-        task: What kind of question the file says that it is.
-        question: What is asked, choices included.
+        task: The kind of question according to the file.
+        question: The text to ask, including the choices.
         choices: The words of the choices, lettered A, B, … in order.
-        answer: The letter of the right one.
-        labels: What figures tell it by.
+        answer: The letter of the right choice.
+        labels: Labels by which figures group the question.
     """
 
     name: str
@@ -47,12 +47,12 @@ class ChoiceTurn(Turn):
 
 
 class ChoiceData(SuiteData):
-    """Questions by the picture that they are about; a picture comes where the first question about it stands.
+    """Questions grouped by image, in the order of each image's first question.
 
     Args:
-        place: Where they lie.
-        questions: Each with what tells its picture apart from others.
-        picture: The file of a picture; it may raise an `InputError` or a `DataError`.
+        place: Where the data are.
+        questions: Each question with a key that identifies its image.
+        picture: Returns the file of an image; it may raise an `InputError` or a `DataError`.
 
     Raises:
         DataError: Two questions have the same name.
@@ -81,7 +81,7 @@ class ChoiceData(SuiteData):
         return len(self._pictures)
 
     def name(self, number: int) -> str:
-        """See `SuiteData.name`: the name of the first question about the picture."""
+        """See `SuiteData.name`: the name of the first question about the image."""
         return self._pictures[number][1][0].name
 
     def turns(self, number: int) -> Sequence[Turn]:
@@ -104,7 +104,7 @@ class ChoiceData(SuiteData):
         return Sample(turns=tuple(self.turns(number)), image_3HW=image_3HW, id=self.name(number))
 
     def content(self, count: int) -> str:
-        """See `SuiteData.content`; what answers are measured against is part of the questions."""
+        """See `SuiteData.content`; everything that answers are scored against is part of the questions."""
         sha = hashlib.sha256()
         for number in range(count):
             with self._reading(number) as file, opened(file) as picture:
@@ -113,7 +113,7 @@ class ChoiceData(SuiteData):
 
     @contextmanager
     def _reading(self, number: int) -> Iterator[AnyFile]:
-        """The file of a picture; what is wrong with it is said of the first question about it."""
+        """Yield the file of an image; errors name the first question about it."""
         key, questions = self._pictures[number]
         where = f"{self.place}, question {questions[0].name}"
         with parsing(DataError, f"{where}: its picture cannot be read ({{reason}}): fetch it again."):
@@ -128,13 +128,13 @@ class ChoiceData(SuiteData):
 
 
 class Choices(Pass):
-    """Every question once; the choice is read from the words of the answer.
+    """Asks every question once, and parses the choice from the text of the answer.
 
     Args:
-        figure: Under which name answers are kept.
-        perceives: The streams that the model may write before it answers.
+        figure: The name under which answers are kept.
+        perceives: Streams that the model may write before it answers.
         force: Whether it must write them.
-        max_new_tokens: Most tokens of an answer.
+        max_new_tokens: Maximum number of tokens of an answer.
     """
 
     def __init__(self, figure: str, perceives: tuple[str, ...], *, force: bool, max_new_tokens: int) -> None:
@@ -147,38 +147,38 @@ class Choices(Pass):
         )
 
     def settings(self, questions: Sequence[Question]) -> GenerationSettings:
-        """The same of all."""
+        """Return the same settings for all questions."""
         return self._settings
 
     def score(self, reply: Reply) -> Kept:
-        """The letter that was chosen, `""` where none could be read, and whether it is right."""
+        """Return the chosen letter, `""` if none could be parsed, and whether it is right."""
         turn = reply.question.turn
         assert isinstance(turn, ChoiceTurn)
         letter = parse_choice(reply.text, turn.choices)
         return {self.task: {"right": letter == parse_letter(turn.answer), "letter": letter}}
 
     def figures(self) -> Mapping[str, Mapping[str, Any]]:
-        """None of its own: those of the suite are of what was kept."""
+        """Return nothing, because the suite computes figures from the kept answers."""
         return {}
 
 
 def with_instruction(question: str, instruction: str) -> str:
-    """A question, and in a line of its own how it is to be answered."""
+    """Return a question, followed by an instruction on a line of its own if there is one."""
     return f"{question}\n{instruction}" if instruction else question
 
 
 def question_of(row: Mapping[str, Any], name: str, task: str, where: str, instruction: str) -> ChoiceQuestion:
-    """A row with `question`, `choices`, `answer`, and often `prompt`, which is the question with its choices.
+    """Parse a row with `question`, `choices`, `answer`, and often `prompt`, which is the question with its choices.
 
     Args:
         row: The row.
-        name: What the question is called.
-        task: What kind of question it is.
-        where: What messages call the row.
+        name: The name of the question.
+        task: The kind of question.
+        where: The description of the row in messages.
         instruction: See `with_instruction`.
 
     Raises:
-        DataError: Its question is no text, it has no list of choices, or its answer is none of them.
+        DataError: The question is not text, there is no list of choices, or the answer is not one of them.
     """
     choices, words = row["choices"], row.get("prompt") or row["question"]
     if not isinstance(words, str) or not isinstance(choices, list) or not choices:
@@ -200,7 +200,7 @@ def question_of(row: Mapping[str, Any], name: str, task: str, where: str, instru
 
 
 def letter_of(answer: object, choices: Sequence[object], where: str) -> str:
-    """The letter of the right choice, which a file gives as `(A)`, `A`, or as the words of the choice.
+    """Return the letter of the right choice, which a file gives as `(A)`, `A`, or the words of the choice.
 
     Raises:
         DataError: It is none of the choices.

@@ -21,17 +21,17 @@ from perceptio.ops.letters import parse_letter
 PICTURES = "img"
 COLUMNS = ("idx", "task", "question", "choices", "answer", "source", "filename")
 FLAT, DEEP = ("ADE20K", "COCO"), "Omni3D"
-"""The sources of the questions about two dimensions, and that of those about three."""
+"""The sources of two-dimensional questions, and the source of three-dimensional ones."""
 
 
 @attrs.frozen(kw_only=True)
 class CVBench(Suite):
-    """The files of nyu-visionx/CV-Bench: `test_2d` and `test_3d`, JSON lines beside `img/`, or parquet.
+    """The files of nyu-visionx/CV-Bench: `test_2d` and `test_3d`, as JSON lines beside `img/`, or as parquet.
 
     Attributes:
-        instruction: A line after each question, such as "Answer with the option's letter from the given choices
-            directly.", which others ask with.
-        max_new_tokens: Most tokens of an answer.
+        instruction: A line that is added to each question, such as "Answer with the option's letter from the given
+            choices directly.", which other evaluations use.
+        max_new_tokens: Maximum number of tokens of an answer.
     """
 
     name: ClassVar[str] = "cv-bench"
@@ -68,7 +68,7 @@ class CVBench(Suite):
         return ChoiceData(path, questions, picture)
 
     def asking(self, model: PerceptionModel, data: SuiteData) -> Pass:
-        """See `Suite.asking`: the model may perceive before it answers, where it was trained to."""
+        """See `Suite.asking`: the model may perceive before it answers, if it was trained to."""
         perceives = task_data(model, data.units).perceives
         return Choices(self.name, perceives, force=False, max_new_tokens=self.max_new_tokens)
 
@@ -79,15 +79,15 @@ class CVBench(Suite):
 
 
 def score_cv_bench(answers: Iterable[tuple[str, str, str, str]]) -> dict[str, Any]:
-    """Accuracies as their authors define them.
+    """Return accuracies as the authors define them.
 
     Args:
-        answers: The task, the source, the letter that was chosen (`""`: none), and the right one.
+        answers: The task, the source, the chosen letter (`""`: none), and the right one.
 
     Returns:
-        What `score_choices` says of each of `tasks` and each of `sources`; `2d`, the mean of the accuracies of ADE20K
-        and COCO; `3d`, that of Omni3D; `accuracy`, the mean of the two; each of the three only where all of its
-        sources were asked; `count` and `unparsed`.
+        The figures of `score_choices` for each of `tasks` and `sources`; `2d`, the mean of the accuracies of ADE20K
+        and COCO; `3d`, that of Omni3D; `accuracy`, the mean of the two; each of the three only if all of its sources
+        were asked; `count` and `unparsed`.
     """
     tasks: dict[str, list[tuple[str, str]]] = {}
     sources: dict[str, list[tuple[str, str]]] = {}

@@ -1,4 +1,4 @@
-"""Depth maps of any RGB-D data: AbsRel, RMSE and delta, under an alignment that is stated."""
+"""Depth maps of any RGB-D data: AbsRel, RMSE and delta, under a stated alignment."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -28,14 +28,15 @@ def _above_0(_: Any, field: "attrs.Attribute[Any]", value: Any) -> None:
 
 @attrs.frozen(kw_only=True)
 class Depth(Suite):
-    """A data folder with depth in metres; the depth of every picture that has some is asked for.
+    """A data folder with depth in metres; the model is asked for the depth of every image that has ground truth.
 
     Attributes:
-        alignment: How written depth is brought to metres, `none`, `median` or `least_squares`; None: `none` where the
-            model writes metres, else `least_squares`.
-        max_depth: Metres beyond which the truth counts as unknown, such as 10 of NYUv2 and 80 of KITTI.
-        crop: The part of each picture that counts, as published figures have it: `eigen_nyu` of NYUv2, `garg` or
-            `eigen_kitti` of KITTI; None: all of it.
+        alignment: How predicted depth is aligned to metres: `none`, `median` or `least_squares`. None means `none`
+            if the model predicts metres, otherwise `least_squares`.
+        max_depth: Distance in metres beyond which the ground truth counts as unknown, such as 10 for NYUv2 and 80 for
+            KITTI.
+        crop: The part of each image that counts in published figures: `eigen_nyu` for NYUv2, `garg` or `eigen_kitti`
+            for KITTI; None: the whole image.
     """
 
     name: ClassVar[str] = "depth"
@@ -54,7 +55,7 @@ class Depth(Suite):
             raise DataError(
                 f"{path} has {stated}, and the suite {self.name} measures against depth in metres."
             )
-        # The model's own question for its depth, which is the same of every picture.
+        # The model's own question for its depth, which is the same for every image.
         turn = TaskTable(model.recipe)[task].own_turn(task, Sample(turns=()))
         data = FolderData(dataset, dataset.with_target("depth").tolist(), lambda turns: [turn])
         if not len(data):
@@ -71,13 +72,13 @@ class Depth(Suite):
         return AlignedMaps(asked, _stream(model), self._alignment(model), measured)
 
     def figures(self, answers: Iterable[ScoredAnswer]) -> dict[str, Any]:
-        """See `mean_errors`; `alignment` is what the maps were measured under."""
+        """See `mean_errors`; `alignment` is the alignment that was used."""
         kept = [one.scored[FIGURE] for one in answers]
         errors = mean_errors(None if one["missing"] else one for one in kept)
         return {"alignment": kept[0]["alignment"]} | errors
 
     def _task(self, model: PerceptionModel) -> str:
-        """The task that asks for a model's depth, and for nothing else."""
+        """Return the task that asks only for a model's depth."""
         return TaskTable(model.recipe).of_stream(_stream(model))
 
     def _alignment(self, model: PerceptionModel) -> Alignment:
@@ -94,13 +95,13 @@ class Depth(Suite):
 
 
 class AlignedMaps(Pass):
-    """Depth maps, each against the truth after an alignment.
+    """Depth maps, each compared with the ground truth after an alignment.
 
     Args:
-        asked: How depth is asked for.
-        stream: The stream that is asked for.
+        asked: The pass that asks for depth.
+        stream: The stream to ask for.
         alignment: See `Depth`.
-        measured: The errors of a map against the truth.
+        measured: Returns the errors of a map against the ground truth.
     """
 
     def __init__(
@@ -115,14 +116,14 @@ class AlignedMaps(Pass):
         self._asked, self._alignment, self._measured = asked, alignment, measured
 
     def settings(self, questions: Sequence[Question]) -> GenerationSettings:
-        """As depth is asked for by itself."""
+        """Return the settings of the pass that asks for depth."""
         return self._asked.settings(questions)
 
     def score(self, reply: Reply) -> Kept:
-        """The errors of the map; `missing` where none was written.
+        """Return the errors of the map; `missing` if none was written.
 
         Raises:
-            DataError: The truth cannot be measured against.
+            DataError: The ground truth cannot be used.
         """
         sample = reply.question.sample
         written, truth = reply.decoded[self.decodes[0]], sample.depth
@@ -134,15 +135,15 @@ class AlignedMaps(Pass):
         return {FIGURE: {"alignment": self._alignment, "missing": written is None, **errors}}
 
     def figures(self) -> Mapping[str, Mapping[str, Any]]:
-        """None of its own: those of the suite are of what was kept."""
+        """Return nothing, because the suite computes figures from the kept answers."""
         return {}
 
 
 def _stream(model: PerceptionModel) -> str:
-    """The stream of depth that a model writes once per picture.
+    """Return the name of the depth stream that a model writes once per image.
 
     Raises:
-        InputError: It has none.
+        InputError: The model has none.
     """
     recipe = model.recipe
     for stream in recipe.streams:

@@ -1,4 +1,4 @@
-"""Data folders as data of suites."""
+"""Data folders as the data of suites."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -14,12 +14,12 @@ from perceptio.interfaces import Sample, Turn
 
 
 class FolderData(SuiteData):
-    """Samples of a data folder that have a picture, and what is asked about each.
+    """Samples of a data folder that have an image, and the questions about each.
 
     Args:
         dataset: The folder.
-        numbers: Which of its samples.
-        asked: What is asked of a sample's turns: some of these, or turns of its own.
+        numbers: Numbers of the samples to use.
+        asked: Returns the turns to ask, given a sample's turns: some of these, or others.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class FolderData(SuiteData):
 
     @classmethod
     def of_task(cls, dataset: FolderDataset, task: str) -> Self:
-        """The questions of a task."""
+        """Return the questions of a task."""
         numbers = (number for number, tasks in enumerate(dataset.tasks) if task in tasks)
         return cls(dataset, numbers, lambda turns: [turn for turn in turns if turn.task == task])
 
@@ -50,7 +50,7 @@ class FolderData(SuiteData):
         return self._asked(self.dataset.turns(self._numbers[number]))
 
     def content(self, count: int) -> str:
-        """See `SuiteData.content`; that of a whole folder is kept until a file changes."""
+        """See `SuiteData.content`; the hash of a whole folder is cached until a file changes."""
         if count == len(self):
             return hash_of_data(self.dataset)
         return hash_of_samples(self.dataset, self._numbers[:count])
@@ -62,11 +62,11 @@ class FolderData(SuiteData):
 
 
 def is_data_folder(path: Path) -> bool:
-    """Whether a path is a data folder of this library."""
+    """Return whether a path is a data folder of this library."""
     return (path / INFO_FILE).is_file()
 
 
 def data_folders(path: Path) -> list[Path]:
-    """The data folders in a folder, such as the splits of a set; the folder itself where it has none."""
+    """Return the data folders in a folder, such as the splits of a set, or the folder itself if it has none."""
     inside = sorted(path.iterdir()) if path.is_dir() and not is_data_folder(path) else []
     return [folder for folder in inside if is_data_folder(folder)] or [path]
