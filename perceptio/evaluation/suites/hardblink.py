@@ -25,19 +25,19 @@ from perceptio.ops.intervals import wilson
 from perceptio.ops.letters import parse_letter
 
 TASK, DRAWN = "relative_depth", "drawn_points"
-"""The tasks of questions whose points are known, and of those whose points only the picture shows."""
+"""The task of questions whose points are known, and that of questions whose points only the image shows."""
 
 
 @attrs.frozen(kw_only=True)
 class HardBLINK(Suite):
-    """The published folder, on whose pictures points are drawn, or what it was imported as; or other marked points.
+    """The published folder, whose images show drawn points; a data folder imported from it; or other marked points.
 
-    Where the points of the published pictures lie is nowhere written: a model that is told of points by tokens, or
-    that looks them up, has only the picture to go by there. Questions of a data folder are asked as in training.
+    The coordinates of the points in the published images are not available. A model that receives points as tokens,
+    or looks them up, has only the image to go by. Questions of other data folders are asked as in training.
 
     Attributes:
-        instruction: A line after each published question, such as "Answer with the letter of the point."
-        max_new_tokens: Most tokens of an answer to a published question.
+        instruction: A line that is added to each published question, such as "Answer with the letter of the point."
+        max_new_tokens: Maximum number of tokens of an answer to a published question.
     """
 
     name: ClassVar[str] = "hardblink"
@@ -65,7 +65,7 @@ class HardBLINK(Suite):
         return ChoiceData(path, questions, lambda picture: picture)
 
     def _imported(self, dataset: FolderDataset) -> Iterator[tuple[int, ChoiceQuestion]]:
-        """The questions about each picture of a folder that `perceptio data import marked-points` made."""
+        """Yield the questions about each image of a folder made by `perceptio data import marked-points`."""
         for number, tasks in enumerate(dataset.tasks):
             if DRAWN in tasks:
                 name = dataset.records[number].id
@@ -91,14 +91,14 @@ class HardBLINK(Suite):
         )
 
     def asking(self, model: PerceptionModel, data: SuiteData) -> Pass:
-        """See `Suite.asking`: what the model was trained to perceive before such answers, it perceives."""
+        """See `Suite.asking`: the model perceives what it was trained to perceive before such answers."""
         known = task_data(model, data.units)
         if isinstance(data, MarkedFolder):
             return TaskTable(model.recipe)[TASK].passes(TASK, known)[0]
         return Choices(TASK, known.perceives, force=True, max_new_tokens=self.max_new_tokens)
 
     def figures(self, answers: Iterable[ScoredAnswer]) -> dict[str, Any]:
-        """See `score_hardblink`; of a model that writes a depth map first also `readout`, the nearest on the map."""
+        """See `score_hardblink`; if the model writes a depth map first also `readout`, the nearest on the map."""
         kept = list(answers)
         found = score_hardblink(_chosen(kept, TASK))
         readout = f"{TASK}_readout"
@@ -115,15 +115,14 @@ class MarkedFolder(FolderData):
 
 
 def score_hardblink(answers: Iterable[tuple[int, str, str]]) -> dict[str, Any]:
-    """Accuracies by number of points, and their mean.
+    """Return accuracies by number of points, and their mean.
 
     Args:
-        answers: How many points were marked, the letter that was chosen, `""` where none could be read, and the right
-            one.
+        answers: The number of marked points, the chosen letter (`""`: none could be parsed), and the right one.
 
     Returns:
-        Of each number of points what `score_choices` says; `mean`, the mean of their accuracies, as published tables
-        have it; Wilson's 95% `interval` of all questions together; `count` and `unparsed`.
+        The figures of `score_choices` for each number of points; `mean`, the mean of their accuracies, as in
+        published tables; Wilson's 95% `interval` over all questions; `count` and `unparsed`.
     """
     by_points: dict[int, list[tuple[str, str]]] = {}
     for points, chosen, right in answers:

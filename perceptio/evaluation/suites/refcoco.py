@@ -1,7 +1,7 @@
 """RefCOCO, RefCOCO+ and RefCOCOg: referring segmentation, by cIoU and gIoU.
 
 The arithmetic is that of Sa2VA's evaluation: cIoU sums intersections and unions over a split, gIoU is the mean IoU of
-expressions. Every expression counts; an answer without a mask is an empty one, and several masks are united.
+expressions. Every expression counts; an answer without a mask counts as an empty mask, and several masks are united.
 """
 
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ IMPORT = "make one of the published files with `perceptio data import refcoco`"
 
 @attrs.frozen(kw_only=True)
 class RefCOCO(Suite):
-    """A data folder of one split of one of the sets; its referring expressions are asked."""
+    """A data folder of one split of one of the sets, whose referring expressions are asked."""
 
     name: ClassVar[str] = "refcoco"
     about: ClassVar[str] = "referring segmentation: cIoU and gIoU of a split"

@@ -1,4 +1,4 @@
-"""The folder of an evaluation of a suite: whether what it holds is the beginning of what is asked now."""
+"""The folder of a suite's evaluation, and whether an evaluation can continue from the answers in it."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -12,19 +12,19 @@ from perceptio.ops.json_files import read_json, read_log, rewrite_log, write_jso
 
 SUMMARY = "summary.json"
 COMPARED = ("suite", "settings", "limit", "model", "data", "versions")
-"""What must be the same for an evaluation to go on."""
+"""What must be equal for an evaluation to continue."""
 REMEDY = "choose another --out, or remove the folder"
 AskedAt = tuple[str, str, str]
-"""The name of some data, that of a picture, and a question about it."""
+"""The name of the data, the name of the image, and the question."""
 KNOWN_BY = ("data", "sample", "question")
-"""What of an answer says these."""
+"""The fields of an answer with these values."""
 
 
 def refuse_suite(out: Path) -> None:
-    """Ask for a folder whose answers may be replaced.
+    """Check that the answers in a folder may be replaced.
 
     Raises:
-        DataError: It holds the evaluation of a suite.
+        DataError: The folder holds the evaluation of a suite.
     """
     if (out / SUMMARY).exists():
         raise DataError(f"{out} holds {SUMMARY}, the evaluation of a suite: {REMEDY}.")
@@ -33,20 +33,20 @@ def refuse_suite(out: Path) -> None:
 def begin(
     out: Path, summary: Mapping[str, Any], total: int, asked: Iterable[AskedAt], held: ExitStack
 ) -> int:
-    """Open the folder of an evaluation for this process alone.
+    """Open and lock the folder of an evaluation for this process.
 
     Args:
         out: The folder.
-        summary: What is evaluated, on what.
-        total: How many questions are asked.
-        asked: What is asked, in order.
-        held: Keeps the folder for this process.
+        summary: What is evaluated, and on which data.
+        total: Total number of questions.
+        asked: The questions, in order.
+        held: Keeps the lock.
 
     Returns:
-        How many questions are answered there.
+        The number of questions that are already answered.
 
     Raises:
-        DataError: It holds another evaluation, or cannot be written, or another process writes there.
+        DataError: The folder holds another evaluation, or cannot be written, or another process writes there.
     """
     answers = out / ANSWERS
     with disk_errors(out, DataError):
@@ -74,11 +74,15 @@ def begin(
 
 
 def _check_same(out: Path, there: Any, here: Mapping[str, Any]) -> None:
-    """Refuse to go on with an evaluation of something else."""
+    """Refuse to continue an evaluation of something else.
+
+    Raises:
+        DataError: The two summaries differ in one of `COMPARED`.
+    """
     if not isinstance(there, dict) or any(key not in there for key in COMPARED):
         raise DataError(f"{out / SUMMARY} is not the summary of a suite: {REMEDY}.")
     by_key = ([*_differences(key, there[key], here[key])] for key in COMPARED)
-    # Of another suite everything differs, and with another limit the questions do: the first says enough.
+    # For another suite everything differs, and for another limit the questions do: the first difference says enough.
     found = next(filter(None, by_key), [])
     if found:
         different = [f"{path} is {_said(one)} there and {_said(other)} here" for path, one, other in found]

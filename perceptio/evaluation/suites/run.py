@@ -1,9 +1,9 @@
-"""Asking the questions of a suite: in batches, by several processes where there are some, and from where it stopped.
+"""Asking the questions of a suite: in batches, on one or several processes, and resumable.
 
-The questions are cut into batches once, whole pictures each where they fit; batch by batch goes to the processes in
-turn, and after every round the first process appends their answers in order. What is on disk is therefore always the
-beginning of what one process alone would write, and whoever goes on counts its lines. Figures are computed of all
-answers at the end, so that they are the same, however many processes there were.
+The questions are divided into batches once, with whole images in each if they fit. Batches are assigned to processes
+in turn, and after every round the first process appends the answers in order. The file is therefore always the
+beginning of what a single process would write, and its number of lines says where to continue. Figures are computed
+from all answers at the end, so they do not depend on the number of processes.
 """
 
 import platform
@@ -36,7 +36,7 @@ class _Batch:
 
     Attributes:
         data: The name of their data.
-        pictures: Of each picture its number, and the first and the last question of it that is asked, as a slice.
+        pictures: For each image its number, and the slice of its questions as (start, stop).
     """
 
     data: str
@@ -46,7 +46,7 @@ class _Batch:
         return sum(last - first for _, first, last in self.pictures)
 
     def without(self, count: int) -> "_Batch":
-        """The batch without its first questions."""
+        """Return the batch without its first `count` questions."""
         left = []
         for number, first, last in self.pictures:
             done = min(count, last - first)
@@ -73,14 +73,14 @@ def run_suite(
     Args:
         model: The model, in every process.
         suite: The suite.
-        data: What the suite opened, by the names that figures have.
-        out: The folder for `answers.jsonl` and `summary.json`. An evaluation of the same that was stopped there goes
-            on after its last answer.
-        identity: What tells the model from others, for the summary.
+        data: The opened data, by the names that figures use.
+        out: Folder for `answers.jsonl` and `summary.json`. An interrupted evaluation there continues after its last
+            answer.
+        identity: What identifies the model, for the summary.
         ranks: The processes that share the work.
-        limit: Use only the first so many pictures of each of the data; None: all.
-        batch_size: Most questions that are asked at once.
-        progress: Called in the first process with how many questions are answered, and of how many.
+        limit: Use only this many images of each of the data, from the first; None: all.
+        batch_size: Maximum number of questions in a batch.
+        progress: Called in the first process with the number of questions answered, and the total.
 
     Returns:
         The summary.
@@ -88,7 +88,7 @@ def run_suite(
     Raises:
         DataError: The folder holds another evaluation, or cannot be written; or data cannot be read.
         InputError: The model lacks what the suite needs.
-        Stopped: A signal asked for it; the answers of whole batches are kept.
+        Stopped: A signal was received; the answers of complete batches are kept.
     """
     passes = {name: suite.asking(model, one) for name, one in data.items()}
     counts = {name: min(len(one), limit or len(one)) for name, one in data.items()}
@@ -128,8 +128,8 @@ class _Answering:
 
     Args:
         asker: Asks the model.
-        data: The data by name.
-        passes: How each are asked about.
+        data: The data, by name.
+        passes: The pass for each of the data.
     """
 
     def __init__(self, asker: Asker, data: Mapping[str, SuiteData], passes: Mapping[str, Pass]) -> None:
@@ -137,7 +137,7 @@ class _Answering:
         self._last: tuple[tuple[str, int], Sample] | None = None
 
     def answer(self, batch: _Batch) -> list[ScoredAnswer]:
-        """The scored answers to a batch of questions."""
+        """Return the scored answers to a batch of questions."""
         data, one = self._data[batch.data], self._passes[batch.data]
         questions: list[Question] = []
         labels: list[Mapping[str, Any]] = []
@@ -156,7 +156,7 @@ class _Answering:
         ]
 
     def _sample(self, name: str, number: int) -> Sample:
-        """A picture with its questions; where these are more than a batch, the next one finds it as it was seen."""
+        """Return an image with its questions; the last one is kept, in case its questions fill several batches."""
         if self._last is None or self._last[0] != (name, number):
             self._last = (name, number), self._data[name].sample(number)
         return self._last[1]
@@ -170,7 +170,7 @@ def _summary(
     counts: Mapping[str, int],
     batches: Sequence[_Batch],
 ) -> dict[str, Any]:
-    """What is asked of which model, before there are figures."""
+    """Return the summary before there are figures: the suite, the model and the data."""
     return {
         "suite": suite.name,
         "settings": attrs.asdict(suite),
@@ -194,7 +194,7 @@ def _summary(
 
 
 def _batches(name: str, data: SuiteData, count: int, size: int) -> Iterator[_Batch]:
-    """The questions about the first pictures; those about one stay together unless they are more than a batch."""
+    """Divide the questions about the first images into batches; those about one image stay together if they fit."""
     waiting: list[tuple[int, int, int]] = []
     held = 0
     for number in range(count):
@@ -214,7 +214,7 @@ def _batches(name: str, data: SuiteData, count: int, size: int) -> Iterator[_Bat
 
 
 def _asked(batches: Sequence[_Batch], data: Mapping[str, SuiteData]) -> Iterator[AskedAt]:
-    """What is asked, in order."""
+    """Yield the questions in order."""
     for batch in batches:
         one = data[batch.data]
         for number, first, last in batch.pictures:
@@ -223,7 +223,7 @@ def _asked(batches: Sequence[_Batch], data: Mapping[str, SuiteData]) -> Iterator
 
 
 def _after(batches: Sequence[_Batch], done: int) -> Iterator[_Batch]:
-    """The batches without the questions that are answered."""
+    """Yield the batches without the first `done` questions, which are answered."""
     for batch in batches:
         left = batch.without(done)
         done = max(0, done - len(batch))

@@ -1,7 +1,7 @@
-"""What a suite is: which data, which questions and how they are asked, and which figures their answers come to.
+"""The interface of a suite: its data, its questions and how they are asked, and the figures of the answers.
 
-A suite's data are pictures with questions. What is asked is known before a picture is read, so that the questions are
-shared out among processes, and an evaluation that was stopped knows where it was.
+A suite's data are images with questions. The questions are known before any image is read, so that they can be shared
+among processes, and an interrupted evaluation can continue.
 """
 
 import hashlib
@@ -19,11 +19,11 @@ from perceptio.ops.json_files import format_json
 
 
 class SuiteData(ABC):
-    """Pictures in a fixed order, each with what is asked about it.
+    """Images in a fixed order, each with its questions.
 
     Attributes:
-        place: Where they lie.
-        units: The units that the data state, as `TaskData.units`.
+        place: Where the data are.
+        units: The units of the data, see `TaskData.units`.
     """
 
     place: Path
@@ -31,19 +31,19 @@ class SuiteData(ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """How many pictures there are."""
+        """Return the number of images."""
 
     @abstractmethod
     def name(self, number: int) -> str:
-        """The name of a picture, which no other of these data has."""
+        """Return the name of an image, which is unique in these data."""
 
     @abstractmethod
     def turns(self, number: int) -> Sequence[Turn]:
-        """What is asked about a picture; no picture and no mask is read."""
+        """Return the questions about an image, without reading images or masks."""
 
     @abstractmethod
     def sample(self, number: int) -> Sample:
-        """A picture with these turns, and whatever their answers are measured against.
+        """Return an image with these turns, and the ground truth that answers are measured against.
 
         Raises:
             DataError: A file is missing or broken.
@@ -51,14 +51,14 @@ class SuiteData(ABC):
 
     @abstractmethod
     def content(self, count: int) -> str:
-        """A hash of the first pictures, and of whatever answers about them are measured against.
+        """Return a hash of the first `count` images, and of the ground truth for answers about them.
 
         Raises:
             DataError: A file is missing.
         """
 
     def labels(self, number: int, place: int) -> Mapping[str, Any]:
-        """What figures tell a question by, such as its source; kept with its answer."""
+        """Return the labels by which figures group a question, such as its source; they are kept with its answer."""
         return {}
 
 
@@ -67,7 +67,7 @@ class Suite(ABC):
     """One benchmark; its fields are its settings.
 
     Attributes:
-        name: What the command line calls it.
+        name: Its name on the command line.
         about: What it measures, in a few words.
     """
 
@@ -76,16 +76,16 @@ class Suite(ABC):
 
     @abstractmethod
     def open(self, path: Path, model: PerceptionModel) -> SuiteData:
-        """The data at a path, with what is asked of a model.
+        """Open the data at a path, with the questions for a model.
 
         Raises:
-            DataError: They are not there, or not of the suite's layout.
+            DataError: The data do not exist, or do not have the suite's layout.
             InputError: The model lacks what the suite needs.
         """
 
     @abstractmethod
     def asking(self, model: PerceptionModel, data: SuiteData) -> Pass:
-        """How a model is asked about the data; of a reply it keeps what `figures` needs.
+        """Return the pass that asks a model about the data; it keeps what `figures` needs of a reply.
 
         Raises:
             InputError: The model lacks what the suite needs.
@@ -93,13 +93,13 @@ class Suite(ABC):
 
     @abstractmethod
     def figures(self, answers: Iterable[ScoredAnswer]) -> dict[str, Any]:
-        """The figures of the answers to all questions of some data."""
+        """Return the figures of the answers to all questions of some data."""
 
 
 def hash_of(data: SuiteData, count: int) -> str:
-    """A SHA-256 of the first pictures of some data, of what is asked, and of what answers are measured by.
+    """Return a SHA-256 of the first images of some data, their questions, and the ground truth for the answers.
 
-    Where they lie does not count.
+    The location of the data does not count.
 
     Raises:
         DataError: A file is missing.

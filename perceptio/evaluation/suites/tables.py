@@ -1,4 +1,4 @@
-"""Tables as data sets are published: files of JSON lines, lists in JSON, and parquet, with their pictures."""
+"""Tables of published data sets: files of JSON lines, JSON lists and parquet, with their images."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
@@ -23,7 +23,7 @@ class Table(ABC):
 
     Attributes:
         file: The file.
-        rows: What each row holds, but for pictures.
+        rows: The content of each row, without images.
     """
 
     file: Path
@@ -31,26 +31,26 @@ class Table(ABC):
 
     @abstractmethod
     def picture(self, row: int, column: str) -> AnyFile:
-        """The file of the picture of a row, which is read or else refused where it is used.
+        """Return the image file of a row; whether it can be read shows only when it is used.
 
         Raises:
-            InputError: The row names none, or one outside of the data.
+            InputError: The row names no file, or one outside of the data.
         """
 
 
 def open_table(file: Path, columns: Collection[str], pictures: str, root: Path | None = None) -> Table:
-    """A published file.
+    """Open a published file.
 
     Args:
         file: The file: `.jsonl`, `.json` or `.parquet`.
         columns: The columns that every row must have.
-        pictures: What the columns of pictures begin with. Those of parquet are `{"bytes", "path"}`, as the hub has
-            them, and those of JSON paths.
-        root: The folder that paths of pictures are relative to; None: that of the file.
+        pictures: The prefix of the names of image columns. Parquet files store `{"bytes", "path"}` in them, as on the
+            hub, and JSON files store paths.
+        root: The folder that paths of images are relative to; None: the file's own folder.
 
     Raises:
-        DataError: It is missing, cut short, or a row has not these columns.
-        InputError: It is parquet, and pyarrow is not installed.
+        DataError: The file is missing or truncated, or a row lacks one of these columns.
+        InputError: The file is parquet, and pyarrow is not installed.
     """
     table: Table
     if not file.is_file():
@@ -71,7 +71,7 @@ def open_table(file: Path, columns: Collection[str], pictures: str, root: Path |
 
 
 class JSONTable(Table):
-    """A file of JSON lines, or a list of objects in JSON; pictures are files."""
+    """A file of JSON lines, or a JSON list of objects; images are separate files."""
 
     def __init__(self, file: Path, root: Path) -> None:
         self.file, self._root = file, root
@@ -87,7 +87,7 @@ class JSONTable(Table):
 
 
 class ParquetTable(Table):
-    """A parquet file of the hub; pictures are in it, and read group by group as they are asked for."""
+    """A parquet file from the hub; it contains the images, which are read row group by row group on demand."""
 
     def __init__(self, file: Path, pictures: str, root: Path) -> None:
         self.file, self._root = file, root
@@ -144,7 +144,7 @@ def _of_path(root: Path, path: object) -> Path:
 
 
 def files_named(place: Path, *patterns: str) -> list[Path]:
-    """A file itself; or of a folder the files that match the first of these patterns that any does, in order."""
+    """Return a file itself; or, for a folder, the sorted files that match the first pattern with any match."""
     if place.is_file():
         return [place]
     return next((found for pattern in patterns if (found := sorted(place.glob(pattern)))), [])
