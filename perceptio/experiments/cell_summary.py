@@ -1,8 +1,8 @@
-"""Summaries of cells: what one has found, in one small file that can be committed beside its experiment.
+"""Summaries of cells: the results of one cell in a small file that can be committed beside its experiment.
 
-`NAME.cells` lies beside `NAME.py` and has a file for each cell that is summarized. What that is called is a hash of
-what tells the cell from others, so that whoever has the same data need not run it again; what it holds is enough for
-an experiment's tables, its paired differences and its page.
+The folder `NAME.cells` beside `NAME.py` has one file for each summarized cell. The file's name is a hash of what
+identifies the cell, so whoever has the same data need not run it again. Its content suffices for the tables, paired
+differences and page of an experiment.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from perceptio.recipe_changes import changes
 
 FORMAT = 1
 SUFFIX = ".cells"
-"""Of the folder beside an experiment's file."""
+"""Suffix of the folder beside an experiment's file."""
 RIGHT, WRONG, NOT_ASKED = "1", "0", "-"
 
 
@@ -32,8 +32,8 @@ class Marks:
 
     Attributes:
         questions: The id of each question; see `AskedQuestion`.
-        num_points: How many points each marks.
-        right: By what the answers are scored as, a character for each question: 1 right, 0 wrong, - not asked.
+        num_points: Number of marked points of each question.
+        right: By scored figure, a character for each question: 1 right, 0 wrong, - not asked.
     """
 
     questions: tuple[str, ...] = ()
@@ -42,7 +42,7 @@ class Marks:
 
     @classmethod
     def of(cls, right: Mapping[str, Mapping[AskedQuestion, bool]]) -> "Marks":
-        """Those of answers, by what they are scored as."""
+        """Return the marks of answers, given which were right by scored figure."""
         asked = list(dict.fromkeys(question for one in right.values() for question in one))
         letter = {True: RIGHT, False: WRONG, None: NOT_ASKED}
         return cls(
@@ -55,7 +55,7 @@ class Marks:
         )
 
     def by_question(self) -> dict[str, dict[AskedQuestion, bool]]:
-        """Whether each question was answered right, by what the answers are scored as."""
+        """Return whether each question was answered right, by scored figure."""
         asked = [
             AskedQuestion(id=one, num_points=points, description=f"that of the id {one}")
             for one, points in zip(self.questions, self.num_points, strict=True)
@@ -72,22 +72,22 @@ class Marks:
 
 @attrs.frozen(kw_only=True)
 class CellSummary:
-    """What a cell has found.
+    """The results of a cell.
 
     Attributes:
-        variant: What its variant was called when it was run.
+        variant: The name of its variant when it was run.
         seed: Its seed.
         cell: The fingerprint of its recipe, seed and data.
-        data: A hash of what each folder holds that it was evaluated on.
-        controls: What else was put in place of what was written.
-        recipe: Its recipe's document, with the defaults that it had.
-        figures: What its evaluation found; see `CellResult.figures`.
+        data: A hash of the content of each folder that it was evaluated on.
+        controls: The controls of its evaluation.
+        recipe: The JSON document of its recipe, with the defaults at that time.
+        figures: The figures of its evaluation; see `CellResult.figures`.
         marks: Which questions were answered right.
-        curve: Its learning curve, by metric a value for each of its `step`; None where there was none.
-        seconds: Of its training and evaluation; None: not known.
-        parameters: How many the model has.
-        device: What it was evaluated on; None: not known.
-        versions: Of perceptio, and of what computed, then.
+        curve: Its learning curve: for each metric, one value for each entry of `step`; None for a missing value.
+        seconds: Duration of its training and evaluation; None: not known.
+        parameters: Number of parameters of the model.
+        device: The device that it was evaluated on; None: not known.
+        versions: Versions of perceptio and of the libraries that computed it.
     """
 
     variant: str
@@ -106,18 +106,18 @@ class CellSummary:
 
     @property
     def name(self) -> str:
-        """What its file is called, but for `.json`."""
+        """The name of its file, without `.json`."""
         return summary_name(self.cell, self.data)
 
     def serves(self, controls: Collection[str]) -> bool:
-        """Whether it has everything that an evaluation with these controls would find."""
+        """Return whether it has all results of an evaluation with these controls."""
         return set(controls) <= set(self.controls)
 
     def changed_defaults(self, recipe: Mapping[str, Any], defaults: Collection[str]) -> Iterator[str]:
-        """The settings that were left alone, then as now, and had other defaults, each as the end of a sentence.
+        """Yield settings left at their default, then and now, whose default changed, each as the end of a sentence.
 
         Args:
-            recipe: The cell's recipe's document as it is now.
+            recipe: The current JSON document of the cell's recipe.
             defaults: The paths of its settings at their declared default; see `Job.defaults`.
         """
         for one in changes(self.recipe, recipe):
@@ -127,15 +127,15 @@ class CellSummary:
 
 
 def summary_name(cell: str, data: Sequence[str]) -> str:
-    """What the summary of a cell is called, from its fingerprint and that of the data that it is evaluated on."""
+    """Return the name of a cell's summary, from the fingerprints of the cell and of its evaluation data."""
     return hashlib.sha256(json.dumps([cell, list(data)]).encode()).hexdigest()[:16]
 
 
 def write_summary(folder: Path, summary: CellSummary) -> Path:
-    """Write a summary into a folder of such, a line for each of its parts; the file.
+    """Write a summary into a folder of summaries, one line for each part; return the file.
 
     Raises:
-        DataError: The disk refuses.
+        DataError: The file cannot be written.
     """
     parts = {"format": FORMAT, **attrs.asdict(summary)}
     lines = ",\n".join(
@@ -148,10 +148,10 @@ def write_summary(folder: Path, summary: CellSummary) -> Path:
 
 
 def read_summary(path: Path) -> CellSummary:
-    """The summary in a file.
+    """Read the summary in a file.
 
     Raises:
-        DataError: It is missing, or of another form; the message says what to do.
+        DataError: The file is missing or has another form; the message says what to do.
     """
     remedy = "take it from where it came again, or leave it with --rerun, which runs the cell"
     held = read_json(path, remedy=remedy)

@@ -1,5 +1,5 @@
-"""How much higher a variant's figures are than the baseline's: paired by seed and, where answers are right or wrong,
-by question.
+"""Differences between a variant's figures and the baseline's: paired by seed, and by question if answers are right or
+wrong.
 """
 
 import math
@@ -16,20 +16,20 @@ from perceptio.ops.intervals import student_t
 
 Interval = tuple[float, float]
 ROUNDING = 1e-6
-"""How far an accuracy may lie from what its answers come to."""
+"""Largest difference between an accuracy and the same value computed from its answers."""
 
 
 @attrs.frozen(kw_only=True)
 class Contrast:
-    """How much higher a figure of a variant is than the baseline's, over the seeds that both have.
+    """The difference between a figure of a variant and the baseline's, over the seeds that both have.
 
     Attributes:
-        value: The mean over seeds of the differences.
-        of_questions: The paired 95% interval, where answers are right or wrong: by bootstrap over questions. None,
-            too, where no question is discordant.
-        over_seeds: The 95% interval of the differences over seeds, of two or more, by Student's t. None likewise.
+        value: The mean over seeds of the differences, variant minus baseline.
+        of_questions: The paired 95% interval over questions by bootstrap, if answers are right or wrong; None
+            otherwise, and if no question is discordant.
+        over_seeds: The 95% interval of the differences over two or more seeds by Student's t; None as above.
         by_seed: The difference of each seed.
-        pairs: Of each seed how often one of the two alone was right, where answers are right or wrong.
+        pairs: For each seed, how often only one of the two was right, if answers are right or wrong.
     """
 
     value: float
@@ -40,18 +40,18 @@ class Contrast:
 
     @property
     def p(self) -> float | None:
-        """The p-value of McNemar's exact test, of a single seed; answers of several are not independent."""
+        """The p-value of McNemar's exact test for a single seed; answers of several seeds are not independent."""
         return next(iter(self.pairs.values())).p if len(self.pairs) == 1 else None
 
 
 @attrs.frozen
 class Found:
-    """What a complete cell found."""
+    """The results of a complete cell."""
 
     cell: CellResult
     figures: Mapping[str, Figure]
     right: Mapping[str, Right]
-    """Whether each question was answered right, by what the answers are scored as."""
+    """Whether each question was answered right, by scored figure."""
 
 
 @attrs.frozen
@@ -63,7 +63,7 @@ class _Reading:
 
 
 def found_by(cell: CellResult, notes: list[str]) -> Found:
-    """What a complete cell found; answers that cannot be read are noted."""
+    """Return the results of a complete cell; add a note for answers that cannot be read."""
     figures: Mapping[str, Figure] = flat(cell.figures)
     right: Mapping[str, Right] = {}
     if any(figure.answers is not None for figure in figures.values()):
@@ -77,7 +77,7 @@ def found_by(cell: CellResult, notes: list[str]) -> Found:
 def seeds_without_partner(
     variant: str, own: Mapping[int, Found], baseline: str, of_baseline: Mapping[int, Found]
 ) -> Iterator[str]:
-    """What is said of seeds that only one of two variants has."""
+    """Yield notes about seeds that only one of two variants has."""
     rest = "over the others" if own.keys() & of_baseline.keys() else "not known"
     for which, one, name, other in (
         (variant, own, baseline, of_baseline),
@@ -95,7 +95,7 @@ def seeds_without_partner(
 def contrasts_of(
     names: Sequence[str], own: Mapping[int, Found], of_baseline: Mapping[int, Found], notes: list[str]
 ) -> Iterator[tuple[str, Contrast]]:
-    """The differences of a variant to the baseline, by figure; what cannot be compared is noted."""
+    """Yield the differences of a variant to the baseline, by figure; add a note for what cannot be compared."""
     for name in names:
         by_seed, readings = dict[int, float](), dict[int, _Reading]()
         for seed, second in own.items():
@@ -113,7 +113,7 @@ def contrasts_of(
             if reading is not None:
                 readings[seed] = reading
         if readings:
-            # A difference is over the seeds whose questions are paired; the others' answers are noted as missing.
+            # A difference covers only seeds whose questions are paired; notes name seeds without answers.
             by_seed = {seed: by_seed[seed] for seed in readings}
         if by_seed:
             yield name, _contrast(by_seed, readings)
@@ -124,7 +124,7 @@ def _contrast(by_seed: Mapping[int, float], readings: Mapping[int, _Reading]) ->
     if readings:
         by_points = all(reading.by_points for reading in readings.values())
         comparison = compare([reading.pairs for reading in readings.values()], by_points=by_points)
-    # Where all answers are alike, intervals have no width, and say nothing.
+    # If all answers are alike, intervals have zero width and carry no information.
     alike = comparison is not None and not any(one.discordant for one in comparison.seeds)
     return Contrast(
         value=mean_over_seeds(by_seed),
@@ -136,10 +136,10 @@ def _contrast(by_seed: Mapping[int, float], readings: Mapping[int, _Reading]) ->
 
 
 def _reading(name: str, first: Found, second: Found) -> _Reading | None:
-    """The answers of which a figure is the accuracy, in pairs; None: it is not of right and wrong answers.
+    """Return the paired answers whose accuracy a figure is; None if the figure is not an accuracy.
 
     Raises:
-        DataError: They are of other questions, or do not come to the figure.
+        DataError: The answers belong to other questions, or their accuracy differs from the figure.
     """
     scored = first.figures[name].answers
     if scored is None or not (scored in first.right and scored in second.right):
@@ -159,10 +159,10 @@ def _named(cell: CellResult) -> str:
 
 
 def mean_over_seeds(by_seed: Mapping[int, float]) -> float:
-    """The mean of the figures of seeds."""
+    """Return the mean of the figures of seeds."""
     return math.fsum(by_seed.values()) / len(by_seed)
 
 
 def interval_over_seeds(by_seed: Mapping[int, float]) -> Interval | None:
-    """Its 95% interval by Student's t; None for a single seed, and where all agree exactly, which says nothing."""
+    """Return the 95% interval by Student's t; None for a single seed, or if all seeds agree exactly."""
     return student_t(list(by_seed.values())) if len(set(by_seed.values())) > 1 else None

@@ -1,4 +1,4 @@
-"""Curves over training steps, as SVG that stands in a page."""
+"""Curves over training steps, as inline SVG for an HTML page."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -8,9 +8,9 @@ import attrs
 import numpy as np
 
 TEXT_COLOR = "#123456"
-"""Stands for the color of the page's text while matplotlib draws."""
+"""Placeholder for the text color of the page while matplotlib draws."""
 SMOOTHED = 5
-"""Values of a log that a point of a smoothed curve averages."""
+"""Number of logged values that are averaged for a point of a smoothed curve."""
 
 Curve = tuple[Sequence[float], Sequence[float]]
 """Steps, and a value for each."""
@@ -18,12 +18,12 @@ Curve = tuple[Sequence[float], Sequence[float]]
 
 @attrs.frozen(kw_only=True)
 class Line:
-    """A curve as it is drawn.
+    """A curve with its style.
 
     Attributes:
         curve: Its steps and values.
         color: Its color.
-        width: Of the line, in points.
+        width: Line width in points.
         opacity: In [0, 1].
     """
 
@@ -34,12 +34,12 @@ class Line:
 
 
 def curves_svg(panels: Mapping[str, Sequence[Line]], *, columns: int = 3, logarithmic: bool = False) -> str:
-    """Small multiples of curves over training steps, in the page's own text color.
+    """Draw small multiples of curves over training steps, in the page's own text color.
 
     Args:
-        panels: For each title, its lines.
-        columns: Panels side by side.
-        logarithmic: Whether values are shown on a logarithmic scale.
+        panels: The lines of each panel, by its title.
+        columns: Panels per row.
+        logarithmic: Whether the vertical axis is logarithmic.
     """
     import matplotlib
 
@@ -77,7 +77,7 @@ def curves_svg(panels: Mapping[str, Sequence[Line]], *, columns: int = 3, logari
 
 
 def smoothed(curve: Curve) -> Curve:
-    """The running mean of a curve over `SMOOTHED` values, fewer where it has fewer."""
+    """Return the running mean of a curve over `SMOOTHED` values, or over all if it has fewer."""
     steps, values = curve
     window = min(SMOOTHED, len(values))
     kernel = np.full(window, 1 / window)
@@ -85,7 +85,7 @@ def smoothed(curve: Curve) -> Curve:
 
 
 def mean_of(curves: Sequence[Curve]) -> Curve:
-    """The mean of several curves at the steps that all of them have."""
+    """Return the mean of several curves at the steps that all of them have."""
     by_step = [dict(zip(*curve, strict=True)) for curve in curves]
     steps = [step for step in by_step[0] if all(step in one for one in by_step)]
     return steps, [sum(one[step] for one in by_step) / len(by_step) for step in steps]

@@ -1,4 +1,4 @@
-"""What one sees while jobs run: a bar each on a terminal, a line now and then elsewhere."""
+"""The display of running jobs: bars on a terminal, otherwise a line from time to time."""
 
 import logging
 import time
@@ -27,11 +27,11 @@ logger = logging.getLogger(__name__)
 
 LINE_EVERY_S = 15.0
 LONGEST_TITLE = 40
-"""Characters of a job's title beside its bar."""
+"""Maximum number of characters of a job's title beside its bar."""
 
 
 class Display(Protocol):
-    """Told what jobs do; used as a context manager around all of them."""
+    """Receives the events of jobs; used as a context manager around all of them."""
 
     def __enter__(self) -> Self: ...
 
@@ -40,30 +40,30 @@ class Display(Protocol):
     ) -> None: ...
 
     def reused(self, job: Job) -> None:
-        """A job was complete before."""
+        """Report that a job was already complete."""
 
     def elsewhere(self, job: Job) -> None:
-        """Another process is at a job, and is waited for."""
+        """Report that another process runs a job, which this one waits for."""
 
     def queued(self, job: Job, number: str) -> None:
-        """A job waits in the queue of a cluster, under this number."""
+        """Report that a job waits in the queue of a cluster, under this number."""
 
     def skipped(self, job: Job, *, because: Job) -> None:
-        """A job cannot begin, because one that it comes after is not complete."""
+        """Report that a job cannot begin because a job that it depends on is not complete."""
 
     def begun(self, job: Job) -> None:
-        """A job runs."""
+        """Report that a job has begun to run."""
 
     def advanced(self, job: Job, done: int, total: int, note: str) -> None:
-        """A running job has done so much; `note` says how it stands."""
+        """Report the progress of a running job; `note` describes its state."""
 
     def ended(self, job: Job, *, complete: bool, error: str = "") -> None:
-        """A job has ended: well, or stopped, or failed with these last words."""
+        """Report that a job has completed, was stopped, or failed with an error."""
 
 
 @attrs.define
 class Pace:
-    """How fast a job goes from where it starts to advance: an earlier attempt and preparing do not count."""
+    """The speed of a job from its first report on, without preparation and earlier attempts."""
 
     begun: float = attrs.field(factory=lambda: time.monotonic())
     first: tuple[float, int] | None = None
@@ -71,19 +71,19 @@ class Pace:
     total: int = 0
 
     def update(self, done: int, total: int) -> None:
-        """Take in a report."""
+        """Record a report."""
         self.done, self.total = done, total
         if self.first is None or done <= self.first[1]:
             self.first = (time.monotonic(), done)
 
     @property
     def seconds(self) -> float:
-        """Since the job began."""
+        """Seconds since the job began."""
         return time.monotonic() - self.begun
 
     @property
     def seconds_left(self) -> float | None:
-        """At the pace so far; None before there is one."""
+        """Estimated seconds to the end at the speed so far; None before it is known."""
         if self.first is None or self.done <= self.first[1]:
             return None
         since, done = time.monotonic() - self.first[0], self.done - self.first[1]
@@ -91,17 +91,17 @@ class Pace:
 
 
 def clock(seconds: float | None) -> str:
-    """Minutes and seconds as `2:05`; `-:--` for None."""
+    """Format minutes and seconds as `2:05`; `-:--` for None."""
     if seconds is None:
         return "-:--"
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
 class Lines:
-    """A line when a job begins and ends, and one every so often between.
+    """Prints a line when a job begins and ends, and from time to time in between.
 
     Args:
-        say: What becomes of a line; the log by default.
+        say: Receives each line; by default the log.
         every_s: Seconds between two lines about the same job.
     """
 
@@ -157,7 +157,7 @@ class Lines:
 
 
 class _Times(ProgressColumn):
-    """Time taken and, while a job runs, time left."""
+    """Elapsed time and, while a job runs, the estimated time left."""
 
     def render(self, task: Task) -> Text:
         pace: Pace | None = task.fields["pace"]
@@ -169,19 +169,19 @@ class _Times(ProgressColumn):
 
 
 class _Note(ProgressColumn):
-    """How a job stands, as far as the line has room for it."""
+    """The state of a job, truncated to fit the line."""
 
     def render(self, task: Task) -> Text:
         return Text(task.fields["note"], style="dim", no_wrap=True, overflow="ellipsis")
 
 
 def _whole(max_width: int | None = None) -> Column:
-    """A column that gives no room to others."""
+    """Return a column that is not shrunk in favor of others."""
     return Column(no_wrap=True, overflow="ellipsis", max_width=max_width)
 
 
 class _Progress(Progress):
-    """Bars, and something above them."""
+    """Bars, with something above them."""
 
     above: Callable[[], RenderableType] | None = None
 
@@ -192,11 +192,11 @@ class _Progress(Progress):
 
 
 class Bars:
-    """A bar for every job.
+    """Shows a bar for every job.
 
     Args:
-        console: Where they are drawn.
-        above: What is shown above them, drawn again whenever they are; then a job's bar goes when it ends.
+        console: The console to draw on.
+        above: Returns what to show above the bars at every refresh; if given, bars of finished jobs are removed.
     """
 
     def __init__(self, console: Console, above: Callable[[], RenderableType] | None = None) -> None:
@@ -246,7 +246,7 @@ class Bars:
         self._tasks[job.name] = (self._add(job, "starting", pace=pace), pace)
 
     def _add(self, job: Job, note: str, *, total: int | None = None, pace: Pace | None = None) -> TaskID:
-        """A job's bar, in place of the one it had."""
+        """Add a bar for a job, replacing its earlier one."""
         if job.name in self._bars:
             self._progress.remove_task(self._bars[job.name])
         self._bars[job.name] = self._progress.add_task(job.title, total=total, note=note, pace=pace, took=0.0)
@@ -256,7 +256,7 @@ class Bars:
         """See `Display.advanced`."""
         task, pace = self._tasks[job.name]
         pace.update(done, total)
-        # A job is through when its process has ended, not when its last step is done.
+        # A job is complete when its process has ended, not when its last step is done.
         self._progress.update(task, completed=min(done, total - 1e-3), total=total, note=note)
 
     def ended(self, job: Job, *, complete: bool, error: str = "") -> None:

@@ -1,4 +1,4 @@
-"""An experiment as its file says it: variants of a recipe, and which of them is the baseline."""
+"""An experiment as its file defines it: variants of a recipe, and which of them is the baseline."""
 
 import ast
 import itertools
@@ -18,16 +18,16 @@ from perceptio.recipe_files import find_recipe
 
 @attrs.frozen(kw_only=True)
 class Experiment:
-    """What is compared with what.
+    """The variants to compare.
 
     Attributes:
-        name: What it is called, that of its file.
+        name: The name of the experiment, which is that of its file.
         baseline: The variant that the others are compared with.
-        variants: The recipes by name; a recipe is made when it is asked for.
-        file: Where it is written; None: nowhere.
+        variants: The recipes by name; a recipe is made when it is accessed.
+        file: The file that defines it; None: it was not read from a file.
 
     Raises:
-        RecipeError: There are no variants, or the baseline is none of them.
+        RecipeError: There are no variants, or the baseline is not one of them.
     """
 
     name: str
@@ -46,14 +46,14 @@ class Experiment:
 
     @property
     def summaries(self) -> Path | None:
-        """The folder beside its file in which summaries of its cells may lie."""
+        """The folder beside the file that may hold summaries of cells."""
         return None if self.file is None else self.file.with_suffix(SUFFIX)
 
     def recipe(self, variant: str) -> Recipe:
-        """The recipe of a variant, checked.
+        """Return the recipe of a variant, checked.
 
         Raises:
-            RecipeError: Something is wrong with it; everything is listed.
+            RecipeError: The recipe is invalid; the message lists all problems.
         """
         try:
             recipe = self.variants[variant]
@@ -68,15 +68,15 @@ class Experiment:
 
 
 def load_experiment(path: str | Path, *, tiny: bool = False) -> Experiment:
-    """The experiment of a Python file: its function `variants()`, and the name `BASELINE`.
+    """Load the experiment of a Python file, from its function `variants()` and its constant `BASELINE`.
 
     Args:
-        path: The file, looked up as `perceptio.load_recipe` looks up recipes.
-        tiny: Take its function `tiny()` instead, the same variants at sizes for a quick look.
+        path: The file, found in the same way as by `perceptio.load_recipe`.
+        tiny: Use the function `tiny()` instead, which returns the same variants at sizes for a quick look.
 
     Raises:
-        RecipeError: There is no such file, it lacks one of these, or the variants are no mapping of names to recipes,
-            or two of them have one name. An error inside the file is raised as it is.
+        RecipeError: The file does not exist or lacks one of these, the variants are not a mapping of names to
+            recipes, or two have the same name. An error inside the file is raised unchanged.
     """
     file = find_recipe(path, what="experiment")
     module, function = module_of(file, renew=True), "tiny" if tiny else "variants"
@@ -103,7 +103,7 @@ def load_experiment(path: str | Path, *, tiny: bool = False) -> Experiment:
 
 
 def _refuse_names_twice(file: Path) -> None:
-    """Refuse a dictionary in which a name stands twice: Python itself keeps the last and says nothing."""
+    """Refuse a dictionary literal with a repeated key, of which Python would silently keep the last."""
     for node in ast.walk(ast.parse(file.read_bytes())):
         if isinstance(node, ast.Dict):
             names = [key.value for key in node.keys if isinstance(key, ast.Constant)]

@@ -1,4 +1,4 @@
-"""An evaluation's figures by their paths, such as `relative_depth.mean`, and which of them a table shows."""
+"""The figures of an evaluation by their paths, such as `relative_depth.mean`, and which of them a table shows."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -9,7 +9,7 @@ import attrs
 from perceptio.errors import InputError, near_miss
 
 BESIDE = ("controls", "shortcuts")
-"""Figures about questions and habits rather than the model's answers; shown when they are asked for."""
+"""Figures that do not describe the model's own answers; shown only on request."""
 
 
 @attrs.frozen(kw_only=True)
@@ -18,10 +18,10 @@ class Figure:
 
     Attributes:
         value: The number.
-        interval: Its 95% interval over questions, where the evaluation gives one.
-        answers: What the answers of which it is the accuracy are scored as, if they are right or wrong; None: it is
-            of something else, or a part, such as the accuracy at three points.
-        count: How many questions or items it is over, where that is known.
+        interval: Its 95% interval over questions, if the evaluation provides one.
+        answers: The name under which answers are scored, if the figure is the accuracy of all of them; None for other
+            figures and for parts, such as the accuracy at three points.
+        count: Number of questions or items it covers, if known.
     """
 
     value: float
@@ -31,10 +31,10 @@ class Figure:
 
 
 def flat(figures: Mapping[str, Any], prefix: str = "") -> dict[str, Figure]:
-    """Every number of an evaluation by its path; what was not measured, and texts and lists, are left out.
+    """Return every number of an evaluation by its path, without unmeasured values, texts and lists.
 
-    The interval of a figure is called after it, or `interval` alone; that is of `mean`, or else of the first figure
-    that is none of a number of points.
+    The interval of a figure has the figure's name plus a suffix, or is a plain `interval`. A plain interval belongs
+    to `mean`, or otherwise to the first figure that is not of one number of points.
     """
     found: dict[str, Figure] = {}
     headline = _headline(figures)
@@ -55,15 +55,15 @@ def flat(figures: Mapping[str, Any], prefix: str = "") -> dict[str, Figure]:
 
 
 def chosen(cells: Sequence[Mapping[str, Figure]], wanted: Sequence[str] | None) -> list[str]:
-    """The figures that a table shows, in order.
+    """Return the figures that a table shows, in order.
 
     Args:
         cells: The figures of each cell.
-        wanted: Their paths, which may have wildcards, or a task for its headline. None: all that have an interval
-            and that every cell has, those of most questions first.
+        wanted: Their paths, which may have wildcards, or a task for its headline. None: all that have an interval and
+            that every cell has, those with the most questions first.
 
     Raises:
-        InputError: Something is wanted that no cell has.
+        InputError: No cell has a requested figure.
     """
     known = {name: figure for cell in cells for name, figure in cell.items()}
     if wanted is not None:
@@ -73,7 +73,7 @@ def chosen(cells: Sequence[Mapping[str, Figure]], wanted: Sequence[str] | None) 
 
 
 def left_out(cells: Sequence[Mapping[str, Figure]], shown: Sequence[str]) -> list[str]:
-    """The figures that `chosen` would show by itself if every cell had them."""
+    """Return the figures that `chosen` would show by default if every cell had them."""
     known = {name: figure for cell in cells for name, figure in cell.items()}
     return [name for name in _with_interval(known) if name not in shown]
 
@@ -93,7 +93,7 @@ def _matching(wanted: str, known: Mapping[str, Figure]) -> list[str]:
 
 
 def _headline(figures: Mapping[str, Any]) -> str | None:
-    """The figure that a plain `interval` is of."""
+    """Return the name of the figure that a plain `interval` belongs to."""
     if "interval" not in figures:
         return None
     of_answers = [name for name, value in figures.items() if isinstance(value, float) and not name.isdigit()]

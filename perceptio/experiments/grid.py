@@ -1,4 +1,4 @@
-"""Variants of a recipe: a grid of settings, and losses left out one at a time. Each is made when it is asked for."""
+"""Variants of a recipe: a grid of settings, and losses left out one at a time. Recipes are made when accessed."""
 
 import itertools
 import math
@@ -17,12 +17,12 @@ from perceptio.training.objective import Objective
 
 
 class Variants(Mapping[str, Recipe]):
-    """Recipes by their names. Two of them, or one and a dictionary, are joined with `|`.
+    """Recipes by name, made when they are accessed. `|` joins two of them, or one and a dictionary.
 
     Args:
-        names: The names, in order; called whenever they are gone through.
-        make: The recipe of a name.
-        count: How many there are.
+        names: Returns the names in order; called for each iteration.
+        make: Returns the recipe of a name.
+        count: Number of variants.
     """
 
     def __init__(self, names: Callable[[], Iterator[str]], make: Callable[[str], Recipe], count: int) -> None:
@@ -38,40 +38,40 @@ class Variants(Mapping[str, Recipe]):
         return self._make(name)
 
     def __contains__(self, name: object) -> bool:
-        # A mapping would make the recipe to find out, and fail where something is wrong with it.
+        # The default would make the recipe to find out, and fail if the recipe is invalid.
         return any(name == own for own in self._names())
 
     def __or__(self, other: Mapping[str, Recipe]) -> "Variants":
-        """Both, these first.
+        """Return both, with these first.
 
         Raises:
-            RecipeError: A name is in both.
+            RecipeError: Both have the same name.
         """
         return _joined(self, other)
 
     def __ror__(self, other: Mapping[str, Recipe]) -> "Variants":
-        """Both, the others first.
+        """Return both, with the others first.
 
         Raises:
-            RecipeError: A name is in both.
+            RecipeError: Both have the same name.
         """
         return _joined(other, self)
 
 
 def grid(base: Recipe, settings: Mapping[str, Sequence[Any] | Mapping[str, Any]]) -> Variants:
-    """Every combination of some settings of a recipe.
+    """Return every combination of values of some settings of a recipe.
 
     Args:
-        base: The recipe that they are settings of; it is among the variants only if its own values are.
-        settings: The values of each setting by its path, as `--set` takes it: numbers, whole parts
-            (`"streams.depth.tokenizer"`), whatever the setting may be. Values are named after themselves, a part
-            after its component; a mapping gives them names instead.
+        base: The recipe; it is among the variants only if its own values are.
+        settings: The values of each setting by its path, as for `--set`: numbers, whole components
+            (`"streams.depth.tokenizer"`), or any other valid value. In the names of variants, a value stands for
+            itself and a component for its registered name; a mapping provides names instead.
 
     Returns:
-        The variants by what differs, such as `codebook_size=32,lr=0.001`; the last setting changes fastest.
+        The variants, named by what differs, such as `codebook_size=32,lr=0.001`; the last setting changes fastest.
 
     Raises:
-        RecipeError: A setting has no values, or two of one name, or it is a seed, which an experiment sets itself.
+        RecipeError: A setting has no values or two of the same name, or is a seed, which the experiment sets itself.
     """
     for path in settings:
         if path.split(".")[-2:] in (["train", "seed"], ["training", "seed"]):
@@ -97,11 +97,11 @@ def grid(base: Recipe, settings: Mapping[str, Sequence[Any] | Mapping[str, Any]]
 
 
 def with_all(variants: Mapping[str, Recipe], settings: Mapping[str, Any]) -> Variants:
-    """The same variants under the same names, each with some settings replaced, as a quick look may need it.
+    """Return the variants under the same names with some settings replaced, for example for a quick look.
 
     Args:
         variants: The variants.
-        settings: The value of each setting by its path, as `--set` takes it.
+        settings: The value of each setting by its path, as for `--set`.
     """
     return Variants(
         lambda: iter(variants), lambda name: with_settings(variants[name], settings), len(variants)
@@ -109,14 +109,14 @@ def with_all(variants: Mapping[str, Recipe], settings: Mapping[str, Any]) -> Var
 
 
 def leave_out(base: Recipe, *losses: str) -> Variants:
-    """A recipe with each of some losses left out, one at a time; an auxiliary head that nothing reads then goes, too.
+    """Return variants of a recipe that each leave out one loss; auxiliary heads that nothing reads are removed, too.
 
     Args:
         base: The recipe, which is not among the variants.
-        *losses: Their terms, such as `"depth_count"`; none: each of the recipe's.
+        *losses: Terms of losses, such as `"depth_count"`; none: all losses of the recipe.
 
     Returns:
-        The variants, each called `without TERM`.
+        The variants, named `without TERM`.
 
     Raises:
         UnknownNameError: The recipe has no such loss.
@@ -158,7 +158,7 @@ def _joined(first: Mapping[str, Recipe], second: Mapping[str, Recipe]) -> Varian
 
 
 def _named_values(path: str, values: Sequence[Any] | Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a setting by the names that they have in those of variants."""
+    """Return the values of a setting, by their names within names of variants."""
     if isinstance(values, str) or not isinstance(values, Sequence | Mapping):
         raise RecipeError(f"The values of {path} are {quoted(values)}; give a list of values.")
     if not values:
@@ -178,7 +178,7 @@ def _named_values(path: str, values: Sequence[Any] | Mapping[str, Any]) -> dict[
 
 
 def _name_of(value: Any) -> str:
-    """What a value is called in the name of a variant."""
+    """Return the name of a value within the name of a variant."""
     if isinstance(value, ComponentConfig):
         return Registry.discover().name_of(value)
     if isinstance(value, bool) or value is None:
@@ -189,12 +189,12 @@ def _name_of(value: Any) -> str:
 
 
 def _one_word(name: Any) -> str:
-    """A name without what separates those of several settings."""
+    """Return a name without the characters that separate settings."""
     return "_".join(str(name).replace(",", " ").split())
 
 
 def _short_names(paths: Sequence[str]) -> dict[str, str]:
-    """The end of each path that tells it from the others, as short as can be."""
+    """Return the shortest end of each path that distinguishes it from the others."""
     parts = {path: path.split(".") for path in paths}
     short = {}
     for path, own in parts.items():

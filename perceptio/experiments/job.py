@@ -1,4 +1,4 @@
-"""A job: one process that writes one folder, from its settings and the folders of other jobs alone."""
+"""A job: one process that writes one folder, from its settings and the folders of other jobs only."""
 
 import hashlib
 import importlib
@@ -11,19 +11,19 @@ from typing import Any
 import attrs
 
 Report = Callable[[int, int, str], None]
-"""Told how much is done, of how much, and how it stands."""
+"""Called with how much is done, the total, and a description of the state."""
 
 
 @attrs.frozen(kw_only=True)
 class Task:
-    """What the function that does a job's work is given.
+    """The argument of a function that does a job's work.
 
     Attributes:
-        out: The folder it writes.
-        settings: Of `Job.settings`.
-        inputs: The folders of the jobs it comes after, by their names.
-        cores: How many it may keep busy; less than one is a share of one.
-        report: Told how far it is.
+        out: The folder to write.
+        settings: The settings, from `Job.settings`.
+        inputs: The folders of the jobs that it depends on, by their names.
+        cores: Number of cores it may use; less than one is a share of a core.
+        report: Called with the progress.
     """
 
     out: Path
@@ -37,13 +37,13 @@ Work = Callable[[Task], None]
 
 
 def work(function: Work) -> Work:
-    """Marks a function as the work of jobs: no other is found by its name."""
+    """Mark a function as the work of jobs; `work_named` finds only marked functions."""
     function.is_work = True  # type: ignore[attr-defined]
     return function
 
 
 def work_named(name: str) -> Work:
-    """The function of a name such as `perceptio.demo.work:train_arm`: one of this package that `work` marks.
+    """Return the function with a name such as `perceptio.demo.work:train_arm`, if `work` marks it.
 
     Raises:
         ValueError: There is no such function.
@@ -63,17 +63,17 @@ class Job:
     """One process.
 
     Attributes:
-        name: Unique among the jobs of a cache, and fit for a file name.
-        title: What it is called where it is shown.
-        stage: What kind of job it is, such as `"evaluation"`; seconds are counted by it.
-        work: What it does, as `work_named` finds it.
+        name: Unique among the jobs of a cache, and valid as a file name.
+        title: The name to display.
+        stage: The kind of job, such as `"evaluation"`; durations are summed by kind.
+        work: The name of its function, see `work_named`.
         out: The one folder it writes.
-        settings: What that function is given, as JSON.
-        identity: What its result depends on beside its work and the jobs it comes after, as JSON; None: its settings.
-        defaults: The settings that its identity leaves out, as they are at their declared default, by their paths, as
-            JSON. So one that is declared later leaves the job what it was, and a default that changes is noticed.
+        settings: The settings of that function, as JSON.
+        identity: What its result depends on besides its work and the jobs it depends on, as JSON; None: its settings.
+        defaults: Settings at their declared default, by path, as JSON. The identity omits them, so that a newly
+            declared setting does not change the job; storing them here reveals a default that changes.
         after: The jobs whose folders it reads.
-        cores: How many cores it keeps busy; less than one is a share of one.
+        cores: Number of cores it uses; less than one is a share of a core.
     """
 
     name: str
@@ -89,14 +89,14 @@ class Job:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of what its result depends on."""
+        """Hash of everything its result depends on."""
         own = self.settings if self.identity is None else self.identity
         content = [self.work, own, [job.fingerprint for job in self.after]]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     @cached_property
     def all_defaults(self) -> dict[str, Any]:
-        """Its `defaults`, and after their names those of the jobs that it comes after."""
+        """Its `defaults`, and those of the jobs it depends on, prefixed with their names."""
         before = {
             f"{job.name}: {path}": value for job in self.after for path, value in job.all_defaults.items()
         }
@@ -104,19 +104,19 @@ class Job:
 
     @property
     def document(self) -> dict[str, Any]:
-        """All of it as JSON, with the jobs that it comes after; `of_document` reads it elsewhere."""
+        """The whole job as JSON, including the jobs it depends on; `of_document` is the inverse."""
         fields = {field.name: getattr(self, field.name) for field in attrs.fields(Job)}
         return fields | {"out": str(self.out), "after": [before.document for before in self.after]}
 
     @classmethod
     def of_document(cls, document: Mapping[str, Any]) -> "Job":
-        """The job of a `document`."""
+        """Return the job of a `document`."""
         after = tuple(cls.of_document(before) for before in document["after"])
         return cls(**{**document, "out": Path(document["out"]), "after": after})
 
     @property
     def request(self) -> dict[str, Any]:
-        """What a process is sent that is to do it, as JSON; `perceptio.experiments.worker` does it."""
+        """The JSON that is sent to the process that does the work, `perceptio.experiments.worker`."""
         return {
             "work": self.work,
             "out": str(self.out),

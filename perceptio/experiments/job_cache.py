@@ -1,8 +1,7 @@
-"""What is complete already: one small record beside each job's folder.
+"""Records of which jobs are complete: one small file beside each job's folder.
 
-A job is complete when its record says so under the fingerprint of everything that its result depends on, and no
-default has another value now. A job that was cut short keeps its folder, so that it can go on where it stopped; a job
-that has changed is made again.
+A job is complete if its record says so, with the same fingerprint of everything its result depends on and with
+unchanged defaults. An interrupted job keeps its folder and can continue; a job that has changed is run again.
 """
 
 import shutil
@@ -20,19 +19,19 @@ from perceptio.ops.json_files import read_json, write_json
 
 Interval = tuple[float, float]
 Status = Literal["complete", "failed", "stopped", "waiting"]
-"""Of a job: complete; failed, with its last words; begun and stopped, so that it goes on; or not begun."""
+"""Status of a job: complete; failed, with an error; stopped, so that it can continue; or waiting, not begun."""
 
 
 @attrs.frozen(kw_only=True)
 class JobRecord:
-    """What is known of a job.
+    """The record of a job.
 
     Attributes:
-        fingerprint: Under which it was begun; None: it was not.
-        defaults: Its `all_defaults` then.
-        complete: Whether it has ended well.
-        intervals: When it ran, in seconds since the epoch, a pair for each attempt; None: the end was not seen.
-        error: The last words of an attempt that failed, if it was the last.
+        fingerprint: Its fingerprint when it was begun; None: it was not.
+        defaults: Its `all_defaults` at that time.
+        complete: Whether it has completed.
+        intervals: Start and end of each attempt, in seconds since the epoch; the end is None if it was not recorded.
+        error: The error of the last attempt, if it failed.
     """
 
     fingerprint: str | None = None
@@ -43,7 +42,7 @@ class JobRecord:
 
     @property
     def status(self) -> Status:
-        """How it stands."""
+        """The job's status."""
         if self.complete:
             return "complete"
         if self.error:
@@ -52,12 +51,12 @@ class JobRecord:
 
     @property
     def seen(self) -> list[Interval]:
-        """The attempts whose end was seen."""
+        """The attempts with a recorded end."""
         return [(start, end) for start, end in self.intervals if end is not None]
 
 
 class JobCache:
-    """The records of the jobs whose folders lie in one folder.
+    """The records of all jobs whose folders are in one folder.
 
     Args:
         root: That folder.
@@ -68,20 +67,20 @@ class JobCache:
         self._claims: dict[str, FileLock] = {}
 
     def complete(self, job: Job) -> bool:
-        """Whether a job need not run."""
+        """Return whether a job is complete and need not run."""
         record = self.record(job.name)
         same = record.fingerprint == job.fingerprint and not self.changed_defaults(job)
         return record.complete and same and job.out.exists()
 
     def changed_defaults(self, job: Job) -> list[str]:
-        """The defaults that are others than when the job was last begun, each as the end of a sentence.
+        """Return the defaults that changed since the job was last begun, each as the end of a sentence.
 
-        A setting that one of the two does not know is none: it is left at what means "as before".
+        A setting that only one of the two declares does not count: its default keeps the earlier behavior.
         """
         return changed_defaults(self.record(job.name).defaults, job.all_defaults)
 
     def claim(self, job: Job) -> bool:
-        """Whether a job is this process's from now on, until `release` or its end; no other process has it then."""
+        """Claim a job for this process until `release` or its end; return False if another process has claimed it."""
         lock = self._claims.setdefault(job.name, FileLock(self.root / f".{job.name}.lock", timeout=0))
         try:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -91,11 +90,11 @@ class JobCache:
         return True
 
     def release(self, job: Job) -> None:
-        """Give a job free that was claimed."""
+        """Release a claimed job."""
         self._claims.pop(job.name).release()
 
     def begin(self, job: Job) -> None:
-        """Record a job as begun; what it made under another fingerprint is removed first.
+        """Record a job as begun; first remove what it made under another fingerprint.
 
         Raises:
             DataError: The job's folder holds something that no job wrote.
@@ -108,7 +107,7 @@ class JobCache:
         )
 
     def end(self, job: Job, *, complete: bool, error: str = "") -> None:
-        """Record that a job has ended: well, or stopped so that it can go on, or failed with these last words."""
+        """Record that a job has completed, was stopped so that it can continue, or failed with an error."""
         record = self.record(job.name)
         *before, (start, _) = record.intervals
         self._write(
@@ -132,15 +131,15 @@ class JobCache:
         self._path(job.name).unlink(missing_ok=True)
 
     def intervals(self, jobs: Iterable[Job]) -> list[Interval]:
-        """When any of these jobs ran, over all attempts whose end was seen."""
+        """Return when any of these jobs ran, over all attempts with a recorded end."""
         return [interval for job in jobs for interval in self.record(job.name).seen]
 
     def log_of(self, job: Job) -> Path:
-        """The file that a job's messages go to."""
+        """Return the file for a job's messages."""
         return self.root / f"{job.name}.log"
 
     def record(self, name: str) -> JobRecord:
-        """What is known of the job of a name; of one whose record is none, nothing: it is made again."""
+        """Return the record of a job; an empty one, so that the job runs again, if there is no valid record."""
         try:
             held: dict[str, Any] = read_json(self._path(name))
             return JobRecord(**held | {"intervals": tuple((start, end) for start, end in held["intervals"])})
@@ -155,7 +154,7 @@ class JobCache:
 
 
 def changed_defaults(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """The settings of which two cells know other defaults, each as the end of a sentence."""
+    """Return the settings whose default differs between two cells, each as the end of a sentence."""
     return [
         f"{path} was {before[path]!r} and is {value!r}"
         for path, value in now.items()
@@ -164,7 +163,7 @@ def changed_defaults(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[
 
 
 def covered_seconds(intervals: Iterable[Interval]) -> float:
-    """Seconds that lie in at least one of the intervals."""
+    """Return the number of seconds covered by at least one of the intervals."""
     total, reached = 0.0, float("-inf")
     for start, end in sorted(intervals):
         total += max(0.0, end - max(start, reached))
