@@ -6,16 +6,16 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-KERNELS_KEPT = "128"
-"""Kernels that oneDNN, PyTorch's library for CPUs, caches: more than one step of a small model needs (ours)."""
+KERNELS_KEPT = "512"
+"""Kernels that oneDNN, PyTorch's library for CPUs, caches: more than training a small model needs (ours)."""
 
 
 def bound_kernel_cache() -> None:
     """Limit oneDNN's kernel cache here and in child processes, unless the user has set a limit.
 
     oneDNN compiles a kernel for every shape that it multiplies in bfloat16 and caches 1,024 of them, some of which
-    take a megabyte. The length of a batch depends on its conversations, so nearly every step brings new shapes.
-    Training the small Perceptio grew to 4.6 GiB within 520 steps, without making any step faster.
+    take a megabyte. Training pads batches to few sizes (`perceptio.model.network.SIZE_MULTIPLE`), so that 200 steps of
+    the small Perceptio need 350 kernels. Batches of very different lengths can need more.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS_KEPT)
 

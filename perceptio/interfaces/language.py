@@ -52,7 +52,7 @@ class SequenceLayout:
         query_positions_ABT: The coordinates of what each slot predicts, if they differ from those of its token: the
             query is rotated by these, the key by `positions_ABT`. None: the same. A backbone with one axis ignores
             them.
-        lengths: The length of each packed sample; they sum to T.
+        lengths: The length of each packed sample; they sum to T. In training the last may be padding.
         past_B: int64 on the device, the number of keys that the cache holds for each row.
         max_keys: An upper bound, known on the host, on the number of keys of any row; at most the cache's size.
     """

@@ -10,6 +10,7 @@ from typing import Any, Self, cast
 import attrs
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from perceptio.errors import InterfaceError
 from perceptio.interfaces import (
@@ -33,6 +34,13 @@ from perceptio.ops.images import stack_resized
 from perceptio.ops.precision import brought_to
 from perceptio.recipe import Recipe, Stream
 from perceptio.vocabulary import TokenPlan
+
+SIZE_MULTIPLE = 64
+"""The packed sequence, and the rows that logits are computed of, are padded to a multiple of this (ours).
+
+Libraries choose kernels anew for every new size, and oneDNN, on a CPU, compiles them: without padding this took a tenth
+of a training step of the small Perceptio.
+"""
 
 
 class StreamModule(nn.Module):
@@ -181,6 +189,9 @@ class PerceptionNetwork(nn.Module):
     def forward(self, batch: Batch, required_outputs: Collection[str]) -> PerceptionOutput:
         """Run the parts over packed conversations, once each.
 
+        The packed sequence is padded to a multiple of `SIZE_MULTIPLE`. The padding is a sample of its own: no other
+        slot attends to it, and no output holds it.
+
         Args:
             batch: The conversations, on the model's device, with targets.
             required_outputs: Fields of `PerceptionOutput` that are wanted; the others stay None. The auxiliary head
@@ -189,13 +200,18 @@ class PerceptionNetwork(nn.Module):
         Returns:
             The fields.
         """
-        inputs_TD = self.language.embed(batch.ids_T)
+        padding = -len(batch.ids_T) % SIZE_MULTIPLE
+        inputs_TD = self.language.embed(F.pad(batch.ids_T, (0, padding)))
         vision = self.encode_vision(batch.images) if batch.images else None
         if vision is not None:
             spoken_of_MD = vision.features_MD[: len(batch.vision_rows_M)].to(inputs_TD.dtype)
             inputs_TD = inputs_TD.index_copy(0, batch.vision_rows_M, spoken_of_MD)
         inputs_TD = self._fed_back(inputs_TD, batch)
-        layout = SequenceLayout.packed(batch.positions_AT, batch.lengths, batch.query_positions_AT)
+        layout = SequenceLayout.packed(
+            F.pad(batch.positions_AT, (0, padding)),
+            (*batch.lengths, *[padding] * (padding > 0)),
+            F.pad(batch.query_positions_AT, (0, padding)),
+        )
         hidden_TD = self.language(inputs_TD[None], layout)[0]
 
         fields: dict[str, Any] = {"vision": vision} if "vision" in required_outputs else {}
@@ -244,7 +260,10 @@ class PerceptionNetwork(nn.Module):
         rows += [batch.streams[name].rows_NX.flatten() for name in blocks]
         if not rows:
             return {}, {}
-        parts = list(self.language.logits(hidden_TD[torch.cat(rows)]).split([len(one) for one in rows]))
+        counts = [len(one) for one in rows]
+        padding = -sum(counts) % SIZE_MULTIPLE
+        logits_RV = self.language.logits(hidden_TD[F.pad(torch.cat(rows), (0, padding))])
+        parts = list(logits_RV.split([*counts, padding])[:-1])
         texts = {"text_logits_RV": parts.pop(0)} if text else {}
         return texts, {
             name: part.unflatten(0, tuple(batch.streams[name].rows_NX.shape))
