@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,16 @@ from torch import Tensor
 
 from perceptio.errors import CheckpointError
 from perceptio.ops.foreign import parsing
+
+CHUNK = 2**20
+"""Bytes that are read at a time; they stay in a core's cache. A multiple of the size of every dtype."""
+_INFINITY = {
+    torch.bfloat16: 0x7F80,
+    torch.float16: 0x7C00,
+    torch.float32: 0x7F80_0000,
+    torch.float64: 0x7FF0_0000_0000_0000,
+}
+"""The bits of infinity (IEEE 754)."""
 
 
 class TensorFile:
@@ -56,23 +67,55 @@ class OpenTensorFile:
         with parsing(CheckpointError, self._broken):
             return self._tensors.get_tensor(name)
 
-    def read_into(self, name: str, place: Tensor) -> None:
-        """Fill a tensor of the same shape.
+    def read_into(self, name: str, place: Tensor) -> bool:
+        """Fill a tensor of the same shape; several threads may do so at once.
 
         Of one dtype, the bytes are read into place: copied from the mapped file, they would be in memory twice.
+
+        Returns:
+            Whether all values are finite.
         """
-        mapped = self.read(name)
+        mapped, place = self.read(name), place.detach()
         if mapped.dtype != place.dtype or place.device.type != "cpu" or not place.is_contiguous():
             place.copy_(mapped)
-            return
-        left = place.detach().view(-1).view(torch.uint8).numpy().data
-        self._file.seek(self._starts[name])
+            return are_finite(place)
+        flat, finite = _flat(place), True
+        bytes_N = flat.view(torch.uint8).numpy()
+        size = flat.element_size()
         with parsing(CheckpointError, self._broken):
-            while left:
-                count = self._file.readinto(left)
-                if not count:
-                    raise ValueError(f"it ends within {name}")
-                left = left[count:]
+            for start in range(0, len(bytes_N), CHUNK):
+                self._fill(name, start, bytes_N[start : start + CHUNK].data)
+                # What was just read is in the processor's cache.
+                finite = are_finite(flat[start // size : (start + CHUNK) // size]) and finite
+        return finite
+
+    def _fill(self, name: str, start: int, left: memoryview) -> None:
+        """Fill a buffer with a tensor's bytes from a given one on."""
+        at = self._starts[name] + start
+        while left:
+            count = os.preadv(self._file.fileno(), [left], at)
+            if not count:
+                raise ValueError(f"it ends within {name}")
+            left, at = left[count:], at + count
+
+
+def are_finite(values: Tensor) -> bool:
+    """Whether all values are finite numbers, as those that are no floating point numbers are."""
+    if not values.is_floating_point() or not values.numel():
+        return True
+    if values.dtype not in _INFINITY or values.device.type != "cpu" or not values.is_contiguous():
+        return bool(values.isfinite().all())
+    # Among numbers of one sign the greater has the greater bits, so that infinity bounds the finite ones.
+    infinity, sign = _INFINITY[values.dtype], 1 << (8 * values.element_size() - 1)
+    bytes_N = _flat(values.detach()).view(torch.uint8).numpy()
+    positive = bytes_N.view(f"i{values.element_size()}").max()
+    negative = bytes_N.view(f"u{values.element_size()}").max()
+    return bool(positive < infinity and negative < sign + infinity)
+
+
+def _flat(contiguous: Tensor) -> Tensor:
+    """A contiguous tensor in one dimension of stride 1, which `view` does not give to a single element."""
+    return contiguous.as_strided((contiguous.numel(),), (1,))
 
 
 def _header(lazy: Any) -> Tensor:

@@ -1,7 +1,9 @@
 """Weights: written as safetensors, and read strictly."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from itertools import repeat
 from pathlib import Path
 
 import attrs
@@ -15,12 +17,14 @@ from perceptio.ops.files import disk_errors
 from perceptio.ops.foreign import parsing
 from perceptio.ops.json_files import write_json
 from perceptio.ops.paths import why_not_inside
-from perceptio.ops.tensor_file import OpenTensorFile, TensorFile
+from perceptio.ops.tensor_file import OpenTensorFile, TensorFile, are_finite
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 CHECKPOINT = "checkpoint"
 """In the folder of a run: the model as it was last saved."""
+READERS = 8
+"""The maximum number of threads that read tensors; never more than torch uses."""
 
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:
@@ -79,7 +83,7 @@ def load_tensors(
     rename: Rename | Mapping[str, str | None] | None = None,
     *,
     elsewhere: Collection[str] = (),
-) -> None:
+) -> list[str]:
     """Fill a module with the tensors of files, each of them, or none.
 
     All names and shapes are compared before the first value moves. Values then go file by file straight into place,
@@ -92,6 +96,9 @@ def load_tensors(
         rename: From names in the files to names in the module; a mapping leaves the names it lacks as they are.
         elsewhere: Names in the module that get their values from somewhere else and need not be there.
 
+    Returns:
+        The names in the module of tensors that came with values that are not finite.
+
     Raises:
         CheckpointError: A file is missing or broken, or the tensors are not the module's: all are named.
     """
@@ -102,11 +109,15 @@ def load_tensors(
             "are read."
         )
     arrivals = _arrivals(module, wanted, sources, rename, elsewhere)
+    infinite = set()
     for shard in dict.fromkeys(arrival.shard for arrival in arrivals.values()):
-        with shard.opened() as opened, torch.no_grad():
-            for target, arrival in arrivals.items():
-                if arrival.shard is shard:
-                    arrival.read_into(wanted[target], opened)
+        coming = {target: arrival for target, arrival in arrivals.items() if arrival.shard is shard}
+        places = [wanted[target] for target in coming]
+        # Neither reading nor what is done with a whole tensor holds the interpreter's lock.
+        with shard.opened() as opened, ThreadPoolExecutor(min(READERS, torch.get_num_threads())) as threads:
+            finite = threads.map(_Arrival.read_into, coming.values(), places, repeat(opened))
+            infinite |= {target for target, so in zip(coming, finite, strict=True) if not so}
+    return [name for name in wanted if name in infinite]
 
 
 def check_tensors(
@@ -187,8 +198,9 @@ class _GivenTensors:
     def read(self, name: str) -> Tensor:
         return self.tensors[name]
 
-    def read_into(self, name: str, place: Tensor) -> None:
-        place.copy_(self.tensors[name])
+    def read_into(self, name: str, place: Tensor) -> bool:
+        place.detach().copy_(self.tensors[name])
+        return are_finite(place)
 
 
 @attrs.frozen(eq=False)
@@ -205,11 +217,11 @@ class _Arrival:
     def read(self, opened: "OpenTensorFile | _GivenTensors") -> Tensor:
         return self.target.take(opened.read(self.source))
 
-    def read_into(self, place: Tensor, opened: "OpenTensorFile | _GivenTensors") -> None:
+    def read_into(self, place: Tensor, opened: "OpenTensorFile | _GivenTensors") -> bool:
         if self.target.take is _whole:
-            opened.read_into(self.source, place)
-        else:
-            place.copy_(self.read(opened))
+            return opened.read_into(self.source, place)
+        place.detach().copy_(self.read(opened))
+        return are_finite(place)
 
     def problem(self, header: Tensor, wanted: Mapping[str, Tensor]) -> str | None:
         """Why it cannot go into its place, if it cannot."""

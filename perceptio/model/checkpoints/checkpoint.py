@@ -138,8 +138,7 @@ def load(
             with _no_more_than_weights(folder), torch.device("meta"):
                 check_tensors(build_part(value), folder)
             part = without_drawing(lambda: build_part(value))
-            load_tensors(part, folder)
-    _check_finite(part, folder)
+            _fill(part, folder)
     if isinstance(part, TrainableTokenizer):
         part.freeze()
     return part.eval()
@@ -180,14 +179,14 @@ def _read_model(
             outline = assemble(recipe, network_class, device="meta")
         check_tensors(outline, folder, rename)
         model = assemble(recipe, network_class, load_weights=False, parameters="open")
-        load_tensors(model, folder, rename)
+        _fill(model, folder, rename)
         return model
     base = {earlier.current_tensor(part) if of_format_1 else part: one for part, one in facts["base"].items()}
     outline = assemble(recipe, network_class, device="meta")
     check_tensors(outline, folder, rename, elsewhere=_names(pretrained_tensors(outline)))
     model = assemble(recipe, network_class, load_weights=base, parameters="open")
     held = pretrained_tensors(model)
-    load_tensors(model, folder, rename, elsewhere=_names(held))
+    _fill(model, folder, rename, elsewhere=_names(held))
     for part, tensors in held.items():
         if of_format_1:  # A hash is of names, too.
             tensors = {earlier.tensor_of_format_1(name): value for name, value in tensors.items()}
@@ -225,14 +224,14 @@ def _no_more_than_weights(folder: Path) -> Iterator[None]:
         hook.remove()
 
 
-def _check_finite(part: nn.Module, folder: Path) -> None:
-    broken = [
-        name
-        for name, value in tensors_of(part).items()
-        if value.is_floating_point()
-        and value.numel()
-        and not all(bool(one.isfinite()) for one in value.detach().aminmax())
-    ]
+def _fill(
+    part: nn.Module,
+    folder: Path,
+    rename: Callable[[str], str | None] | None = None,
+    elsewhere: Collection[str] = (),
+) -> None:
+    """Read a part's weights, as `load_tensors` does, and refuse values that are not finite."""
+    broken = load_tensors(part, folder, rename, elsewhere=elsewhere)
     if broken:
         shown = ", ".join(broken[:SHOWN]) + (
             f" and {len(broken) - SHOWN} more" if len(broken) > SHOWN else ""

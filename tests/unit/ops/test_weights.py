@@ -1,6 +1,7 @@
 """Every tensor goes into its place, or all that do not fit are named and nothing has moved."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -221,3 +222,17 @@ def test_a_broken_pickle_is_named(tmp_path):
         (tmp_path / "w.pt").write_bytes(harm((tmp_path / "w.pt").read_bytes()))
         with pytest.raises(CheckpointError, match="w.pt is not a whole PyTorch file"):
             read_pickled(tmp_path / "w.pt")
+
+
+def test_tensors_with_values_that_are_not_finite_are_named_in_the_modules_order(tmp_path):
+    module = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2))
+    broken = {name: value.clone() for name, value in module.state_dict().items()}
+    broken["2.bias"][1], broken["0.weight"][0, 1] = math.nan, math.inf
+    save_file(broken, tmp_path / "model.safetensors")
+    for source in (tmp_path, broken):
+        assert load_tensors(module, source) == ["0.weight", "2.bias"]
+    transposed = {name: value.t().contiguous() for name, value in broken.items()}
+    assert load_tensors(module, transposed, lambda name: [Slice(name, lambda value: value.t())]) == [
+        "0.weight",
+        "2.bias",
+    ]
