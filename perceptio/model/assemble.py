@@ -1,4 +1,4 @@
-"""From a recipe to a model: the order of construction, widths, new vocabulary rows, and what trains."""
+"""Build a model from a recipe: construct the parts, load weights, add vocabulary rows, and select what trains."""
 
 import logging
 import math
@@ -38,11 +38,11 @@ def assemble(
 
     Args:
         recipe: The recipe; it is checked first.
-        network_class: The network, or what users hold it by: `PerceptionModel`.
-        load_weights: Whether parts read the trained weights they name, or which of them.
-        device: Where it is built; `"meta"`: without values.
-        parameters: Start from random values, `"drawn"`; are left open, `"open"`, where files are to give them all; or
-            lie on the meta device, `"absent"`, when all else has its values.
+        network_class: The class of the model: `PerceptionNetwork` or `PerceptionModel`.
+        load_weights: Whether parts load the trained weights that they name, or the names of the parts that do.
+        device: The device on which the model is built; on `"meta"` it has no values.
+        parameters: The initial values of parameters. `"drawn"`: random values. `"open"`: uninitialized, if files will
+            provide all of them. `"absent"`: on the meta device, while everything else has values.
     """
     recipe.check()
     reading: Collection[str] = recipe.parts if load_weights is True else load_weights or ()
@@ -50,7 +50,7 @@ def assemble(
         reading = ()
     configs = dict(recipe.parts)
     if parameters == "drawn" and device == "cpu":
-        # A part that names weights may leave its values open for them; where they are not read, it is built without.
+        # A part that names weights may leave its values uninitialized, so it is built without them if not read.
         configs |= {
             name: without_weights(config) for name, config in configs.items() if not _reads(name, reading)
         }
@@ -70,7 +70,7 @@ def _assembled(
     reading: Collection[str],
     builder: Callable[[Callable[[], Network]], Network],
 ) -> Network:
-    """A model on the default device, filled where it is to read weights, with all rows of its vocabulary."""
+    """Build the model on the default device, load the weights of the parts in `reading`, and add vocabulary rows."""
 
     def built() -> Network:
         model = _put_together(recipe, network_class, configs)
@@ -84,18 +84,18 @@ def _assembled(
         for name, config in recipe.parts.items():
             if _reads(name, reading) and not load_part(config, parts[name]):
                 logger.info("%s (%s:%s) starts from random values.", name, config.kind, config.name)
-        # New rows resemble those that were read.
+        # New rows are drawn to resemble the rows that were loaded.
         model.language.resize_vocabulary(recipe.plan.size)
     return model
 
 
 def _reads(part: str, reading: Collection[str]) -> bool:
-    """Whether a part is to read the weights it names, or those of a part that it holds."""
+    """Return whether a part should load the weights that it names, or those of a part that it holds."""
     return any(one == part or one.startswith(f"{part}.") for one in reading)
 
 
 def _put_together(recipe: Recipe, network_class: type[Network], configs: Mapping[str, Any]) -> Network:
-    """The parts, as their configs build them, in one network."""
+    """Build all parts from their configs and assemble them to a network."""
     specs, width = recipe.specs, recipe.language.spec.hidden_dim
 
     def built(name: str, *arguments: Any) -> Any:
@@ -111,7 +111,7 @@ def _put_together(recipe: Recipe, network_class: type[Network], configs: Mapping
 
     vision, language = built("vision"), built("language")
     vision_head = built("vision_head", recipe.vision.spec.feature_dim, width, specs)
-    # Streams of codes come first, so that what trains starts alike whatever their order.
+    # Streams of codes are built first, so that trained parts get the same random values in any order of streams.
     ordered = sorted(recipe.streams, key=lambda stream: isinstance(stream.spec.written, Continuous))
     streams = {stream.name: stream_built(stream) for stream in ordered}
     model = network_class(
@@ -129,10 +129,11 @@ def _put_together(recipe: Recipe, network_class: type[Network], configs: Mapping
 
 
 def _initialize_new_rows(model: PerceptionNetwork) -> None:
-    """Start codes, location tokens and levels where their meaning puts them (ours; AURORA starts codes at random).
+    """Initialize the rows of codes, location tokens and levels by meaning (ours; AURORA initializes codes randomly).
 
-    A code's row is a random projection of its codebook vector and of what it decodes to; a location token's of where
-    its cell lies; a level's of its value. Codes that mean nearly the same start nearly the same.
+    The row of a code is a random projection of its codebook vector and of what it decodes to. The row of a location
+    token is a projection of the position of its cell, and that of a level of its value. So codes with similar meaning
+    start with similar rows.
     """
     language, plan = model.language, model.plan
     device = device_of(language)
@@ -161,7 +162,7 @@ def _initialize_new_rows(model: PerceptionNetwork) -> None:
 
 
 def _waves(values_N: Tensor, count: int = 4) -> Tensor:
-    """Sines and cosines [N, 2 * count] of values in [0, 1]: near values get near vectors."""
+    """Return sines and cosines [N, 2 * count] of values in [0, 1]; similar values have similar vectors."""
     frequencies = math.pi * 2.0 ** torch.arange(count)
     return torch.cat(
         [torch.sin(values_N[:, None] * frequencies), torch.cos(values_N[:, None] * frequencies)], 1
@@ -173,7 +174,7 @@ def _standardized(rows: Tensor) -> Tensor:
 
 
 def _projected(rows: Tensor, width: int, generator: torch.Generator) -> Tensor:
-    """Rows [N, width] of unit variance: a random projection that keeps which rows are alike."""
+    """Project rows randomly to [N, width] with zero mean and unit variance; similar rows stay similar."""
     projection = torch.randn(rows.shape[1], width, generator=generator)
     projected = _standardized(rows) @ projection
     return (projected - projected.mean()) / projected.std()

@@ -1,4 +1,4 @@
-"""Parameter groups by name: which parameters `train`, `muon` and `lr_scale` of a recipe mean."""
+"""Parameter groups by name, as the settings `train`, `muon` and `lr_scale` of a recipe select them."""
 
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
@@ -12,10 +12,10 @@ from perceptio.recipe_checks import PARTS
 
 
 def check_groups(model: PerceptionNetwork, config: TrainConfig) -> None:
-    """Refuse names of groups that a model has not; `*` matches any run of characters.
+    """Check that all group names in the settings match a group of the model; `*` matches any run of characters.
 
     Raises:
-        UnknownNameError: All names that match no group, each with its near miss.
+        UnknownNameError: Lists all names that match no group, each with a similar name.
     """
     settings = (("train", config.train), ("muon", config.muon), ("lr_scale", config.lr_scale))
     groups = _trainable(model)
@@ -30,7 +30,7 @@ def check_groups(model: PerceptionNetwork, config: TrainConfig) -> None:
 
 
 def select_trained(model: PerceptionNetwork, names: Iterable[str]) -> None:
-    """Let exactly the parameters of the named groups train; whole numbers (quantized weights) have no gradient."""
+    """Let exactly the parameters of the named groups train, except integer ones (quantized weights)."""
     groups = _trainable(model)
     model.requires_grad_(False)
     for name in names:
@@ -41,9 +41,10 @@ def select_trained(model: PerceptionNetwork, names: Iterable[str]) -> None:
 
 
 def by_group(model: PerceptionNetwork, values: Mapping[str, float]) -> dict[int, float]:
-    """The value of every parameter by its id, where a group it is in has one; of several the longest name's holds.
+    """Return the value of each parameter that belongs to a named group, by the parameter's `id()`.
 
-    So `{"language": 0.1, "language.lora": 1.0}` means 1.0 for LoRA and 0.1 for the rest, in whatever order.
+    If a parameter belongs to several groups, the longest name wins: `{"language": 0.1, "language.lora": 1.0}` gives
+    1.0 for LoRA and 0.1 for the rest, in any order.
     """
     groups = _trainable(model)
     found: dict[int, float] = {}
@@ -54,13 +55,13 @@ def by_group(model: PerceptionNetwork, values: Mapping[str, float]) -> dict[int,
 
 
 def _of_nothing(model: PerceptionNetwork, name: str) -> bool:
-    """Whether a name stands for all of a kind of part, such as `"streams.*"`, and the model has none to train."""
+    """Return whether a name selects all parts of a kind, such as `"streams.*"`, and the model has none to train."""
     part = name.removesuffix(".*")
     return part in PARTS and (not getattr(model, part, None) or "*" in name)
 
 
 def _trainable(model: PerceptionNetwork) -> dict[str, list[nn.Parameter]]:
-    """The groups of all parts but frozen tokenizers, as those of codes, which are targets and must not move."""
+    """Return the groups of all parts except frozen tokenizers, such as those of codes, which are the targets."""
     frozen = [f"streams.{one.name}.tokenizer" for one in model.recipe.streams if not one.spec.trains]
     return {
         name: held

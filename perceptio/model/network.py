@@ -1,7 +1,7 @@
-"""What is learned: the parts of a model, and how they meet in a forward pass.
+"""The network: the parts of a model and its forward pass.
 
-Shapes: T packed positions, D hidden width, M vision features, R text targets, V vocabulary, and of a stream: N blocks
-or objects, L codes, X predictor rows, n special tokens, m rows, P width of a row, K codebook size.
+Shapes: T packed positions, D hidden width, M vision features, R text targets, V vocabulary. Of a stream: N blocks or
+objects, L codes, X predictor rows, n special tokens, m rows, P width of a row, K codebook size.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -44,14 +44,14 @@ of a training step of the small Perceptio.
 
 
 class StreamModule(nn.Module):
-    """The parts of one stream, and what they make of hidden states.
+    """The parts of one stream.
 
     Attributes:
-        config: What it was built from.
-        spec: How it is written, and what it is learned from.
-        tokenizer: What is written <-> what it stands for.
-        head: From hidden states to the rows that the tokenizer reads; None for a stream of codes.
-        feedback: From rows to the next inputs; None for a stream that is not fed back.
+        config: The config from which it was built.
+        spec: How the stream is written and what it is learned from.
+        tokenizer: Converts between the tokens of the stream and what they stand for.
+        head: Maps hidden states to the rows that the tokenizer reads; None for a stream of codes.
+        feedback: Maps rows to the next inputs; None for a stream that is not fed back.
     """
 
     def __init__(
@@ -70,21 +70,21 @@ class StreamModule(nn.Module):
         self.feedback = feedback
 
     def encode_image(self, images: Sequence[Tensor]) -> Any:
-        """The tokenizer's features of images, each RGB [3, H, W] in [0, 1]; None where it needs none."""
+        """Return the tokenizer's features of images, each RGB [3, H, W] in [0, 1]; None if it needs none."""
         size = self.spec.image_size
         if size is None:
             return None
         return self.tokenizer.encode_image(brought_to(self.tokenizer, stack_resized(images, size)))
 
     def read(self, hidden_NnD: Tensor) -> Tensor:
-        """The rows [N, m, P] of the hidden states of special tokens; where they are fed back, of each by itself."""
+        """Map the hidden states of special tokens to rows [N, m, P]; states are passed one by one if fed back."""
         written = self.spec.written
         assert isinstance(written, Continuous) and self.head is not None and self.config.head is not None
         rows = self.config.head.num_rows(hidden_NnD.shape[1])
         return _through(self.head, hidden_NnD, (rows, written.width), self.config.head)
 
     def next_inputs(self, rows_NmP: Tensor, width: int) -> Tensor:
-        """The inputs [N, m, D] that rows become where they are fed back."""
+        """Map rows to the inputs [N, m, D] that are fed back."""
         assert self.feedback is not None and self.config.feedback is not None
         return _through(self.feedback, rows_NmP, (rows_NmP.shape[1], width), self.config.feedback)
 
@@ -92,12 +92,12 @@ class StreamModule(nn.Module):
 class PerceptionNetwork(nn.Module):
     """The parts of a perception-enhanced vision-language model, and its forward pass.
 
-    Parts may be of different precisions: what enters a part is brought to that of its weights, and what answers hold
-    comes out in float32. So a model answers under autocast, and after `model.to(torch.bfloat16)`.
+    Parts may have different precisions: inputs of a part are converted to the precision of its weights, and the
+    values in answers are float32. So a model can answer under autocast, and after `model.to(torch.bfloat16)`.
 
     Attributes:
-        recipe: What it was built from.
-        plan: The token ids that follow from its parts.
+        recipe: The recipe from which it was built.
+        plan: The token ids, derived from the recipe.
     """
 
     def __init__(
@@ -121,19 +121,19 @@ class PerceptionNetwork(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """The device of the parameters."""
         return next(self.parameters()).device
 
     def stream(self, name: str) -> StreamModule:
-        """The parts of a stream by its name."""
+        """Return the parts of a stream."""
         return cast(StreamModule, self.streams[name])
 
     def parts(self) -> dict[str, nn.Module]:
-        """Every part by the name that the recipe gives its config."""
+        """Return every part, by its name in `Recipe.parts`."""
         return {name: self.get_submodule(name) for name in self.recipe.parts}
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Every parameter group by the name with which `TrainConfig.train` selects it."""
+        """Return every parameter group, by the name with which `TrainConfig.train` selects it."""
         groups: dict[str, list[nn.Parameter]] = {}
         for name, part in self.parts().items():
             for group, parameters in parameter_groups(part).items():
@@ -143,7 +143,7 @@ class PerceptionNetwork(nn.Module):
         return groups
 
     def train(self, mode: bool = True) -> Self:
-        """Training mode for the parts that have something to train; frozen parts stay as they are at inference."""
+        """Set the training mode of the parts that have trainable parameters; frozen parts stay in eval mode."""
         super().train(mode)
         for part in self.parts().values():
             if not any(parameter.requires_grad for parameter in part.parameters()):
@@ -151,7 +151,7 @@ class PerceptionNetwork(nn.Module):
         return self
 
     def encode_vision(self, images: Sequence[Tensor]) -> VisionFeatures:
-        """Features of images, each RGB [3, H, W] in [0, 1], projected to the width of the language model."""
+        """Return the features of images, each RGB [3, H, W] in [0, 1], projected to the language model's width."""
         features = self.vision(images)
         _check_features(features, len(images), self.recipe.vision)
         width = self.recipe.language.spec.hidden_dim
@@ -159,16 +159,16 @@ class PerceptionNetwork(nn.Module):
         return attrs.evolve(features, features_MD=mapped_MD)
 
     def head_of(self, name: str, features_MD: Tensor) -> Tensor:
-        """The logits [M, K] that the auxiliary head of a stream makes of projected features."""
+        """Return the logits [M, K] of a stream's auxiliary head for projected features."""
         width = self.recipe.head_width(name)
         return _through(self.heads[name], features_MD, (width,), self.recipe.heads[name])
 
     @torch.no_grad()
     def with_targets(self, batch: Batch) -> Batch:
-        """A batch whose streams have targets, made by the tokenizers on their devices, and whose objects have codes.
+        """Return the batch with the targets of its streams and the codes of its objects, from the tokenizers.
 
         Args:
-            batch: As it was collated, on the model's device.
+            batch: The collated batch, on the model's device.
         """
         streams, ids_T = {}, batch.ids_T
         for name, held in batch.streams.items():
@@ -187,18 +187,18 @@ class PerceptionNetwork(nn.Module):
         return attrs.evolve(batch, ids_T=ids_T, streams=streams)
 
     def forward(self, batch: Batch, required_outputs: Collection[str]) -> PerceptionOutput:
-        """Run the parts over packed conversations, once each.
+        """Run the model over packed conversations and compute the required outputs.
 
         The packed sequence is padded to a multiple of `SIZE_MULTIPLE`. The padding is a sample of its own: no other
         slot attends to it, and no output holds it.
 
         Args:
             batch: The conversations, on the model's device, with targets.
-            required_outputs: Fields of `PerceptionOutput` that are wanted; the others stay None. The auxiliary head
-                of a stream is `"heads.NAME"`, and a field of a stream `"streams.NAME.FIELD"`.
+            required_outputs: The names of the fields of `PerceptionOutput` to compute; the others stay None. The
+                auxiliary head of a stream is `"heads.NAME"`, a field of a stream `"streams.NAME.FIELD"`.
 
         Returns:
-            The fields.
+            The required outputs.
         """
         padding = -len(batch.ids_T) % SIZE_MULTIPLE
         inputs_TD = self.language.embed(F.pad(batch.ids_T, (0, padding)))
@@ -242,7 +242,7 @@ class PerceptionNetwork(nn.Module):
         return PerceptionOutput(**fields)
 
     def _fed_back(self, inputs_TD: Tensor, batch: Batch) -> Tensor:
-        """The inputs, where streams are fed back with the rows of their targets in place of special tokens."""
+        """Return the inputs, with the special tokens of streams that are fed back replaced by their target rows."""
         for name, held in batch.streams.items():
             stream = self.stream(name)
             if stream.feedback is not None and len(held):
@@ -254,7 +254,7 @@ class PerceptionNetwork(nn.Module):
     def _read_logits(
         self, hidden_TD: Tensor, batch: Batch, text: bool, wanted: Mapping[str, Collection[str]]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Logits of text and of blocks of codes, by stream: the union of their rows in one call."""
+        """Compute the logits of text and, by stream, of blocks of codes, for all rows in one call."""
         blocks = [name for name, _ in self.plan.blocks() if name in wanted]
         rows = [batch.text_rows_R] if text else []
         rows += [batch.streams[name].rows_NX.flatten() for name in blocks]
@@ -271,7 +271,7 @@ class PerceptionNetwork(nn.Module):
         }
 
     def _of_codes(self, name: str, logits_NXV: Tensor, batch: Batch, inner: Collection[str]) -> StreamOutput:
-        """What is asked for of a stream of codes; soft merging in float32."""
+        """Compute the required outputs of a stream of codes; soft merging is computed in float32."""
         block, soft = self.plan.streams[name], None
         assert isinstance(block, TokenBlock)
         if "soft" in inner:
@@ -286,7 +286,7 @@ class PerceptionNetwork(nn.Module):
     def _of_special_tokens(
         self, name: str, hidden_TD: Tensor, batch: Batch, inner: Collection[str]
     ) -> StreamOutput:
-        """What is asked for of a stream of special tokens."""
+        """Compute the required outputs of a stream of special tokens."""
         stream, held = self.stream(name), batch.streams[name]
         rows_NmP, decoded = stream.read(hidden_TD[held.rows_NX]), None
         if "decoded" in inner:
@@ -294,16 +294,16 @@ class PerceptionNetwork(nn.Module):
         return StreamOutput(rows_NmP=rows_NmP, decoded=decoded)
 
     def _pictures(self, name: str, batch: Batch) -> tuple[Any, Tensor]:
-        """What decoding reads of the images that a stream is written of, and of which of them each block is."""
+        """Return the features of the images about which a stream is written, and the index of each block's image."""
         held = batch.streams[name]
         return self.stream(name).encode_image([batch.images[number] for number in held.images]), held.image_N
 
 
 def _check_features(features: Any, images: int, config: VisionEncoderConfig) -> None:
-    """Refuse what is no features under the encoder's spec, by shapes alone.
+    """Check the type and shapes of vision features against the encoder's spec.
 
     Raises:
-        InterfaceError: The encoder made something else.
+        InterfaceError: The encoder returned something else.
     """
     if isinstance(features, VisionFeatures):
         count, width = sum(features.counts), config.spec.feature_dim
@@ -318,16 +318,16 @@ def _check_features(features: Any, images: int, config: VisionEncoderConfig) -> 
 
 
 def _through(head: nn.Module, x: Tensor, shape: tuple[int, ...], config: HeadConfig) -> Tensor:
-    """What a head makes of vectors.
+    """Apply a head and check the shape of its result.
 
     Args:
         head: The head.
         x: Vectors [..., in] or rows [N, n, in].
-        shape: The last dimensions of what it must make: a width, or rows and their width.
-        config: Of the head, for the message.
+        shape: The required last dimensions of the result: a width, or the number of rows and their width.
+        config: The config of the head, for the message.
 
     Raises:
-        InterfaceError: It makes something else than it was built for.
+        InterfaceError: The result has another shape.
     """
     mapped = head(brought_to(head, x))
     wanted = (*x.shape[: x.ndim - len(shape)], *shape)

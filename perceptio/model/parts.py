@@ -1,4 +1,4 @@
-"""The boundary around parts that others wrote: what fails inside one is said with its name and who offers it."""
+"""Build and fill parts, including those of plugins. Errors name the part that failed and its provider."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,15 +20,17 @@ from perceptio.registry import Registry
 
 
 def build_part(config: ComponentConfig, *arguments: Any) -> Any:
-    """What a config builds: shapes only, on the default device.
+    """Build a part from its config on the default device, without trained weights.
 
     Args:
         config: The config.
-        *arguments: What its `build` takes: of a head, two widths and the specs of the model; of a task, the specs.
+        *arguments: The arguments of its `build`: for a head, two widths and the specs of the model; for a task, the
+            specs.
 
     Raises:
-        PluginError: `build` of a plugin's part fails.
-        InterfaceError: It builds something else, or a part that says another thing of itself than its config.
+        PluginError: `build` of a plugin's part failed.
+        InterfaceError: The result has the wrong type, its spec differs from that of its config, or a method is
+            missing.
     """
     builder: Any = config
     with _named_failures(
@@ -58,7 +60,7 @@ def build_part(config: ComponentConfig, *arguments: Any) -> Any:
 
 
 def _difference(promised: Any, said: Any, where: str = "") -> str:
-    """The first field, by its path, in which two specs are not the same, with both values."""
+    """Describe the first field, by its path, in which two specs differ, with both values."""
     if type(promised) is type(said) and attrs.has(type(promised)):
         for field in attrs.fields(type(promised)):
             one, other = getattr(promised, field.name), getattr(said, field.name)
@@ -68,17 +70,17 @@ def _difference(promised: Any, said: Any, where: str = "") -> str:
 
 
 def load_part(config: ComponentConfig, part: nn.Module) -> bool:
-    """Fill a part with the weights that its config names; whether there were any.
+    """Load the weights that a part's config names; return whether there were any.
 
     Raises:
-        PluginError: `load_weights` of a plugin's part fails.
+        PluginError: `load_weights` of a plugin's part failed.
     """
     with _named_failures(config, "load_weights", f"Its settings are {config}."):
         return bool(config.load_weights(part))
 
 
 def origin(config: ComponentConfig) -> str:
-    """A component and who offers it, for messages."""
+    """Return a component's name and its provider, for messages."""
     registry = Registry.discover()
     name = registry.known_as(config)
     known = name in registry.names(config.kind)
@@ -90,13 +92,13 @@ def origin(config: ComponentConfig) -> str:
 def _named_failures(
     config: ComponentConfig, method: str, hint: str, hint_at: type[BaseException] = BaseException
 ) -> Iterator[None]:
-    """Name the plugin's part in which something fails; a failure of a built-in is our bug and stays as it is.
+    """Convert exceptions in a plugin's part to errors that name it. Exceptions in built-in parts are not converted.
 
     Args:
-        config: Of the part.
-        method: What is called of it.
-        hint: What is said besides.
-        hint_at: Of which errors it is said.
+        config: The config of the part.
+        method: The method that is called.
+        hint: A sentence to add to the message.
+        hint_at: The type of exceptions to which it is added.
     """
     try:
         yield

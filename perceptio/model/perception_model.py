@@ -1,4 +1,4 @@
-"""The model that users hold: built or loaded, it answers questions and is saved and shared."""
+"""The user-facing model: build or load it, ask it questions, save and share it."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 class PerceptionModel(PerceptionNetwork):
-    """A vision-language model that can perceive before it answers, put together from its parts.
+    """A vision-language model that can perceive before it answers.
 
-    Build it with `perceptio.build_model(recipe)`. Example:
+    Build it with `perceptio.build_model(recipe)`, or load it with `perceptio.load`. Example:
 
         model = perceptio.load("runs/demo/perceptio")
         answer = model.ask("photo.jpg", "Which point is closest to the camera?", points=[(0.2, 0.5), (0.7, 0.6)])
@@ -38,25 +38,25 @@ class PerceptionModel(PerceptionNetwork):
     ) -> Answer:
         """Ask one question about an image.
 
-        Asking leaves the model as it is, in training mode too, and several threads may ask at once.
+        Asking does not change the model, not even its training mode, and several threads may ask at once.
 
         Args:
-            image: A path, a PIL image, a numpy array [H, W, 3] of uint8, or a tensor RGB [3, H, W] of
-                uint8 or of floating-point numbers in [0, 1]. None: the question is about no image.
-            question: Any text.
-            points: Marked points as (x, y) in [0, 1], x to the right and y down; lettered A, B, … in order.
-            perceive: Write just these streams, by name, in this order; `()`: none. None: what the recipe lists, as
-                the model then decides.
-            settings: How to perceive and decode; None: as the recipe says.
+            image: A path, a PIL image, a uint8 numpy array [H, W, 3], or an RGB tensor [3, H, W] of uint8 or of
+                floating-point values in [0, 1]. None: the question is about no image.
+            question: Any text that is not empty.
+            points: Marked points as (x, y) in [0, 1], x to the right and y down, named A, B, … in order.
+            perceive: Write exactly these streams, by name, in this order; `()` for none. None: the model chooses
+                among the streams of the recipe.
+            settings: The generation settings. None: the defaults, with which the recipe decides about the read-out.
 
         Returns:
-            The answer with what its streams decode to, and the tokens that were written on the way to it.
+            The answer, with the decoded streams and all tokens that the model wrote.
 
         Raises:
-            InputError: The image cannot be read, the question is empty, a point is outside, a stream is asked for
-                that the model has not, or a read-out is asked for and no point is marked; or a stream or a point is
+            InputError: The image cannot be read, the question is empty, a point is outside the image, the model does
+                not have a requested stream, a read-out is requested without marked points, or streams or points are
                 given without an image.
-            CheckpointError: The model computes no finite numbers.
+            CheckpointError: The model computes values that are not finite.
         """
         return self.ask_batch([(image, question, points)], perceive=perceive, settings=settings)[0]
 
@@ -67,7 +67,10 @@ class PerceptionModel(PerceptionNetwork):
         perceive: Sequence[str] | None = None,
         settings: GenerationSettings | None = None,
     ) -> list[Answer]:
-        """Ask several (image, question, points) at once; an image that several share is encoded once."""
+        """Ask several (image, question, points) at once; an image that several questions share is encoded once.
+
+        See `ask` for the arguments and errors.
+        """
         return ask_batch(self, questions, settings, perceive)
 
     def save_pretrained(
@@ -80,19 +83,20 @@ class PerceptionModel(PerceptionNetwork):
         results: Mapping[str, Any] | Path | str | None = None,
         license: str | None = None,
     ) -> None:
-        """Write a checkpoint with a model card, in place of the checkpoint that the folder held.
+        """Write a checkpoint with a model card; it replaces a checkpoint that the folder holds.
 
         Args:
-            folder: Where; it is untouched when anything fails.
-            max_shard_size: Above which weights are written into several files.
-            merge_adapters: Fold the language backbone's adapters into its weights first. This model, too, has none
-                afterwards.
-            adapters_only: Leave out what parts read from the pretrained weights they name and do not train.
-            results: Figures for the card, by data set, or the `metrics.json` that `perceptio eval` wrote.
-            license: For the card; None: "apache-2.0", or "other" where parts come from pretrained weights.
+            folder: The folder to write. It is unchanged if anything fails.
+            max_shard_size: The maximum size of a weight file; larger weights are split into several files.
+            merge_adapters: Merge the language backbone's adapters into its weights first. This also changes the model
+                itself.
+            adapters_only: Leave out the frozen weights that parts read from the pretrained weights that they name.
+            results: Metrics for the card, by data set, or the path of a `metrics.json` that `perceptio eval` wrote.
+            license: The license on the card. None: "apache-2.0", or "other" if parts use pretrained weights.
 
         Raises:
-            CheckpointError: The folder cannot be written, or there are no adapters to merge or nothing to leave out.
+            CheckpointError: The folder cannot be written, there are no adapters to merge, or there is nothing to
+                leave out.
         """
         save_pretrained(
             self,
@@ -112,15 +116,15 @@ class PerceptionModel(PerceptionNetwork):
         registry: Registry | None = None,
         weights: Mapping[str, str] | None = None,
     ) -> Self:
-        """The model in a folder or a repository of the Hugging Face hub, in eval mode on the CPU.
+        """Load a model from a folder or a repository of the Hugging Face hub, in eval mode on the CPU.
 
         Args:
-            name: A folder, or a hub id, whose files are fetched once and kept.
-            registry: Where component names are looked up; None: all that `Registry.discover` finds.
-            weights: Where pretrained weights lie on this machine, by part; see `perceptio.load`.
+            name: A folder, or a hub id, whose files are downloaded once and cached.
+            registry: The registry that resolves names of components. None: `Registry.discover()`.
+            weights: The paths of pretrained weights on this machine, by part; see `perceptio.load`.
 
         Raises:
-            CheckpointError: It cannot be found, fetched or built, or is no whole model.
+            CheckpointError: The model cannot be found, downloaded or built, or is not a whole model.
         """
         return from_pretrained(name, cls, registry=registry, weights=weights)
 
@@ -136,17 +140,17 @@ class PerceptionModel(PerceptionNetwork):
         """Upload a checkpoint with a model card to the Hugging Face hub.
 
         Args:
-            repo_id: `owner/name`; it is created where there is none.
-            private: Whether a new repository is hidden from others.
-            token: Who writes; None: who is logged in.
-            api: How the hub is reached; None: `HfApi(token=token)`.
-            saving: Settings of `save_pretrained`.
+            repo_id: `owner/name`. The repository is created if it does not exist.
+            private: Whether a new repository is private.
+            token: An access token of the hub. None: that of the logged-in user.
+            api: The client of the hub. None: `HfApi(token=token)`.
+            saving: Arguments of `save_pretrained`.
 
         Returns:
-            The address of the commit.
+            The URL of the commit.
 
         Raises:
-            CheckpointError: The model cannot be saved so, or the hub cannot be reached or refuses.
+            CheckpointError: The model cannot be saved in this way, or the hub cannot be reached or refuses.
         """
         return push_to_hub(self, repo_id, api=api, token=token, private=private, **saving)
 
@@ -161,19 +165,20 @@ def build_model(
 
     Args:
         recipe: The recipe; it is checked first.
-        load_weights: Whether parts read the trained weights they name, or which of them, such as `("language",)`.
-            The others start from random values, and so do the new vocabulary rows unless this is True.
-        device: Where the model is built. `"meta"` gives names, shapes and what trains, of the largest model in
-            seconds: no file is read, and there are no values.
+        load_weights: Whether parts load the trained weights that they name, or the names of the parts that do, such
+            as `("language",)`. All others start from random values, and so do the new vocabulary rows unless this is
+            True.
+        device: The device on which the model is built. On `"meta"` it has names, shapes and trainable parameters but
+            no values, and no file is read: even the largest model takes only seconds.
 
     Returns:
-        The model, with the parameters that `recipe.train.train` names requiring gradients.
+        The model, in which exactly the parameters that `recipe.train.train` selects require gradients.
 
     Raises:
-        RecipeError: Something is wrong with the recipe: everything is listed.
-        UnknownNameError: A parameter group is named that no part has.
-        PluginError: A plugin's part cannot be built or filled.
-        InterfaceError: A part is something else than its config says.
+        RecipeError: The recipe is invalid; all problems are listed.
+        UnknownNameError: The recipe names a parameter group that no part has.
+        PluginError: A plugin's part cannot be built, or its weights cannot be loaded.
+        InterfaceError: A part does not match its config.
     """
     return assemble(recipe, PerceptionModel, load_weights=load_weights, device=device)
 
@@ -181,17 +186,17 @@ def build_model(
 def load(
     folder: str | Path, *, registry: Registry | None = None, weights: Mapping[str, str] | None = None
 ) -> Any:
-    """What a folder holds: a `PerceptionModel`, or a part such as a tokenizer, in eval mode on the CPU.
+    """Load a `PerceptionModel`, or a part such as a tokenizer, from a folder, in eval mode on the CPU.
 
     Args:
-        folder: A checkpoint, or a run's folder with one in `checkpoint/`.
-        registry: Where component names are looked up; None: all that `Registry.discover` finds.
-        weights: Where pretrained weights lie on this machine, by the part of the recipe that names them, such as
-            `{"language": "/models/internvl"}`; a checkpoint of adapters reads them.
+        folder: A checkpoint, or the folder of a run with a checkpoint in `checkpoint/`.
+        registry: The registry that resolves names of components. None: `Registry.discover()`.
+        weights: The paths of pretrained weights on this machine, by the part of the recipe that names them, such as
+            `{"language": "/models/internvl"}`. A checkpoint of adapters reads them.
 
     Raises:
-        CheckpointError: There is no checkpoint; or it is truncated, foreign, of another format, or needs a plugin
-            that is not installed; or it holds values that are not finite; or the pretrained weights are not those its
-            adapters were trained on.
+        CheckpointError: The folder holds no checkpoint; the checkpoint is truncated, of another kind or format, needs
+            a plugin that is not installed, or holds values that are not finite; or the pretrained weights are not
+            those on which its adapters were trained.
     """
     return checkpoint.load(folder, PerceptionModel, registry=registry, weights=weights)

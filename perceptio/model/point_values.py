@@ -1,4 +1,4 @@
-"""The levels of marked points: what the maps that codes stand for hold there.
+"""The levels of marked points: the quantized values of decoded maps at these points.
 
 Everything here is computed on the model's device, and nothing waits for it.
 
@@ -19,13 +19,13 @@ from perceptio.recipe import PointValues
 
 
 def levels_at(tokenizer: PerceptionTokenizer, decoded: Any, points_NP2: Tensor, count: int) -> Tensor:
-    """The levels [N, P] of points on decoded maps: `count` of them, each an equal part of [0, 1].
+    """Return the levels [N, P] of points on decoded maps; each level is an equal part of [0, 1].
 
     Args:
-        tokenizer: Of the stream.
-        decoded: What it decoded of N blocks.
+        tokenizer: The tokenizer of the stream.
+        decoded: What it decoded from N blocks.
         points_NP2: The points, as (x, y) in [0, 1].
-        count: How many levels there are.
+        count: The number of levels.
     """
     values_NP = tokenizer.values_at(decoded, points_NP2)
     return (values_NP * count).long().clamp(0, count - 1)
@@ -38,15 +38,15 @@ def looked_up(
     image_index: Sequence[int],
     points_BP2: Tensor,
 ) -> Tensor:
-    """The levels [B, P] of each row's points on its map; -1 in rows that have none.
+    """Return the levels [B, P] of each row's points on its map; -1 for rows without a map.
 
-    A row has no map to look at where its block was not opened or holds something else than codes.
+    A row has no map if its block was not opened or holds something other than codes.
 
     Args:
-        model: The model, whose recipe has `point_values`.
-        written: What the rows wrote of the stream that is looked up, once per image.
-        vision: Features of the images.
-        image_index: Which image each row is about.
+        model: The model; its recipe must have `point_values`.
+        written: What the rows wrote of the stream that is looked up.
+        vision: The features of the images.
+        image_index: The index of each row's image.
         points_BP2: The points, as (x, y) in [0, 1].
     """
     values = _values(model)
@@ -63,7 +63,7 @@ def looked_up(
 
 
 def head_logits(model: PerceptionNetwork, vision: VisionFeatures) -> Tensor:
-    """The logits [B, L, K] that the stream's auxiliary head gives at the feature nearest to each code's place."""
+    """Return the logits [B, L, K] of the stream's auxiliary head at the feature nearest to each code's position."""
     block, name = model.plan.readout_block, model.plan.readout
     centers_L2 = torch.tensor(block.centers).to(vision.features_MD.device, non_blocking=True)
     logits_MK = model.head_of(str(name), vision.features_MD)
@@ -72,15 +72,15 @@ def head_logits(model: PerceptionNetwork, vision: VisionFeatures) -> Tensor:
 
 @torch.no_grad()
 def with_own_levels(model: PerceptionNetwork, batch: Batch) -> Batch:
-    """A batch whose levels in context are those of the model's own codes, where its recipe trains it with them.
+    """Return the batch with the levels in context replaced by those of the model's own codes, if the recipe says so.
 
-    The codes are the likeliest after the true ones before them, in a forward pass of their own; or those that the
-    auxiliary head predicts. It is not to share an autocast context with the pass that is trained: weights cast
-    without gradients would be used again there.
+    The codes are the most likely ones, each after the true codes before it, from a separate forward pass; or those
+    that the auxiliary head predicts. Do not share an autocast context with the training pass: autocast would reuse
+    weights there that it cast without gradients here.
 
     Args:
         model: The model.
-        batch: With targets, on the model's device.
+        batch: A batch with targets, on the model's device.
     """
     values, name = model.recipe.point_values, model.plan.readout
     if values is None or values.trained_with != "own_codes" or not batch.level_rows_BQ.numel():
@@ -96,7 +96,7 @@ def with_own_levels(model: PerceptionNetwork, batch: Batch) -> Batch:
         logits_NLK = output.logits_NXV[:, 1:-1, model.plan.readout_block.codebooks[0].slice]
     levels_NQ = _levels(model, _probabilities(values, logits_NLK), points_NQ2)
     assert model.plan.levels is not None
-    # Where an image has fewer points, what is written goes to a row that is dropped.
+    # The levels of missing points are written to an extra row, which is dropped.
     rows_NQ = torch.where(rows_NQ < 0, len(batch.ids_T), rows_NQ)
     ids = torch.cat([batch.ids_T, batch.ids_T[:1]])
     ids = ids.index_copy(0, rows_NQ.flatten(), (levels_NQ + model.plan.levels.start).flatten())
@@ -110,19 +110,19 @@ def _values(model: PerceptionNetwork) -> PointValues:
 
 
 def _probabilities(values: PointValues, logits_NLK: Tensor) -> Tensor:
-    """Distributions [N, L, K] from which a map is decoded: soft, or the likeliest codes for sure."""
+    """Return the distributions [N, L, K] from which a map is decoded: soft, or one-hot at the most likely codes."""
     if values.decoding == "soft":
         return logits_NLK.float().softmax(-1)
     return _sure(logits_NLK.argmax(-1), logits_NLK.shape[-1])
 
 
 def _sure(codes_NL: Tensor, size: int) -> Tensor:
-    """Distributions [N, L, K] that are sure of codes: decoding codes themselves looks at them, and waits for it."""
+    """Return one-hot distributions [N, L, K] of codes. Decoding codes directly would check them on the host."""
     return (codes_NL[..., None] == torch.arange(size, device=codes_NL.device)).float()
 
 
 def _levels(model: PerceptionNetwork, probabilities_NLK: Tensor, points_NP2: Tensor) -> Tensor:
-    """The levels [N, P] of points on the maps that distributions over codes stand for."""
+    """Return the levels [N, P] of points on the maps decoded from distributions over codes."""
     assert model.plan.readout is not None and model.plan.levels is not None
     tokenizer = model.stream(model.plan.readout).tokenizer
     with torch.autocast(probabilities_NLK.device.type, enabled=False):

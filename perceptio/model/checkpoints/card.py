@@ -1,4 +1,4 @@
-"""The model card: what a model is made of, how it was trained and what was measured, from its recipe and results."""
+"""Write the model card from a model's recipe and results: its parts, its training and its metrics."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,13 +25,13 @@ def write_card(
     license: str | None = None,
     adapters_only: bool = False,
 ) -> str:
-    """A README.md as the Hugging Face hub shows it.
+    """Return the model card, a README.md for the Hugging Face hub.
 
     Args:
-        model: What is described.
-        results: Figures by data set, as `perceptio eval` writes them.
-        license: A license by the name that the hub has for it; None: "apache-2.0", or "other" where parts come from
-            pretrained weights, whose licenses hold.
+        model: The model to describe.
+        results: Metrics by data set, as `perceptio eval` writes them.
+        license: A license identifier of the hub. None: "apache-2.0", or "other" if parts use pretrained weights,
+            whose licenses then apply.
         adapters_only: Whether pretrained weights are left out of the checkpoint.
     """
     recipe = model.recipe
@@ -139,7 +139,7 @@ def _training(recipe: Recipe) -> str:
 
 
 def _results(results: Mapping[str, Any]) -> str:
-    """A table per data set."""
+    """Return one table per data set."""
     tables = [
         f"### {_text(name)}\n\n{_table(('figure', 'value', 'count'), _figures(figures))}"
         for name, figures in results.items()
@@ -149,7 +149,7 @@ def _results(results: Mapping[str, Any]) -> str:
 
 
 def _figures(figures: Mapping[str, Any], prefix: str = "", count: Any = "") -> Iterator[tuple[str, str, Any]]:
-    """Every figure with the number of questions, objects or maps it was taken over."""
+    """Yield every metric with the number of questions, objects or maps over which it was computed."""
     count = figures.get("count", count)
     for name, value in figures.items():
         if isinstance(value, Mapping):
@@ -167,12 +167,12 @@ def _shown(value: Any) -> str:
 
 
 def _text(name: Any) -> str:
-    """A name as Markdown shows it: on one line, and nothing in it is markup."""
+    """Return a name as Markdown text, on one line and with all markup escaped."""
     return re.sub(r"([\\`*\[\]<>&])", r"\\\1", _line(name))
 
 
 def _code(name: Any) -> str:
-    """A name as code, between more backticks than it has in a row."""
+    """Return a name as Markdown code, between more backticks than it has in a row."""
     line = _line(name)
     ticks = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
     return f"{ticks} {line} {ticks}" if "`" in line else f"`{line}`"

@@ -1,12 +1,13 @@
-"""A checkpoint is a folder: what it holds as JSON, its weights as safetensors. A folder gives back what it holds.
+"""Save and load checkpoints. A checkpoint is a folder with a description as JSON and weights as safetensors.
 
-    recipe.json        a model: its recipe, and how its streams are written; or component.json, a part: its config
-    model.safetensors  parameters and buffers; where they are large, shards and model.safetensors.index.json
-    text_tokenizer/    a model: the files of its text tokenizer
+    recipe.json        for a model: its recipe, and how its streams are written
+    component.json     for a part, instead of recipe.json: its config
+    model.safetensors  parameters and buffers; if they are large, shards and model.safetensors.index.json
+    text_tokenizer/    for a model: the files of its text tokenizer
 
-Components are named, and found through the registry, so that a checkpoint loads in a process that never imported
-the recipe's file. A checkpoint of adapters alone leaves out what parts read from the `weights` they name; recipe.json
-then says what these weights must be. Format 1, of earlier versions, is read by the names of `perceptio.earlier`.
+Components are stored by name and found through the registry, so a checkpoint loads in a process that never imported
+the recipe's file. A checkpoint of adapters leaves out what parts read from the `weights` that they name; recipe.json
+then holds hashes of these weights. Format 1, of earlier versions, is read with the names in `perceptio.earlier`.
 """
 
 import threading
@@ -49,7 +50,7 @@ from perceptio.setting_types import COMPONENT as COMPONENT_KEY
 
 FORMAT = 2
 EARLIER = 1
-"""A format that is read, too."""
+"""An earlier format that can still be read."""
 RECIPE = "recipe.json"
 COMPONENT = "component.json"
 TEXT_TOKENIZER = "text_tokenizer"
@@ -62,12 +63,12 @@ ADDED = (
     "made_from.json",
     "conversion_report.txt",
 )
-"""What those who save write beside it: `add`."""
+"""Files that callers of `save` may add to a checkpoint."""
 OWN = (TEXT_TOKENIZER, "*.safetensors", "*.safetensors.index.json", *ADDED)
-"""The other names in a checkpoint."""
+"""All names in a checkpoint besides its JSON description."""
 _AGAIN = "copy or train it again"
 SHOWN = 5
-"""So many tensors are named before the rest is counted."""
+"""The number of tensors that a message names; the rest are counted."""
 
 
 def save(
@@ -79,20 +80,20 @@ def save(
     max_shard_size: int | str = "5GB",
     adapters_only: bool = False,
 ) -> None:
-    """Write a model, or a part with its config, in place of the checkpoint that the folder held.
+    """Write a checkpoint of a model, or of a part with its config; it replaces a checkpoint that the folder holds.
 
     Args:
         part: A `PerceptionModel`, or a part such as a depth tokenizer.
-        folder: Where; it is replaced in one rename, and untouched when anything fails.
-        config: What the part was built from; a model knows its recipe.
-        add: Writes further files into the folder before the rename.
-        max_shard_size: Above which weights are written into several files.
-        adapters_only: Leave out what parts read from the `weights` they name and do not train; see
+        folder: The folder to write. It is replaced in one rename, and unchanged if anything fails.
+        config: The config from which a part was built. Not needed for a model, which has its recipe.
+        add: A function that writes further files into the folder before the rename.
+        max_shard_size: The maximum size of a weight file; larger weights are split into several files.
+        adapters_only: Leave out the frozen tensors that parts read from the `weights` that they name; see
             `pretrained_tensors`.
 
     Raises:
-        CheckpointError: The folder cannot be written or holds something else, a part comes without its config, or
-            there is nothing to leave out.
+        CheckpointError: The folder cannot be written or holds something other than a checkpoint, a part comes
+            without its config, or there is nothing to leave out.
     """
     with disk_errors(folder, CheckpointError):
         check_only(folder, known_by=(RECIPE, COMPONENT), own=OWN)
@@ -127,7 +128,7 @@ def load(
     registry: Registry | None = None,
     weights: Mapping[str, str] | None = None,
 ) -> Any:
-    """What a folder holds: a network of the given class, or a part; see `perceptio.load`."""
+    """Load a network of the given class, or a part, from a folder; see `perceptio.load`."""
     folder = _find(folder)
     value, facts = _read_json(folder, registry or Registry.discover())
     with parsing(CheckpointError, f"What {folder} describes cannot be built ({{reason}})."):
@@ -145,7 +146,7 @@ def load(
 
 
 def is_of_earlier_format(folder: Path) -> bool:
-    """Whether a folder holds a model in a format before the present one.
+    """Return whether a folder holds a model in an earlier format.
 
     Raises:
         CheckpointError: Its `recipe.json` cannot be read.
@@ -156,15 +157,15 @@ def is_of_earlier_format(folder: Path) -> bool:
 
 
 def _find(folder: str | Path) -> Path:
-    """The checkpoint in a run's folder, or the folder itself; whole, whatever became of the process that wrote it."""
+    """Return the checkpoint in the folder of a run, or the folder itself, also if its replacement was interrupted."""
     with parsing(CheckpointError, f"{folder} cannot be opened ({{reason}})."):
         run = expanded(folder)
         inner = whole(run / CHECKPOINT)
         return inner if inner.is_dir() else whole(run)
 
 
-# Sizes in recipe.json are believed only as far as the weights, which are there, have them: the model is built without
-# values first, and takes memory when every name and shape has been found in the files.
+# Sizes in recipe.json are not trusted before they are compared with the weight files: the model is first built
+# without values, and takes memory only after every name and shape was found in the files.
 
 
 def _read_model(
@@ -188,7 +189,7 @@ def _read_model(
     held = pretrained_tensors(model)
     _fill(model, folder, rename, elsewhere=_names(held))
     for part, tensors in held.items():
-        if of_format_1:  # A hash is of names, too.
+        if of_format_1:  # The hash covers names, too.
             tensors = {earlier.tensor_of_format_1(name): value for name, value in tensors.items()}
         if hash_of_tensors(tensors) != base.get(part):
             raise CheckpointError(
@@ -204,8 +205,8 @@ def _names(base: Mapping[str, Collection[str]]) -> set[str]:
 
 @contextmanager
 def _no_more_than_weights(folder: Path) -> Iterator[None]:
-    """Stop a building that makes many more parameters than a folder has tensors, such as of 10^9 layers."""
-    limit = 1000 + 4 * len(read_headers(folder))  # Some are made twice, or tied to others.
+    """Stop a build that creates far more parameters than a folder has tensors, such as one with 10^9 layers."""
+    limit = 1000 + 4 * len(read_headers(folder))  # Some parameters are created twice or tied to others.
     builder, made = threading.get_ident(), 0
 
     def count(*_: Any) -> None:
@@ -256,7 +257,7 @@ def _write_json(path: Path, key: str, held: Any, facts: Mapping[str, Any] | None
 
 
 def _providers(value: Any, registry: Registry) -> dict[str, str]:
-    """Who offers each component that is not built in."""
+    """Return the provider of each component that is not built in."""
     providers = {}
     for full in _components(value):
         kind, _, name = full.partition(":")
@@ -267,7 +268,7 @@ def _providers(value: Any, registry: Registry) -> dict[str, str]:
 
 
 def _components(value: Any) -> Iterator[str]:
-    """Every component that a document names."""
+    """Yield every component that a document names."""
     if isinstance(value, Mapping):
         if COMPONENT_KEY in value:
             yield value[COMPONENT_KEY]

@@ -1,4 +1,4 @@
-"""A model as others get it: a checkpoint with a model card, in a folder or on the Hugging Face hub."""
+"""Share a model: a checkpoint with a model card, in a folder or on the Hugging Face hub."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -96,13 +96,13 @@ def push_to_hub(
 
 
 def upload(folder: Path, repo_id: str, *, api: "HfApi", private: bool | None = None) -> str:
-    """Put a folder in place of what a hub repository holds, which is created where there is none.
+    """Upload a folder to a hub repository, which is created if needed; weights of earlier uploads are deleted.
 
     Returns:
-        The address of the commit.
+        The URL of the commit.
 
     Raises:
-        CheckpointError: The hub cannot be reached, or does not let this user write there.
+        CheckpointError: The hub cannot be reached, or the user may not write there.
     """
     try:
         api.create_repo(repo_id, private=private, exist_ok=True)
@@ -110,7 +110,7 @@ def upload(folder: Path, repo_id: str, *, api: "HfApi", private: bool | None = N
             repo_id=repo_id,
             folder_path=folder,
             commit_message="Upload a Perceptio model",
-            # Shards of an earlier upload may be more than these.
+            # An earlier upload may have had more shards.
             delete_patterns=["*.safetensors", "*.safetensors.index.json"],
         )
     except Exception as error:
@@ -122,7 +122,7 @@ def upload(folder: Path, repo_id: str, *, api: "HfApi", private: bool | None = N
 
 
 def merge(model: PerceptionNetwork) -> None:
-    """Make a model's adapters part of the weights that they adapt, in place; its recipe then has none.
+    """Merge a model's adapters into the weights that they adapt, in place, and remove them from its recipe.
 
     Raises:
         CheckpointError: The language backbone has no adapters, or cannot merge them.

@@ -1,4 +1,4 @@
-"""What a model has from pretrained weights that its recipe names, and what it has of its own."""
+"""Which tensors of a model come from pretrained weights that its recipe names, and which are its own."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,19 +13,19 @@ from perceptio.ops.weights import tensors_of
 from perceptio.recipe import Recipe
 
 ADDED = ("lora", "vocabulary")
-"""Groups that no pretrained weights hold, frozen or not."""
+"""Parameter groups that pretrained weights never contain, frozen or not."""
 
 
 def pretrained_weights(recipe: Recipe) -> dict[str, str]:
-    """The weights that parts of a recipe name, and the parts that these hold, by part."""
+    """Return the weights that the parts of a recipe, and the parts that these hold, name, by part."""
     return named_weights(recipe.parts)
 
 
 def with_weights(recipe: Recipe, weights: Mapping[str, str]) -> Recipe:
-    """A recipe whose parts find their pretrained weights elsewhere.
+    """Return the recipe with other paths of pretrained weights.
 
     Raises:
-        CheckpointError: A part is named that has none.
+        CheckpointError: A named part has no pretrained weights.
     """
     for part, place in weights.items():
         if part not in pretrained_weights(recipe):
@@ -40,7 +40,10 @@ def with_weights(recipe: Recipe, weights: Mapping[str, str]) -> Recipe:
 
 
 def left_out_weights(recipe: Recipe) -> dict[str, str]:
-    """Of these, what checkpoints of adapters leave out. Codes mean nothing without their tokenizer, which is held."""
+    """Return the pretrained weights that checkpoints of adapters leave out.
+
+    Tokenizers of codes are never left out, because codes are meaningless without their tokenizer.
+    """
     held = {
         f"streams.{stream.name}.tokenizer"
         for stream in recipe.streams
@@ -54,14 +57,14 @@ def left_out_weights(recipe: Recipe) -> dict[str, str]:
 
 
 def _reading(config: Any, path: Sequence[str], weights: str) -> Any:
-    """A config that reads its weights, or those of a part that it holds at the end of a path, from elsewhere."""
+    """Return the config with another setting `weights`, in it or in a config that it holds at the end of a path."""
     if not path:
         return attrs.evolve(config, weights=weights)
     return attrs.evolve(config, **{path[0]: _reading(getattr(config, path[0]), path[1:], weights)})
 
 
 def _with_part(recipe: Recipe, part: str, config: Any) -> Recipe:
-    """A recipe with another config of a part, by the part's name."""
+    """Return the recipe with another config of a part."""
     kind, _, rest = part.partition(".")
     name, _, inner = rest.partition(".")
     if kind == "streams":
@@ -71,12 +74,12 @@ def _with_part(recipe: Recipe, part: str, config: Any) -> Recipe:
 
 
 def pretrained_tensors(model: PerceptionNetwork) -> dict[str, dict[str, Tensor]]:
-    """The tensors that come from pretrained weights and do not train: by part, then by their names in the model.
+    """Return the tensors that come from pretrained weights and do not train, by part and by name in the model.
 
-    Buffers of a part that trains are its own. A tokenizer of codes is always its own.
+    Buffers of a part that trains, and all tensors of a tokenizer of codes, count as the model's own.
 
     Raises:
-        CheckpointError: There is nothing of this kind.
+        CheckpointError: There are no such tensors.
     """
     groups = model.parameter_groups()
     own = {id(p) for name, ps in groups.items() if name.split(".")[-1] in ADDED for p in ps}

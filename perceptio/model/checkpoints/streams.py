@@ -1,7 +1,7 @@
-"""What a checkpoint says of its streams, so that a tokenizer which writes them otherwise today is noticed.
+"""The description of streams in a checkpoint, to detect tokenizers that have changed since it was written.
 
-A recipe names a plugin's tokenizer and its settings; how its stream is written follows from the plugin's code, which
-may change between versions. Token ids and rows of the vocabulary would then mean something else.
+A recipe names a plugin's tokenizer and its settings. How its stream is written depends on the plugin's code, which
+may change between versions; token ids and vocabulary rows would then have another meaning.
 """
 
 from collections.abc import Mapping
@@ -13,20 +13,20 @@ from perceptio.recipe import Recipe
 
 
 def stream_facts(recipe: Recipe) -> dict[str, dict[str, Any]]:
-    """How each stream is written and what it is learned from, as plain JSON values, in the order of the ids."""
+    """Return how each stream is written and what it is learned from, as plain JSON values, in the order of ids."""
     return {stream.name: _facts(stream.spec) for stream in recipe.streams}
 
 
 def check_streams(recipe: Recipe, facts: Mapping[str, Mapping[str, Any]], where: str) -> None:
-    """Refuse a recipe whose tokenizers say something else of their streams than when the checkpoint was written.
+    """Check that the tokenizers describe their streams as they did when the checkpoint was written.
 
     Args:
-        recipe: The recipe of the checkpoint, as its components describe it today.
-        facts: What the checkpoint says.
+        recipe: The recipe of the checkpoint, read with the installed components.
+        facts: The description in the checkpoint.
         where: The checkpoint, for messages.
 
     Raises:
-        CheckpointError: They differ: which stream, and in what.
+        CheckpointError: They differ. The message names the stream and the differences.
     """
     now = stream_facts(recipe)
     if list(now) != list(facts):

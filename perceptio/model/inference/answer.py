@@ -1,4 +1,4 @@
-"""From a question in a user's hands to an `Answer`: reading, checking, generating, decoding."""
+"""Answer questions: read and check the inputs, generate, and decode the streams to an `Answer`."""
 
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -21,22 +21,23 @@ from perceptio.ops.marks import shown_images
 
 @attrs.frozen(kw_only=True, eq=False)
 class Answer:
-    """What a model says of one question, and what it perceived on the way; `answer["depth"]` is `decoded["depth"]`.
+    """A model's answer to one question, with what it perceived; `answer["depth"]` is `answer.decoded["depth"]`.
 
     Attributes:
         text: The answer in words.
-        decoded: What every stream that was written decodes to, by name, as its tokenizer shows it: of a stream per
-            image one value, None where it was not written; of a stream per object a tuple, in order of mention. A
-            `DepthMap` of depth, a boolean [H, W] of the image's own size of a mask. With the grammar off, what holds
-            something else than codes is None.
-        codes: The codes of every stream that is written as codes, -1 where something else was written: of a stream
-            per image in a row, empty where it was not written; of a stream per object one such row for each.
-        tokens: Every token written after the question, in order: by name, or as text. The end token is left out.
-        readout: What was said of each marked point before the answer: the code read out, or where the recipe has
-            `point_values` the level, 0 the lowest, read out or looked up. -1 where something else was written, or
-            there was no map to look at; empty in the direct format.
-        truncated: Whether the text was cut at `max_new_tokens`: the model had not ended it.
-        seconds: Wall-clock of the whole batch this answer came in.
+        decoded: The decoded value of every stream, by name. For a stream per image, one value, or None if the stream
+            was not written. For a stream per object, a tuple in order of mention. Depth is a `DepthMap`, a mask a
+            boolean array [H, W] of the image's size. Without the grammar, a block that holds something other than
+            codes is None.
+        codes: The codes of every stream that is written as codes, by name, with -1 where something else was written.
+            For a stream per image, one tuple of codes, empty if the stream was not written; for a stream per object,
+            a tuple of such tuples.
+        tokens: Every token written after the question, in order, by name or as text, without the end token.
+        readout: For each marked point, the code that was read out before the answer, or its level if the recipe has
+            `point_values` (0 is the lowest). -1 if something else was written or there was no map; empty if the
+            answer was direct.
+        truncated: Whether the text was cut at `max_new_tokens` before the model ended it.
+        seconds: The wall-clock time in seconds of the whole batch that contained this question.
     """
 
     text: str
@@ -48,7 +49,7 @@ class Answer:
     seconds: float
 
     def __getitem__(self, stream: str) -> Any:
-        """What a stream decodes to.
+        """Return the decoded value of a stream.
 
         Raises:
             UnknownNameError: The model has no stream of this name.
@@ -102,7 +103,7 @@ def _answers(
     settings: GenerationSettings,
     start: float,
 ) -> list[Answer]:
-    """Answers to questions that all have an image, or all have none."""
+    """Answer questions that all have an image, or all have none."""
     images: list[Tensor] = []
     index: list[int] = []
     if given:
@@ -125,7 +126,7 @@ def _answers(
 
 
 def without_image(settings: GenerationSettings) -> GenerationSettings:
-    """The settings for a question about no image: where they leave perception to the recipe, there is none."""
+    """Return the settings for a question about no image: what they leave to the recipe is turned off."""
     return attrs.evolve(
         settings,
         streams=() if settings.streams is None and not settings.force else settings.streams,
@@ -141,17 +142,17 @@ def decode_streams(
     generated: Generated,
     names: Collection[str] | None = None,
 ) -> dict[str, list[Any]]:
-    """What each row's streams decode to, as `Answer.decoded` holds it; only images that are needed are encoded.
+    """Decode each row's streams as in `Answer.decoded`, by stream; only images that are needed are encoded.
 
     Args:
         model: The model, in eval mode.
         images: RGB [3, H, W] in [0, 1] on the model's device.
-        image_index: Which image each row is about.
+        image_index: The index of each row's image.
         generated: What the rows wrote.
         names: The streams to decode; None: all.
 
     Raises:
-        CheckpointError: A tokenizer computes no finite numbers.
+        CheckpointError: A tokenizer computes values that are not finite.
     """
     decoded: dict[str, list[Any]] = {}
     for name, written in generated.streams.items():
@@ -171,7 +172,7 @@ def _decoded(
     image_index: Sequence[int],
     written: WrittenStream,
 ) -> list[list[Any]]:
-    """What each row wrote of a stream, one after the other; None for what is not whole."""
+    """Decode everything that each row wrote of a stream, in order; incomplete blocks are None."""
     values: list[list[Any]] = [[None] * count for count in written.opened_BO.sum(1).tolist()]
     whole = written.whole()
     if not whole:
@@ -193,15 +194,15 @@ def decode_written(
     written: WrittenStream,
     which: Sequence[tuple[int, int]],
 ) -> Any:
-    """What the tokenizer of a stream makes of what rows wrote; only images that are needed are encoded.
+    """Decode blocks or objects of a stream with its tokenizer; only images that are needed are encoded.
 
     Args:
         model: The model, in eval mode.
-        name: The stream.
+        name: The name of the stream.
         images: RGB [3, H, W] in [0, 1] on the model's device.
-        image_index: Which image each row is about.
+        image_index: The index of each row's image.
         written: What the rows wrote of the stream.
-        which: The row and the number in it of each one that is decoded; each is whole, and there is at least one.
+        which: At least one (row, number in the row) of a complete block or object.
     """
     stream = model.stream(name)
     used = sorted({image_index[row] for row, _ in which})
@@ -239,7 +240,7 @@ def _turn(question: str, points: Sequence[tuple[float, float]]) -> Turn:
 
 
 def _distinct_images(given: Sequence[Any]) -> tuple[list[Tensor], list[int]]:
-    """Every image once, and which one each question is about."""
+    """Return every distinct image once, and the index of each question's image."""
     images: list[Tensor] = []
     seen: dict[Any, int] = {}
     index = []
@@ -283,12 +284,12 @@ def _codes_of(generated: Generated, name: str, block: TokenBlock, row: int) -> t
 
 
 def text_of(model: PerceptionNetwork, generated: Generated, row: int) -> str:
-    """A row's text."""
+    """Return the text of a row."""
     ids, _ = text_ids(model, generated, row)
     return model.language.text_tokenizer.decode([token for token in ids if token < model.plan.base_vocab])
 
 
 def text_ids(model: PerceptionNetwork, generated: Generated, row: int) -> tuple[list[int], bool]:
-    """The ids of a row's text before its end token, and whether it was cut before there was one."""
+    """Return the ids of a row's text before its end token, and whether the text was cut before one."""
     ids, end = generated.text_BT[row].tolist(), model.language.text_tokenizer.end_id
     return (ids[: ids.index(end)], False) if end in ids else (ids, True)

@@ -1,8 +1,8 @@
-"""The state of decoding a batch whose rows do not all write the same number of tokens.
+"""The decoding state of a batch whose rows may write different numbers of tokens.
 
-Slots are appended to all rows at once; a `keep` mask says which rows have them. Before a step the kept slots of every
-row are moved to the front, so that they follow the row's keys in the cache without a gap. All state is tensors on the
-model's device, and nothing here waits for it.
+Slots are appended to all rows at once, with a `keep` mask of the rows that have them. Before a step, the kept slots
+of every row are moved to the front, so that they follow the row's keys in the cache without gaps. All state consists
+of tensors on the model's device, and nothing here waits for the device.
 
 Shapes: B rows, T new slots, A position axes, D hidden width.
 """
@@ -22,9 +22,9 @@ NOWHERE = Position(float("nan"), float("nan"))
 
 @attrs.frozen(eq=False)
 class _Appended:
-    """Slots that the next step will run; a position is NaN where the slot has none but its time.
+    """Slots that the next step will run. The position of a slot is NaN if it has only a time.
 
-    `inputs_BTD`, where given, take the place of the embeddings of the ids.
+    `inputs_BTD`, if given, replace the embeddings of the ids.
     """
 
     ids_BT: Tensor
@@ -36,15 +36,15 @@ class _Appended:
 
 
 class DecodeState:
-    """The state of a batch of rows: the cache, how much of it each row fills, its time, and its last hidden state.
+    """The state of a batch of rows: the cache and, for each row, its length, its time and its last hidden state.
 
     Args:
-        language: The backbone.
+        language: The language backbone.
         prompts: One written prompt per row.
-        vision_rows: The projected vision features of each row's prompt, in order; none where no prompt has an image.
-        max_new_slots: Most slots that will follow a prompt.
-        image_index: Which image each row shows. Rows that show the same one begin alike, up to its last feature, and
-            that is run once for all of them where the backbone's cache allows it; None: each row is run for itself.
+        vision_rows: The projected vision features of each row's prompt, in order; empty if no prompt has an image.
+        max_new_slots: The maximum number of slots after a prompt.
+        image_index: The index of each row's image. Rows with the same image share a prefix up to its last feature.
+            The prefix is run once if the backbone's cache is a `SelectableCache`. None: each row is run separately.
     """
 
     def __init__(
@@ -78,7 +78,10 @@ class DecodeState:
         max_new_slots: int,
         image_index: Sequence[int] | None,
     ) -> tuple[list[int], Any]:
-        """Run what several rows begin with: how much of each row that is, and the cache that holds it."""
+        """Run the prefixes that rows share; return the length of each row's prefix and the cache that holds them.
+
+        If nothing can be shared, the lengths are 0 and the cache is None.
+        """
         nothing = [0] * self.size, None
         if image_index is None or len(set(image_index)) == self.size:
             return nothing
@@ -108,7 +111,7 @@ class DecodeState:
         ends: Sequence[int],
         cache: Any,
     ) -> Tensor:
-        """Run slots `start` to `end` of every prompt after what the cache holds of it: hidden states [B, T, D]."""
+        """Run slots `start` to `end` of every prompt after its keys in the cache; return hidden states [B, T, D]."""
         longest, axes = (
             max(e - s for s, e in zip(starts, ends, strict=True)),
             self.language.spec.position_axes,
@@ -143,7 +146,7 @@ class DecodeState:
 
     @property
     def all_rows(self) -> Tensor:
-        """A `keep` mask [B] of every row."""
+        """A `keep` mask [B] of all rows."""
         return torch.ones(self.size, dtype=torch.bool, device=self.device)
 
     def append(
@@ -157,9 +160,9 @@ class DecodeState:
 
         Args:
             slots: The slots.
-            keep_B: Which rows have them.
-            ids_BT: Tokens that replace those of the slots, row by row.
-            inputs_BTD: What takes the place of the tokens' embeddings.
+            keep_B: The rows to which they are appended.
+            ids_BT: Ids that replace those of the slots, row by row.
+            inputs_BTD: Inputs that replace the embeddings of the ids.
         """
         self.append_rows([slots], keep_B, ids_BT, inputs_BTD)
 
@@ -170,7 +173,7 @@ class DecodeState:
         ids_BT: Tensor | None = None,
         inputs_BTD: Tensor | None = None,
     ) -> None:
-        """Append slots of its own, as many as the other rows', to every kept row; see `append`."""
+        """Append to every kept row its own slots, the same number for all rows; see `append`."""
 
         def tensor(values: Sequence[Sequence[object]]) -> Tensor:
             value = torch.tensor(values).to(self.device, non_blocking=True)
@@ -190,10 +193,10 @@ class DecodeState:
         )
 
     def step(self, count: int = 1) -> Tensor:
-        """Run what was appended since the last step; the hidden states [B, count, D] of each row's last slots.
+        """Run all slots appended since the last step; return the hidden states [B, count, D] of rows' last slots.
 
-        The very last is every row's latest, whether it ran now or before. Of the others, those of a row with fewer
-        than `count` new slots mean nothing.
+        The last state of every row is its latest, from this step or an earlier one. The other states are meaningless
+        for rows with fewer than `count` new slots.
         """
         if not self._appended:
             assert count == 1, "Nothing was appended whose hidden states could be read."
@@ -233,7 +236,7 @@ class DecodeState:
         return torch.cat([tail_BTD[:, :-1], self.last_BD[:, None]], 1)
 
     def _given_inputs(self) -> Tensor | None:
-        """The inputs of what was appended, where some are not the embeddings of their ids."""
+        """Return the inputs of the appended slots, or None if all are the embeddings of their ids."""
         if all(slots.inputs_BTD is None for slots in self._appended):
             return None
         embedded = [(self.language.embed(slots.ids_BT), slots.inputs_BTD) for slots in self._appended]

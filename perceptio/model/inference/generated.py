@@ -1,7 +1,7 @@
-"""What a batch wrote: the records that the decoding loop returns.
+"""The records that the decoding loop returns.
 
-Shapes: B rows, T tokens of text, W ids written, P marked points, and of a stream: O blocks or objects of a row (one
-of a stream that is written per image), L codes, K codebook size, n special tokens, D hidden width.
+Shapes: B rows, T tokens of text, W ids written, P marked points. Of a stream: O blocks or objects of a row (1 for a
+stream that is written per image), L codes, K codebook size, n special tokens, D hidden width.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,17 +14,17 @@ from torch import Tensor
 
 @attrs.frozen(kw_only=True, eq=False)
 class WrittenStream:
-    """What a batch wrote of one stream.
+    """What the rows of a batch wrote of one stream.
 
     Attributes:
-        opened_BO: Which rows wrote a first, a second, … one.
-        closed_BO: Where the likeliest token after the last code was the closing marker; of special tokens, where they
-            were written.
-        codes_BOL: The codes, -1 in what was not written and, with the grammar off, where something else was; L is 0
+        opened_BO: Whether each row wrote a first, a second, … block or object.
+        closed_BO: Whether the most likely token after the last code was the closing marker. For special tokens,
+            whether they were written.
+        codes_BOL: The codes, -1 if nothing was written or, without the grammar, something other than a code. L is 0
             for special tokens.
-        hidden_BOnD: The hidden states that special tokens are read from; n is 0 for codes.
-        rows_BOmP: What the stream's head made of them, where it is fed back; None elsewhere.
-        logits: What the codes of each step were chosen from, [B, O, l, K]; empty where codes were given.
+        hidden_BOnD: The hidden states that are read for special tokens; n is 0 for codes.
+        rows_BOmP: The output of the stream's head for these states, if the stream is fed back; otherwise None.
+        logits: For each step, the logits [B, O, l, K] from which its codes were chosen; empty if codes were given.
     """
 
     opened_BO: Tensor
@@ -36,17 +36,17 @@ class WrittenStream:
 
     @property
     def whole_BO(self) -> Tensor:
-        """Where nothing but codes was written between markers, or all special tokens."""
+        """Whether each block holds only codes between its markers, or all special tokens were written."""
         return self.opened_BO & (self.codes_BOL >= 0).all(2)
 
     def whole(self) -> list[tuple[int, int, int]]:
-        """The row of each that is whole, its number among O, and how many its row opened before it."""
+        """For each complete block or object, return its row, its number among O, and the number before it."""
         before = (self.opened_BO.cumsum(1) - self.opened_BO.long()).tolist()
         return [(row, number, before[row][number]) for row, number in self.whole_BO.nonzero().tolist()]
 
     @classmethod
     def joined(cls, written: Sequence[Self]) -> Self:
-        """What was written one after the other, as one record."""
+        """Join the records of blocks or objects that were written one after another."""
 
         def together(name: str) -> Tensor:
             return torch.cat([getattr(one, name) for one in written], 1)
@@ -63,14 +63,14 @@ class WrittenStream:
 
 @attrs.frozen(kw_only=True, eq=False)
 class Generated:
-    """What a batch wrote.
+    """What the rows of a batch wrote.
 
     Attributes:
-        streams: Of every stream of the model, by name.
-        readout_BP: What was said of each marked point, its code or its level; -1 where a row has fewer points or no
-            map to look at and, with the grammar off, where something else was written.
-        text_BT: Text ids; after the end token a row holds only end tokens.
-        written_BW: Every id after the prompt, in order and without the end token; -1 where a row wrote nothing.
+        streams: What was written of every stream of the model, by name.
+        readout_BP: The code or level written for each marked point. -1 if a row has fewer points or no map, or if,
+            without the grammar, something else was written.
+        text_BT: The ids of the text. After its end token a row holds only end tokens.
+        written_BW: All ids after the prompt, in order and without the end token; -1 where a row wrote nothing.
     """
 
     streams: Mapping[str, WrittenStream]

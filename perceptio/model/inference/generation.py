@@ -1,10 +1,10 @@
-"""The decoding loop: perceive, in the order asked for, then answer.
+"""The decoding loop: write the streams in the requested order, then answer.
 
-The rows of a batch go through the streams together. The host waits for the device once per object that is written and
-once per `STOP_CHECK` tokens of free text, to see whether every row is done: never per token.
+All rows of a batch go through the streams together. The host waits for the device once per written object, and once
+per `STOP_CHECK` tokens of free text to check whether every row has ended, but never per token.
 
-Shapes: B rows, D hidden width, V vocabulary, P marked points, and of a stream: O blocks or objects of a row, L codes,
-K codebook size, k codes per step, n special tokens, m rows.
+Shapes: B rows, D hidden width, V vocabulary, P marked points. Of a stream: O blocks or objects of a row, L codes, K
+codebook size, k codes per step, n special tokens, m rows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,25 +30,25 @@ from perceptio.model.point_values import looked_up
 
 STOP_CHECK = 8
 SHORTEST_WAIT = torch.finfo(torch.float32).tiny
-"""Of the exponential draws whose logarithms are Gumbel noise: 0 has none."""
+"""The minimum of the exponential draws whose logarithms give Gumbel noise: 0 has no logarithm."""
 
 
 class Generator:
-    """One batch being decoded: stream by stream, then the read-out, then the text.
+    """Decodes one batch: stream by stream, then the read-out, then the text.
 
     Args:
         model: The model, in eval mode.
         turns: One question per row.
-        image_index: Which of the images each row is about; empty where there are none.
-        vision: Features of the images, from `model.encode_vision`; None: the questions are about no image.
-        settings: How to perceive and decode.
-        given_codes: Codes [B, L] to write instead of the model's own, by stream; [B, 0] for markers alone.
+        image_index: The index of each row's image; empty if there are no images.
+        vision: The features of the images, from `model.encode_vision`. None: the questions are about no image.
+        settings: The generation settings.
+        given_codes: Codes [B, L] to write instead of the model's own, by stream; [B, 0] for markers only.
         given_inputs: Inputs [B, n, D] at the special tokens of a stream instead of its own, by stream.
 
     Raises:
-        InputError: A stream is asked for, or what it writes is given, that the model has not or that is written
-            otherwise; or is forced and not asked for; or a read-out is asked for, and no stream can be read out; or
-            either is asked for without an image.
+        InputError: The model does not have a requested or given stream; codes or inputs are given for a stream that
+            is written in another way; a stream is forced but not among the requested ones; a read-out is requested
+            but no stream can be read out; or a stream or read-out is requested without an image.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Generator:
         self._undecided_B: Tensor | None = self.state.all_rows
 
     def _after_the_questions(self) -> DecodeState:
-        """The state in which the questions, with their images, have been read."""
+        """Return the decoding state after the questions and their images."""
         tokens, size = self.model.recipe.points == "tokens", self._max_new_slots()
         writers = [SequenceWriter(self.plan, self.text) for _ in self.turns]
         if self.vision is None:
@@ -100,7 +100,7 @@ class Generator:
         return DecodeState(self.model.language, asked, rows, size, self.image_index)
 
     def run(self) -> Generated:
-        """Write everything."""
+        """Run the whole loop."""
         streams, readout_BP = self.perceive()
         text_BT = self.write_text()
         self.check_finite()
@@ -112,10 +112,10 @@ class Generator:
         )
 
     def perceive(self) -> tuple[dict[str, WrittenStream], Tensor]:
-        """Write all that comes before the text: the streams, and what is said of marked points [B, P]."""
+        """Write everything before the text: the streams, and the codes or levels of marked points [B, P]."""
         streams = {name: self._nothing(name) for name in self.plan.streams}
         for number, name in enumerate(self.streams):
-            # The streams whose turn has passed are no longer a choice.
+            # Streams earlier in the order can no longer be chosen.
             impossible_V = self._impossible(self.streams[number:])
             streams[name] = self.write_stream(name, impossible_V, name in self.settings.force)
         readout_BP = self.state.past_B.new_zeros(len(self.turns), 0)
@@ -124,10 +124,10 @@ class Generator:
         return streams, readout_BP
 
     def check_finite(self, logits: Tensor | None = None) -> None:
-        """Hold what was chosen from, and further logits, to be numbers.
+        """Check that all logits from which tokens were chosen, and further ones, are finite; waits for the device.
 
         Raises:
-            CheckpointError: Some are not.
+            CheckpointError: Some are not finite.
         """
         finite = self._finite if logits is None else self._finite & logits.isfinite().all()
         if not bool(finite):
@@ -137,7 +137,7 @@ class Generator:
             )
 
     def write_stream(self, name: str, impossible_V: Tensor, forced: bool) -> WrittenStream:
-        """Write a stream once per image, or while rows ask for another object; `forced` rows have at least one."""
+        """Write a stream once per image, or while rows choose another object; if `forced`, at least once."""
         tokens = self.plan.streams[name]
         if tokens.per == "image":
             return self._write_one(name, self._wants(tokens.opens_with, impossible_V, forced))
@@ -167,7 +167,7 @@ class Generator:
         return self._once(opened_B, opened_B, hidden_BnD=hidden_BnD)
 
     def _write_fed_back(self, name: str, tokens: SpecialTokens, opened_B: Tensor) -> WrittenStream:
-        """Write special tokens whose inputs are the rows that were read before them."""
+        """Write special tokens whose inputs are the rows read at the positions before them."""
         stream, states, rows = self.model.stream(name), [], []
         for token in tokens.ids:
             states.append(self.state.step())
@@ -178,8 +178,8 @@ class Generator:
         return self._once(opened_B, opened_B, hidden_BnD=torch.cat(states, 1), rows_BmP=torch.cat(rows, 1))
 
     def _write_block(self, name: str, block: TokenBlock, opened_B: Tensor) -> WrittenStream:
-        """Write a block: markers are appended, codes chosen, step by step."""
-        # The opening marker takes a slot for each code of the first step, and is one token all the same.
+        """Write a block: append its markers, and choose its codes step by step."""
+        # The opening marker occupies a slot for each code of the first step, but it is one token.
         self.state.append(opening_slots(self.plan, block), opened_B)
         self._note([block.opening], opened_B)
         if name in self.given_codes:
@@ -195,14 +195,14 @@ class Generator:
                 step_slots(self.plan, block, step, self._no_codes(block)), opened_B, _picked(tokens_Bk, held)
             )
             self._note(tokens_Bk, opened_B)
-        # The last codes and the closing marker run together; the slot before the marker is what predicts it.
+        # The last codes and the closing marker run together; the slot before the marker predicts it.
         self._write([Slot(block.closing)], opened_B)
         closing_BV = self.model.language.logits(self.state.step(2)[:, 0])
         closed_B = opened_B & (closing_BV.argmax(-1) == block.closing)
         return self._once(opened_B, closed_B, codes_BL=torch.cat(codes, 1), logits=tuple(logits))
 
     def _write_given(self, block: TokenBlock, opened_B: Tensor, codes_BL: Tensor) -> WrittenStream:
-        """Write given codes [B, L], or none, and the closing marker; nothing is run for them alone."""
+        """Write given codes [B, L], or none, and the closing marker, without a forward pass of their own."""
         if not codes_BL.shape[1]:
             self._write([Slot(block.closing)], opened_B)
             none_BL = codes_BL.new_full((len(codes_BL), block.length), -1)
@@ -225,7 +225,7 @@ class Generator:
         rows_BmP: Tensor | None = None,
         logits: tuple[Tensor, ...] = (),
     ) -> WrittenStream:
-        """What rows wrote of a stream at one time: codes, or hidden states; O is 1."""
+        """Return the record of a stream that was written once, with codes or hidden states; O is 1."""
         if codes_BL is None:
             codes_BL = self.state.past_B.new_zeros(len(opened_B), 0)
         if hidden_BnD is None:
@@ -240,11 +240,11 @@ class Generator:
         )
 
     def read_out(self, levels_BP: Tensor | None = None) -> Tensor:
-        """For each marked point append its letter and location token, and say its code or level: [B, P].
+        """Write the letter, the location token and the code or level of each marked point; return the latter [B, P].
 
         Args:
-            levels_BP: Levels that were looked up, -1 in rows that have none: they are appended with the rest, all
-                to be run at once. None: the model writes what is said.
+            levels_BP: Levels that were looked up, -1 for rows without any. They are appended to run together with the
+                next step. None: the model writes the codes or levels.
         """
         span, said = self.plan.said_of_points, []
         points_BP, has_BP = self._points()
@@ -265,21 +265,21 @@ class Generator:
         return torch.cat(said, 1)
 
     def _looked_up(self, streams: Mapping[str, WrittenStream]) -> Tensor:
-        """The levels [B, P] of marked points on the maps of their rows; -1 in rows without a map."""
+        """Return the levels [B, P] of marked points on the maps of their rows; -1 for rows without a map."""
         assert self.plan.readout is not None
         points_BP2 = self._on_device(self._points()[0])
         assert self.vision is not None
         return looked_up(self.model, streams[self.plan.readout], self.vision, self.image_index, points_BP2)
 
     def _points(self) -> tuple[list[list[tuple[float, float]]], Tensor]:
-        """The marked points of each row, as many in all of them, and which [B, P] it really has."""
+        """Return the marked points of each row, padded to the same number, and a mask [B, P] of the real ones."""
         counts = [len(turn.points) for turn in self.turns]
         most = max(counts)
         points = [[*turn.points, *[(0.0, 0.0)] * (most - len(turn.points))] for turn in self.turns]
         return points, self._on_device([[number < count for number in range(most)] for count in counts])
 
     def write_text(self) -> Tensor:
-        """Write free text until every row has ended or `max_new_tokens` are written: ids [B, T]."""
+        """Write free text until every row has ended or `max_new_tokens` are written; return its ids [B, T]."""
         end, done_B, tokens = self.text.end_id, ~self.state.all_rows, []
         words = slice(0, self.plan.base_vocab)
         for number in range(1, self.settings.max_new_tokens + 1):
@@ -293,11 +293,11 @@ class Generator:
         return torch.stack(tokens, 1)
 
     def _wants(self, marker: int, impossible_V: Tensor, forced: bool) -> Tensor:
-        """Rows [B] that write this marker next, or all of them where it is forced."""
+        """Return the rows [B] that write this marker next; all of them if it is forced."""
         return self.state.all_rows if forced else self._next(slice(0, self.plan.size), impossible_V) == marker
 
     def _next(self, allowed: slice, impossible_V: Tensor | None = None) -> Tensor:
-        """The id [B] that each row writes next: chosen once, and kept until the row has written something."""
+        """Return the id [B] that each row writes next. It is chosen once and kept until the row writes something."""
         if self._undecided_B is not None:
             logits_BV = self.model.language.logits(self.state.step()[:, 0])
             if self.settings.grammar and impossible_V is not None:
@@ -308,14 +308,14 @@ class Generator:
         return self._next_B
 
     def _choose(self, logits: Tensor, allowed: slice) -> Tensor:
-        """Ids [...] chosen from logits [..., V]; with the grammar, only among the allowed ids."""
+        """Choose ids [...] from logits [..., V]; with the grammar, only among the allowed ids."""
         if not self.settings.grammar:
             allowed = slice(0, logits.shape[-1])
         logits = logits[..., allowed].float()
         highest, likeliest = logits.max(-1, keepdim=True)
         self._finite = self._finite & highest.isfinite().all()
         if self.settings.temperature > 0:
-            # The largest of logits with Gumbel noise follows their softmax; nothing here waits for the device.
+            # The argmax of logits with Gumbel noise follows their softmax; nothing here waits for the device.
             waits = torch.empty_like(logits).exponential_(generator=self.random).clamp_min_(SHORTEST_WAIT)
             likeliest = ((logits - highest) / self.settings.temperature - waits.log()).argmax(
                 -1, keepdim=True
@@ -323,12 +323,12 @@ class Generator:
         return likeliest[..., 0] + allowed.start
 
     def _write(self, slots: Sequence[Slot], keep_B: Tensor, ids_BT: Tensor | None = None) -> None:
-        """Append slots to every kept row, and note their tokens."""
+        """Append slots to every kept row, and record their tokens."""
         self.state.append(slots, keep_B, ids_BT)
         self._note([slot.token for slot in slots] if ids_BT is None else ids_BT, keep_B)
 
     def _note(self, ids: Tensor | Sequence[int] | Sequence[Sequence[int]], keep_B: Tensor) -> None:
-        """Note ids [B, T] or [T] that kept rows have written, after which these rows are free to choose again."""
+        """Record ids [B, T] or [T] that kept rows have written, after which these rows choose again."""
         ids_BT = ids if isinstance(ids, Tensor) else self._on_device(ids).expand(len(self.turns), -1)
         self._written.append(torch.where(keep_B[:, None], ids_BT, -1))
         self._undecided_B = keep_B if self._undecided_B is None else self._undecided_B | keep_B
@@ -356,7 +356,7 @@ class Generator:
                 )
 
     def _impossible(self, streams: Sequence[str]) -> Tensor:
-        """The ids [V] that cannot come next by the grammar: neither text nor the first of one of these streams."""
+        """Return a mask [V] of the ids that the grammar excludes: all but text and the first ids of these streams."""
         impossible_V = torch.ones(self.plan.size, dtype=torch.bool, device=self.model.device)
         impossible_V[: self.plan.base_vocab] = False
         for name in streams:
@@ -367,11 +367,11 @@ class Generator:
         return torch.tensor(values).to(self.model.device, non_blocking=True)
 
     def _no_codes(self, block: TokenBlock) -> Sequence[int]:
-        """In place of codes, where slots get their tokens from a tensor."""
+        """Return placeholder codes, for slots whose tokens come from a tensor."""
         return [0] * block.length
 
     def _nothing(self, name: str) -> WrittenStream:
-        """What is known of a stream that no row wrote: one empty place of a stream per image, none of objects."""
+        """Return the record of a stream that no row wrote: O is 1 for a stream per image, 0 per object."""
         tokens, last_BD = self.plan.streams[name], self.state.last_BD
         count = 1 if tokens.per == "image" else 0
         length = tokens.length if isinstance(tokens, TokenBlock) else 0
@@ -385,7 +385,7 @@ class Generator:
         )
 
     def _max_new_slots(self) -> int:
-        """Most slots that may follow a prompt."""
+        """Return the maximum number of slots that may follow a prompt."""
         total = 3 * max(len(turn.points) for turn in self.turns) + self.settings.max_new_tokens
         for name in self.streams:
             tokens = self.plan.streams[name]
@@ -398,12 +398,12 @@ class Generator:
 
 
 def _picked(tokens_Bk: Tensor, held: Sequence[int]) -> Tensor:
-    """The token that each slot holds; in the usual case there is one slot for each code."""
+    """Return the token of each slot; usually there is one slot per code."""
     return tokens_Bk if list(held) == list(range(tokens_Bk.shape[1])) else tokens_Bk[:, list(held)]
 
 
 def _codes(tokens_BT: Tensor, span: TokenSpan, keep_B: Tensor) -> Tensor:
-    """The codes that tokens mean; -1 in rows that are not kept and where a token is no code."""
+    """Return the codes of tokens; -1 in rows that are not kept, and where a token is not a code."""
     return torch.where(span.contains(tokens_BT) & keep_B[:, None], tokens_BT - span.start, -1)
 
 
@@ -423,18 +423,18 @@ def generate(
     Args:
         model: The model, in eval mode.
         turns: One question per row.
-        images: RGB [3, H, W] in [0, 1] on the model's device; none for questions that are about no image.
-        image_index: Which image each row is about; empty where there are none.
-        settings: How to perceive and decode.
-        vision: Features of the images, where they were computed before.
-        given_codes: Codes [B, L] to write instead of the model's own, by stream that is written once per image;
-            [B, 0] writes the opening marker and then the closing one.
-        given_inputs: Inputs [B, n, D] at special tokens instead of their embeddings or of what is fed back, by stream
-            that is written once per image.
+        images: RGB [3, H, W] in [0, 1] on the model's device; empty for questions about no image.
+        image_index: The index of each row's image; empty if there are no images.
+        settings: The generation settings.
+        vision: The features of the images, if they were computed before.
+        given_codes: Codes [B, L] to write instead of the model's own, for streams that are written once per image.
+            [B, 0] writes only the opening and the closing marker.
+        given_inputs: Inputs [B, n, D] at special tokens instead of their embeddings or of fed-back rows, for streams
+            that are written once per image.
 
     Raises:
-        InputError: The settings, or what is given, do not fit the model.
-        CheckpointError: The model computes no finite numbers.
+        InputError: The settings, or the given codes or inputs, do not fit the model.
+        CheckpointError: The model computes values that are not finite.
     """
     vision = model.encode_vision(images) if vision is None and images else vision
     return Generator(model, turns, image_index, vision, settings, given_codes, given_inputs).run()

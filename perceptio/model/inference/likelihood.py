@@ -1,4 +1,4 @@
-"""How likely a model finds answers that are given to it, after perceiving as it does before its own.
+"""The likelihood of given answers under a model, after it has perceived as before its own answers.
 
 Shapes: B rows, D hidden width, N ids of all answers in a row, V vocabulary.
 """
@@ -17,12 +17,13 @@ from perceptio.model.network import PerceptionNetwork
 
 @attrs.frozen(kw_only=True)
 class AnswerLikelihood:
-    """How likely a model finds an answer, its end token included.
+    """The likelihood of an answer, including its end token.
 
     Attributes:
-        log_likelihood: The natural logarithm of the probability of all its ids, each among the ids of text.
-        ids: How many ids there are.
-        likeliest: Whether each was the likeliest at its place: what the model writes without sampling.
+        log_likelihood: The natural logarithm of the probability of all its ids, each normalized over the ids of text.
+        ids: The number of ids.
+        likeliest: Whether each id was the most likely one, so that the model would write this answer without
+            sampling.
     """
 
     log_likelihood: float
@@ -41,20 +42,20 @@ def answer_likelihoods(
     *,
     vision: VisionFeatures | None = None,
 ) -> list[AnswerLikelihood]:
-    """How likely the model finds one given answer per row.
+    """Compute the likelihood of one given answer per row.
 
     Args:
         model: The model, in eval mode.
         turns: One question per row.
-        images: RGB [3, H, W] in [0, 1] on the model's device; none for questions that are about no image.
-        image_index: Which image each row is about; empty where there are none.
+        images: RGB [3, H, W] in [0, 1] on the model's device; empty for questions about no image.
+        image_index: The index of each row's image; empty if there are no images.
         answers: The answer of each row.
         settings: How to perceive before answering.
-        vision: Features of the images, where they were computed before.
+        vision: The features of the images, if they were computed before.
 
     Raises:
         InputError: The settings do not fit the model.
-        CheckpointError: The model computes no finite numbers.
+        CheckpointError: The model computes values that are not finite.
     """
     text = model.language.text_tokenizer
     ids = [[*encoded(text, answer), text.end_id] for answer in answers]
@@ -77,7 +78,7 @@ def answer_likelihoods(
 
 
 def _before_each(generator: Generator, ids: Sequence[Sequence[int]]) -> Tensor:
-    """The hidden states [N, D] that predict each id of the answers, row by row."""
+    """Return the hidden states [N, D] that predict each id of the answers, row by row."""
     state, end = generator.state, generator.text.end_id
     before_B1D = state.step()
     most = max(map(len, ids)) - 1
@@ -89,7 +90,7 @@ def _before_each(generator: Generator, ids: Sequence[Sequence[int]]) -> Tensor:
         keep_B = (written_B > place).to(state.device, non_blocking=True)
         state.append([Slot(end)], keep_B, padded_BT[:, place : place + 1].to(state.device, non_blocking=True))
     after_BTD = state.step(most)
-    # The last states of a row are those of its last ids: rows of fewer ids have theirs at the end.
+    # States are aligned at the end, so a row with fewer ids has its states in the last places.
     states = [
         torch.cat([before_1D, after_TD[most - len(row) + 1 :]])
         for before_1D, after_TD, row in zip(before_B1D, after_BTD, ids, strict=True)

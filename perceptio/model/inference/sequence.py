@@ -1,11 +1,12 @@
-"""How a conversation becomes a sequence: tokens, their positions, the positions of what they predict, and targets.
+"""Convert conversations to sequences: tokens, their positions, the positions of what they predict, and targets.
 
-Training writes whole conversations, generation writes prompts with the same methods and continues with slots of the
-same form, so that the two cannot drift apart.
+Training writes whole conversations. Generation writes prompts with the same methods and continues with the same kind
+of slots, so the two cannot diverge.
 
-Coordinates have three axes (time, row, column). Text has time on all three, which is ordinary rotary embedding.
-Vision features, codes, location tokens and marked points have positions in one frame: in cells of the plan's grid,
-from the time at which the image begins. What lies at the same place of an image has the same coordinates.
+Coordinates have three axes (time, row, column). Text has its time on all three axes, which gives ordinary rotary
+embeddings. Vision features, codes, location tokens and marked points share one coordinate system: cells of the plan's
+grid, offset by the time at which the image begins. So everything at the same place of an image has the same row and
+column.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,32 +23,32 @@ from perceptio.vocabulary import TokenPlan
 
 
 class Position(NamedTuple):
-    """A position on the image, in cells of the plan's grid from its top and from its left."""
+    """A position on the image, in cells of the plan's grid from the top and from the left."""
 
     row: float
     column: float
 
 
 def cell_center(plan: TokenPlan, cell: int) -> Position:
-    """The center of a cell of the plan's grid, row-major."""
+    """Return the center of a cell of the plan's grid, given its row-major index."""
     row, column = divmod(cell, plan.grid[1])
     return Position(row + 0.5, column + 0.5)
 
 
 def point_position(plan: TokenPlan, x: float, y: float) -> Position:
-    """The position of a marked point (x, y) in [0, 1]."""
+    """Return the position of a marked point (x, y) in [0, 1]."""
     return Position(y * plan.grid[0], x * plan.grid[1])
 
 
 @attrs.frozen
 class Slot:
-    """One row of input: a token and its coordinates.
+    """One input row: a token and its coordinates.
 
     Attributes:
-        token: Its id.
-        position: Where it lies on the image; None for text, which has no position but its time.
-        query_position: Where what it predicts lies; None: where it lies itself.
-        advances_time: Whether it comes one unit of time after the slot before; slots of one step share their time.
+        token: The id of the token.
+        position: Its position on the image. None for text, which has only a time.
+        query_position: The position of what it predicts. None: the position of the token itself.
+        advances_time: Whether it is one time unit after the previous slot. Slots of one step share their time.
     """
 
     token: int
@@ -57,7 +58,7 @@ class Slot:
 
 
 def opening_slots(plan: TokenPlan, block: TokenBlock) -> list[Slot]:
-    """The slots of the opening marker: one for each code of the first step, which it predicts."""
+    """Return the slots of the opening marker, one for each code of the first step, which it predicts."""
     return [
         Slot(block.opening, query_position=code_position(plan, block, code), advances_time=code == 0)
         for code in range(block.steps[0])
@@ -65,12 +66,12 @@ def opening_slots(plan: TokenPlan, block: TokenBlock) -> list[Slot]:
 
 
 def step_slots(plan: TokenPlan, block: TokenBlock, step: int, codes: Sequence[int]) -> list[Slot]:
-    """The slots of the codes of a step: each lies at its code's place, and asks about the code that it predicts.
+    """Return the slots of the codes of a step, each at its code's position, with the position of what it predicts.
 
     Args:
-        plan: The ids.
-        block: The stream's.
-        step: The number of the step.
+        plan: The token ids.
+        block: The ids of the stream.
+        step: The index of the step.
         codes: All codes of the block.
     """
     return [
@@ -85,22 +86,22 @@ def step_slots(plan: TokenPlan, block: TokenBlock, step: int, codes: Sequence[in
 
 
 def code_position(plan: TokenPlan, block: TokenBlock, code: int) -> Position | None:
-    """Where a code of a block lies; None where it has no place."""
+    """Return the position of a code of a block; None if it has none."""
     center = block.centers[code]
     return None if center is None else Position(center[0] * plan.grid[0], center[1] * plan.grid[1])
 
 
 def point_slots(plan: TokenPlan, letter: int, point: tuple[float, float]) -> list[Slot]:
-    """A marked point: its letter, then its cell's location token, at the position of the point itself."""
+    """Return the slots of a marked point: its letter, then its cell's location token at the position of the point."""
     return _named_cell(plan, letter, plan.cell_of(*point), point_position(plan, *point))
 
 
 def readout_slots(plan: TokenPlan, letter: int, point: tuple[float, float]) -> list[Slot]:
-    """What precedes the code or level of a marked point: its letter, then the location token of its cell.
+    """Return the slots before the code or level of a marked point: its letter, then the location token of its cell.
 
-    Codes lie at the centers of cells. From the exact point, which lies between several, a model learns to copy
-    a mixture of them (measured on the small decoder after 200 steps: 66% of codes right, from the center 88%).
-    A level is the value at the point itself.
+    Before a code, the location token is at the center of the cell, as the code is. From the exact point, which is
+    between several centers, a model learns to copy a mixture of codes (measured on the small decoder after 200 steps:
+    66% of codes right, 88% from the center). A level is the value at the point, so the point is used there.
     """
     if plan.levels is not None:
         return point_slots(plan, letter, point)
@@ -114,12 +115,12 @@ def _named_cell(plan: TokenPlan, letter: int, cell: int, position: Position) -> 
 
 @attrs.define
 class WrittenRows:
-    """The rows of what a conversation writes of a stream and is supervised on; see `StreamBatch`.
+    """The rows of the supervised blocks or objects of a stream in a conversation; see `StreamBatch`.
 
     Attributes:
-        rows: Of each block or object, the rows that are read.
-        slots: The rows in which its codes or special tokens stand.
-        codes: Its codes.
+        rows: For each block or object, the rows that are read.
+        slots: For each block or object, the rows that hold its codes or special tokens.
+        codes: For each block or object, its codes.
     """
 
     rows: list[list[int]] = attrs.Factory(list)
@@ -127,18 +128,17 @@ class WrittenRows:
     codes: list[list[int]] = attrs.Factory(list)
 
     def add(self, rows: Sequence[int], slots: Sequence[int], codes: Sequence[int]) -> None:
-        """Keep one block or object."""
+        """Add one block or object."""
         self.rows.append([*rows])
         self.slots.append([*slots])
         self.codes.append([*codes])
 
 
 class SequenceWriter:
-    """Writes one conversation, slot by slot, and keeps the rows and targets of its supervision.
+    """Writes one conversation, slot by slot, and records its supervised rows and their targets.
 
-    The coordinates of every slot are those of its token (`positions`) and of what it predicts (`query_positions`),
-    each a list of (time, row, column). Of levels in context it keeps the rows and the points (`level_rows`,
-    `level_points`).
+    For every slot, `positions` holds the (time, row, column) of its token, and `query_positions` that of what it
+    predicts. `level_rows` and `level_points` hold the rows and the points of levels in context.
     """
 
     def __init__(self, plan: TokenPlan, text: TextTokenizer) -> None:
@@ -165,7 +165,7 @@ class SequenceWriter:
             self.query_positions.append(self._coordinates(slot.query_position or slot.position))
 
     def supervise(self, tokens: Sequence[int]) -> None:
-        """Append text tokens, each a target of the row before it."""
+        """Append text tokens, each the target of the row before it."""
         for token in tokens:
             self.text_rows.append(len(self.ids) - 1)
             self.text_targets.append(token)
@@ -174,7 +174,13 @@ class SequenceWriter:
     def write_question(
         self, turn: Turn, centers_M2: Tensor | None = None, location_tokens: bool = True
     ) -> Self:
-        """Append the user's side of a turn; `centers_M2` in [0, 1] are those of its image's features."""
+        """Append the user's side of a turn.
+
+        Args:
+            turn: The turn.
+            centers_M2: The centers, in [0, 1], of the features of the image that the turn shows. None: no image.
+            location_tokens: Whether marked points are written as location tokens.
+        """
         template = self.text.template
         self._write_template(template.user)
         if centers_M2 is not None:
@@ -195,17 +201,18 @@ class SequenceWriter:
         block_in_context: bool = False,
         readout_in_context: bool = False,
     ) -> None:
-        """Append the assistant's side of a turn, supervised: what it perceives, reads out and says.
+        """Append the assistant's side of a turn, supervised: its streams, its read-out and its text.
 
         Args:
             turn: The turn.
-            codes: Of each stream that is written as codes once per image, the image's codes, 0 <= code < K; those of
-                objects are 0 here, and come from their targets later.
-            block_in_context: Whether blocks of codes are in context, excluded from the loss.
-            readout_in_context: Whether what is said of marked points is in context, excluded from the loss.
+            codes: The image's codes, 0 <= code < K, of each stream that is written as codes once per image. The codes
+                of objects are written as 0 here and filled in later from their targets.
+            block_in_context: Whether blocks of codes are in context but excluded from the loss.
+            readout_in_context: Whether the codes or levels of marked points are in context but excluded from the
+                loss.
 
         Raises:
-            DataError: The turn wants a stream whose codes the image has not, or levels of its points and has none.
+            DataError: The image lacks codes of a stream that the turn writes, or the turn lacks levels of its points.
         """
         for name in turn.perceive:
             tokens = self.plan.streams[name]
@@ -221,7 +228,7 @@ class SequenceWriter:
             for letter, point, number in zip(self.letters(len(turn.points)), turn.points, said, strict=True):
                 self.write_readout(letter, point, number, supervised=not readout_in_context)
         self.supervise([*encoded(self.text, turn.answer), self.text.end_id])
-        # What a template has after the token that ends an answer is never generated.
+        # The rest of the template's end, after the token that ends an answer, is never generated.
         self.write([Slot(token) for token in self.text.encode_template(self.text.template.end)[1:]])
 
     def write_special_tokens(self, name: str) -> None:
@@ -233,7 +240,7 @@ class SequenceWriter:
         self.streams[name].add([row - tokens.read_before for row in slots], slots, [])
 
     def write_block(self, name: str, codes: Sequence[int], supervised: bool = True) -> None:
-        """Append a block of codes; where it is supervised, its predictor rows are kept apart from those of text."""
+        """Append a block of codes; if it is supervised, its predictor rows are recorded apart from those of text."""
         block = self.plan.streams[name]
         assert isinstance(block, TokenBlock)
         if len(codes) != block.length:
@@ -255,7 +262,7 @@ class SequenceWriter:
     def write_readout(
         self, letter: int, point: tuple[float, float], number: int, supervised: bool = True
     ) -> None:
-        """Append what is said of one marked point: its letter, its location token, and its code or level."""
+        """Append the read-out of one marked point: its letter, its location token, and its code or level."""
         self.write(readout_slots(self.plan, letter, point))
         token = self.plan.said_of_points.start + number
         if supervised:
@@ -267,7 +274,7 @@ class SequenceWriter:
             self.level_points.append(point)
 
     def _said_of_points(self, turn: Turn, codes: Mapping[str, Sequence[int]]) -> Sequence[int]:
-        """The level of each marked point of a turn, or else its code."""
+        """Return the level of each marked point of a turn, or its code if there are no levels."""
         if self.plan.levels is None:
             assert self.plan.readout is not None
             written = _required(codes, self.plan.readout, turn)
@@ -280,10 +287,10 @@ class SequenceWriter:
         return turn.levels
 
     def letters(self, count: int) -> list[int]:
-        """The ids of the first letters, with which marked points are named.
+        """Return the ids of the first `count` letters, which name marked points.
 
         Raises:
-            InputError: More points than letters, or a text tokenizer that splits a letter.
+            InputError: There are more points than letters, or the text tokenizer splits a letter.
         """
         ids = []
         for letter in letters_for(count):
@@ -307,7 +314,7 @@ class SequenceWriter:
         self.time += 1
         self.origin = self.time
         h, w = self.plan.grid
-        # Thousands of features, all at one time: written at once, and not as slots.
+        # There may be thousands of features, all with one time, so they are written at once and not as slots.
         lies = [(self.time, self.origin + y * h, self.origin + x * w) for y, x in centers_M2.tolist()]
         self.vision_rows.extend(range(len(self.ids), len(self.ids) + len(lies)))
         self.ids.extend([0] * len(lies))
@@ -317,10 +324,10 @@ class SequenceWriter:
 
 
 def encoded(tokenizer: TextTokenizer, text: str) -> Sequence[int]:
-    """The ids of a text.
+    """Return the ids of a text.
 
     Raises:
-        InputError: It cannot be written in UTF-8.
+        InputError: The text cannot be encoded in UTF-8.
     """
     try:
         text.encode("utf-8")
@@ -340,7 +347,7 @@ def _required(codes: Mapping[str, Sequence[int]], name: str, turn: Turn) -> Sequ
 
 
 def stacked_coordinates(rows: Sequence[tuple[float, float, float]], axes: int) -> Tensor:
-    """Coordinates [A, T] of slots for a backbone with 3 position axes, or with 1: the slots' order."""
+    """Return the coordinates [A, T] of slots for a backbone with 3 position axes; with 1 axis, their order."""
     if axes == 1:
         return torch.arange(len(rows), dtype=torch.float32)[None]
     return torch.tensor(rows, dtype=torch.float32).T.reshape(3, len(rows))
