@@ -14,8 +14,8 @@ def bound_kernel_cache() -> None:
     """Limit oneDNN's kernel cache here and in child processes, unless the user has set a limit.
 
     oneDNN compiles a kernel for every shape that it multiplies in bfloat16 and caches 1,024 of them, some of which
-    take a megabyte. Training pads batches to few sizes (`perceptio.model.network.SIZE_MULTIPLE`), so that 200 steps of
-    the small Perceptio need 350 kernels. Batches of very different lengths can need more.
+    take a megabyte. Training pads batches to few sizes (`perceptio.model.network.SIZE_MULTIPLE`), so that 200 steps
+    of the small Perceptio need 350 kernels. Batches of very different lengths can need more.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", KERNELS_KEPT)
 

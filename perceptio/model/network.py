@@ -36,10 +36,10 @@ from perceptio.recipe import Recipe, Stream
 from perceptio.vocabulary import TokenPlan
 
 SIZE_MULTIPLE = 64
-"""The packed sequence, and the rows that logits are computed of, are padded to a multiple of this (ours).
+"""The length of the packed sequence, and the number of rows with logits, are padded to a multiple of this (ours).
 
-Libraries choose kernels anew for every new size, and oneDNN, on a CPU, compiles them: without padding this took a tenth
-of a training step of the small Perceptio.
+Libraries select kernels for every new size, and oneDNN, on a CPU, compiles them. Without padding this took a tenth of
+a training step of the small Perceptio.
 """
 
 
