@@ -1,4 +1,4 @@
-"""The launchers that are built in, and how one is chosen; `perceptio.interfaces.launcher` says what each must do."""
+"""The built-in launchers, and lookup by name; `perceptio.interfaces.launcher` defines what each must do."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
@@ -16,7 +16,7 @@ __all__ = ["LaunchSettings", "Launcher", "LocalConfig", "SlurmConfig", "launcher
 
 @attrs.frozen(kw_only=True)
 class LocalConfig(LauncherConfig):
-    """Processes on this machine, side by side."""
+    """Runs jobs as parallel processes on this machine."""
 
     name: ClassVar[str] = "local"
     kind: ClassVar[Kind] = Kind.LAUNCHER
@@ -43,24 +43,25 @@ def _not_negative(_: Any, field: "attrs.Attribute[Any]", value: int) -> None:
 
 @attrs.frozen(kw_only=True)
 class SlurmConfig(LauncherConfig):
-    """Jobs of a Slurm cluster, submitted in arrays through submitit.
+    """Submits jobs to a Slurm cluster in arrays, through submitit.
 
     Attributes:
-        cluster: `"slurm"`; `"local"`, the same on this machine, which shows whether what is sent works; or `"debug"`,
-            in this process, one after the other.
-        partition: As `sbatch --partition`, and so `account`, `qos` and `constraint`; None: the cluster's own.
-        time_min: The time limit of a job in minutes. One that reaches it saves, is queued again, and goes on.
-        requeues: How often a job may reach its time limit and be queued again; then it has failed.
+        cluster: `"slurm"`; `"local"`, which runs the same on this machine, to test that jobs work; or `"debug"`,
+            which runs them in this process, one after the other.
+        partition: As `sbatch --partition`, and likewise `account`, `qos` and `constraint`; None: the cluster's
+            default.
+        time_min: The time limit of a job in minutes. A job that reaches it saves, is queued again, and continues.
+        requeues: How often a job may reach its time limit and be queued again before it counts as failed.
         save_s: Seconds before the time limit at which a job is told to save.
-        cpus: Cores of a job; None: as many as it keeps busy.
-        gpus: GPUs of a job; a job uses one.
-        memory_gb: Memory of a job in GB; None: the cluster's own.
-        array_parallelism: Jobs of an array that may run at a time.
-        setup: Lines of shell that run before each job, such as `module load cuda`.
-        options: Any other options of sbatch by their names, such as `{"mail-type": "FAIL"}`.
-        on_stop: What becomes of jobs when this command is stopped: they `"continue"`, and are found when the command
-            is given again; or `"cancel"`, they save and end.
-        look_every_s: Seconds between two looks at the folder for what has become of jobs.
+        cpus: Cores per job; None: as many as the job uses.
+        gpus: GPUs per job; a job uses one.
+        memory_gb: Memory per job in GB; None: the cluster's default.
+        array_parallelism: Maximum number of jobs of an array that run at a time.
+        setup: Shell lines to run before each job, such as `module load cuda`.
+        options: Any other options of sbatch by name, such as `{"mail-type": "FAIL"}`.
+        on_stop: What happens to jobs when this command is stopped: `"continue"`, and the same command finds them
+            again; or `"cancel"`, they save and end.
+        look_every_s: Seconds between two checks of the folder for the state of jobs.
     """
 
     name: ClassVar[str] = "slurm"
@@ -85,7 +86,7 @@ class SlurmConfig(LauncherConfig):
     look_every_s: float = attrs.field(default=5.0, validator=_positive)
 
     def __attrs_post_init__(self) -> None:
-        """Refuse settings that cannot be together."""
+        """Reject settings that conflict with each other."""
         if self.save_s >= 60 * self.time_min:
             raise RecipeError(
                 f"save_s is {self.save_s} and time_min is {self.time_min}: a job runs longer than it takes to save."
@@ -110,19 +111,19 @@ def launcher_named(
     settings: Mapping[str, Any] | None = None,
     registry: Registry | None = None,
 ) -> Launcher:
-    """The launcher of a name.
+    """Return the launcher with a name.
 
     Args:
-        name: As `perceptio components` lists it: `local`, `slurm`, or `PLUGIN/NAME`.
-        limits: How jobs are to run.
-        settings: The launcher's own, by name; a string is read as JSON where it is JSON.
-        registry: Where launchers are looked up; None: all that `Registry.discover` finds.
+        name: As listed by `perceptio components`: `local`, `slurm`, or `PLUGIN/NAME`.
+        limits: How to run jobs.
+        settings: The launcher's own settings, by name; a string that is valid JSON is parsed.
+        registry: The registry to look in; None: `Registry.discover`.
 
     Raises:
-        UnknownNameError: There is no such launcher, or it has no such setting; the near miss is named.
-        RecipeError: A setting has a value that it cannot have.
-        PluginError: It belongs to a plugin that was set aside.
-        PerceptioError: What the launcher needs is not installed, or is not here.
+        UnknownNameError: There is no such launcher or setting; the message suggests a close match.
+        RecipeError: A setting has an invalid value.
+        PluginError: The launcher belongs to a plugin that failed to load.
+        PerceptioError: Something that the launcher needs is not installed or not available here.
     """
     registry = registry or Registry.discover()
     config = registry.get(Kind.LAUNCHER, name)

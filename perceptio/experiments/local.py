@@ -1,4 +1,4 @@
-"""Runs jobs as processes on this machine, as many side by side as there are cores, or GPUs."""
+"""Runs jobs as processes on this machine, in parallel on all cores or GPUs."""
 
 import queue
 import signal
@@ -20,26 +20,26 @@ from perceptio.experiments.worker import INTERRUPTED
 from perceptio.ops.interrupts import Stopped, interrupt_flag
 
 LOOK_EVERY_S = 0.2
-"""Seconds after which Ctrl-C is noticed at the latest."""
+"""Maximum delay in seconds before Ctrl-C is noticed."""
 PATIENCE_S = 60.0
-"""Seconds that interrupted jobs have for saving."""
+"""Seconds that interrupted jobs have to save."""
 LONGEST_WORDS = 300
-"""Characters of a log's last line that are quoted."""
+"""Maximum number of characters quoted from the last line of a log."""
 ROUNDING = 1e-6
-"""How much more than all cores the shares of jobs may add up to."""
+"""Tolerance for the sum of the jobs' shares of cores."""
 
 
 @attrs.define(eq=False)
 class Running:
-    """A job that runs.
+    """A running job.
 
     Attributes:
         process: Its process.
-        gpu: The GPU that it has for itself, as CUDA_VISIBLE_DEVICES names it.
-        log_from: Where its part of the log begins, in bytes.
-        begun: When, in seconds of the monotonic clock.
-        ended: When it was asked to end because it took too long.
-        error: What it said that a user can put right.
+        gpu: The GPU reserved for it, as in CUDA_VISIBLE_DEVICES.
+        log_from: Offset of its part of the log, in bytes.
+        begun: Start time, in seconds of the monotonic clock.
+        ended: When it was told to end because it exceeded the time limit.
+        error: The error it reported that a user can fix.
     """
 
     process: Process
@@ -54,14 +54,14 @@ Start = Callable[[Job, Reports, TextIO, dict[str, str]], Process]
 
 
 class LocalLauncher:
-    """Runs jobs side by side, each on cores of its own, and on a GPU of its own where there are any.
+    """Runs jobs in parallel, each on cores of its own, and on a GPU of its own if there are any.
 
     Args:
-        cores: How many may be kept busy; None: one a GPU, or all that there are on a machine without.
-        timeout_s: Seconds after which a job is ended, as one that has failed; None: never.
-        stop_on_failure: Whether the others are stopped when one fails.
-        gpus: The GPUs, as CUDA_VISIBLE_DEVICES names them; None: those that torch sees.
-        start: Starts a job, with the queue for its reports, the file for its log, and variables of its environment.
+        cores: Number of cores to use; None: one per GPU, or all cores of a machine without GPUs.
+        timeout_s: Seconds after which a job is ended and counts as failed; None: never.
+        stop_on_failure: Whether to stop the other jobs when one fails.
+        gpus: The GPUs, as in CUDA_VISIBLE_DEVICES; None: those that torch sees.
+        start: Starts a job, given the queue for its reports, the file for its log, and environment variables.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class _Run:
                         self._take(*self._reports.get(timeout=LOOK_EVERY_S))
                     self._end_overdue()
         finally:
-            # A second Ctrl-C reaches this, and ends the jobs at once.
+            # A second Ctrl-C arrives here, and ends the jobs at once.
             self._stop_all()
 
     def _begin_ready(self) -> None:
@@ -140,7 +140,7 @@ class _Run:
             self.display.advanced(running.process.job, report["done"], report["total"], report["note"])
 
     def _end_overdue(self) -> None:
-        """Ask those to end that take too long, and kill those that were asked and do not."""
+        """Tell jobs that exceed the time limit to end, and kill those that were told and did not."""
         now, timeout = time.monotonic(), self.launcher.timeout_s
         for running in self._running.values():
             if running.ended is not None and now > running.ended + PATIENCE_S:
@@ -191,14 +191,14 @@ class _Run:
 
 
 def last_words(status: int, *, said: str, log: Path, log_from: int, timeout_s: float | None) -> str:
-    """Why a job's process has failed; nothing where it has not, or was asked to stop.
+    """Return why a job's process has failed; an empty string if it has not, or was asked to stop.
 
     Args:
-        status: Its exit status, below 0 if it died of a signal.
-        said: What it said that a user can put right.
+        status: Its exit status, negative if it died of a signal.
+        said: The error it reported that a user can fix.
         log: Its log.
-        log_from: Where its part of the log begins, in bytes.
-        timeout_s: The seconds after which it was ended, if it was.
+        log_from: Offset of its part of the log, in bytes.
+        timeout_s: The time limit in seconds, if it was ended for exceeding it.
     """
     if status == 0:
         return ""

@@ -1,4 +1,4 @@
-"""The files in which an experiment says what it found."""
+"""The files with an experiment's results."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,19 +17,19 @@ TABLE, REPORT = "table", "report.html"
 def write_outputs(
     result: ExperimentResult, out: Path, figures: Sequence[str] | None = None
 ) -> tuple[Path, ...]:
-    """Write `table.md`, `table.csv`, `table.tex`, `table.json` and `report.html`, in place of earlier ones.
+    """Write `table.md`, `table.csv`, `table.tex`, `table.json` and `report.html`, replacing earlier ones.
 
     Args:
         result: The experiment, complete or not.
-        out: The folder they are written into.
-        figures: The figures that are shown; see `perceptio.experiments.figures.chosen`.
+        out: Folder for the files.
+        figures: The figures to show; see `perceptio.experiments.figures.chosen`.
 
     Returns:
         The files.
 
     Raises:
-        InputError: A figure is wanted that no complete cell has.
-        DataError: What a cell has left is broken, or the disk refuses.
+        InputError: No complete cell has a requested figure.
+        DataError: A file of a cell is broken, or the files cannot be written.
     """
     summary = summarize(result, figures)
     table = table_of(summary)

@@ -1,4 +1,4 @@
-"""From an experiment to jobs: which cells it has, what identifies each, and what is made before what."""
+"""The plan of an experiment: its cells, what identifies each, and the jobs that make them, in order."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -27,16 +27,16 @@ WORK = "perceptio.experiments.work"
 
 @attrs.frozen(kw_only=True, eq=False)
 class Cell:
-    """A variant's recipe and a seed, and the jobs that train and evaluate it.
+    """A variant's recipe and a seed, with the jobs that train and evaluate it.
 
     Attributes:
         variant: The name of the variant.
         seed: The seed.
-        tokenizers: The jobs that train its tokenizers of codes, where they name no weights.
+        tokenizers: The jobs that train its tokenizers of codes, if these name no weights.
         training: The job that trains it.
         evaluation: The job that evaluates it.
-        controls: What else that puts in place of what was written.
-        summary: What its summary is called.
+        controls: The controls of the evaluation.
+        summary: The name of its summary.
     """
 
     variant: str
@@ -49,12 +49,12 @@ class Cell:
 
     @property
     def jobs(self) -> tuple[Job, ...]:
-        """All of them, in order."""
+        """All of its jobs, in order."""
         return (*self.tokenizers, self.training, self.evaluation)
 
     @property
     def placed(self) -> PlacedCell:
-        """What is written of it in `experiment.json`."""
+        """Its entry in `experiment.json`."""
         return PlacedCell(
             variant=self.variant,
             seed=self.seed,
@@ -71,17 +71,17 @@ class Planner:
 
     Args:
         experiment: The experiment.
-        data: The folders that cells are evaluated on; none: the validation data of the recipes, which must be the
-            same for all.
-        controls: What else is put in place of what was written, to ask the same questions again.
-        root: The cache that the cells lie in.
+        data: The folders to evaluate cells on; empty: the validation data of the recipes, which must be the same for
+            all.
+        controls: The controls of the evaluation.
+        root: The cache that stores the cells.
 
     Attributes:
-        trained_on: A hash of what each folder holds that the cells so far are trained on.
+        trained_on: A hash of the content of each folder that the cells so far are trained on.
 
     Raises:
-        DataError: There is nothing to evaluate on, or a folder of data cannot be read.
-        RecipeError: Something is wrong with a recipe.
+        DataError: There is nothing to evaluate on, or a data folder cannot be read.
+        RecipeError: A recipe is invalid.
     """
 
     def __init__(
@@ -96,10 +96,10 @@ class Planner:
 
     @cached_property
     def data(self) -> Mapping[str, str]:
-        """The folders that cells are evaluated on, and a hash of what each holds.
+        """The folders to evaluate cells on, and a hash of the content of each.
 
         Raises:
-            DataError: The recipes name none, or not the same ones.
+            DataError: The recipes name no folders, or different ones.
         """
         if self._given:
             return {path: self._hash(path) for path in self._given}
@@ -121,15 +121,15 @@ class Planner:
         return hashes
 
     def cells(self, seeds: Sequence[int]) -> tuple[Cell, ...]:
-        """Every cell, in the order of variants and then of seeds.
+        """Return every cell, ordered by variant and then by seed.
 
         Args:
-            seeds: Of initial weights, of the order of training, and of tokenizers that are trained.
+            seeds: Seeds for initial weights, the order of training, and the training of tokenizers.
         """
         return tuple(self.cell(variant, seed) for variant in self.experiment.variants for seed in seeds)
 
     def cell(self, variant: str, seed: int) -> Cell:
-        """A cell, and its jobs."""
+        """Return a cell with its jobs."""
         recipe = with_training(self._recipe(variant), seed=seed)
         title = f"{variant}, seed {seed}"
         training = self._training(recipe, title)
@@ -145,7 +145,7 @@ class Planner:
         )
 
     def _training(self, recipe: Recipe, title: str) -> Job:
-        """The job that trains a recipe, after those that train its tokenizers."""
+        """Return the job that trains a recipe, after those that train its tokenizers."""
         trained = self._trained(recipe)
         content = [self._hash(folder.path) for folder in recipe.data.folders]
         self.trained_on.update(content)
@@ -161,7 +161,7 @@ class Planner:
                 defaults=defaults,
             )
             schedule = used_schedule(recipe.train, defaults=defaults)
-            # As the recipe has it: what "auto" becomes is the affair of the machine that trains.
+            # As written in the recipe: the resolution of "auto" depends on the machine that trains.
             return own | {"precision": recipe.train.precision, "schedule": schedule}
 
         return self._placed(
@@ -182,7 +182,7 @@ class Planner:
         )
 
     def _evaluation(self, training: Job, title: str) -> Job:
-        """The job that evaluates what another one has trained."""
+        """Return the job that evaluates what another job has trained."""
         return self._placed(
             EVALUATIONS,
             Job(
@@ -198,7 +198,7 @@ class Planner:
         )
 
     def _tokenizer(self, recipe: Recipe, stream: Stream, content: Sequence[str]) -> Job:
-        """The job that trains the tokenizer of a stream; what is the same for several cells has the same name."""
+        """Return the job that trains the tokenizer of a stream; equal jobs of several cells have the same name."""
 
         def identity(*, defaults: bool) -> dict[str, Any]:
             return {
@@ -224,12 +224,12 @@ class Planner:
         return attrs.evolve(job, title=named)
 
     def _placed(self, kind: str, job: Job) -> Job:
-        """The job under a name and in a folder that its fingerprint gives."""
+        """Return the job with a name and a folder derived from its fingerprint."""
         own = job.fingerprint
         return attrs.evolve(job, name=f"{job.name}_{own}", out=self.root / kind / own)
 
     def _trained(self, recipe: Recipe) -> list[Stream]:
-        """The streams whose tokenizers are trained first, as `train` would by itself."""
+        """Return the streams whose tokenizers must be trained first, as `train` would do by itself."""
         streams = [stream for stream in recipe.streams if to_be_trained(stream)]
         if recipe.start_from is None or not streams:
             return streams
@@ -251,9 +251,9 @@ class Planner:
 
 
 def _identity(made: Callable[..., Mapping[str, Any]]) -> dict[str, Any]:
-    """The `identity` and the `defaults` of a job, from a function that makes its identity with defaults or without.
+    """Return the `identity` and `defaults` of a job, from a function that returns its identity with or without them.
 
-    Lists are compared as wholes.
+    Lists are compared as a whole.
     """
     identity = made(defaults=False)
     told = {path for path, _ in settings_by_path(identity)}
@@ -268,10 +268,10 @@ def _identity(made: Callable[..., Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def check_seeds(seeds: Sequence[int]) -> None:
-    """Refuse seeds that are none, or are there twice.
+    """Check that there are seeds, that they are valid, and that none is repeated.
 
     Raises:
-        InputError: So it is.
+        InputError: The check fails.
     """
     if not seeds:
         raise InputError("There is no seed: give one or more, such as --seeds 0 1 2.")
@@ -283,7 +283,7 @@ def check_seeds(seeds: Sequence[int]) -> None:
 
 
 def with_training(recipe: Recipe, **settings: Any) -> Recipe:
-    """The recipe with settings such as `seed`, of its training and of that of its tokenizers alike."""
+    """Return the recipe with settings such as `seed` changed, both in its training and in that of its tokenizers."""
     streams = tuple(
         attrs.evolve(stream, training=attrs.evolve(stream.training, **settings)) for stream in recipe.streams
     )

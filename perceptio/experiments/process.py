@@ -1,4 +1,4 @@
-"""A job as a running process on this machine, and what a machine has for them."""
+"""A job as a running process on this machine, and the cores and GPUs available for jobs."""
 
 import json
 import os
@@ -13,14 +13,14 @@ from typing import Any, TextIO
 from perceptio.experiments.job import Job
 
 Reports = queue.Queue[tuple[str, Any]]
-"""Holds pairs of a job's name and a report of its process; the last report is None."""
+"""Holds pairs of a job's name and a report of its process; the last report of a job is None."""
 
 
 class Process:
     """One job as a running process, whose reports go to a queue.
 
-    It runs in a session of its own, so that Ctrl-C reaches it through `interrupt` alone, and on a CPU in one thread,
-    so that jobs side by side do not slow each other and a job gives the same numbers wherever it runs.
+    It runs in a session of its own, so that Ctrl-C reaches it only through `interrupt`. On a CPU it runs in one
+    thread, so that parallel jobs do not slow each other down and a job gives the same numbers on every machine.
     """
 
     def __init__(self, job: Job, reports: Reports, log: TextIO, environment: dict[str, str]) -> None:
@@ -41,17 +41,17 @@ class Process:
         self._thread.start()
 
     def interrupt(self) -> None:
-        """Ask it to save and stop."""
+        """Tell the process to save and stop."""
         if self._popen.poll() is None:
             self._popen.send_signal(signal.SIGINT)
 
     def kill(self) -> None:
-        """End it at once, and every process that it has started."""
+        """End the process at once, and every process that it has started."""
         if self._popen.poll() is None:
             os.killpg(self._popen.pid, signal.SIGKILL)
 
     def wait(self, timeout: float | None = None) -> int:
-        """Its exit status, below 0 if it died of a signal; a process that does not end in time is killed."""
+        """Return the exit status, negative if it died of a signal; kill the process if it does not end in time."""
         try:
             return self._popen.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -67,12 +67,12 @@ class Process:
 
 
 def usable_cores() -> int:
-    """How many cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    """Return the GPUs that this process may use, as in CUDA_VISIBLE_DEVICES."""
     import torch
 
     count = torch.cuda.device_count()

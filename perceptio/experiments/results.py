@@ -1,16 +1,16 @@
-"""What an experiment has found so far: its cells, read from its folder.
+"""The results of an experiment so far: its cells, read from its folder.
 
 The folder of an experiment:
 
-experiment.json            what it is: variants, seeds, the baseline, and where each cell lies
-table.*, report.html       what it has found, as `perceptio report` writes it
-cells/FINGERPRINT/         the run of a cell: recipe.json, and what `perceptio train` writes
-evaluations/FINGERPRINT/   what its evaluation found: metrics.json and answers.jsonl, as `perceptio eval` writes them
+experiment.json            the experiment: variants, seeds, the baseline, and the location of each cell
+table.*, report.html       its results, as written by `perceptio report`
+cells/FINGERPRINT/         the run of a cell: recipe.json, and the files of `perceptio train`
+evaluations/FINGERPRINT/   the evaluation of a cell: metrics.json and answers.jsonl, the files of `perceptio eval`
 tokenizers/FINGERPRINT/    a tokenizer of codes that several cells share
-jobs/                      what is known of each: its record, NAME.json, and its log, NAME.log
+jobs/                      for each job its record, NAME.json, and its log, NAME.log
 summaries/NAME.json        summaries of cells that were run elsewhere; see `perceptio.experiments.cell_summary`
 
-All but experiment.json may lie in another folder, which several experiments share (`--cache`).
+All but experiment.json may be in another folder, which several experiments share (`--cache`).
 """
 
 from collections.abc import Mapping
@@ -37,25 +37,25 @@ from perceptio.training.run_folder import METRICS
 EXPERIMENT = "experiment.json"
 CELLS, EVALUATIONS, TOKENIZERS, SUMMARIES = "cells", "evaluations", "tokenizers", "summaries"
 FIGURES = "metrics.json"
-"""Figures of an evaluation, by the path of each data folder."""
+"""File with the figures of an evaluation, by the path of each data folder."""
 SUMMARY = "summary.json"
-"""What an evaluation says of itself and the model: `parameters`, `device`, `versions`."""
+"""File with facts about an evaluation and its model: `parameters`, `device`, `versions`."""
 EVALUATED_ANEW = "remove {evaluation}, and run `perceptio ablate` again, which evaluates the cell anew"
-"""What to do about an evaluation that cannot be read."""
+"""Advice for an evaluation that cannot be read."""
 
 
 @attrs.frozen(kw_only=True)
 class PlacedCell:
-    """A cell of an experiment, and the names under which its parts lie in the cache.
+    """A cell of an experiment, and the names of its parts in the cache.
 
     Attributes:
         variant: The name of its variant.
         seed: Its seed.
-        fingerprint: Of its recipe, seed and data.
+        fingerprint: The fingerprint of its recipe, seed and data.
         evaluation: The fingerprint of its evaluation.
         tokenizers: The fingerprints of the tokenizers that are trained before it.
-        controls: What else its evaluation puts in place of what was written.
-        summary: What its summary would be called.
+        controls: The controls of its evaluation.
+        summary: The name of its summary, which need not exist.
     """
 
     variant: str
@@ -75,14 +75,14 @@ class PlacedCell:
 
 @attrs.frozen(kw_only=True)
 class ExperimentDocument:
-    """What `experiment.json` says.
+    """The content of `experiment.json`.
 
     Attributes:
-        name: The experiment's, that of its file.
+        name: The experiment's name, which is that of its file.
         baseline: The variant that the others are compared with.
-        data: A hash of what each folder holds that cells are evaluated on, by its path.
-        cache: The folder that its cells lie in; a relative path starts at the experiment's folder.
-        cells: In the order of variants, and then of seeds.
+        data: A hash of the content of each folder that cells are evaluated on, by its path.
+        cache: The folder that stores its cells; a relative path starts at the experiment's folder.
+        cells: The cells, ordered by variant and then by seed.
     """
 
     name: str
@@ -99,20 +99,20 @@ class CellResult:
     Attributes:
         variant: The name of its variant.
         seed: Its seed.
-        fingerprint: Of its recipe, seed and data.
-        status: `"complete"`; `"failed"`; `"stopped"`: begun, and it goes on when the experiment is run again;
+        fingerprint: The fingerprint of its recipe, seed and data.
+        status: `"complete"`; `"failed"`; `"stopped"`: begun, and continued when the experiment is run again;
             `"waiting"`: not begun.
-        folder: The folder of its run: recipe.json, and what `perceptio train` writes, such as metrics.jsonl, its
-            learning curve. It may not be there before the cell is begun.
-        figures: What its evaluation found, as `Evaluation.run` returns it; on several folders, that by each folder's
-            path. Empty unless it is complete.
-        answers: The file of its answers, one by one; see `perceptio.evaluation.answers`.
-        seconds: Of its training and evaluation, interrupted attempts included; None before either was begun.
-        parameters: How many the model has; None unless it is complete.
-        error: The last words of a failed one.
-        summary: Of one that was run elsewhere, what was kept of it; `folder` and `answers` are not there.
-        device: What it was evaluated on; None: not known.
-        versions: Of perceptio, and of what computed, then.
+        folder: The folder of its run: recipe.json, and the files of `perceptio train`, such as metrics.jsonl, its
+            learning curve. It may not exist before the cell is begun.
+        figures: The figures that `Evaluation.run` returned; with several data folders, by each folder's path. Empty
+            unless the cell is complete.
+        answers: The file of its individual answers; see `perceptio.evaluation.answers`.
+        seconds: Duration of its training and evaluation, including interrupted attempts; None if neither was begun.
+        parameters: Number of parameters of the model; None unless the cell is complete.
+        error: The error of a failed cell.
+        summary: For a cell that was run elsewhere, its summary; `folder` and `answers` do not exist then.
+        device: The device it was evaluated on; None: not known.
+        versions: Versions of perceptio and of the libraries that computed it.
     """
 
     variant: str
@@ -130,10 +130,10 @@ class CellResult:
     versions: Mapping[str, str] = attrs.field(factory=dict)
 
     def recipe(self) -> Any:
-        """Its recipe's document; None: it is not begun.
+        """Return the JSON document of its recipe; None if the cell is not begun.
 
         Raises:
-            DataError: The file is none.
+            DataError: The file is not a recipe.
         """
         if self.summary is not None:
             return self.summary.recipe
@@ -146,7 +146,7 @@ class CellResult:
         return document
 
     def curve(self) -> list[dict[str, Any]]:
-        """Its learning curve: of each logged step its metrics.
+        """Return its learning curve: the metrics of each logged step.
 
         Raises:
             DataError: The log is broken.
@@ -160,9 +160,9 @@ class CellResult:
         ]
 
     def right(self) -> dict[str, dict[AskedQuestion, bool]]:
-        """Whether each question was answered right, by what the answers are scored as.
+        """Return whether each question was answered right, by scored figure.
 
-        Of an evaluation on several folders, what they are scored as goes by their folder, as `figures` do.
+        With several data folders, the names of scored figures are prefixed with the folder, as in `figures`.
 
         Raises:
             DataError: The answers cannot be read.
@@ -182,12 +182,12 @@ class CellResult:
 
 @attrs.frozen(kw_only=True)
 class ExperimentResult:
-    """An experiment as it stands.
+    """The current state of an experiment.
 
     Attributes:
         name: Its name.
         baseline: The variant that the others are compared with.
-        cells: In the order of variants, and then of seeds.
+        cells: The cells, ordered by variant and then by seed.
     """
 
     name: str
@@ -205,15 +205,15 @@ class ExperimentResult:
         return tuple(dict.fromkeys(cell.seed for cell in self.cells))
 
     def of_variant(self, name: str) -> tuple[CellResult, ...]:
-        """The cells of a variant, by seed."""
+        """Return the cells of a variant, by seed."""
         return tuple(cell for cell in self.cells if cell.variant == name)
 
 
 def read(out: Path) -> ExperimentResult:
-    """The experiment in a folder, as far as it is run.
+    """Read the experiment in a folder, as far as it has been run.
 
     Raises:
-        DataError: The folder holds none, or what is there is broken.
+        DataError: The folder holds no experiment, or a file is broken.
     """
     document = read_document(out)
     root = out / document.cache
@@ -225,10 +225,10 @@ def read(out: Path) -> ExperimentResult:
 
 
 def read_document(out: Path) -> ExperimentDocument:
-    """What the experiment in a folder is.
+    """Read the definition of the experiment in a folder.
 
     Raises:
-        DataError: The folder holds none, or what is there is broken.
+        DataError: The folder holds no experiment, or the file is broken.
     """
     path = out / EXPERIMENT
     if not path.is_file():
@@ -245,15 +245,15 @@ def read_document(out: Path) -> ExperimentDocument:
 def read_cell(
     root: Path, placed: PlacedCell, summaries: Mapping[str, CellSummary] | None = None
 ) -> CellResult:
-    """A cell as it stands: as it was run in the cache, or else as its summary has it.
+    """Return the current state of a cell: as run in the cache, or otherwise from its summary.
 
     Args:
-        root: The cache that it lies in.
+        root: The cache that stores it.
         placed: The cell.
-        summaries: Those that may be used, by name; None: those that were kept in the cache.
+        summaries: Summaries that may be used, by name; None: those kept in the cache.
 
     Raises:
-        DataError: What a complete one has left cannot be read.
+        DataError: A file of a complete cell cannot be read.
     """
     cache, evaluation = JobCache(root), root / EVALUATIONS / placed.evaluation
     records = [cache.record(name) for name in placed.jobs]
@@ -287,7 +287,7 @@ def read_cell(
 
 
 def of_summary(summary: CellSummary, *, variant: str, fingerprint: str) -> CellResult:
-    """A cell that was run elsewhere, under the name that its variant has here."""
+    """Return a cell that was run elsewhere, with the name that its variant has here."""
     return CellResult(
         variant=variant,
         seed=summary.seed,
@@ -318,7 +318,7 @@ def _summary_of(
 
 
 def _status(jobs: list[Status]) -> Status:
-    """How a cell stands whose jobs stand so, in order: the last is complete only after the others."""
+    """Return the status of a cell from those of its jobs, in order: the last is complete only after the others."""
     if jobs[-1] == "complete":
         return "complete"
     if "failed" in jobs:

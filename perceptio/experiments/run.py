@@ -1,4 +1,4 @@
-"""An experiment in its folder: what it is is written first, and then its cells are run."""
+"""Running an experiment in its folder: its definition is written first, then its cells are run."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,20 +33,20 @@ from perceptio.ops.files import disk_errors
 from perceptio.ops.json_files import write_json
 
 MANY = 200
-"""An experiment of more cells is begun only by whoever says that so many are meant."""
+"""An experiment with more cells runs only if the user confirms their number."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class Run:
-    """An experiment that is ready to be run.
+    """An experiment that is ready to run.
 
     Attributes:
         out: Its folder.
-        root: The cache that its cells lie in.
-        document: What it is, with everything that it was before.
-        cells: Those that are wanted now, in order.
+        root: The cache that stores its cells.
+        document: Its definition, extended by earlier variants and seeds.
+        cells: The cells of this call, in order.
         summaries: Summaries that stand for cells which are not run here, by name.
-        warnings: What a user should know before; a sentence each.
+        warnings: Sentences that a user should read first.
     """
 
     out: Path
@@ -58,7 +58,7 @@ class Run:
 
     @property
     def jobs(self) -> tuple[Job, ...]:
-        """What is to be run, in order, each once: cells of the same content share the jobs of the first."""
+        """The jobs to run, in order and each once: cells with the same content share the jobs of the first."""
         jobs: dict[str, Job] = {}
         for cell in self.cells:
             if cell.summary in self.summaries:
@@ -68,19 +68,19 @@ class Run:
         return tuple(jobs.values())
 
     def start(self, launcher: Launcher, display: Display) -> ExperimentResult:
-        """Run what is not complete.
+        """Run the jobs that are not complete.
 
         Args:
-            launcher: Where.
-            display: Told how far it is.
+            launcher: Runs the jobs.
+            display: Shows their progress.
 
         Returns:
-            The experiment as it stands then, those cells included that are not run now.
+            The state of the experiment afterwards, including cells that were not part of this call.
 
         Raises:
-            DataError: A folder cannot be written, or holds what no job of ours wrote.
-            PerceptioError: A job failed, and all are to be stopped then.
-            Stopped: After Ctrl-C or SIGTERM, when the jobs have saved what they had.
+            DataError: A folder cannot be written, or holds something that no job wrote.
+            PerceptioError: A job failed, and failures stop the experiment.
+            Stopped: Ctrl-C or SIGTERM was received, and the jobs have saved their state.
         """
         with disk_errors(self.out, DataError), disk_errors(self.root, DataError):
             self._write_document()
@@ -91,7 +91,7 @@ class Run:
         return read(self.out)
 
     def _write_document(self) -> None:
-        """Write what it is, with the seeds that another command may have added since."""
+        """Write the definition, with seeds that another command may have added in the meantime."""
         self.out.mkdir(parents=True, exist_ok=True)
         with FileLock(self.out / f".{EXPERIMENT}.lock"):
             path, document = self.out / EXPERIMENT, self.document
@@ -123,24 +123,24 @@ def prepare(
     many: bool = False,
     rerun: bool = False,
 ) -> Run:
-    """Find the cells of an experiment and those that are to be run; nothing is written.
+    """Find the cells of an experiment, and those that must be run, without writing anything.
 
     Args:
         experiment: The experiment.
-        out: Its folder. One that holds the same experiment with other variants or seeds is extended.
+        out: Its folder. A folder that holds the same experiment with other variants or seeds is extended.
         seeds: The seeds to run.
-        data: The folders that cells are evaluated on; none: the recipes' validation data.
-        controls: What else is put in place of what was written, to ask the same questions again.
-        cache: The folder that cells lie in, which several experiments may share; None: `out`.
-        only: Run variants whose names match this pattern of a shell.
-        many: Whether more than `MANY` cells are meant.
-        rerun: Whether cells are run though there are summaries of them.
+        data: The folders to evaluate cells on; empty: the recipes' validation data.
+        controls: The controls of the evaluation.
+        cache: The folder that stores cells, which several experiments may share; None: `out`.
+        only: Run variants whose names match this shell pattern.
+        many: Whether to allow more than `MANY` cells.
+        rerun: Whether to run cells even if they have summaries.
 
     Raises:
-        InputError: No seed, one twice, no variant that matches, or too many cells.
-        RecipeError: Something is wrong with a recipe.
-        DataError: There is nothing to evaluate on, a folder of data cannot be read, `out` or `cache` is a file, or
-            `out` holds another experiment.
+        InputError: There is no seed or a repeated one, no variant matches, or there are too many cells.
+        RecipeError: A recipe is invalid.
+        DataError: There is nothing to evaluate on, a data folder cannot be read, `out` or `cache` is a file, or `out`
+            holds another experiment.
     """
     check_seeds(seeds)
     _check_count(experiment, seeds, many=many)
@@ -179,7 +179,7 @@ def prepare(
 
 
 def _check_count(experiment: Experiment, seeds: Sequence[int], *, many: bool) -> None:
-    """Refuse more than `MANY` cells, unless so many are meant.
+    """Refuse more than `MANY` cells unless `many` allows them.
 
     Raises:
         InputError: There are more.
@@ -206,7 +206,7 @@ def _chosen(experiment: Experiment, only: str) -> set[str]:
 
 
 def _check_folders(out: Path, root: Path) -> None:
-    """Refuse files in place of the experiment's folder or of its cache.
+    """Check that neither the experiment's folder nor its cache is a file.
 
     Raises:
         DataError: One is a file.
@@ -219,14 +219,14 @@ def _check_folders(out: Path, root: Path) -> None:
 def _summaries(
     experiment: Experiment, cells: Sequence[Cell], root: Path, warnings: list[str]
 ) -> dict[str, CellSummary]:
-    """The summaries of cells that were not begun here; what is said of unused ones is added to `warnings`."""
+    """Return the summaries of cells that were not begun here; add sentences about unused ones to `warnings`."""
     folders = [folder for folder in (experiment.summaries, root / SUMMARIES) if folder is not None]
     begun = [cell for cell in cells if read_cell(root, cell.placed, {}).status != "waiting"]
     return find_summaries([cell for cell in cells if cell not in begun], folders, warnings)
 
 
 def _as_it_was(now: PlacedCell, before: PlacedCell | None, root: Path) -> PlacedCell:
-    """A cell that is not wanted now: as it was evaluated before, if it was."""
+    """Return a cell that is not part of this call as it was evaluated before, if it was."""
     if before is None or before.fingerprint != now.fingerprint:
         return now
     return before if read_cell(root, before).status == "complete" else now
@@ -242,7 +242,7 @@ def _trained_on(planner: Planner) -> Iterator[str]:
 
 
 def _changed_defaults(cells: Sequence[Cell], cache: JobCache) -> Iterator[str]:
-    """What is said of cells that are made again, as a setting that they leave alone has another default now."""
+    """Yield a sentence about cells that are made again because a setting left at its default has a new default."""
     changed = [cell for cell in cells if any(cache.changed_defaults(job) for job in cell.jobs)]
     if changed:
         jobs = [job for cell in changed for job in cell.jobs]
@@ -257,10 +257,10 @@ def _changed_defaults(cells: Sequence[Cell], cache: JobCache) -> Iterator[str]:
 
 
 def _check_same(out: Path, before: ExperimentDocument, now: ExperimentDocument) -> None:
-    """Refuse a folder whose experiment is not this one, with more or fewer variants and seeds.
+    """Check that a folder holds this experiment, with the same or other variants and seeds.
 
     Raises:
-        DataError: It is another; the message says what differs.
+        DataError: It holds another experiment; the message says what differs.
     """
     remedy = (
         f"choose another --out, or remove {out / EXPERIMENT} to begin anew: complete cells are kept, and reused "

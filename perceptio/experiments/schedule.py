@@ -1,4 +1,4 @@
-"""Which jobs may begin: what every launcher keeps in mind of those that it was given."""
+"""Which jobs may begin: the state that every launcher keeps about its jobs."""
 
 from collections.abc import Container, Iterator, Sequence
 
@@ -8,19 +8,19 @@ from perceptio.experiments.job_cache import JobCache
 
 
 class Schedule:
-    """What has become of jobs. The display is told of those that need not, or cannot, begin.
+    """The state of jobs. The display is told about jobs that need not, or cannot, begin.
 
     Args:
-        jobs: In order.
-        cache: What is complete already.
-        display: Told of it.
+        jobs: The jobs, in order.
+        cache: Knows which jobs are complete.
+        display: Receives the events.
     """
 
     def __init__(self, jobs: Sequence[Job], cache: JobCache, display: Display) -> None:
         self._jobs, self._cache, self._display = jobs, cache, display
         self._complete: set[str] = set()
         self._over: set[str] = set()
-        """Those that have ended otherwise, and those that therefore cannot begin."""
+        """Jobs that ended without completing, and those that therefore cannot begin."""
         self._elsewhere: set[str] = set()
         for job in jobs:
             if cache.complete(job):
@@ -32,7 +32,7 @@ class Schedule:
         return len(self._complete) + len(self._over) == len(self._jobs)
 
     def ready(self, begun: Container[str]) -> Iterator[Job]:
-        """The jobs that may begin, in order.
+        """Yield the jobs that may begin, in order.
 
         Args:
             begun: The names of those that have begun.
@@ -48,20 +48,20 @@ class Schedule:
                 yield job
 
     def claim(self, job: Job) -> bool:
-        """Whether a job is this process's to do from now on: no other process is at it or has completed it."""
+        """Claim a job for this process; return False if another process runs it or has completed it."""
         if not self._cache.claim(job):
             if job.name not in self._elsewhere:
                 self._elsewhere.add(job.name)
                 self._display.elsewhere(job)
             return False
-        if self._cache.complete(job):  # Another process was at it until now.
+        if self._cache.complete(job):  # Another process has just completed it.
             self._cache.release(job)
             self._reuse(job)
             return False
         return True
 
     def end(self, job: Job, *, complete: bool) -> None:
-        """Take in that a job has ended."""
+        """Record that a job has ended."""
         (self._complete if complete else self._over).add(job.name)
 
     def _reuse(self, job: Job) -> None:
