@@ -1,6 +1,7 @@
-"""Conversations -> one packed batch, without padding and without cutting anything.
+"""Packs conversations into one batch, without padding and without truncation.
 
-A pure function of a recipe's specs, with no module and no device in it: it can be pickled, and run in any process.
+Packing is a pure function of a recipe's specs. It involves no module and no device, so it can be pickled and run in
+any process.
 """
 
 from collections.abc import Sequence
@@ -31,18 +32,18 @@ from perceptio.vocabulary import TokenPlan
 
 @attrs.frozen(kw_only=True, slots=False)
 class Collate:
-    """Packs conversations for the model of a recipe; targets stay as samples hold them.
+    """Packs conversations for the model of a recipe; targets stay as the samples hold them.
 
     Attributes:
         plan: The token ids.
-        streams: How each stream is written, and what it is learned from.
+        streams: How each stream is written, and its target.
         text: The text tokenizer.
-        vision: Says where the features of an image lie.
+        vision: Gives the positions of an image's features.
         points: How marked points reach the model.
-        looks_up: Whether what is said of marked points is given to the model, and not written by it.
-        axes: Position axes of the language backbone.
-        limit: The longest conversation that it serves; None: any.
-        too_long: What becomes of a longer one.
+        looks_up: Whether the levels of marked points are given to the model, instead of written by it.
+        axes: Number of position axes of the language backbone.
+        limit: Maximum number of tokens of a conversation; None: unlimited.
+        too_long: What to do with a longer conversation.
     """
 
     plan: TokenPlan
@@ -57,7 +58,7 @@ class Collate:
 
     @classmethod
     def of(cls, recipe: Recipe, text: TextTokenizer) -> Self:
-        """For the model of a recipe, with its text tokenizer."""
+        """Return the collate function for the model of a recipe, with its text tokenizer."""
         return cls(
             plan=recipe.plan,
             streams={stream.name: stream.spec for stream in recipe.streams},
@@ -71,14 +72,14 @@ class Collate:
         )
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
-        """One batch, on the CPU: conversations with their images in context, the others, and images without text.
+        """Return one batch on the CPU: conversations with their image in context, others, then images without text.
 
         Raises:
-            DataError: A turn wants a stream whose codes its sample has not, or points are drawn and two turns have
-                some; or a conversation is longer than the language model serves, unless `data.too_long` says to skip
-                it, or all are.
+            DataError: A turn requires a stream whose codes its sample lacks; points are drawn and two turns have
+                some; or a conversation exceeds the language model's limit, unless `data.too_long` is to skip it, or
+                all exceed it.
         """
-        asked = sorted(samples, key=lambda sample: not sample.in_context)  # Stable: otherwise as they came.
+        asked = sorted(samples, key=lambda sample: not sample.in_context)  # A stable sort.
         written = [(sample, self._write(sample)) for sample in asked if sample.turns]
         written = [(sample, writer) for sample, writer in written if self._fits(sample, len(writer.ids))]
         samples = [*(sample for sample, _ in written), *(sample for sample in asked if not sample.turns)]
@@ -128,9 +129,9 @@ class Collate:
         writers: Sequence[SequenceWriter],
         starts: Sequence[int],
     ) -> StreamBatch:
-        """What the conversations write of a stream, and its targets."""
+        """Return what the conversations write of a stream, and its targets."""
         spec, pictured = self.streams[name], [samples[i] for i in with_image]
-        # Only what is written of an image that is shown is supervised.
+        # Only streams of images that are shown are supervised.
         held = [
             (n, writers[i].streams[name], starts[i])
             for n, i in enumerate(with_image)
@@ -141,7 +142,7 @@ class Collate:
             blocks = [np.zeros((0, columns), dtype=np.int64)]
             for _, written, start in held:
                 rows = getattr(written, field)
-                # Without columns numpy cannot tell how many rows there are.
+                # Without columns, numpy cannot infer the number of rows.
                 block = np.array(rows, dtype=np.int64).reshape(len(rows), columns)
                 blocks.append(block + start if shifted else block)
             return _integers(np.concatenate(blocks))
@@ -168,7 +169,7 @@ class Collate:
         )
 
     def _fits(self, sample: Sample, length: int) -> bool:
-        """Whether a conversation is as short as the language model needs it."""
+        """Return whether a conversation is within the language model's limit."""
         if self.limit is None or length <= self.limit:
             return True
         if self.too_long == "skip":
@@ -212,7 +213,7 @@ class Collate:
 
 
 def _targets(name: str, spec: StreamSpec, samples: Sequence[Sample]) -> list[Any]:
-    """What a stream is learned from, as samples hold it: of each object that is written, or of each image."""
+    """Return the targets of a stream as samples hold them: of each object that is written, or of each image."""
     if spec.per == "object":
         return [
             mask
@@ -225,17 +226,17 @@ def _targets(name: str, spec: StreamSpec, samples: Sequence[Sample]) -> list[Any
 
 
 def _image_codes(samples: Sequence[Sample], name: str, length: int) -> Tensor:
-    """Codes [B, L] of each image, -1 in images without."""
+    """Return codes [B, L] of each image; a row of -1 for an image without codes."""
     unknown_L = torch.full((length,), -1)
     rows = [sample.codes.get(name, unknown_L) for sample in samples]
     return torch.stack(rows) if rows else torch.zeros(0, length, dtype=torch.long)
 
 
 def _levels(writers: Sequence[tuple[SequenceWriter, int] | None]) -> dict[str, Tensor]:
-    """Of each image the rows and the points of the levels that are looked up on it; see `Batch`.
+    """Return, for each image, the rows and the points of the levels that are looked up on it; see `Batch`.
 
     Args:
-        writers: For each image its conversation with the row in which that begins; None for an image without text.
+        writers: For each image its conversation and that conversation's first row; None for an image without text.
     """
     held = [
         ([], []) if one is None else ([row + one[1] for row in one[0].level_rows], one[0].level_points)

@@ -1,4 +1,4 @@
-"""Which conversations are trained on: drawn by task, one image each, with what is perceived before each answer."""
+"""Sampling of training conversations: drawn by task, one image each, with streams before answers that need them."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,30 +15,30 @@ from perceptio.interfaces import Sample, Task, Turn
 from perceptio.recipe import Recipe
 
 Levels = Mapping[int, Mapping[tuple[float, float], int]]
-"""Of a folder's images with marked points, by number, the level of each point (x, y)."""
+"""For each image with marked points, by number, the level at each point (x, y)."""
 
 
 class ConversationSampler:
-    """Draws conversations for a recipe from folders of data.
+    """Draws conversations for a recipe from data folders.
 
-    A conversation is drawn for a task (by `data.mixture`), from an image that has a turn of it (folders by weight);
-    further turns of the same image fill it to `data.turns`. A draw depends on the seed and its number alone, so that
-    a resumed run sees what it would have seen, and draws can be made in any order and by several threads.
+    A conversation is drawn for a task (by `data.mixture`), from an image that has a turn of this task (folders by
+    weight). Further turns of the same image fill it up to `data.turns`. A draw depends only on the seed and its
+    number, so a resumed run sees the same data, and threads can make draws in any order.
 
-    A sample that is ordered is one conversation, and is drawn whole, in its order and with its marks as they are;
-    turns whose answers are not to be trained on, by `data.perceive` or `data.max_questions`, are left out. A turn
-    that a task writes itself follows it where both are at most `data.turns`, and otherwise stands alone.
+    An ordered sample is one conversation: it is drawn whole, in its order and with its marks unchanged. Turns whose
+    answers must not be trained on, by `data.perceive` or `data.max_questions`, are left out. A turn that a task
+    writes itself follows it if both together have at most `data.turns`; otherwise the turn stands alone.
 
     Args:
-        recipe: Whose data settings apply.
+        recipe: The recipe whose data settings apply.
         datasets: The opened folders, in the order of `recipe.data.folders`.
-        codes: Of each stream that is written as codes once per image, the codes [n, L] of each folder's images, of
-            any integer type, -1 rows where an image has none.
-        levels: Of each folder the levels of marked points, where the recipe has `point_values`.
+        codes: For each stream that is written as codes once per image, the codes [n, L] of each folder's images, of
+            any integer type; a row of -1 for an image without codes.
+        levels: For each folder the levels of marked points, if the recipe has `point_values`.
 
     Raises:
-        DataError: The mixture names a task of which no folder has a turn, or extra samples are asked for that no
-            image can give.
+        DataError: The mixture names a task of which no folder has a turn, or extra samples are requested that no
+            image can provide.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class ConversationSampler:
         self._pointed = [set(images.tolist()) for images in self._pools.pointed]
 
     def draw(self, number: int, count: int) -> list[Sample]:
-        """The conversations of a draw, followed by its text-only samples and its images without text."""
+        """Return the conversations of a draw, followed by its text-only samples and its images without text."""
         random = np.random.default_rng((self.recipe.train.seed, number))
         samples = [self._conversation(random) for _ in range(count)]
         if self.recipe.answer_format != "direct" and any(
@@ -105,19 +105,19 @@ class ConversationSampler:
         return attrs.evolve(sample, turns=tuple(perceived))
 
     def _grouped(self, lead: Turn, others: Sequence[Turn], random: np.random.Generator) -> list[Turn]:
-        """A turn and some others about the same image, in some order."""
+        """Return a turn and some others about the same image, in random order."""
         picked = [others[i] for i in random.permutation(len(others))]
         if self.recipe.points == "drawn":
             picked = _one_with_points([lead, *picked])[1:]
         chosen = [lead, *picked[: self.data.turns - 1]]
         chosen = [chosen[i] for i in random.permutation(len(chosen))]
-        # What is answered from a stream comes last: objects are found sooner, in training, by a model that need not
-        # look past a block of codes.
+        # Turns that need a stream come last: in training, a model learns to find objects sooner if it
+        # need not attend across a block of codes.
         chosen.sort(key=lambda turn: _order(self._tasks[turn.task]))
         return chosen
 
     def _in_order(self, lead: Turn, turns: Sequence[Turn]) -> list[Turn]:
-        """The turns of an ordered sample; the lead, where a task has written it, after them or alone."""
+        """Return the turns of an ordered sample; a lead that a task has written follows them or stands alone."""
         kept = [*turns]
         if self.recipe.points == "drawn":
             drawn = _one_with_points([lead, *turns])
@@ -127,7 +127,7 @@ class ConversationSampler:
         return [*kept, lead] if len(kept) < self.data.turns else [lead]
 
     def _written(self, turns: Sequence[Turn], sample: Sample, random: np.random.Generator) -> list[str]:
-        """The streams that a conversation writes once for its image, in order."""
+        """Return the streams that a conversation writes once for its image, in order."""
         if self.data.perceive == "never":
             return []
         known = [
@@ -153,7 +153,7 @@ class ConversationSampler:
         levels: Mapping[tuple[float, float], int],
         random: np.random.Generator,
     ) -> list[Turn]:
-        """The turns with what is perceived before each answer, marks shuffled, and what is said of them."""
+        """Return the turns with their streams before each answer, with marks shuffled and point values added."""
         mode = self.data.perceive
         before = {name: self._turn_of(name, turns) for name in written} if mode == "before" else {}
         result = []
@@ -162,7 +162,7 @@ class ConversationSampler:
             if mode == "separate_task" and task.writes_turns and task.perception_only:
                 continue
             about_objects = mode != "never" and task.about_objects and bool(turn.masks)
-            if not sample.ordered:  # Other turns may speak of its letters.
+            if not sample.ordered:  # Other turns may refer to its letters.
                 turn = self._shuffled(turn, random)
             perceive = tuple(
                 name
@@ -178,14 +178,14 @@ class ConversationSampler:
         return result
 
     def _can_speak_of(self, number: int, before: Mapping[str, int | None]) -> bool:
-        """Whether something is said of the marked points of a turn, given before which turns streams are written."""
+        """Return whether values of a turn's marked points can be written, given the turns that streams precede."""
         if not self.recipe.looks_up_what_is_written:
             return self.recipe.answer_format != "direct"
         block = before.get(self.readout or "")
         return block is not None and block <= number
 
     def _with_readout(self, turn: Turn, levels: Mapping[tuple[float, float], int]) -> Turn:
-        """A turn of whose points the codes are said, or else the levels, if all are known."""
+        """Return a turn with the codes of its points written, or their levels if all are known."""
         if self.recipe.point_values is None:
             return attrs.evolve(turn, readout=True)
         if not all(point in levels for point in turn.points):
@@ -193,11 +193,11 @@ class ConversationSampler:
         return attrs.evolve(turn, readout=True, levels=tuple(levels[point] for point in turn.points))
 
     def _levels(self, folder: int, number: int) -> Mapping[tuple[float, float], int]:
-        """The levels of an image's marked points; none where the recipe has no `point_values`."""
+        """Return the levels of an image's marked points; none if the recipe has no `point_values`."""
         return self.levels[folder].get(number, {}) if self.levels else {}
 
     def _turn_of(self, stream: str, turns: Sequence[Turn]) -> int | None:
-        """Which turn a stream is written before: the first that requires it, or else the last that may have it."""
+        """Return the turn that a stream precedes: the first that requires it, else the last that allows it."""
         tasks = self._tasks_of(turns)
         requiring = [number for number, task in enumerate(tasks) if stream in task.required]
         possible = [number for number, task in enumerate(tasks) if task.may_perceive]
@@ -208,7 +208,7 @@ class ConversationSampler:
         return attrs.evolve(self._tasks[name].own_turn(name, sample), perceive=(stream,))
 
     def _text_only_readout(self, random: np.random.Generator) -> Sample:
-        """The marked-point questions of an image that is not shown, after its block of codes: text alone."""
+        """Return the marked-point questions of an image that is not shown, after its block of codes: text only."""
         turns, codes = self._marked(random)
         assert self.readout is not None
         chosen = turns[: self.data.turns]
@@ -216,14 +216,14 @@ class ConversationSampler:
         return Sample(turns=(first, *chosen[1:]), codes=codes)
 
     def _text_only_comparison(self, random: np.random.Generator) -> Sample:
-        """A marked-point question with what is said of its points, and neither image nor block: text alone."""
+        """Return a marked-point question with the values of its points, with neither image nor block: text only."""
         turns, codes = self._marked(random)
         return Sample(turns=(turns[0],), codes=codes)
 
     def _text_only_referring(self, random: np.random.Generator) -> Sample:
-        """Questions about objects of an image that only decoding sees, with its codes; without text if none has any.
+        """Return object questions about an image that only decoding sees, with its codes; no text if it has none.
 
-        That an object is absent cannot be known without the image: such questions are left out.
+        The absence of an object cannot be known without the image, so such questions are left out.
         """
         folder, number = self._pools.draw(WITH_OBJECTS, random)
         sample = self.datasets[folder][number]
@@ -233,7 +233,7 @@ class ConversationSampler:
         return attrs.evolve(sample, turns=perceived, codes=self._codes(folder, number), in_context=False)
 
     def _marked(self, random: np.random.Generator) -> tuple[list[Turn], Mapping[str, Tensor]]:
-        """The marked-point questions of one image, in some order and to be read out, and the image's codes."""
+        """Return the marked-point questions of one image in random order with point values, and its codes."""
         folder, number = self._pools.draw(READABLE, random)
         turns = [turn for turn in self.datasets[folder].turns(number) if self._tasks[turn.task].reads_points]
         turns = [self._shuffled(turns[i], random) for i in random.permutation(len(turns))]
@@ -241,13 +241,13 @@ class ConversationSampler:
         return [self._with_readout(turn, levels) for turn in turns], self._codes(folder, number)
 
     def _vision_only(self, random: np.random.Generator) -> Sample:
-        """An image without text, with its codes."""
+        """Return an image without text, with its codes."""
         folder, number = self._pools.draw(WITH_CODES, random)
         image_3HW = self.datasets[folder].image(number)
         return Sample(turns=(), image_3HW=image_3HW, codes=self._codes(folder, number))
 
     def _codes(self, folder: int, number: int) -> dict[str, Tensor]:
-        """The codes of an image, int64 [L], of every stream that it has any of."""
+        """Return the codes of an image, int64 [L], for each stream of which it has codes."""
         rows = {name: codes[folder][number] for name, codes in self.codes.items()}
         return {name: codes_L.long() for name, codes_L in rows.items() if int(codes_L[0]) >= 0}
 
@@ -269,20 +269,20 @@ class ConversationSampler:
 
 
 def auxiliary_count(rate: float, number: int, count: int) -> int:
-    """How many extra samples follow the `count` conversations of a draw, at `rate` of them per conversation.
+    """Return how many extra samples follow the `count` conversations of a draw, at `rate` of them per conversation.
 
-    What is less than one is carried over to the next draw: after n draws there have been floor(n * rate * count).
+    Fractions carry over to the next draw: after n draws there have been floor(n * rate * count) extra samples.
     """
-    per_draw = Fraction(str(rate)) * count  # As written: 0.29 * 100 is 29, and not a little less.
+    per_draw = Fraction(str(rate)) * count  # The decimal as written: 0.29 * 100 is exactly 29.
     return math.floor((number + 1) * per_draw) - math.floor(number * per_draw)
 
 
 def _order(task: Task) -> int:
-    """The place of a task in a conversation: what requires a stream is last, and before it what only writes it."""
+    """Return the rank of a task in a conversation: first no stream, then writing a stream only, then needing one."""
     return 0 if not task.required else 1 if task.perception_only else 2
 
 
 def _one_with_points(turns: Sequence[Turn]) -> list[Turn]:
-    """The turns without points, and of those with points the first: drawn on one image, two would share letters."""
+    """Return the turns without points, and the first with points: drawn on one image, two would share letters."""
     first = next((turn for turn in turns if turn.points), None)
     return [turn for turn in turns if not turn.points or turn is first]

@@ -1,4 +1,4 @@
-"""Everything that is wrong in a data folder, file by file."""
+"""Checks a data folder for problems, file by file."""
 
 import os
 from collections import deque
@@ -20,13 +20,13 @@ from perceptio.data.lengths import ConversationLengths
 from perceptio.recipe import Recipe
 
 ALONE = 500
-"""Lines of a folder that one process checks before others would have begun."""
+"""Up to this number of lines, one process is faster than starting others."""
 _CHUNK = 32
 
 
 @attrs.frozen(kw_only=True)
 class Report:
-    """What was looked at, and what is wrong in it; whole where `problems` is empty."""
+    """The result of a check; the folder is valid if `problems` is empty."""
 
     samples: int
     turns: int
@@ -44,13 +44,13 @@ def check_folder(
 
     Args:
         path: The folder, or the address of a packed one.
-        progress: Called with the number of samples looked at so far.
-        recipe: Samples of which a conversation can become longer than its language model serves are problems, too.
-        jobs: Processes that read files, of folders of more than `ALONE` lines; the report is the same.
+        progress: Called with the number of samples checked so far.
+        recipe: If given, also report samples with a conversation that may exceed its language model's limit.
+        jobs: Number of processes that read files, for folders of more than `ALONE` lines; the report does not depend
+            on it.
 
     Raises:
-        DataError: There is no such folder, or `dataset.json` or `samples.jsonl` is missing or cannot be read, so
-            that nothing in it can be understood.
+        DataError: There is no such folder, or `dataset.json` or `samples.jsonl` is missing or cannot be read at all.
     """
     place = open_place(path)
     gone = _missing_roots(place)
@@ -68,7 +68,7 @@ def check_folder(
         line = parsed.line
         problems += [
             one for one in found if split_root(one.file, gone)[0] is None
-        ]  # Of a root that is gone: all.
+        ]  # All files of a missing root.
         if isinstance(parsed, Problem):
             broken += 1
         else:
@@ -78,7 +78,7 @@ def check_folder(
             progress(samples)
     if not samples:
         problems.append(Problem(file=LINES_FILE, message="lists no sample."))
-    if not broken and isinstance(place.files, Files):  # A broken line may have named it.
+    if not broken and isinstance(place.files, Files):  # A broken line could have named the file.
         problems += [
             Problem(file=file, message="is named by no sample: list it, or remove it.")
             for file in _strays(place.root, {place.files.where(name) for name in named})
@@ -87,13 +87,13 @@ def check_folder(
 
 
 def _missing_roots(place: Place) -> dict[str, Path]:
-    """The roots of a folder that are nowhere, as where pictures were moved after an import."""
+    """Return the roots of a folder that do not exist, for example because images were moved after an import."""
     roots = place.files.roots if isinstance(place.files, Files) else {}
     return {name: folder for name, folder in roots.items() if not folder.is_dir()}
 
 
 Looked = tuple[SampleRecord | Problem, list[Problem]]
-"""A line, and what is wrong in it or its files."""
+"""A line, and the problems in it or its files."""
 
 
 class _Reader:
@@ -101,7 +101,7 @@ class _Reader:
 
     Args:
         place: The folder.
-        recipe: As for `check_folder`.
+        recipe: See `check_folder`.
     """
 
     def __init__(self, place: Place, recipe: Recipe | None) -> None:
@@ -121,14 +121,14 @@ class _Reader:
 def _looked_at(
     lines: Iterator[SampleRecord | Problem], place: Place, recipe: Recipe | None, jobs: int
 ) -> Iterator[Looked]:
-    """Every line with its problems, in order."""
+    """Yield every line with its problems, in order."""
     first = list(islice(lines, ALONE + 1))
     if jobs == 1 or len(first) <= ALONE:
         yield from map(_Reader(place, recipe), chain(first, lines))
         return
     lines = chain(first, lines)
     chunks = iter(lambda: list(islice(lines, _CHUNK)), [])
-    # Not forked: threads of torch that have run here would never run in such a process.
+    # Not forked: after a fork, torch's threads of this process would be missing in the child.
     with ProcessPoolExecutor(
         jobs, mp_context=get_context("spawn"), initializer=_begin, initargs=(place, recipe)
     ) as pool:
@@ -146,7 +146,7 @@ def _looked_at(
 
 
 _reader: _Reader | None = None
-"""What a process of `_looked_at` reads with."""
+"""The reader of a process of `_looked_at`."""
 
 
 def _begin(place: Place, recipe: Recipe | None) -> None:
@@ -173,7 +173,7 @@ def _too_long(lengths: ConversationLengths, record: SampleRecord, files: LoadedF
 
 
 def _strays(root: Path, named: set[Path]) -> Iterator[str]:
-    """Files of the folder that nothing refers to: often a sample that was meant to be there."""
+    """Yield files of the folder that nothing refers to: often a sample that should have been listed."""
     resolved = set(map(os.path.realpath, named))
     for pattern in ("images/*", "depth/*", "masks/*", "maps/**/*"):
         for file in sorted(root.glob(pattern)):

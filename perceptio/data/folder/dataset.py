@@ -1,4 +1,4 @@
-"""Reading a data folder: its samples by number, and single files of them."""
+"""Reading a data folder: samples by number, and single files of them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,22 +19,22 @@ from perceptio.interfaces import DepthMap, Sample, Turn, TurnRecord
 class FolderDataset(Sequence[Sample]):
     """The samples of a data folder.
 
-    Lines are checked at once; pictures, depth and masks are read when a sample is asked for, and each of its maps
+    Lines are checked immediately. Images, depth and masks are read when a sample is accessed, and each of its maps
     when it is taken from the sample.
 
     Args:
         path: The folder, or the address of a packed one, such as `s3://bucket/corpus`.
 
     Attributes:
-        name: What messages call it: its path, or its address.
-        root: The folder on a disk that holds its lines and its codes.
-        info: What its `dataset.json` says.
+        name: Its name in messages: its path or its address.
+        root: The local folder that holds its lines and its codes.
+        info: The content of its `dataset.json`.
         files: The files that its samples name.
         records: Its lines.
         tasks: The tasks of each sample's turns.
 
     Raises:
-        DataError: The folder, or a line of it, is not of the format.
+        DataError: The folder or one of its lines does not follow the format.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -49,12 +49,12 @@ class FolderDataset(Sequence[Sample]):
         return len(self.records)
 
     def __getitem__(self, number: int) -> Sample:  # type: ignore[override]
-        """Sample `number`: picture, depth, masks of all objects, maps to be read, and turns with their masks.
+        """Return sample `number`: image, depth, masks of all objects, maps read on access, and turns with masks.
 
-        A sample without a picture has its turns alone.
+        A sample without an image has only turns.
 
         Raises:
-            DataError: A file of the sample is missing or broken, or does not fit the others; of a map, when it is
+            DataError: A file of the sample is missing or broken, or does not fit the others; for a map, when it is
                 taken from the sample.
         """
         record = self.records[number]
@@ -68,15 +68,15 @@ class FolderDataset(Sequence[Sample]):
         return attrs.evolve(sample, id=record.id, ordered=record.ordered)
 
     def with_target(self, name: str) -> np.ndarray:
-        """The numbers of the samples that have what a stream is learned from, by its `target`, int64 in order."""
+        """Return the numbers of the samples that have a stream's `target`, int64 in ascending order."""
         return self.records.with_target(name)
 
     def turns(self, number: int) -> tuple[Turn, ...]:
-        """The turns of sample `number` without their masks: no file is read."""
+        """Return the turns of sample `number` without their masks; reads no file."""
         return tuple(map(_turn, self.records[number].turns))
 
     def depth(self, number: int) -> DepthMap | None:
-        """The depth of sample `number`; its picture and masks are not read.
+        """Return the depth of sample `number`, without reading its image and masks.
 
         Raises:
             DataError: Its file is missing or broken.
@@ -87,9 +87,9 @@ class FolderDataset(Sequence[Sample]):
         return read_depth(self.files.found(depth), self.info)
 
     def map(self, number: int, name: str) -> np.ndarray | None:
-        """A map of sample `number` as float32 [H, W, C], NaN where unknown; None where it has none of that name.
+        """Return a map of sample `number`, float32 [H, W, C], NaN where unknown; None if it has no map of this name.
 
-        Nothing else of the sample is read.
+        Reads nothing else of the sample.
 
         Raises:
             DataError: Its file is missing or broken.
@@ -97,9 +97,9 @@ class FolderDataset(Sequence[Sample]):
         return Maps(self.files, self.info.maps, self.records[number].maps).get(name)
 
     def target(self, number: int, name: str) -> Any:
-        """What sample `number` has for a stream that is written per image, as `Sample.target` gives it.
+        """Return the target of sample `number` for a stream that is written per image, as `Sample.target` returns it.
 
-        Of what lies in a file of its own nothing else is read.
+        Reads only the file of the target, if it has its own.
 
         Raises:
             DataError: Its file is missing or broken.
@@ -112,7 +112,7 @@ class FolderDataset(Sequence[Sample]):
         return self.depth(number) if name == "depth" else self.map(number, name)
 
     def image(self, number: int) -> Tensor | None:
-        """The picture of sample `number`, RGB [3, H, W] in [0, 1], or None; nothing else of the sample is read.
+        """Return the image of sample `number`, RGB [3, H, W] in [0, 1], or None; reads nothing else of the sample.
 
         Raises:
             DataError: Its file is missing or broken.
@@ -124,7 +124,7 @@ class FolderDataset(Sequence[Sample]):
         return (self[number] for number in range(len(self)))
 
     def object_masks(self, number: int) -> Mapping[int, np.ndarray]:
-        """The boolean masks [H, W] of all objects of a sample by their numbers; empty where it has none."""
+        """Return the boolean masks [H, W] of all objects of a sample by their numbers; empty if it has none."""
         return self._load(self.records[number]).masks or {}
 
     def _place(self, record: SampleRecord) -> str:

@@ -1,4 +1,4 @@
-"""`dataset.json`: what the numbers of a data folder mean, and every rule that the file can break.
+"""`dataset.json`: the meaning of the values in a data folder, and all rules for the file.
 
 The format is documented in `perceptio.data.folder`.
 """
@@ -20,27 +20,27 @@ from perceptio.ops.json_files import read_json
 FORMAT, VERSION = "perceptio-data", 1
 INFO_FILE = "dataset.json"
 UNFINISHED_FILE = "dataset.unfinished.json"
-"""What `INFO_FILE` will be of a folder that is still written, line by line."""
+"""The file that becomes `INFO_FILE` when a folder that is being written line by line is complete."""
 SCALES = (1e-12, 1e12)
-"""What a 16-bit value can be multiplied with, so that the depth is a float32."""
+"""Range of the factor for 16-bit values, so that depth fits float32."""
 MAP_LIMIT = 1e12
-"""The range of a map lies within this bound on both sides."""
+"""Bound on the absolute value of both ends of a map's range."""
 
 
 def _copied(given: Mapping[str, Any]) -> dict[str, Any]:
-    """As a dict, which processes can hand over, as they cannot a read-only view."""
+    """Return a dict, which can be pickled, unlike a read-only view."""
     return dict(given)
 
 
 @attrs.frozen(kw_only=True)
 class DatasetInfo:
-    """What `dataset.json` says.
+    """The content of `dataset.json`.
 
     Attributes:
-        depth_unit: The unit of depth; None where a folder has none.
-        depth_scale: What a 16-bit value of depth is multiplied with.
+        depth_unit: The unit of depth; None if the folder has no depth.
+        depth_scale: The factor for 16-bit values of depth.
         maps: The maps that samples may have, by name.
-        roots: Folders elsewhere in which files of samples lie, by the name with which their paths begin.
+        roots: Other folders that hold files of samples, by the name with which their paths begin.
     """
 
     depth_unit: Literal["metres", "disparity"] | None = None
@@ -50,15 +50,15 @@ class DatasetInfo:
 
     @property
     def units(self) -> dict[str, str]:
-        """The units that it states, by what they are of."""
+        """The units that it states, by target."""
         return {} if self.depth_unit is None else {"depth": self.depth_unit}
 
     def declares(self, name: str) -> bool:
-        """Whether samples may have what a stream is learned from, by its `target`; masks need no declaration."""
+        """Return whether samples may have a stream's `target`; masks need no declaration."""
         return name in ("image", "masks", "objects") or name in self.units or name in self.maps
 
     def to_json(self) -> dict[str, Any]:
-        """The object that `parse_info` reads."""
+        """Return the object that `parse_info` reads."""
         written: dict[str, Any] = {"format": FORMAT, "version": VERSION}
         if self.depth_unit is not None:
             written["depth"] = {"unit": self.depth_unit}
@@ -75,7 +75,7 @@ def parse_info(root: Path) -> DatasetInfo:
     """Read `dataset.json`.
 
     Raises:
-        DataError: It is missing, no JSON, of another format or version, or has a wrong value.
+        DataError: It is missing, not JSON, of another format or version, or has an invalid value.
     """
     path = root / INFO_FILE
     with parsing(DataError, f"{root} cannot be read ({{reason}}): check the path."):
@@ -108,7 +108,7 @@ def parse_info(root: Path) -> DatasetInfo:
 
 
 def info_problems(found: Any) -> Iterator[str]:
-    """Everything that is wrong in the value of `dataset.json`."""
+    """Yield every problem in the value of `dataset.json`."""
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         yield f'it does not say "format": "{FORMAT}".'
         return

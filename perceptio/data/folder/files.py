@@ -1,6 +1,6 @@
-"""Where the files that samples name lie: in the data folder itself, or in a root that `dataset.json` declares.
+"""The files that samples name: in the data folder itself, or in a root that `dataset.json` declares.
 
-Those of a packed folder lie in shards: `perceptio.data.folder.shards`.
+The files of a packed folder are in shards: `perceptio.data.folder.shards`.
 """
 
 import hashlib
@@ -21,22 +21,22 @@ from perceptio.ops.paths import resolved_inside, why_not_inside
 
 ROOT_NAME = r"[A-Za-z0-9_-]{1,80}"
 ASKED_AT_ONCE = 16
-"""Files whose sizes and times are asked for at once, which on a network takes a fraction of one by one."""
+"""Files whose sizes and times are requested in parallel, which is much faster on a network."""
 _CHUNK, _STATE = 1_000, struct.Struct("<qqqQ")
 
 
 def split_root(name: str, roots: Collection[str]) -> tuple[str | None, str]:
-    """The root that a sample's path begins with, if any, and the path inside it or the folder."""
+    """Split a sample's path into its root, if any, and the path inside the root or the folder."""
     root, colon, inside = name.partition(":")
     return (root, inside) if colon and root in roots else (None, name)
 
 
 def why_no_file(name: Any, roots: Collection[str]) -> str | None:
-    """Why a value cannot name a file of a sample; None where it can.
+    """Return why a value is not a valid name of a sample's file; None if it is.
 
     Args:
         name: The value.
-        roots: The names of the roots that are declared. Without any, a colon is part of a name.
+        roots: The names of the declared roots. Without roots, a colon is an ordinary character.
     """
     if isinstance(name, str):
         root, colon, _ = name.partition(":")
@@ -48,7 +48,7 @@ def why_no_file(name: Any, roots: Collection[str]) -> str | None:
 
 
 class AnyFiles(ABC):
-    """The files of a data folder, by the names that its samples give them.
+    """The files of a data folder, by the names that its samples use.
 
     Attributes:
         roots: The names of its roots.
@@ -58,44 +58,44 @@ class AnyFiles(ABC):
 
     @abstractmethod
     def where(self, name: str) -> Path | str:
-        """What messages call a file, whether or not it is there."""
+        """Return the name of a file in messages, whether or not it exists."""
 
     @abstractmethod
     def found(self, name: str) -> AnyFile:
-        """A file, which is read or else refused where it is used.
+        """Return a file; errors in reading it occur only when it is used.
 
         Raises:
-            DataError: Its name leads out of where it is to lie, or it cannot be had.
+            DataError: Its name leads out of its folder, or the file is not available.
         """
 
     @abstractmethod
     def state(self, names: Iterable[str], *, unchanged_since: float | None = None) -> str | None:
-        """A text that is the same as long as none of the named files changes; no file is read.
+        """Return a text that stays the same as long as none of the named files changes, without reading any.
 
         Args:
-            names: The names, in an order that counts.
-            unchanged_since: A time, in seconds of the epoch.
+            names: The names; their order matters.
+            unchanged_since: A time, in seconds since the epoch.
 
         Returns:
-            None where a file is missing, or was changed at that time or later.
+            None if a file is missing, or was changed at that time or later.
         """
 
     def opened(self, name: str) -> BinaryIO:
-        """A file to read from, bytes as they are.
+        """Open a file to read its bytes.
 
         Raises:
-            DataError: As `found`.
-            OSError: It cannot be read.
+            DataError: See `found`.
+            OSError: The file cannot be read.
         """
         return opened(self.found(name))
 
 
 class Files(AnyFiles):
-    """Files that lie in a folder, or in its roots.
+    """Files in a local folder, or in its roots.
 
     Args:
         folder: The data folder.
-        roots: Its roots by name; a relative one begins at the folder.
+        roots: Its roots by name; a relative path starts at the folder.
     """
 
     def __init__(self, folder: Path, roots: Mapping[str, str]) -> None:
@@ -103,23 +103,23 @@ class Files(AnyFiles):
         self.roots: Mapping[str, Path] = {name: folder / expanded(place) for name, place in roots.items()}
 
     def where(self, name: str) -> Path:
-        """The path of a file, links not followed."""
+        """Return the path of a file, without following links."""
         root, inside = split_root(name, self.roots)
         return (self.folder if root is None else self.roots[root]) / inside
 
     def found(self, name: str) -> Path:
-        """The path of a file that links do not lead out of the folder, or of its root.
+        """Return the path of a file, if links do not lead out of the folder or its root.
 
         Raises:
-            DataError: A link leads out, or in a circle.
+            DataError: A link leads out, or forms a cycle.
         """
         root, inside = split_root(name, self.roots)
         return resolved_inside(self.folder if root is None else self.roots[root], inside, DataError)
 
     def state(self, names: Iterable[str], *, unchanged_since: float | None = None) -> str | None:
-        """A SHA-256 of sizes, times and inodes.
+        """Return a SHA-256 of sizes, times and inodes.
 
-        The time of a change of the inode counts, too: unlike that of the content, no program sets it back.
+        It includes the inode's change time, which, unlike the modification time, programs cannot reset.
         """
         latest = float("inf") if unchanged_since is None else unchanged_since * 1e9
         folder, roots = str(self.folder), {name: str(place) for name, place in self.roots.items()}

@@ -1,7 +1,7 @@
-"""What tells data folders apart: what they hold, wherever they lie.
+"""The identity of a data folder: a hash of its content, wherever it is.
 
-The hash of a folder of many files is kept with what tells that none of them has changed, so that they are read once
-and not whenever a run starts: of files on a disk their sizes, times and inodes, of a packed folder its index.
+The hash of a folder with many files is cached with evidence that none of them has changed, so that runs need not read
+all files at every start. The evidence is the files' sizes, times and inodes, or the index of a packed folder.
 """
 
 import hashlib
@@ -22,20 +22,20 @@ from perceptio.ops.identity import add_blocks
 from perceptio.ops.json_files import format_json
 
 KEPT_FROM = 1_000
-"""Files of a folder whose hashes are kept; fewer are read again in less than a second."""
+"""Minimum number of files for which hashes are cached; fewer are read in less than a second."""
 SETTLED_S = 2.0
-"""A file that was changed at most so long before it was read could change again and keep its time: FAT counts in such
-steps. Git's rule for its index."""
+"""A file that was changed within this many seconds before it was read could change again without a new time stamp:
+FAT has this resolution. Git's index uses the same rule."""
 VERSION = 1
 
 Part = bytes | str
-"""What a hash is made of: bytes as they are, or the name of a file, whose size and blocks count."""
+"""An input of a hash: bytes, or the name of a file whose size and blocks are hashed."""
 
 
 def hash_of_data(dataset: FolderDataset) -> str:
-    """A SHA-256 of `dataset.json`, of `samples.jsonl`, and of every file that samples name.
+    """Return a SHA-256 of `dataset.json`, of `samples.jsonl`, and of every file that samples name.
 
-    Where the folder and its roots lie does not count. Files count as `add_blocks` has it.
+    The location of the folder and its roots does not count. Files are hashed as by `add_blocks`.
 
     Raises:
         DataError: A file is missing.
@@ -45,7 +45,7 @@ def hash_of_data(dataset: FolderDataset) -> str:
 
 
 def hash_of_samples(dataset: FolderDataset, numbers: Iterable[int]) -> str:
-    """A SHA-256 of `dataset.json`, and of the records and the files of some samples, as in `hash_of_data`.
+    """Return a SHA-256 of `dataset.json`, and of the records and files of some samples, as in `hash_of_data`.
 
     Raises:
         DataError: A file is missing.
@@ -60,9 +60,9 @@ def hash_of_samples(dataset: FolderDataset, numbers: Iterable[int]) -> str:
 
 
 def hash_of_targets(dataset: FolderDataset, name: str) -> str:
-    """A SHA-256 of `dataset.json`, and of the ids and the files of the samples with a target, as in `hash_of_data`.
+    """Return a SHA-256 of `dataset.json`, and of the ids and files of samples with a target, as in `hash_of_data`.
 
-    What the files are called does not count: a packed folder has the targets of the folder that it was packed from.
+    File names do not count: a packed folder has the same targets as the folder that it was packed from.
 
     Args:
         dataset: The folder.
@@ -87,19 +87,19 @@ def hash_of_targets(dataset: FolderDataset, name: str) -> str:
 
 
 def hash_of_lines(dataset: FolderDataset) -> bytes:
-    """The SHA-256 of `samples.jsonl`."""
+    """Return the SHA-256 of `samples.jsonl`."""
     with (dataset.root / LINES_FILE).open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
 
 
 def kept_hash_of_packed(dataset: FolderDataset, info: bytes, lines: bytes, state: str) -> bytes:
-    """The file in which a packed folder keeps its `hash_of_data`, made of the folder that is packed.
+    """Return the content of the file that caches `hash_of_data` in a packed folder, from the original folder.
 
     Args:
-        dataset: The folder that is packed.
+        dataset: The original folder.
         info: The packed folder's `dataset.json`.
         lines: SHA-256 of its `samples.jsonl`.
-        state: The state of its files, as `AnyFiles.state` gives it.
+        state: The state of its files, from `AnyFiles.state`.
 
     Raises:
         DataError: A file is missing.
@@ -116,7 +116,7 @@ def _parts_of_data(dataset: FolderDataset, meaning: bytes, lines: bytes) -> Iter
 
 
 def _hash(dataset: FolderDataset, what: str, known_by: Facts, parts: Iterable[Part]) -> str:
-    """The hash of these parts: the one that is kept where it holds, or else a new one."""
+    """Return the hash of these parts: from the cache if it is valid, otherwise computed."""
     file, files = HASH_FILES.format(what), dataset.files
 
     def parse(facts: Facts, arrays: Arrays) -> str | None:
@@ -128,7 +128,7 @@ def _hash(dataset: FolderDataset, what: str, known_by: Facts, parts: Iterable[Pa
     began = time.time()
     sha256, names = _digest(files, parts)
     if len(names) >= KEPT_FROM:
-        # Asked for now, it says of a file that was changed while others were read that this is too lately.
+        # Requested now, the state also detects a file that was changed while others were read.
         state = files.state(names, unchanged_since=began - SETTLED_S)
         if state is not None:
             keep(dataset.root, file, known_by, _facts(sha256, state), _named(names))
@@ -136,7 +136,7 @@ def _hash(dataset: FolderDataset, what: str, known_by: Facts, parts: Iterable[Pa
 
 
 def _digest(files: AnyFiles, parts: Iterable[Part]) -> tuple[str, Collection[str]]:
-    """The SHA-256 of these parts, and the names of the files among them, each once and in order."""
+    """Return the SHA-256 of these parts, and the distinct names of the files among them, in order."""
     sha, names = hashlib.sha256(), dict[str, None]()
     for part in parts:
         if isinstance(part, bytes):
@@ -160,7 +160,7 @@ def _named(names: Iterable[str]) -> Arrays:
 
 
 def _meaning(dataset: FolderDataset) -> bytes:
-    """`dataset.json`, but for the places of its roots."""
+    """Return `dataset.json` without the locations of its roots."""
     if not dataset.info.roots:
         return (dataset.root / INFO_FILE).read_bytes()
     return format_json(attrs.evolve(dataset.info, roots={}).to_json(), indent=1).encode()

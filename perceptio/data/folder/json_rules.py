@@ -1,4 +1,4 @@
-"""Rules for the JSON values of a data folder, each broken one told in a sentence."""
+"""Rules for the JSON values of a data folder, each with its message."""
 
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
@@ -8,7 +8,7 @@ from perceptio.errors import quoted
 
 
 def key_problems(found: Mapping[str, Any], required: set[str], optional: set[str]) -> Iterator[str]:
-    """Required keys that an object has not, and keys that are neither required nor optional."""
+    """Yield a problem for each required key that is missing, and for each unknown key."""
     known = required | optional
     for key in sorted(required - found.keys()):
         yield f'"{key}" is missing.'
@@ -21,10 +21,10 @@ def key_problems(found: Mapping[str, Any], required: set[str], optional: set[str
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a number; true and false are none."""
+    """Return whether a value is a number; true and false are not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def is_whole(value: Any) -> TypeGuard[int]:
-    """Whether a value is a whole number; true and false are none."""
+    """Return whether a value is an integer; true and false are not."""
     return isinstance(value, int) and not isinstance(value, bool)

@@ -1,7 +1,6 @@
-"""What can be made again of a data folder: kept in it, or in the user's cache where it cannot be written.
+"""Cached files of a data folder that can be recomputed: in the folder, or in the user's cache if it is not writable.
 
-Each is a file of arrays with what it is known by, and is used as long as that is what it was. One that is damaged
-counts as none.
+Each is a file of arrays with a key, and is used as long as the key matches. A damaged file counts as missing.
 """
 
 import hashlib
@@ -24,34 +23,34 @@ Facts = Mapping[str, Any]
 Arrays = Mapping[str, np.ndarray]
 
 INDEX_FILE = ".samples.index.npz"
-"""What is known of the lines: `perceptio.data.folder.line_index`."""
+"""The index of the lines: `perceptio.data.folder.line_index`."""
 HASH_FILES = ".{}.hash.npz"
-"""Hashes of what files hold: `perceptio.data.folder.identity`."""
+"""Hashes of the files' content: `perceptio.data.folder.identity`."""
 DATA = "data"
-"""What the hash of all data is kept as."""
+"""Name under which the hash of all data is cached."""
 _KNOWN_BY, _ABOUT = "known_by", "about"
 
 logger = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path:
-    """The user's cache for what can be made again of data folders."""
+    """Return the user's cache for recomputable files of data folders."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "perceptio"
 
 
 def read_kept(
     folder: Path, name: str, known_by: Facts, parse: Callable[[Facts, Arrays], T | None]
 ) -> T | None:
-    """What is kept of a folder under a name.
+    """Read a cached file of a folder.
 
     Args:
         folder: The data folder.
         name: The name of the file in the folder.
-        known_by: What it has to be known by.
-        parse: Makes it of its facts and its arrays; None, or any error, where they do not do.
+        known_by: The key that must match.
+        parse: Converts its facts and arrays; None or any exception means that they are invalid.
 
     Returns:
-        None where nothing is kept, or it does not hold.
+        The converted content; None if there is no valid file.
     """
     for place in _places(folder, name):
         if not place.is_file():
@@ -60,7 +59,7 @@ def read_kept(
             with MeasuredFile(place) as file, np.load(file, allow_pickle=False) as held:
                 facts = json.loads(held[_ABOUT].tobytes())
                 found = parse(facts, held) if facts[_KNOWN_BY] == known_by else None
-        except Exception as error:  # Whatever is wrong with it, it is made again.
+        except Exception as error:  # Whatever the problem is, the file is made again.
             logger.info("%s cannot be used (%s): it is made again.", place, error)
             continue
         if found is not None:
@@ -69,7 +68,7 @@ def read_kept(
 
 
 def keep(folder: Path, name: str, known_by: Facts, facts: Facts, arrays: Arrays) -> None:
-    """Write what `read_kept` reads to the first place that takes it; without one, it is made again the next time."""
+    """Write what `read_kept` reads to the first writable place; without one, it is recomputed the next time."""
     content = kept_bytes(known_by, facts, arrays)
     for place in _places(folder, name):
         try:
@@ -81,7 +80,7 @@ def keep(folder: Path, name: str, known_by: Facts, facts: Facts, arrays: Arrays)
 
 
 def kept_bytes(known_by: Facts, facts: Facts, arrays: Arrays) -> bytes:
-    """The content of a file that `read_kept` reads."""
+    """Return the content of a file that `read_kept` reads."""
     about = json.dumps({_KNOWN_BY: known_by, **facts}).encode()
     stream = io.BytesIO()
     np.savez(stream, **dict[str, Any](arrays, **{_ABOUT: np.frombuffer(about, dtype=np.uint8)}))

@@ -1,8 +1,8 @@
-"""What is known of every line of a data folder without reading it, kept on disk for folders of many lines.
+"""An index of the lines of a data folder, cached on disk for folders with many lines.
 
-The index of `samples.jsonl` is written beside it, or in the user's cache where the folder cannot be written. It holds
-for as long as size, time and some blocks of that file, `dataset.json` and the rules for lines are what they were. One
-that does not hold, or is damaged, is made again. A line is checked again whenever it is read.
+The index of `samples.jsonl` is written beside it, or into the user's cache if the folder is not writable. It is valid
+as long as the size, time and some blocks of that file, `dataset.json` and the rules for lines do not change. An
+invalid or damaged index is made again. Each line is checked again whenever it is read.
 """
 
 import hashlib
@@ -24,18 +24,18 @@ from perceptio.ops.json_files import Line
 
 VERSION = 1
 KEPT_FROM = 5_000
-"""Lines of a folder whose index is kept; fewer are read again in a tenth of a second."""
+"""Minimum number of lines for which an index is cached; fewer are read in a tenth of a second."""
 BLOCK, BLOCKS = 64 * 1024, 32
-"""So many blocks of so many bytes, spread evenly over the file of lines, are part of what an index is known by."""
+"""Size in bytes and number of blocks, evenly spaced over the file of lines, that are part of an index's key."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class LineIndex:
-    """Of each line of a data folder where it begins, of which tasks its turns are, and what it names.
+    """For each line of a data folder, where it begins, the tasks of its turns, and what it names.
 
     Attributes:
-        starts: The byte at which each line begins.
-        numbers: Its number, from 1, blank lines included.
+        starts: Offset of each line in bytes.
+        numbers: Its number, from 1, counting blank lines.
         tasks: The tasks of its turns.
         keys: `"image"`, `"depth"`, `"masks"` and the maps that the folder declares.
         named: Whether each line names each of them, [lines, keys].
@@ -51,7 +51,7 @@ class LineIndex:
         return len(self.starts)
 
     def having(self, key: str) -> np.ndarray:
-        """Whether each line names one of `keys`, bool; of another key none does."""
+        """Return whether each line names one of `keys`, bool; for another key all are False."""
         if key not in self.keys:
             return np.zeros(len(self), dtype=bool)
         return self.named[:, self.keys.index(key)]
@@ -63,11 +63,11 @@ def indexed(
     rules: Mapping[str, TaskConfig],
     read: Callable[[], Iterable[tuple[Mapping[str, Any], Line]]],
 ) -> LineIndex:
-    """The index of a file of lines: the one that is kept, or else a new one.
+    """Return the index of a file of lines: the cached one if it is valid, otherwise a new one.
 
     Args:
         lines: The file.
-        info: What `dataset.json` says.
+        info: The content of `dataset.json`.
         rules: The tasks with rules for turns, by name.
         read: Reads and checks all lines.
     """
@@ -108,7 +108,7 @@ def _made(info: DatasetInfo, read: Iterable[tuple[Mapping[str, Any], Line]]) -> 
 
 
 def _known_by(lines: Path, info: DatasetInfo, rules: Mapping[str, TaskConfig]) -> dict[str, Any] | None:
-    """What an index of these lines is known by; None where they cannot be read."""
+    """Return the key of an index of these lines; None if they cannot be read."""
     blocks = hashlib.sha256()
     try:
         with MeasuredFile(lines) as file:
@@ -133,7 +133,7 @@ def _known_by(lines: Path, info: DatasetInfo, rules: Mapping[str, TaskConfig]) -
 
 
 def _parsed(facts: Facts, arrays: Arrays) -> LineIndex | None:
-    """An index that is kept, if it is whole."""
+    """Return a cached index, if it is complete."""
     table = [frozenset(names) for names in facts["tasks"]]
     index = LineIndex(
         starts=arrays["starts"],
@@ -148,7 +148,7 @@ def _parsed(facts: Facts, arrays: Arrays) -> LineIndex | None:
 
 
 def _written(index: LineIndex) -> tuple[Facts, Arrays]:
-    """What `_parsed` makes an index of."""
+    """Return the content from which `_parsed` makes an index."""
     table = {names: number for number, names in enumerate(dict.fromkeys(index.tasks))}
     arrays = {
         "starts": index.starts,

@@ -1,7 +1,7 @@
-"""Every rule that a line of a data folder can break before files are read, each told in a sentence.
+"""All rules for a line of a data folder that can be checked without reading files, each with its message.
 
-The format is documented in `perceptio.data.folder`. Each rule is written once, as a message that is yielded: a
-dataset raises the first, `perceptio.data.folder.check.check_folder` reports all, and writers ask before they write.
+The format is documented in `perceptio.data.folder`. Each rule is written once, as a message that is yielded. A
+dataset raises the first, `perceptio.data.folder.check.check_folder` reports all, and writers check before they write.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,11 +19,11 @@ _PLAIN_TURN = {"task", "question", "answer"}
 
 
 def line_problems(raw: Any, info: DatasetInfo, rules: Mapping[str, TaskConfig]) -> Iterator[str]:
-    """Everything that is wrong in the value of a line.
+    """Yield every problem in the value of a line.
 
     Args:
         raw: The value.
-        info: What `dataset.json` says.
+        info: The content of `dataset.json`.
         rules: The tasks with rules of their own, by name (`perceptio.data.tasks.task_rules`).
     """
     if not isinstance(raw, dict):
@@ -81,7 +81,7 @@ def _map_problems(named: Any, info: DatasetInfo) -> Iterator[str]:
 
 
 def _is_plain_turn(turn: Any, rules: Mapping[str, TaskConfig]) -> bool:
-    """Whether a turn is question and answer alone, to which no further rule applies: most are, in large corpora."""
+    """Return whether a turn is only question and answer without further rules, as most turns in large corpora are."""
     return (
         type(turn) is dict
         and turn.keys() == _PLAIN_TURN
@@ -117,7 +117,7 @@ def _turn_problems(turn: Any, has_masks: bool, rules: Mapping[str, TaskConfig]) 
 
 
 def as_points(pairs: Sequence[Sequence[float]]) -> tuple[tuple[float, float], ...]:
-    """Points as records hold them."""
+    """Return points in the form that records use."""
     return tuple((float(x), float(y)) for x, y in pairs)
 
 
@@ -141,14 +141,14 @@ def _run_length_problems(masks: Sequence[Any]) -> Iterator[str]:
 
 
 def _runs_problem(counts: Any, size: Sequence[int]) -> str | None:
-    """Why the counts of a mask are no runs of its size; the end of "it has …"."""
+    """Return why the counts of a mask are not runs of its size, as the end of "it has …"."""
     pixels = size[0] * size[1]
     if isinstance(counts, str):
         try:
             runs_R = parse_runs(counts)
         except ValueError as error:
             return f"counts that {error}"
-        if ((runs_R < 0) | (runs_R > pixels)).any():  # Whose sum might be beyond 64 bits.
+        if ((runs_R < 0) | (runs_R > pixels)).any():  # Their sum could exceed 64 bits.
             return f"counts with a run of less than 0 or more than {pixels} pixels"
         total = int(runs_R.sum())
     elif not _all_whole(counts) or min(counts, default=0) < 0:
