@@ -1,5 +1,5 @@
-"""Perceptio's models in the harnesses that the field compares models with; `docs/harnesses.md` shows how.
+"""Adapters to the evaluation harnesses of the field; `docs/harnesses.md` shows how to use them.
 
-`lmms_eval` and `vlmevalkit` adapt a model to one harness each, and are the only ones to import it. Both answer
-through `responder`. `refcoco_task` is the other way round: referring segmentation as a task of lmms-eval.
+`lmms_eval` and `vlmevalkit` each adapt a model to one harness, and are the only modules that import it. Both answer
+through `responder`. `refcoco_task` works in the other direction: it makes referring segmentation a task of lmms-eval.
 """

@@ -1,8 +1,8 @@
-"""Perceptio's models in lmms-eval (https://github.com/EvolvingLMMs-Lab/lmms-eval), as the model `perceptio`.
+"""The model `perceptio` for lmms-eval (https://github.com/EvolvingLMMs-Lab/lmms-eval).
 
     python -m lmms_eval --model perceptio --model_args pretrained=runs/mine --tasks mme --batch_size 8
 
-The package offers the model by an entry point of the group `lmms_eval.models`, so that nothing is to be imported.
+The package registers the model by an entry point of the group `lmms_eval.models`, so nothing needs to be imported.
 """
 
 import os
@@ -22,31 +22,31 @@ if TYPE_CHECKING:
     from lmms_eval.models.registry_v2 import ModelManifest
 
 HONORED = ("until", "max_new_tokens", "temperature", "do_sample", "masks")
-"""Settings of generation that a Perceptio model follows."""
+"""Generation settings that a Perceptio model supports."""
 NEUTRAL = {"top_p": 1.0, "top_k": 0, "num_beams": 1, "repetition_penalty": 1.0}
-"""Values at which settings that it does not have make no difference."""
+"""Values at which unsupported settings have no effect."""
 OF_SAMPLING = ("top_p", "top_k")
-"""Those that make none where the likeliest token is taken."""
+"""Settings that have no effect in greedy decoding."""
 
 
 def manifest() -> "ModelManifest":
-    """What lmms-eval's registry asks the entry point for."""
-    # It asks when its models are first imported, by this module too if that came first.
+    """Return the manifest for lmms-eval's registry, which calls this entry point."""
+    # Imported here because the registry calls this when its models are first imported, possibly by this module.
     from lmms_eval.models.registry_v2 import ModelManifest
 
     return ModelManifest(model_id="perceptio", simple_class_path=f"{__name__}.{Perceptio.__name__}")
 
 
 class Perceptio(lmms):
-    """A Perceptio model as lmms-eval asks it.
+    """A Perceptio model behind lmms-eval's interface.
 
     Args:
-        args: Those of `perceptio.harness.model_args.ModelArgs`, by name. lmms-eval adds the values of its own options
-            `--batch_size`, `--device` and `--max_batch_size`.
+        args: Arguments of `perceptio.harness.model_args.ModelArgs`, by name. lmms-eval adds the values of its own
+            options `--batch_size`, `--device` and `--max_batch_size`.
 
     Raises:
         UnknownNameError: An argument has another name.
-        InputError: A value cannot be meant.
+        InputError: A value is invalid.
         CheckpointError: The model cannot be loaded.
     """
 
@@ -54,7 +54,7 @@ class Perceptio(lmms):
 
     def __init__(self, **args: Any) -> None:
         super().__init__()
-        # Of use where a harness searches for a batch size, which "auto" would ask for.
+        # Only used by harnesses that search for a batch size, which happens with "auto".
         args.pop("max_batch_size", None)
         self.args, self._said = ModelArgs.of(args), set[tuple[str, str]]()
         device = None
@@ -68,19 +68,19 @@ class Perceptio(lmms):
 
     @property
     def device(self) -> torch.device:
-        """Where the model is; lmms-eval asks it of several processes."""
+        """The model's device, which lmms-eval reads with several processes."""
         return self.responder.model.device
 
     @property
     def batch_size(self) -> int:
-        """Questions that are answered at once."""
+        """Number of questions in a batch."""
         return self.args.batch_size
 
     def generate_until(self, requests: Sequence[Instance]) -> list[str]:
-        """A reply to each request, in their order.
+        """Return a reply to each request, in their order.
 
         Raises:
-            InputError: A request shows several pictures, or something else than pictures.
+            InputError: A request shows several images, or something other than images.
         """
         asked = []
         for request in requests:
@@ -89,13 +89,13 @@ class Perceptio(lmms):
         return list(self.responder.replies(asked))
 
     def loglikelihood(self, requests: Sequence[Instance]) -> list[GenerationResult]:
-        """How unlikely the model finds the answer of each request, and whether it is what it would write.
+        """Return the loss of each request's answer, and whether greedy decoding would write it.
 
-        As lmms-eval's own models have it, and its scoring of multiple choice expects, which takes the least, this is
-        a loss: the mean negative log-likelihood of the answer's tokens, its end token included.
+        As in lmms-eval's own models, and as its scoring of multiple choice expects, which selects the lowest value,
+        this is the mean negative log-likelihood of the answer's tokens, including its end token.
 
         Raises:
-            InputError: As of `generate_until`.
+            InputError: See `generate_until`.
         """
         asked, answers = [], []
         for request in requests:
@@ -111,11 +111,11 @@ class Perceptio(lmms):
             asked.append(self._request(text, visual, number, task, split, decoding))
             answers.append(str(answer).strip())
         found = self.responder.likelihoods(asked, answers)
-        # A bare pair is turned into text by the evaluator of lmms-eval 0.7, whose own scoring then fails on it.
+        # Not a bare pair: the evaluator of lmms-eval 0.7 turns it into text, and its own scoring then fails.
         return [GenerationResult(text=(-one.log_likelihood / one.ids, one.likeliest)) for one in found]
 
     def generate_until_multi_round(self, requests: Sequence[Instance]) -> list[str]:
-        """Refused: a Perceptio model is asked one question at a time.
+        """Not supported: a Perceptio model answers one question at a time.
 
         Raises:
             InputError: Always.
@@ -146,10 +146,10 @@ class Perceptio(lmms):
         return Request(text=text, picture=picture, decoding=decoding)
 
     def _decoding(self, settings: dict[str, Any], task: str) -> Decoding:
-        """A task's generation settings; of what makes a difference and is not followed, a warning says so.
+        """Return a task's generation settings; warn about settings that matter and are not supported.
 
         Raises:
-            InputError: Masks are asked for in another form.
+            InputError: Masks are requested in another format.
         """
         temperature = float(settings.get("temperature") or 0.0)
         samples = settings.get("do_sample")

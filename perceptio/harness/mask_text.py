@@ -1,11 +1,11 @@
-"""Masks in a reply of text, so that a harness of texts can score the masks of any model.
+"""Masks within the text of a reply, so that a text harness can score the masks of any model.
 
-A mask is COCO's compressed run-length encoding in JSON, between tags, anywhere in the reply:
+A mask is COCO's compressed run-length encoding as JSON, between tags, anywhere in the reply:
 
     <mask>{"size": [480, 640], "counts": "Zhc0..."}</mask>
 
-`size` is [height, width], that of the picture. `counts` never holds a `/`, so that no tag is mistaken. Several
-masks of a reply are united by whoever scores it.
+`size` is the image's [height, width]. `counts` never contains a `/`, so it cannot be mistaken for a tag. Whoever
+scores a reply unites its masks.
 """
 
 import json
@@ -19,13 +19,13 @@ _MASK = re.compile(r"<mask>(.*?)</mask>", re.DOTALL)
 
 
 def written_mask(mask_HW: np.ndarray) -> str:
-    """A boolean mask [H, W] as text."""
+    """Return a boolean mask [H, W] as text."""
     counts = format_runs(runs_of(mask_HW))
     return f"<mask>{json.dumps({'size': list(mask_HW.shape), 'counts': counts})}</mask>"
 
 
 def read_masks(reply: str, size: tuple[int, int]) -> list[np.ndarray | None]:
-    """The boolean masks [H, W] of a reply, in order; None for one that is not of the form or of another size."""
+    """Return the boolean masks [H, W] of a reply in order; None for an invalid mask or one of another size."""
     return [_mask(text, size) for text in _MASK.findall(reply)]
 
 
@@ -37,7 +37,7 @@ def _mask(text: str, size: tuple[int, int]) -> np.ndarray | None:
         runs_R = parse_runs(said["counts"])
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
-    # A sum alone could be met by runs that are negative, or that overflow.
+    # Checking only the sum would accept runs that are negative or overflow.
     pixels = size[0] * size[1]
     if (runs_R < 0).any() or (runs_R > pixels).any() or int(runs_R.sum()) != pixels:
         return None

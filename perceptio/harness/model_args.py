@@ -1,4 +1,4 @@
-"""What a harness is told of the model: `pretrained=runs/mine,perceive=none`."""
+"""Arguments that a harness passes to the model: `pretrained=runs/mine,perceive=none`."""
 
 from collections.abc import Mapping
 from typing import Any, Self
@@ -13,17 +13,17 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 @attrs.frozen(kw_only=True)
 class ModelArgs:
-    """The model of an evaluation, and how it answers.
+    """The model to evaluate, and how it answers.
 
     Attributes:
         pretrained: A run's folder, a checkpoint, or a model's id on the Hugging Face hub.
-        perceive: `auto`: what the recipe lists and the model then decides. `none`: nothing. `before`: every stream
-            that is written once per image, before each answer. Or names of streams with `+` between them, each
-            before every answer: `depth+segmentation`.
-        device: As PyTorch names it, such as `cuda:0`; `auto`: a GPU where there is one.
-        dtype: What the model computes in, `float32`, `bfloat16` or `float16`; `auto`: as its weights are saved.
-        batch_size: Questions that are answered at once, at least 1.
-        max_new_tokens: Most tokens of an answer where the benchmark does not say, at least 1.
+        perceive: `auto`: the recipe's streams, as the model decides. `none`: nothing. `before`: every stream that is
+            written once per image, before each answer. Or names of streams joined by `+`, each written before every
+            answer: `depth+segmentation`.
+        device: A PyTorch device, such as `cuda:0`; `auto`: a GPU if there is one.
+        dtype: The model's data type, `float32`, `bfloat16` or `float16`; `auto`: the type of the saved weights.
+        batch_size: Number of questions in a batch, at least 1.
+        max_new_tokens: Maximum number of tokens of an answer if the benchmark sets none, at least 1.
     """
 
     pretrained: str
@@ -35,11 +35,11 @@ class ModelArgs:
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Self:
-        """The arguments by name, as numbers or as texts.
+        """Parse the arguments by name, given as numbers or text.
 
         Raises:
-            UnknownNameError: A name is none of these.
-            InputError: A value cannot be meant, or `pretrained` is missing.
+            UnknownNameError: There is no argument of this name.
+            InputError: A value is invalid, or `pretrained` is missing.
         """
         names = [field.name for field in attrs.fields(cls)]
         for name in given:
@@ -61,7 +61,7 @@ class ModelArgs:
         """The device.
 
         Raises:
-            InputError: PyTorch knows none of this name, or does not find it here.
+            InputError: PyTorch does not know this name, or does not find the device.
         """
         if self.device == "auto":
             found = torch.accelerator.current_accelerator(check_available=True)

@@ -1,8 +1,8 @@
 """Referring segmentation as a task of lmms-eval, scored by masks, for any model that can write them.
 
 lmms-eval's own RefCOCO tasks score captions and boxes. `write_task` makes a folder for its `--include_path` from a
-data folder; the functions below are what the task's file names. A reply says masks as `perceptio.harness.mask_text`
-has it.
+data folder; the task's file refers to the functions below. Replies contain masks in the format of
+`perceptio.harness.mask_text`.
 """
 
 import json
@@ -29,7 +29,7 @@ FORM = (
     ' Reply with its mask as <mask>{"size": [height, width], "counts": "..."}</mask>, '
     "where counts are in COCO's compressed run-length encoding."
 )
-"""What models other than Perceptio's are told after each question."""
+"""Instruction after each question for models other than Perceptio's."""
 SCORING = (
     "from perceptio.harness.refcoco_task import ciou, giou, missing, pictures, question, score, target\n"
 )
@@ -76,18 +76,19 @@ metadata:
 def write_task(data: Path, out: Path, name: str) -> int:
     """Write a task of lmms-eval from the referring expressions of a data folder.
 
-    They are those of `perceptio eval --suite refcoco`: an expression that means nothing has an empty true mask.
+    It asks the same expressions as `perceptio eval --suite refcoco`: one that refers to nothing has an empty true
+    mask.
 
     Args:
-        data: The data folder; the task reads pictures and masks from there.
-        out: The folder for `--include_path`; it may hold other tasks.
-        name: What `--tasks` calls it.
+        data: The data folder; the task reads images and masks from it.
+        out: Folder for `--include_path`; it may hold other tasks.
+        name: Name of the task for `--tasks`.
 
     Returns:
-        How many questions it has.
+        The number of questions.
 
     Raises:
-        DataError: The folder is none, or has no referring expression, or the disk refuses.
+        DataError: `data` is not a data folder or has no referring expression, or the task cannot be written.
         InputError: The name has other characters than letters, digits and `_`.
     """
     if not name.isidentifier():
@@ -107,7 +108,7 @@ def write_task(data: Path, out: Path, name: str) -> int:
     files = {
         lines: "".join(f"{json.dumps(document)}\n" for document in documents),
         out / f"{name}_scoring.py": SCORING,
-        # Paths and prompts are written as JSON, which is YAML.
+        # Paths and prompts are written as JSON, which is also valid YAML.
         out / f"{name}.yaml": TASK.format(name=name, lines=json.dumps(str(lines)), form=json.dumps(FORM)),
     }
     with disk_errors(out, DataError):
@@ -119,23 +120,23 @@ def write_task(data: Path, out: Path, name: str) -> int:
 
 
 def pictures(document: Mapping[str, Any]) -> list[Image.Image]:
-    """The picture that a question is about."""
+    """Return the image of a question."""
     image_3HW = _picture(_sample(document))
     return [Image.fromarray((image_3HW * 255).round().byte().permute(1, 2, 0).numpy())]
 
 
 def question(document: Mapping[str, Any], prompts: Mapping[str, str] | None = None) -> str:
-    """The question, and for other models than Perceptio's the form of the reply."""
+    """Return the question, followed by the format of the reply for models other than Perceptio's."""
     return document["question"] + (prompts or {}).get("post_prompt", "")
 
 
 def target(document: Mapping[str, Any]) -> str:
-    """What lmms-eval shows as the answer: whose masks they are; the masks themselves lie in the data folder."""
+    """Return what lmms-eval shows as the answer: which turn's masks these are; the masks stay in the data folder."""
     return f"the mask of turn {document['turn']} of sample {document['id']}"
 
 
 def score(document: Mapping[str, Any], replies: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """How the masks of a reply, united, overlap with the true ones, for each figure."""
+    """Return the overlap of the united masks of a reply with the ground truth, for each figure."""
     sample = _sample(document)
     _, height, width = _picture(sample).shape
     true_HW = united([np.zeros((height, width), dtype=bool), *sample.turns[document["turn"]].masks])
@@ -145,17 +146,17 @@ def score(document: Mapping[str, Any], replies: Sequence[str]) -> dict[str, dict
 
 
 def ciou(overlaps: Iterable[Mapping[str, Any]]) -> float:
-    """The sum of intersections over the sum of unions."""
+    """Return the sum of intersections over the sum of unions."""
     return _figures(overlaps)["ciou"]
 
 
 def giou(overlaps: Iterable[Mapping[str, Any]]) -> float:
-    """The mean IoU of questions."""
+    """Return the mean IoU over questions."""
     return _figures(overlaps)["giou"]
 
 
 def missing(overlaps: Iterable[Mapping[str, Any]]) -> float:
-    """The share of replies without a mask that can be read; each counts as an empty one."""
+    """Return the share of replies without a valid mask; each counts as an empty mask."""
     figures = _figures(overlaps)
     return figures["missing"] / figures["count"]
 
@@ -174,7 +175,7 @@ def _folder(folder: str) -> FolderDataset:
 
 @lru_cache(maxsize=2)
 def _read(folder: str, number: int) -> Sample:
-    """A sample; questions about one picture come one after the other."""
+    """Return a sample, cached because questions about one image are adjacent."""
     return _folder(folder)[number]
 
 

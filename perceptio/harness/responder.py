@@ -1,4 +1,4 @@
-"""Answers to the questions of a harness: in its order, in batches, with each picture encoded once."""
+"""Answers to the questions of a harness: in its order, in batches, with each image encoded once."""
 
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
@@ -24,20 +24,20 @@ from perceptio.ops.eval_mode import in_eval_mode
 from perceptio.ops.image_files import as_image
 
 READ_AHEAD = 64
-"""Least questions that are read at a time: among these, those about one picture are asked together."""
+"""Minimum number of questions that are read at a time; among these, those about one image are asked together."""
 PLACEHOLDER = "<image>"
-"""What harnesses write where a picture goes; a model's template has a place of its own."""
+"""Placeholder that harnesses write for an image; a model's template has its own."""
 
 
 @attrs.frozen(kw_only=True)
 class Decoding:
-    """How a reply is written.
+    """How a reply is generated.
 
     Attributes:
-        max_new_tokens: Most tokens, at least 1.
-        temperature: 0 takes the likeliest token.
+        max_new_tokens: Maximum number of tokens, at least 1.
+        temperature: 0 means greedy decoding.
         until: The reply ends before the first of these.
-        masks: Whether the masks that the answer wrote follow its words, as `perceptio.harness.mask_text` writes them.
+        masks: Whether to append the masks that the answer wrote, in the format of `perceptio.harness.mask_text`.
     """
 
     max_new_tokens: int
@@ -52,8 +52,8 @@ class Request:
 
     Attributes:
         text: The question.
-        picture: Gives what `PerceptionModel.ask` takes as an image, or None: the question is about none.
-        decoding: How the reply is written.
+        picture: Returns an image in a form that `PerceptionModel.ask` accepts, or None for a question without one.
+        decoding: How the reply is generated.
     """
 
     text: str
@@ -63,7 +63,7 @@ class Request:
 
 @attrs.frozen(kw_only=True, eq=False)
 class _Asked:
-    """A request whose picture was looked at: its number, and what tells its picture from others."""
+    """A request with its image loaded: its number, and a key that identifies its image."""
 
     number: int
     request: Request
@@ -80,12 +80,12 @@ class Responder:
     """Answers the questions of a harness.
 
     Args:
-        model: The model; its mode is left alone.
-        perceive: As in `ModelArgs`.
-        batch_size: Questions that are answered at once.
+        model: The model; its mode is not changed.
+        perceive: See `ModelArgs`.
+        batch_size: Number of questions in a batch.
 
     Raises:
-        InputError: A stream is to be perceived that the model has not.
+        InputError: The model lacks a stream that it should perceive.
     """
 
     def __init__(self, model: PerceptionModel, *, perceive: str = "auto", batch_size: int = 1) -> None:
@@ -97,11 +97,11 @@ class Responder:
 
     @classmethod
     def of(cls, args: ModelArgs, *, device: torch.device | None = None) -> Self:
-        """The model that arguments name, loaded; `device`, where given, takes the place of theirs.
+        """Load the model that the arguments name; `device` overrides theirs if given.
 
         Raises:
-            CheckpointError: It cannot be loaded.
-            InputError: It is no whole model, or has not the stream or the device that is asked for.
+            CheckpointError: The model cannot be loaded.
+            InputError: It is not a complete model, or lacks the requested stream or device.
         """
         where = args.torch_device if device is None else device
         model = PerceptionModel.from_pretrained(args.pretrained)
@@ -109,11 +109,11 @@ class Responder:
         return cls(model, perceive=args.perceive, batch_size=args.batch_size)
 
     def replies(self, requests: Sequence[Request]) -> Iterator[str]:
-        """A reply to each request, in their order.
+        """Yield a reply to each request, in their order.
 
         Raises:
-            InputError: A picture cannot be read, or a question is empty.
-            CheckpointError: The model computes no finite numbers.
+            InputError: An image cannot be read, or a question is empty.
+            CheckpointError: The model computes values that are not finite.
         """
         for asked in self._windows(requests):
             written: dict[int, str] = {}
@@ -122,7 +122,7 @@ class Responder:
             yield from (written[one.number] for one in asked)
 
     def likelihoods(self, requests: Sequence[Request], answers: Sequence[str]) -> Iterator[AnswerLikelihood]:
-        """How likely the model finds an answer to each request, in their order; see `replies`."""
+        """Yield how likely the model finds an answer to each request, in their order; see `replies`."""
         for asked in self._windows(requests):
             found: dict[int, AnswerLikelihood] = {}
             for batch in self._alike(asked, lambda one: None):
@@ -134,7 +134,7 @@ class Responder:
             yield from (found[one.number] for one in asked)
 
     def _windows(self, requests: Sequence[Request]) -> Iterator[list[_Asked]]:
-        """As many requests at a time as are looked through for questions about one picture."""
+        """Yield groups of requests within which questions about one image are asked together."""
         numbered = iter(enumerate(requests))
         while window := list(islice(numbered, max(READ_AHEAD, self.batch_size))):
             asked = []
@@ -148,7 +148,7 @@ class Responder:
             yield asked
 
     def _alike(self, asked: Sequence[_Asked], how: Callable[[_Asked], Any]) -> Iterator[list[_Asked]]:
-        """Batches of requests that are answered alike, those about one picture one after the other."""
+        """Yield batches of requests that are answered in the same way, with those about one image adjacent."""
         groups: dict[Any, dict[Any, list[_Asked]]] = {}
         for one in asked:
             groups.setdefault((how(one), one.image is None), {}).setdefault(one.key, []).append(one)
@@ -168,7 +168,7 @@ class Responder:
             seed=self._batches if decoding.temperature else 0,
         )
         if decoding.masks and images and self._perceive == "auto":
-            # Where masks are measured, the model chooses as in `perceptio eval`.
+            # If masks are scored, the model chooses as in `perceptio eval`.
             settings = attrs.evolve(settings, streams=self._objects)
         self._batches += 1
         turns = [one.turn for one in batch]
@@ -196,7 +196,7 @@ class Responder:
     def _shown(
         self, batch: Sequence[_Asked]
     ) -> tuple[list[Tensor], list[int], VisionFeatures | None, GenerationSettings]:
-        """The pictures of a batch on the device, which each request is about, their features, and the settings."""
+        """Return the images of a batch on the device, the image of each request, their features, and the settings."""
         if batch[0].image is None:
             settings = attrs.evolve(self.settings, streams=(), force=())
             return [], [], None, without_image(settings)
@@ -208,7 +208,7 @@ class Responder:
         if pictures:
             features = self.model.encode_vision(pictures).each()
             seen |= dict(zip(new, zip(pictures, features, strict=True), strict=True))
-        # A picture may have more questions than a batch: the next one finds what this one saw.
+        # An image may have more questions than fit a batch: keep its features for the next one.
         self._seen = {key: seen[key] for key in order}
         images = [seen[key][0] for key in order]
         vision = VisionFeatures.joined([seen[key][1] for key in order])
@@ -216,7 +216,7 @@ class Responder:
 
 
 def _perceiving(model: PerceptionModel, perceive: str) -> GenerationSettings:
-    """The settings of `ModelArgs.perceive`."""
+    """Return the settings of `ModelArgs.perceive`."""
     streams = model.plan.streams
     if perceive == "auto":
         return GenerationSettings()
@@ -236,7 +236,7 @@ def _perceiving(model: PerceptionModel, perceive: str) -> GenerationSettings:
 
 
 def _key(image: Any) -> Any:
-    """What tells a picture from others: a file's path, or the pixels."""
+    """Return what identifies an image: a file's path, or the pixels."""
     if image is None or isinstance(image, str | Path):
         return None if image is None else str(image)
     if isinstance(image, Image.Image):
@@ -245,7 +245,7 @@ def _key(image: Any) -> Any:
 
 
 def _cut(text: str, until: Sequence[str]) -> str:
-    """A text before the first of some others."""
+    """Return a text up to the first stop string."""
     ends = [place for stop in until if stop and (place := text.find(stop)) >= 0]
     return text[: min(ends)].rstrip() if ends else text
 

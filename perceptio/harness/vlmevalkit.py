@@ -1,16 +1,16 @@
 """Perceptio's models in VLMEvalKit (https://github.com/open-compass/VLMEvalKit).
 
-VLMEvalKit knows models by a table in its own code, to which `register` adds one. In a checkout of it:
+VLMEvalKit finds models in a table in its own code; `register` adds one to it. In a checkout of VLMEvalKit:
 
     # evaluate.py
-    import run  # VLMEvalKit's own; first, as it gives each of several processes its GPUs
+    import run  # VLMEvalKit's own; import it first, because it assigns GPUs to processes
 
     from perceptio.harness.vlmevalkit import register
 
     register("mine", pretrained="runs/mine")
     run.main()
 
-and `python evaluate.py --model mine --data MMBench_DEV_EN`.
+Then run `python evaluate.py --model mine --data MMBench_DEV_EN`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,14 +27,14 @@ from perceptio.harness.responder import Decoding, Request, Responder
 
 
 class Perceptio(BaseModel):
-    """A Perceptio model as VLMEvalKit asks it: one question at a time, in words, about one picture or none.
+    """A Perceptio model behind VLMEvalKit's interface: one question at a time, in words, about at most one image.
 
     Args:
-        args: Those of `perceptio.harness.model_args.ModelArgs`, by name, and `temperature`, 0 by default.
+        args: Arguments of `perceptio.harness.model_args.ModelArgs`, by name, and `temperature`, 0 by default.
 
     Raises:
         UnknownNameError: An argument has another name.
-        InputError: A value cannot be meant.
+        InputError: A value is invalid.
         CheckpointError: The model cannot be loaded.
     """
 
@@ -48,10 +48,10 @@ class Perceptio(BaseModel):
         self.responder = Responder.of(parsed)
 
     def generate_inner(self, message: Sequence[Mapping[str, str]], dataset: str | None = None) -> str:
-        """The reply to a message: a list of texts, which are joined by line breaks, and of paths of pictures.
+        """Return the reply to a message: a list of texts, which are joined by line breaks, and of image paths.
 
         Raises:
-            InputError: There are several pictures, or the texts are empty.
+            InputError: There are several images, or the texts are empty.
         """
         pictures = [part["value"] for part in message if part["type"] == "image"]
         if len(pictures) > 1:
@@ -68,15 +68,15 @@ class Perceptio(BaseModel):
 
 
 def register(name: str, **args: Any) -> None:
-    """Add a model to VLMEvalKit's table, and the class to those that its `--config` may name.
+    """Add a model to VLMEvalKit's table, and its class to those that `--config` may name.
 
     Args:
-        name: What `--model` calls it.
-        args: Those of `Perceptio`.
+        name: Name of the model for `--model`.
+        args: Arguments of `Perceptio`.
 
     Raises:
         UnknownNameError: An argument has another name.
-        InputError: A value cannot be meant, or the name is another model's.
+        InputError: A value is invalid, or another model has the name.
     """
     ModelArgs.of({given: value for given, value in args.items() if given != "temperature"})
     held = supported_VLM.get(name)

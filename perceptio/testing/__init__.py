@@ -1,4 +1,4 @@
-"""What plugin authors get: for each interface a class of tests that every part must pass.
+"""Conformance tests for plugin authors: a test class for each interface that every component must pass.
 
     # tests/test_my_tokenizer.py
     from perceptio.testing import DepthTokenizerConformance
@@ -6,8 +6,8 @@
     class TestMyTokenizer(DepthTokenizerConformance):
         config = MyDepthConfig(codebook_size=16, grid=(4, 4), image_size=(32, 32))
 
-pytest collects the inherited tests. They need no weights, no GPU and no network, and take seconds on small sizes; the
-library runs its own parts through them, and plants bugs to see that they fail.
+pytest collects the inherited tests. They need no weights, no GPU and no network, and take seconds at small sizes. The
+library runs its own components through them, and injects bugs to verify that they fail.
 """
 
 from perceptio.testing.depth import DepthTokenizerConformance

@@ -1,4 +1,4 @@
-"""What every kind of component is held to, and what the tests of all kinds share."""
+"""Tests that apply to components of every kind, and helpers that the tests of all kinds share."""
 
 import pickle
 from typing import Any, ClassVar
@@ -42,7 +42,7 @@ WIDTH = 6
 
 
 def special_tokens(name: str, first_id: int, count: int, target: str) -> StreamSpecs:
-    """A stream that is written once per image, as so many special tokens of one name."""
+    """Return a stream that is written once per image, as `count` special tokens with the same name."""
     written = Continuous(tokens=(f"<{name}>",) * count, width=WIDTH)
     return StreamSpecs(
         tokenizer=PerceptionSpec(stream=StreamSpec(written=written, target=target)),
@@ -76,13 +76,13 @@ MODEL = ModelSpecs(
 )
 """The small model in which losses and heads are tested.
 
-Its streams are `segmentation`, masks of objects; `depth`, four codes out of eight; and three of special tokens once
-per image: `edges`, a map; `features`, two rows of a teacher's features; `objects`, three masks.
+Its streams are `segmentation`, masks of objects; `depth`, four codes with a codebook of eight; and three streams of
+special tokens once per image: `edges`, a map; `features`, two rows of a teacher's features; `objects`, three masks.
 """
 
 
 class ComponentConformance:
-    """Facts that a config states about itself; set `config` in the class that inherits."""
+    """Tests of what a config declares about itself; set `config` in the subclass."""
 
     config: ClassVar[Any]
     kind: ClassVar[Kind]
@@ -102,20 +102,20 @@ class ComponentConformance:
             raise AssertionError(f"{field.name} can be changed in place: use @attrs.frozen(kw_only=True).")
 
     def test_the_config_survives_json(self) -> None:
-        """A checkpoint gives back the same config, found by its registered name."""
+        """A checkpoint restores the same config, found by its registered name."""
         registry = Registry.discover()
         assert from_json(to_json(self.config, registry), registry) == self.config
 
     def test_the_config_survives_pickling(self) -> None:
-        """Other processes, such as those that load data, are given configs."""
+        """Configs are sent to other processes, such as those that load data."""
         assert pickle.loads(pickle.dumps(self.config)) == self.config
 
     def fresh(self) -> nn.Module:
-        """The part as its config builds it."""
+        """Return the component as its config builds it."""
         return self.config.build()
 
     def test_its_outline_can_be_built_on_the_meta_device(self) -> None:
-        """Names, shapes and types without values or files: what `perceptio explain` counts in the largest model."""
+        """Names, shapes and types are available without values or files, as `perceptio explain` needs them."""
         with torch.device("meta"):
             outline = self.fresh()
         outlined, held = (
@@ -127,21 +127,21 @@ class ComponentConformance:
 
 
 def seeded(seed: int = 0) -> torch.Generator:
-    """A generator of random numbers of its own."""
+    """Return a new, seeded random number generator."""
     return torch.Generator().manual_seed(seed)
 
 
 def frozen_copy(module: nn.Module) -> dict[str, Tensor]:
-    """Every parameter and buffer as it is now."""
+    """Return a copy of every parameter and buffer."""
     return {name: value.detach().clone() for name, value in module.state_dict().items()}
 
 
 def assert_unchanged(module: nn.Module, before: dict[str, Tensor], by: str) -> None:
-    """No parameter or buffer has changed."""
+    """Assert that no parameter or buffer has changed."""
     changed = [name for name, value in module.state_dict().items() if not torch.equal(value, before[name])]
     assert not changed, f"{by} changed {', '.join(changed)}."
 
 
 def assert_near(one: Tensor, other: Tensor, what: str) -> None:
-    """Equal up to what another order of float32 operations changes."""
+    """Assert equality up to float32 rounding from a different order of operations."""
     torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5, msg=lambda text: f"{what}: {text}")

@@ -1,4 +1,4 @@
-"""What a depth tokenizer is held to.
+"""Conformance tests of a depth tokenizer.
 
 Shapes: B maps, L codes, K codebook size, H W pixels.
 """
@@ -32,8 +32,8 @@ class DepthTokenizerConformance(ComponentConformance):
     """Set `config`, at a small size.
 
     Attributes:
-        fidelity: The largest mean absolute error, in the [0, 1] of the convention, with which smooth maps may come
-            back. None, for a tokenizer that has to be trained first: it is not held to one.
+        fidelity: The largest allowed mean absolute error of a reconstructed smooth map, in the convention's [0, 1].
+            None for a tokenizer that must be trained first: its error is not tested.
     """
 
     config: ClassVar[DepthTokenizerConfig]
@@ -41,23 +41,23 @@ class DepthTokenizerConformance(ComponentConformance):
     fidelity: ClassVar[float | None] = None
 
     def built(self) -> DepthTokenizer:
-        """The tokenizer with random weights, in eval mode."""
+        """Return the tokenizer with random weights, in eval mode."""
         torch.manual_seed(0)
         return self.config.build().eval()
 
     def maps(self) -> Tensor:
-        """Four maps of very different scale, so that a dependence between rows shows."""
+        """Return four maps of very different scale, which reveal dependence between rows."""
         shape = (4, 1, *self.config.spec.image_size)
         scales_B111 = torch.tensor([1.0, 0.01, 0.5, 0.2]).view(-1, 1, 1, 1)
         return torch.rand(shape, generator=seeded()) * scales_B111
 
     def random_codes(self) -> Tensor:
-        """Codes of four maps."""
+        """Return random codes of four maps."""
         spec = self.config.spec
         return torch.randint(spec.codebook_size, (4, spec.num_codes), generator=seeded())
 
     def test_codes_and_maps_are_as_the_spec_says(self) -> None:
-        """Types, shapes and ranges."""
+        """Types, shapes and ranges match the spec."""
         tokenizer, spec = self.built(), self.config.spec
         assert tokenizer.spec == spec
         codes_BL = tokenizer.encode(self.maps())
@@ -69,7 +69,7 @@ class DepthTokenizerConformance(ComponentConformance):
         assert bool(((depth_B1HW >= 0) & (depth_B1HW <= 1)).all())
 
     def test_every_map_is_its_own(self) -> None:
-        """Neither encoding nor decoding looks at the rest of the batch."""
+        """Neither encoding nor decoding depends on the rest of the batch."""
         tokenizer, maps, codes = self.built(), self.maps(), self.random_codes()
         together_codes, together_maps = tokenizer.encode(maps), tokenizer.decode(codes)
         for row in range(len(maps)):
@@ -79,7 +79,7 @@ class DepthTokenizerConformance(ComponentConformance):
             )
 
     def test_a_sure_distribution_decodes_like_its_codes(self) -> None:
-        """One-hot probabilities give what `decode` gives, for every code."""
+        """One-hot probabilities decode to the same map as `decode`, for every code."""
         tokenizer, spec = self.built(), self.config.spec
         codes_KL = torch.arange(spec.codebook_size)[:, None].expand(-1, spec.num_codes)
         one_hot_KLK = F.one_hot(codes_KL, spec.codebook_size).float()
@@ -88,7 +88,7 @@ class DepthTokenizerConformance(ComponentConformance):
         )
 
     def test_codes_mean_different_depths(self) -> None:
-        """A tokenizer whose codes all decode alike carries nothing."""
+        """Codes must carry information: they do not all decode to the same map."""
         tokenizer, spec = self.built(), self.config.spec
         codes_KL = torch.arange(spec.codebook_size)[:, None].expand(-1, spec.num_codes)
         decoded_KX = tokenizer.decode(codes_KL).detach().flatten(1)
@@ -116,7 +116,7 @@ class DepthTokenizerConformance(ComponentConformance):
             tokenizer.encode(maps)
 
     def test_depth_out_of_contract_is_refused(self) -> None:
-        """Metres, infinity, another size or type: nothing is clipped, cast or stretched into codes."""
+        """Metres, infinity, another size or type: nothing is clipped, cast or resized silently."""
         tokenizer, maps = self.built(), self.maps()
         holed = maps.clone()
         holed[0, 0, 0, 0] = float("inf")
@@ -125,7 +125,7 @@ class DepthTokenizerConformance(ComponentConformance):
                 tokenizer.encode(wrong)
 
     def test_codes_out_of_contract_are_refused(self) -> None:
-        """-1 says that there is no code, and is not the last one."""
+        """-1 means "no code"; it does not index the last one."""
         tokenizer, codes = self.built(), self.random_codes()
         for wrong in (
             codes - codes.min() - 1,
@@ -137,12 +137,12 @@ class DepthTokenizerConformance(ComponentConformance):
                 tokenizer.decode(wrong)
 
     def test_values_at_points_are_those_of_the_map(self) -> None:
-        """How near each point is, in [0, 1], of the right map and the right place on it."""
+        """The nearness of each point, in [0, 1], comes from the right map and the right place on it."""
         tokenizer = self.built()
         check_values_at(tokenizer, tokenizer.decode(self.random_codes()), 4)
 
     def test_smooth_maps_come_back(self) -> None:
-        """Where the author states how well, slopes of any height come back that well."""
+        """If the author states a fidelity, slopes of any height are reconstructed within it."""
         if self.fidelity is None:
             pytest.skip("No fidelity is stated.")
         tokenizer, (height, width) = self.built(), self.config.spec.image_size
@@ -155,14 +155,14 @@ class DepthTokenizerConformance(ComponentConformance):
         )
 
     def test_using_it_changes_nothing(self) -> None:
-        """Encoding and decoding leave every parameter and buffer as it was."""
+        """Encoding and decoding change no parameter or buffer."""
         tokenizer = self.built()
         before = frozen_copy(tokenizer)
         tokenizer.decode(tokenizer.encode(self.maps()))
         assert_unchanged(tokenizer, before, "Using the tokenizer in eval mode")
 
     def test_frozen_stays_frozen(self) -> None:
-        """After `freeze`, not even `train()` and training steps move anything."""
+        """After `freeze`, neither `train()` nor training steps change anything."""
         tokenizer = self.built()
         if not isinstance(tokenizer, TrainableTokenizer):
             pytest.skip("This tokenizer is not trained by this library.")

@@ -1,4 +1,4 @@
-"""What a head is held to."""
+"""Conformance tests of a head."""
 
 from typing import ClassVar
 
@@ -13,7 +13,7 @@ class _AnyHead(ComponentConformance):
     kind = Kind.HEAD
 
     def fresh(self) -> Head:
-        """A head of 12 numbers to 5."""
+        """Return a head that maps 12 numbers to 5."""
         return self.config.build(12, 5, MODEL)
 
     def test_it_trains(self) -> None:
@@ -26,10 +26,10 @@ class _AnyHead(ComponentConformance):
 
 
 class HeadConformance(_AnyHead):
-    """Set `config`, of a head that maps each vector by itself."""
+    """Set `config`, for a head that maps each vector independently."""
 
     def test_it_maps_vectors_of_any_arrangement(self) -> None:
-        """(..., 12) -> (..., 5), each vector on its own; none at all is legal."""
+        """(..., 12) -> (..., 5), each vector independently; an empty input is valid."""
         torch.manual_seed(0)
         head = self.fresh().eval()
         x = torch.randn(2, 3, 12, generator=seeded()) * torch.tensor([1.0, 50.0])[:, None, None]
@@ -41,10 +41,10 @@ class HeadConformance(_AnyHead):
 
 
 class RowHeadConformance(_AnyHead):
-    """Set `config`, of a head that reads all hidden states of a block together, for streams of special tokens."""
+    """Set `config`, for a head that reads all hidden states of a block together, for streams of special tokens."""
 
     def test_it_makes_as_many_rows_as_it_says(self) -> None:
-        """(N, n, 12) -> (N, m, 5), each block on its own; no block at all is legal."""
+        """(N, n, 12) -> (N, m, 5), each block independently; no block at all is valid."""
         torch.manual_seed(0)
         head, count = self.fresh().eval(), 4
         rows = self.config.num_rows(count)

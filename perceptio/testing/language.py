@@ -1,4 +1,4 @@
-"""What a language backbone is held to.
+"""Conformance tests of a language backbone.
 
 Shapes: B rows, T slots, A position axes, D hidden width.
 """
@@ -36,16 +36,16 @@ class LanguageBackboneConformance(ComponentConformance):
     kind = Kind.LANGUAGE
 
     def built(self) -> LanguageBackbone:
-        """The backbone with random weights, in eval mode."""
+        """Return the backbone with random weights, in eval mode."""
         torch.manual_seed(0)
         return self.config.build().eval()
 
     def inputs(self, *shape: int) -> Tensor:
-        """Embedded slots [*shape, D]."""
+        """Return random embedded slots [*shape, D]."""
         return torch.randn(*shape, self.config.spec.hidden_dim, generator=seeded())
 
     def packed(self, backbone: LanguageBackbone, inputs_TD: Tensor, *lengths: int) -> Tensor:
-        """Hidden states [T, D] of samples packed in one row, each with positions from 0."""
+        """Return hidden states [T, D] of samples packed in one row, each with positions from 0."""
         positions_AT = torch.cat(
             [text_positions(0, length, self.config.spec.position_axes) for length in lengths], 1
         )
@@ -53,7 +53,7 @@ class LanguageBackboneConformance(ComponentConformance):
             return backbone(inputs_TD[None], SequenceLayout.packed(positions_AT, lengths))[0]
 
     def test_nothing_sees_what_comes_after_it(self) -> None:
-        """A change at one slot changes no slot before it, and some slot from there on."""
+        """A change at one slot changes no earlier slot, and at least one slot from there on."""
         backbone, inputs = self.built(), self.inputs(8)
         changed = inputs.clone()
         changed[5:] += 1.0
@@ -62,14 +62,14 @@ class LanguageBackboneConformance(ComponentConformance):
         assert not torch.allclose(before[5:], after[5:])
 
     def test_packed_samples_do_not_see_each_other(self) -> None:
-        """Packing is a saving, never a change."""
+        """Packing saves time, but does not change results."""
         backbone, inputs = self.built(), self.inputs(9)
         together = self.packed(backbone, inputs, 4, 5)
         assert_near(self.packed(backbone, inputs[:4], 4), together[:4], "the first sample sees the second")
         assert_near(self.packed(backbone, inputs[4:], 5), together[4:], "the second sample sees the first")
 
     def test_the_cache_gives_what_one_pass_gives(self) -> None:
-        """Rows of unequal length, fed in pieces, end in the hidden states of one pass over each."""
+        """Rows of unequal length, fed in pieces, yield the hidden states of one pass over each row."""
         backbone, axes = self.built(), self.config.spec.position_axes
         lengths, rows = [3, 6], self.inputs(2, 10)
         whole = [self.packed(backbone, rows[b, : length + 2], length + 2) for b, length in enumerate(lengths)]
@@ -89,7 +89,7 @@ class LanguageBackboneConformance(ComponentConformance):
                     assert_near(hidden_B1D[b, 0], whole[b][past], "the cache disagrees with one pass")
 
     def test_a_cache_gives_its_rows_to_others(self) -> None:
-        """Where caches are selectable, rows that begin alike need one beginning: the rest continues as if it were."""
+        """If caches are selectable, rows with the same beginning can share its cache and continue from it."""
         backbone, axes = self.built(), self.config.spec.position_axes
         cache, shared, own = backbone.new_cache(2, 6), self.inputs(2, 4), self.inputs(3, 6)[:, 4:]
         if not isinstance(cache, SelectableCache):
@@ -102,7 +102,7 @@ class LanguageBackboneConformance(ComponentConformance):
             chosen = cache.select(rows_B)
             rest = SequenceLayout.cached(positions_ABT[..., 4:].expand(-1, 3, -1), past_B, 6)
             hidden_BTD = backbone(own, rest, chosen)
-            # What is written into the selection stays there.
+            # Writes into the selection do not affect the original.
             again_BTD = backbone(own, rest, cache.select(rows_B))
         assert_near(hidden_BTD, again_BTD, "a selection and its source share their slots")
         for b, row in enumerate(rows_B.tolist()):
@@ -110,7 +110,7 @@ class LanguageBackboneConformance(ComponentConformance):
             assert_near(hidden_BTD[b], whole[4:], "a row of a selection disagrees with one pass")
 
     def test_positions_matter(self) -> None:
-        """The same slots, farther apart, give other states."""
+        """The same slots at larger distances yield other hidden states."""
         backbone, inputs, axes = self.built(), self.inputs(6), self.config.spec.position_axes
         positions_AT = text_positions(0, 6, axes)
         near, far = (
@@ -119,7 +119,7 @@ class LanguageBackboneConformance(ComponentConformance):
         assert not torch.allclose(near[0, 5], far[0, 5], atol=1e-5)
 
     def test_any_text_comes_back(self) -> None:
-        """Every string can be encoded, and decodes to itself; nothing typed becomes a special token."""
+        """Every string can be encoded and decodes to itself; no typed text becomes a special token."""
         text: TextTokenizer = self.built().text_tokenizer
         strings = text.template.user + text.template.assistant + text.template.end
         special = {token for token in text.encode_template(strings) if text.decode([token]) == ""}
@@ -133,7 +133,7 @@ class LanguageBackboneConformance(ComponentConformance):
 
     @pytest.mark.parametrize("extra", [1, 40])
     def test_the_vocabulary_grows_without_touching_what_was_there(self, extra: int) -> None:
-        """Old rows stay bit-identical; new rows differ from each other, and can be set."""
+        """Existing rows stay bit-identical; new rows differ from each other, and can be set."""
         backbone, size = self.built(), self.config.spec.vocab_size
         old_VD = backbone.embed(torch.arange(size)).detach().clone()
         backbone.resize_vocabulary(size + extra)

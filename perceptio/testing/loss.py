@@ -1,4 +1,4 @@
-"""What a loss is held to.
+"""Conformance tests of a loss.
 
 Shapes: B images, N blocks or objects of a stream, L codes, K codebook size, V vocabulary, R text targets, M vision
 features, m rows of P numbers, C candidate masks, H W pixels, h w mask cells.
@@ -46,11 +46,11 @@ SHAPES = {
     "streams.objects.rows_NmP": (IMAGES, 3, WIDTH),
     "streams.objects.decoded": (IMAGES, 3, PIXELS // 2, PIXELS // 2),
 }
-"""The tensors that a loss may read, by the fields of a model's output; masks are made of logits and their quality."""
+"""The tensors that a loss may read, by field of a model's output; masks consist of logits and their quality."""
 
 
 def output_of(leaves: Mapping[str, Tensor]) -> PerceptionOutput:
-    """A model's output made of tensors named as `SHAPES` names them."""
+    """Return a model's output made of tensors with the names of `SHAPES`."""
     rows, columns = ((torch.arange(size) + 0.5) / size for size in BLOCK.grid or ())
     fields: dict[str, dict[str, Any]] = {name: {} for name in MODEL.streams}
     for path, value in leaves.items():
@@ -79,7 +79,7 @@ def output_of(leaves: Mapping[str, Tensor]) -> PerceptionOutput:
 
 
 def tensors_of(batch: Batch) -> dict[str, Tensor]:
-    """Every tensor of a batch, by its field or by its stream and field."""
+    """Return every tensor of a batch, by its field or by its stream and field."""
     owners: dict[str, Any] = {"": batch} | {f"{name}.": stream for name, stream in batch.streams.items()}
     named = {
         f"{owner}{field.name}": getattr(value, field.name)
@@ -90,10 +90,10 @@ def tensors_of(batch: Batch) -> dict[str, Tensor]:
 
 
 class LossConformance(ComponentConformance):
-    """Set `config`. Its loss is given a made-up batch with text, and with two blocks or three objects of each stream.
+    """Set `config`. The loss receives a synthetic batch with text, and two blocks or three objects of each stream.
 
     Attributes:
-        model: What the loss is told of the model; by default it has the streams that `testing.component.MODEL` lists.
+        model: The specs of the model for the loss; by default it has the streams of `testing.component.MODEL`.
     """
 
     config: ClassVar[LossConfig]
@@ -101,11 +101,11 @@ class LossConformance(ComponentConformance):
     model: ClassVar[ModelSpecs] = MODEL
 
     def fresh(self) -> Loss:
-        """The loss in the small model."""
+        """Return the loss, built for the small model."""
         return self.config.build(self.model)
 
     def batch(self, *, empty: bool = False) -> Batch:
-        """Targets; `empty` has no item of any kind."""
+        """Return a batch of targets; with `empty`, without any item."""
         texts, images, objects = (0, 0, 0) if empty else (TEXTS, IMAGES, OBJECTS)
         random, slots = seeded(), 40
 
@@ -131,7 +131,7 @@ class LossConformance(ComponentConformance):
             return torch.rand(count, channels, PIXELS, PIXELS, generator=random)
 
         masks_BkHW = (pixels(images, 3) > 0.5).float()
-        masks_BkHW[:, -1] = torch.nan  # Each image has two objects, and room for a third.
+        masks_BkHW[:, -1] = torch.nan  # Each image has two objects, and an empty third slot.
         return Batch(
             images=tuple(pixels(images, 3)),
             ids_T=integers(VOCABULARY, slots),
@@ -151,9 +151,9 @@ class LossConformance(ComponentConformance):
         )
 
     def output(self, dtype: torch.dtype = torch.float32) -> tuple[PerceptionOutput, dict[str, Tensor]]:
-        """What a model might have computed, and the tensors in it that a loss may read, by name.
+        """Return a synthetic model output, and the tensors in it that a loss may read, by name.
 
-        The values are the same in every `dtype`: those that bfloat16 holds.
+        The values are the same for every `dtype`: bfloat16 represents them exactly.
         """
         random = seeded(1)
         leaves = {
@@ -163,18 +163,18 @@ class LossConformance(ComponentConformance):
         return output_of(leaves), leaves
 
     def value(self, dtype: torch.dtype = torch.float32) -> tuple[LossValue, dict[str, Tensor]]:
-        """The loss of the made-up batch, and the leaves it was computed from."""
+        """Return the loss of the synthetic batch, and the leaves it was computed from."""
         torch.manual_seed(0)
         made, leaves = self.output(dtype)
         return self.fresh()(made, self.batch()), leaves
 
     def test_it_reads_fields_that_there_are(self) -> None:
-        """`required_outputs` names fields that a model computes, auxiliary heads and streams by their names."""
+        """`required_outputs` has only fields that a model computes, auxiliary heads and streams included by name."""
         required = self.fresh().required_outputs
         assert required and set(required) <= set(SHAPES), f"There are {', '.join(SHAPES)}."
 
     def test_it_refuses_a_model_without_what_it_needs(self) -> None:
-        """A recipe is checked by building its losses; what a loss cannot do without, it says there."""
+        """Recipes are checked by building their losses, so a loss must then report what it needs and cannot find."""
         needed = {name.split(".")[1] for name in self.fresh().required_outputs if "." in name}
         for stream in needed:
             others = {name: specs for name, specs in self.model.streams.items() if name != stream}
@@ -182,28 +182,31 @@ class LossConformance(ComponentConformance):
                 self.config.build(attrs.evolve(self.model, streams=others))
 
     def test_its_count_is_known_beforehand(self) -> None:
-        """The count follows from the batch alone, agrees with the value's, and is 0 where there is nothing."""
+        """The count depends only on the batch, equals the value's count, and is 0 for a batch without items."""
         loss = self.fresh()
         value, _ = self.value()
         assert value.count == loss.count(self.batch()) > 0
         assert loss.count(self.batch(empty=True)) == 0
 
     def test_it_is_a_finite_scalar_with_a_gradient_into_what_it_reads_alone(self) -> None:
-        """A sum over items; it must not reach what it did not ask for."""
+        """The value is a sum over items, and its gradient reaches only what the loss asked for."""
         value, leaves = self.value()
         assert value.total.shape == () and bool(value.total.isfinite())
         value.total.backward()
         required = set(self.fresh().required_outputs)
         for name, leaf in leaves.items():
             reached, field = leaf.grad is not None and bool(leaf.grad.any()), name.removesuffix(".quality")
-            partly = field in ("vision", "streams.segmentation.decoded")  # Of which a loss may read a part.
+            partly = field in (
+                "vision",
+                "streams.segmentation.decoded",
+            )  # A loss may read only a part of these.
             assert reached or partly or field not in required, f"No gradient reaches {name}."
             assert not reached or field in required, (
                 f"A gradient reaches {name}, which the loss does not name in `required_outputs`."
             )
 
     def test_it_is_computed_in_float32_whatever_the_model_computes_in(self) -> None:
-        """The same predictions in bfloat16 lose the same, to the last digits, with finite gradients."""
+        """The same predictions in bfloat16 give the same loss up to rounding, with finite gradients."""
         value, _ = self.value()
         low, leaves = self.value(torch.bfloat16)
         assert low.total.dtype == torch.float32, f"It is a {low.total.dtype}: call .float() on what it reads."
@@ -212,13 +215,13 @@ class LossConformance(ComponentConformance):
         assert all(bool(leaf.grad.isfinite().all()) for leaf in leaves.values() if leaf.grad is not None)
 
     def test_metrics_are_detached_scalars(self) -> None:
-        """Metrics are sums over the same items, kept out of the graph."""
+        """Metrics are sums over the same items, detached from the graph."""
         value, _ = self.value()
         for name, metric in value.metrics.items():
             assert metric.shape == () and not metric.requires_grad, name
 
     def test_it_leaves_its_inputs_alone(self) -> None:
-        """A loss reads; it never changes what it reads."""
+        """A loss never modifies its inputs."""
         made, leaves = self.output()
         before = {name: leaf.detach().clone() for name, leaf in leaves.items()}
         batch = self.batch()
@@ -232,7 +235,7 @@ class LossConformance(ComponentConformance):
         assert not changed, f"It changed {', '.join(changed)} of the batch."
 
     def test_better_predictions_lose_less(self) -> None:
-        """Following the gradient a little way lowers the loss."""
+        """A small step against the gradient lowers the loss."""
         value, leaves = self.value()
         value.total.backward()
         with torch.no_grad():

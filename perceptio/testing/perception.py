@@ -1,4 +1,4 @@
-"""What a tokenizer of any other stream is held to, by how its stream is written and how often.
+"""Conformance tests of a tokenizer of any other stream, depending on how its stream is written and how often.
 
 Shapes: T targets, N blocks or objects, L codes, K codebook size, m rows, P width of a row, H W pixels.
 """
@@ -34,11 +34,11 @@ from perceptio.testing.component import (
 from perceptio.testing.point_values import check_values_at
 
 PICTURES = ((24, 40), (31, 17), (40, 24))
-"""Height and width of the pictures that targets are about."""
+"""Height and width of the images of the targets."""
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
-    """The tensors and arrays in a value, whatever holds them."""
+    """Yield the tensors and arrays in a value, at any depth."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, np.ndarray | float | int):
@@ -53,7 +53,7 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
 
 
 def assert_same(one: Any, other: Any, what: str) -> None:
-    """Two values that hold tensors are equal up to float32 rounding; NaN equals NaN."""
+    """Assert that the tensors in two values are equal up to float32 rounding; NaN equals NaN."""
     ones, others = list(tensors_in(one)), list(tensors_in(other))
     assert len(ones) == len(others) and ones, f"{what}: {len(ones)} tensors and {len(others)}."
     for mine, theirs in zip(ones, others, strict=True):
@@ -61,13 +61,14 @@ def assert_same(one: Any, other: Any, what: str) -> None:
 
 
 class PerceptionTokenizerConformance(ComponentConformance):
-    """Set `config`, at a small size; whether codes or special tokens, per image or object, is read from its spec.
+    """Set `config`, at a small size. The spec tells whether it writes codes or special tokens, per image or object.
 
     Attributes:
-        channels: Of the map that the stream is learned from, if it is one; set 3 for one of vectors, as of normals.
-        value_range: Of its values. A tokenizer that needs other maps, say unit vectors, gives `raw` itself.
-        promised: Figures of `compare` that targets keep on their way through codes or rows and back, each with its
-            lowest and highest value. Leave out those of a tokenizer that has to be trained first.
+        channels: Channels of the stream's map, if its target is a map; set 3 for a map of vectors, such as normals.
+        value_range: Range of the map's values. A tokenizer that needs other maps, such as unit vectors, overrides
+            `raw`.
+        promised: Figures of `compare` for targets that are encoded and decoded, each with its lowest and highest
+            allowed value. Omit figures of a tokenizer that must be trained first.
     """
 
     config: ClassVar[PerceptionTokenizerConfig]
@@ -77,7 +78,7 @@ class PerceptionTokenizerConformance(ComponentConformance):
     promised: ClassVar[Mapping[str, tuple[float, float]]] = {}
 
     def raw(self) -> list[Any]:
-        """What three samples hold, very different from each other, by the spec's target."""
+        """Return three very different targets of the spec's kind, as samples hold them."""
         target, random = self.config.spec.stream.target, np.random.default_rng(0)
         if target in ("masks", "objects"):
             masks = [np.zeros(size, dtype=bool) for size in PICTURES]
@@ -102,12 +103,12 @@ class PerceptionTokenizerConformance(ComponentConformance):
         ]
 
     def built(self) -> PerceptionTokenizer:
-        """The tokenizer with random weights, in eval mode."""
+        """Return the tokenizer with random weights, in eval mode."""
         torch.manual_seed(0)
         return self.config.build().eval()
 
     def pictures(self, tokenizer: PerceptionTokenizer, count: int = 3) -> tuple[Any, Tensor | None]:
-        """Features of pictures, and whose each of three rows is; nothing where decoding asks for none."""
+        """Return image features and the image of each of three rows; None if decoding needs no image."""
         size = self.config.spec.stream.image_size
         if size is None:
             return None, None
@@ -115,14 +116,14 @@ class PerceptionTokenizerConformance(ComponentConformance):
         return tokenizer.encode_image(pixels_B3HW), torch.tensor([count - 1, 0, 0])
 
     def written(self, kind: type) -> Any:
-        """How the stream is written; what is about streams that are written otherwise is left out."""
+        """Return how the stream is written; skip the test if it is written in another way."""
         written = self.config.spec.stream.written
         if not isinstance(written, kind):
             pytest.skip(f"This stream is not written as {kind.__name__}.")
         return written
 
     def random_codes(self, written: Codes, count: int = 3) -> Tensor:
-        """Codes of so many blocks."""
+        """Return random codes of `count` blocks."""
         random = seeded()
         groups = [
             torch.randint(written.codebook_sizes[group.codebook], (count, group.length), generator=random)
@@ -131,7 +132,7 @@ class PerceptionTokenizerConformance(ComponentConformance):
         return torch.cat(groups, 1)
 
     def one_hot(self, written: Codes, codes_NL: Tensor) -> list[Tensor]:
-        """Sure distributions over codes, by runs of one codebook."""
+        """Return one-hot distributions over codes, by runs of one codebook."""
         runs: list[tuple[int, int]] = []
         for group in written.groups:
             if runs and runs[-1][0] == group.codebook:
@@ -145,12 +146,12 @@ class PerceptionTokenizerConformance(ComponentConformance):
         ]
 
     def random_rows(self, written: Continuous, count: int = 3) -> Tensor:
-        """Rows of very different scale."""
+        """Return random rows of very different scale."""
         rows_NmP = torch.randn(count, written.num_rows, written.width, generator=seeded())
         return rows_NmP * torch.logspace(-1, 1, max(count, 1))[:count, None, None]
 
     def decoded(self, tokenizer: PerceptionTokenizer, index: Sequence[int] = (0, 1, 2)) -> Any:
-        """What random codes or rows stand for, of those with the given numbers."""
+        """Decode the random codes or rows with the given numbers."""
         written, chosen = self.config.spec.stream.written, list(index)
         features, image_index_N = self.pictures(tokenizer)
         image_index_N = None if image_index_N is None else image_index_N[chosen]
@@ -159,13 +160,13 @@ class PerceptionTokenizerConformance(ComponentConformance):
         return tokenizer.from_rows(self.random_rows(written)[chosen], features, image_index_N)
 
     def test_the_tokenizer_says_what_its_config_says(self) -> None:
-        """One spec, and a stream that is written at all."""
+        """Config and tokenizer have the same spec, and the stream is written."""
         spec = self.config.spec
         assert self.built().spec == spec
         assert spec.stream.per in ("image", "object") and spec.stream.target
 
     def test_every_target_is_its_own(self) -> None:
-        """As many as samples, in any company; and none at all is legal."""
+        """There are as many targets as samples, each independent of the others; no sample at all is valid."""
         tokenizer, raw = self.built(), self.raw()
         together = tokenizer.targets(raw)
         assert len(together) == len(raw) and len(tokenizer.targets([])) == 0
@@ -176,7 +177,7 @@ class PerceptionTokenizerConformance(ComponentConformance):
             )
 
     def test_samples_without_a_target_are_unknown(self) -> None:
-        """None gives NaN, and figures of it are NaN."""
+        """None becomes NaN, and so do its figures."""
         stream = self.config.spec.stream
         if stream.per == "object" or stream.target == "image":
             pytest.skip("Every sample has this target.")
@@ -190,7 +191,7 @@ class PerceptionTokenizerConformance(ComponentConformance):
         assert all(values_N.isnan().tolist() == [False, True, False] for values_N in figures.values())
 
     def test_targets_become_codes_of_the_spec(self) -> None:
-        """Types, shapes and ranges; each target by itself; without gradient."""
+        """Types, shapes and ranges match; each target is encoded independently, without gradient."""
         written, tokenizer, raw = self.written(Codes), self.built(), self.raw()
         codes_TL = tokenizer.to_codes(tokenizer.targets(raw))
         assert codes_problem(codes_TL, written) is None and len(codes_TL) == len(raw)
@@ -201,7 +202,7 @@ class PerceptionTokenizerConformance(ComponentConformance):
         assert tokenizer.to_codes(tokenizer.targets([])).shape == (0, written.length)
 
     def test_what_was_promised_comes_back(self) -> None:
-        """Figures are one a target, finite, and where the author states how good, that good."""
+        """There is one finite figure per target, within the promised range if the author states one."""
         stream, tokenizer, raw = self.config.spec.stream, self.built(), self.raw()
         targets = tokenizer.targets(raw)
         features, image_index_N = self.pictures(tokenizer)
@@ -226,7 +227,7 @@ class PerceptionTokenizerConformance(ComponentConformance):
             )
 
     def test_every_row_is_its_own(self) -> None:
-        """What is decoded does not depend on what else is."""
+        """What is decoded from a row does not depend on the other rows."""
         tokenizer = self.built()
         with torch.no_grad():
             together = list(tensors_in(self.decoded(tokenizer)))
@@ -236,7 +237,7 @@ class PerceptionTokenizerConformance(ComponentConformance):
                     assert_near(mine[0].float(), ours[row].float(), f"row {row} depends on its company")
 
     def test_what_is_decoded_follows_what_is_written(self) -> None:
-        """Other codes or rows, and other pictures where they are asked for, are something else."""
+        """Other codes or rows decode to something else, and so do other images if decoding uses them."""
         tokenizer = self.built()
         with torch.no_grad():
             tensors = list(tensors_in(self.decoded(tokenizer)))
@@ -255,19 +256,19 @@ class PerceptionTokenizerConformance(ComponentConformance):
                 assert any(not torch.allclose(a, b) for a, b in pairs), "The image index is not looked at."
 
     def test_values_at_points_are_those_of_what_is_decoded(self) -> None:
-        """Where the spec has `point_values`: numbers in [0, 1], of the right map and the right place on it."""
+        """With `point_values` in the spec: numbers in [0, 1], from the right map and the right place on it."""
         tokenizer = self.built()
         check_values_at(tokenizer, self.decoded(tokenizer), 3)
 
     def test_none_at_all_is_legal(self) -> None:
-        """An answer without objects needs no fake one."""
+        """An answer without objects needs no placeholder."""
         tokenizer = self.built()
         with torch.no_grad():
             decoded = self.decoded(tokenizer, [])
             assert tokenizer.shown(decoded, []) == []
 
     def test_users_are_given_values_on_the_cpu(self) -> None:
-        """One for each row, without NaN and without tensors, whatever the size of the picture."""
+        """One value for each row, without NaN and without tensors, for images of any size."""
         tokenizer = self.built()
         shown = tokenizer.shown(self.decoded(tokenizer), PICTURES)
         assert isinstance(shown, list) and len(shown) == 3
@@ -276,7 +277,7 @@ class PerceptionTokenizerConformance(ComponentConformance):
         assert all(held and all(bool(one.isfinite().all()) for one in held) for held in values)
 
     def test_half_precision_changes_little(self) -> None:
-        """A model may be brought to bfloat16; what users are given is then still made, and finite."""
+        """A model may be converted to bfloat16; its values for users still exist, and are finite."""
         tokenizer = self.built().to(torch.bfloat16)
         stream = self.config.spec.stream
         if isinstance(stream.written, Codes) and stream.image_size is None:
@@ -289,7 +290,7 @@ class PerceptionTokenizerConformance(ComponentConformance):
         assert all(bool(value.isfinite().all()) for value in tensors_in(shown))
 
     def test_a_sure_distribution_decodes_like_its_codes(self) -> None:
-        """One-hot probabilities give what `from_codes` gives."""
+        """One-hot probabilities decode to the same as `from_codes`."""
         written, tokenizer = self.written(Codes), self.built()
         codes_NL, (features, image_index_N) = self.random_codes(written), self.pictures(tokenizer)
         soft = tokenizer.from_probabilities(self.one_hot(written, codes_NL), features, image_index_N)
@@ -309,7 +310,7 @@ class PerceptionTokenizerConformance(ComponentConformance):
         assert all(one.grad is not None and bool(one.grad.flatten(1).any(1).all()) for one in logits)
 
     def test_codes_out_of_contract_are_refused(self) -> None:
-        """-1 says that there is no code, and is not the last one."""
+        """-1 means "no code"; it does not index the last one."""
         written, tokenizer = self.written(Codes), self.built()
         codes_NL, (features, image_index_N) = self.random_codes(written), self.pictures(tokenizer)
         largest = max(written.codebook_sizes)
@@ -318,7 +319,7 @@ class PerceptionTokenizerConformance(ComponentConformance):
                 tokenizer.from_codes(wrong, features, image_index_N)
 
     def test_meanings_are_those_of_each_codebook(self) -> None:
-        """One entry a codebook; values in [0, 1] and vectors, for every code."""
+        """There is one entry per codebook: values in [0, 1] and vectors, for every code."""
         written, tokenizer = self.written(Codes), self.built()
         meanings = tokenizer.code_meanings()
         assert len(meanings) == len(written.codebook_sizes)
@@ -329,7 +330,7 @@ class PerceptionTokenizerConformance(ComponentConformance):
                 assert float(one.values_KV.min()) >= 0 and float(one.values_KV.max()) <= 1
 
     def test_gradients_reach_rows(self) -> None:
-        """The language model learns through the rows that its head makes."""
+        """The language model learns through the rows that its head outputs."""
         written, tokenizer = self.written(Continuous), self.built()
         rows_NmP = self.random_rows(written).requires_grad_()
         features, image_index_N = self.pictures(tokenizer)
@@ -338,7 +339,7 @@ class PerceptionTokenizerConformance(ComponentConformance):
         assert rows_NmP.grad is not None and bool((rows_NmP.grad.flatten(1).abs().amax(1) > 0).all())
 
     def test_rows_of_targets_are_rows_of_the_spec(self) -> None:
-        """What is fed back in training, where the tokenizer can make it."""
+        """If the tokenizer can make rows of targets, to feed back in training, they match the spec."""
         written, tokenizer = self.written(Continuous), self.built()
         try:
             rows_TmP = tokenizer.target_rows(tokenizer.targets(self.raw()))
@@ -347,7 +348,7 @@ class PerceptionTokenizerConformance(ComponentConformance):
         assert rows_TmP.shape == (3, written.num_rows, written.width) and bool(rows_TmP.isfinite().all())
 
     def test_using_it_changes_nothing(self) -> None:
-        """Neither parameters nor buffers move, in eval mode; of a frozen tokenizer in no mode."""
+        """Using a tokenizer in eval mode, or a frozen one in any mode, changes no parameter or buffer."""
         tokenizer, stream = self.built(), self.config.spec.stream
         before = frozen_copy(tokenizer)
         if stream.frozen:
@@ -366,7 +367,7 @@ class PerceptionTokenizerConformance(ComponentConformance):
         )
 
     def trainable(self) -> tuple[Any, Tensor]:
-        """A tokenizer that can be trained and what it reconstructs; what is about training is left out of others."""
+        """Return a trainable tokenizer and maps to reconstruct; skip the test if it is not trainable."""
         tokenizer = self.built()
         if not isinstance(tokenizer, TrainableTokenizer):
             pytest.skip("This tokenizer is not trained by this library.")
@@ -375,7 +376,7 @@ class PerceptionTokenizerConformance(ComponentConformance):
         return tokenizer, maps_TCHW
 
     def test_training_reconstructs_targets(self) -> None:
-        """With gradients, in the targets' own shape, with and without codes."""
+        """The reconstruction has gradients and the targets' own shape, with and without codes."""
         tokenizer, maps_TCHW = self.trainable()
         for quantize in (False, True):
             made = tokenizer.train().reconstruct(maps_TCHW, quantize=quantize)
@@ -386,7 +387,7 @@ class PerceptionTokenizerConformance(ComponentConformance):
             assert any(p.grad is not None and bool(p.grad.any()) for p in tokenizer.parameters())
 
     def test_mirrored_twice_is_as_before(self) -> None:
-        """Mirroring is its own inverse, and changes something, but not its argument."""
+        """Mirroring is its own inverse, changes the map, and does not modify its argument."""
         tokenizer, maps_TCHW = self.trainable()
         before = maps_TCHW.clone()
         mirrored = tokenizer.mirrored(maps_TCHW)
@@ -394,7 +395,7 @@ class PerceptionTokenizerConformance(ComponentConformance):
         assert torch.equal(tokenizer.mirrored(mirrored), before)
 
     def test_frozen_stays_frozen(self) -> None:
-        """After `freeze`, not even `train()` and training steps move anything."""
+        """After `freeze`, neither `train()` nor training steps change anything."""
         tokenizer, maps_TCHW = self.trainable()
         tokenizer.train().reconstruct(maps_TCHW)
         tokenizer.freeze()

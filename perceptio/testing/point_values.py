@@ -1,4 +1,4 @@
-"""What values at points are held to, of a tokenizer of any kind.
+"""Conformance tests of values at points, for a tokenizer of any kind.
 
 Shapes: N maps, P points, H W pixels.
 """
@@ -16,14 +16,14 @@ from perceptio.testing.component import assert_near, seeded
 
 
 def check_values_at(tokenizer: PerceptionTokenizer, decoded: Any, count: int) -> None:
-    """Numbers in [0, 1], each of its own row and point; those of a map rise, or fall, with its pixels.
+    """Check that values are in [0, 1], belong to their own row and point, and are monotonic in the pixels of a map.
 
-    A tokenizer that has none says so.
+    A tokenizer without point values must say so.
 
     Args:
         tokenizer: The tokenizer.
-        decoded: What it decoded of rows that are very different.
-        count: How many rows.
+        decoded: The values decoded from very different rows.
+        count: Number of rows.
     """
     if not tokenizer.spec.stream.point_values:
         with pytest.raises(InterfaceError):
@@ -52,7 +52,7 @@ def check_values_at(tokenizer: PerceptionTokenizer, decoded: Any, count: int) ->
 
 
 def _pixel_centers(size: tuple[int, int], count: int, points: int = 12) -> Tensor:
-    """Centers of random pixels [N, P, 2] as (x, y), where every way of reading between pixels agrees."""
+    """Return centers of random pixels [N, P, 2] as (x, y), at which every interpolation gives the same value."""
     height, width = size
     random = seeded()
     columns_NP = torch.randint(width, (count, points), generator=random)

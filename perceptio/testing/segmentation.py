@@ -1,4 +1,4 @@
-"""What a segmentation tokenizer is held to.
+"""Conformance tests of a segmentation tokenizer.
 
 Shapes: B images, N objects, S special tokens per object, P prompt width, M mask codes, H W pixels, h w mask cells.
 """
@@ -26,22 +26,22 @@ from perceptio.testing.component import (
 
 
 class SegmentationTokenizerConformance(ComponentConformance):
-    """Set `config`, at a small size; the readout, hidden states or codes, is read from its spec."""
+    """Set `config`, at a small size. Its spec tells whether it reads hidden states or codes."""
 
     config: ClassVar[SegmentationTokenizerConfig]
     kind = Kind.SEGMENTATION
 
     def built(self) -> SegmentationTokenizer:
-        """The tokenizer with random weights, in eval mode."""
+        """Return the tokenizer with random weights, in eval mode."""
         torch.manual_seed(0)
         return self.config.build().eval()
 
     def pixels(self) -> Tensor:
-        """Three images."""
+        """Return three random images."""
         return torch.rand(3, 3, *self.config.spec.image_size, generator=seeded())
 
     def asked(self, count: int) -> Tensor:
-        """Prompts [N, S, P] of very different scale, or codes [N, M]."""
+        """Return prompts [N, S, P] of very different scale, or codes [N, M]."""
         spec = self.config.spec
         if spec.codes is not None:
             return torch.randint(spec.codes.codebook_size, (count, spec.codes.length), generator=seeded())
@@ -51,14 +51,14 @@ class SegmentationTokenizerConformance(ComponentConformance):
     def decoded(
         self, tokenizer: SegmentationTokenizer, features: Any, asked: Tensor, image_index: list[int]
     ) -> MaskPrediction:
-        """Masks, by whichever readout the spec names."""
+        """Return masks, decoded with the readout of the spec."""
         index_N = torch.tensor(image_index, dtype=torch.long)
         if self.config.spec.codes is not None:
             return tokenizer.decode_codes(features, asked, index_N)
         return tokenizer.decode(features, asked, index_N)
 
     def test_masks_are_as_the_spec_says(self) -> None:
-        """Several objects, unevenly spread over images; logits, and quality in [0, 1] where there is one."""
+        """Several objects, unevenly spread over images, have logits, and quality in [0, 1] if there is one."""
         tokenizer = self.built()
         assert tokenizer.spec == self.config.spec
         prediction = self.decoded(
@@ -71,13 +71,13 @@ class SegmentationTokenizerConformance(ComponentConformance):
             assert bool(((prediction.quality_N >= 0) & (prediction.quality_N <= 1)).all())
 
     def test_no_object_at_all_is_legal(self) -> None:
-        """An answer without objects needs no fake one."""
+        """An answer without objects needs no placeholder."""
         tokenizer = self.built()
         prediction = self.decoded(tokenizer, tokenizer.encode_image(self.pixels()), self.asked(0), [])
         assert prediction.logits_Nhw.shape == (0, *self.config.spec.mask_size)
 
     def test_every_object_is_its_own_and_of_its_image(self) -> None:
-        """A mask depends on its own prompt and its own image alone, in whatever company it is decoded."""
+        """A mask depends only on its own prompt and its own image, not on others decoded with it."""
         tokenizer, pixels, asked = self.built(), self.pixels(), self.asked(4)
         owners = [2, 0, 1, 2]
         together = self.decoded(tokenizer, tokenizer.encode_image(pixels), asked, owners).logits_Nhw
@@ -108,7 +108,7 @@ class SegmentationTokenizerConformance(ComponentConformance):
         assert prompts.grad is not None and bool((prompts.grad.flatten(1).abs().amax(1) > 0).all())
 
     def test_mask_codes_go_both_ways(self) -> None:
-        """Where masks are codes, encoding gives codes of the spec."""
+        """If masks are codes, encoding gives codes of the spec."""
         codes = self.config.spec.codes
         if codes is None:
             pytest.skip("This tokenizer reads hidden states.")
@@ -118,7 +118,7 @@ class SegmentationTokenizerConformance(ComponentConformance):
         assert int(codes_NM.min()) >= 0 and int(codes_NM.max()) < codes.codebook_size
 
     def test_masks_of_another_size_or_type_are_refused(self) -> None:
-        """Masks are read at the spec's image size: those of a picture's own size would be other codes."""
+        """Masks must have the spec's image size: at an image's own size they would give other codes."""
         if self.config.spec.codes is None:
             pytest.skip("This tokenizer reads hidden states.")
         tokenizer, (height, width) = self.built(), self.config.spec.image_size
@@ -130,7 +130,7 @@ class SegmentationTokenizerConformance(ComponentConformance):
             tokenizer.encode_masks(torch.ones(2, height, width))
 
     def test_using_it_changes_nothing(self) -> None:
-        """Neither parameters nor buffers move in eval mode."""
+        """Using it in eval mode changes no parameter or buffer."""
         tokenizer = self.built()
         before = frozen_copy(tokenizer)
         self.decoded(tokenizer, tokenizer.encode_image(self.pixels()), self.asked(1), [0])

@@ -1,4 +1,4 @@
-"""What a source is held to."""
+"""Conformance tests of a data source."""
 
 import os
 from functools import cached_property
@@ -14,7 +14,7 @@ from perceptio.testing.component import ComponentConformance
 
 
 def _comparable(given: Any) -> Any:
-    """What a source gave, with depth as bytes."""
+    """Return what a source yielded, with depth as bytes, to compare it."""
     depth = getattr(given, "depth", None)
     if not isinstance(depth, DepthMap):
         return given
@@ -24,7 +24,7 @@ def _comparable(given: Any) -> Any:
 
 
 class SourceConformance(ComponentConformance):
-    """Give `published`, which builds a small data set in the source's layout."""
+    """Define `published`, which writes a small data set in the source's layout."""
 
     kind = Kind.SOURCE
 
@@ -38,16 +38,16 @@ class SourceConformance(ComponentConformance):
 
     @cached_property
     def config(self) -> SourceConfig:
-        """The config, of a folder that lasts as long as the test."""
+        """The config, for a folder that exists as long as the test."""
         self._folder = TemporaryDirectory()
         return self.published(Path(self._folder.name))
 
     def fresh(self) -> Any:
-        """What it gives, in order."""
+        """Return what the source yields, in order."""
         return list(self.config.samples())
 
     def test_its_outline_can_be_built_on_the_meta_device(self) -> None:
-        """A source builds nothing; its folders are there, and what it gives is samples and what is left out."""
+        """A source builds nothing. Its folders exist, and it yields samples and what is left out."""
         info = self.config.info()
         assert all(os.path.isabs(place) and os.path.isdir(place) for place in info.roots.values()), (
             "A root is no absolute path of a folder."
@@ -58,7 +58,7 @@ class SourceConformance(ComponentConformance):
         assert len(self._samples()) >= 2, "published gives fewer than two samples."
 
     def test_the_same_sequence_is_given_each_time(self) -> None:
-        """An import that was stopped goes on by it, in another process."""
+        """An interrupted import relies on the same order to continue in another process."""
         config = self.config
         once, again, anew = (
             list(map(_comparable, given)) for given in (self.fresh(), config.samples(), config.samples())
@@ -66,7 +66,7 @@ class SourceConformance(ComponentConformance):
         assert once == again == anew
 
     def test_samples_have_ids_of_their_own(self) -> None:
-        """By which answers are put beside them."""
+        """Ids are unique: answers are matched to samples by them."""
         ids = [sample.id for sample in self._samples()]
         assert all(isinstance(one, str) and one for one in ids) and len(set(ids)) == len(ids)
 
@@ -85,7 +85,7 @@ class SourceConformance(ComponentConformance):
                     assert os.path.isfile(os.path.join(info.roots[root], inside)), f"{path} is not there."
 
     def test_turns_are_about_objects_that_the_sample_has(self) -> None:
-        """Each object has a number and a mask, as large as the picture."""
+        """Each object has a number and a mask of the image's size."""
         for sample in self._samples():
             assert sample.turns or sample.image is not None
             objects = {number for turn in sample.turns for number in turn.objects}
@@ -99,13 +99,13 @@ class SourceConformance(ComponentConformance):
             assert not objects or sample.masks is not None
 
     def test_what_is_left_out_is_told_in_words(self) -> None:
-        """With a name for what it is, and a reason by which it is counted."""
+        """Everything left out has a name, and a reason by which it is counted."""
         for one in self.fresh():
             if isinstance(one, LeftOut):
                 assert isinstance(one.what, str) and one.what and isinstance(one.why, str) and one.why
 
     def test_depth_that_is_to_be_written_is_depth(self) -> None:
-        """Float32, known somewhere, and in the unit that is stated."""
+        """Depth is float32, known somewhere, and in the stated unit."""
         for sample in self._samples():
             if isinstance(sample.depth, DepthMap):
                 assert sample.depth.unit == self.config.info().depth_unit, (

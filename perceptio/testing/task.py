@@ -1,4 +1,4 @@
-"""What a task is held to.
+"""Conformance tests of a task.
 
 Shapes: H W pixels, L codes.
 """
@@ -32,13 +32,13 @@ from perceptio.interfaces import (
 from perceptio.testing.component import MODEL, PIXELS, ComponentConformance
 
 NAME = "the_task"
-"""What the made-up data call the task."""
+"""The name of the task in the synthetic data."""
 OBJECTS = np.zeros((2, PIXELS, PIXELS), dtype=bool)
 OBJECTS[0, :4, :4] = OBJECTS[1, 8:, 8:] = True
 
 
 class Letters:
-    """A text tokenizer of one token per letter."""
+    """A text tokenizer with one token per letter."""
 
     def encode(self, text: str) -> list[int]:
         """The numbers of the letters."""
@@ -46,10 +46,10 @@ class Letters:
 
 
 class TaskConformance(ComponentConformance):
-    """Set `config`, and `turns` of it as data hold them; a task that writes its turns itself needs none.
+    """Set `config`, and `turns` of the task as data hold them; a task that writes its own turns needs none.
 
     Attributes:
-        turns: Right questions and answers. Their masks are of the size 16 x 16, their task is set by the tests.
+        turns: Valid questions and answers. Their masks have the size 16 x 16; the tests set their task.
     """
 
     config: ClassVar[TaskConfig]
@@ -57,11 +57,11 @@ class TaskConformance(ComponentConformance):
     turns: ClassVar[tuple[Turn, ...]] = ()
 
     def fresh(self) -> Any:
-        """The task in a model of every kind of stream."""
+        """Return the task, built for a model with every kind of stream."""
         return self.config.build(MODEL)
 
     def test_its_outline_can_be_built_on_the_meta_device(self) -> None:
-        """A task has no weights; what it builds is a task, with or without the streams that it speaks of."""
+        """A task has no weights; its config builds a task, with or without the streams that it refers to."""
         for model in (MODEL, attrs.evolve(MODEL, streams={})):
             task = self.config.build(model)
             assert isinstance(task, Task)
@@ -69,12 +69,12 @@ class TaskConformance(ComponentConformance):
             self._passes(task, model)
 
     def test_right_turns_have_no_problems(self) -> None:
-        """What data are refused for is none of these."""
+        """Valid turns are not rejected."""
         for turn in self._turns():
             assert list(self.config.problems(turn)) == []
 
     def test_its_own_turn_is_of_the_task(self) -> None:
-        """Where a task writes its turns itself, a sample has one, the same every time."""
+        """If a task writes its own turns, a sample has one, the same every time."""
         task = self.fresh()
         if not task.writes_turns:
             assert self.turns, "Give turns of the task, as data hold them."
@@ -84,7 +84,7 @@ class TaskConformance(ComponentConformance):
         assert (turn.question, turn.answer) == (again.question, again.answer), "A sample has other turns."
 
     def test_shuffled_points_are_the_same_points_and_a_right_turn(self) -> None:
-        """Another order, and an answer that is right in it: the same point is meant."""
+        """After shuffling, the answer is right for the new order: it means the same point."""
         task = self.fresh()
         for turn in self._turns():
             before = attrs.astuple(turn, recurse=False)
@@ -94,7 +94,7 @@ class TaskConformance(ComponentConformance):
                 assert sorted(shuffled.points) == sorted(turn.points)
                 assert (shuffled.question, shuffled.task) == (turn.question, turn.task)
                 assert not list(self.config.problems(shuffled))
-                # One order has one right answer, whichever way it came about.
+                # An order has one right answer, however it was reached.
                 again = task.with_points_shuffled(shuffled, np.random.default_rng(seed + 1))
                 for one in (shuffled, again):
                     said = orders.setdefault(one.points, one.answer)
@@ -107,7 +107,7 @@ class TaskConformance(ComponentConformance):
             )
 
     def test_its_questions_can_be_asked(self) -> None:
-        """Of streams that the model has, with the codes that a pass says it gives; nothing of a sample is changed."""
+        """Passes use streams that the model has and the codes they declare; samples are not modified."""
         codes = self._codes()
         case = self._case()
         before = [(turn.answer, turn.perceive) for turn in case.sample.turns]
@@ -134,7 +134,7 @@ class TaskConformance(ComponentConformance):
         assert before == [(turn.answer, turn.perceive) for turn in case.sample.turns]
 
     def test_right_answers_and_wrong_ones_have_different_figures(self) -> None:
-        """Some figure tells them apart; all can be written as JSON, and none is infinite."""
+        """At least one figure tells them apart; all can be written as JSON, and none is infinite."""
         scored = []
         for right in (True, False):
             figures: dict[str, Any] = {}
@@ -155,7 +155,7 @@ class TaskConformance(ComponentConformance):
         assert scored[0] != scored[1]
 
     def test_passes_with_controls_tell_right_answers_from_wrong_ones(self) -> None:
-        """By their words alone."""
+        """Right and wrong answers are told apart by their words only."""
         for one, questions in self._asked(self._passes(self.fresh(), MODEL), self._case()):
             for question in questions if one.controlled else ():
                 assert one.is_right(Reply(question=question, text=question.turn.answer)) is True
@@ -205,7 +205,7 @@ class TaskConformance(ComponentConformance):
                 yield one, questions
 
     def _reply(self, one: Pass, question: Question, right: bool) -> Reply:
-        """The answer that the data give with everything written as it is, or other words and nothing written."""
+        """Return the answer of the data with every stream written correctly, or other words without streams."""
         sample, turn = question.sample, question.turn
         decoded: dict[str, Any] = {}
         for name in one.decodes:

@@ -1,6 +1,6 @@
-"""What a depth teacher is held to.
+"""Conformance tests of a depth teacher.
 
-Shapes: B pictures, C channels, H W pixels of a picture, h w pixels that the teacher sees.
+Shapes: B images, C channels, H W pixels of an image, h w pixels of the teacher's input.
 """
 
 import json
@@ -15,10 +15,10 @@ from perceptio.testing.component import ComponentConformance, assert_near, seede
 
 
 class TeacherConformance(ComponentConformance):
-    """Set `config`, or give one as a property where its weights are made by the tests.
+    """Set `config`, or define it as a property if the tests make its weights.
 
     Attributes:
-        sizes: Heights and widths of the pictures that are shown to it.
+        sizes: Heights and widths of the images that it is tested with.
     """
 
     config: ClassVar[TeacherConfig]
@@ -26,25 +26,25 @@ class TeacherConformance(ComponentConformance):
     sizes: ClassVar[tuple[tuple[int, int], ...]] = ((60, 80), (80, 60))
 
     def fresh(self) -> Any:
-        """The teacher with its weights on the CPU."""
+        """Return the teacher with its weights, on the CPU."""
         return self.config.load(torch.device("cpu"))
 
     def test_its_outline_can_be_built_on_the_meta_device(self) -> None:
-        """A teacher comes with its weights; what is loaded is a teacher, and says what a record needs."""
+        """A teacher needs its weights; what is loaded is a teacher, with the facts that a record needs."""
         teacher = self.fresh()
         assert isinstance(teacher, Teacher)
         assert isinstance(teacher.name, str) and teacher.name
         assert isinstance(teacher.weights_hash, str) and teacher.weights_hash
 
     def test_what_its_depth_depends_on_is_plain_json_and_the_same_every_time(self) -> None:
-        """Another process finds what one has recorded."""
+        """Another process must be able to match what one process has recorded."""
         first, second = self.fresh(), self.fresh()
         recorded = json.loads(json.dumps(dict(first.preprocessing), allow_nan=False))
         assert recorded == second.preprocessing == first.preprocessing
         assert first.weights_hash == second.weights_hash
 
     def test_pictures_of_one_size_are_seen_at_one_size_and_stay_as_they_are(self) -> None:
-        """Batches are made of them, by several threads."""
+        """Images of one size can be batched, by several threads."""
         teacher = self.fresh()
         for size in self.sizes:
             pictures = [self._picture(size, seed) for seed in range(4)]
@@ -61,7 +61,7 @@ class TeacherConformance(ComponentConformance):
                 assert torch.equal(one, other), "prepare changed the picture that it was given."
 
     def test_depth_is_finite_has_no_gradient_and_does_not_depend_on_the_batch(self) -> None:
-        """A picture's depth is the same alone and among others, up to rounding; and the same every time."""
+        """The depth of an image is the same alone and in a batch, up to rounding, and the same every time."""
         teacher = self.fresh()
         for size in self.sizes:
             seen_BChw = torch.stack([teacher.prepare(self._picture(size, seed)) for seed in range(3)])

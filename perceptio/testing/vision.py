@@ -1,4 +1,4 @@
-"""What a vision encoder is held to."""
+"""Conformance tests of a vision encoder."""
 
 from typing import ClassVar
 
@@ -16,12 +16,12 @@ class VisionEncoderConformance(ComponentConformance):
     kind = Kind.VISION
 
     def built(self) -> VisionEncoder:
-        """The encoder with random weights, in eval mode."""
+        """Return the encoder with random weights, in eval mode."""
         torch.manual_seed(0)
         return self.config.build().eval()
 
     def images(self) -> list[Tensor]:
-        """Images of several sizes, dark and bright."""
+        """Return images of several sizes, dark and bright."""
         height, width = self.config.spec.image_size
         sizes = [(height, width), (height * 2, width), (height + 3, width * 3)]
         scales = (1.0, 0.1, 0.5)
@@ -31,7 +31,7 @@ class VisionEncoderConformance(ComponentConformance):
         ]
 
     def test_features_are_counted_and_placed_as_announced(self) -> None:
-        """The config's `centers` and `num_features` tell beforehand what `forward` gives."""
+        """The config's `centers` and `num_features` predict the output of `forward`."""
         encoder, images = self.built(), self.images()
         assert encoder.spec == self.config.spec
         out = encoder(images)
@@ -42,7 +42,7 @@ class VisionEncoderConformance(ComponentConformance):
         assert_near(out.centers_M2, torch.cat(announced), "centers differ from those announced")
 
     def test_centers_are_said_the_same_at_every_call(self) -> None:
-        """On the CPU, in (row, column) within [0, 1], whatever was asked before."""
+        """They are on the CPU, as (row, column) within [0, 1], independent of earlier calls."""
         height, width = self.config.spec.image_size
         first, _, again = (self.config.centers(*size) for size in ((height, width), (9, 5), (height, width)))
         assert first.device.type == "cpu" and first.is_floating_point() and first.shape[1:] == (2,)
@@ -57,14 +57,14 @@ class VisionEncoderConformance(ComponentConformance):
             assert_near(encoder([image]).features_MD, features, "features depend on the batch")
 
     def test_features_follow_the_image(self) -> None:
-        """Another image gives other features, and gradients arrive."""
+        """Another image gives other features, and gradients reach the image."""
         encoder, images = self.built(), self.images()
         assert not torch.allclose(encoder(images[:1]).features_MD, encoder([1 - images[0]]).features_MD)
         encoder(images[:1]).features_MD.square().sum().backward()
         assert any(p.grad is not None and bool(p.grad.any()) for p in encoder.parameters())
 
     def test_weights_of_half_precision_see_the_same(self) -> None:
-        """Images stay float32 when a model is brought to bfloat16; features are then as near as it can tell."""
+        """Images stay float32 when a model is converted to bfloat16; features are then equal within its precision."""
         encoder, images = self.built(), self.images()
         with torch.no_grad():
             expected, found = encoder(images).features_MD, encoder.to(torch.bfloat16)(images).features_MD
