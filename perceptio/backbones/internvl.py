@@ -1,11 +1,11 @@
-"""InternVL 2.5 and 3 as three parts of one checkpoint: vision encoder, projector, language model.
-
-A part is named by a size of the table, whose weights are the published ones on the hub, or by a folder or hub id
-whose `config.json` is read once. Either way its config holds all sizes, so that nothing is looked up later:
+"""InternVL 2.5 and 3 as three parts of one checkpoint: vision encoder, projector and language model.
 
     Recipe(vision=vision("2.5-4b"), vision_head=projector("2.5-4b"), language=language("2.5-4b"), ...)
 
-Any field of a part's config can be set otherwise, such as `vision("2.5-4b", max_tiles=6)`, or `weights=None` for
+The argument is a size of the table `SIZES`, with the published weights on the hub, or a folder or hub id whose
+`config.json` is read once. Either way the resulting config holds all sizes, so that nothing is looked up later.
+
+Keyword arguments change any field of a part's config, such as `vision("2.5-4b", max_tiles=6)`, or `weights=None` for
 random values.
 """
 
@@ -27,22 +27,25 @@ from perceptio.ops.hub import resolve
 from perceptio.ops.precision import Precision, published_precision
 
 TEMPLATE = attrs.evolve(CHATML, before_image="<img>", after_image="</img>\n")
-"""ChatML with the marks around an image's features, without a system prompt (as Sa2VA)."""
+"""ChatML without a system prompt, with InternVL's marks around the features of an image (as in Sa2VA)."""
 
 ROWS = {"qwen2": 151674, "llama": 92553}
-"""Ids of the text tokenizers, which are the rows of the models: Qwen2.5's 151665 and InternLM2.5's 92544, and nine
-that InternVL adds, such as `<img>` (`vocab_size` in the published config.json)."""
+"""The number of ids of the text tokenizer, and so of vocabulary rows, by type of language model.
+
+They are the 151665 ids of Qwen2.5 and the 92544 of InternLM2.5, plus nine that InternVL adds, such as `<img>`
+(`vocab_size` in the published config.json).
+"""
 
 SHARED = {
     "hidden_act": "silu",
     "initializer_range": 0.02,
-    # Published configurations scale rotary positions beyond this length, and up to it have them as they are.
+    # Published configurations scale rotary positions only beyond this length.
     "max_position_embeddings": 32768,
     "rope_parameters": {"rope_type": "default", "rope_theta": 1_000_000.0},
     "tie_word_embeddings": False,
 }
 QWEN2 = SHARED | {"model_type": "qwen2", "rms_norm_eps": 1e-6, "use_sliding_window": False}
-# InternLM2.5 is Llama under other names.
+# InternLM2.5 is a Llama with other tensor names.
 INTERNLM2 = SHARED | {"model_type": "llama", "rms_norm_eps": 1e-5, "attention_bias": False, "mlp_bias": False}
 
 
@@ -72,10 +75,10 @@ SIZES: Mapping[str, tuple[str, dict[str, Any]]] = {
     "3-2b": ("OpenGVLab/InternVL3-2B", QWEN2_5_15B),
     "3-8b": ("OpenGVLab/InternVL3-8B", QWEN2_5_7B),
 }
-"""Hub id and language model of each size (model cards and config.json of the hub)."""
+"""The hub id and the language model of each size (from the model cards and config.json files on the hub)."""
 
 TEXT_TOKENIZERS = {"qwen2": None, "llama": "OpenGVLab/InternVL2_5-8B-MPO-hf"}
-"""Where a text tokenizer lies that transformers reads, if not beside the weights: InternLM2.5's own runs code."""
+"""The hub id of the text tokenizer, if not that of the weights: reading InternLM2.5's own would run its code."""
 
 EXPECTED = {
     "hidden_act": "gelu",
@@ -86,19 +89,19 @@ EXPECTED = {
     "attention_bias": True,
     "qkv_bias": True,
 }
-"""What `InternViTConfig` builds, in the words of both kinds of config.json."""
+"""The settings of `InternViTConfig`'s network, under their names in both formats of config.json."""
 
 
 def vision(which: str, **settings: Any) -> InternViTConfig:
-    """The vision encoder of an InternVL.
+    """Create the config of the vision encoder of an InternVL.
 
     Args:
-        which: A size of the table, or a folder or hub id.
-        **settings: Fields of the config to set otherwise.
+        which: A size in `SIZES`, or a folder or hub id.
+        **settings: Fields of the config to change.
 
     Raises:
-        CheckpointError: There is no such folder or hub id, or its config.json is none of an InternVL.
-        RecipeError: Its vision encoder is none that `InternViTConfig` builds.
+        CheckpointError: There is no such folder or hub id, or its config.json is not that of an InternVL.
+        RecipeError: `InternViTConfig` does not support its vision encoder.
     """
     if which in SIZES:
         return InternViTConfig(**{"weights": SIZES[which][0], "dtype": "bfloat16"} | settings)
@@ -127,28 +130,28 @@ def vision(which: str, **settings: Any) -> InternViTConfig:
 
 
 def projector(which: str, **settings: Any) -> MLPHeadConfig:
-    """The head between them, whose widths follow from the two.
+    """Create the config of the projector of an InternVL. Its widths are derived from the other two parts.
 
     Args:
-        which: A size of the table, or a folder or hub id.
-        **settings: Fields of the config to set otherwise.
+        which: A size in `SIZES`, or a folder or hub id.
+        **settings: Fields of the config to change.
     """
     return MLPHeadConfig(**{"weights": SIZES[which][0] if which in SIZES else which} | settings)
 
 
 def language(which: str, **settings: Any) -> HFLanguageConfig:
-    """The language model of an InternVL, with its text tokenizer and chat template.
+    """Create the config of the language model of an InternVL, with its text tokenizer and chat template.
 
     Args:
-        which: A size of the table, or a folder or hub id.
-        **settings: Fields of the config to set otherwise, such as `lora`. A folder with InternLM2.5's own text
-            tokenizer, which transformers reads by running its code, needs `text_tokenizer_files`: the folder or hub
-            id of the same tokenizer as the `-hf` conversions have it.
+        which: A size in `SIZES`, or a folder or hub id.
+        **settings: Fields of the config to change, such as `lora`. A folder with InternLM2.5's own text tokenizer,
+            which transformers can only read by running its code, needs `text_tokenizer_files`: the folder or hub id
+            of an `-hf` conversion with the same tokenizer.
 
     Raises:
-        CheckpointError: There is no such folder or hub id, its config.json is none of an InternVL, or the text
+        CheckpointError: There is no such folder or hub id, its config.json is not that of an InternVL, or the text
             tokenizer cannot be read.
-        RecipeError: The language model asks for something that is not done here.
+        RecipeError: The language model needs something that is not supported.
     """
     found: dict[str, Any]
     if which in SIZES:
@@ -176,7 +179,7 @@ def language(which: str, **settings: Any) -> HFLanguageConfig:
 
 
 def _read(which: str) -> Configuration:
-    """The config.json of a folder or hub id."""
+    """Read the config.json of a folder or hub id."""
     path = resolve(which, SETTINGS_FILES) / "config.json"
     document = Configuration.read(path, CheckpointError, "copy or download the InternVL's files again")
     kind = document.text("model_type")
@@ -194,7 +197,7 @@ def _read(which: str) -> Configuration:
 
 
 def _language_model(document: Configuration) -> str:
-    """The language model's whole configuration in transformers' words, as JSON."""
+    """Return the language model's whole configuration as JSON in the format of transformers."""
     from transformers import AutoConfig
 
     held = document.section("text_config" if "text_config" in document.values else "llm_config", {})
@@ -212,13 +215,13 @@ def _language_model(document: Configuration) -> str:
         known = AutoConfig.for_model(kind).to_dict().keys() | {"rope_theta", "rope_scaling"}
         settings = {name: value for name, value in held.values.items() if name in known - {"model_type"}}
         if document.text("model_type") == "internvl" and "tie_word_embeddings" in document.values:
-            # transformers ties the whole model's head as the whole model's configuration says.
+            # transformers decides by the whole model's configuration whether the head is tied.
             settings["tie_word_embeddings"] = document.flag("tie_word_embeddings")
         return canonical(AutoConfig.for_model(kind, **settings))
 
 
 def _precision(document: Configuration, settings: Mapping[str, Any]) -> Precision:
-    """The precision that is asked for, or else that of the published weights."""
+    """Return the precision in `settings`, or else that of the published weights."""
     stated = document.values.get("dtype", document.values.get("torch_dtype"))
     with naming(document.where):
         return settings.get("dtype") or published_precision(stated)

@@ -1,10 +1,11 @@
-"""LLaVA-1.5 (arXiv 2310.03744) as three parts: CLIP's vision encoder, a projector, Vicuna.
+"""LLaVA-1.5 (arXiv 2310.03744) as three parts: CLIP's vision encoder, a projector and Vicuna.
 
     Recipe(vision=vision(), vision_head=projector("1.5-7b"), language=language("1.5-7b"), ...)
 
-Projector and language model are read from one of the `-hf` checkpoints of the hub, or a folder of that layout; the
-vision encoder is OpenAI's, which LLaVA-1.5 does not train. Any field of a part's config can be set otherwise, or
-`weights=None` for random values. Pictures are stretched to 336 pixels, where LLaVA-1.5 pads them to squares.
+Projector and language model are read from one of the `-hf` checkpoints on the hub, or a folder in this format. The
+vision encoder is OpenAI's, which LLaVA-1.5 does not train. Keyword arguments change any field of a part's config, for
+instance `weights=None` for random values. Images are resized to 336x336 pixels; LLaVA-1.5 instead pads them to
+squares.
 """
 
 import json
@@ -26,7 +27,7 @@ TEMPLATE = ChatTemplate(
     assistant="ASSISTANT:",
     end="</s>",
 )
-"""Vicuna's; the text tokenizer puts a space before each string."""
+"""The template of Vicuna. The text tokenizer adds a space before each string."""
 
 LLAMA = {
     "model_type": "llama",
@@ -39,7 +40,7 @@ LLAMA = {
     "vocab_size": 32_064,
 }
 IDS = 32_002
-"""Of its text tokenizer: Vicuna's 32,000, `<image>` and `<pad>`; the other rows fill up."""
+"""The number of ids of its text tokenizer: Vicuna's 32,000, `<image>` and `<pad>`. Other rows are padding."""
 
 
 def _sizes(width: int, feed_forward: int, layers: int, heads: int) -> dict[str, int]:
@@ -56,36 +57,36 @@ SIZES: Mapping[str, tuple[str, dict[str, Any]]] = {
     "1.5-7b": ("llava-hf/llava-1.5-7b-hf", LLAMA | _sizes(4096, 11008, 32, 32)),
     "1.5-13b": ("llava-hf/llava-1.5-13b-hf", LLAMA | _sizes(5120, 13824, 40, 40)),
 }
-"""Hub id and language model of each size."""
+"""The hub id and the language model of each size."""
 
 
 def vision(**settings: Any) -> OpenCLIPConfig:
-    """CLIP's ViT-L/14 at 336 pixels, the features before its last layer: 576 of an image.
+    """Create the config of CLIP's ViT-L/14 at 336 pixels; it gives the 576 features before the last layer.
 
     Args:
-        **settings: Fields of the config to set otherwise.
+        **settings: Fields of the config to change.
     """
     found: dict[str, Any] = {"model": "ViT-L-14-336", "tag": "openai", "layer": -2, "dtype": "bfloat16"}
     return OpenCLIPConfig(**found | settings)
 
 
 def projector(which: str, **settings: Any) -> MLPHeadConfig:
-    """The head between them: two linear maps with a GELU.
+    """Create the config of the projector: two linear maps with a GELU between them.
 
     Args:
-        which: A size of the table.
-        **settings: Fields of the config to set otherwise.
+        which: A size in `SIZES`.
+        **settings: Fields of the config to change.
     """
     found: dict[str, Any] = {"norm": False, "weights": SIZES[which][0]}
     return MLPHeadConfig(**found | settings)
 
 
 def language(which: str, **settings: Any) -> HFLanguageConfig:
-    """The language model, with its text tokenizer and chat template.
+    """Create the config of the language model, with its text tokenizer and chat template.
 
     Args:
-        which: A size of the table.
-        **settings: Fields of the config to set otherwise, such as `lora`.
+        which: A size in `SIZES`.
+        **settings: Fields of the config to change, such as `lora`.
     """
     repository, model = SIZES[which]
     found: dict[str, Any] = {

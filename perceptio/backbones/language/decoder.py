@@ -1,4 +1,4 @@
-"""Our own small decoder: RMSNorm, rotary positions on several axes, grouped queries, SwiGLU, a cache.
+"""A small decoder: RMSNorm, rotary positions on several axes, grouped-query attention, SwiGLU and a cache.
 
 Shapes: B rows, T new slots, S cached keys, A position axes, D hidden width, Q heads, G heads of keys and values,
 E head width, F rotary frequencies (E / 2), M width of the feed-forward layer.
@@ -18,11 +18,11 @@ from perceptio.ops.attention import attention
 from perceptio.ops.kv_cache import KeyValueCache
 
 INITIAL_SCALE = 1.0
-"""Standard deviation of a weight at the start, times the square root of its input width (ours)."""
+"""The initial standard deviation of a weight, times the square root of its input width (ours)."""
 
 
 class Rotation(NamedTuple):
-    """Cosines and sines of every slot's angles, [B, T, 1, F] each."""
+    """The cosines and sines of every slot's angles, each [B, T, 1, F]."""
 
     cos: Tensor
     sin: Tensor
@@ -35,9 +35,10 @@ class Rotation(NamedTuple):
 
 
 class RotaryPositions(nn.Module):
-    """Coordinates to rotations: the axes take turns among the pairs of a head, and have the same frequencies.
+    """Converts coordinates to rotations. The axes alternate among the pairs of a head and share their frequencies.
 
-    Qwen2-VL's multimodal RoPE gives each axis a band of frequencies of its own instead; taking turns is Qwen3-VL's.
+    The alternation is that of Qwen3-VL. The multimodal RoPE of Qwen2-VL instead gives each axis its own band of
+    frequencies.
     """
 
     def __init__(self, head_dim: int, axes: int, base: float, fastest: float = 1.0) -> None:
@@ -51,17 +52,17 @@ class RotaryPositions(nn.Module):
 
     @property
     def frequency_F(self) -> Tensor:
-        """Radians per unit of the axis, from whole numbers, which `.to(torch.bfloat16)` leaves exact."""
+        """The radians per unit of the axis, computed from integers, which `.to(torch.bfloat16)` does not round."""
         return self.fastest * self.base ** (-self.turn_F / len(self.turn_F))
 
     def forward(self, positions_ABT: Tensor) -> Rotation:
-        """The rotation of every slot, in float32."""
+        """Return the rotation of every slot, in float32."""
         angles_BTF = positions_ABT.float()[self.axis_F].permute(1, 2, 0) * self.frequency_F
         return Rotation(angles_BTF.cos()[:, :, None], angles_BTF.sin()[:, :, None])
 
 
 class Block(nn.Module):
-    """Attention and a gated feed-forward layer, each behind a norm and added to its input."""
+    """Attention and a gated feed-forward layer, each with a norm before it and a residual connection."""
 
     RESIDUAL = ("attention_out", "down")
     """The layers that write into the residual stream."""
@@ -86,7 +87,7 @@ class Block(nn.Module):
         layer: int,
         cache: KeyValueCache | None,
     ) -> Tensor:
-        """The block's output; `layer` says whose keys and values it has in the cache."""
+        """Return the output of the block; `layer` is the index of its keys and values in the cache."""
         q_k_v = self.query_key_value(self.attention_norm(x_BTD)).unflatten(-1, (-1, self.head_dim))
         q_BTQE, k_BSGE, v_BSGE = q_k_v.split(self.heads, 2)
         q_BTQE, k_BSGE = rotate_query(q_BTQE), rotate_key(k_BSGE)
@@ -100,7 +101,7 @@ class Block(nn.Module):
 
 
 class Decoder(LanguageBackbone):
-    """A decoder with tied input and output rows."""
+    """A decoder with tied input and output embeddings."""
 
     def __init__(
         self,
@@ -119,7 +120,7 @@ class Decoder(LanguageBackbone):
         self._initialize()
 
     def _initialize(self) -> None:
-        """Unit-variance inputs; what is added to the residual stream shrinks with the number of layers (GPT-2)."""
+        """Initialize weights; those that write to the residual stream shrink with the number of layers (GPT-2)."""
         nn.init.normal_(self.embedding.weight, std=self.spec.hidden_dim**-0.5)
         residual_scale = (2 * len(self.blocks)) ** -0.5
         for name, layer in self.blocks.named_modules():
@@ -167,25 +168,30 @@ class Decoder(LanguageBackbone):
         return KeyValueCache(batch_size, max_length)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """`vocabulary`: the rows of all ids; `trunk`: the rest."""
+        """Return the groups `vocabulary`, the embeddings of all ids, and `trunk`, all other parameters."""
         rows = self.embedding.get_parameter("weight")
         return {"vocabulary": [rows], "trunk": [p for p in self.parameters() if p is not rows]}
 
 
 @attrs.frozen(kw_only=True)
 class DecoderConfig(LanguageBackboneConfig):
-    """Our own decoder, trained from random weights.
+    """A small decoder, trained from random weights.
 
     Attributes:
-        words: What its text tokenizer knows as single ids, beside bytes and printable ASCII.
-        hidden_dim: Width of the residual stream, a multiple of twice the number of heads.
-        num_heads: Heads of queries, a multiple of `num_kv_heads`.
-        feed_forward_dim: Width of the feed-forward layer; None: three times `hidden_dim`.
-        position_axes: 3 for (time, row, column), 1 for time alone.
-        rope_base: About how many times slower the slowest rotation is than the fastest; 100 suits sequences of some
+        words: The words that its text tokenizer encodes as single ids, besides bytes and printable ASCII.
+        hidden_dim: The width of the residual stream, a multiple of twice `num_heads`.
+        num_layers: The number of layers.
+        num_heads: The number of query heads, a multiple of `num_kv_heads`.
+        num_kv_heads: The number of heads of keys and values.
+        feed_forward_dim: The width of the feed-forward layers. None: three times `hidden_dim`.
+        position_axes: 3 for (time, row, column), 1 for time only.
+        rope_base: About how many times slower the slowest rotation is than the fastest. 100 suits sequences of some
             hundred slots and grids of ten cells (ours).
-        rope_fastest: Radians by which the fastest rotation turns from one slot, or cell, to the next. Language
-            models have 1; above it, neighboring cells are told apart sooner (ours).
+        rope_fastest: The radians by which the fastest rotation turns from one slot, or cell, to the next. Language
+            models use 1. With larger values a model learns earlier to distinguish neighboring cells (ours).
+
+    Raises:
+        RecipeError: A value is out of range, or the sizes do not fit together.
     """
 
     name: ClassVar[str] = "decoder"

@@ -1,7 +1,7 @@
-"""Pretrained language models from transformers, on our attention, with new vocabulary rows of their own and LoRA.
+"""Pretrained language models from transformers, with the attention of this library, new vocabulary rows, and LoRA.
 
-The model is the official class; of it the trunk and the head are kept. Outside of it everything is float32,
-whatever the precision of its weights. New rows and adapters stay float32, too.
+The model is an instance of the official class, of which the trunk and the head are kept. New rows, adapters and all
+values outside the official model are float32, whatever the precision of its weights.
 
 Shapes: B rows, T slots, D hidden width, V ids of the text tokenizer, N new rows.
 """
@@ -45,17 +45,22 @@ from perceptio.ops.weights import load_tensors
 
 SETTINGS_FILES = ("*.json", "*.jinja", "*.txt", "*.model")
 EXPORTED = ("*.json", "*.safetensors", "*.txt", "*.jinja", "*.model")
-"""Names in a checkpoint that transformers writes."""
+"""The files in a checkpoint that transformers writes."""
 HEAD_ROWS = "lm_head.weight"
 
 
 @attrs.frozen(kw_only=True)
 class LoRA:
-    """Low-rank adapters (arXiv 2106.09685) beside linear layers, on peft; the numbers are Sa2VA's.
+    """Low-rank adapters (arXiv 2106.09685) on linear layers, through peft; the defaults are Sa2VA's.
 
     Attributes:
-        alpha: The adapters' sum is multiplied by `alpha / rank`.
-        targets: Names of linear layers of the trunk, or the ends of names, such as `"q_proj"`; empty: all of them.
+        rank: The rank of the adapters, at least 1.
+        alpha: The output of an adapter is multiplied by `alpha / rank`.
+        dropout: The dropout probability of the adapters' inputs, in [0, 1).
+        targets: The names of linear layers of the trunk, or their suffixes, such as `"q_proj"`. Empty: all layers.
+
+    Raises:
+        RecipeError: A value is out of range.
     """
 
     rank: int = 128
@@ -73,13 +78,13 @@ class LoRA:
 
 @attrs.frozen
 class LogitScaling:
-    """What a model does to its logits: a factor, then `cap * tanh(logits / cap)`."""
+    """How a model scales its logits: by a factor, then with `cap * tanh(logits / cap)`."""
 
     factor: float = 1.0
     cap: float | None = None
 
     def __call__(self, logits: Tensor) -> Tensor:
-        """Logits as the model means them."""
+        """Return the scaled logits."""
         logits = logits * self.factor if self.factor != 1 else logits
         return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)
 
@@ -88,11 +93,11 @@ class HFLanguage(LanguageBackbone):
     """A causal language model of transformers.
 
     Args:
-        spec: Its facts; the text tokenizer's ids are the first `spec.vocab_size` rows of its vocabulary.
-        model: The official model, on `hf_attention`; what it holds beside its trunk and its head is dropped.
-        scaling: What it does to its logits.
-        max_length: Longest sequence in which it is what its configuration says.
-        make_text_tokenizer: Reads the text tokenizer, when it is first asked for.
+        spec: The spec; the ids of the text tokenizer are the first `spec.vocab_size` rows of the vocabulary.
+        model: The official model, with `hf_attention`. Only its trunk and its head are kept.
+        scaling: How it scales its logits.
+        max_length: The longest sequence for which its computation follows its configuration.
+        make_text_tokenizer: A function that reads the text tokenizer; it is called on first use.
     """
 
     def __init__(
@@ -122,14 +127,14 @@ class HFLanguage(LanguageBackbone):
         """See `LanguageBackbone.text_tokenizer`.
 
         Raises:
-            CheckpointError: Its files are not named, or cannot be read.
+            CheckpointError: The config names no files, or they cannot be read.
         """
         if self._text_tokenizer is None:
             self._text_tokenizer = self._make_text_tokenizer()
         return self._text_tokenizer
 
     def embed(self, ids: Tensor) -> Tensor:
-        """See `LanguageBackbone.embed`; a factor that the model's own embedding applies is in all rows."""
+        """See `LanguageBackbone.embed`; if the model scales its embeddings, new rows are scaled, too."""
         table = self.trunk.get_input_embeddings()
         is_new = ids >= self.spec.vocab_size
         rows = table(ids.masked_fill(is_new, 0)).to(self.new_inputs.dtype)
@@ -169,7 +174,7 @@ class HFLanguage(LanguageBackbone):
         return self.scaling(torch.cat([old, F.linear(hidden, new_ND).to(hidden.dtype)], -1))
 
     def resize_vocabulary(self, size: int) -> None:
-        """See `LanguageBackbone.resize_vocabulary`; new rows lie in a table of their own."""
+        """See `LanguageBackbone.resize_vocabulary`; new rows are in separate tables."""
         extra = size - self.spec.vocab_size - len(self.new_inputs)
         for name, _, old_VD in self._tables():
             held_ND = getattr(self, name)
@@ -188,7 +193,7 @@ class HFLanguage(LanguageBackbone):
         return KeyValueCache(batch_size, max_length)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """`trunk`: what the checkpoint holds; `vocabulary`: the new rows; `lora`: the adapters, if there are any."""
+        """Return the groups `trunk` (the checkpoint's), `vocabulary` (new rows) and `lora` (adapters, if any)."""
         groups: dict[str, list[nn.Parameter]] = {"trunk": [], "vocabulary": []}
         for name, parameter in self.named_parameters():
             if name in ("new_inputs", "new_outputs"):
@@ -198,10 +203,10 @@ class HFLanguage(LanguageBackbone):
         return groups
 
     def adapt(self, lora: LoRA) -> None:
-        """Put adapters beside linear layers of the trunk; at first they change nothing.
+        """Add adapters to linear layers of the trunk; before training they have no effect.
 
         Raises:
-            UnknownNameError: A target is no linear layer of the trunk.
+            UnknownNameError: A target is not a linear layer of the trunk.
         """
         from peft import LoraConfig, inject_adapter_in_model
 
@@ -216,30 +221,30 @@ class HFLanguage(LanguageBackbone):
             lora_dropout=lora.dropout,
             target_modules=list(lora.targets or linear),
         )
-        # In a container, as peft would otherwise look through transformers' conversions of every older checkpoint.
+        # In a container: otherwise peft would search transformers' conversions of older checkpoints.
         inject_adapter_in_model(settings, nn.ModuleList([self.trunk]))
         for name, parameter in self.trunk.named_parameters():
             if ".lora_" in name:
                 parameter.data = parameter.data.float()
 
     def merge(self) -> None:
-        """Fold the adapters into the weights beside them; what is left is a backbone without `lora`."""
+        """Merge the adapters into the weights of their layers; the result is a backbone without `lora`."""
         for name, layer in list(self._adapted()):
             layer.merge()
             self.trunk.set_submodule(name, layer.get_base_layer())
 
     def export(self, folder: str | Path, added: Sequence[str]) -> None:
-        """Write a plain transformers checkpoint, adapters merged and new rows in place, with its text tokenizer.
+        """Write a plain transformers checkpoint with merged adapters, new rows and the text tokenizer.
 
-        Adapted layers are held twice while they are written; `merge` first where memory is short.
+        While it is written, adapted layers are in memory twice; call `merge` first to avoid this.
 
         Args:
-            folder: Where; a checkpoint that is there is replaced in one rename.
-            added: The names of the new ids, in order (`TokenPlan.name_of` gives them).
+            folder: The folder to write. A checkpoint in it is replaced in one rename.
+            added: The names of the new ids, in order, from `TokenPlan.name_of`.
 
         Raises:
-            CheckpointError: The names are not as many as the new rows, or the folder cannot be written or holds
-                something else.
+            CheckpointError: The number of names is not that of new rows, or the folder cannot be written or holds
+                something other than a checkpoint.
         """
         from transformers import AutoModelForCausalLM
 
@@ -264,7 +269,7 @@ class HFLanguage(LanguageBackbone):
             self.text_tokenizer.save_with(new, added, first_id=self.spec.vocab_size)
 
     def official_tensors(self) -> dict[str, Tensor]:
-        """The tensors of the checkpoint, without adapters and new rows, by their official names."""
+        """Return the tensors of the checkpoint, without adapters and new rows, by their official names."""
         tensors = {
             f"{self.prefix}.{name.replace('.base_layer.', '.')}": tensor
             for name, tensor in self.trunk.state_dict().items()
@@ -276,11 +281,11 @@ class HFLanguage(LanguageBackbone):
 
     @property
     def output_rows(self) -> Tensor:
-        """The checkpoint's rows of the head, which are those of the embedding where the two are tied."""
+        """The checkpoint's output embeddings, which are its input embeddings if the two are tied."""
         return (self.trunk.get_input_embeddings() if self.head is None else self.head).weight
 
     def _tables(self) -> Iterator[tuple[str, str, Tensor]]:
-        """The tables of new rows by name, and the official name and values of the old rows before them."""
+        """Yield the attribute name of each table of new rows, and the official name and values of the old rows."""
         inputs = self.trunk.get_input_embeddings().weight
         official = next(name for name, p in self.trunk.named_parameters() if p is inputs)
         yield "new_inputs", f"{self.prefix}.{official}", inputs.detach()[: self.spec.vocab_size]
@@ -295,24 +300,29 @@ class HFLanguage(LanguageBackbone):
 
 @attrs.frozen(kw_only=True)
 class HFLanguageConfig(LanguageBackboneConfig):
-    """A causal language model of transformers; see `hf_settings.MODEL_TYPES` for which.
+    """A causal language model of transformers, of a type in `hf_settings.MODEL_TYPES`.
 
-    `HFLanguageConfig.from_pretrained(folder_or_id)` reads everything from a checkpoint, once. Example:
+    `HFLanguageConfig.from_pretrained(folder_or_id)` reads all settings from a checkpoint, once. Example:
 
         HFLanguageConfig.from_pretrained("Qwen/Qwen2.5-0.5B-Instruct", lora=LoRA(rank=64, alpha=128))
 
     Attributes:
         model: The model's whole configuration, as JSON.
-        text_vocab_size: How many ids the text tokenizer uses. New ids follow, taking the place of rows with which a
+        text_vocab_size: The number of ids of the text tokenizer. New ids follow these; they replace rows with which a
             checkpoint pads its vocabulary.
-        template: The strings around a conversation.
-        text_tokenizer_files: The folder or hub id of the text tokenizer's files; a checkpoint carries its own.
-        weights: A folder or hub id; None: random values. With it `build` leaves the values open, for `load_weights`.
-        dtype: Precision of the checkpoint's weights.
-        lora: Adapters; None: none.
-        gradient_checkpointing: Compute each layer's activations again in the backward pass, to save their memory.
-        max_length: Longest sequence; None: the model's. Sliding windows and rotary positions that begin to act
-            beyond it do not matter.
+        template: The strings around the parts of a conversation.
+        text_tokenizer_files: The folder or hub id of the text tokenizer's files. Checkpoints of this library have
+            their own copy.
+        weights: A folder or hub id. None: random values. If set, `build` leaves values uninitialized for
+            `load_weights`.
+        dtype: The precision of the checkpoint's weights.
+        lora: The adapters; None for none.
+        gradient_checkpointing: Whether each layer's activations are recomputed in the backward pass to save memory.
+        max_length: The longest sequence. None: that of the model. Set it to use a model with sliding windows or
+            changing rotary positions that have no effect within this length.
+
+    Raises:
+        RecipeError: The configuration is invalid or not supported, or does not match `text_vocab_size`.
     """
 
     name: ClassVar[str] = "hf"
@@ -340,15 +350,15 @@ class HFLanguageConfig(LanguageBackboneConfig):
 
     @classmethod
     def from_pretrained(cls, source: str | Path, **settings: Any) -> Self:
-        """The config of a checkpoint, read from its files once.
+        """Create the config of a checkpoint from its files.
 
         Args:
             source: A local folder, or a hub id.
-            **settings: Fields to set otherwise, such as `lora`, or `weights=None` for random values.
+            **settings: Fields to change, such as `lora`, or `weights=None` for random values.
 
         Raises:
-            CheckpointError: The files are not there or cannot be read.
-            RecipeError: The model asks for something that is not done here.
+            CheckpointError: The files are missing or cannot be read.
+            RecipeError: The model needs something that is not supported.
         """
         from transformers import AutoConfig
 
@@ -398,19 +408,19 @@ class HFLanguageConfig(LanguageBackboneConfig):
         ):
             config = AutoConfig.for_model(**self._settings)
             refuse(config.to_dict(), self.max_length)
-            # Values that load_weights is going to replace need not be drawn.
+            # Values that load_weights will replace need not be initialized.
             with no_init_weights() if self.weights is not None else nullcontext():
                 model = AutoModelForCausalLM.from_config(
                     config, dtype=getattr(torch, self.dtype), attn_implementation=hf_attention.register()
                 )
             model.tie_weights()
             if self.gradient_checkpointing:
-                # Its name since transformers 5.24, and the one before.
+                # The name of this method since transformers 5.24, and before.
                 enable = getattr(
                     model, "activation_checkpointing_enable", model.gradient_checkpointing_enable
                 )
                 enable({"use_reentrant": False})
-                # Checkpoints that are not re-entrant do without these hooks, which cannot be pickled.
+                # Non-reentrant checkpointing does not need these hooks, which cannot be pickled.
                 model.disable_input_require_grads()
             scaling = LogitScaling(
                 factor=getattr(config, "logit_scale", 1.0) / getattr(config, "logits_scaling", 1.0),
@@ -423,10 +433,10 @@ class HFLanguageConfig(LanguageBackboneConfig):
         return backbone
 
     def load_weights(self, module: nn.Module) -> bool:
-        """See `ComponentConfig.load_weights`; of an InternVL only the language model's tensors are read.
+        """See `ComponentConfig.load_weights`; from an InternVL only the tensors of the language model are read.
 
         Raises:
-            CheckpointError: There is no checkpoint, or its tensors are not the model's: all are named.
+            CheckpointError: The checkpoint is missing, or its tensors do not match the model; the message lists them.
         """
         if self.weights is None:
             return False

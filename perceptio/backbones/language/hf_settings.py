@@ -1,4 +1,4 @@
-"""What transformers' models ask for, read from their configurations, and what of it is not done here."""
+"""Read the configurations of transformers' models and check that everything they need is supported."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -23,10 +23,10 @@ MODEL_TYPES = (
     "qwen3",
     "smollm3",
 )
-"""Types whose hidden states and logits a test compares with the official model's."""
+"""The supported model types: a test compares their hidden states and logits with those of the official model."""
 
 CHANGING_ROPE = ("dynamic", "longrope")
-"""Rotary positions that change for all slots when one sequence of a pass grows beyond a length."""
+"""Types of rotary positions that change for all slots when one sequence of a pass exceeds a length."""
 
 SIZES = (
     "vocab_size",
@@ -40,22 +40,22 @@ SIZES = (
     "sliding_window",
     "original_max_position_embeddings",
 )
-"""Settings that are whole numbers above 0 in every type."""
+"""Settings that are positive integers in every type."""
 NEEDED = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")
 VOLATILE = ("transformers_version", "_name_or_path", "architectures", "dtype", "torch_dtype")
 
 
 def canonical(config: Any) -> str:
-    """A transformers configuration as JSON, without what changes with versions and places."""
+    """Return a transformers configuration as JSON, without settings that depend on versions or file paths."""
     settings = {key: value for key, value in config.to_dict().items() if key not in VOLATILE}
     return json.dumps(settings, sort_keys=True)
 
 
 def parse(model: str) -> dict[str, Any]:
-    """A configuration from its JSON.
+    """Parse a configuration from JSON and check its sizes.
 
     Raises:
-        RecipeError: It is none.
+        RecipeError: It is not a valid configuration.
     """
     try:
         settings = parse_json(model)
@@ -85,10 +85,10 @@ def parse(model: str) -> dict[str, Any]:
 
 
 def check_sizes(configuration: Configuration) -> None:
-    """Refuse extents that no model has, before transformers makes lists of that length.
+    """Check that sizes are plausible, before transformers creates lists of that length.
 
     Raises:
-        PerceptioError: Of the configuration's class; the value is named.
+        PerceptioError: A size is not, with the error class of the configuration; the message names the value.
     """
     for name in SIZES:
         configuration.whole(name, None)
@@ -98,19 +98,20 @@ def check_sizes(configuration: Configuration) -> None:
 
 
 def longest_served(settings: Mapping[str, Any]) -> int:
-    """The longest sequence that a model is made for."""
+    """Return the longest sequence for which a model was made."""
     return settings["max_position_embeddings"]
 
 
 def refuse(settings: Mapping[str, Any], max_length: int | None) -> None:
-    """Refuse a model that asks for something that is not done here.
+    """Check that a model needs nothing that is not supported.
 
     Args:
-        settings: Its configuration.
-        max_length: The longest sequence it will meet; None: the longest it is made for.
+        settings: The configuration of the model.
+        max_length: The longest sequence that it will process. None: the longest for which it was made.
 
     Raises:
-        RecipeError: It does; the model's type and the setting are named. Or `max_length` is below 1.
+        RecipeError: The model needs something unsupported (the message names its type and the setting), or
+            `max_length` is below 1.
     """
     if max_length is not None and max_length < 1:
         raise RecipeError(f"language:hf: max_length is {max_length}; it must be at least 1, or None.")
@@ -137,7 +138,7 @@ def refuse(settings: Mapping[str, Any], max_length: int | None) -> None:
 
 
 def _limits(settings: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
-    """Settings that matter only to sequences longer than a number of slots."""
+    """Yield settings that have an effect only beyond a sequence length, with this length."""
     window, layers = settings.get("sliding_window"), settings.get("layer_types") or ("sliding_attention",)
     if window is not None and "sliding_attention" in layers and settings.get("use_sliding_window", True):
         yield f"sliding_window ({window})", int(window)

@@ -1,4 +1,4 @@
-"""The text tokenizer of a transformers checkpoint, and the strings of its chat template."""
+"""The text tokenizer of a transformers checkpoint, and its chat template."""
 
 import json
 import logging
@@ -18,26 +18,26 @@ logger = logging.getLogger(__name__)
 CHATML = ChatTemplate(
     user="<|im_start|>user\n", assistant="<|im_end|>\n<|im_start|>assistant\n", end="<|im_end|>\n"
 )
-"""The format of Qwen and InternLM2.5, without a system prompt (as Sa2VA)."""
+"""The chat template of Qwen and InternLM2.5, without a system prompt (as in Sa2VA)."""
 
 BYTES = Path(__file__).parent / "bytes"
-"""The files of a text tokenizer of single bytes that comes with the library, for models too small for words."""
+"""The folder of a text tokenizer of single bytes, which comes with the library for very small models."""
 
 NUM_BYTES = 259
-"""Its ids: the bytes, and the special tokens of `CHATML`."""
+"""The number of its ids: the bytes, and the special tokens of `CHATML`."""
 
 
 class HFTextTokenizer:
-    """A text tokenizer read by transformers; what a user types never becomes a control token.
+    """A text tokenizer that transformers reads. The text of a user never becomes a control token.
 
     Args:
-        folder: Its files, such as `tokenizer.json` and `tokenizer_config.json`.
-        template: The strings around a conversation.
-        vocab_size: How many ids it may use; those from there on belong to others.
+        folder: The folder of its files, such as `tokenizer.json` and `tokenizer_config.json`.
+        template: The strings around the parts of a conversation.
+        vocab_size: The number of ids that it may use.
 
     Raises:
-        CheckpointError: The files cannot be read, an id is beyond `vocab_size`, a control token can be typed, or the
-            template's `end` does not begin with a special token.
+        CheckpointError: The files cannot be read, an id is not below `vocab_size`, user text could become a control
+            token, or the template's `end` does not begin with a special token.
     """
 
     def __init__(self, folder: Path, template: ChatTemplate, vocab_size: int) -> None:
@@ -75,10 +75,10 @@ class HFTextTokenizer:
         self._tokenizer.save_pretrained(folder)
 
     def save_with(self, folder: Path, added: Sequence[str], first_id: int) -> None:
-        """Write the files of a copy that knows further special tokens, with ids from `first_id` on.
+        """Write the files of a copy with added special tokens, whose ids begin at `first_id`.
 
         Raises:
-            CheckpointError: The tokenizer would give them other ids.
+            CheckpointError: The tokenizer would assign other ids.
         """
         self.save(folder)
         tokenizer = read_tokenizer(folder)
@@ -93,10 +93,10 @@ class HFTextTokenizer:
 
 
 def read_tokenizer(folder: Path) -> Any:
-    """The transformers tokenizer of a folder.
+    """Read the transformers tokenizer of a folder.
 
     Raises:
-        CheckpointError: It has none, or one without the `tokenizers` library behind it.
+        CheckpointError: The folder has no tokenizer, or one that is not based on the `tokenizers` library.
     """
     from transformers import AutoTokenizer
 
@@ -110,7 +110,7 @@ def read_tokenizer(folder: Path) -> Any:
 
 
 def _controls(tokenizer: Tokenizer) -> dict[int, str]:
-    """Added tokens by id: special or not, they steer a model. Runs of spaces and line ends steer nothing."""
+    """Return the added tokens by id, special or not: they can steer a model. Plain whitespace is left out."""
     added = tokenizer.get_added_tokens_decoder()
     pieces = tokenizer.get_vocab(False)
     return {
@@ -131,7 +131,7 @@ def _check_ids(tokenizer: Tokenizer, folder: Path, vocab_size: int) -> None:
 
 
 def _without_controls(tokenizer: Tokenizer) -> Tokenizer:
-    """The same tokenizer, for which the added tokens are ordinary text: it lacks them, and no piece spells them."""
+    """Return a tokenizer for which added tokens are ordinary text: it lacks them, and no piece spells them."""
     document = json.loads(tokenizer.to_str())
     steering = _controls(tokenizer)
     controls = {content for content in steering.values() if len(content) > 1}
@@ -140,7 +140,7 @@ def _without_controls(tokenizer: Tokenizer) -> Tokenizer:
     model = document["model"]
     controls.discard(model.get("unk_token"))
     if isinstance(model["vocab"], list):
-        # A piece's id is its place, so it stays, as something that nobody types.
+        # The id of a piece is its position, so the piece is replaced by a string that no user types.
         model["vocab"] = [
             [f"\uffff{secrets.token_hex(8)}" if piece in controls else piece, score]
             for piece, score in model["vocab"]
@@ -153,7 +153,7 @@ def _without_controls(tokenizer: Tokenizer) -> Tokenizer:
 
 
 def _check_unreachable(templates: Tokenizer, texts: Tokenizer, folder: Path) -> None:
-    """Hold a tokenizer for texts to its promise: what a user types never becomes a control token."""
+    """Check that the tokenizer for texts never encodes user text as a control token."""
     controls = _controls(templates)
     for content in controls.values():
         if len(content) > 1 and not controls.keys().isdisjoint(
@@ -166,18 +166,19 @@ def _check_unreachable(templates: Tokenizer, texts: Tokenizer, folder: Path) -> 
 
 
 def vocabulary_size(tokenizer: Any) -> int:
-    """How many ids a transformers tokenizer uses, gaps included."""
+    """Return the number of ids that a transformers tokenizer uses, including gaps."""
     return 1 + max(tokenizer.get_vocab().values())
 
 
 def derive_template(tokenizer: Any) -> ChatTemplate:
-    """The strings of a transformers tokenizer's chat template; ChatML's where it knows those tokens and has no own.
+    """Convert a transformers tokenizer's chat template to a `ChatTemplate`.
 
-    Two rendered turns show what stands before a question, before an answer and after it. A template that renders
-    the last turn unlike the others, or adds anything else, cannot be written as a `ChatTemplate`.
+    Two rendered turns show the strings before a question, before an answer and after it. A template that renders the
+    last turn differently, or adds anything else, cannot be converted. The result is then `CHATML`, if the tokenizer
+    has the tokens of ChatML.
 
     Raises:
-        RecipeError: Neither is possible, or the template changes with the date.
+        RecipeError: Neither is possible, or the template depends on the date.
     """
     if "strftime_now" in str(getattr(tokenizer, "chat_template", None)):
         raise RecipeError(

@@ -1,4 +1,4 @@
-"""A text tokenizer of whole words, on the `tokenizers` library: any text can be asked, and comes back exact."""
+"""A text tokenizer of whole words, on the `tokenizers` library. It encodes any text and decodes it exactly."""
 
 import string
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ from perceptio.interfaces import ChatTemplate
 SPECIAL = ("<|user|>", "<|assistant|>", "<|end|>")
 BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))
 CHARACTERS = tuple(string.printable)
-# A unigram model takes the split of highest total score: one word beats two, and both beat single characters. Six
-# characters beat a byte, or the typed text "<0x41>" would come back as "A".
+# A unigram model chooses the split with the highest total score: one word beats two, and both beat single characters.
+# Six characters beat a byte; otherwise the typed text "<0x41>" would be decoded as "A".
 WORD_SCORE, CHARACTER_SCORE, BYTE_SCORE = -1.0, -10.0, -100.0
 
 
 def pieces_of(words: Sequence[str]) -> list[tuple[str, float]]:
-    """Pieces and scores of a vocabulary: bytes, ASCII characters, and every word with and without a space."""
+    """Return the pieces and scores of a vocabulary: bytes, ASCII characters, and words with and without a space."""
     scores = dict.fromkeys(BYTES, BYTE_SCORE) | dict.fromkeys(CHARACTERS, CHARACTER_SCORE)
     for word in words:
         scores[" " + word] = WORD_SCORE
@@ -26,12 +26,12 @@ def pieces_of(words: Sequence[str]) -> list[tuple[str, float]]:
 
 
 class WordsTokenizer:
-    """Words as single ids, everything else by characters and bytes.
+    """A text tokenizer that encodes known words as single ids and everything else as characters and bytes.
 
-    Special strings are single ids in templates alone: typed by a user they are ordinary characters.
+    Special strings are single ids only in templates. In the text of a user they are ordinary characters.
 
     Args:
-        words: Words and punctuation marks that are single ids, with and without a space before them.
+        words: The words and punctuation marks that are single ids, with and without a space before them.
     """
 
     template = ChatTemplate(user=SPECIAL[0], assistant=SPECIAL[1], end=SPECIAL[2])
@@ -47,7 +47,7 @@ class WordsTokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """How many ids there are."""
+        """The number of ids."""
         return self._templates.get_vocab_size()
 
     def encode(self, text: str) -> list[int]:
@@ -69,5 +69,5 @@ class WordsTokenizer:
 
 
 def vocabulary_size(words: Sequence[str]) -> int:
-    """How many ids a `WordsTokenizer` of these words has, without making it."""
+    """Return the number of ids of a `WordsTokenizer` of these words, without building it."""
     return len(pieces_of(words)) + len(SPECIAL)

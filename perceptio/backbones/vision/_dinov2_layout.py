@@ -1,4 +1,4 @@
-"""The tensors of timm's DINOv2 under the names that they have in transformers' checkpoints, such as Meta's own."""
+"""Map the tensor names of timm's DINOv2 to those in transformers checkpoints, such as Meta's own."""
 
 import re
 from collections.abc import Mapping
@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from torch import Tensor
 
 MASK_TOKEN = "embeddings.mask_token"
-"""A tensor of pretraining, which timm's models lack."""
+"""A tensor of pretraining, which timm's models do not have."""
 MARK = "embeddings.position_embeddings"
-"""A tensor by which such a checkpoint is known."""
+"""A tensor by which such a checkpoint is recognized."""
 
 NAMES = {
     r"^cls_token$": "embeddings.cls_token",
@@ -23,7 +23,7 @@ QKV = re.compile(r"\.attn\.qkv\.")
 
 
 def names_in_transformers(name: str) -> tuple[str, ...]:
-    """The names of one tensor of timm; of queries, keys and values in one, three."""
+    """Return the names for one tensor of timm: three for joint queries, keys and values, otherwise one."""
     for pattern, theirs in NAMES.items():
         name = re.sub(pattern, theirs, name)
     if QKV.search(name):
@@ -32,7 +32,7 @@ def names_in_transformers(name: str) -> tuple[str, ...]:
 
 
 def by_names_in_transformers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of timm by the names of transformers; what timm has in one, as views of its parts."""
+    """Return timm's tensors by the names of transformers; joint tensors are split into views."""
     found: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         theirs = names_in_transformers(name)

@@ -1,4 +1,4 @@
-"""What the encoders of other libraries share: a map of features and where on the image each of them lies."""
+"""The common part of encoders from other libraries: feature maps and the centers of their features."""
 
 import math
 
@@ -12,12 +12,12 @@ from perceptio.ops.images import cell_centers
 
 @attrs.frozen
 class FeatureMap:
-    """The features of an image that an encoder sees at one size.
+    """The feature map of an image at one size.
 
     Attributes:
-        feature_dim: Width of a feature.
-        image_size: Height and width that the image is stretched to.
-        cells: Rows and columns of features.
+        feature_dim: The width of a feature.
+        image_size: The height and width in pixels to which the image is resized.
+        cells: The rows and columns of features.
     """
 
     feature_dim: int
@@ -26,12 +26,15 @@ class FeatureMap:
 
     @property
     def stride(self) -> tuple[int, int]:
-        """Height and width of a patch, or of what one place of the map stands for, in pixels."""
+        """The height and width in pixels of a patch, or of a cell of the map."""
         return self.image_size[0] // self.cells[0], self.image_size[1] // self.cells[1]
 
     def centers(self, grid: tuple[int, int] | None = None) -> Tensor:
-        """Centers [M, 2], (row, column) in [0, 1], of the cells or of a coarser grid's, row by row, on the CPU."""
-        # A size that is no multiple of the patch leaves a margin at the end that nothing sees.
+        """Return the centers [M, 2] of the cells, or of a coarser grid's cells, row by row, on the CPU.
+
+        A center is (row, column) in [0, 1].
+        """
+        # If the size is not a multiple of the patch, a margin at the end of the image is not covered.
         seen = torch.tensor(
             [
                 cells * stride / side
@@ -42,7 +45,10 @@ class FeatureMap:
         return cell_centers(*(grid or self.cells)) * seen
 
     def fitted(self, height: int, width: int) -> "FeatureMap":
-        """The map of an image that keeps its shape, up to whole cells: of the same stride, with no more cells."""
+        """Return the map of an image that keeps its aspect ratio, up to whole cells.
+
+        The map has the same stride as this one and at most as many cells.
+        """
         budget = self.cells[0] * self.cells[1]
         side = math.sqrt(height * width / budget / (self.stride[0] * self.stride[1]))
         rows, columns = (
@@ -56,10 +62,10 @@ class FeatureMap:
 
 
 def check_multiple(component: str, model: str, image_size: tuple[int, int], stride: tuple[int, int]) -> None:
-    """Whether patches cover a size.
+    """Check that an image size is a multiple of the patch.
 
     Raises:
-        RecipeError: A side is no multiple of the patch.
+        RecipeError: A side is not a multiple.
     """
     for name, side, step in zip(("height", "width"), image_size, stride, strict=True):
         if side < step or side % step:

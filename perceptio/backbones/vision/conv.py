@@ -1,4 +1,4 @@
-"""A small convolutional vision encoder: features of a stretched image, one per cell.
+"""A small convolutional vision encoder: the image is resized to a fixed size, and each cell gives one feature.
 
 Shapes: B images, M features of all images, D feature width, H W pixels, h w cells.
 """
@@ -18,18 +18,18 @@ from perceptio.ops.precision import brought_to
 
 
 class ChannelNorm(nn.RMSNorm):
-    """RMSNorm over the channels of each place, so that how bright or hazy an image is as a whole is not lost."""
+    """RMSNorm over the channels of each cell, which preserves the overall brightness and haze of an image."""
 
     def forward(self, x_BDhw: Tensor) -> Tensor:
-        """The normalized features."""
+        """Return the normalized features."""
         x_BhwD = x_BDhw.permute(0, 2, 3, 1)
-        # Under autocast the weight is of another precision than the features, for which PyTorch has no fused kernel.
+        # Under autocast weight and features may differ in precision, for which PyTorch has no fused kernel.
         weight_D = self.weight.to(x_BhwD.dtype)
         return F.rms_norm(x_BhwD, self.normalized_shape, weight_D, self.eps).permute(0, 3, 1, 2)
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions behind a norm, added to their input."""
+    """A norm and two 3x3 convolutions, added to their input."""
 
     def __init__(self, width: int, dilation: int = 1) -> None:
         super().__init__()
@@ -42,12 +42,12 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x_BDhw: Tensor) -> Tensor:
-        """The sum of input and layers."""
+        """Return the output of the block, with the shape of its input."""
         return x_BDhw + self.layers(x_BDhw)
 
 
 class ConvEncoder(VisionEncoder):
-    """Halvings, each with residual blocks, and dilated blocks that look further around each cell."""
+    """Halvings of the resolution, each with a residual block, then dilated blocks for a larger receptive field."""
 
     def __init__(
         self, spec: VisionSpec, cells: tuple[int, int], widths: Sequence[int], dilations: Sequence[int]
@@ -61,7 +61,7 @@ class ConvEncoder(VisionEncoder):
         self.layers = nn.Sequential(*layers, *(ResidualBlock(widths[-1], dilation) for dilation in dilations))
 
     def forward(self, images: Sequence[Tensor]) -> VisionFeatures:
-        """See `VisionEncoder.forward`; every image is stretched to `spec.image_size`."""
+        """See `VisionEncoder.forward`; every image is resized to `spec.image_size`."""
         pixels_B3HW = brought_to(self, stack_resized(images, self.spec.image_size))
         centered = (pixels_B3HW * 2 - 1).contiguous(memory_format=torch.channels_last)
         features_BMD = self.layers(centered).flatten(2).transpose(1, 2)
@@ -78,9 +78,12 @@ class ConvVisionConfig(VisionEncoderConfig):
     """A small convolutional encoder, trained from random weights.
 
     Attributes:
-        image_size: (height, width) that images are stretched to; multiples of two to the number of `widths`.
-        widths: Channels after each halving; the last is the feature width.
-        dilations: Of the residual blocks after the last halving.
+        image_size: The (height, width) to which images are resized, multiples of 2 ** len(widths).
+        widths: The number of channels after each halving; the last one is the width of a feature.
+        dilations: The dilations of the residual blocks after the last halving.
+
+    Raises:
+        RecipeError: A size is invalid, or the sizes do not fit together.
     """
 
     name: ClassVar[str] = "conv"
@@ -105,7 +108,7 @@ class ConvVisionConfig(VisionEncoderConfig):
 
     @property
     def stride(self) -> int:
-        """Side of a cell in pixels."""
+        """The side of a cell in pixels."""
         return 2 ** len(self.widths)
 
     @property
@@ -115,11 +118,11 @@ class ConvVisionConfig(VisionEncoderConfig):
 
     @property
     def cells(self) -> tuple[int, int]:
-        """Rows and columns of features."""
+        """The rows and columns of features."""
         return self.image_size[0] // self.stride, self.image_size[1] // self.stride
 
     def centers(self, height: int, width: int) -> Tensor:
-        """See `VisionEncoderConfig.centers`: cell centers, row by row, whatever the image's size."""
+        """See `VisionEncoderConfig.centers`: cell centers, row by row, for images of any size."""
         return cell_centers(*self.cells)
 
     def build(self) -> ConvEncoder:

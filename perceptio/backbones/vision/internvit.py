@@ -1,7 +1,7 @@
-"""InternViT with InternVL's tiling: an image is cut into tiles of its shape, and seen whole once more.
+"""InternViT with InternVL's tiling: an image is cut into square tiles, and a thumbnail of the whole image is added.
 
-The network is transformers' `InternVLVisionModel`. Four neighboring patches become one feature (pixel shuffle), so
-that a tile of 448 pixels has 256.
+The network is `InternVLVisionModel` of transformers. Four neighboring patches become one feature (pixel shuffle), so
+a tile of 448x448 pixels has 256 features.
 
 Shapes: B tiles, M features of all images, D feature width, H W pixels, h w features of a tile.
 """
@@ -25,18 +25,18 @@ from perceptio.ops.weights import load_tensors
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 SHUFFLE = 2
-"""How many patches become one feature, along each side."""
+"""The number of patches along each side that become one feature."""
 
 
 @attrs.frozen
 class Tiling:
-    """Into how many tiles images are cut, and where their features lie.
+    """How images are cut into tiles, and the centers of the features.
 
     Attributes:
-        size: Side of a tile in pixels.
-        cells: Features along each side of a tile.
-        max_tiles: At most so many, the thumbnail apart.
-        thumbnail: Whether an image of more than one tile is seen whole as well, as a last tile.
+        size: The side of a tile in pixels.
+        cells: The number of features along each side of a tile.
+        max_tiles: The maximum number of tiles, without the thumbnail.
+        thumbnail: Whether an image of more than one tile gets a thumbnail of the whole image as a last tile.
     """
 
     size: int
@@ -45,9 +45,9 @@ class Tiling:
     thumbnail: bool
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
-        """Rows and columns of tiles: of all grids the one whose shape is nearest to the image's.
+        """Return the rows and columns of tiles: the grid whose aspect ratio is nearest to that of the image.
 
-        Of equally near grids a larger one is taken if the image has more than half of its pixels.
+        If several grids tie, a larger one is used if the image has more than half as many pixels as the grid.
         """
         grids = [
             (rows, columns)
@@ -63,7 +63,7 @@ class Tiling:
         return best
 
     def cut(self, image_CHW: Tensor) -> Tensor:
-        """The tiles of an image row by row, then the thumbnail: [B, C, size, size]."""
+        """Return the tiles of an image row by row, then the thumbnail: [B, C, size, size]."""
         rows, columns = self.grid(*image_CHW.shape[-2:])
         whole = resize(image_CHW, (rows * self.size, columns * self.size), "bicubic")
         tiles = (
@@ -74,9 +74,9 @@ class Tiling:
         return tiles
 
     def centers(self, height: int, width: int) -> Tensor:
-        """Where on an image the features of its tiles lie, as (row, column) in [0, 1], on the CPU: [M, 2].
+        """Return the centers [M, 2] of the features of all tiles, as (row, column) in [0, 1], on the CPU.
 
-        The thumbnail's cover the whole image.
+        The features of the thumbnail cover the whole image.
         """
         rows, columns = self.grid(height, width)
         corners = torch.cartesian_prod(torch.arange(rows, device="cpu"), torch.arange(columns, device="cpu"))
@@ -88,12 +88,12 @@ class Tiling:
 
 
 class InternViT(VisionEncoder):
-    """InternViT on tiles.
+    """InternViT on the tiles of images.
 
     Args:
-        spec: Its facts.
+        spec: The spec.
         model: An `InternVLVisionModel`.
-        tiling: How images are cut.
+        tiling: How images are cut into tiles.
     """
 
     mean: Tensor
@@ -108,7 +108,7 @@ class InternViT(VisionEncoder):
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
 
     def forward(self, images: Sequence[Tensor]) -> VisionFeatures:
-        """See `VisionEncoder.forward`; features are float32, whatever the precision of the weights."""
+        """See `VisionEncoder.forward`; features are always float32."""
         tiles_B3HW = torch.cat([self.tiling.cut(image) for image in images])
         patches_BLD = self.model((tiles_B3HW - self.mean) / self.std).last_hidden_state[:, 1:]
         side = SHUFFLE * self.tiling.cells
@@ -122,26 +122,29 @@ class InternViT(VisionEncoder):
 
 
 def pixel_shuffle(patches_BhwD: Tensor) -> Tensor:
-    """Each square of four patches as one feature of four times the width, its rows first."""
+    """Concatenate each square of four patches, row by row, to one feature of four times the width."""
     split = patches_BhwD.unflatten(2, (-1, SHUFFLE)).unflatten(1, (-1, SHUFFLE))
     return split.transpose(2, 3).flatten(3)
 
 
 @attrs.frozen(kw_only=True)
 class InternViTConfig(VisionEncoderConfig):
-    """InternViT; the defaults are InternViT-300M-448px, which every InternVL 2.5 and 3 up to 8B has.
+    """InternViT with tiling; the defaults are InternViT-300M-448px, which every InternVL 2.5 and 3 up to 8B uses.
 
     Attributes:
-        hidden_dim: Width of the transformer; a feature is four times as wide.
-        num_layers: Its layers.
-        num_heads: Heads of its attention.
-        feed_forward_dim: Width inside its feed-forward layers.
-        patch_size: Side of a patch in pixels.
-        tile_size: Side of a tile in pixels, a multiple of twice the patch.
-        max_tiles: An image is cut into at most so many tiles.
-        thumbnail: Whether an image of several tiles is seen whole as well.
-        dtype: Precision of the weights.
-        weights: A folder, file or hub id of an InternVL or an InternViT; None: random values.
+        hidden_dim: The width of the transformer; a feature is four times as wide.
+        num_layers: The number of layers.
+        num_heads: The number of attention heads.
+        feed_forward_dim: The hidden width of the feed-forward layers.
+        patch_size: The side of a patch in pixels.
+        tile_size: The side of a tile in pixels, a multiple of twice the patch size.
+        max_tiles: The maximum number of tiles of an image, without the thumbnail.
+        thumbnail: Whether an image of several tiles also gets a thumbnail of the whole image.
+        dtype: The precision of the weights.
+        weights: A folder, file or hub id of an InternVL or InternViT checkpoint. None: random values.
+
+    Raises:
+        RecipeError: The sizes do not fit together, or `max_tiles` is below 1.
     """
 
     name: ClassVar[str] = "internvit"
@@ -174,13 +177,13 @@ class InternViTConfig(VisionEncoderConfig):
 
     @property
     def tiling(self) -> Tiling:
-        """How images are cut."""
+        """How images are cut into tiles."""
         cells = self.tile_size // self.patch_size // SHUFFLE
         return Tiling(self.tile_size, cells, self.max_tiles, self.thumbnail)
 
     @property
     def spec(self) -> VisionSpec:
-        """See `VisionEncoderConfig.spec`; the size is a tile's."""
+        """See `VisionEncoderConfig.spec`; the image size is that of a tile."""
         return VisionSpec(
             feature_dim=SHUFFLE**2 * self.hidden_dim, image_size=(self.tile_size, self.tile_size)
         )
@@ -190,7 +193,7 @@ class InternViTConfig(VisionEncoderConfig):
         return self.tiling.centers(height, width)
 
     def build(self) -> InternViT:
-        """See `VisionEncoderConfig.build`; with `weights`, values are left open for `load_weights`."""
+        """See `VisionEncoderConfig.build`; with `weights`, values are left uninitialized for `load_weights`."""
         from transformers import AutoModel, InternVLVisionConfig
         from transformers.initialization import no_init_weights
 
@@ -210,10 +213,10 @@ class InternViTConfig(VisionEncoderConfig):
         return InternViT(self.spec, model, self.tiling)
 
     def load_weights(self, module: nn.Module) -> bool:
-        """See `ComponentConfig.load_weights`; of an InternVL only the vision encoder's tensors are read.
+        """See `ComponentConfig.load_weights`; from an InternVL only the tensors of the vision encoder are read.
 
         Raises:
-            CheckpointError: There is no checkpoint, or its tensors are not the model's: all are named.
+            CheckpointError: The checkpoint is missing, or its tensors do not match the model; the message lists them.
         """
         if self.weights is None:
             return False

@@ -1,4 +1,4 @@
-"""The towers of open_clip: the feature map of one layer, one feature per patch or place of the map.
+"""The image towers of open_clip, which give the feature map of one layer.
 
 Shapes: B images, M features of all images, D feature width, H W pixels, h w features of an image.
 """
@@ -23,22 +23,22 @@ from perceptio.ops.precision import Precision
 from perceptio.ops.weights import Slice, load_tensors
 
 FILES = ("open_clip_model.safetensors", "model.safetensors", "open_clip_pytorch_model.bin")
-"""Where weights lie in a folder or a hub repository of open_clip, the best first."""
+"""The names of weight files in a folder or hub repository of open_clip, in order of preference."""
 
 POSITIONS = "positional_embedding"
 NO_TEXT = {"context_length": 1, "vocab_size": 2, "width": 8, "heads": 1, "layers": 1}
-"""A text tower of no size: open_clip builds both towers, and the other one is dropped."""
+"""A minimal text tower: open_clip builds both towers, and the text tower is discarded."""
 
 
 class OpenCLIP(VisionEncoder):
-    """A tower of open_clip.
+    """An image tower of open_clip.
 
     Args:
-        spec: Its facts.
-        tower: What open_clip calls `visual`.
-        facts: What it gives.
-        layer: Whose features are taken.
-        normalization: Mean and standard deviation of a channel, and the name of the interpolation.
+        spec: The spec.
+        tower: The tower, `visual` in open_clip.
+        facts: The feature map that it gives.
+        layer: The layer whose features are used.
+        normalization: The mean and standard deviation of each channel, and the name of the interpolation.
     """
 
     mean: Tensor
@@ -57,7 +57,7 @@ class OpenCLIP(VisionEncoder):
             self.register_buffer(name, torch.tensor(normalization[name]).view(3, 1, 1), persistent=False)
 
     def forward(self, images: Sequence[Tensor]) -> VisionFeatures:
-        """See `VisionEncoder.forward`; images are stretched to `spec.image_size`, features are float32."""
+        """See `VisionEncoder.forward`; images are resized to `spec.image_size`, and features are float32."""
         pixels_B3HW = stack_resized(images, self.spec.image_size, self.interpolation)
         normal_B3HW = ((pixels_B3HW - self.mean) / self.std).to(next(self.tower.parameters()).dtype)
         features_BDhw = feature_map(self.tower, normal_B3HW, self.layer)
@@ -70,7 +70,7 @@ class OpenCLIP(VisionEncoder):
 
 
 def feature_map(tower: Any, normal_B3HW: Tensor, layer: int) -> Tensor:
-    """The features [B, D, h, w] of one layer of a tower."""
+    """Return the features [B, D, h, w] of one layer of a tower."""
     (features_BDhw,) = tower.forward_intermediates(
         normal_B3HW, indices=[layer], stop_early=True, intermediates_only=True, output_fmt="NCHW"
     )["image_intermediates"]
@@ -79,17 +79,17 @@ def feature_map(tower: Any, normal_B3HW: Tensor, layer: int) -> Tensor:
 
 @attrs.frozen(kw_only=True)
 class OpenCLIPConfig(VisionEncoderConfig):
-    """A tower of open_clip, pretrained or not; its own or one that `open_clip.add_model_config` has made known.
+    """An image tower of open_clip, pretrained or not, including models added with `open_clip.add_model_config`.
 
     Attributes:
-        model: Its name, one of `open_clip.list_models()`.
-        tag: Which of open_clip's pretrained weights, one of `open_clip.list_pretrained_tags_by_model(model)`. It
-            brings its normalization and activation, and is fetched where `weights` is None. None: no pretrained ones.
-        weights: A file, folder or hub id with the tower's weights.
-        layer: Whose features are taken; -1 is the last, -2 the one before it, as LLaVA takes.
-        image_size: Height and width that images are stretched to, multiples of the patch; None: the tower's own.
-            Position embeddings are resized for others.
-        dtype: Precision of the weights.
+        model: The name of the model, one of `open_clip.list_models()`.
+        tag: The pretrained weights, one of `open_clip.list_pretrained_tags_by_model(model)`. The tag also selects
+            their normalization and activation. They are downloaded if `weights` is None. None: no pretrained weights.
+        weights: A file, folder or hub id with the weights of the tower.
+        layer: The layer whose features are used: -1 is the last one, -2 the one before it, as in LLaVA.
+        image_size: The height and width to which images are resized, multiples of the patch size. None: the tower's
+            own size. For other sizes position embeddings are resized.
+        dtype: The precision of the weights.
     """
 
     name: ClassVar[str] = "open_clip"
@@ -105,11 +105,11 @@ class OpenCLIPConfig(VisionEncoderConfig):
 
     @property
     def facts(self) -> FeatureMap:
-        """What the tower gives.
+        """The feature map that the tower gives.
 
         Raises:
             UnknownNameError: open_clip has no such model or tag.
-            RecipeError: The tower has no such layer, gives no features per patch, or cannot see this size.
+            RecipeError: The tower has no such layer, gives no features per patch, or does not support this size.
         """
         return _facts(self.model, self.tag, self.layer, self.image_size)
 
@@ -119,7 +119,7 @@ class OpenCLIPConfig(VisionEncoderConfig):
         return VisionSpec(feature_dim=self.facts.feature_dim, image_size=self.facts.image_size)
 
     def centers(self, height: int, width: int) -> Tensor:
-        """See `VisionEncoderConfig.centers`: centers of patches, row by row, whatever the image's size."""
+        """See `VisionEncoderConfig.centers`: centers of patches, row by row, for images of any size."""
         return self.facts.centers()
 
     def build(self) -> OpenCLIP:
@@ -129,10 +129,10 @@ class OpenCLIPConfig(VisionEncoderConfig):
         return OpenCLIP(self.spec, tower, facts, self.layer, _pretrained(self.model, self.tag))
 
     def load_weights(self, module: nn.Module) -> bool:
-        """See `ComponentConfig.load_weights`; of a whole CLIP only the image tower's tensors are read.
+        """See `ComponentConfig.load_weights`; from a whole CLIP only the tensors of the image tower are read.
 
         Raises:
-            CheckpointError: There are no weights, or their tensors are not the tower's: all are named.
+            CheckpointError: The weights are missing, or their tensors do not match the tower; the message lists them.
         """
         if self.weights is None and self.tag is None:
             return False
@@ -142,7 +142,7 @@ class OpenCLIPConfig(VisionEncoderConfig):
         tower = module.tower
         resized = self.image_size is not None and hasattr(tower, "set_input_size")
         if resized:
-            # A tower of timm resizes its own position embeddings, once it has them.
+            # Towers of timm resize their position embeddings themselves, after these were loaded.
             tower = _tower(self.model, self.tag, None, getattr(torch, self.dtype))
         load_tensors(tower, source, functools.partial(_place, tower))
         if resized:
@@ -172,7 +172,7 @@ class OpenCLIPConfig(VisionEncoderConfig):
 
 
 def _pretrained(model: str, tag: str | None) -> dict[str, Any]:
-    """What open_clip says of pretrained weights; without a tag, the normalization of OpenAI's."""
+    """Return open_clip's settings of pretrained weights; without a tag, OpenAI's normalization."""
     import open_clip
 
     plain = {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}
@@ -186,14 +186,14 @@ def _pretrained(model: str, tag: str | None) -> dict[str, Any]:
 
 
 def _tower(model: str, tag: str | None, image_size: tuple[int, int] | None, dtype: torch.dtype) -> Any:
-    """The image tower with random weights, at a size of its own or another."""
+    """Build the image tower with random weights, at its own image size or another one."""
     import open_clip
 
     settings = open_clip.get_model_config(model)
     if settings is None:
         raise UnknownNameError(f"open_clip has no model {model!r}{near_miss(model, open_clip.list_models())}")
     with parsing(RecipeError, f"open_clip: the tower of {model} cannot be built ({{reason}})."):
-        # Dropping patches is a way to train CLIP; here every place has its feature.
+        # Patch dropout is for training CLIP; here every patch must have its feature.
         vision = settings["vision_cfg"] | {"timm_model_pretrained": False, "patch_dropout": 0.0}
         if image_size is not None:
             vision["image_size"] = image_size
@@ -207,7 +207,7 @@ def _tower(model: str, tag: str | None, image_size: tuple[int, int] | None, dtyp
 
 @functools.cache
 def _facts(model: str, tag: str | None, layer: int, image_size: tuple[int, int] | None) -> FeatureMap:
-    """What a tower gives, found out on one without values."""
+    """Return the feature map of a tower, determined on a tower without values."""
     if image_size is not None:
         own = _facts(model, tag, layer, None)
         check_multiple("open_clip", model, image_size, own.stride)
@@ -234,7 +234,7 @@ def _pair(size: int | Sequence[int]) -> tuple[int, int]:
 
 
 def _state_dict(file: Path) -> Mapping[str, Tensor]:
-    """The tensors of a PyTorch file, which may be a checkpoint of open_clip's training."""
+    """Read the tensors of a PyTorch file, which may be a training checkpoint of open_clip."""
     held = read_pickled(file)
     tensors = held.get("state_dict", held) if isinstance(held, dict) else None
     if not is_state_dict(tensors):
@@ -243,7 +243,7 @@ def _state_dict(file: Path) -> Mapping[str, Tensor]:
 
 
 def _place(tower: Any, name: str) -> str | Sequence[Slice] | None:
-    """Where a tensor of a CLIP goes in its image tower, position embeddings resized on the way."""
+    """Return where a tensor of a CLIP goes in its image tower; position embeddings are resized."""
     import open_clip.model
 
     name = name.removeprefix("module.")
@@ -263,6 +263,6 @@ def _place(tower: Any, name: str) -> str | Sequence[Slice] | None:
 
 @attrs.frozen
 class _CLIP:
-    """As much of a CLIP as `resize_pos_embed` looks at."""
+    """The part of a CLIP that `resize_pos_embed` reads."""
 
     visual: Any

@@ -1,4 +1,4 @@
-"""The encoders of timm: DINOv2 and DINOv3, SigLIP, EVA, ConvNeXt, Swin and whatever else gives feature maps.
+"""The encoders of timm: DINOv2 and DINOv3, SigLIP, EVA, ConvNeXt, Swin and all others that give feature maps.
 
 Shapes: B images, M features of all images, D feature width, H W pixels, h w features of an image.
 """
@@ -29,18 +29,18 @@ from perceptio.ops.precision import Precision
 from perceptio.ops.weights import load_tensors, read_headers
 
 FILES = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
-"""Of a hub repository of timm; others hold the same values for other libraries."""
+"""The weight files of a hub repository of timm; other files hold the same values for other libraries."""
 
 
 @attrs.frozen
 class Layer:
-    """Which features of a model are taken.
+    """The layer of a model whose features are used.
 
     Attributes:
-        model: Its name in timm.
-        index: Of its layers, from the end: -1 is the last.
-        norm: Whether the model's final norm follows.
-        dynamic: Whether the model takes images of several sizes.
+        model: The name of the model in timm.
+        index: The index of the layer from the end: -1 is the last.
+        norm: Whether the model's final norm is applied.
+        dynamic: Whether the model receives images of several sizes.
     """
 
     model: str
@@ -51,12 +51,12 @@ class Layer:
 
 @attrs.frozen
 class Maps:
-    """The feature maps that a model gives of images of all sizes.
+    """The feature maps of a model for images of any size.
 
     Attributes:
-        whole: Of an image that is stretched.
-        keep_aspect: Whether an image keeps its shape instead.
-        grid: Rows and columns that a map is averaged to; None: as it is.
+        whole: The map of an image that is resized to the fixed image size.
+        keep_aspect: Whether images keep their aspect ratio instead.
+        grid: The rows and columns to which a map is averaged. None: it is not averaged.
     """
 
     whole: FeatureMap
@@ -64,22 +64,22 @@ class Maps:
     grid: tuple[int, int] | None
 
     def of(self, height: int, width: int) -> FeatureMap:
-        """The map of an image, before it is averaged."""
+        """Return the map of an image of this size, before averaging."""
         return self.whole.fitted(height, width) if self.keep_aspect else self.whole
 
     def centers(self, height: int, width: int) -> Tensor:
-        """Where on an image its features lie, as (row, column) in [0, 1], on the CPU: [M, 2]."""
+        """Return the centers [M, 2] of an image's features, as (row, column) in [0, 1], on the CPU."""
         return self.of(height, width).centers(self.grid)
 
 
 class Timm(VisionEncoder):
-    """A model of timm, up to the layer whose features are taken.
+    """A model of timm, up to the layer whose features are used.
 
     Args:
-        spec: Its facts.
-        trunk: The model, without what follows that layer.
+        spec: The spec.
+        trunk: The model without the layers after that one.
         norm: Whether the model's final norm is applied.
-        maps: What it gives of an image.
+        maps: Its feature maps.
     """
 
     mean: Tensor
@@ -99,7 +99,7 @@ class Timm(VisionEncoder):
             self.register_buffer(name, torch.tensor(data[name]).view(3, 1, 1), persistent=False)
 
     def forward(self, images: Sequence[Tensor]) -> VisionFeatures:
-        """See `VisionEncoder.forward`; images of one size are seen together, features are float32."""
+        """See `VisionEncoder.forward`; images of one size are batched, and features are float32."""
         sizes = [self.maps.of(*image.shape[-2:]).image_size for image in images]
         features: dict[int, Tensor] = {}
         for size in dict.fromkeys(sizes):
@@ -114,7 +114,7 @@ class Timm(VisionEncoder):
         )
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """`stem`, and `layer1`, `layer2` ... as timm counts them; a final norm belongs to the last layer."""
+        """Return `stem`, and `layer1`, `layer2`, ... as timm numbers them; the final norm is in the last layer."""
         from timm.models import group_parameters
 
         groups = group_parameters(self.trunk, self.trunk.group_matcher(coarse=True), return_values=True)
@@ -129,7 +129,7 @@ class Timm(VisionEncoder):
 
 
 def feature_map(trunk: Any, normal_B3HW: Tensor, norm: bool) -> Tensor:
-    """The last features [B, D, h, w] of a trunk, class and register tokens left out."""
+    """Return the last features [B, D, h, w] of a trunk, without class and register tokens."""
     (maps_BDhw,) = trunk.forward_intermediates(
         normal_B3HW, indices=[-1], norm=norm, stop_early=True, intermediates_only=True, output_fmt="NCHW"
     )
@@ -138,23 +138,28 @@ def feature_map(trunk: Any, normal_B3HW: Tensor, norm: bool) -> Tensor:
 
 @attrs.frozen(kw_only=True)
 class TimmConfig(VisionEncoderConfig):
-    """A model of timm, pretrained or not; one of its own or one that `timm.models.register_model` has made known.
+    """A model of timm, pretrained or not, including models added with `timm.models.register_model`.
 
     Attributes:
-        model: Its name, one of `timm.list_models()`, with the tag of its weights, as in
-            `vit_base_patch14_dinov2.lvd142m`: the tag brings the size and the normalization that they expect.
-        weights: A safetensors file, a folder with one, or a hub id, as `timm/vit_base_patch14_dinov2.lvd142m`; of a
-            DINOv2 without registers also one in transformers' layout, as `facebook/dinov2-base`. None: random values.
-        layer: Whose features are taken: -1 is the last block or stage, -2 the one before. What follows is not built.
-        norm: Whether the model's final norm is applied to them, as timm applies it: in transformers of one width to
-            any layer, in models with stages to the last.
-        image_size: Height and width that images are stretched to, multiples of the stride; None: the model's own.
-            Position embeddings are resized for others.
-        keep_aspect: An image keeps its shape instead, up to whole patches, and has at most as many features as it
-            would have at `image_size`.
-        grid: Rows and columns that the feature map is averaged to, divisors of its own; None: as it is.
-        dtype: Precision of the weights.
-        gradient_checkpointing: Compute each block's activations again in the backward pass, to save their memory.
+        model: The name of the model, one of `timm.list_models()`, with the tag of its weights, as in
+            `vit_base_patch14_dinov2.lvd142m`. The tag selects the size and the normalization that they expect.
+        weights: A safetensors file, a folder with one, or a hub id, such as `timm/vit_base_patch14_dinov2.lvd142m`.
+            A DINOv2 without registers can also be in the format of transformers, such as `facebook/dinov2-base`.
+            None: random values.
+        layer: The layer whose features are used: -1 is the last block or stage, -2 the one before. Later layers are
+            not built.
+        norm: Whether the model's final norm is applied to the features, as timm applies it: after any layer of
+            transformers with one width, and after the last stage of models with stages.
+        image_size: The height and width to which images are resized, multiples of the stride. None: the model's own
+            size. For other sizes position embeddings are resized.
+        keep_aspect: Whether images keep their aspect ratio instead, up to whole patches. An image then has at most as
+            many features as at `image_size`.
+        grid: The rows and columns to which the feature map is averaged, divisors of its own. None: no averaging.
+        dtype: The precision of the weights.
+        gradient_checkpointing: Whether each block's activations are recomputed in the backward pass to save memory.
+
+    Raises:
+        RecipeError: `layer` is not negative, or `grid` and `keep_aspect` are both set.
     """
 
     name: ClassVar[str] = "timm"
@@ -183,11 +188,11 @@ class TimmConfig(VisionEncoderConfig):
 
     @property
     def whole(self) -> FeatureMap:
-        """The features of an image that is stretched to `image_size`.
+        """The feature map of an image that is resized to `image_size`.
 
         Raises:
             UnknownNameError: timm has no such model or tag.
-            RecipeError: The model has no such layer, gives no feature maps, or cannot see images of this size.
+            RecipeError: The model has no such layer, gives no feature maps, or does not support this image size.
         """
         found = _feature_map(self._layer, self.image_size)
         if self.grid is not None and any(
@@ -206,11 +211,11 @@ class TimmConfig(VisionEncoderConfig):
 
     @property
     def maps(self) -> Maps:
-        """What it gives of images; see `whole` for what is refused."""
+        """The feature maps of images; raises the errors of `whole`."""
         return Maps(self.whole, self.keep_aspect, self.grid)
 
     def centers(self, height: int, width: int) -> Tensor:
-        """See `VisionEncoderConfig.centers`: centers of patches or of the grid's cells, row by row."""
+        """See `VisionEncoderConfig.centers`: the centers of patches or of the grid's cells, row by row."""
         return self.maps.centers(height, width)
 
     def build(self) -> Timm:
@@ -223,10 +228,10 @@ class TimmConfig(VisionEncoderConfig):
         return Timm(self.spec, trunk.to(getattr(torch, self.dtype)), norm=self.norm, maps=maps)
 
     def load_weights(self, module: nn.Module) -> bool:
-        """See `ComponentConfig.load_weights`; what follows the layer, a classifier for one, is left out.
+        """See `ComponentConfig.load_weights`; tensors after the layer, such as a classifier's, are left out.
 
         Raises:
-            CheckpointError: There are no weights, or their tensors are not the model's: all are named.
+            CheckpointError: The weights are missing, or their tensors do not match the model; the message lists them.
         """
         if self.weights is None:
             return False
@@ -251,13 +256,13 @@ class TimmConfig(VisionEncoderConfig):
 
     @property
     def _resized_to(self) -> tuple[int, int] | None:
-        """The size that the weights are changed to; a model of many sizes keeps those it was trained with."""
+        """The image size to which the weights are adapted. None if the model receives images of several sizes."""
         return None if self.keep_aspect else self.image_size
 
 
 @functools.cache
 def _feature_map(layer: Layer, image_size: tuple[int, int] | None) -> FeatureMap:
-    """What a model gives of an image at one size, found out without values."""
+    """Return the feature map of a model at one image size, determined on a model without values."""
     if image_size is not None:
         check_multiple("timm", layer.model, image_size, _feature_map(layer, None).stride)
     message = f"timm: {layer.model} gives no feature map of layer {layer.index}"
@@ -283,7 +288,7 @@ def _feature_map(layer: Layer, image_size: tuple[int, int] | None) -> FeatureMap
 
 
 def _trunk(layer: Layer) -> Any:
-    """The model with random weights at its own size, without what follows the layer."""
+    """Build the model with random weights at its own image size, without the layers after `layer`."""
     import timm
 
     architecture, _, tag = layer.model.partition(".")
@@ -305,14 +310,17 @@ def _trunk(layer: Layer) -> Any:
 
 
 def _resize(trunk: Any, image_size: tuple[int, int] | None) -> None:
-    """Let a model see images of another size; convolutional ones need no telling."""
+    """Adapt a model to images of another size; convolutional models need no change."""
     if image_size is not None and hasattr(trunk, "set_input_size"):
         trunk.set_input_size(image_size)
 
 
 @functools.cache
 def _names(model: str) -> frozenset[str]:
-    """What tensors the whole model may have in a file: also buffers that are computed anew, and a classifier."""
+    """Return the names of all tensors that a file of the whole model may have.
+
+    They include buffers that are recomputed, and a classifier.
+    """
     import timm
 
     with torch.device("meta"):
