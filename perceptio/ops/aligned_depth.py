@@ -1,9 +1,9 @@
-"""Depth maps against truth in metres, at the truth's size, after an alignment that is named.
+"""Errors of depth maps against ground truth in metres, at its size, after a named alignment.
 
-Depth in metres needs none. Relative depth has no scale, or neither scale nor shift, and is measured after the best
-one for each map; figures under different alignments are not comparable.
+Depth in metres needs no alignment. Relative depth lacks a scale, or both scale and shift, and is measured after the
+best alignment of each map. Figures under different alignments are not comparable.
 
-Shapes: H W pixels of the truth, P known pixels.
+Shapes: H W pixels of the ground truth, P known pixels.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,19 +21,19 @@ from perceptio.ops.intervals import bootstrap_ratio
 
 Alignment = Literal["none", "median", "least_squares"]
 """`none`: metres as they are. `median`: scaled so that the medians agree (SfMLearner, arXiv 1704.07813).
-`least_squares`: scale and shift of the disparity that fit the true one best (MiDaS, arXiv 1907.01341)."""
+`least_squares`: scale and shift of the disparity that best fit the true one (MiDaS, arXiv 1907.01341)."""
 Crop = Literal["eigen_nyu", "eigen_kitti", "garg"]
-"""The part of a picture that published figures are of, as the scripts of BTS (arXiv 1907.10326) and its successors
-have it. `eigen_nyu`: rows 45 to 470 and columns 41 to 600 of NYUv2's 640x480. `eigen_kitti` and `garg`: KITTI's, by
+"""The part of an image that published figures cover, as in the scripts of BTS (arXiv 1907.10326) and its successors.
+`eigen_nyu`: rows 45 to 470 and columns 41 to 600 of NYUv2's 640x480. `eigen_kitti` and `garg`: those for KITTI by
 Eigen et al. (arXiv 1406.2283) and by Garg et al. (arXiv 1603.04992)."""
 _NYU_SIZE, _NYU_CROP = (480, 640), (slice(45, 471), slice(41, 601))
 _KITTI_CROPS = {
     "eigen_kitti": (0.3324324, 0.91351351, 0.0359477, 0.96405229),
     "garg": (0.40810811, 0.99189189, 0.03594771, 0.96405229),
 }
-"""First and last row, and first and last column, as shares of height and width; the last does not belong to it."""
+"""First and last row, and first and last column, as shares of height and width; the last is excluded."""
 LEAST_DISPARITY = 1e-3
-"""What a predicted disparity is clipped to before it is inverted, where medians are brought together."""
+"""Lower bound on a predicted disparity before it is inverted for the alignment of medians."""
 ERRORS = ("absrel", "rmse", "rmse_log", "delta1", "delta2", "delta3")
 
 
@@ -44,11 +44,11 @@ def score_depth(
     max_depth: float | None = None,
     crop: Crop | None = None,
 ) -> dict[str, Any]:
-    """The figures of maps, each with the truth; see `mean_errors`.
+    """Return the figures of maps against their ground truth; see `mean_errors`.
 
     Args:
-        answers: The map that was predicted, None where there is none; and the true one, in metres.
-        alignment: How each is brought to metres.
+        answers: The predicted map, or None, and the true one in metres.
+        alignment: How each is aligned to metres.
         max_depth: See `aligned_errors`.
         crop: See `aligned_errors`.
     """
@@ -59,14 +59,14 @@ def score_depth(
 
 
 def mean_errors(errors: Iterable[Mapping[str, float] | None]) -> dict[str, Any]:
-    """The means of the errors of maps, with their 95% bootstrap intervals.
+    """Return the means of the errors of maps, with their 95% bootstrap intervals.
 
     Args:
-        errors: As `aligned_errors` gives them; None of a map that was not predicted.
+        errors: Results of `aligned_errors`; None for a map that was not predicted.
 
     Returns:
-        Each of `ERRORS` and its interval under `FIGURE_interval`, over the maps that were predicted; `count` of all
-        maps, and `missing`, how many were not.
+        Each of `ERRORS` over the predicted maps, with its interval under `FIGURE_interval`; `count` of all maps, and
+        `missing`, the number of maps that were not predicted.
     """
     known, missing = [], 0
     for one in errors:
@@ -89,25 +89,25 @@ def aligned_errors(
     max_depth: float | None = None,
     crop: Crop | None = None,
 ) -> dict[str, float]:
-    """The errors of one map: `ERRORS` by name, as `depth_errors` defines them.
+    """Return the errors of one map: `ERRORS` by name, as `depth_errors` defines them.
 
     Args:
-        predicted: What was predicted, of any size; it is stretched to that of the truth.
-        truth: In metres.
-        alignment: How the prediction is brought to metres.
-        max_depth: Metres beyond which truth counts as unknown, and to which predictions are clipped, as benchmarks
-            have it (10 of NYUv2, 80 of KITTI); None: truth counts wherever it is known.
-        crop: The part of the truth that counts, and to which the prediction is aligned; None: all of it.
+        predicted: The prediction, of any size; it is stretched to the size of the ground truth.
+        truth: The ground truth in metres.
+        alignment: How the prediction is aligned to metres.
+        max_depth: Distance in metres beyond which the ground truth counts as unknown, and to which predictions are
+            clipped, as in benchmarks (10 for NYUv2, 80 for KITTI); None: no limit.
+        crop: The part of the ground truth that counts, and to which the prediction is aligned; None: all of it.
 
     Raises:
-        InputError: The truth has no metres, the prediction has none and is to be taken as it is, the truth is not of
-            the size that `crop` is of, or no pixel of it is known within `max_depth` and `crop`.
+        InputError: The ground truth is not in metres, the prediction is not and needs alignment `none`, the ground
+            truth does not have the size for `crop`, or none of its pixels is known within `max_depth` and `crop`.
     """
     if truth.unit != "metres":
         raise InputError(f"Depth is measured against a truth in metres, and this is in {truth.unit}.")
     true_HW = torch.from_numpy(truth.values_HW).double()
     height, width = true_HW.shape
-    # Of unknown depth, which is NaN, neither comparison holds; scripts leave out what is nearer, too.
+    # Both comparisons are false for unknown depth, which is NaN; scripts omit nearer pixels, too.
     known_HW = true_HW >= NEAREST_M
     if max_depth is not None:
         known_HW &= true_HW <= max_depth
@@ -130,7 +130,7 @@ def aligned_errors(
 
 
 def _within(crop: Crop, height: int, width: int) -> tuple[slice, slice]:
-    """The rows and columns of a crop."""
+    """Return the rows and columns of a crop."""
     if crop == "eigen_nyu":
         if (height, width) != _NYU_SIZE:
             raise InputError(
@@ -143,7 +143,7 @@ def _within(crop: Crop, height: int, width: int) -> tuple[slice, slice]:
 
 
 def _in_metres(made_P: Tensor, unit: str, true_P: Tensor, alignment: Alignment, farthest: float) -> Tensor:
-    """Predicted depth in metres; what an alignment takes beyond `farthest`, or behind the camera, is there."""
+    """Return predicted depth in metres; values beyond `farthest` or behind the camera become `farthest`."""
     if alignment == "none":
         if unit != "metres":
             raise InputError(
@@ -152,7 +152,7 @@ def _in_metres(made_P: Tensor, unit: str, true_P: Tensor, alignment: Alignment, 
         return made_P
     if alignment == "median":
         metres_P = made_P if unit == "metres" else 1 / made_P.clamp_min(LEAST_DISPARITY)
-        # NumPy's median, as scripts have it, is between the two in the middle; PyTorch's is the lower of them.
+        # NumPy's median, which scripts use, averages the middle two values; PyTorch's is the lower of them.
         return metres_P * float(np.median(true_P.numpy()) / max(np.median(metres_P.numpy()), NEAREST_M))
     disparity_P = made_P if unit == "disparity" else 1 / made_P.clamp_min(NEAREST_M)
     wanted_P = 1 / true_P.clamp_min(NEAREST_M)

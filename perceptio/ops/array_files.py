@@ -1,4 +1,4 @@
-"""NPY files, mapped: the sizes in a header are compared with the file's before memory is taken for them."""
+"""Memory-mapped NPY files, whose size is checked against their header before memory is allocated."""
 
 import io
 import math
@@ -11,10 +11,11 @@ from perceptio.ops.held_files import AnyFile, HeldFile
 
 
 def mapped_array(path: AnyFile) -> np.ndarray:
-    """The array of an NPY file, read from the disk as it is used, if it lies there.
+    """Return the array of an NPY file, mapped from the disk if the file is on one.
 
     Raises:
-        DataError: The file is missing, cut short, or none; one that holds objects is none, as it asks to run code.
+        DataError: The file is missing, truncated, or not NPY; arrays of objects are refused because they can run
+            code.
     """
     with parsing(DataError, f"{path} cannot be read as NPY ({{reason}}): write it again with numpy.save."):
         if isinstance(path, HeldFile):
@@ -25,7 +26,7 @@ def mapped_array(path: AnyFile) -> np.ndarray:
 
 
 def _array_in(content: bytes) -> np.ndarray:
-    """The array of the bytes of an NPY file, which it shares with them."""
+    """Return the array in the bytes of an NPY file, without a copy."""
     stream = io.BytesIO(content)
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0

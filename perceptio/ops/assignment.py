@@ -1,4 +1,4 @@
-"""Matching one to one at the least cost, without leaving the device.
+"""One-to-one matching at the least cost, without leaving the device.
 
 Shapes: N problems, n workers, k jobs, S = 2^n sets of workers.
 """
@@ -7,22 +7,22 @@ import torch
 from torch import Tensor
 
 MOST = 12
-"""Workers at most: each job looks at every set of them."""
+"""Maximum number of workers, because each job considers every set of them."""
 
 
 @torch.no_grad()
 def assigned(cost_Nnk: Tensor, real_Nk: Tensor) -> Tensor:
-    """The job of each worker, where every job that is real is done by one worker, at the least sum of costs.
+    """Return the job of each worker, with each real job assigned to one worker at the least sum of costs.
 
-    Exact. Jobs are dealt with one after the other, keeping the least cost for every set of workers that may be busy
-    by then; each step is one operation on all sets, so that the host never waits.
+    The result is exact. Jobs are processed one after the other, keeping the least cost for every set of busy workers.
+    Each step is one operation on all sets, so the host never waits for the device.
 
     Args:
         cost_Nnk: Finite costs; k <= n <= `MOST`.
-        real_Nk: Which jobs are to be done.
+        real_Nk: Which jobs must be assigned.
 
     Returns:
-        Jobs [N, n] as numbers from 0 to k - 1, -1 of a worker without one.
+        Jobs [N, n] as numbers from 0 to k - 1; -1 for a worker without a job.
     """
     problems, workers, jobs = cost_Nnk.shape
     assert jobs <= workers <= MOST

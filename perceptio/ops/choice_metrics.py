@@ -1,4 +1,4 @@
-"""Questions that are answered by a letter: how many answers are right."""
+"""Accuracy of answers by letter."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -7,13 +7,13 @@ from perceptio.ops.intervals import wilson
 
 
 def score_choices(answers: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """The share of right answers.
+    """Return the share of right answers.
 
     Args:
-        answers: The letter that was chosen, `""` where none could be read, which is wrong; and the right one.
+        answers: The chosen letter, or `""` if none could be parsed, which counts as wrong; and the right one.
 
     Returns:
-        `accuracy`, NaN without answers; Wilson's 95% `interval`; `count`; and `unparsed`, how many chose none.
+        `accuracy`, NaN without answers; Wilson's 95% `interval`; `count`; and `unparsed`, the number of `""`.
     """
     right = count = unparsed = 0
     for chosen, true in answers:

@@ -1,4 +1,4 @@
-"""How codebooks are used.
+"""Usage of codebooks.
 
 Shapes: N blocks, L codes of a block, K codes of all codebooks together.
 """
@@ -10,9 +10,9 @@ from perceptio.interfaces.tokens import Codes
 
 
 def code_counts(codes_NL: Tensor, written: Codes) -> Tensor:
-    """How often each code of each codebook is written [K], one codebook after the other.
+    """Return how often each code of each codebook occurs [K], one codebook after the other.
 
-    Codes of a part of a block, as a tokenizer may have in training, are counted as those of one codebook.
+    Codes of only a part of a block, as from a tokenizer in training, count as codes of one codebook.
     """
     sizes = written.codebook_sizes
     if len(sizes) > 1 and codes_NL.shape[1] == written.length:
@@ -22,9 +22,9 @@ def code_counts(codes_NL: Tensor, written: Codes) -> Tensor:
 
 
 def code_usage(counts_K: Tensor) -> dict[str, float]:
-    """From how often each of K codes was written: `codes_used`, and `perplexity`.
+    """Return `codes_used` and `perplexity`, given how often each of K codes occurs.
 
-    Perplexity is exp of the entropy in nats: K where all are written alike, 1 where one alone is.
+    Perplexity is exp of the entropy in nats: K if all occur equally often, 1 if only one occurs.
     """
     share_K = counts_K.double() / counts_K.sum()
     return {

@@ -1,4 +1,4 @@
-"""A model's own configuration, such as a `config.json`: each value is read with its type and its bounds."""
+"""A model's own configuration, such as a `config.json`, with checks of the type and bounds of each value."""
 
 import re
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from perceptio.errors import PerceptioError, quoted
 from perceptio.ops.json_files import read_json
 
 LARGEST_SIZE = 2**24
-"""No extent of a layer, vocabulary, sequence or picture is larger."""
+"""Upper bound on the size of any layer, vocabulary, sequence or image."""
 
 MOST_LAYERS = 1000
 
@@ -20,12 +20,12 @@ _REQUIRED: Any = object()
 
 @attrs.frozen
 class Configuration:
-    """Values of a configuration by name, and what a wrong one raises.
+    """The values of a configuration by name, and the error for invalid ones.
 
     Attributes:
-        where: What messages begin with: the file, or the part of a recipe.
+        where: The beginning of messages: the file, or the part of a recipe.
         values: The values.
-        error: What is raised.
+        error: The class of the error.
     """
 
     where: str
@@ -34,10 +34,10 @@ class Configuration:
 
     @classmethod
     def read(cls, file: Path, error: type[PerceptioError], remedy: str) -> "Configuration":
-        """The configuration in a JSON file.
+        """Read the configuration in a JSON file.
 
         Raises:
-            PerceptioError: Of the given class: the file is missing, no JSON, or no object.
+            PerceptioError: Of the given class: the file is missing, not JSON, or not an object.
         """
         values = read_json(file, error=error, remedy=remedy)
         if not isinstance(values, Mapping):
@@ -45,7 +45,7 @@ class Configuration:
         return cls(str(file), values, error)
 
     def whole(self, name: str, default: Any = _REQUIRED, *, low: int = 1, high: int = LARGEST_SIZE) -> int:
-        """A whole number between two bounds; the default where the value is absent or null."""
+        """Return an integer between two bounds; the default if the value is absent or null."""
         value = self._get(name, default)
         if value is default and default is not _REQUIRED:
             return value
@@ -54,35 +54,35 @@ class Configuration:
         return value
 
     def flag(self, name: str, default: Any = _REQUIRED) -> bool:
-        """True or false."""
+        """Return a boolean."""
         value = self._get(name, default)
         if type(value) is not bool:
             raise self._wrong(name, value, "true or false")
         return value
 
     def text(self, name: str, default: Any = _REQUIRED) -> str:
-        """A text."""
+        """Return a text."""
         value = self._get(name, default)
         if not isinstance(value, str):
             raise self._wrong(name, value, "a text")
         return value
 
     def side(self, name: str) -> int:
-        """The side of a square: a whole number, or a pair of the same one."""
+        """Return the side of a square, given as an integer or as a pair of equal ones."""
         value = self._get(name, _REQUIRED)
         if isinstance(value, list) and len(value) == 2 and value[0] == value[1]:
             return Configuration(self.where, {name: value[0]}, self.error).whole(name)
         return self.whole(name)
 
     def section(self, name: str, default: Any = _REQUIRED) -> "Configuration":
-        """A configuration inside of this one."""
+        """Return a nested configuration."""
         value = self._get(name, default)
         if not isinstance(value, Mapping):
             raise self._wrong(name, value, "an object")
         return Configuration(f"{self.where}, {name}", value, self.error)
 
     def check_depth(self) -> None:
-        """Refuse more layers than any model has, here or in a section: each is made, one after the other."""
+        """Refuse more layers than any model has, here or in a section; layers are built one after the other."""
         for name, value in self.values.items():
             if isinstance(value, Mapping):
                 self.section(name).check_depth()

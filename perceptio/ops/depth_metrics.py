@@ -1,8 +1,8 @@
-"""Figures of depth maps against truth.
+"""Figures of depth maps against ground truth.
 
-Error figures are those of monocular depth estimation since Eigen et al. (arXiv 1406.2283), in metres over known
-pixels and without any alignment, where both sides have metres. Ordinal accuracy asks only which of two pixels is
-nearer, which relative depth can answer too: where one side has no metres, it is the only figure.
+Errors are those of monocular depth estimation since Eigen et al. (arXiv 1406.2283), in metres over known pixels and
+without any alignment, if both sides are in metres. Ordinal accuracy only asks which of two pixels is nearer, which
+relative depth can answer, too: it is the only figure if one side is not in metres.
 
 Shapes: B maps, H W pixels, P pairs.
 """
@@ -19,9 +19,9 @@ from perceptio.interfaces.depth_maps import from_map
 from perceptio.interfaces.maps import resize_maps
 
 NEAREST_M = 1e-3
-"""Metres that a prediction is clipped to before ratios are taken."""
+"""Lower bound on predictions in metres before ratios are computed."""
 PAIRS = 1000
-"""Pairs of pixels drawn from each map for ordinal accuracy."""
+"""Number of pairs of pixels drawn from each map for ordinal accuracy."""
 MARGIN = 1.08
 """Pairs count when their true depths differ by this ratio or more (ours; AURORA asks for 20 of 255 gray levels)."""
 RELATIVE_MARGIN = 20 / 255
@@ -32,8 +32,8 @@ class DepthMeter:
     """Errors of depth in metres, averaged over each map's known pixels, then over maps.
 
     Args:
-        metric: Whether both sides are in metres. Else they are distances of some scale, as `distances` gives them of
-            relative depth, and only what needs no metres is computed.
+        metric: Whether both sides are in metres. Otherwise they are distances of some scale, as `distances` returns
+            for relative depth, and only figures that need no metres are computed.
 
     Example:
         meter = DepthMeter()
@@ -49,10 +49,10 @@ class DepthMeter:
         self._generator = torch.Generator().manual_seed(0)
 
     def update(self, predicted_B1HW: Tensor, target_B1HW: Tensor) -> dict[str, list[float]]:
-        """Score maps in metres, or distances of some scale; NaN marks unknown pixels of the target.
+        """Add maps in metres, or distances of some scale; NaN marks unknown pixels of the target.
 
         Returns:
-            The figures of each of these maps; `ordinal` is NaN where none of its pairs counts.
+            The figures of each of these maps; `ordinal` is NaN if none of its pairs counts.
 
         Raises:
             InterfaceError: The sizes differ, a prediction is not finite, or a target has no known pixel.
@@ -86,12 +86,12 @@ class DepthMeter:
         return (right_B / counted_B).tolist()
 
     def compute(self) -> dict[str, Any]:
-        """`absrel`, `rmse` (m), `rmse_log`, `delta1..3` and `ordinal` (shares in [0, 1]), and `count` maps.
+        """Return `absrel`, `rmse` (m), `rmse_log`, `delta1..3` and `ordinal` (shares in [0, 1]), and `count` maps.
 
-        Without metres, `ordinal` and `count`.
+        Without metres, only `ordinal` and `count`.
 
         Raises:
-            InterfaceError: Nothing was scored.
+            InterfaceError: No map was added.
         """
         if not self._count:
             raise InterfaceError("No depth map was scored.")
@@ -103,15 +103,15 @@ class DepthMeter:
 
 
 def depth_errors(predicted_BP: Tensor, target_BP: Tensor) -> dict[str, Tensor]:
-    """The errors [B] of depth in metres, each the mean over the known pixels of a map.
+    """Return the errors [B] of depth in metres, each the mean over the known pixels of a map.
 
     Args:
-        predicted_BP: What was predicted; what is nearer than `NEAREST_M` counts as that.
-        target_BP: The truth, NaN where unknown.
+        predicted_BP: The prediction; values below `NEAREST_M` are raised to it.
+        target_BP: The ground truth, NaN where unknown.
 
     Returns:
         `absrel`; `rmse` in metres; `rmse_log`; and `delta1` to `delta3`, the shares of pixels whose ratio to the
-        truth is below 1.25, 1.25^2 and 1.25^3.
+        ground truth is below 1.25, 1.25^2 and 1.25^3.
 
     Raises:
         InterfaceError: A prediction is not finite, or a target has no known pixel.
@@ -137,23 +137,23 @@ def depth_errors(predicted_BP: Tensor, target_BP: Tensor) -> dict[str, Tensor]:
 
 
 class DepthMapMeter:
-    """Figures of whole maps, each in the unit that it has.
+    """Figures of whole maps, each with its own unit.
 
     Args:
-        metric: Whether all of them, predictions and truths, are in metres.
+        metric: Whether all predictions and ground truths are in metres.
     """
 
     def __init__(self, *, metric: bool) -> None:
         self._meter = DepthMeter(metric=metric)
 
     def update(self, predicted: DepthMap, truth: DepthMap) -> dict[str, float]:
-        """Score a map against its truth, which is brought to its size.
+        """Add a map and its ground truth, which is resized to the map's size.
 
         Returns:
             Its figures; see `DepthMeter.update`.
 
         Raises:
-            InterfaceError: Errors in metres are asked for, and one of the two has none.
+            InterfaceError: Errors in metres are requested, and one of the two is not in metres.
             DataError: A map has no known pixel.
         """
         if self._meter.metric and not predicted.unit == truth.unit == "metres":
@@ -171,16 +171,16 @@ class DepthMapMeter:
 
 
 def distances(depth: DepthMap) -> Tensor:
-    """A map as [1, 1, H, W] that grows with distance: metres as they are, of disparity what is ordered like them."""
+    """Return a map as [1, 1, H, W] that increases with distance: in metres, or for disparity without a unit."""
     if depth.unit == "metres":
         return torch.from_numpy(depth.values_HW)[None, None].float()
     return unit_distances(from_map(depth, DepthConvention()), DepthConvention())
 
 
 def unit_distances(unit_B1HW: Tensor, convention: DepthConvention) -> Tensor:
-    """Depth in a convention's [0, 1] as what grows with distance: metres, or where it has none what is ordered alike.
+    """Return depth in a convention's [0, 1] as values that increase with distance: metres if it has them.
 
-    There `RELATIVE_MARGIN` becomes the meter's `MARGIN`.
+    Otherwise the values have the same order, and `RELATIVE_MARGIN` corresponds to the meter's `MARGIN`.
     """
     if convention.metric:
         return convention.to_metres(unit_B1HW)

@@ -1,4 +1,4 @@
-"""A module in eval mode that is not changed: what inference uses of a module that somebody else may be training."""
+"""A module in eval mode without changing it, for inference with a module that other code may be training."""
 
 from typing import TypeVar
 
@@ -8,10 +8,10 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def in_eval_mode(module: M) -> M:
-    """The module itself where all of it is in eval mode, else a view of it that is.
+    """Return the module itself if all of it is in eval mode, otherwise a view of it that is.
 
-    A view has the same parameters and buffers, not copies of them, and modules of its own around them. The mode of
-    the module, which other threads see, is left alone.
+    A view shares all parameters and buffers but has its own module objects, so the mode of the original, which other
+    threads see, does not change.
     """
     if not any(part.training for part in module.modules()):
         return module
@@ -23,7 +23,7 @@ def _view(module: M, views: dict[nn.Module, nn.Module]) -> M:
     views[module] = view
     children: dict[str, nn.Module | None] = {}
     for name, child in module._modules.items():
-        # A module may stand in several places.
+        # A module may occur in several places.
         children[name] = views[child] if child in views else None if child is None else _view(child, views)
     view.__dict__.update(module.__dict__, training=False, _modules=children)
     return view

@@ -1,11 +1,11 @@
-"""The one way to write a file or a folder: whole, or not at all.
+"""Atomic writing of files and folders: either completely or not at all.
 
-What is written has a hidden name beside its place until it is complete and on the disk; then it takes its place in
-one rename. A folder that is there steps aside first, so that there are two renames, and `recover` puts back what a
-process killed between them left aside. A folder that cannot be renamed, because it is a mount point or the working
-folder, keeps its place, and its entries step aside instead.
+New content has a hidden name beside its place until it is complete and synced to the disk; then one rename puts it in
+place. An existing folder is first moved aside, so replacing one needs two renames; `recover` restores it if a process
+was killed between them. A folder that cannot be renamed, because it is a mount point or the working directory, stays
+in place, and its entries are moved aside instead.
 
-Whatever is written has the modes that the umask gives new files. A target that is a symbolic link is followed.
+Files get the modes that the umask gives to new files. Targets that are symbolic links are followed.
 """
 
 import errno
@@ -33,21 +33,21 @@ from perceptio.ops.hidden_names import (
 
 LOCK = ".lock"
 _FILE_URL = re.compile(r"file:/+", re.IGNORECASE)
-"""What a path may begin with that other programs gave as an address; a `Path` of it has lost slashes."""
+"""The beginning of a file URL; a `Path` made from one has lost slashes."""
 REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE}
-"""What a disk says that refuses to write; such an error need not name a file."""
+"""Errors with which a disk refuses to write; they need not name a file."""
 SYNCS = 16
-"""So many files of a folder go to the disk at once, which takes a fifteenth of one by one."""
+"""Number of a folder's files that are synced in parallel, which takes a fifteenth of the time of one by one."""
 
 
 @contextmanager
 def new_file(path: Path | str) -> Iterator[Path]:
-    """A hidden path beside `path` to write to, which takes its place when the block ends well.
+    """Yield a hidden path beside `path` to write to; it replaces `path` if the block succeeds.
 
-    The ending of the name is kept, as some writers look at it. Folders on the way are made.
+    It keeps the suffix, which some writers check. Missing parent folders are created.
 
     Raises:
-        OSError: The place cannot be written; what was there is unchanged.
+        OSError: The place cannot be written; an earlier file is unchanged.
     """
     place = _followed(path)
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -61,10 +61,10 @@ def new_file(path: Path | str) -> Iterator[Path]:
 
 @contextmanager
 def new_folder(path: Path | str) -> Iterator[Path]:
-    """An empty hidden folder to write to, which takes the place of `path` when the block ends well.
+    """Yield an empty hidden folder to write to; it replaces `path` if the block succeeds.
 
     Raises:
-        OSError: The place cannot be written, or is a file; what was there is unchanged.
+        OSError: The place cannot be written, or is a file; an earlier folder is unchanged.
     """
     place = _followed(path)
     _refuse_file(place)
@@ -82,11 +82,11 @@ def new_folder(path: Path | str) -> Iterator[Path]:
 
 
 def whole(path: Path | str) -> Path:
-    """Where to read a folder from: its place, or what a process killed while it replaced it left aside.
+    """Return where to read a folder: its place, or where a process that was killed while replacing it left it.
 
     Raises:
-        BlockingIOError: Its entries are just being replaced, or were when the process was killed; `recover` helps.
-        OSError: `path` is no path.
+        BlockingIOError: Its entries are being replaced, or were when the process was killed; `recover` repairs this.
+        OSError: `path` is not a valid path.
     """
     place = _followed(path)
     if not place.exists() and old_name(place).is_dir():
@@ -101,13 +101,13 @@ def whole(path: Path | str) -> Path:
 
 
 def recover(path: Path | str) -> bool:
-    """Put back what a process that was killed while it replaced a folder left aside.
+    """Restore a folder that a process was replacing when it was killed.
 
     Returns:
-        Whether there was something to put back.
+        Whether there was something to restore.
 
     Raises:
-        OSError: It cannot be put back.
+        OSError: It cannot be restored.
     """
     place = _followed(path)
     for beside in (place, place / "entries"):
@@ -124,10 +124,10 @@ def recover(path: Path | str) -> bool:
 
 @contextmanager
 def folder_lock(folder: Path | str) -> Iterator[None]:
-    """Keep a folder for one process; the lock goes with the process, however it ends.
+    """Lock a folder for this process; the lock is released when the process ends, in whatever way.
 
     Raises:
-        BlockingIOError: Another process has it.
+        BlockingIOError: Another process holds the lock.
         OSError: The folder cannot be written.
     """
     from filelock import FileLock, Timeout
@@ -147,7 +147,7 @@ def folder_lock(folder: Path | str) -> Iterator[None]:
 
 @contextmanager
 def disk_errors(place: Path | str, error: type[PerceptioError]) -> Iterator[None]:
-    """Turn what the disk refuses under `place` into a sentence; errors about files elsewhere pass unchanged.
+    """Turn disk errors under `place` into one sentence; errors about files elsewhere pass unchanged.
 
     Raises:
         PerceptioError: Of the given class.
@@ -171,10 +171,10 @@ def disk_errors(place: Path | str, error: type[PerceptioError]) -> Iterator[None
 
 
 def check_replaceable(path: Path | str) -> None:
-    """Ask for what writing a folder needs, before the work whose result it is for.
+    """Check that a folder can be written or replaced, before doing the work whose result it will hold.
 
     Raises:
-        OSError: `path` is a file, or neither it nor the folder it is to be made in can be written.
+        OSError: `path` is a file, or neither it nor its parent folder can be written.
     """
     place = _followed(path)
     _refuse_file(place)
@@ -185,11 +185,11 @@ def check_replaceable(path: Path | str) -> None:
 
 
 def check_only(path: Path | str, *, known_by: Collection[str], own: Collection[str]) -> None:
-    """Refuse to replace a folder that holds anything that a writer of its kind has not put there.
+    """Refuse to replace a folder that holds anything that a writer of its kind did not put there.
 
     Args:
-        path: The folder, which may not be there, or be free.
-        known_by: Names of which a folder of this kind has one at least.
+        path: The folder, which may be missing or empty.
+        known_by: Names of which a folder of this kind has at least one.
         own: Patterns of all names that such a writer writes.
 
     Raises:
@@ -211,10 +211,10 @@ def check_only(path: Path | str, *, known_by: Collection[str], own: Collection[s
 
 
 def check_writable(path: Path | str) -> None:
-    """Ask for a folder that files are to be written into, before the work whose results they are for.
+    """Check that files can be written into a folder, before doing the work whose results they will hold.
 
     Raises:
-        OSError: `path` is a file, or the folder cannot be made or written.
+        OSError: `path` is a file, or the folder cannot be created or written.
     """
     place = _followed(path)
     _refuse_file(place)
@@ -224,16 +224,16 @@ def check_writable(path: Path | str) -> None:
 
 
 def is_free(path: Path | str) -> bool:
-    """Whether a folder can be written to a place without anything being lost: it is not there, or it is empty.
+    """Return whether a folder can be written to a place without losing anything: it is missing or empty.
 
-    A lock in it, and what this module or a file system keeps in it, do not count.
+    Lock files, and entries that belong to this module or to a file system, do not count.
     """
     place = _followed(path)
     return not place.exists() or (place.is_dir() and not _entries(place))
 
 
 def expanded(path: Path | str) -> Path:
-    """A path with `~` as the home folder, or of `file:///path`; as a shell does, the name of nobody is left alone."""
+    """Expand `~` or a `file:///path` address; like a shell, leave `~name` of an unknown user unchanged."""
     if (url := _FILE_URL.match(str(path))) is not None:
         return Path("/", str(path)[url.end() :])
     try:
@@ -243,7 +243,7 @@ def expanded(path: Path | str) -> Path:
 
 
 def path_text(path: Path | str) -> str:
-    """A path as text for a document: bytes in it that are not UTF-8 are escaped."""
+    """Return a path as text for a document, with bytes that are not UTF-8 escaped."""
     return os.fsencode(path).decode("utf-8", errors="backslashreplace")
 
 
@@ -258,7 +258,7 @@ def _exchange(place: Path, new: Path) -> None:
         except OSError as refused:
             if refused.errno != errno.EBUSY:
                 raise
-            # A mount that the system does not show as one, such as a folder of the same disk bound there.
+            # A mount that the system does not report, such as a bind mount of a folder on the same disk.
             with claimed(place / "entries", os.mkdir) as (inside, _):
                 shutil.copytree(new, inside, dirs_exist_ok=True)
                 _finish(inside, stat.S_IMODE(new.stat().st_mode))
@@ -274,9 +274,9 @@ def _exchange(place: Path, new: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-# A folder that stays where it is passes through three states: its entries are moved into `leaving`; that becomes
-# `old`, and the new entries are moved in; that becomes `gone`, and is removed. What a process that was killed in the
-# first two left is put back.
+# A folder that stays in place passes through three states: its entries are moved into `leaving`; that is renamed to
+# `old`, and the new entries are moved in; `old` is renamed to `gone`, and removed. After a kill in the first two
+# states, the entries are restored.
 
 
 def _exchange_entries(place: Path, new: Path) -> None:
@@ -313,7 +313,7 @@ def _recover_entries(place: Path) -> bool:
 
 
 def _entries(place: Path) -> list[Path]:
-    """What a folder holds, but for what this module keeps in it and what a file system does."""
+    """Return the entries of a folder, except those that belong to this module or to a file system."""
     ours = re.compile(r"\.entries\.(new-\d+|leaving|old|gone)|lost\+found")
     return [entry for entry in place.iterdir() if not ours.fullmatch(entry.name) and entry.name != LOCK]
 
@@ -329,8 +329,8 @@ def _followed(path: Path | str) -> Path:
 
 
 def _stays(place: Path) -> bool:
-    """Whether a folder cannot be renamed, or must not be because this process works in it or below."""
-    with suppress(FileNotFoundError):  # Somebody removed the working folder.
+    """Return whether a folder cannot be renamed, or must not be because it contains the working directory."""
+    with suppress(FileNotFoundError):  # The working directory was deleted.
         if Path.cwd().is_relative_to(place):
             return True
     return place.is_dir() and (os.path.ismount(place) or not os.access(place.parent, os.W_OK))
@@ -345,7 +345,7 @@ def _refuse_file(place: Path) -> None:
 
 
 def _finish(new: Path, mode: int) -> None:
-    """Give everything in a folder the modes of new files, and wait until it is on the disk."""
+    """Give everything in a folder the modes of new files, and wait until it is synced to the disk."""
     written: list[Path] = []
     for folder, _, files in os.walk(new):
         written += (Path(folder, name) for name in files)
@@ -363,19 +363,19 @@ def _finish(new: Path, mode: int) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
+    """Wait until a file, or the entries of a folder, are synced to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):  # A file system that cannot say.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):  # The file system cannot sync.
             raise
     finally:
         os.close(descriptor)
 
 
 def _as_os_error(failure: Exception) -> OSError | None:
-    """The error of the disk in what a writer raised; safetensors, written in Rust, only quotes it, numpy less."""
+    """Return the disk error behind a writer's exception; safetensors only quotes it, and numpy says less."""
     if re.search(r"\d+ requested and \d+ written", str(failure)):
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if isinstance(failure, OSError):
@@ -385,7 +385,7 @@ def _as_os_error(failure: Exception) -> OSError | None:
 
 
 def _concerns(refused: OSError, place: Path) -> bool:
-    """Whether a disk refused and names no file, or one in `place`, beside it under a hidden name, or on the way."""
+    """Return whether an OS error names no file but a disk's refusal, or names a file in, beside or above `place`."""
     if not isinstance(refused.filename, str | bytes | os.PathLike):
         return refused.errno in REFUSALS
     if os.fspath(refused.filename) == os.fspath(place):

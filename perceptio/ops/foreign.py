@@ -1,8 +1,8 @@
-"""The one boundary around foreign parsers: whatever fails inside becomes one sentence of ours.
+"""The boundary around foreign parsers: every failure inside becomes one sentence of this library.
 
-Libraries that read images, arrays, weights or configurations raise whatever their authors thought of, and a list of
-exceptions to expect is never complete. So every call into a parser stands in `parsing`, and only our own errors and
-what is no failure of the file (Ctrl-C, an exit) pass through.
+Libraries that read images, arrays, weights or configurations raise many kinds of exceptions, and a list of them would
+never be complete. Therefore every call into a parser is inside `parsing`. Only this library's own errors, and events
+that are no failure of the file (Ctrl-C, an exit), pass through.
 """
 
 import io
@@ -14,9 +14,9 @@ from pathlib import Path
 from perceptio.errors import PerceptioError
 
 LONGEST_REASON = 200
-"""Characters of a parser's own words that a message quotes."""
+"""Maximum number of characters quoted from a parser's message."""
 RUST_PANIC = "PanicException"
-"""What a library written in Rust raises when it gives up: no `Exception`, and no class that can be imported."""
+"""The type that Rust libraries raise for a panic: not an `Exception`, and not importable."""
 
 
 @contextmanager
@@ -24,12 +24,12 @@ def parsing(error: type[PerceptioError], message: str) -> Iterator[None]:
     """Turn any failure of a foreign parser into a sentence.
 
     Args:
-        error: What is raised.
-        message: The sentence; `{reason}` in it becomes what the parser said, on one line. Other braces stay as they
-            are, so that paths need no escaping.
+        error: The class of the error to raise.
+        message: The sentence; `{reason}` in it is replaced by the parser's message on one line. Other braces are
+            kept, so paths need no escaping.
 
     Raises:
-        PerceptioError: Of the given class, when anything in the block fails; errors of this library pass unchanged.
+        PerceptioError: Of the given class, if anything in the block fails; errors of this library pass unchanged.
     """
     try:
         yield
@@ -43,7 +43,7 @@ def parsing(error: type[PerceptioError], message: str) -> Iterator[None]:
 
 @contextmanager
 def naming(file: Path | str) -> Iterator[None]:
-    """Let the messages of our own errors begin with the file whose values they are about."""
+    """Prefix the messages of this library's errors with the file that they are about."""
     try:
         yield
     except PerceptioError as error:
@@ -51,22 +51,23 @@ def naming(file: Path | str) -> Iterator[None]:
 
 
 class MeasuredFile(io.BufferedReader):
-    """A file for a parser that reads as many bytes as the file itself says: never asked for more than it has left.
+    """A file for a parser whose reads are limited to the bytes that are left.
 
-    Python takes the memory for `read(n)` before it reads.
+    Without the limit, a file whose header states a wrong size could make Python allocate memory for it before
+    reading.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__(io.FileIO(path))
 
     def read(self, size: int | None = -1) -> bytes:
-        """Up to so many bytes."""
+        """Read at most `size` bytes."""
         left = max(0, os.fstat(self.fileno()).st_size - self.tell())
         return super().read(left if size is None or size < 0 else min(size, left))
 
 
 def reason_of(failure: BaseException) -> str:
-    """What an exception says, on one line and not too long; its type where it says nothing."""
+    """Return an exception's message on one line, truncated; its type if the message is empty."""
     said = " ".join(str(failure).split()).rstrip(".")
     if not said or isinstance(failure, KeyError):
         said = f"{type(failure).__name__} {said}".strip()

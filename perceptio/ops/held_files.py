@@ -1,4 +1,4 @@
-"""A file that is held in memory, such as one read out of a tar shard, where a path would do otherwise."""
+"""A file held in memory, such as one read from a tar shard, in places that otherwise take a path."""
 
 import io
 from pathlib import Path
@@ -11,14 +11,14 @@ from perceptio.ops.foreign import MeasuredFile
 
 @attrs.frozen(eq=False)
 class HeldFile:
-    """The content of a file, and what messages call it."""
+    """The content of a file, and its name in messages."""
 
     name: str
     content: bytes
 
     @property
     def suffix(self) -> str:
-        """The ending of its name, as a path has it."""
+        """The suffix of its name, as of a path."""
         return Path(self.name).suffix
 
     def __str__(self) -> str:
@@ -29,5 +29,5 @@ AnyFile = Path | HeldFile
 
 
 def opened(file: AnyFile) -> BinaryIO:
-    """A file to read from, which is never asked for more than it holds."""
+    """Open a file for reading, with reads limited to what it holds."""
     return io.BytesIO(file.content) if isinstance(file, HeldFile) else MeasuredFile(file)

@@ -1,8 +1,8 @@
-"""Our attention inside transformers models, through their `AttentionInterface`.
+"""This library's attention inside transformers models, through their `AttentionInterface`.
 
-A model is built with `attn_implementation=register()` and called with `layout=` and, where keys are kept,
-`kept=`: extra keyword arguments reach the attention of every layer. transformers makes no mask for an implementation
-whose masks it does not know, and its own caches stay out of it (`use_cache=False`).
+Build a model with `attn_implementation=register()` and call it with `layout=` and, to keep keys, `kept=`: extra
+keyword arguments reach the attention of every layer. transformers makes no mask for an implementation it does not
+know, and its own caches are not used (`use_cache=False`).
 
 Shapes: B rows, T new slots, S kept keys, Q heads, G heads of keys and values, E head width.
 """
@@ -20,10 +20,10 @@ NAME = "perceptio"
 
 
 def register() -> str:
-    """Make `attention` known to transformers.
+    """Register `attention` with transformers.
 
     Returns:
-        The name to give as `attn_implementation`.
+        The name to pass as `attn_implementation`.
     """
     from transformers import AttentionInterface
 
@@ -32,7 +32,7 @@ def register() -> str:
 
 
 def visible_extent(layout: SequenceLayout) -> int:
-    """Most keys that any slot can see, as the host knows it."""
+    """Return the maximum number of keys that any slot can see, without asking the device."""
     return max(layout.lengths) if layout.lengths else layout.max_keys
 
 
@@ -50,7 +50,7 @@ def _attend(
     kept: KeyValueCache | None = None,
     **asked: Any,
 ) -> tuple[Tensor, None]:
-    """What transformers calls in each layer, with heads before slots; the heads come back after them."""
+    """Attention of one layer, called by transformers with heads before slots; returns slots before heads."""
     if layout is None:
         raise RecipeError(f"{type(module).__name__} runs on attention:{NAME} without a layout; pass layout=.")
     unmet = [name for name in ("softcap", "s_aux", "position_bias") if asked.get(name) is not None]
@@ -70,6 +70,6 @@ def _attend(
     usual = q_BTQE.shape[-1] ** -0.5
     if scaling is not None and abs(scaling - usual) > 1e-9 * usual:
         q_BTQE = q_BTQE * (scaling / usual)
-    # Under autocast rotated queries and keys are float32 again; values keep the precision that was asked for.
+    # Under autocast, rotated queries and keys are float32 again; values keep the requested precision.
     dtype = value.dtype
     return attention(q_BTQE.to(dtype), k_BSGE.to(dtype), v_BSGE.to(dtype), layout), None
