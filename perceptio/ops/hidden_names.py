@@ -1,4 +1,4 @@
-"""Hidden names beside a place: of what is being written to it, locked by its writer, and of what stepped aside."""
+"""Hidden names beside a place: for content being written, locked by its writer, and for content moved aside."""
 
 import hashlib
 import os
@@ -12,15 +12,15 @@ from pathlib import Path
 
 try:
     import fcntl
-except ImportError:  # Windows: what a killed process left stays there.
+except ImportError:  # On Windows, leftovers of killed processes stay.
     fcntl = None  # type: ignore[assignment]
 
 LONGEST_NAME = 255
-"""Bytes that a file's name may have on the usual file systems."""
+"""Maximum length of a file name in bytes on common file systems."""
 
 
 def hidden(place: Path, state: str) -> Path:
-    """A hidden name beside a place that says whose it is; a name too long for that is hashed."""
+    """Return a hidden name beside a place that includes the place's name; too long a name is hashed."""
     name, end = place.name, f".{state}" if state else ""
     if len(os.fsencode(name)) + len(end) + 1 > LONGEST_NAME:
         name = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
@@ -28,12 +28,12 @@ def hidden(place: Path, state: str) -> Path:
 
 
 def new_name(place: Path, number: int) -> Path:
-    """The name of what is being written to a place, with the ending that it will have."""
+    """Return the name for content being written to a place, with the place's suffix."""
     return hidden(place, f"new-{number}{place.suffix}")
 
 
 def all_new(place: Path) -> list[Path]:
-    """Whatever has a hidden name that writers of a place use."""
+    """Return all paths with the hidden names that writers of a place use."""
     pattern = re.escape(hidden(place, f"new-\0{place.suffix}").name).replace("\0", r"\d+")
     names = re.compile(pattern)
     if not place.parent.is_dir():
@@ -42,27 +42,27 @@ def all_new(place: Path) -> list[Path]:
 
 
 def old_name(place: Path) -> Path:
-    """The name of what was at a place and is being replaced."""
+    """Return the name for earlier content of a place that is being replaced."""
     return hidden(place, "old")
 
 
 def aside_name(place: Path, state: str) -> Path:
-    """The name, in a folder, of a state of the exchange of its entries."""
+    """Return the name, inside a folder, for a state of the exchange of its entries."""
     return hidden(place / "entries", state)
 
 
 @contextmanager
 def claimed(place: Path, create: Callable[[Path], None]) -> Iterator[tuple[Path, int]]:
-    """A hidden name beside a place, locked for as long as its writer lives, and the mode that it was made with.
+    """Yield a hidden name beside a place, locked while its writer lives, and the mode that it was created with.
 
-    The mode has the umask in it, which can be asked for only by changing it for a moment, for all threads. What a
-    writer that was killed left under the name is removed; that of a living one is locked, and the next name is tried.
+    The mode reflects the umask, which could otherwise be read only by changing it briefly for all threads. Leftovers
+    of a killed writer under the name are removed; if its writer is alive, it is locked, and the next name is tried.
     """
     for number in count(1):
         new = new_name(place, number)
         if not remove_if_dead(new):
             continue
-        with suppress(FileExistsError):  # Another writer was faster.
+        with suppress(FileExistsError):  # Another writer was first.
             create(new)
             descriptor, mine = _locked(new)
             if mine:
@@ -73,7 +73,7 @@ def claimed(place: Path, create: Callable[[Path], None]) -> Iterator[tuple[Path,
     try:
         yield new, mode
     finally:
-        # What has its place already may have left the name to another writer.
+        # Content that was already renamed may have left the name to another writer.
         if descriptor is None or _is_at(new, descriptor):
             remove(new)
         if descriptor is not None:
@@ -81,12 +81,12 @@ def claimed(place: Path, create: Callable[[Path], None]) -> Iterator[tuple[Path,
 
 
 def remove_if_dead(new: Path) -> bool:
-    """Remove what a killed writer left under a name; whether the name is free now."""
+    """Remove what a killed writer left under a name; return whether the name is free."""
     if not os.path.lexists(new):
         return True
     try:
         descriptor, mine = _locked(new)
-    except OSError:  # Another user's.
+    except OSError:  # It belongs to another user.
         return False
     if descriptor is None:
         return False
@@ -97,9 +97,9 @@ def remove_if_dead(new: Path) -> bool:
 
 
 def _locked(path: Path) -> tuple[int | None, bool]:
-    """A descriptor with the lock on a file or folder, where there are locks; and whether it is this process's now.
+    """Return a descriptor that locks a file or folder, if locks exist, and whether this process now holds it.
 
-    It is not when another process has the lock, or had it just now and removed what was under the name.
+    It does not if another process holds the lock, or has just held it and removed the content.
     """
     if fcntl is None:
         return None, True
@@ -112,14 +112,14 @@ def _locked(path: Path) -> tuple[int | None, bool]:
         return descriptor, _is_at(path, descriptor)
     except BlockingIOError:
         mine = False
-    except OSError:  # A file system without locks.
+    except OSError:  # The file system has no locks.
         mine = True
     os.close(descriptor)
     return None, mine
 
 
 def _is_at(path: Path, descriptor: int) -> bool:
-    """Whether what is open is what has the name."""
+    """Return whether the open file is still the one with this name."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.lstat(path))
     except FileNotFoundError:
@@ -127,7 +127,7 @@ def _is_at(path: Path, descriptor: int) -> bool:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there and can be removed."""
+    """Remove a file or a folder, if it exists and can be removed."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:

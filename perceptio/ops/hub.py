@@ -1,4 +1,4 @@
-"""Where the files of pretrained weights are: a place on this machine, or a repository of the Hugging Face hub."""
+"""The location of pretrained weights: a local path, or a repository on the Hugging Face hub."""
 
 import re
 from collections.abc import Sequence
@@ -11,10 +11,10 @@ HUB_ID = re.compile(r"[\w-][\w.-]{0,95}/[\w.-]{1,96}", re.ASCII)
 
 
 def find(weights: str) -> Path | None:
-    """The folder or file that `weights` names, where it is on this machine; the hub is not asked.
+    """Return the folder or file that `weights` names if it is on this machine, else None; never use the network.
 
     Raises:
-        CheckpointError: `weights` cannot be a path or a hub id.
+        CheckpointError: `weights` can be neither a path nor a hub id.
     """
     if (path := _on_disk(weights)) is not None:
         return path
@@ -31,14 +31,15 @@ def find(weights: str) -> Path | None:
 
 
 def resolve(weights: str, patterns: Sequence[str]) -> Path:
-    """The folder or file that `weights` names.
+    """Return the folder or file that `weights` names, downloading it if necessary.
 
     Args:
-        weights: A local folder or file, or else a hub id, `owner/name`, whose files are downloaded once and kept.
-        patterns: Which files of a hub repository are needed, such as `("*.safetensors", "*.json")`.
+        weights: A local folder or file, or otherwise a hub id, `owner/name`, whose files are downloaded once and
+            cached.
+        patterns: The files of a hub repository that are needed, such as `("*.safetensors", "*.json")`.
 
     Raises:
-        CheckpointError: There is no such place, or the hub cannot be asked or has no such repository.
+        CheckpointError: There is no such path, or the hub cannot be reached or has no such repository.
     """
     if (path := _on_disk(weights)) is not None:
         return path

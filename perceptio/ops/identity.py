@@ -1,4 +1,4 @@
-"""What tells files and weights apart: hashes of files, whatever their path, and of tensors, whatever their files."""
+"""Identity of files and weights: hashes of files, independent of their path, and of tensors, independent of files."""
 
 import functools
 import hashlib
@@ -18,19 +18,19 @@ from perceptio.ops.weights import CHECKPOINT, INDEX, WEIGHTS, indexed_files
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 KNOWN = 16
-"""So many hashes of tensors are remembered, one a frozen part."""
+"""Number of tensor hashes that are cached, one per frozen part."""
 _known: dict[tuple, str] = {}
 ABSENT = "absent"
-"""What stands for the hash of weights that are not on this machine."""
+"""Stands for the hash of weights that are not on this machine."""
 SUFFIXES = {".safetensors", ".pt", ".pth", ".bin"}
 BLOCK, BLOCKS = 16 * 1024, 4
-"""Of a file of more than so many bytes in all, so many blocks of so many bytes count, spread evenly over it."""
+"""For files larger than their product: size and number of the evenly spaced blocks that are hashed."""
 
 
 def add_blocks(sha: "hashlib._Hash", file: BinaryIO) -> None:
     """Add to a hash the size of a file and `BLOCKS` blocks of it, which is all of a small one.
 
-    A large file that is exchanged for another of exactly its size and equal in these blocks is not noticed.
+    A large file that is replaced by one of the same size with the same blocks is not detected.
     """
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
@@ -44,11 +44,11 @@ def add_blocks(sha: "hashlib._Hash", file: BinaryIO) -> None:
 
 
 def hash_of_files(weights: str) -> str:
-    """A SHA-256 of what a file, a folder or a hub id holds; `ABSENT` where nothing of it is on this machine.
+    """Return a SHA-256 of the content of a file, a folder or a hub id; `ABSENT` if it is not on this machine.
 
-    A run's folder counts by its checkpoint, and any other by the shards of its index, or else by `model.safetensors`,
-    as `load_tensors` reads it, or else by every file that looks like weights, or else by every file. Each file is
-    read once in a process, unless it changes.
+    For a run's folder, its checkpoint is hashed. For other folders, the hash covers the shards of its index, or
+    otherwise `model.safetensors`, as `load_tensors` reads it, or otherwise every file that looks like weights, or
+    otherwise every file. Each file is read once per process, unless it changes.
 
     Raises:
         CheckpointError: A file cannot be read.
@@ -64,10 +64,10 @@ def hash_of_files(weights: str) -> str:
 
 
 def hash_of_tensors(tensors: Mapping[str, Tensor]) -> str:
-    """A SHA-256 of names, types, shapes and values.
+    """Return a SHA-256 of names, types, shapes and values.
 
-    Tensors that lie where they lay and have the sum of bytes that they had are not hashed again, as those of a frozen
-    part are not at every save: the sum costs a GPU nothing, and a CPU a tenth of the hash.
+    Tensors with the same memory address and the same sum of bytes as before are not hashed again, which saves time
+    for frozen parts at every save: the sum costs almost nothing on a GPU, and a tenth of the hash on a CPU.
     """
     named = sorted(tensors.items())
     key = tuple(

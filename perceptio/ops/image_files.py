@@ -1,9 +1,9 @@
-"""Any image file -> RGB [3, H, W] in [0, 1], or one sentence that says why not.
+"""Reads any image file as RGB [3, H, W] in [0, 1], or raises an error of one sentence.
 
-Reads `FORMATS`. EXIF rotation is applied, other metadata and what of it cannot be read is ignored, 16-bit gray keeps
-its precision, palettes and gray become RGB, and transparent pixels are laid over white. Of a phone's multi-picture
-JPEG the main picture is taken; animations and other files of several pictures are refused, as are sides below
-`MIN_SIDE` and more than `MAX_PIXELS` in all, before anything is decoded.
+Supports `FORMATS`. EXIF rotation is applied; other or unreadable metadata is ignored. 16-bit gray keeps its
+precision, palettes and gray become RGB, and transparent pixels are blended with white. For a phone's multi-picture
+JPEG the main image is used. Animations and other files with several images are refused, as are images with a side
+below `MIN_SIDE` or more than `MAX_PIXELS` in all, before anything is decoded.
 """
 
 import functools
@@ -24,12 +24,12 @@ from perceptio.ops.foreign import parsing
 from perceptio.ops.held_files import AnyFile, HeldFile, opened
 
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF", "HEIF")
-"""What is read, by Pillow's names; HEIF where its plugin is there. Pillow's others include programs (EPS)."""
+"""Supported formats, by Pillow's names; HEIF if its plugin is installed. Pillow's others include programs (EPS)."""
 
 MIN_SIDE = 8
-"""Shortest side in pixels that can be looked at."""
+"""Minimum length of the shorter side, in pixels."""
 MAX_PIXELS = 50_000_000
-"""Largest image, in pixels: 600 MB as float RGB."""
+"""Maximum number of pixels of an image: 600 MB as float RGB."""
 _DEEP_MODES = ("I", "I;16", "I;16B", "I;16L")
 _TRANSPARENT_MODES = ("LA", "PA", "La", "RGBA", "RGBa")
 _UPRIGHT = {
@@ -41,20 +41,20 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""How a picture becomes upright, by its EXIF orientation (Exif 2.32, 4.6.4, tag 274)."""
+"""The transposition that makes an image upright, by EXIF orientation (Exif 2.32, 4.6.4, tag 274)."""
 _ON_ITS_SIDE = (5, 6, 7, 8)
-"""The orientations in which width and height change places."""
+"""The orientations that exchange width and height."""
 
 
 def as_image(given: object) -> Tensor:
-    """An image in a user's hands as float32 RGB [3, H, W] in [0, 1].
+    """Return an image that a user passes as float32 RGB [3, H, W] in [0, 1].
 
     Args:
-        given: A path, a Pillow image, a numpy array [H, W, 3] of uint8, or a tensor RGB [3, H, W] of uint8
-            or of floating-point numbers in [0, 1].
+        given: A path, a Pillow image, a numpy array [H, W, 3] of uint8, or a tensor RGB [3, H, W] of uint8 or of
+            floating-point numbers in [0, 1].
 
     Raises:
-        InputError: It is none of these, or cannot be looked at.
+        InputError: It is none of these, or has an unsupported size.
     """
     if isinstance(given, str | Path):
         return read_image(given)
@@ -92,10 +92,11 @@ def as_image(given: object) -> Tensor:
 
 
 def read_image(path: AnyFile | str) -> Tensor:
-    """The image of a file as float32 RGB [3, H, W] in [0, 1].
+    """Read an image file as float32 RGB [3, H, W] in [0, 1].
 
     Raises:
-        InputError: The file is missing, empty, no image, cut short, too large, too small, or holds several pictures.
+        InputError: The file is missing, empty, not an image, truncated, too large, too small, or holds several
+            images.
     """
     with open_image(path) as picture:
         return _to_unit_rgb(path, picture)
@@ -105,15 +106,15 @@ def read_image(path: AnyFile | str) -> Tensor:
 def open_image(
     path: AnyFile | str, *, save_as: str = "PNG or JPEG", min_side: int = MIN_SIDE
 ) -> Iterator[Image.Image]:
-    """A picture of which nothing but the header has been read, within the limits; it is decoded in the block.
+    """Yield an image of which only the header has been read, within the limits; it is decoded in the block.
 
     Args:
         path: The file.
-        save_as: What the message about a file that is no image recommends.
-        min_side: Shortest side that is accepted, in pixels.
+        save_as: The format that the message recommends if the file is not an image.
+        min_side: Minimum length of the shorter side, in pixels.
 
     Raises:
-        InputError: As `read_image`, or another failure in the block.
+        InputError: See `read_image`, or another failure in the block.
     """
     path = path if isinstance(path, HeldFile) else expanded(path)
     with parsing(InputError, f"{path} cannot be read to its end ({{reason}}): write or download it again."):
@@ -123,7 +124,7 @@ def open_image(
         if (len(path.content) if isinstance(path, HeldFile) else path.stat().st_size) == 0:
             raise InputError(f"{path} is empty: write or download it again.")
         with warnings.catch_warnings(), opened(path) as file:
-            warnings.simplefilter("ignore")  # Of metadata, and of sizes that are checked here.
+            warnings.simplefilter("ignore")  # About metadata, and about sizes that are checked here.
             try:
                 picture = Image.open(file, formats=_readable())
             except UnidentifiedImageError:
@@ -139,12 +140,12 @@ def open_image(
 
 @attrs.frozen(kw_only=True)
 class Extent:
-    """How large an image is, in pixels.
+    """The size of an image, in pixels.
 
     Attributes:
         stored: Height and width in the file.
         shown: Height and width after the EXIF rotation.
-        turned: Whether the EXIF orientation turns or mirrors it, be its size another then or not.
+        turned: Whether the EXIF orientation rotates or mirrors it, even if the size stays the same.
     """
 
     stored: tuple[int, int]
@@ -153,10 +154,10 @@ class Extent:
 
 
 def read_extent(path: AnyFile | str) -> Extent:
-    """How large the image of a file is; only its header is read.
+    """Return the size of an image file, reading only its header.
 
     Raises:
-        InputError: As `read_image`, but that a file may be cut short.
+        InputError: See `read_image`; a truncated file is not detected.
     """
     with open_image(path) as picture:
         orientation, stored = _orientation(picture), (picture.height, picture.width)
@@ -165,7 +166,7 @@ def read_extent(path: AnyFile | str) -> Extent:
 
 
 def shown_size(path: AnyFile | str) -> tuple[int, int]:
-    """Height and width of the image of a file as it is shown, as `read_extent` has it."""
+    """Return height and width of an image file after rotation, as `read_extent` does."""
     return read_extent(path).shown
 
 
@@ -212,12 +213,12 @@ def _to_unit_rgb(name: AnyFile | str, picture: Image.Image) -> Tensor:
 
 
 def _unit_planes(pixels_HW3: np.ndarray) -> Tensor:
-    """RGB of 0 to 255 [H, W, 3], which is left as it is, as float32 [3, H, W] in [0, 1]."""
+    """Return RGB of 0 to 255 [H, W, 3] as float32 [3, H, W] in [0, 1], without modifying it."""
     return torch.from_numpy(np.ascontiguousarray(pixels_HW3.transpose(2, 0, 1))).float().div_(255)
 
 
 def _upright(picture: Image.Image) -> Image.Image:
-    picture.load()  # Some formats are turned while they are decoded, and say nothing afterwards.
+    picture.load()  # Some formats are rotated while decoding, and have no orientation afterwards.
     turn = _UPRIGHT.get(_orientation(picture))
     return picture if turn is None else picture.transpose(turn)
 
@@ -226,4 +227,4 @@ def _orientation(picture: Image.Image) -> int:
     try:
         return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:
-        return 1  # Metadata that cannot be read says nothing.
+        return 1  # Unreadable metadata is ignored.

@@ -1,10 +1,10 @@
-"""The names of tensors in InternVL checkpoints, and in those of its three parts alone.
+"""The names of tensors in InternVL checkpoints, and in checkpoints of its three parts.
 
-Published checkpoints have the names of their own code (`vision_model.`, `mlp1.`, `language_model.`; keys, queries
-and values fused) or those of transformers' `-hf` conversions (`vision_tower.`, `multi_modal_projector.`,
-`language_model.`), the latter with `model.` before them since transformers 4.52. No name has two meanings, so that
-a checkpoint need not say which it is. Each function here tells where one tensor goes in transformers' model of the
-part, or that it belongs to another part.
+Published checkpoints use either the names of their own code (`vision_model.`, `mlp1.`, `language_model.`; with fused
+keys, queries and values) or those of transformers' `-hf` conversions (`vision_tower.`, `multi_modal_projector.`,
+`language_model.`), which have the prefix `model.` since transformers 4.52. No name is ambiguous, so a checkpoint need
+not say which it uses. Each function here maps a tensor to its place in transformers' model of a part, or returns None
+if it belongs to another part.
 """
 
 import re
@@ -43,7 +43,7 @@ INTERNLM2_NAMES = {
 
 
 def vision(name: str) -> str | Sequence[Slice] | None:
-    """Where a tensor goes in an `InternVLVisionModel`; its own checkpoints have no prefix."""
+    """Return the place of a tensor in an `InternVLVisionModel`; the model's own checkpoints have no prefix."""
     if PROJECTOR.match(name) or LANGUAGE.match(name) or name == "lm_head.weight":
         return None
     name = _renamed(VISION.sub("", name, count=1), VISION_NAMES)
@@ -53,18 +53,18 @@ def vision(name: str) -> str | Sequence[Slice] | None:
 
 
 def projector(name: str) -> str | None:
-    """Where a tensor goes in the projector's layers: norm 0, linear 1, linear 3."""
+    """Return the place of a tensor in the projector's layers: norm 0, linear 1, linear 3."""
     return _renamed(PROJECTOR.sub("", name), PROJECTOR_NAMES) if PROJECTOR.match(name) else None
 
 
 def language(name: str, num_heads: int, num_kv_heads: int) -> str | Sequence[Slice] | None:
-    """Where a tensor goes in a causal language model of transformers whose trunk is `model.`.
+    """Return the place of a tensor in a causal language model of transformers whose trunk is `model.`.
 
-    InternLM2's tensors go where Llama has them. Its `wqkv` holds, for each head of keys and values, the heads of
+    InternLM2's tensors are placed as in Llama. Its `wqkv` holds, for each head of keys and values, the heads of
     queries that share it, then the keys, then the values.
     """
     if VISION.match(name) or PROJECTOR.match(name) or name.endswith("rotary_emb.inv_freq"):
-        # Old checkpoints carry the rotary frequencies, which are computed.
+        # Old checkpoints include the rotary frequencies, which are computed here.
         return None
     name = LANGUAGE.sub("", name, count=1).removeprefix("model.")
     name = _renamed(name, INTERNLM2_NAMES)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM at a time of one's own choosing."""
+"""Handling of Ctrl-C and SIGTERM at points where stopping is safe."""
 
 import signal
 import threading
@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-"""Ctrl-C, and what schedulers of clusters and containers send before they kill."""
+"""Ctrl-C, and the signal that cluster schedulers and containers send before they kill a process."""
 
 
 class Stopped(KeyboardInterrupt):
-    """Work that ended early, where stopping was safe, because a signal asked for it.
+    """Raised when work stops early, at a safe point, because of a signal.
 
     Attributes:
         signal: The signal's number; a shell expects the exit status 128 + `signal`.
@@ -29,7 +29,7 @@ class Interrupt:
         self.signal = 0
 
     def is_set(self) -> bool:
-        """Whether one has."""
+        """Return whether a signal was received."""
         return self.signal != 0
 
     def _set(self, number: int, _: FrameType | None) -> None:
@@ -38,10 +38,10 @@ class Interrupt:
 
 @contextmanager
 def interrupt_flag() -> Iterator[Interrupt]:
-    """Turn Ctrl-C and SIGTERM into a flag, so that nothing in the block is cut in two.
+    """Turn Ctrl-C and SIGTERM into a flag, so that nothing in the block is interrupted midway.
 
-    Look at it where stopping is safe, and raise `Stopped` there. Outside the main thread, which alone hears signals,
-    the flag is never set.
+    Check the flag where stopping is safe, and raise `Stopped` there. Outside the main thread, the only one that
+    receives signals, the flag is never set.
     """
     flag = Interrupt()
     if threading.current_thread() is not threading.main_thread():

@@ -1,4 +1,4 @@
-"""95% intervals for the numbers a report shows, as (low, high)."""
+"""95% intervals for reported numbers, as (low, high)."""
 
 import math
 from collections.abc import Sequence
@@ -8,14 +8,14 @@ import numpy as np
 from perceptio.errors import InputError
 
 NORMAL_QUANTILE = 1.959964
-"""What a standard normal variable exceeds with probability 2.5%."""
+"""The value that a standard normal variable exceeds with probability 2.5%."""
 
 DRAWS = 4_000_000
-"""Counts of drawn items that are held at once; 32 MB."""
+"""Maximum number of counts of drawn items in memory; 32 MB."""
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
-    """Wilson's score interval of a proportion; it stays in [0, 1] and is honest near the ends. (0, 1) for n = 0."""
+    """Return Wilson's score interval of a proportion, which stays within [0, 1]; (0, 1) for n = 0."""
     if n == 0:
         return 0.0, 1.0
     share, spread = successes / n, NORMAL_QUANTILE**2 / n
@@ -27,16 +27,16 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
 def bootstrap_ratio(
     numerators: Sequence[float], denominators: Sequence[float], *, resamples: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile bootstrap of sum(numerators) / sum(denominators), items drawn in pairs.
+    """Return the percentile bootstrap interval of sum(numerators) / sum(denominators), with items drawn in pairs.
 
     A mean is the ratio with denominators of 1; cIoU is the ratio of intersections to unions. A resample whose
-    denominators sum to 0 counts as 1, as an empty mask of an empty target does. (0, 1) without items.
+    denominators sum to 0 counts as 1, like an empty mask of an empty target. (0, 1) without items.
     """
     if not len(numerators):
         return 0.0, 1.0
     above, below = np.asarray(numerators, dtype=np.float64), np.asarray(denominators, dtype=np.float64)
-    # How often each item is drawn, rather than which are drawn: two matrix products do the rest. Some resamples at a
-    # time, as a hundred thousand items drawn two thousand times would be gigabytes.
+    # Draw how often each item occurs instead of which items: two matrix products do the rest. Use few resamples at a
+    # time, because a hundred thousand items drawn two thousand times would take gigabytes.
     shares, random = np.full(len(above), 1 / len(above)), np.random.default_rng(seed)
     tops, bottoms = np.empty(resamples), np.empty(resamples)
     step = max(1, DRAWS // len(above))
@@ -50,12 +50,12 @@ def bootstrap_ratio(
 
 
 def student_t(values: Sequence[float]) -> tuple[float, float]:
-    """Student's t interval of the mean that a few values, such as those of seeds, were drawn around.
+    """Return Student's t interval of the mean behind a few values, such as those of several seeds.
 
-    It takes them as normally distributed; two values make it 12.7 standard errors wide to either side.
+    It assumes a normal distribution. For two values, the interval is 12.7 standard errors wide on either side.
 
     Args:
-        values: Two or more.
+        values: Two or more values.
 
     Raises:
         InputError: There are fewer.
