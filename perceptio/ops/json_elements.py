@@ -1,6 +1,6 @@
-"""The lists of a large JSON object, an element at a time: what other projects publish as one file of hundreds of MB.
+"""The lists of a large JSON object, one element at a time, for published files of hundreds of MB.
 
-The text is held; what is made of it is not, and an element can be read again from where it begins.
+The text is kept in memory, but not the parsed values; an element can be parsed again from its offset.
 """
 
 import re
@@ -13,12 +13,12 @@ from perceptio.ops.foreign import parsing, reason_of
 from perceptio.ops.json_files import DECODER
 
 MAX_BYTES = 2 * 2**30
-"""Largest file that is read; COCO's largest, `instances_train2017.json`, has 0.45 GB."""
+"""Maximum file size; COCO's largest file, `instances_train2017.json`, has 0.45 GB."""
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
 class Element(NamedTuple):
-    """An element of a list that an object holds under a name, and the place of its text."""
+    """An element of a list within an object, the list's name, and the offset of its text."""
 
     list: str
     start: int
@@ -26,12 +26,12 @@ class Element(NamedTuple):
 
 
 class JSONElements:
-    """A JSON file whose value is an object, of which lists are read an element at a time.
+    """A JSON file with an object, whose lists are read one element at a time.
 
     Args:
         path: The file.
-        error: What is raised.
-        remedy: The end of a message: what to do about a broken file.
+        error: The class of errors.
+        remedy: The end of error messages: what to do about a broken file.
 
     Raises:
         PerceptioError: Of the given class: the file is missing, larger than `MAX_BYTES`, or not UTF-8.
@@ -49,10 +49,10 @@ class JSONElements:
             self._text = path.read_text(encoding="utf-8")
 
     def __iter__(self) -> Iterator[Element]:
-        """Every element of every list that the object holds, in the order of the file; other values are passed over.
+        """Yield every element of every list in the object, in the order of the file; skip other values.
 
         Raises:
-            PerceptioError: Of the given class: the text is no JSON object, is cut short, or goes on after it.
+            PerceptioError: Of the given class: the text is not a JSON object, is truncated, or continues after it.
         """
         place = self._after("{", 0)
         while True:
@@ -76,7 +76,7 @@ class JSONElements:
                 return
 
     def at(self, start: int) -> Any:
-        """The element that begins at a place, which an `Element` has stated."""
+        """Return the element at an offset that an `Element` has stated."""
         return self._value(start)[0]
 
     def _value(self, place: int) -> tuple[Any, int]:
@@ -86,7 +86,7 @@ class JSONElements:
             raise self._broken(reason_of(problem), place) from None
 
     def _separator(self, place: int, closing: str) -> int:
-        """Where the next element begins, or the closing bracket stands."""
+        """Return the offset of the next element or of the closing bracket."""
         place = self._skipped(place)
         if self._text.startswith(closing, place):
             return place

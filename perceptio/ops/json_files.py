@@ -1,8 +1,8 @@
-"""The one way to read and write JSON and files of JSON lines.
+"""Reading and writing JSON and files of JSON lines.
 
-Reading is bounded in size and depth and admits what JSON itself admits: no NaN, no infinity, no number beyond 64
-bits, no text that cannot be written as UTF-8. A line ends with a newline character and with nothing else. What is
-written is checked by the reader before it reaches a file.
+Reading is limited in size and depth and accepts only valid JSON: no NaN, no infinity, no number beyond 64 bits, no
+text that cannot be written as UTF-8. Only a newline character ends a line. Values are checked in the same way before
+they are written to a file.
 """
 
 import json
@@ -16,23 +16,23 @@ from perceptio.ops.files import disk_errors, new_file
 from perceptio.ops.foreign import parsing
 
 MAX_BYTES = 256 * 2**20
-"""Largest file that is read as one JSON value."""
+"""Maximum size of a file that is read as one JSON value."""
 MAX_LINE_BYTES = 64 * 2**20
-"""Longest line of a file of JSON lines."""
+"""Maximum length of a line in a file of JSON lines."""
 MAX_DEPTH = 64
-"""Deepest nesting of lists and objects; a recipe has about 8."""
+"""Maximum nesting of lists and objects; a recipe has about 8 levels."""
 
 
 class InvalidJSONError(ValueError):
-    """Why a text is not JSON that can be used; the end of a sentence such as "FILE is not JSON (…)"."""
+    """Why a text is not usable JSON, as the end of a sentence such as "FILE is not JSON (…)"."""
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text.
+    """Parse a JSON text.
 
     Raises:
-        InvalidJSONError: It is no UTF-8, no JSON, nested deeper than `MAX_DEPTH`, or holds a number or a text that
-            JSON cannot say.
+        InvalidJSONError: It is not UTF-8, not JSON, nested deeper than `MAX_DEPTH`, or contains a number or a text
+            that is not valid in JSON.
     """
     try:
         if isinstance(text, bytes):
@@ -55,13 +55,13 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def format_json(value: Any, *, indent: int | None = None) -> str:
-    """A value as JSON text, ending with a newline, that `parse_json` reads back.
+    """Return a value as JSON text ending with a newline, which `parse_json` can read.
 
-    Without `indent` it is one line: every character outside ASCII is escaped, so that no reader finds another line
-    end in it.
+    Without `indent` it is one line: all characters outside ASCII are escaped, so no reader finds another line break.
 
     Raises:
-        InvalidJSONError: The value holds what JSON cannot say, such as NaN or half a surrogate pair.
+        InvalidJSONError: The value contains something that JSON cannot represent, such as NaN or an unpaired
+            surrogate.
     """
     separators = (",", ":") if indent is None else None
     try:
@@ -75,15 +75,15 @@ def format_json(value: Any, *, indent: int | None = None) -> str:
 
 
 def read_json(path: Path, *, error: type[PerceptioError] = DataError, remedy: str = "write it again") -> Any:
-    """The value of a JSON file.
+    """Read a JSON file.
 
     Args:
         path: The file.
-        error: What is raised.
-        remedy: The end of the message: what to do about a broken file.
+        error: The class of errors.
+        remedy: The end of error messages: what to do about a broken file.
 
     Raises:
-        PerceptioError: Of the given class: the file is missing, larger than `MAX_BYTES`, or no such JSON.
+        PerceptioError: Of the given class: the file is missing, larger than `MAX_BYTES`, or not valid JSON.
     """
     with parsing(error, f"{path} cannot be read ({{reason}}): {remedy}."):
         if not path.is_file():
@@ -98,10 +98,10 @@ def read_json(path: Path, *, error: type[PerceptioError] = DataError, remedy: st
 
 
 def write_json(path: Path, value: Any, *, error: type[PerceptioError] = DataError) -> None:
-    """Write a value as indented JSON, whole or not at all.
+    """Write a value as indented JSON, atomically.
 
     Raises:
-        PerceptioError: Of the given class: the disk refuses, or the value cannot be said in JSON.
+        PerceptioError: Of the given class: the file cannot be written, or the value cannot be represented in JSON.
     """
     try:
         text = format_json(value, indent=1)
@@ -112,17 +112,17 @@ def write_json(path: Path, value: Any, *, error: type[PerceptioError] = DataErro
 
 
 class Line(NamedTuple):
-    """A line of a file, without its line end."""
+    """A line of a file, without its line break."""
 
     number: int
-    """From 1."""
+    """Line number, from 1."""
     start: int
-    """The byte at which it begins."""
+    """Offset in bytes."""
     text: bytes
 
 
 def read_lines(path: Path, *, error: type[PerceptioError] = DataError) -> Iterator[Line]:
-    """The lines of a file that are not blank.
+    """Yield the lines of a file that are not blank.
 
     Raises:
         PerceptioError: Of the given class: the file cannot be read, or a line is longer than `MAX_LINE_BYTES`.
@@ -144,7 +144,7 @@ def read_lines(path: Path, *, error: type[PerceptioError] = DataError) -> Iterat
 
 
 def read_line(path: Path, start: int, *, error: type[PerceptioError] = DataError) -> bytes:
-    """The line that begins at a byte of a file.
+    """Return the line at a byte offset of a file.
 
     Raises:
         PerceptioError: Of the given class: the file cannot be read.
@@ -158,7 +158,7 @@ def read_line(path: Path, start: int, *, error: type[PerceptioError] = DataError
 
 
 def without_nan(value: Any) -> Any:
-    """A value with None for every number that is not finite: a figure of which there was nothing to measure."""
+    """Return a value with None for every number that is not finite, such as a figure without anything to measure."""
     if isinstance(value, dict):
         return {key: without_nan(held) for key, held in value.items()}
     if isinstance(value, list | tuple):
@@ -173,10 +173,10 @@ def append_line(path: Path, value: Any) -> None:
 
 
 def read_log(path: Path, *, error: type[PerceptioError] = DataError) -> tuple[list[Any], str | None]:
-    """The values of a log of JSON lines, and what is torn at its end.
+    """Return the values of a log of JSON lines, and an incomplete last line, or None.
 
-    A process that dies while it appends leaves half a line. The last line, when it is not JSON or has no line end, is
-    therefore no error; its text is returned beside the values. A missing log has no values.
+    A process that dies while appending leaves an incomplete line. If the last line is not JSON or has no line break,
+    this is therefore no error, and its text is returned with the values. A missing log has no values.
 
     Raises:
         PerceptioError: Of the given class: the log cannot be read, or a line before the last is not JSON.
@@ -191,7 +191,7 @@ def read_log(path: Path, *, error: type[PerceptioError] = DataError) -> tuple[li
             raise error(f"{path} line {torn[0]} is not JSON ({torn[2]}): remove that line.")
         try:
             value = parse_json(line)
-            if start + len(line) >= size:  # What is appended next would stand on the same line.
+            if start + len(line) >= size:  # The next append would continue this line.
                 raise InvalidJSONError("it has no line end")
             values.append(value)
         except InvalidJSONError as problem:
@@ -200,7 +200,7 @@ def read_log(path: Path, *, error: type[PerceptioError] = DataError) -> tuple[li
 
 
 def rewrite_log(path: Path, values: list[Any]) -> None:
-    """Replace a log of JSON lines, whole or not at all."""
+    """Replace a log of JSON lines, atomically."""
     with new_file(path) as new:
         new.write_text("".join(map(format_json, values)), encoding="utf-8")
 
@@ -224,7 +224,7 @@ def _float(digits: str) -> float:
 
 
 DECODER = json.JSONDecoder(parse_constant=_constant, parse_int=_integer, parse_float=_float)
-"""Knows what a number is; depth and texts are `parse_json`'s to check."""
+"""Checks numbers; `parse_json` checks depth and texts."""
 
 
 def _check_depth_and_texts(value: Any, *, surrogates: bool) -> None:

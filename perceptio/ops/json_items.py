@@ -1,7 +1,7 @@
-"""The items of a large JSON file, one at a time: a list that is too long to be held, or objects one after the other.
+"""The items of a large JSON file, one at a time: of a list too long for memory, or consecutive objects.
 
-Python's own parser says of a text that begins with an item where the item ends (`raw_decode`): nothing further is
-needed to read a gigabyte in a few megabytes, as fast as if it were read at once.
+Python's own parser (`raw_decode`) reports where an item at the beginning of a text ends. This suffices to read a
+gigabyte within a few megabytes of memory, as fast as reading it at once.
 """
 
 from collections.abc import Iterator
@@ -13,20 +13,20 @@ from perceptio.ops.foreign import parsing
 from perceptio.ops.json_files import DECODER, MAX_LINE_BYTES, InvalidJSONError
 
 CHUNK = 2**20
-"""Characters that are read at a time."""
+"""Number of characters that are read at a time."""
 
 
 def read_items(path: Path, *, error: type[PerceptioError] = DataError) -> Iterator[Any]:
-    """The items of a JSON list, or of a file of JSON objects such as JSON lines, in order.
+    """Yield the items of a JSON list, or of a file of JSON objects such as JSON lines, in order.
 
-    Texts may hold half a surrogate pair, which no file can be written with: who keeps an item checks that.
+    Texts may contain unpaired surrogates, which cannot be written to a file; code that keeps an item must check this.
 
     Args:
         path: The file.
-        error: What is raised.
+        error: The class of errors.
 
     Raises:
-        PerceptioError: Of the given class: the file is missing, neither of these, broken or cut short, or an item is
+        PerceptioError: Of the given class: the file is missing, neither of these, broken or truncated, or an item is
             larger than `MAX_LINE_BYTES`.
     """
     with parsing(error, f"{path} cannot be read ({{reason}}): check the path and the disk."):
@@ -37,19 +37,19 @@ def read_items(path: Path, *, error: type[PerceptioError] = DataError) -> Iterat
 
 
 class _Text:
-    """What is left of a file, of which the beginning is in memory."""
+    """The unread part of a file, whose beginning is in memory."""
 
     def __init__(self, file: TextIO) -> None:
         self._file, self.held, self.at = file, "", 0
 
     def more(self) -> bool:
-        """Hold at least twice as much, so that a long item is not parsed again for each chunk; False at the end."""
+        """Read more, at least doubling the text in memory, so that long items are parsed rarely; False at the end."""
         chunk = self._file.read(max(CHUNK, len(self.held) - self.at))
         self.held, self.at = self.held[self.at :] + chunk, 0
         return chunk != ""
 
     def next_character(self) -> str:
-        """The next one that is not blank, which stays where it is; empty at the end."""
+        """Return the next character that is not whitespace, without consuming it; empty at the end."""
         while True:
             while self.at < len(self.held):
                 if self.held[self.at] not in " \t\r\n":
@@ -59,10 +59,10 @@ class _Text:
                 return ""
 
     def next_value(self) -> Any:
-        """The value that begins here.
+        """Return and consume the value that begins here.
 
         Raises:
-            ValueError: There is none, or none that ends.
+            ValueError: There is no value, or an incomplete one.
         """
         while True:
             try:
@@ -72,7 +72,7 @@ class _Text:
                 if unsaid or len(self.held) - self.at > MAX_LINE_BYTES or not self.more():
                     raise
                 continue
-            if end < len(self.held) or not self.more():  # Of a number more digits may follow.
+            if end < len(self.held) or not self.more():  # A number may continue in the next chunk.
                 self.at = end
                 return value
 

@@ -1,4 +1,4 @@
-"""The keys and values that a language backbone keeps of what it has seen, for our own decoder and for transformers'.
+"""The cache of keys and values of a language backbone, for this library's decoder and for transformers' models.
 
 Shapes: B rows, T new slots, S kept slots, G heads of keys and values, E head width.
 """
@@ -11,15 +11,15 @@ from torch import Tensor
 from perceptio.interfaces import SequenceLayout
 
 ROOM = 1024
-"""Slots for which memory is taken ahead; what is written may end long before the length that it may have."""
+"""Slots that are allocated ahead; a row may end long before its maximum length."""
 
 
 class KeyValueCache:
-    """Keys and values of every layer, [B, S, G, E] each, in its precision; memory is taken as slots are written.
+    """Keys and values of every layer, [B, S, G, E] each, in its precision; memory is allocated as slots are written.
 
     Args:
-        batch_size: Rows, B.
-        max_length: Most slots of a row.
+        batch_size: Number of rows, B.
+        max_length: Maximum number of slots of a row.
     """
 
     def __init__(self, batch_size: int, max_length: int) -> None:
@@ -29,10 +29,10 @@ class KeyValueCache:
     def write(
         self, layer: int, k_BTGE: Tensor, v_BTGE: Tensor, layout: SequenceLayout
     ) -> tuple[Tensor, Tensor]:
-        """Write new slots after what each row holds, without asking the device where.
+        """Write new slots after the existing ones of each row, without synchronizing with the device.
 
         Returns:
-            All keys and values of the layer, and slots for more.
+            All keys and values of the layer, including allocated slots that are not yet used.
         """
         assert layout.past_B is not None
         self._make_room(layer, k_BTGE, v_BTGE, layout.max_keys + k_BTGE.shape[1])
@@ -43,7 +43,7 @@ class KeyValueCache:
         return self._held[layer]
 
     def _make_room(self, layer: int, k_BTGE: Tensor, v_BTGE: Tensor, needed: int) -> None:
-        """Have slots for so many keys: twice as many as before, and `ROOM` more than needed at first."""
+        """Allocate slots for `needed` keys: twice as many as before, at first `ROOM` more than needed."""
         batch_size, max_length = self._size
         held = self._held.get(layer)
         before = 0 if held is None else held[0].shape[1]

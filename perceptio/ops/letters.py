@@ -1,4 +1,4 @@
-"""The letters of marked points: those that name them, and the one that an answer chooses."""
+"""The letters of marked points: which letters name them, and which one an answer chooses."""
 
 import re
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from perceptio.errors import InputError
 from perceptio.interfaces.records import LETTERS
 
 LETTER_TOKENS = 8
-"""Most tokens of an answer that is a letter."""
+"""Maximum number of tokens of an answer that is a letter."""
 
 _ALONE = re.compile(r"\W*([A-Z])\W*")
 _SAID = re.compile(r"\b[Aa]nswer(?: is|:)(?: [Pp]oint)?\W*([A-Z])\b")
@@ -16,15 +16,15 @@ _CLOSEST = re.compile(
     r"\b([A-Z])\b\*{0,2}(?: \([A-Z]\)|,[^.,;]*,)? ?(?:is|appears|seems|looks|would be)\b"
     r"(?:(?!\bfar|\bnot\b|\bpoint\b|\bthan\b)[^.,;\n])*\b(?:close|near)(?:r|st|er|est)\b"
 )
-"""A point, perhaps with where it lies between commas, and that it is closer; a clause that denies it says nothing."""
+"""A point, perhaps with its location between commas, that is said to be closer; a negated clause does not match."""
 _FIRST = re.compile(r"\W*([A-Z])[.):]\s")
 
 
 def letters_for(count: int) -> str:
-    """The first letters, which name so many marked points.
+    """Return the first letters, one for each of `count` marked points.
 
     Raises:
-        InputError: There are not as many.
+        InputError: There are more points than letters.
     """
     if count > len(LETTERS):
         raise InputError(f"{count} points were marked and there are letters for {len(LETTERS)}; mark fewer.")
@@ -32,11 +32,11 @@ def letters_for(count: int) -> str:
 
 
 def parse_letter(text: str) -> str:
-    """The letter an answer chooses, or `""`.
+    """Return the letter that an answer chooses, or `""`.
 
-    In this order: nothing but a letter; `the answer is (B)`, the last of them; a letter in parentheses, where it is
-    the only one of the answer, or else of its last paragraph, as BLINK's script has it; the first point that is said
-    to be closest, as in `Point B, on the car, is closer than point A`.
+    The rules, in this order: nothing but a letter; the last `the answer is (B)`; a letter in parentheses that is the
+    only one in the answer, or otherwise in its last paragraph, as in BLINK's script; the first point that is said to
+    be closest, as in `Point B, on the car, is closer than point A`.
     """
     if alone := _ALONE.fullmatch(text):
         return alone[1]
@@ -50,13 +50,13 @@ def parse_letter(text: str) -> str:
 
 
 def parse_choice(text: str, choices: Sequence[str]) -> str:
-    """The letter of the choice that an answer to a multiple-choice question takes, or `""`.
+    """Return the letter of the choice in an answer to a multiple-choice question, or `""`.
 
-    Besides what `parse_letter` reads: nothing but the words of one choice, and `B. left` or `B) left`.
+    Besides the rules of `parse_letter`, it accepts exactly the words of one choice, and `B. left` or `B) left`.
 
     Args:
         text: The answer.
-        choices: The words of the choices, lettered A, B, … in order; another letter is no choice.
+        choices: The words of the choices, lettered A, B, … in order; other letters are not choices.
     """
     said = text.strip().rstrip(".").casefold()
     named = [number for number, words in enumerate(choices) if words.strip().casefold() == said]

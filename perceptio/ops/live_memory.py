@@ -1,5 +1,5 @@
-"""The memory of tensors that are alive, counted as operations make them and as they are forgotten; and operations on
-tensors that have shapes and no values, which take no memory and no time.
+"""The memory of live tensors, counted as operations create them and as they are freed; and operations on tensors with
+shapes but no values, which take neither memory nor time.
 """
 
 import weakref
@@ -14,12 +14,12 @@ from torch.utils._pytree import tree_iter
 
 
 class LiveMemory(TorchDispatchMode):
-    """Counts the bytes of all tensors that operations make while it is entered, each storage once.
+    """Counts the bytes of all tensors that operations create while it is active, each storage once.
 
-    Of an operation that takes a tensor without values, the result has none either: it is found out what shape it has,
-    and nothing is computed. So is all that lies on another device than the CPU. Everything else is computed as ever:
-    what is only known of the data has its values, and a model whose parameters have none runs on it. What is counted
-    is the same with values and without. Memory that a kernel takes for itself while it runs is not seen.
+    If an operation has an input without values, only the shape of its result is inferred, and the result has no
+    values, either. The same applies to tensors on other devices than the CPU. All other operations are computed as
+    usual, so values that depend only on the data exist, and a model whose parameters have no values runs on them.
+    The count is the same with and without values. Temporary memory inside a kernel is not counted.
 
     Example:
         with LiveMemory() as memory:
@@ -29,8 +29,8 @@ class LiveMemory(TorchDispatchMode):
         print(memory.peak)
 
     Attributes:
-        now: Bytes that are alive.
-        peak: The most that were.
+        now: Bytes that are live now.
+        peak: Maximum of live bytes.
     """
 
     def __init__(self) -> None:
@@ -40,19 +40,19 @@ class LiveMemory(TorchDispatchMode):
         self._shapes = FakeTensorMode(allow_non_fake_inputs=True)
 
     def count(self, tensors: Iterable[Tensor]) -> None:
-        """Count tensors that were made before."""
+        """Count tensors that were created earlier."""
         for tensor in tensors:
             self._count(tensor.untyped_storage())
 
     def without_values(self, tensor: Tensor, device: torch.device | str = "cpu") -> Tensor:
-        """A tensor of the same shape and type that has no values."""
+        """Return a tensor of the same shape and type without values."""
         with self._shapes:
             return torch.empty(tensor.shape, dtype=tensor.dtype, device=device)
 
     def __torch_dispatch__(
         self, operation: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Run an operation, with values or without, and count what it makes."""
+        """Run an operation, with values or without, and count what it creates."""
         kwargs = kwargs or {}
         if any(_has_no_values(one) for one in tree_iter((args, kwargs))):
             with self._shapes:
@@ -76,7 +76,7 @@ class LiveMemory(TorchDispatchMode):
 
 
 def _has_no_values(argument: Any) -> bool:
-    """Whether an argument of an operation is, or asks for, a tensor without values."""
+    """Return whether an argument of an operation is, or requests, a tensor without values."""
     if isinstance(argument, torch.device):
         return argument.type != "cpu"
     return isinstance(argument, FakeTensor)

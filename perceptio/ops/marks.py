@@ -1,6 +1,6 @@
-"""Marked points on an image, as HardBLINK shows them: a red circle with a letter in a dark box.
+"""Marked points drawn on an image as in HardBLINK: a red circle with a letter in a dark box.
 
-Which image a question or a conversation shows is decided here alone, for training, asking and evaluation.
+This is the one place that decides which image a question or conversation shows, in training, asking and evaluation.
 """
 
 from collections.abc import Sequence
@@ -14,16 +14,16 @@ from perceptio.interfaces.records import Turn
 from perceptio.ops.letters import letters_for
 
 REFERENCE_SIZE = 336
-"""Width in pixels of the pictures on which AURORA draws circles of radius 4 and labels 25 px above."""
+"""Width in pixels of the images on which AURORA draws circles of radius 4 and labels 25 px above."""
 
 
 def shown_image(image_3HW: Tensor, turns: Sequence[Turn], *, drawn: bool) -> Tensor:
-    """The image [3, H, W] that a conversation shows: with its marks where points are drawn, else the image itself.
+    """Return the image [3, H, W] that a conversation shows: with marks if points are drawn, otherwise unchanged.
 
     Args:
         image_3HW: RGB in [0, 1].
         turns: The conversation.
-        drawn: Whether the recipe has marked points drawn on images.
+        drawn: Whether the recipe draws marked points on images.
 
     Raises:
         DataError: Points are drawn and two turns have some: both would be lettered from A on the same image.
@@ -42,9 +42,9 @@ def shown_image(image_3HW: Tensor, turns: Sequence[Turn], *, drawn: bool) -> Ten
 def shown_images(
     images: Sequence[Tensor], image_index: Sequence[int], turns: Sequence[Turn], *, drawn: bool
 ) -> tuple[list[Tensor], list[int]]:
-    """The images that questions show, each for itself, and which of them each shows.
+    """Return the distinct images that questions show, and the index of the image of each question.
 
-    Questions about one image share it, but for those whose marks are drawn on it.
+    Questions about one image share it, except those with marks drawn on it.
     """
     shown: list[Tensor] = []
     index: list[int] = []
@@ -62,7 +62,7 @@ def shown_images(
 
 
 def draw_marks(image_3HW: Tensor, points: Sequence[tuple[float, float]]) -> Tensor:
-    """The image [3, H, W] in [0, 1] with lettered circles at points (x, y) in [0, 1].
+    """Return the image [3, H, W] in [0, 1] with lettered circles at points (x, y) in [0, 1].
 
     Raises:
         InputError: There are more points than letters.

@@ -12,7 +12,7 @@ from perceptio.errors import InterfaceError
 from perceptio.ops.intervals import bootstrap_ratio
 
 UNION_EPSILON = 1e-5
-"""Added to each union in gIoU by the published scripts (LISA's and Sa2VA's); kept, so that numbers compare."""
+"""Added to each union in gIoU by the published scripts (LISA's and Sa2VA's); kept so that figures are comparable."""
 
 
 class MaskMeter:
@@ -33,10 +33,10 @@ class MaskMeter:
         """Score one expression.
 
         Args:
-            predicted_HW: The answer's mask, boolean, at the original size: logits are stretched to it first and
-                thresholded after, and several masks of one answer are united. None: the answer has no mask; it
-                counts as an empty one, since leaving it out would flatter the figures.
-            target_HW: The true mask, boolean; polygons are united, never added.
+            predicted_HW: The predicted mask, boolean, at the original size: first stretch logits to it, then
+                threshold them, and unite several masks of one answer. None: the answer has no mask; this counts as
+                an empty mask, because omitting it would inflate the figures.
+            target_HW: The true mask, boolean; polygons must be united, not added.
 
         Returns:
             Its `intersection` and `union` in pixels, and whether the mask is `missing`.
@@ -65,18 +65,18 @@ class MaskMeter:
         return overlap
 
     def add(self, overlap: Mapping[str, Any]) -> None:
-        """Take an expression that was scored before, as `update` returned it."""
+        """Add an expression that was scored before, as returned by `update`."""
         self._intersections.append(overlap["intersection"])
         self._unions.append(overlap["union"])
         self._missing += overlap["missing"]
 
     def compute(self) -> dict[str, Any]:
-        """The figures of everything scored so far.
+        """Return the figures of all expressions so far.
 
         Returns:
-            `ciou`, the sum of intersections over the sum of unions; `giou`, the mean IoU, where an empty mask of an
-            empty target is 1; their 95% bootstrap intervals over expressions; `missing`, how many answers had no
-            mask; `count`, how many expressions there were. Without expressions the figures are NaN.
+            `ciou`, the sum of intersections over the sum of unions; `giou`, the mean IoU, which is 1 if mask and
+            target are both empty; their 95% bootstrap intervals over expressions; `missing`, the number of answers
+            without a mask; `count`, the number of expressions. Without expressions the figures are NaN.
         """
         above, below = np.array(self._intersections, dtype=float), np.array(self._unions, dtype=float)
         ious = np.where(below == 0, 1.0, above / (below + UNION_EPSILON))
@@ -92,11 +92,11 @@ class MaskMeter:
 
 
 def score_masks(answers: Iterable[tuple[Sequence[np.ndarray | None], np.ndarray]]) -> dict[str, Any]:
-    """The figures of `MaskMeter` of answers, each with the true mask.
+    """Return the figures of `MaskMeter` for answers with their true masks.
 
     Args:
-        answers: The masks that an answer wrote, boolean [H, W], any number of them, None for one that is no mask; and
-            the true mask, boolean [H, W].
+        answers: The masks of an answer, boolean [H, W], any number of them, None for one that is not a mask; and the
+            true mask, boolean [H, W].
     """
     meter = MaskMeter()
     for written, target_HW in answers:
@@ -105,11 +105,11 @@ def score_masks(answers: Iterable[tuple[Sequence[np.ndarray | None], np.ndarray]
 
 
 def united(masks: Sequence[np.ndarray | None]) -> np.ndarray | None:
-    """The union [H, W] of boolean masks; None where there is none, or each is None."""
+    """Return the union [H, W] of boolean masks; None if there is none, or all are None."""
     there = [mask_HW for mask_HW in masks if mask_HW is not None]
     return np.logical_or.reduce(there) if there else None
 
 
 def ratio(intersection: float, union: float) -> float:
-    """Intersection over union, 1 where both masks are empty."""
+    """Return intersection over union; 1 if both masks are empty."""
     return float(intersection / union) if union else 1.0

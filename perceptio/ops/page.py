@@ -1,4 +1,4 @@
-"""The frame of a report: one HTML file that needs nothing else, in light and dark."""
+"""The layout of HTML reports: one self-contained file, with a light and a dark theme."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -72,12 +72,12 @@ pre { background: var(--card); border-radius: 8px; padding: 1rem; overflow: auto
 
 
 def page(title: str, sections: Sequence[str], *, style: str = "") -> str:
-    """A whole HTML document.
+    """Return a complete HTML document.
 
     Args:
         title: Its title.
-        sections: What it shows, as HTML.
-        style: Rules beside those of every report.
+        sections: Its content, as HTML.
+        style: CSS rules in addition to those of every report.
     """
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -91,13 +91,13 @@ def page(title: str, sections: Sequence[str], *, style: str = "") -> str:
 def table(
     head: Sequence[str], rows: Sequence[Sequence[str]], *, strong: int = 0, numbers: bool = True
 ) -> str:
-    """A table, of HTML.
+    """Return a table as HTML.
 
     Args:
-        head: What stands above its columns.
+        head: The headings of its columns.
         rows: Its rows.
-        strong: How many rows stand out, from the first on.
-        numbers: Whether all columns but the first hold numbers, or texts.
+        strong: Number of rows to highlight, from the first on.
+        numbers: Whether all columns except the first contain numbers instead of text.
     """
     others_class = ' class="number"' if numbers else ""
 
@@ -113,7 +113,7 @@ def table(
 
 
 def bars(rows: Sequence[tuple[str, float, tuple[float, float] | None, str]]) -> str:
-    """Horizontal bars of shares in [0, 1]: label, value, 95% interval or None, color."""
+    """Return horizontal bars of shares in [0, 1]: label, value, 95% interval or None, color."""
     parts = []
     for label, value, interval, color in rows:
         whisker = ""
@@ -131,15 +131,15 @@ def bars(rows: Sequence[tuple[str, float, tuple[float, float] | None, str]]) -> 
 
 @attrs.frozen(kw_only=True)
 class Mark:
-    """A line of a forest plot.
+    """A row of a forest plot.
 
     Attributes:
-        label: What it is of, as HTML.
+        label: Its label, as HTML.
         value: A difference.
-        thick: An interval of it, drawn as a thick line; None: it has none.
-        thin: Another, drawn as a thin line.
-        color: Of all.
-        text: What is said of it, as HTML.
+        thick: An interval drawn as a thick line, or None.
+        thin: An interval drawn as a thin line, or None.
+        color: Color of value and intervals.
+        text: A description of the values, as HTML.
     """
 
     label: str
@@ -151,7 +151,7 @@ class Mark:
 
 
 def forest(marks: Sequence[Mark]) -> str:
-    """Differences with their intervals below each other, on one scale that has 0 on it."""
+    """Return a forest plot of differences with their intervals, on one scale that includes 0."""
     ends = [0.0, *(end for mark in marks for end in (mark.value, *(mark.thick or ()), *(mark.thin or ())))]
     low, high = min(ends), max(ends)
     low, high = (low, high) if high > low else (-1.0, 1.0)
@@ -185,7 +185,7 @@ def forest(marks: Sequence[Mark]) -> str:
 
 
 def ticks_between(low: float, high: float, most: int = 6) -> list[float]:
-    """Round numbers between two ends, `most` at most: multiples of 1, 2 or 5 times a power of ten."""
+    """Return at most `most` round numbers between two ends: multiples of 1, 2 or 5 times a power of ten."""
     power = 10.0 ** math.floor(math.log10((high - low) / most))
     step = next(one for one in (power, 2 * power, 5 * power, 10 * power) if (high - low) / one <= most)
     first, last = math.ceil(low / step), math.floor(high / step)
@@ -193,7 +193,7 @@ def ticks_between(low: float, high: float, most: int = 6) -> list[float]:
 
 
 def key(colors: Mapping[str, str]) -> str:
-    """The key of curves: names with their colors."""
+    """Return a legend of curves: names with their colors."""
     items = "".join(
         f'<span><i style="background:{color}"></i>{name}</span>' for name, color in colors.items()
     )
@@ -201,27 +201,27 @@ def key(colors: Mapping[str, str]) -> str:
 
 
 def card(*parts: str) -> str:
-    """A box."""
+    """Return a box with some content."""
     return f'<div class="card">{"".join(parts)}</div>'
 
 
 def figure(svg: str, caption: str) -> str:
-    """A drawing with its caption, which is HTML."""
+    """Return a drawing with its caption, which is HTML."""
     return f"<figure>{svg}<figcaption>{caption}</figcaption></figure>"
 
 
 def percent(value: float) -> str:
-    """A share in [0, 1] as `81.2%`."""
+    """Format a share in [0, 1] as `81.2%`."""
     return f"{100 * value:.1f}%"
 
 
 def interval_text(interval: Sequence[float]) -> str:
-    """An interval of shares as `78.9–83.4%`."""
+    """Format an interval of shares as `78.9–83.4%`."""
     low, high = interval
     return f"{100 * low:.1f}–{100 * high:.1f}%"
 
 
 def range_text(interval: Sequence[float]) -> str:
-    """An interval as `0.512–0.556`."""
+    """Format an interval as `0.512–0.556`."""
     low, high = interval
     return f"{low:.3f}–{high:.3f}"

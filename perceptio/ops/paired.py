@@ -1,7 +1,7 @@
-"""Two models on the same questions: how far apart they are, whether that is chance, and how many questions tell.
+"""Comparison of two models on the same questions: their difference, its significance, and the questions needed.
 
-Whether an answer is right depends on the question as much as on the model. Compared question by question, two models
-differ only where one is right and the other wrong, the discordant questions; all others cancel.
+Whether an answer is right depends on the question as much as on the model. In a question-by-question comparison, two
+models differ only on discordant questions, where one is right and the other wrong; all others cancel.
 
 Shapes: S seeds, Q questions.
 """
@@ -16,12 +16,12 @@ import numpy as np
 from perceptio.errors import InputError
 
 ROUNDING = 1e-3
-"""Shares may be rounded: by so much they may lie outside of what fits the others."""
+"""Tolerance for rounded shares that do not quite fit the others."""
 
 
 @attrs.frozen(kw_only=True)
 class Difference:
-    """How much higher the second model's mean is.
+    """The difference between the means of two models.
 
     Attributes:
         value: The second's mean minus the first's.
@@ -39,21 +39,21 @@ def paired_difference(
     resamples: int = 10_000,
     seed: int = 0,
 ) -> Difference:
-    """The difference of two models' accuracies on the same questions, as the mean over seeds.
+    """Return the difference of two models' accuracies on the same questions, as the mean over seeds.
 
-    Its interval is the percentile bootstrap (Efron, 1979) over questions, which are drawn within each seed: it says
-    what other questions would have given, not what other seeds would. Where all questions of a seed differ alike,
-    none being discordant among them, they contribute no width; then McNemar's test is the one to look at.
+    The interval is the percentile bootstrap (Efron, 1979) over questions, which are drawn within each seed. It
+    describes the variation over other questions, not over other seeds. Questions of a seed without any discordant
+    one have the same difference and add no width; use McNemar's test then.
 
     Args:
-        first: The first model's scores [S, Q], 1 for a right answer and 0 for a wrong one; seeds may differ in Q.
-            Where all seeds are asked the same questions, give one row with each question's mean over seeds.
-        second: The second model's, of the same questions in the same order.
-        resamples: How often questions are drawn.
-        seed: Of the draws.
+        first: The first model's scores [S, Q], 1 for a right answer and 0 for a wrong one; seeds may differ in Q. If
+            all seeds are asked the same questions, pass one row with each question's mean over seeds.
+        second: The second model's scores for the same questions in the same order.
+        resamples: Number of bootstrap resamples.
+        seed: Seed of the draws.
 
     Raises:
-        InputError: The two have not as many seeds or questions, or there is none.
+        InputError: The two differ in their number of seeds or questions, or there is none.
     """
     if not first or [len(row) for row in first] != [len(row) for row in second] or not all(map(len, first)):
         raise InputError(
@@ -65,7 +65,7 @@ def paired_difference(
     for one_Q, other_Q in zip(first, second, strict=True):
         differences_Q = np.asarray(other_Q, dtype=np.float64) - np.asarray(one_Q, dtype=np.float64)
         value += differences_Q.mean() / len(first)
-        # How often each value is drawn, rather than which questions: a right or wrong answer makes three of them.
+        # Draw how often each value occurs instead of which questions: right or wrong answers give only three values.
         values, counts = np.unique(differences_Q, return_counts=True)
         q = len(differences_Q)
         drawn += random.multinomial(q, counts / q, size=resamples) @ values / q / len(first)
@@ -74,18 +74,18 @@ def paired_difference(
 
 
 def mcnemar(first_alone: int, second_alone: int) -> float:
-    """The two-sided p-value of McNemar's exact test: that as few discordant questions favor one of two equal models.
+    """Return the two-sided p-value of McNemar's exact test, given the discordant questions.
 
-    Of two equally good models, each discordant question favors either with probability 1/2 (McNemar, Psychometrika
-    12, 1947): twice the binomial tail P(X <= smaller count), at most 1. It takes one answer of each to a question;
-    answers of several seeds to one question are not independent.
+    For two equally good models, each discordant question favors either with probability 1/2 (McNemar, Psychometrika
+    12, 1947). The p-value is twice the binomial tail P(X <= smaller count), at most 1. The test needs one answer per
+    question from each model: answers of several seeds to one question are not independent.
 
     Args:
-        first_alone: How many questions the first model alone answered right.
-        second_alone: How many the second alone.
+        first_alone: Number of questions that only the first model answered right.
+        second_alone: Number of questions that only the second model answered right.
     """
     n, smaller = first_alone + second_alone, min(first_alone, second_alone)
-    # Logarithms, as 2**n is beyond floats from 1024 discordant questions on.
+    # Logarithms, because 2**n exceeds floats from 1024 discordant questions on.
     tail = math.fsum(
         math.exp(math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) - n * math.log(2))
         for k in range(smaller + 1)
@@ -94,12 +94,12 @@ def mcnemar(first_alone: int, second_alone: int) -> float:
 
 
 def independent_discordance(difference: float, accuracy: float) -> float:
-    """The share of discordant questions of two models that are right independently of each other.
+    """Return the share of discordant questions of two models that are right independently of each other.
 
     Two models that find the same questions hard have fewer.
 
     Args:
-        difference: How much higher the second model's accuracy is.
+        difference: The second model's accuracy minus the first's.
         accuracy: The first model's, in [0, 1].
     """
     other = accuracy + difference
@@ -115,28 +115,28 @@ def questions_needed(
     power: float = 0.8,
     alpha: float = 0.05,
 ) -> int:
-    """How many questions show a difference of two accuracies with a given probability, in a two-sided test.
+    """Return how many questions show a difference of two accuracies with a given probability, in a two-sided test.
 
     With p1, p2 the accuracies, d = p2 - p1, and z_a, z_b the normal quantiles of 1 - alpha / 2 and of power:
 
     - paired, for McNemar's test on n questions of which a share D is discordant:
       n = (z_a sqrt(D) + z_b sqrt(D - d^2))^2 / d^2 (Miettinen, Biometrics 24, 1968; Connor, Biometrics 43, 1987);
-    - unpaired, n questions of its own for each model, p = (p1 + p2) / 2:
+    - unpaired, with n separate questions for each model, p = (p1 + p2) / 2:
       n = (z_a sqrt(2 p (1 - p)) + z_b sqrt(p1 (1 - p1) + p2 (1 - p2)))^2 / d^2 (Fleiss, Statistical Methods for Rates
       and Proportions, without continuity correction).
 
-    Both are normal approximations; the exact test needs some questions more where few are discordant.
+    Both are normal approximations; the exact test needs a few more questions if few are discordant.
 
     Args:
         difference: d, in (-1, 1) and not 0; 0.05 is five points.
         accuracy: p1, in [0, 1].
         paired: Whether both models are asked the same questions and compared question by question.
-        discordant: D, of paired questions; None: that of models which are right independently of each other.
-        power: The probability of finding the difference.
-        alpha: The probability of finding one where there is none.
+        discordant: D, for paired questions; None: that of models which are right independently of each other.
+        power: The probability of detecting the difference.
+        alpha: The probability of detecting a difference if there is none.
 
     Raises:
-        InputError: A number lies outside its range by more than `ROUNDING`, or no two such models have that share of
+        InputError: A number is outside its range by more than `ROUNDING`, or no two such models have that share of
             discordant questions.
     """
     other = accuracy + difference

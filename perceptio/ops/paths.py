@@ -1,4 +1,4 @@
-"""Paths that stand in a file: they name something in that file's folder, and lead nowhere else."""
+"""Paths inside a file, which must name something in that file's folder."""
 
 from pathlib import Path
 from typing import Any
@@ -7,11 +7,11 @@ from perceptio.errors import PerceptioError
 from perceptio.ops.hidden_names import LONGEST_NAME
 
 LONGEST_PATH = 4000
-"""Bytes of a path in a folder; the usual systems allow 4095 in all."""
+"""Maximum length of a path within a folder in bytes; common systems allow 4095 in all."""
 
 
 def why_not_inside(path: Any) -> str | None:
-    """Why a value cannot name something in a folder, on any system; None where it can."""
+    """Return why a value is not a valid path within a folder, on any system; None if it is."""
     if not isinstance(path, str) or not path:
         return "is not a path"
     parts = path.split("/")
@@ -27,16 +27,16 @@ def why_not_inside(path: Any) -> str | None:
 
 
 def resolved_inside(folder: Path, path: str, error: type[PerceptioError]) -> Path:
-    """The path in the folder; symbolic links are followed as long as they lead to something in it.
+    """Return the path in the folder; symbolic links are followed if their target is inside it.
 
     Raises:
-        PerceptioError: Of the given class: a link leads out of the folder, or in a circle.
+        PerceptioError: Of the given class: a link leads out of the folder, or forms a cycle.
     """
     place = folder / path
     try:
         real = place.resolve(strict=False)
         inside = real.is_relative_to(folder.resolve())
-    except (OSError, RuntimeError):  # RuntimeError: links in a circle, before Python 3.13.
+    except (OSError, RuntimeError):  # RuntimeError: a cycle of links, before Python 3.13.
         raise error(f"{place} is a symbolic link that leads nowhere: write the file itself.") from None
     if not inside:
         raise error(

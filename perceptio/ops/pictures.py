@@ -1,4 +1,4 @@
-"""What streams decode to, as pictures for people.
+"""Decoded streams as images for people.
 
 Shapes: H W pixels, N objects.
 """
@@ -11,17 +11,17 @@ import numpy as np
 from perceptio.interfaces import DepthMap
 
 COLORS = ((230, 57, 70), (69, 123, 214), (42, 157, 143), (244, 162, 37), (155, 93, 229))
-"""Of objects, one after the other."""
+"""Colors of objects, in turn."""
 
 
 def picture_of(decoded: Any) -> np.ndarray | None:
-    """A map as a picture [H, W, 3] of uint8; None for what is no map.
+    """Return a map as an image [H, W, 3] of uint8; None if `decoded` is not a map.
 
-    Near depth is bright; one channel is gray, from its lowest to its highest value; of three channels with negative
-    values, such as unit vectors, -1 is black and 1 is full.
+    Near depth is bright. One channel becomes gray, from its lowest to its highest value. For three channels with
+    negative values, such as unit vectors, -1 is black and 1 is full intensity.
 
     Args:
-        decoded: What `Answer.decoded` holds of a stream that is written once per image.
+        decoded: The value in `Answer.decoded` of a stream that is written once per image.
     """
     if isinstance(decoded, DepthMap):
         return _depth(decoded)
@@ -37,11 +37,11 @@ def picture_of(decoded: Any) -> np.ndarray | None:
 
 
 def overlaid(image_HW3: np.ndarray, objects: Sequence[Any]) -> np.ndarray:
-    """A picture of uint8 with each object in a color of its own: a boolean mask laid over it, a box as its outline.
+    """Return an image of uint8 with each object in its own color: a mask as an overlay, a box as an outline.
 
     Args:
-        image_HW3: The picture.
-        objects: Boolean masks [H, W], or boxes (left, top, right, bottom) in pixels; what is neither is passed over.
+        image_HW3: The image.
+        objects: Boolean masks [H, W], or boxes (left, top, right, bottom) in pixels; other values are skipped.
     """
     shown_HW3 = image_HW3.copy()
     for number, one in enumerate(objects):
@@ -54,7 +54,7 @@ def overlaid(image_HW3: np.ndarray, objects: Sequence[Any]) -> np.ndarray:
 
 
 def _area(one: Any, size: tuple[int, int]) -> np.ndarray:
-    """The pixels that show an object."""
+    """Return the pixels that show an object."""
     if isinstance(one, np.ndarray) and one.dtype == bool and one.shape == size:
         return one
     where_HW = np.zeros(size, dtype=bool)
@@ -78,7 +78,7 @@ def _depth(depth: DepthMap) -> np.ndarray:
 
 
 def _stretched(values: np.ndarray) -> np.ndarray:
-    """Values from their own lowest to their highest as 0 to 1."""
+    """Return values scaled from their own minimum and maximum to 0 and 1."""
     low, high = np.nanmin(values), np.nanmax(values)
     stretched: np.ndarray = (values - low) / max(high - low, 1e-6)
     return stretched

@@ -1,4 +1,4 @@
-"""Values of maps at points between pixels, and points where a mask is undecided.
+"""Values of maps at points between pixels, and points where a mask is uncertain.
 
 Shapes: N maps, h w (or H W) pixels, P points per map; a point is (x, y) in [0, 1], x to the right and y down.
 """
@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 
 def sample_points(maps_NHW: Tensor, points_NP2: Tensor) -> Tensor:
-    """Bilinear values [N, P] of maps at points; beyond the outermost pixel centers the border value holds.
+    """Return bilinear values [N, P] of maps at points; beyond the outermost pixel centers, the border value.
 
     A pixel's center is at ((column + 0.5) / width, (row + 0.5) / height).
     """
@@ -22,15 +22,15 @@ def sample_points(maps_NHW: Tensor, points_NP2: Tensor) -> Tensor:
 def uncertain_points(
     logits_Nhw: Tensor, num_points: int, *, oversample: float = 3.0, uncertain_share: float = 0.75
 ) -> Tensor:
-    """Random points [N, P, 2], most of them where logits are nearest to 0.
+    """Return random points [N, P, 2], most of them where logits are closest to 0.
 
-    PointRend's sampling (arXiv 1912.08193), with the numbers of Sa2VA as defaults.
+    This is PointRend's sampling (arXiv 1912.08193), with Sa2VA's numbers as defaults.
 
     Args:
         logits_Nhw: Mask logits.
-        num_points: Points per mask, P.
-        oversample: How many times P uniform points are drawn as candidates.
-        uncertain_share: Share of P that is taken from the least decided candidates; the rest is uniform.
+        num_points: Number of points per mask, P.
+        oversample: Number of uniformly drawn candidates, as a multiple of P.
+        uncertain_share: Share of P taken from the most uncertain candidates; the rest is uniform.
     """
     num_masks = len(logits_Nhw)
     num_uncertain = int(uncertain_share * num_points)

@@ -1,4 +1,4 @@
-"""Which precision a device computes in natively, and which one a part computes in."""
+"""The precisions that a device supports natively, and the precision of a part of a model."""
 
 from typing import Any, Literal, get_args
 
@@ -8,14 +8,14 @@ from torch import Tensor, nn
 from perceptio.errors import RecipeError, quoted
 
 Precision = Literal["float32", "bfloat16", "float16"]
-"""What the weights of a frozen part can be held in."""
+"""Data types for the weights of a frozen part."""
 
 
 def published_precision(stated: Any) -> Precision:
-    """The precision that a published configuration states for its weights, as its text or a `torch.dtype`.
+    """Return the precision that a published configuration states for its weights, as text or a `torch.dtype`.
 
     Raises:
-        RecipeError: It is another, which a part cannot hold.
+        RecipeError: It is another precision, which parts do not support.
     """
     name = "float32" if stated is None else str(stated).removeprefix("torch.")
     for known in get_args(Precision):
@@ -28,10 +28,10 @@ def published_precision(stated: Any) -> Precision:
 
 
 def computes_bfloat16(device: torch.device) -> bool:
-    """Whether matrix products in bfloat16 are at least as fast on a device as in float32.
+    """Return whether matrix products in bfloat16 are at least as fast on a device as in float32.
 
-    On a CPU this asks for instructions made for it (AVX512-BF16 or AMX on x86), without which PyTorch computes
-    slowly; a PyTorch that cannot tell counts as having none.
+    A CPU needs special instructions (AVX512-BF16 or AMX on x86), without which PyTorch computes slowly. If PyTorch
+    cannot tell, the CPU counts as having none.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
@@ -42,10 +42,10 @@ def computes_bfloat16(device: torch.device) -> bool:
 
 
 def brought_to(part: nn.Module, x: Tensor) -> Tensor:
-    """A tensor in the precision of a part's weights, and unchanged where the part has none.
+    """Return a tensor in the precision of a part's weights; unchanged if the part has none.
 
-    Parts may be of different precisions, and a whole model may be brought to another one: whatever enters a part goes
-    through here. Autocast, which has a precision of its own for what it computes, is not disturbed.
+    Parts may have different precisions, and a whole model may be converted to another one, so every input of a part
+    is converted here. This does not affect autocast, which chooses its own precision for operations.
     """
     weight = next((parameter for parameter in part.parameters() if parameter.is_floating_point()), None)
     return x if weight is None else x.to(weight.dtype)

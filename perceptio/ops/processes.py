@@ -10,14 +10,14 @@ _ALONE: ContextVar[bool] = ContextVar("alone", default=False)
 
 
 def in_process_group() -> bool:
-    """Whether several processes train together, and this one is not `alone`."""
+    """Return whether several processes train together, and this one is not in an `alone` block."""
     several = distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
     return several and not _ALONE.get()
 
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """For what one process of several does while the others wait: nothing in the block is shared with them."""
+    """Mark work that one of several processes does while the others wait: nothing in the block is synchronized."""
     token = _ALONE.set(True)
     try:
         yield

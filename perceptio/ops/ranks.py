@@ -1,4 +1,4 @@
-"""The processes of one run: what they add up, what one of them does for all, and that one failure ends them all."""
+"""The processes of one run: sums over them, work that one does for all, and failures that end all of them."""
 
 import datetime
 import os
@@ -15,31 +15,31 @@ from perceptio.errors import PerceptioError, TrainingError
 T = TypeVar("T")
 
 PATIENCE = datetime.timedelta(days=2)
-"""How long the others wait for what one does, such as training a tokenizer; a process that ends, ends it."""
+"""How long processes wait for another one, for example to train a tokenizer; the wait ends if that process ends."""
 _GONE = re.compile(r"connection (was )?(closed|reset)|broken pipe|nccl|processgroup", re.IGNORECASE)
-"""What PyTorch says to those whose peer is gone."""
+"""PyTorch's messages for the loss of a peer."""
 
 
 class Ranks:
-    """The processes of one run, as `torchrun` or `accelerate launch` started them; usually one.
+    """The processes of one run, as started by `torchrun` or `accelerate launch`; usually one.
 
-    What they say to each other goes over the CPU, so that no GPU waits for it.
+    They communicate over the CPU, so that no GPU waits.
 
     Args:
         verb: The verb of `perceptio` that they run, for messages.
-        error: What is raised where one of them fails.
+        error: The class of the error that is raised if one of them fails.
 
     Raises:
-        PerceptioError: `accelerate launch --cpu` was asked for several processes, of which it starts one.
+        PerceptioError: `accelerate launch --cpu` was asked for several processes, but starts only one.
     """
 
     def __init__(self, verb: str = "train", error: type[PerceptioError] = TrainingError) -> None:
         from accelerate import Accelerator
 
         self._error = error
-        # Several processes on CPUs meet only when accelerate is told that there is nothing else.
+        # Several processes on CPUs find each other only if accelerate is told to use the CPU.
         on_cpus = "WORLD_SIZE" in os.environ and not torch.accelerator.is_available()
-        # Autocast is PyTorch's own: accelerate fixes the precision for the whole process at its first use.
+        # Autocast is PyTorch's own: accelerate would fix the precision for the whole process at its first use.
         self.accelerator = Accelerator(mixed_precision="no", cpu=on_cpus)
         self.index, self.count = self.accelerator.process_index, self.accelerator.num_processes
         self._group: Any = None
@@ -53,11 +53,11 @@ class Ranks:
 
     @property
     def main(self) -> bool:
-        """Whether this is the one that writes and reports."""
+        """Whether this process writes files and reports."""
         return self.index == 0
 
     def gather(self, value: T) -> list[T]:
-        """What each process has, by its number."""
+        """Return the values of all processes, by their numbers."""
         if self.count == 1:
             return [value]
         values: list[Any] = [None] * self.count
@@ -65,7 +65,7 @@ class Ranks:
         return values
 
     def add(self, values: Mapping[str, float]) -> dict[str, float]:
-        """The sums over all processes of values by name; all of them have the same names."""
+        """Return the sums of named values over all processes, which must all have the same names."""
         if self.count == 1:
             return dict(values)
         total = torch.tensor(list(values.values()), dtype=torch.float64)
@@ -73,7 +73,7 @@ class Ranks:
         return dict(zip(values, total.tolist(), strict=True))
 
     def means(self, sums: Mapping[str, tuple[Tensor, int]]) -> dict[str, float]:
-        """What sums and counts by name come to over all processes; not all of them need have every name."""
+        """Return the means of named sums and counts over all processes, which need not all have every name."""
         held = self.gather({name: (float(total), count) for name, (total, count) in sums.items()})
         names = dict.fromkeys(name for one in held for name in one)
         means = {}
@@ -83,10 +83,10 @@ class Ranks:
         return means
 
     def on_main(self, work: Callable[[], T]) -> T:
-        """What the first process makes, for all of them; the others wait.
+        """Run `work` in the first process and return its result in all of them; the others wait.
 
         Raises:
-            PerceptioError: It failed, in the others; in the first its own error is raised.
+            PerceptioError: It failed, in the other processes; the first raises the original error.
         """
         made: T | None = None
         failure: BaseException | None = None
@@ -102,7 +102,7 @@ class Ranks:
         """Raise a failure of any process in all of them.
 
         Raises:
-            PerceptioError: Another process failed; this one's own failure is raised as it is.
+            PerceptioError: Another process failed; this one's own failure is raised unchanged.
         """
         said = self.gather(None if failure is None else (str(failure) or type(failure).__name__))
         if failure is not None:
@@ -113,8 +113,7 @@ class Ranks:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Around all that they do together: one that loses another in the middle of a step says so, and all leave
-        at the end together.
+        """Wrap the common work of all processes: report the loss of a process within a step, and end together.
 
         Raises:
             PerceptioError: Another process ended.
@@ -122,7 +121,9 @@ class Ranks:
         try:
             yield
             if self.count > 1:
-                distributed.barrier(group=self._group)  # Who leaves early takes its connections along.
+                distributed.barrier(
+                    group=self._group
+                )  # A process that left early would close its connections.
         except PerceptioError:
             raise
         except RuntimeError as error:
@@ -135,12 +136,12 @@ class Ranks:
 
 
 def leave_together() -> None:
-    """End the process group: a process that ends without it can take the others' connections along."""
+    """End the process group: a process that exits without it can break the others' connections."""
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
 
 
 def _asked_for_several() -> bool:
-    """Whether `accelerate launch` prepared a meeting of several processes for a process that is alone."""
+    """Return whether `accelerate launch` prepared for several processes but started only this one."""
     by_accelerate = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true")
     return by_accelerate and "MASTER_ADDR" in os.environ and "WORLD_SIZE" not in os.environ

@@ -1,8 +1,8 @@
-"""Masks as COCO's run-length encoding: runs of zeros and ones in turn, zeros first, down the columns of a picture.
+"""Masks in COCO's run-length encoding: alternating runs of zeros and ones, zeros first, column by column.
 
-Runs are stored as a list, or as COCO's compressed string: six bits a character from `0` on, of which five are digits,
-lowest first, and one says that more follow; from the fourth run on it is the difference to the run before the last.
-Strings are read without trust: nothing of a size that they state is made here.
+Runs are stored as a list, or as COCO's compressed string: six bits per character from `0` on, of which five are
+digits, lowest first, and one says that more follow. From the fourth run on, the difference to the run before the
+last is stored. Strings are not trusted: nothing of a size that they state is allocated here.
 
 Shapes: R runs, H W pixels.
 """
@@ -12,14 +12,14 @@ import numpy as np
 _FIRST = ord("0")
 _MORE, _DIGITS, _SIGN = 0x20, 0x1F, 0x10
 _LONGEST = 7
-"""Characters of a run of 32 bits, the largest that COCO's own writer makes."""
+"""Characters of a run of 32 bits, the largest that COCO's own writer produces."""
 
 
 def parse_runs(text: str) -> np.ndarray:
-    """The runs [R] of a compressed string, int64.
+    """Return the runs [R] of a compressed string, int64.
 
     Raises:
-        ValueError: It is no such string; the end of a sentence such as "its counts …".
+        ValueError: It is not such a string; the message is the end of a sentence such as "its counts …".
     """
     try:
         characters = np.frombuffer(text.encode("ascii"), dtype=np.uint8).astype(np.int64) - _FIRST
@@ -40,14 +40,14 @@ def parse_runs(text: str) -> np.ndarray:
     places = np.arange(len(characters)) - np.repeat(starts, lengths)
     values = np.add.reduceat((characters & _DIGITS) << 5 * places, starts)
     values -= np.where(characters[ends] & _SIGN, np.int64(1) << 5 * lengths, 0)
-    # Ones add up from the first of them on, zeros from the second: COCO's writer leaves the first three as they are.
+    # Sum up ones from the first on and zeros from the second: COCO's writer stores the first three as they are.
     values[1::2] = values[1::2].cumsum()
     values[2::2] = values[2::2].cumsum()
     return values
 
 
 def format_runs(runs_R: np.ndarray) -> str:
-    """Runs [R] as a compressed string."""
+    """Return runs [R] as a compressed string."""
     values = [int(run) for run in runs_R]
     text = []
     for place, run in enumerate(values):
@@ -62,7 +62,7 @@ def format_runs(runs_R: np.ndarray) -> str:
 
 
 def runs_of(mask_HW: np.ndarray) -> np.ndarray:
-    """The runs [R] of a boolean mask."""
+    """Return the runs [R] of a boolean mask."""
     down = np.asarray(mask_HW, dtype=bool).ravel(order="F")
     changes = np.flatnonzero(down[1:] != down[:-1]) + 1
     first = [0] if len(down) and down[0] else []
@@ -70,7 +70,7 @@ def runs_of(mask_HW: np.ndarray) -> np.ndarray:
 
 
 def mask_of(runs_R: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The boolean mask [H, W] of runs that have as many pixels as the size, which the caller has checked."""
+    """Return the boolean mask [H, W] of runs; the caller must have checked that they cover exactly this size."""
     height, width = size
     ones = np.arange(len(runs_R)) % 2 == 1
     return np.repeat(ones, runs_R).reshape(width, height).T
