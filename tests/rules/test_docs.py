@@ -63,7 +63,7 @@ def test_the_plugin_page_names_every_hook():
 def test_the_figures_page_and_the_readme_list_every_loss():
     losses = {name for name in Registry.discover().names(Kind.LOSS) if "/" not in name}
     page = (ROOT / "docs/metrics.md").read_text(encoding="utf-8")
-    table = page[page.index("| loss | of streams") : page.index("## Of `perceptio eval`")]
+    table = page[page.index("| loss | of streams") : page.index("## `perceptio eval`")]
     assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == losses
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (row,) = re.findall(r"^\| loss \|.*$", readme, re.MULTILINE)
