@@ -1,9 +1,9 @@
-"""AURORA (arXiv 2412.03548): LLaVA-1.5 that writes depth as codes, reads it out, and answers which point is closest.
+"""AURORA (arXiv 2412.03548): LLaVA-1.5 that writes depth as codes, reads them out and answers which point is closest.
 
     perceptio explain aurora
     perceptio train aurora --out runs/aurora
 
-docs/published.md says what is the paper's, what is its code's, and what is ours.
+docs/published.md says which numbers are from the paper, which from its code, and which are ours.
 """
 
 import json
@@ -19,9 +19,9 @@ from perceptio.recipe import DataConfig, DataFolder, Recipe, Stream, TrainConfig
 from perceptio.tokenizers.depth.vqvae import VQVAEDepthConfig
 
 SAMPLES = 200_000
-"""Ten passes over 20,000 samples; the share of depth maps falls from all to a tenth, which makes 110,000."""
+"""Ten passes over 20,000 samples. The share of depth maps falls from 100% to 10%, so there are 110,000 of them."""
 BATCH = 128
-"""Sixteen on each of eight GPUs; how many GPUs it had is not said (eight: ours)."""
+"""16 on each of 8 GPUs. The paper does not state the number of GPUs (8 is ours)."""
 TINY_LANGUAGE = {
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -33,10 +33,10 @@ TINY_LANGUAGE = {
 
 
 def recipe(size: str = "1.5-13b") -> Recipe:
-    """The published composition.
+    """Return the published composition.
 
     Args:
-        size: Of LLaVA: "1.5-7b" or "1.5-13b".
+        size: The size of LLaVA: "1.5-7b" or "1.5-13b".
     """
     steps = SAMPLES // BATCH
     return Recipe(
@@ -68,7 +68,7 @@ def recipe(size: str = "1.5-13b") -> Recipe:
         train=TrainConfig(
             steps=steps,
             micro_batch_size=4,
-            # On one GPU; divided by the number of GPUs the batch stays what it is.
+            # For one GPU; divide it by the number of GPUs to keep the batch size.
             grad_accumulation=BATCH // 4,
             lr=2e-4,
             lr_scale={"vision_head": 0.1},
@@ -82,7 +82,7 @@ def recipe(size: str = "1.5-13b") -> Recipe:
 
 
 def tiny() -> Recipe:
-    """The same parts and settings at sizes for a CPU, with random weights."""
+    """Return the same parts and settings at sizes for a CPU, with random weights."""
     paper = recipe()
     depth = attrs.evolve(
         paper.stream("depth").tokenizer,

@@ -1,4 +1,4 @@
-"""CoVT (arXiv 2511.19418): Qwen2.5 that thinks in tokens of SAM, depth, edges and DINO before it answers.
+"""CoVT (arXiv 2511.19418): Qwen2.5 that writes tokens of SAM, depth, edges and DINO before it answers.
 
     perceptio explain covt
     perceptio train covt:stage1 --out runs/covt/stage1
@@ -6,8 +6,8 @@
     perceptio train covt:stage3 --out runs/covt/stage3
     perceptio train covt:stage4 --out runs/covt/stage4
 
-Each stage starts from the one before. docs/published.md says what is the paper's, what is its code's, and
-what is ours.
+Each stage starts from the one before. docs/published.md says which numbers are from the paper, which from its code,
+and which are ours.
 """
 
 import attrs
@@ -33,14 +33,14 @@ from perceptio.tokenizers.segmentation.sam2 import SAM2SegmentationConfig
 BATCH = 8
 DINO = "vit_large_patch14_dinov2.lvd142m"
 STAGES = "runs/covt"
-"""Where the stages are kept, each in a folder of its name."""
+"""The folder of the stages; each has a folder with its name."""
 
 
 def recipe(size: str = "3-8b") -> Recipe:
-    """The published streams before the answer, each of them in every conversation: the third stage by itself.
+    """Return the third stage by itself: every conversation writes all published streams before the answer.
 
     Args:
-        size: Of an InternVL on Qwen2.5: "3-1b", "3-2b" or "3-8b".
+        size: The size of an InternVL on Qwen2.5: "3-1b", "3-2b" or "3-8b".
     """
     return Recipe(
         name="covt",
@@ -91,7 +91,7 @@ def recipe(size: str = "3-8b") -> Recipe:
         train=TrainConfig(
             steps=3000,
             micro_batch_size=1,
-            # On one GPU; divided by the number of GPUs the batch stays what it is.
+            # For one GPU; divide it by the number of GPUs to keep the batch size.
             grad_accumulation=BATCH,
             lr=5e-5,
             lr_scale={"streams.*": 0.2},
@@ -105,7 +105,7 @@ def recipe(size: str = "3-8b") -> Recipe:
 
 
 def stage1(size: str = "3-8b") -> Recipe:
-    """Understanding: the tokens are only aligned with what they stand for, and nothing is learned of words.
+    """Return stage 1, "understanding": the tokens are only aligned with what they stand for, without a loss on words.
 
     Args:
         size: See `recipe`.
@@ -121,7 +121,7 @@ def stage1(size: str = "3-8b") -> Recipe:
 
 
 def stage2(size: str = "3-8b") -> Recipe:
-    """Generation: the tokens are written when they are asked for.
+    """Return stage 2, "generation": the tokens are written on request.
 
     Args:
         size: See `recipe`.
@@ -136,7 +136,7 @@ def stage2(size: str = "3-8b") -> Recipe:
 
 
 def stage3(size: str = "3-8b") -> Recipe:
-    """Reasoning: all tokens come before the answer.
+    """Return stage 3, "reasoning": all tokens are written before the answer.
 
     Args:
         size: See `recipe`.
@@ -145,7 +145,7 @@ def stage3(size: str = "3-8b") -> Recipe:
 
 
 def stage4(size: str = "3-8b") -> Recipe:
-    """Efficient reasoning: a random subset of the streams comes before the answer, which may be none.
+    """Return stage 4, "efficient reasoning": a random subset of the streams, possibly none, precedes the answer.
 
     Args:
         size: See `recipe`.
@@ -161,7 +161,7 @@ def stage4(size: str = "3-8b") -> Recipe:
 
 
 def tiny() -> Recipe:
-    """The same parts and settings at sizes for a CPU, with random weights."""
+    """Return the same parts and settings at sizes for a CPU, with random weights."""
     paper, small = recipe(), load_recipe("perceptio_8b.py:tiny", beside=__file__, size="4b")
     objects, depth, edges, dino = (stream.tokenizer for stream in paper.streams)
     sam = attrs.evolve(objects.segmentation, size="tiny", image_size=64, weights=None)

@@ -1,11 +1,11 @@
-"""The paper's depth codebook, to be distilled from a teacher: 128 codes, 10x10 of them for 320x320 relative depth.
+"""The paper's depth tokenizer, trained on a teacher's maps: 10x10 codes out of 128 for 320x320 relative depth.
 
     perceptio depth-targets PHOTOS --teacher depth-anything-v2-small --out runs/targets
     perceptio train-tokenizer depth_tokenizer_320 --data runs/targets --out runs/codebook
     perceptio tokenize runs/codebook runs/targets/depth/PHOTO.jpg.png
 
-The network and its learning rate, batch and steps are AURORA's; the schedule is ours. A recipe describes a whole
-model, so the small Perceptio stands around the tokenizer, and can be trained with it to draw depth maps:
+The network and its learning rate, batch and steps are AURORA's; the schedule is ours. A recipe always describes a
+whole model, so the tokenizer is part of the small Perceptio, which can be trained with it to draw depth maps:
 
     perceptio train depth_tokenizer_320 --set streams.depth.tokenizer.weights=runs/codebook --out runs/drawing
 """
@@ -18,7 +18,7 @@ from perceptio.tokenizers.depth.vqvae import VQVAEDepthConfig
 
 
 def recipe() -> Recipe:
-    """The small Perceptio around the paper's depth tokenizer."""
+    """Return the small Perceptio with the paper's depth tokenizer."""
     base = load_recipe("perceptio_tiny.py", beside=__file__)
     return attrs.evolve(
         base.with_stream(

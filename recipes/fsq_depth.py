@@ -1,4 +1,4 @@
-"""The small Perceptio with an FSQ depth tokenizer: a fixed lattice of as many codes instead of a learned codebook."""
+"""The small Perceptio with an FSQ depth tokenizer: a fixed lattice of 128 codes instead of a learned codebook."""
 
 import attrs
 
@@ -8,7 +8,7 @@ from perceptio.tokenizers.depth.fsq import FSQDepthConfig
 
 
 def recipe() -> Recipe:
-    """The small Perceptio, its VQ-VAE exchanged for FSQ of the same sizes."""
+    """Return the small Perceptio with its VQ-VAE replaced by FSQ of the same sizes."""
     base = load_recipe("perceptio_tiny.py", beside=__file__)
     learned = base.stream("depth").tokenizer
     sizes = {

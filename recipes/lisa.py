@@ -1,9 +1,9 @@
-"""LISA (arXiv 2308.00692): LLaVA whose state before a [SEG] token prompts SAM.
+"""LISA (arXiv 2308.00692): LLaVA whose hidden state before a [SEG] token prompts SAM.
 
     perceptio explain lisa
     perceptio train lisa --out runs/lisa
 
-docs/published.md says what is the paper's, what is its code's, and what is ours.
+docs/published.md says which numbers are from the paper, which from its code, and which are ours.
 """
 
 import attrs
@@ -18,16 +18,16 @@ from perceptio.settings import load_recipe
 from perceptio.tokenizers.segmentation.sam2 import SAM2SegmentationConfig
 
 FOLDERS = {"data/semantic": 9, "data/refcoco": 3, "data/llava": 3, "data/reasoning": 1}
-"""How often its code draws from semantic, referring and reasoning segmentation, and from LLaVA's questions."""
+"""The weights with which its code samples semantic segmentation, referring expressions, LLaVA and reasoning."""
 BATCH = 160
-"""Two on each of eight GPUs, ten times."""
+"""2 on each of 8 GPUs, with 10 accumulation steps."""
 
 
 def recipe(size: str = "1.5-7b") -> Recipe:
-    """The published composition.
+    """Return the published composition.
 
     Args:
-        size: Of LLaVA: "1.5-7b" or "1.5-13b".
+        size: The size of LLaVA: "1.5-7b" or "1.5-13b".
     """
     return Recipe(
         name="lisa",
@@ -58,7 +58,7 @@ def recipe(size: str = "1.5-7b") -> Recipe:
         train=TrainConfig(
             steps=5000,
             micro_batch_size=2,
-            # On one GPU; divided by the number of GPUs the batch stays what it is.
+            # For one GPU; divide it by the number of GPUs to keep the batch size.
             grad_accumulation=BATCH // 2,
             lr=3e-4,
             betas=(0.9, 0.95),
@@ -77,7 +77,7 @@ def recipe(size: str = "1.5-7b") -> Recipe:
 
 
 def tiny() -> Recipe:
-    """The same parts and settings at sizes for a CPU, with random weights."""
+    """Return the same parts and settings at sizes for a CPU, with random weights."""
     paper, small = recipe(), load_recipe("aurora.py:tiny", beside=__file__)
     sam = attrs.evolve(paper.stream("segmentation").tokenizer, size="tiny", image_size=64, weights=None)
     return attrs.evolve(

@@ -1,9 +1,9 @@
-"""Mirage (arXiv 2506.17218): a language model that thinks in image tokens of its own, fed back as its next inputs.
+"""Mirage (arXiv 2506.17218): a language model that writes latent image tokens, which are fed back as its next inputs.
 
     perceptio explain mirage
     perceptio train mirage --out runs/mirage
 
-docs/published.md says what is the paper's, what is its code's, and what is ours.
+docs/published.md says which numbers are from the paper, which from its code, and which are ours.
 """
 
 import attrs
@@ -20,10 +20,10 @@ from perceptio.tokenizers.perception.features import FeaturesConfig
 
 
 def recipe(size: str = "3-8b") -> Recipe:
-    """Four latent tokens that are to be the image's own features, averaged over the quarters of the image.
+    """Return the recipe: four latent tokens that learn the image's own features, averaged over its quarters.
 
     Args:
-        size: Of an InternVL on Qwen2.5: "3-1b", "3-2b" or "3-8b".
+        size: The size of an InternVL on Qwen2.5: "3-1b", "3-2b" or "3-8b".
     """
     vision = internvl.vision(size, max_tiles=1)
     return Recipe(
@@ -49,7 +49,7 @@ def recipe(size: str = "3-8b") -> Recipe:
         train=TrainConfig(
             steps=2000,
             micro_batch_size=1,
-            # On one GPU; divided by the number of GPUs the batch stays what it is.
+            # For one GPU; divide it by the number of GPUs to keep the batch size.
             grad_accumulation=8,
             lr=1e-5,
             weight_decay=0.01,
@@ -68,7 +68,7 @@ def recipe(size: str = "3-8b") -> Recipe:
 
 
 def tiny() -> Recipe:
-    """The same parts and settings at sizes for a CPU, with random weights."""
+    """Return the same parts and settings at sizes for a CPU, with random weights."""
     paper, small = recipe(), load_recipe("perceptio_8b.py:tiny", beside=__file__, size="4b")
     vision = attrs.evolve(small.vision, max_tiles=1)
     latents = attrs.evolve(paper.stream("latents").tokenizer, teacher=vision)

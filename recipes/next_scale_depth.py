@@ -1,9 +1,9 @@
-"""Perceptio whose depth is written coarse to fine, a scale at a step, as VAR (arXiv 2404.02905) writes pictures.
+"""Perceptio that writes depth coarse to fine, one scale per step, as VAR (arXiv 2404.02905) writes images.
 
     perceptio explain next_scale_depth --arg size=1b
     perceptio train next_scale_depth --out runs/next_scale
 
-All else is as in perceptio_8b.py; docs/published.md says what is ours.
+Everything else is as in perceptio_8b.py; docs/published.md says which numbers are ours.
 """
 
 import attrs
@@ -14,10 +14,10 @@ from perceptio.tokenizers.depth.next_scale import NextScaleDepthConfig
 
 
 def recipe(size: str = "8b") -> Recipe:
-    """Perceptio with 1, 4, 16 and 64 codes of depth, each in one step.
+    """Return Perceptio with scales of 1, 4, 16 and 64 depth codes, each written in one step.
 
     Args:
-        size: Of InternVL2.5: "1b", "2b", "4b" or "8b".
+        size: The size of InternVL2.5: "1b", "2b", "4b" or "8b".
     """
     base = load_recipe("perceptio_8b.py", beside=__file__, size=size)
     depth = NextScaleDepthConfig(
@@ -33,16 +33,16 @@ def recipe(size: str = "8b") -> Recipe:
             base.stream("segmentation"),
             Stream(name="depth", tokenizer=depth, codes_per_step="group"),
         ),
-        # It speaks of blocks of which each code sees the one before.
+        # This loss needs blocks in which each code attends to the one before.
         losses=tuple(one for one in base.losses if one.loss.name != "expected_count"),
     )
 
 
 def tiny(size: str = "8b") -> Recipe:
-    """The same parts and settings at sizes for a CPU, with random weights.
+    """Return the same parts and settings at sizes for a CPU, with random weights.
 
     Args:
-        size: Of the InternVL2.5 whose kind of language model is taken.
+        size: The InternVL2.5 whose type of language model is used.
     """
     paper = recipe(size)
     small = load_recipe("perceptio_8b.py:tiny", beside=__file__, size=size)

@@ -1,9 +1,9 @@
-"""PaliGemma (arXiv 2407.07726) that writes the mask of an object as codes: of its box, and of the mask in it.
+"""PaliGemma (arXiv 2407.07726) that writes the mask of an object as codes of its box and of the mask within it.
 
     perceptio explain paligemma_masks
     perceptio train paligemma_masks --out runs/paligemma_masks
 
-docs/published.md says what is the paper's, what is its code's, and what is ours.
+docs/published.md says which numbers are from the paper, which from its code, and which are ours.
 """
 
 import json
@@ -21,7 +21,7 @@ from perceptio.recipe import DataConfig, DataFolder, Recipe, Stream, TrainConfig
 from perceptio.tokenizers.perception.mask_codes import MaskCodesConfig
 
 SIGLIP = "vit_so400m_patch14_siglip_gap_224.pali_pt"
-"""PaliGemma's own vision encoder, as timm has it."""
+"""The vision encoder of PaliGemma in timm."""
 PALIGEMMA = "google/paligemma-3b-pt-224"
 GEMMA = {
     "model_type": "gemma",
@@ -38,9 +38,9 @@ GEMMA = {
     "tie_word_embeddings": True,
     "vocab_size": 257_216,
 }
-"""Its language model, Gemma 2B."""
+"""The language model of PaliGemma, Gemma 2B."""
 IDS = 257_153
-"""Of its text tokenizer: Gemma's 256,000, 1024 locations and 128 mask codes of its own, and `<image>`."""
+"""The number of ids of its text tokenizer: Gemma's 256,000, 1024 locations, 128 mask codes, and `<image>`."""
 TINY_GEMMA = {
     "head_dim": 8,
     "hidden_size": 32,
@@ -51,11 +51,11 @@ TINY_GEMMA = {
 }
 BATCH = 256
 EPOCHS, IMAGES = 10, 41_000
-"""Passes over the images of RefCOCO, RefCOCO+ and RefCOCOg (ours)."""
+"""The number of passes over the images of RefCOCO, RefCOCO+ and RefCOCOg (ours)."""
 
 
 def recipe() -> Recipe:
-    """The published parts and sizes, at 224 pixels."""
+    """Return the published parts and sizes, at 224 pixels."""
     steps = EPOCHS * IMAGES // BATCH
     return Recipe(
         name="paligemma-masks",
@@ -80,7 +80,7 @@ def recipe() -> Recipe:
         train=TrainConfig(
             steps=steps,
             micro_batch_size=8,
-            # On one GPU; divided by the number of GPUs the batch stays what it is.
+            # For one GPU; divide it by the number of GPUs to keep the batch size.
             grad_accumulation=BATCH // 8,
             lr=1e-5,
             weight_decay=0.0,
@@ -92,7 +92,7 @@ def recipe() -> Recipe:
 
 
 def tiny() -> Recipe:
-    """The same parts and settings at sizes for a CPU, with random weights."""
+    """Return the same parts and settings at sizes for a CPU, with random weights."""
     paper = recipe()
     masks = attrs.evolve(
         paper.stream("masks").tokenizer,

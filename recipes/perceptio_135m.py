@@ -3,15 +3,17 @@
     perceptio explain perceptio_135m
     perceptio train perceptio_135m --set 'data.folders=["data/coco"]' --out runs/135m
 
-SmolLM2-135M-Instruct, DINOv2-small and SAM 2.1 are Apache-2.0, and so is Depth Anything V2 small, a teacher of depth;
-the codebook is trained here, first of all, on the maps of the data. DINOv2's features at 448 pixels are averaged to
-16 rows and columns, so that a picture takes 256 tokens, as a tile of InternVL does.
+SmolLM2-135M-Instruct, DINOv2-small and SAM 2.1 are licensed under Apache-2.0, and so is Depth Anything V2 small, a
+depth teacher. The depth tokenizer is trained first, on the maps of the data. DINOv2's features at 448 pixels are
+averaged to a 16x16 grid, so an image takes 256 tokens, as many as a tile of InternVL.
 
-Losses and their weights are those of perceptio_8b.py. Ours, and not tuned, are batch, steps and learning rate, and
-that all of the language model trains, with neither LoRA nor gradient checkpointing: so small a model needs neither.
-`--arg masks=pixel_features` leaves SAM 2 out: prompts are compared with features of pixels, which a small network
-learns from the picture and from DINOv2's features of it. That network and the head before it start from random
-values, and train as those of perceptio_tiny.py do: by Muon, and with its weights of the mask losses.
+Losses and their weights are those of perceptio_8b.py. Batch, steps and learning rate are ours and not tuned. So is
+the choice to train the whole language model without LoRA and gradient checkpointing, which such a small model does
+not need.
+
+`--arg masks=pixel_features` replaces SAM 2: prompts are compared with per-pixel features, which a small network
+learns from the image and DINOv2's features of it. This network and the head before it start from random values. They
+train as in perceptio_tiny.py: with Muon, and with its weights of the mask losses.
 """
 
 import json
@@ -48,25 +50,25 @@ SMOLLM2_SETTINGS = {
     "tie_word_embeddings": True,
     "vocab_size": 49_152,
 }
-"""Its config.json; `HFLanguageConfig.from_pretrained(SMOLLM2)` reads the same, with a network."""
+"""Its config.json. `HFLanguageConfig.from_pretrained(SMOLLM2)` reads the same one from the hub."""
 
 DINOV2 = "vit_small_patch14_dinov2.lvd142m"
 Masks = Literal["sam2", "pixel_features"]
 MASKS_BY_MUON = ("streams.segmentation.head", "streams.segmentation.tokenizer.image_encoder")
-"""What trains by Muon with features of pixels.
+"""The parameter groups that Muon trains with per-pixel features.
 
-What the hidden states of all expressions have in common is several times larger than what tells them apart. AdamW
-follows the former, until all masks are alike and empty; Muon moves both at one rate.
+The common component of the hidden states of all expressions is several times larger than their differences. AdamW
+follows the common component until all masks are equal and empty; Muon updates both at the same rate.
 """
 MASK_WEIGHTS = {MaskBCEConfig.name: 16.0, DiceConfig.name: 6.0}
-"""With features of pixels, as in perceptio_tiny.py."""
+"""The weights of the mask losses with per-pixel features, as in perceptio_tiny.py."""
 
 
 def recipe(masks: Masks = "sam2") -> Recipe:
-    """The paper's composition at 135M.
+    """Return the paper's composition at 135M.
 
     Args:
-        masks: The segmentation tokenizer: SAM 2.1 tiny, whose decoder trains, or features of pixels on DINOv2's.
+        masks: The segmentation tokenizer: SAM 2.1 tiny, whose decoder is trained, or per-pixel features with DINOv2.
     """
     base = load_recipe("perceptio_8b.py", beside=__file__)
     vision = TimmConfig(model=DINOV2, weights=f"timm/{DINOV2}", image_size=(448, 448), grid=(16, 16))
@@ -150,6 +152,6 @@ def tiny(masks: Masks = "sam2") -> Recipe:
 
 
 def _trained(masks: Masks) -> tuple[str, ...]:
-    """What trains of the segmentation tokenizer."""
+    """Return the parameter groups of the segmentation tokenizer that train."""
     groups = {"sam2": ("mask_decoder",), "pixel_features": ("image_encoder", "mask_decoder")}
     return tuple(f"streams.segmentation.tokenizer.{group}" for group in groups[masks])

@@ -1,14 +1,14 @@
-"""Perceptio on InternVL2.5-4B; all else is as in perceptio_8b.py."""
+"""Perceptio on InternVL2.5-4B; everything else is as in perceptio_8b.py."""
 
 from perceptio.recipe import Recipe
 from perceptio.settings import load_recipe
 
 
 def recipe() -> Recipe:
-    """The paper's composition at 4B."""
+    """Return the paper's composition at 4B."""
     return load_recipe("perceptio_8b.py", beside=__file__, size="4b")
 
 
 def tiny() -> Recipe:
-    """The same at sizes for a CPU."""
+    """Return the same recipe at sizes for a CPU."""
     return load_recipe("perceptio_8b.py:tiny", beside=__file__, size="4b")

@@ -4,15 +4,18 @@
     perceptio train perceptio_8b --out runs/8b
     perceptio train perceptio_8b:tiny --set 'data.folders=[{"path": "data/scenes"}]' --out runs/tiny
 
-From the paper are the parts, the order of the block, the kinds of losses, and the teachers. What it does not state
-is from Sa2VA (arXiv 2501.04001): LoRA, the losses of masks, optimizer, batch, repeats of the data, and what trains;
-from AURORA (arXiv 2412.03548): the sizes of the codebook; and ours: the weights of the depth losses, the share of
-depth data, and SAM 2.1 where Sa2VA has SAM 2.
+The numbers come from
 
-Pretrained weights are named by their hub ids, and are read from folders instead with, say,
-`--set streams.segmentation.tokenizer.weights=checkpoints/sam2.1_hiera_large.pt`. The depth tokenizer's must be made
-first (docs/from_checkpoints.md), and so must the data: folders in the format of `perceptio.data.folder`, whose depth
-maps come from `perceptio depth-targets`. Nothing converts RefCOCO and LLaVA's mixture into such folders yet.
+- the paper: the parts, the order of the streams, the kinds of losses, and the teachers;
+- Sa2VA (arXiv 2501.04001), where the paper does not state them: LoRA, the mask losses, optimizer, batch, repeats of
+  the data, and what trains;
+- AURORA (arXiv 2412.03548): the sizes of the codebook;
+- ours: the weights of the depth losses, the share of depth data, and SAM 2.1 instead of Sa2VA's SAM 2.
+
+Pretrained weights are named by their hub ids. To read them from files, set for instance
+`--set streams.segmentation.tokenizer.weights=checkpoints/sam2.1_hiera_large.pt`. The weights of the depth tokenizer
+and the data must be created first (docs/from_checkpoints.md): `perceptio data import` creates the data folders, and
+`perceptio depth-targets` their depth maps.
 """
 
 import json
@@ -38,10 +41,10 @@ FOLDERS = {
     "data/llava": 665_000,
     "data/ade20k": 20_000,
 }
-"""Conversations an epoch: Sa2VA's images times repeats, LLaVA's mixture once, AURORA's depth images once (ours)."""
+"""Conversations per epoch: Sa2VA's images times repeats, LLaVA's mixture once, AURORA's depth images once (ours)."""
 
 TASKS = {"referring": 258_000, "chat": 665_000, "depth_map": 20_000, "relative_depth": 20_000}
-"""The same by task; of the images of ADE20K the maps are drawn, and marked points asked for."""
+"""Conversations per epoch by task. Images of ADE20K have both depth maps and marked-point questions."""
 
 BATCH = 256
 STEPS = sum(TASKS.values()) // BATCH
@@ -56,10 +59,10 @@ TINY_LANGUAGE = {
 
 
 def recipe(size: str = "8b") -> Recipe:
-    """The paper's composition.
+    """Return the paper's composition.
 
     Args:
-        size: Of InternVL2.5: "1b", "2b", "4b" or "8b".
+        size: The size of InternVL2.5: "1b", "2b", "4b" or "8b".
     """
     which = f"2.5-{size}"
     return Recipe(
@@ -99,7 +102,7 @@ def recipe(size: str = "8b") -> Recipe:
         train=TrainConfig(
             steps=STEPS,
             micro_batch_size=2,
-            # On one GPU; divided by the number of GPUs the batch stays what it is.
+            # For one GPU; divide it by the number of GPUs to keep the batch size.
             grad_accumulation=BATCH // 2,
             lr=4e-5,
             weight_decay=0.05,
@@ -122,7 +125,7 @@ def tiny(size: str = "8b") -> Recipe:
     """The same parts and settings at sizes for a CPU, with random weights: it shows that they work together.
 
     Args:
-        size: Of the InternVL2.5 whose kind of language model is taken.
+        size: The InternVL2.5 whose type of language model is used.
     """
     paper = recipe(size)
     masks, depth = (paper.stream(name).tokenizer for name in ("segmentation", "depth"))

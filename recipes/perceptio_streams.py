@@ -1,13 +1,14 @@
-"""The small Perceptio with six streams: every way in which perception can be written, in one model.
+"""The small Perceptio with six streams: all ways in which perception can be written, in one model.
 
 | | once per image | once per object |
 |---|---|---|
 | as codes | `depth`, `edges`, `normals` | `box` |
 | as special tokens | `features` | `segmentation` |
 
-Generated scenes have all targets. The teacher of `features` is a small convolutional encoder with random weights,
-since the library brings none; any registered encoder takes its place, such as DINOv2 through `vision:timm`. Weights
-of the losses of new streams, and half the steps of their tokenizers' training, are ours and were not tuned.
+Generated scenes have targets for all streams. The teacher of `features` is a small convolutional encoder with random
+weights, because the library has no pretrained one; any registered encoder can replace it, such as DINOv2 through
+`vision:timm`. The loss weights of the new streams, and the halved training steps of their tokenizers, are ours and
+were not tuned.
 
     perceptio scenes --out data/train
     perceptio train perceptio_streams --set 'data.folders=["data/train"]' --out runs/streams
@@ -33,7 +34,7 @@ TRAINING = TokenizerTraining(steps=300)
 
 
 def recipe() -> Recipe:
-    """The small Perceptio, and four streams more."""
+    """Return the small Perceptio with four more streams."""
     base = load_recipe("perceptio_tiny.py", beside=__file__)
     segmentation, depth = base.streams
     sizes = {"grid": GRID, "image_size": IMAGE, "widths": WIDTHS, "latent_dim": 32}

@@ -1,8 +1,10 @@
 """The small Perceptio: the whole method at a size that trains on two CPU cores in minutes.
 
-Sizes and steps are ours, chosen on validation scenes. It departs from the paper in three named ways: ten depth codes
-are predicted per step (the paper: one), marked points are read out before the answer (the paper: no read-out), and
-reading, comparing and finding the words of a mask are also taught apart, as text alone.
+Sizes and steps are ours, chosen on validation scenes. It departs from the paper in three ways:
+
+- Ten depth codes are predicted per step (the paper: one).
+- Marked points are read out before the answer (the paper: no read-out).
+- Reading codes, comparing them, and finding the words of a mask are also taught in separate text-only samples.
 """
 
 from perceptio.backbones.language.decoder import DecoderConfig
@@ -24,11 +26,11 @@ GRID = (10, 10)
 IMAGE = (80, 80)
 EVERY_CELL = PointSampling(num_points=None)
 MUON = ("vision", "vision_head", "language.trunk", "streams.segmentation.*", "heads")
-"""Everything with matrices but the vocabulary."""
+"""All parts with matrices, except the vocabulary."""
 
 
 def recipe() -> Recipe:
-    """The small Perceptio."""
+    """Return the small Perceptio."""
     return Recipe(
         name="perceptio-tiny",
         vision=ConvVisionConfig(image_size=IMAGE, widths=(32, 64, 128), dilations=(2, 4)),

@@ -1,10 +1,10 @@
-"""Perceptio on backbones that the paper does not have: Qwen2.5-1.5B sees through a CLIP tower of open_clip.
+"""Perceptio on backbones that the paper does not use: Qwen2.5-1.5B with a CLIP tower of open_clip.
 
-Its projector has never seen either of them, so it should learn first, by itself (as LLaVA does):
+The projector between them is not pretrained, so train it alone first (as LLaVA does):
 
     perceptio train qwen_openclip --set 'train.train=["vision_head"]' --set 'data.mixture={"chat": 1}' --out runs/1
 
-Tokenizers, losses, data and the rest of training are as in perceptio_8b.py.
+Tokenizers, losses, data and all other training settings are as in perceptio_8b.py.
 """
 
 import json
@@ -34,11 +34,11 @@ QWEN_SETTINGS = {
     "use_sliding_window": False,
     "vocab_size": 151_936,
 }
-"""Its config.json; `HFLanguageConfig.from_pretrained(QWEN)` reads the same, with a network."""
+"""Its config.json. `HFLanguageConfig.from_pretrained(QWEN)` reads the same one from the hub."""
 
 
 def recipe() -> Recipe:
-    """The paper's method on Qwen2.5 and CLIP."""
+    """Return the paper's method on Qwen2.5 and CLIP."""
     base = load_recipe("perceptio_8b.py", beside=__file__)
     return attrs.evolve(
         base,
@@ -64,7 +64,7 @@ def recipe() -> Recipe:
 
 
 def tiny() -> Recipe:
-    """The same parts at sizes for a CPU, with random weights."""
+    """Return the same parts at sizes for a CPU, with random weights."""
     base = load_recipe("perceptio_8b.py:tiny", beside=__file__)
     sizes = json.loads(base.language.model)
     settings = {name: sizes.get(name, value) for name, value in QWEN_SETTINGS.items()}

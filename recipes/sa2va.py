@@ -3,7 +3,7 @@
     perceptio explain sa2va --arg size=1b
     perceptio train sa2va --out runs/sa2va
 
-docs/published.md says what is the paper's, what is its code's, and what is ours.
+docs/published.md says which numbers are from the paper, which from its code, and which are ours.
 """
 
 import attrs
@@ -14,14 +14,14 @@ from perceptio.recipe import Recipe, WeightedLoss
 from perceptio.settings import load_recipe
 
 TASKS = {"referring": 258_000, "chat": 665_000}
-"""Conversations an epoch: images of RefCOCO, RefCOCO+ and RefCOCOg times their repeats, LLaVA's mixture once."""
+"""Conversations per epoch: the images of RefCOCO, RefCOCO+ and RefCOCOg times their repeats, LLaVA's mixture once."""
 
 
 def recipe(size: str = "8b") -> Recipe:
-    """The published composition.
+    """Return the published composition.
 
     Args:
-        size: Of InternVL2.5: "1b", "4b" or "8b".
+        size: The size of InternVL2.5: "1b", "4b" or "8b".
     """
     perceptio = load_recipe("perceptio_8b.py", beside=__file__, size=size)
     steps = sum(TASKS.values()) // (perceptio.train.micro_batch_size * perceptio.train.grad_accumulation)
@@ -46,10 +46,10 @@ def recipe(size: str = "8b") -> Recipe:
 
 
 def tiny(size: str = "8b") -> Recipe:
-    """The same parts and settings at sizes for a CPU, with random weights.
+    """Return the same parts and settings at sizes for a CPU, with random weights.
 
     Args:
-        size: Of the InternVL2.5 whose kind of language model is taken.
+        size: The InternVL2.5 whose type of language model is used.
     """
     paper = recipe(size)
     small = load_recipe("perceptio_8b.py:tiny", beside=__file__, size=size)

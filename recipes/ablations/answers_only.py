@@ -1,7 +1,7 @@
-"""The *answers only* control: questions and answers, without any depth or mask to learn from.
+"""The *answers only* control: questions and answers, without any supervision from depth or masks.
 
-Vision encoder, language model, data and steps are the small Perceptio's. What only depth or masks could train is left
-out: their streams, the auxiliary head and every loss that is about a stream.
+Vision encoder, language model, data and steps are those of the small Perceptio. Everything that only depth or masks
+could train is left out: their streams, the auxiliary head and every loss of a stream.
 """
 
 import attrs
@@ -14,7 +14,7 @@ BACKBONES = ("vision", "vision_head", "language")
 
 
 def recipe() -> Recipe:
-    """The small Perceptio's backbones, trained on answers alone."""
+    """Return the backbones of the small Perceptio, trained on answers only."""
     base = load_recipe("perceptio_tiny.py", beside=__file__)
     return attrs.evolve(
         base,

@@ -1,6 +1,6 @@
-"""Perceptio with the read-out of codes of `perceptio_tiny`, and as many lessons as look-up answers have.
+"""Perceptio that reads out codes as in `perceptio_tiny`, with as many comparison lessons as look-up answers.
 
-It separates what the lessons of comparing give from what looking up the written map gives.
+It separates the effect of the comparison lessons from the effect of looking up the written map.
 """
 
 import attrs
@@ -10,6 +10,6 @@ from perceptio.settings import load_recipe
 
 
 def recipe() -> Recipe:
-    """The small Perceptio with twelve lessons of comparing codes."""
+    """Return the small Perceptio with twelve lessons of comparing codes."""
     base = load_recipe("perceptio_tiny.py", beside=__file__)
     return attrs.evolve(base, name="codes-read-out", data=attrs.evolve(base.data, text_only_comparison=12.0))

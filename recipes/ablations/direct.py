@@ -1,7 +1,7 @@
-"""The *direct* control: everything Perceptio is taught, depth maps and masks included, but answers come at once.
+"""The *direct* control: Perceptio's full supervision, including depth maps and masks, but answers come first.
 
-The depth block is a task of its own, after every answer, so that no answer can read it. Architecture, data, steps and
-weights of losses are the small Perceptio's.
+The depth block is a separate task after every answer, so that no answer can read it. Architecture, data, steps and
+loss weights are those of the small Perceptio.
 """
 
 import attrs
@@ -11,7 +11,7 @@ from perceptio.settings import load_recipe
 
 
 def recipe() -> Recipe:
-    """The small Perceptio, answering without perceiving first."""
+    """Return the small Perceptio that answers without perceiving first."""
     base = load_recipe("perceptio_tiny.py", beside=__file__)
     return attrs.evolve(
         base,

@@ -1,7 +1,7 @@
-"""Whether FSQ changes what writing the depth map is worth: look-up answers with either kind of codes.
+"""Does FSQ change the value of writing the depth map? Look-up answers with a learned codebook and with FSQ.
 
 The control looks up the points on a map that the vision head predicts, in the same codes, and writes no tokens. Each
-cell trains on the scenes that `perceptio demo` makes:
+cell trains on the scenes that `perceptio demo` creates:
 
     perceptio ablate experiments/fsq --data runs/demo/scenes/test
 """
@@ -17,13 +17,15 @@ WAYS = {"lookup": "perceptio_lookup", "lookup_from_vision": "ablations/lookup_fr
 
 
 def variants() -> Mapping[str, Recipe]:
-    """Both ways of looking points up, each with a learned codebook and with FSQ."""
+    """Return both ways of looking up points, each with a learned codebook and with FSQ."""
     lattice = load_recipe("fsq_depth.py", beside=__file__).stream("depth").tokenizer
     recipes = {way: load_recipe(file, beside=__file__) for way, file in WAYS.items()}
-    with_fsq = {f"{way}, fsq": recipe.with_stream("depth", tokenizer=lattice) for way, recipe in recipes.items()}
+    with_fsq = {
+        f"{way}, fsq": recipe.with_stream("depth", tokenizer=lattice) for way, recipe in recipes.items()
+    }
     return {f"{way}, vqvae": recipe for way, recipe in recipes.items()} | with_fsq
 
 
 def tiny() -> Mapping[str, Recipe]:
-    """The same variants with four steps each."""
+    """Return the same variants with four steps each."""
     return with_all(variants(), {"train.steps": 4, "train.warmup_steps": 1})

@@ -1,6 +1,6 @@
-"""What is ours and not the paper's: the lessons as text alone, and the fast rotations of the position embedding.
+"""The effect of our additions to the paper: text-only lessons, and fast rotations of the position embedding.
 
-It trains on the scenes that `perceptio demo` makes:
+It trains on the scenes that `perceptio demo` creates:
 
     perceptio ablate experiments/lessons --data runs/demo/scenes/test
 """
@@ -22,11 +22,11 @@ CHANGES = {
 
 
 def variants() -> Mapping[str, Recipe]:
-    """The small Perceptio with look-up answers, and with less of what is ours."""
+    """Return the small Perceptio with look-up answers, and variants without some of our additions."""
     base = load_recipe("perceptio_lookup.py", beside=__file__)
     return {BASELINE: base} | {name: with_settings(base, changed) for name, changed in CHANGES.items()}
 
 
 def tiny() -> Mapping[str, Recipe]:
-    """The same, four steps each."""
+    """Return the same cells with four steps each."""
     return with_all(variants(), {"train.steps": 4, "train.warmup_steps": 1})

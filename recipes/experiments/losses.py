@@ -1,8 +1,8 @@
-"""What each loss is worth: the small Perceptio with look-up answers, and each of its losses but text left out.
+"""The effect of each loss: the small Perceptio with look-up answers, without one of its losses at a time.
 
-The expected count is not among them: it describes blocks that are written one code a step.
+The loss of text is always kept. The expected count is not tested, because it needs blocks with one code per step.
 
-It trains on the scenes that `perceptio demo` makes:
+It trains on the scenes that `perceptio demo` creates:
 
     perceptio ablate experiments/losses --data runs/demo/scenes/test
 """
@@ -26,11 +26,11 @@ LEFT_OUT = (
 
 
 def variants() -> Mapping[str, Recipe]:
-    """The whole, and each loss left out."""
+    """Return the whole recipe, and variants without one loss each."""
     base = load_recipe("perceptio_lookup.py", beside=__file__)
     return {BASELINE: base} | leave_out(base, *LEFT_OUT)
 
 
 def tiny() -> Mapping[str, Recipe]:
-    """The same, four steps each."""
+    """Return the same cells with four steps each."""
     return with_all(variants(), {"train.steps": 4, "train.warmup_steps": 1})

@@ -1,7 +1,7 @@
 """How long to train: three ways of answering which marked point is closest, after 260, 520 and 1,040 steps.
 
 Each number of steps is a separate training run with its own learning rate schedule. Choices based on these answers
-are made on validation scenes; the training scenes are those that `perceptio demo` makes:
+are made on validation scenes; the training scenes are those that `perceptio demo` creates:
 
     perceptio scenes --out runs/demo/scenes/validation --split validation --count 250
     perceptio ablate experiments/steps --data runs/demo/scenes/validation

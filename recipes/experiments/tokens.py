@@ -1,9 +1,9 @@
-"""How depth is written: one factor of the depth tokens changed at a time, with look-up answers.
+"""The effect of how depth is written: one factor of the depth tokens at a time, with look-up answers.
 
-Grids other than that of the vision features have no auxiliary cell codes, so that they have a baseline of their own,
-`grid=10x10, no cell codes`. A row of the grid is written at once unless a name says otherwise. Coarse-to-fine codes
-and continuous tokens have no single grid to be looked up in, and are left out. It trains on the scenes that
-`perceptio demo` makes:
+Grids other than that of the vision features have no auxiliary cell codes, so they have a baseline of their own,
+`grid=10x10, no cell codes`. Each step writes a row of the grid unless a name says otherwise. Coarse-to-fine codes and
+continuous tokens are left out, because they have no single grid for look-ups. It trains on the scenes that
+`perceptio demo` creates:
 
     perceptio ablate experiments/tokens --data runs/demo/scenes/test
 """
@@ -22,7 +22,7 @@ BASELINE = "vqvae, 128 codes, 10x10, a row a step"
 
 
 def variants() -> Mapping[str, Recipe]:
-    """The tokens of the small Perceptio, and what differs from them in one thing."""
+    """Return the tokens of the small Perceptio, and variants that differ from them in one factor."""
     base = load_recipe("perceptio_lookup.py", beside=__file__)
     tokenizer: Any = base.stream("depth").tokenizer
     lattice = load_recipe("fsq_depth.py", beside=__file__).stream("depth").tokenizer
@@ -58,5 +58,5 @@ def variants() -> Mapping[str, Recipe]:
 
 
 def tiny() -> Mapping[str, Recipe]:
-    """The same, four steps each."""
+    """Return the same cells with four steps each."""
     return with_all(variants(), {"train.steps": 4, "train.warmup_steps": 1})

@@ -1,7 +1,7 @@
-"""What is read of the depth block: the small Perceptio, asked again with other codes in place of its own.
+"""What the model reads from the depth block: the small Perceptio, asked again with its codes replaced.
 
-Look-up answers are given what the block decodes to at the marked points; read-out answers follow the codes as they
-are. What is put in their place is told by `--controls`. It trains on the scenes that `perceptio demo` makes:
+Look-up answers are given the decoded values of the block at the marked points; read-out answers follow its codes
+directly. `--controls` selects the replacements. It trains on the scenes that `perceptio demo` creates:
 
     perceptio ablate experiments/what_is_read --data runs/demo/scenes/test --controls all
 """
@@ -16,7 +16,7 @@ BASELINE = "lookup"
 
 
 def variants() -> Mapping[str, Recipe]:
-    """Both ways of answering from a block, as `what_perceiving_buys` trains them with 1,000 labelled images."""
+    """Return both ways of answering from a block, trained as in `what_perceiving_buys` with 1,000 labeled images."""
     return {
         BASELINE: load_recipe("perceptio_lookup.py", beside=__file__),
         "codes_read_out": load_recipe("ablations/codes_read_out.py", beside=__file__),
@@ -24,5 +24,5 @@ def variants() -> Mapping[str, Recipe]:
 
 
 def tiny() -> Mapping[str, Recipe]:
-    """The same, four steps each."""
+    """Return the same cells with four steps each."""
     return with_all(variants(), {"train.steps": 4, "train.warmup_steps": 1})

@@ -1,7 +1,7 @@
-"""What perceiving buys: five ways of answering which marked point is closest, with 100 to 4,000 labelled images.
+"""What perceiving buys: five ways of answering which marked point is closest, with 100 to 4,000 labeled images.
 
-Every way has the same supervision of depth and masks, and the same steps; its settings are those of its recipe, which
-were chosen with 1,000 labelled images. It trains on the scenes that `perceptio demo` makes:
+All ways have the same supervision of depth and masks and the same number of steps. The settings of each are those of
+its recipe, which were chosen with 1,000 labeled images. It trains on the scenes that `perceptio demo` creates:
 
     perceptio ablate experiments/what_perceiving_buys --data runs/demo/scenes/test
 """
@@ -24,7 +24,7 @@ WAYS = {
 
 
 def variants() -> Mapping[str, Recipe]:
-    """Every way with every number of labelled images."""
+    """Return every way with every number of labeled images."""
     recipes = {way: load_recipe(file, beside=__file__) for way, file in WAYS.items()}
     return {
         f"{way}, {labels} labels": with_settings(recipe, {"data.max_questions": labels})
@@ -34,5 +34,5 @@ def variants() -> Mapping[str, Recipe]:
 
 
 def tiny() -> Mapping[str, Recipe]:
-    """The same, four steps each."""
+    """Return the same cells with four steps each."""
     return with_all(variants(), {"train.steps": 4, "train.warmup_steps": 1})
