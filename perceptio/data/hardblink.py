@@ -1,11 +1,11 @@
-"""HardBLINK as AURORA ships it: pictures with three, four or five lettered circles, and one question about each.
+"""HardBLINK as published by AURORA: images with three, four or five lettered circles, and one question about each.
 
-The layout of its repository (mahtabbigverdi/Aurora-perception, `Data/evals/hardblink`): of each set, such as
-`3pointscenter`,
+The layout of its repository (mahtabbigverdi/Aurora-perception, `Data/evals/hardblink`), for each set, such as
+`3pointscenter`:
 
     questions/blink_3pointscenter_questions.jsonl    {"question_id": 0, "image": "0.png", "text": "Multiple points …"}
     answers/blink_3pointscenter_answers.jsonl        {"question_id": 0, "text": "(A)"}
-    images/blink3pointscenter/                       pictures; where the circles lie is nowhere written
+    images/blink3pointscenter/                       images; the coordinates of the circles are not published
 """
 
 import re
@@ -28,11 +28,11 @@ class HardBLINKQuestion:
     """A question.
 
     Attributes:
-        set: The set that it is of, such as `"3pointscenter"`.
-        points: How many points are circled.
+        set: Its set, such as `"3pointscenter"`.
+        points: Number of circled points.
         id: Its number in the set.
-        picture: The picture, on which the points are drawn.
-        question: The words.
+        picture: The image, on which the points are drawn.
+        question: The text of the question.
         answer: The letter of the nearest point in parentheses, such as `"(A)"`.
     """
 
@@ -45,11 +45,11 @@ class HardBLINKQuestion:
 
 
 def hardblink_questions(folder: Path) -> Iterator[HardBLINKQuestion]:
-    """The questions of all sets, by number of points and in the order of the files.
+    """Yield the questions of all sets, by number of points and in the order of the files.
 
     Raises:
-        DataError: The folder is of another layout; a line is not of the form, or has the id of another; there are
-            fewer or more answers than questions; an answer is not the letter of a point; or a picture is missing.
+        DataError: The folder has another layout; a line has the wrong form or a repeated id; there are fewer or more
+            answers than questions; an answer is not the letter of a point; or an image is missing.
     """
     sets = sorted(
         (int(named[2]), named[1], file)
@@ -91,7 +91,7 @@ def _question_files(folder: Path) -> list[Path]:
 
 
 def _by_id(file: Path, texts: tuple[str, ...]) -> dict[str, Mapping[str, Any]]:
-    """The lines of a file by `question_id`, in order."""
+    """Return the lines of a file by `question_id`, in order."""
     if not file.is_file():
         raise DataError(f"{file} is not there: fetch it again.")
     rows: dict[str, Mapping[str, Any]] = {}

@@ -1,4 +1,4 @@
-"""Which images of the folders conversations and extra samples are drawn from."""
+"""The images of the folders from which conversations and extra samples are drawn."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,27 +12,26 @@ from perceptio.interfaces import Codes, StreamSpec
 from perceptio.recipe import Recipe
 
 READABLE, WITH_CODES, WITH_OBJECTS = "readable", "with codes", "with objects"
-"""The pools of images with codes to be read out: those with a marked-point question, and all of them; and of images
-with a question about objects."""
+"""Pools of images: with codes and a marked-point question; with codes; and with a question about objects."""
 
 
 class ImagePools:
-    """For each task, and for each kind of extra sample that a recipe asks for, the images that it can be about.
+    """For each task, and for each kind of extra sample that a recipe requests, the images that it can be about.
 
     Args:
-        recipe: Whose data settings apply.
+        recipe: The recipe whose data settings apply.
         datasets: The opened folders, in the order of `recipe.data.folders`.
         codes: See `perceptio.data.conversations.ConversationSampler`.
         tasks: The tasks that conversations are drawn for; each has a pool of its name.
 
     Attributes:
         per_image: The streams that are written once per image.
-        prompts: The streams of objects that can be written where the language model does not see the image: decoding
-            looks at it.
+        prompts: The streams of objects that can be written without the language model seeing the image, because only
+            decoding looks at it.
         pointed: The images of each folder whose marked-point questions are used.
 
     Raises:
-        DataError: No folder has a turn of a task, or extra samples are asked for that no image can give.
+        DataError: No folder has a turn of a task, or extra samples are requested that no image can provide.
     """
 
     def __init__(
@@ -64,7 +63,7 @@ class ImagePools:
         self._add_of_objects()
 
     def draw(self, pool: str, random: np.random.Generator) -> tuple[int, int]:
-        """The folder and the number of an image: folders are drawn by their weights."""
+        """Return the folder and the number of an image; folders are drawn by their weights."""
         folders, pools = self._recipe.data.folders, self._pools[pool]
         weights = np.array(
             [f.weight if len(images) else 0.0 for f, images in zip(folders, pools, strict=True)]
@@ -73,13 +72,13 @@ class ImagePools:
         return folder, int(pools[folder][random.integers(len(pools[folder]))])
 
     def _add(self, name: str, folders: list[np.ndarray], missing: str) -> None:
-        """Keep which images of each folder are drawn from, and say what is missing where there is none."""
+        """Store the images of each folder for a pool; raise an error with the message `missing` if there are none."""
         if not any(len(images) for images in folders):
             raise DataError(missing)
         self._pools[name] = folders
 
     def _add_of_codes(self, reads_points: bool) -> None:
-        """The images of extra samples, which are about the codes that are read out."""
+        """Add the images of extra samples about written codes."""
         data, stream = self._recipe.data, self._recipe.plan.readout
         folders = range(len(self._datasets))
         with_codes = [
@@ -102,7 +101,7 @@ class ImagePools:
             self._add(READABLE, both, missing)
 
     def _add_of_objects(self) -> None:
-        """The images of `data.text_only_referring`."""
+        """Add the images of `data.text_only_referring`."""
         if not self._recipe.data.text_only_referring:
             return
         if not self.prompts or self._recipe.data.perceive == "never":
@@ -122,7 +121,7 @@ class ImagePools:
         self._add(WITH_OBJECTS, images, missing)
 
     def _images_with(self, name: str, folder: int) -> np.ndarray:
-        """The images that have a turn of a task, or all that its own turn needs."""
+        """Return the images that have a turn of a task, or everything that its own turn needs."""
         task, tasks = self._tasks[name], self._datasets[folder].tasks
         if task.writes_turns:
             having = [self._images_with_stream(stream, folder) for stream in task.required]
@@ -134,7 +133,7 @@ class ImagePools:
         return np.array([i for i in candidates if name in tasks[i]], dtype=np.int64)
 
     def _images_with_stream(self, name: str, folder: int) -> np.ndarray:
-        """The images of which a stream can be written, once per image."""
+        """Return the images for which a stream can be written, once per image."""
         if name not in self.per_image or (is_codes(self._specs[name]) and name not in self._codes):
             return np.zeros(0, dtype=np.int64)
         if is_codes(self._specs[name]):
@@ -143,12 +142,12 @@ class ImagePools:
 
 
 def is_codes(spec: StreamSpec) -> bool:
-    """Whether a stream is written as codes."""
+    """Return whether a stream is written as codes."""
     return isinstance(spec.written, Codes)
 
 
 def images_with_points(recipe: Recipe, datasets: Sequence[FolderDataset]) -> list[np.ndarray]:
-    """The images of each folder whose marked-point questions are used: the first `data.max_questions` in all."""
+    """Return the images of each folder whose marked-point questions are used: the first `max_questions` in all."""
     tasks, room = TaskTable(recipe), recipe.data.max_questions
     pointed = {name for name in _tasks_in(datasets) if tasks[name].reads_points}
     result = []
@@ -163,5 +162,5 @@ def images_with_points(recipe: Recipe, datasets: Sequence[FolderDataset]) -> lis
 
 
 def _tasks_in(datasets: Sequence[FolderDataset]) -> set[str]:
-    """The names of all tasks that a folder has a turn of."""
+    """Return the names of all tasks of which a folder has a turn."""
     return {name for dataset in datasets for names in dataset.tasks for name in names}

@@ -1,4 +1,4 @@
-"""How long the conversations about a sample become for the model of a recipe, before anything is packed."""
+"""The lengths of conversations about a sample for the model of a recipe, before anything is packed."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ class ConversationLengths:
     """Counts slots as `SequenceWriter` writes them.
 
     Args:
-        recipe: Whose parts and data settings apply; no weights are read, but the text tokenizer's files.
+        recipe: The recipe whose parts and data settings apply. Only the text tokenizer's files are read, no weights.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -44,15 +44,15 @@ class ConversationLengths:
 
     @property
     def limit(self) -> int | None:
-        """The longest conversation that the model serves; None: any."""
+        """Maximum length of a conversation that the model supports; None: unlimited."""
         return self.recipe.language.spec.max_length
 
     def longest(self, record: SampleRecord, sample: Sample) -> int:
-        """Slots of the longest conversation that training can draw from a sample.
+        """Return the number of slots of the longest conversation that training can draw from a sample.
 
         Args:
             record: The sample's record.
-            sample: The sample, with its picture if it has one; its own turns are not looked at.
+            sample: The sample, with its image if it has one; its own turns are ignored.
         """
         data, has_target = self.recipe.data, sample.has_target
         known = [stream for stream in self._per_image if has_target(stream.spec.target)]
@@ -80,21 +80,21 @@ class ConversationLengths:
             ]
         total += sum(self._written[stream.name] for stream in written)
         longest_own = [max(self._own_slots(name, sample) for name in own)] if own else []
-        if record.ordered and len(costs) >= data.turns:  # Then a turn of a task's own stands alone.
+        if record.ordered and len(costs) >= data.turns:  # Then a turn that a task writes stands alone.
             return total + max(sum(costs), *longest_own, 0)
         if record.ordered:
             return total + sum([*costs, *longest_own])
         return total + sum(sorted([*costs, *longest_own], reverse=True)[: data.turns])
 
     def _is_possible(self, name: str, known: Sequence[Stream]) -> bool:
-        """Whether an image that has the targets of these streams has what a task's own turn requires."""
+        """Return whether an image with the targets of these streams has all that a task's own turn requires."""
         return set(self._tasks[name].required) <= {stream.name for stream in known}
 
     def _own_slots(self, name: str, sample: Sample) -> int:
         return self._turn_slots(self._tasks[name].own_turn(name, sample), readout=False)
 
     def _turn_slots(self, turn: Turn, readout: bool) -> int:
-        """Slots of a turn with what is written of its objects, and without what is written once per image."""
+        """Return the slots of a turn including its objects, without streams that are written once per image."""
         task = self._tasks[turn.task]
         asked = Turn(
             question=turn.question,
@@ -115,7 +115,7 @@ class ConversationLengths:
         return len(writer.ids) - before
 
     def _stream_slots(self, name: str) -> int:
-        """Slots of a stream that is written once."""
+        """Return the slots of a stream that is written once."""
         tokens, writer = self.plan.streams[name], self._writer()
         before = len(writer.ids)
         if isinstance(tokens, SpecialTokens):
@@ -129,7 +129,7 @@ class ConversationLengths:
 
 
 def _turn(record: TurnRecord) -> Turn:
-    """A turn with as many masks as it has objects, whatever they show."""
+    """Return a turn with as many masks as it has objects, whatever they show."""
     return Turn(
         question=record.question,
         answer=record.answer,

@@ -1,4 +1,4 @@
-"""Whether the folders of a recipe have what its mixture and its streams ask for, found before anything is built."""
+"""Early check that the folders of a recipe have what its mixture and its streams need."""
 
 from pathlib import Path
 
@@ -11,18 +11,18 @@ from perceptio.recipe import Recipe
 from perceptio.registry import Registry
 
 _IN_WORDS = {"depth": "depth", "masks": "masks of objects", "objects": "masks of objects"}
-"""What a stream is learned from, where that is no map."""
+"""Descriptions of targets that are not maps."""
 
 
 def check_mixture(recipe: Recipe) -> None:
-    """Refuse a mixture with tasks of which no folder has a turn, and streams of which no sample has the target.
+    """Check that folders have turns of all tasks in the mixture, and samples have the targets of streams.
 
-    A folder is read until everything was found in it. Nothing is said while a folder is not there: it may have what
-    is missing. A stream needs its target where a task of the mixture may write it, unless nothing is perceived.
+    A folder is read until everything was found. If a folder does not exist, nothing is reported as missing, because
+    it may be there. A stream needs its target if a task of the mixture may write it, unless nothing is perceived.
 
     Raises:
-        DataError: All tasks that no folder has, and those there are; or all streams without a target; or a folder is
-            not in the format.
+        DataError: Tasks that no folder has, with those that exist; or all streams without a target; or a folder that
+            does not follow the format.
     """
     paths = [folder.path for folder in recipe.data.folders]
     if not paths or not all(map(is_there, paths)):
@@ -52,7 +52,7 @@ def check_mixture(recipe: Recipe) -> None:
 
 
 def _of_plugins(names: set[str]) -> str:
-    """What to do where a task's bare name is asked for, and a plugin offers it."""
+    """Return advice if a task's bare name is requested and a plugin provides it."""
     registered = Registry.discover().names(Kind.TASK)
     meant = [(name, full) for name in sorted(names) for full in registered if full.endswith(f"/{name}")]
     return "".join(
@@ -74,13 +74,13 @@ def _mixed(recipe: Recipe) -> list[str]:
 
 
 def _is_written(recipe: Recipe, table: TaskTable, name: str) -> bool:
-    """Whether the recipe has all streams that a task requires."""
+    """Return whether the recipe has all streams that a task requires."""
     written = {stream.name for stream in recipe.streams if stream.spec.per == "image"}
     return set(table[name].required) <= written
 
 
 def _targets(recipe: Recipe, table: TaskTable, names: list[str]) -> dict[str, str]:
-    """What the data must have for each stream that a task of the mixture may write."""
+    """Return the targets that the data must have, for each stream that a task of the mixture may write."""
     tasks = [table[name] for name in names]
     apart, never = (recipe.data.perceive == mode for mode in ("separate_task", "never"))
     return {
@@ -97,7 +97,7 @@ def _targets(recipe: Recipe, table: TaskTable, names: list[str]) -> dict[str, st
 
 
 def _look(root: Path, tasks: set[str], targets: set[str]) -> tuple[set[str], set[str]]:
-    """Tasks and targets of a folder's samples, up to the line with which all that are wanted were found."""
+    """Return tasks and targets of a folder's samples, reading only until all wanted ones are found."""
     found, had = set[str](), set[str]()
     if not tasks and not targets:
         return found, had

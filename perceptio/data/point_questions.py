@@ -1,10 +1,9 @@
-"""Questions about marked points: which of several is closest to the camera, worked out from a depth map.
+"""Questions about marked points, generated from a depth map: which of several points is closest to the camera.
 
-`PointRules` are those of AURORA (arXiv 2412.03548, its published notebook `add_marks_ade`): points at least 20 of 336
-pixels and 20 of 255 gray levels apart, gray being the picture's own inverse depth stretched to its minimum and
-maximum. Ours are what keeps a point off the edges of things, the border, and `balanced`, without which the lowest
-point is right far more often than chance. Scenes have rules of their own (`perceptio.data.scenes.points`) on the same
-ground.
+`PointRules` are those of AURORA (arXiv 2412.03548, its published notebook `add_marks_ade`): points are at least 20
+of 336 pixels and 20 of 255 gray levels apart, where gray is the image's inverse depth scaled to its minimum and
+maximum. Ours are the rules that keep points off edges and the border, and `balanced`, without which the lowest point
+is right far more often than chance. Scenes have their own rules (`perceptio.data.scenes.points`) on the same basis.
 
 Shapes: H W pixels, N points of a question, S sets tried, P pixels that may be marked.
 """
@@ -26,18 +25,18 @@ _SETS = 2048
 
 @attrs.frozen(kw_only=True)
 class PointRules:
-    """Which points of a depth map are asked about together.
+    """Rules for the points of a depth map that a question may mark together.
 
     Attributes:
-        counts: Numbers of points of a question, taken in turn.
-        min_levels: Any two points differ by so many of 255 levels of the picture's inverse depth.
-        min_ratio: Any two depths in metres differ at least by this factor; 1 asks for nothing more.
-        min_apart: Any two points are this share of the picture's width apart, or of its height.
-        border: Points are this share of the picture's width and height away from its border.
-        clearance: Pixels around a point, to each side, whose known depths lie within half of `min_levels` of each
-            other, so that nobody can take the point for one of something else.
-        balanced: Whether the right point is the highest, the second highest and so on equally often, as far as the
-            pictures allow.
+        counts: Numbers of points of a question, used in turn.
+        min_levels: Minimum difference of any two points, in the 255 levels of the image's inverse depth.
+        min_ratio: Minimum ratio of any two depths in metres; 1 means no further condition.
+        min_apart: Minimum distance of any two points, as a share of the image's width or of its height.
+        border: Minimum distance from the image's border, as a share of its width and height.
+        clearance: Number of pixels around a point, to each side, whose known depths are within half of `min_levels`
+            of each other, so that the point clearly belongs to one surface.
+        balanced: Whether the right point is equally often the highest, the second highest and so on, as far as the
+            images allow.
     """
 
     counts: tuple[int, ...] = attrs.field(default=(3, 4, 5), validator=attrs.validators.min_len(1))
@@ -64,13 +63,13 @@ DEFAULT_RULES = PointRules()
 def point_turns(
     depth: DepthMap, counts: Sequence[int], rules: PointRules, random: np.random.Generator
 ) -> list[Turn | None]:
-    """A question about each number of points, or None where no set of so many obeys the rules.
+    """Return a question for each number of points; None if no set of that many points follows the rules.
 
     Args:
-        depth: The depth of the picture.
-        counts: How many points each question marks.
-        rules: Which may be marked; its own `counts` are not asked.
-        random: Draws them, and with them the order of their letters.
+        depth: The depth of the image.
+        counts: The number of points of each question.
+        rules: Rules for the points; their own `counts` are ignored.
+        random: Draws the points, and thereby the order of their letters.
     """
     levels_HW = inverse_depth_levels(depth)
     places_P2 = np.argwhere(_may_be_marked(levels_HW, rules))
@@ -105,9 +104,9 @@ def _point_turn(
 
 
 def inverse_depth_levels(depth: DepthMap) -> np.ndarray:
-    """The inverse of a depth map as float32 [H, W] from 0, farthest, to 255, nearest; NaN where unknown.
+    """Return the inverse of a depth map as float32 [H, W] from 0, farthest, to 255, nearest; NaN where unknown.
 
-    A map of one depth everywhere is 0.
+    A map with the same depth everywhere becomes 0.
     """
     near_HW = depth.values_HW if depth.unit == "disparity" else 1 / depth.values_HW
     low, high = np.nanmin(near_HW), np.nanmax(near_HW)
@@ -115,7 +114,7 @@ def inverse_depth_levels(depth: DepthMap) -> np.ndarray:
 
 
 def apart(rows_SN: np.ndarray, columns_SN: np.ndarray, min_rows: float, min_columns: float) -> np.ndarray:
-    """Whether all points of a set [S] are so many rows, or so many columns, from each other."""
+    """Return whether all points of a set [S] are at least so many rows, or so many columns, apart."""
     first, second = np.triu_indices(rows_SN.shape[1], 1)
     far_SN = np.abs(rows_SN[:, first] - rows_SN[:, second]) >= min_rows
     far_SN |= np.abs(columns_SN[:, first] - columns_SN[:, second]) >= min_columns
@@ -123,18 +122,18 @@ def apart(rows_SN: np.ndarray, columns_SN: np.ndarray, min_rows: float, min_colu
 
 
 def differ(depths_SN: np.ndarray, min_ratio: float) -> np.ndarray:
-    """Whether any two depths of a set [S] differ at least by a factor."""
+    """Return whether any two depths of a set [S] differ at least by a factor."""
     ordered_SN = np.sort(depths_SN, axis=1)
     return np.all(ordered_SN[:, 1:] >= np.float32(min_ratio) * ordered_SN[:, :-1], axis=1)
 
 
 def height_rank(rows_SN: np.ndarray, nearest_S: np.ndarray) -> np.ndarray:
-    """How many points of a set [S] lie lower in the picture than its nearest."""
+    """Return how many points of a set [S] are lower in the image than its nearest."""
     return (rows_SN > np.take_along_axis(rows_SN, nearest_S[:, None], 1)).sum(1)
 
 
 def marked_turn(rows_N: np.ndarray, columns_N: np.ndarray, size: tuple[int, int], nearest: int) -> Turn:
-    """The question about points at pixels of a picture of `size` (height, width), of which one is nearest."""
+    """Return the question about points at pixels of an image of `size` (height, width), of which one is nearest."""
     height, width = size
     points = tuple(
         (round((column + 0.5) / width, 4), round((row + 0.5) / height, 4))
@@ -145,7 +144,7 @@ def marked_turn(rows_N: np.ndarray, columns_N: np.ndarray, size: tuple[int, int]
 
 
 def _may_be_marked(levels_HW: np.ndarray, rules: PointRules) -> np.ndarray:
-    """Where depth is known, steady around, and the border is not near: boolean [H, W]."""
+    """Return where depth is known, smooth around, and away from the border: boolean [H, W]."""
     known_HW = ~np.isnan(levels_HW)
     nearest_HW = _greatest_around(np.where(known_HW, levels_HW, -np.inf), rules.clearance)
     farthest_HW = -_greatest_around(np.where(known_HW, -levels_HW, -np.inf), rules.clearance)

@@ -31,20 +31,20 @@ if TYPE_CHECKING:
 CODES_FOLDER = "codes"
 HASH_FILE = HASH_FILES.format(DATA)
 HTTP = ("http", "https")
-"""What the extra `http` has the package for."""
+"""Schemes whose package the extra `http` installs."""
 _SUMS = {"etag", "content-md5", "digest", "md5", "md5hash", "crc32c", "sha", "sha256", "oid", "blob_id"}
 _VERSIONS = {"generation", "versionid", "version_id"}
 _DATES = {"last-modified", "last_modified", "lastmodified", "modified", "mtime", "updated", "created"}
 TELLING = _SUMS | _VERSIONS | _DATES
-"""What fsspec's file systems call facts that change with the content of a file. A name that is missing here costs a
-copy at every opening; one too many could cost a change that is not seen."""
+"""Names that fsspec's file systems use for facts that change with a file's content. A missing name costs a copy at
+every opening; a superfluous one could hide a change."""
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/{1,2}(?=[^/])")
 
 
 def address_of(path: Path | str) -> str | None:
-    """The address that a path is, such as `s3://bucket/corpus`; None where it is a path on a disk.
+    """Return the address that a path stands for, such as `s3://bucket/corpus`; None if it is a local path.
 
-    A `Path` has lost one of the slashes.
+    It also accepts a `Path`, which has lost one of the slashes.
     """
     found = _SCHEME.match(str(path))
     if found is None or Path(path).exists():
@@ -56,7 +56,7 @@ def address_of(path: Path | str) -> str | None:
 
 
 def system_of(address: str) -> tuple["AbstractFileSystem", str]:
-    """The file system of an address or a path on a disk, and the path there.
+    """Return the file system of an address or local path, and the path within it.
 
     Raises:
         DataError: Its package is not installed, or it cannot be reached.
@@ -76,12 +76,12 @@ def system_of(address: str) -> tuple["AbstractFileSystem", str]:
 
 @attrs.frozen(kw_only=True)
 class Place:
-    """A data folder that can be read from here.
+    """An opened data folder.
 
     Attributes:
-        name: What messages call it: its path, or its address.
-        root: The folder on a disk that holds its small files.
-        info: What its `dataset.json` says.
+        name: Its name in messages: its path or its address.
+        root: The local folder that holds its small files.
+        info: The content of its `dataset.json`.
         files: The files that its samples name.
     """
 
@@ -92,7 +92,7 @@ class Place:
 
     @property
     def packed(self) -> bool:
-        """Whether its files lie in shards."""
+        """Whether its files are in shards."""
         return isinstance(self.files, FilesInShards)
 
 
@@ -100,7 +100,7 @@ def open_place(path: Path | str) -> Place:
     """Open a data folder: a path, or the address of a packed one.
 
     Raises:
-        DataError: There is none, it is not of the format, or not whole.
+        DataError: It does not exist, does not follow the format, or is incomplete.
     """
     address = address_of(path)
     if address is None:
@@ -121,11 +121,11 @@ def open_place(path: Path | str) -> Place:
 
 
 def check_unpacked(path: Path | str, need: str) -> None:
-    """Refuse a packed folder where files are needed by themselves, on a disk.
+    """Refuse a packed folder where separate local files are needed.
 
     Args:
-        path: A data folder, or another one.
-        need: What needs them, with the verb, such as "a teacher reads".
+        path: A data folder, or any other folder.
+        need: What needs the files, with a verb, such as "a teacher reads".
 
     Raises:
         DataError: It is packed, or an address.
@@ -139,7 +139,7 @@ def check_unpacked(path: Path | str, need: str) -> None:
 
 
 def is_there(path: Path | str) -> bool:
-    """Whether something lies at a path or an address."""
+    """Return whether something exists at a path or an address."""
     address = address_of(path)
     if address is None:
         return expanded(path).exists()
@@ -155,14 +155,14 @@ def _without_index(name: Path | str) -> DataError:
 
 
 def _small_files(system: "AbstractFileSystem", folder: str, address: str) -> Path:
-    """A folder on the disk with copies of the small files, as they are there now.
+    """Return a local folder with up-to-date copies of the small files.
 
     Raises:
-        DataError: It is no packed data folder, or a file cannot be copied.
+        DataError: It is not a packed data folder, or a file cannot be copied.
     """
     root = cache_folder() / "corpora" / hashlib.sha256(address.encode()).hexdigest()[:32]
     with parsing(DataError, f"{address} cannot be read ({{reason}}): check the address."):
-        system.invalidate_cache()  # What was listed before in this process may be old.
+        system.invalidate_cache()  # An earlier listing in this process may be outdated.
         there = system.exists
         if not there(f"{folder}/{INFO_FILE}"):
             if there(f"{folder}/{UNFINISHED_FILE}"):
@@ -187,7 +187,7 @@ def _small_files(system: "AbstractFileSystem", folder: str, address: str) -> Pat
 
 
 def _copy(system: "AbstractFileSystem", there: str, here: Path) -> None:
-    """Copy a file, unless its copy is of what is there."""
+    """Copy a file, unless there is an up-to-date copy."""
     version, noted = _version(system.info(there)), here.with_name(f".{here.name}.version")
     if here.is_file() and noted.is_file() and noted.read_text(encoding="utf-8") == version:
         return
@@ -201,10 +201,10 @@ def _copy(system: "AbstractFileSystem", there: str, here: Path) -> None:
 
 
 def _version(info: Mapping[str, Any]) -> str | None:
-    """What tells one content of a file from another; None where its server says nothing but the size.
+    """Return what distinguishes versions of a file; None if its server reports nothing but the size.
 
-    A date alone counts in seconds on most servers: of two changes within one, between which it is copied, the second
-    is not seen if it leaves the size.
+    On most servers dates have a resolution of seconds. If only the date is available, a file may change twice within
+    a second; if it is copied in between, the second change is missed unless it changes the size.
     """
     telling = sorted((key, str(value)) for key, value in info.items() if key.lower() in TELLING and value)
     return format_json([info.get("size"), *telling]) if telling else None

@@ -22,7 +22,7 @@ LINES_FILE = "samples.jsonl"
 
 @attrs.frozen(kw_only=True)
 class Problem:
-    """What is wrong where: a path relative to the folder, and the line of `samples.jsonl` it was found from."""
+    """A problem and its location: a path relative to the folder, and the line of `samples.jsonl` that led to it."""
 
     file: str
     line: int | None = None
@@ -37,10 +37,10 @@ class Problem:
 
 @attrs.frozen(kw_only=True)
 class SampleRecord:
-    """A line of `samples.jsonl`; `line` counts from 1, and is 0 of a record that is to be written.
+    """A line of `samples.jsonl`; `line` counts from 1, and is 0 for a record that is not yet written.
 
-    Without `image` it is a conversation about no picture. Where it is `ordered`, its turns are one conversation, of
-    which each may speak of those before it; otherwise they are questions that may be asked in any order.
+    Without `image` it is a conversation about no image. If it is `ordered`, its turns form one conversation, in
+    which each may refer to earlier ones; otherwise they are questions that may be asked in any order.
     """
 
     line: int = 0
@@ -53,7 +53,7 @@ class SampleRecord:
     ordered: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """The line that is read as this record."""
+        """Return the line from which this record is read."""
         masks = [*map(_mask_line, self.masks)] if isinstance(self.masks, tuple) else self.masks
         own = {"image": self.image, "depth": self.depth, "masks": masks}
         written: dict[str, Any] = {"id": self.id}
@@ -76,7 +76,7 @@ class SampleRecord:
         return tuple(sorted({one for turn in self.turns for one in turn.objects}))
 
     def target_file(self, name: str) -> str | None:
-        """The file, within the folder, that holds what a stream is learned from; None where the sample has none.
+        """Return the file, within the folder, that holds a stream's target; None if the sample has none.
 
         Args:
             name: The `target` of the stream: `"image"`, `"depth"`, `"masks"` or `"objects"` (which the line itself
@@ -88,7 +88,7 @@ class SampleRecord:
         return own[name] if name in own else self.maps.get(name)
 
     def has_target(self, name: str) -> bool:
-        """Whether the sample has what a stream is learned from, by the name in its spec; no file is read."""
+        """Return whether the sample has a stream's target, without reading a file."""
         return self.target_file(name) is not None
 
 
@@ -107,12 +107,12 @@ def _turn_line(turn: TurnRecord) -> dict[str, Any]:
 
 
 def runs_of_mask(mask: RunLengths) -> np.ndarray:
-    """The runs of a mask of a record, int64 [R]."""
+    """Return the runs of a record's mask, int64 [R]."""
     return parse_runs(mask.counts) if isinstance(mask.counts, str) else np.array(mask.counts, np.int64)
 
 
 def parse_lines(root: Path) -> Iterator[SampleRecord | Problem]:
-    """Each line of `samples.jsonl` as a record, or else everything that is wrong in it.
+    """Yield each line of `samples.jsonl` as a record, or otherwise all problems in it.
 
     Raises:
         DataError: The file, or `dataset.json`, is missing or cannot be read.
@@ -122,17 +122,17 @@ def parse_lines(root: Path) -> Iterator[SampleRecord | Problem]:
 
 
 class Records(Sequence[SampleRecord]):
-    """The records of a folder. All lines are checked at once; a record is read again when it is asked for.
+    """The records of a folder. All lines are checked immediately; a record is read again when it is accessed.
 
-    A line of a large corpus has a few kilobytes as a record, and some bytes in the index.
+    This saves memory: a line of a large corpus takes a few kilobytes as a record, but only some bytes in the index.
 
     Args:
         root: The folder.
-        info: What its `dataset.json` says.
-        name: What messages call it; by default as its path.
+        info: The content of its `dataset.json`.
+        name: Its name in messages; by default its path.
 
     Raises:
-        DataError: A line is not of the format; of the first, the first problem.
+        DataError: A line does not follow the format; the message describes the first problem of the first such line.
     """
 
     def __init__(self, root: Path, info: DatasetInfo, name: Path | str = "") -> None:
@@ -143,7 +143,7 @@ class Records(Sequence[SampleRecord]):
         """The tasks of each record's turns."""
 
     def _checked(self) -> Iterator[tuple[dict[str, Any], Line]]:
-        """The values of all lines; a problem is raised."""
+        """Yield the values of all lines; raise at the first problem."""
         for parsed in _parsed_lines(self._path.parent, self._info, self._rules):
             if isinstance(parsed, Problem):
                 raise DataError(
@@ -152,14 +152,14 @@ class Records(Sequence[SampleRecord]):
             yield parsed
 
     def with_target(self, name: str) -> np.ndarray:
-        """The places of the records that have what a stream is learned from, by its `target`, int64 in order."""
+        """Return the positions of the records that have a stream's `target`, int64 in ascending order."""
         return np.flatnonzero(self._index.having("masks" if name == "objects" else name))
 
     def __len__(self) -> int:
         return len(self._index)
 
     def __getitem__(self, place: int) -> SampleRecord:  # type: ignore[override]
-        """The record at a place.
+        """Return the record at a position.
 
         Raises:
             DataError: The file has changed since it was checked.

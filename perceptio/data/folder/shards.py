@@ -1,15 +1,15 @@
-"""A packed data folder: its files in plain tar shards beside an index, on any address that fsspec reads.
+"""A packed data folder: its files in plain tar shards with an index, at any address that fsspec reads.
 
-    dataset.json, samples.jsonl     as in any data folder; there are no roots
-    codes/                          codes of streams, where the folder had some
-    shards/00000.tar, …             pictures, depth, masks and maps, as they were, under the names that samples give
-    shards.index.npz                in which shard, at which byte, with how many bytes and which checksum each lies
+    dataset.json, samples.jsonl     as in any data folder, but without roots
+    codes/                          codes of streams, if the folder had some
+    shards/00000.tar, …             unchanged images, depth, masks and maps, under the names that samples use
+    shards.index.npz                for each file its shard, offset, size and checksum
 
-A file is one read of its bytes in its shard, and is compared with its checksum: whatever was cut, exchanged or
-damaged is said, and never taken for data.
+A file is one read of its bytes in its shard, which are compared with its checksum. Truncated, replaced or damaged
+files are therefore reported and never used as data.
 
-Arrays of the index: `keys`, 64 bits of a hash of each name in order; and in the same order `shards`, `starts`,
-`sizes` and `checksums` (CRC-32); `about` is JSON with the name and size of every shard.
+Arrays of the index: `keys`, 64 bits of a hash of each name in ascending order; and in the same order `shards`,
+`starts`, `sizes` and `checksums` (CRC-32). `about` is JSON with the name and size of every shard.
 """
 
 import hashlib
@@ -43,13 +43,13 @@ _COLUMNS = {
 
 
 def key_of(name: str) -> int:
-    """64 bits of a hash of a name."""
+    """Return 64 bits of a hash of a name."""
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
 
 
 @attrs.frozen(kw_only=True)
 class Shard:
-    """A shard: its name in `shards/`, and its bytes."""
+    """A shard: its name in `shards/`, and its size in bytes."""
 
     name: str
     size: int
@@ -57,11 +57,11 @@ class Shard:
 
 @attrs.frozen(kw_only=True, eq=False)
 class ShardIndex:
-    """Where each file lies; see the module.
+    """The location of each file; see the module's docstring.
 
     Attributes:
         shards: The shards.
-        columns: The arrays by name.
+        columns: The arrays, by name.
     """
 
     shards: tuple[Shard, ...]
@@ -69,13 +69,13 @@ class ShardIndex:
 
     @classmethod
     def of(cls, shards: Sequence[Shard], rows: Sequence[tuple[int, int, int, int, int]]) -> "ShardIndex":
-        """The index of files given as rows of the columns, in any order; no two keys are equal."""
+        """Return the index of files given as rows of the columns, in any order, with distinct keys."""
         ordered = np.array(sorted(rows), dtype=object).reshape(len(rows), len(_COLUMNS))
         columns = {name: ordered[:, n].astype(kind) for n, (name, kind) in enumerate(_COLUMNS.items())}
         return cls(shards=tuple(shards), columns=columns)
 
     def to_bytes(self) -> bytes:
-        """The content of the file that `read` reads."""
+        """Return the content of the file that `read` reads."""
         about = {"version": VERSION, "shards": [attrs.asdict(shard) for shard in self.shards]}
         stream = io.BytesIO()
         arrays: dict[str, Any] = {"about": np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)}
@@ -84,10 +84,10 @@ class ShardIndex:
 
     @classmethod
     def read(cls, file: HeldFile) -> "ShardIndex":
-        """The index of a packed folder.
+        """Read the index of a packed folder.
 
         Raises:
-            DataError: It is damaged, or no index.
+            DataError: It is damaged, or not an index.
         """
         again = "copy it again from where it was packed, or pack again"
         with parsing(DataError, f"{file} cannot be read ({{reason}}): {again}."):
@@ -109,14 +109,14 @@ class ShardIndex:
 
     @property
     def state(self) -> str:
-        """A SHA-256 of all that it says, and so of what the shards hold: each file is compared with its checksum."""
+        """SHA-256 of the whole index, and therefore of the shards' content, as it includes each file's checksum."""
         sha = hashlib.sha256(json.dumps([attrs.asdict(shard) for shard in self.shards]).encode())
         for column in _COLUMNS:
             sha.update(self.columns[column].tobytes())
         return sha.hexdigest()
 
     def row(self, name: str) -> dict[str, int] | None:
-        """The columns of a file; None where no shard holds one of that name."""
+        """Return the columns of a file; None if no shard holds a file of that name."""
         key = key_of(name)
         at = int(np.searchsorted(self.columns["keys"], np.uint64(key)))
         if at == len(self.columns["keys"]) or int(self.columns["keys"][at]) != key:
@@ -125,16 +125,16 @@ class ShardIndex:
 
 
 class FilesInShards(AnyFiles):
-    """The files of a packed data folder. Its shards are compared with the index at once, by their sizes.
+    """The files of a packed data folder. The sizes of its shards are immediately compared with the index.
 
     Args:
-        system: The file system that the folder lies on.
+        system: The file system of the folder.
         folder: Its path there.
-        address: What messages call the folder.
-        index: Where its files lie.
+        address: The name of the folder in messages.
+        index: The locations of its files.
 
     Raises:
-        DataError: A shard is missing, or has another size than the index says.
+        DataError: A shard is missing, or has a different size than in the index.
     """
 
     def __init__(self, system: "AbstractFileSystem", folder: str, address: str, index: ShardIndex) -> None:
@@ -152,14 +152,14 @@ class FilesInShards(AnyFiles):
                 )
 
     def where(self, name: str) -> str:
-        """The address of the folder, and the name."""
+        """Return the address of the folder, followed by the name."""
         return f"{self._address}/{name}"
 
     def found(self, name: str) -> HeldFile:
-        """The bytes of a file, in one read.
+        """Return the content of a file, in one read.
 
         Raises:
-            DataError: No shard holds it, the shard cannot be read, or holds something else there.
+            DataError: No shard holds it, the shard cannot be read, or has other content there.
         """
         row = self._index.row(name)
         if row is None:
@@ -187,13 +187,13 @@ class FilesInShards(AnyFiles):
         return HeldFile(self.where(name), content)
 
     def state(self, names: Iterable[str], *, unchanged_since: float | None = None) -> str:
-        """That of the index, whatever is named: files of other content have another index."""
+        """Return the state of the index for any names, because files with other content have another index."""
         return self._index.state
 
 
 def _sizes(system: "AbstractFileSystem", folder: str, names: Sequence[str]) -> dict[str, int | None]:
-    """The bytes of files; None of one that is missing. A server of plain files lists no sizes, or nothing."""
-    with suppress(Exception):  # What is wrong with a folder that cannot be listed is said of its files.
+    """Return the sizes of files in bytes; None for a missing one. A plain server may list no sizes, or nothing."""
+    with suppress(Exception):  # Problems with a folder that cannot be listed are reported for its files.
         listed = {entry["name"].rsplit("/", 1)[-1]: entry["size"] for entry in system.ls(folder, detail=True)}
         if all(listed.get(name, 0) is not None for name in names):
             return {name: listed.get(name) for name in names}

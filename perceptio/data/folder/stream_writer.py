@@ -1,4 +1,4 @@
-"""Writing a data folder line by line, of samples whose files are there already; what was cut is taken up again."""
+"""Writing a data folder line by line for samples whose files exist already; interrupted writing can continue."""
 
 import os
 from contextlib import ExitStack
@@ -24,7 +24,7 @@ from perceptio.ops.json_files import (
 
 
 def has_begun(path: Path | str) -> bool:
-    """Whether a writer that was stopped has left samples in a folder, with which only one of the same can go on."""
+    """Return whether a folder has samples of an interrupted writer, so that only the same writer can continue it."""
     lines = expanded(path) / LINES_FILE
     if not (lines.with_name(UNFINISHED_FILE).is_file() and lines.is_file()):
         return False
@@ -33,25 +33,25 @@ def has_begun(path: Path | str) -> bool:
 
 
 class FolderWriter:
-    """Writes the samples of a data folder one after the other, in little memory.
+    """Writes the samples of a data folder one after the other, using little memory.
 
-    Until the block around it ends well the folder is marked as unfinished, and nothing reads it. A writer of the same
-    folder goes on where another was stopped: the first `written` samples are there, and are not added again. Where it
-    was stopped before its first sample, any other begins anew.
+    Until the block succeeds, the folder is marked as unfinished, and nothing reads it. A writer of the same folder
+    continues where an earlier one was interrupted: the first `written` samples exist and must not be added again. If
+    it was interrupted before its first sample, any other writer starts anew.
 
         with FolderWriter(out, info) as writer:
             for record in islice(records, writer.written, None):
                 writer.add(record)
 
     Args:
-        path: The folder; files that samples name may lie in it.
-        info: What `dataset.json` is to say.
+        path: The folder; files that samples name may be in it.
+        info: The content for `dataset.json`.
 
     Attributes:
-        written: How many samples are written.
+        written: Number of samples written.
 
     Raises:
-        DataError: The folder is a finished one, or has samples of another `info`; another process writes it; or it
+        DataError: The folder is finished already, or has samples of another `info`; another process writes it; or it
             cannot be written.
     """
 
@@ -65,7 +65,7 @@ class FolderWriter:
         self._lines: IO[bytes] | None = None
 
     def __enter__(self) -> Self:
-        """Begin, or go on."""
+        """Start, or continue."""
         with ExitStack() as held:
             held.enter_context(disk_errors(self.path, DataError))
             held.enter_context(folder_lock(self.path))
@@ -91,7 +91,7 @@ class FolderWriter:
         self._lines.truncate(end)
 
     def _check_begun(self, marker: Path) -> None:
-        """Refuse to go on with samples of another `info`."""
+        """Refuse to continue samples of another `info`."""
         now, begun = self.info.to_json(), read_json(marker, remedy=f"remove {self.path}, and begin again")
         if begun != now:
             begun = begun if isinstance(begun, dict) else {}
@@ -102,11 +102,11 @@ class FolderWriter:
             )
 
     def _read_what_is_there(self, lines: Path) -> int:
-        """Take note of the whole lines of a writer that was stopped; where they end, in bytes."""
+        """Read the complete lines of an interrupted writer; return the offset of their end, in bytes."""
         end = 0
         for line in read_lines(lines):
             if line.start + len(line.text) >= lines.stat().st_size:
-                break  # Without its line end: torn.
+                break  # An incomplete line, without a line break.
             with parsing(DataError, f"{lines} line {line.number} cannot be read ({{reason}}): begin again."):
                 self._ids.add(parse_json(line.text)["id"])
             end = line.start + len(line.text) + 1
@@ -117,7 +117,7 @@ class FolderWriter:
         """Write a sample.
 
         Raises:
-            DataError: A reader would refuse it, or its id is that of another; it is not written.
+            DataError: A reader would refuse it, or another sample has its id; it is not written.
         """
         assert self._lines is not None, "Samples are added in the block of the writer."
         line = record.to_json()
@@ -137,7 +137,7 @@ class FolderWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Finish the folder, unless the block failed; what is written then is kept, and gone on with."""
+        """Finish the folder; if the block failed, keep what is written, so that writing can continue."""
         assert self._lines is not None
         with self._held, self._lines:
             self._lines.flush()

@@ -1,4 +1,4 @@
-"""Writing a data folder: all of it, or nothing.
+"""Writing a complete data folder atomically.
 
 Shapes: H W pixels, C channels of a map.
 """
@@ -31,15 +31,15 @@ _CHUNK = 32
 
 @attrs.frozen(kw_only=True, eq=False)
 class Entry:
-    """A sample to be written.
+    """A sample to write.
 
     Attributes:
-        id: Its name, which becomes the name of its files.
+        id: Its name, which also names its files.
         image_HW3: uint8 RGB.
-        depth: Depth of the picture's size, or None.
+        depth: Depth of the image's size, or None.
         object_ids_HW: Number of the object that each pixel shows, 0 for none, at most 255; or None.
-        maps: Values [H, W], or [H, W, C], of maps that the folder declares, NaN where unknown; by name. A map that is
-            known everywhere is written as an 8-bit PNG, another as NPY.
+        maps: Values [H, W] or [H, W, C] of maps that the folder declares, by name, NaN where unknown. A map that is
+            known everywhere is written as an 8-bit PNG, other maps as NPY.
         turns: Questions and answers; each mask of a turn is one of the objects.
     """
 
@@ -64,16 +64,16 @@ def write_folder(
 
     Args:
         path: The folder.
-        entries: What to write; each is asked for once, in a worker, so that it may be computed there.
-        info: Unit and scale of depth, and the maps that entries may have; by default no maps, and a quarter of a
-            millimetre, which reaches 16.38 metres.
-        workers: Processes; 1 writes in this one.
+        entries: The entries; each is accessed once, in a worker, so it can be computed there.
+        info: Unit and scale of depth, and the maps that entries may have. The default has no maps, and depth in
+            units of a quarter of a millimetre, up to 16.38 metres.
+        workers: Number of processes; 1 writes in this process.
         progress: Called with the number of entries written so far.
-        replace: Whether a data folder of that name may be replaced, once the new one is complete.
+        replace: Whether to replace an existing data folder, once the new one is complete.
 
     Raises:
-        DataError: The folder exists, the disk is full or not writable, or an entry does not fit the format. What
-            was there before is unchanged.
+        DataError: The folder exists, the disk is full or not writable, or an entry does not follow the format.
+            Earlier content is unchanged.
     """
     path, info = expanded(path), info or DatasetInfo(depth_unit="metres", depth_scale=0.00025)
     for problem in info_problems(info.to_json()):
@@ -137,7 +137,7 @@ def _write_entry(
             for name, values_HWC in maps_HWC.items()
         }
     line["turns"] = [_turn_line(turn, entry) for turn in entry.turns]
-    # What the reader will refuse is refused here, in the words that it has for it.
+    # Refuse here what the reader would refuse, with the same message.
     for problem in line_problems(line, info, rules):
         raise DataError(f"Entry {quoted(entry.id)} cannot be written: {problem}")
     try:
@@ -155,7 +155,7 @@ def _write_entry(
 
 
 def _check(entry: Entry) -> None:
-    """Refuse arrays that cannot be stored as they are."""
+    """Refuse arrays that cannot be stored without loss."""
     shape = entry.image_HW3.shape
     if entry.image_HW3.dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or min(shape[:2]) < MIN_SIDE:
         raise DataError(
@@ -175,7 +175,7 @@ def _check(entry: Entry) -> None:
 
 
 def _checked_map(name: str, entry: Entry, info: DatasetInfo) -> np.ndarray:
-    """A map of an entry as [H, W, C], known to be one that the folder declares."""
+    """Return a map of an entry as [H, W, C], after checking that the folder declares it."""
     if name not in info.maps:
         raise DataError(
             f"Entry {quoted(entry.id)} has a map {quoted(name)}, and the folder is to hold "
@@ -194,7 +194,7 @@ def _checked_map(name: str, entry: Entry, info: DatasetInfo) -> np.ndarray:
 
 
 def _save_map(values_HWC: np.ndarray, declared: MapInfo, path: Path) -> None:
-    """Write a map as an NPY file or a PNG, by the name of the file."""
+    """Write a map as NPY or PNG, depending on the file's suffix."""
     if path.suffix == ".npy":
         path.parent.mkdir(parents=True, exist_ok=True)
         np.save(path, values_HWC.astype(np.float32))

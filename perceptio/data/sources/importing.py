@@ -1,8 +1,8 @@
-"""A published data set becomes a data folder: sample by sample, in little memory, going on where it was stopped.
+"""Importing a published data set into a data folder: sample by sample, in little memory, and resumable.
 
-No picture is decoded or encoded. Pictures, depth, masks and maps stay where they are, and the folder names them by
-roots; or they get hard links in it, which take no room and hold what they are links to. Only depth that no published
-file says as a data folder does is written anew.
+No image is decoded or encoded. Images, depth, masks and maps stay where they are, and the folder refers to them
+through roots; or the folder gets hard links to them, which need no space. Only depth whose published form a data
+folder cannot describe is written anew.
 """
 
 import errno
@@ -30,9 +30,9 @@ from perceptio.registry import Registry
 from perceptio.serialize import to_json
 
 IMPORT_FILE = "import.json"
-"""What a folder was imported from, and how; and, when it is finished, what was taken and what left out."""
+"""The source and settings of an import; when it is finished, also what was imported and what was left out."""
 EXAMPLES = 5
-"""So many of what is left out for one reason are named."""
+"""Number of examples that are named for each reason to leave something out."""
 
 PLACES = ("path", "link")
 """Whether files stay where they are, or get hard links in the folder."""
@@ -40,7 +40,7 @@ PLACES = ("path", "link")
 
 @attrs.define
 class Omission:
-    """How often something was left out for one reason, and the first of it."""
+    """How often something was left out for one reason, with the first examples."""
 
     count: int = 0
     examples: list[str] = attrs.Factory(list)
@@ -52,11 +52,11 @@ class ImportReport:
 
     Attributes:
         folder: The data folder.
-        samples: How many samples it has.
-        turns: How many turns, by task.
+        samples: Number of samples in it.
+        turns: Number of turns, by task.
         left_out: What was left out, by reason.
-        notes: Of how many samples something is otherwise than it was published, by what it is.
-        kept: How many samples were there from an import that was stopped.
+        notes: Number of samples that differ from their published form, by kind of difference.
+        kept: Number of samples that existed from an interrupted import.
     """
 
     folder: Path
@@ -78,21 +78,21 @@ def import_source(
 ) -> ImportReport:
     """Write the samples of a source as a data folder.
 
-    Called again after it was stopped, with the same settings, it goes on from there; with others it begins anew as
-    long as no sample was written.
+    Called again with the same settings after an interruption, it continues. With other settings it starts anew, if
+    no sample was written.
 
     Args:
-        source: What is imported.
-        out: The data folder, which must not be there, or be an import that was stopped.
+        source: The source to import.
+        out: The data folder, which must not exist, or be an interrupted import.
         pictures: `"path"`: files stay where they are; `"link"`: they get hard links in the folder.
-        depth: A data folder with depth of the same pictures, whose maps the samples name.
-        progress: Called with how many samples are dealt with, and of how many, if that is known.
-        registry: Where the source is registered; None: all that `Registry.discover` finds.
+        depth: A data folder with depth of the same images, whose maps the samples use.
+        progress: Called with the number of samples done, and the total if it is known.
+        registry: The registry of the source; None: `Registry.discover`.
 
     Raises:
-        DataError: A published file is missing or broken; the folder holds something else, was begun otherwise, or
-            cannot be written; or nothing at all is left of the source.
-        InterfaceError: The source does not keep its promise.
+        DataError: A published file is missing or broken; the folder holds something else, was started with other
+            settings, or cannot be written; or nothing of the source can be imported.
+        InterfaceError: The source violates its interface.
     """
     out = expanded(out)
     if pictures not in PLACES:
@@ -145,7 +145,7 @@ def import_source(
 
 
 class _Counts:
-    """What was taken, and what was left out for which reason."""
+    """Counts what was taken, and what was left out for which reason."""
 
     def __init__(self) -> None:
         self.samples = 0
@@ -154,7 +154,7 @@ class _Counts:
         self.left_out: dict[str, Omission] = {}
 
     def taken(self, found: Iterable[SourceSample | LeftOut]) -> Iterator[SourceSample]:
-        """The samples; what is left out is counted."""
+        """Yield the samples, and count what is left out."""
         for one in found:
             if isinstance(one, SourceSample):
                 self.samples += 1
@@ -172,7 +172,7 @@ class _Counts:
                 )
 
     def reasons(self) -> str:
-        """Why what was left out is left out, in one line."""
+        """Return the reasons for leaving things out, in one line."""
         return (
             "; ".join(f"{why} ({held.count:,} times)" for why, held in self.left_out.items()) or "it is empty"
         )
@@ -187,7 +187,7 @@ class _Counts:
 
 
 def _info(stated: SourceInfo, beside: DepthBeside | None) -> DatasetInfo:
-    """What the numbers of all that samples name mean, and where it lies."""
+    """Return the meaning of all values that samples refer to, and the location of their files."""
     unit, scale, roots = stated.depth_unit, stated.depth_scale, dict(stated.roots)
     if beside is not None:
         if unit is not None:
@@ -206,13 +206,13 @@ def _info(stated: SourceInfo, beside: DepthBeside | None) -> DatasetInfo:
 
 
 class _Placed:
-    """Samples as records whose files are in their places.
+    """Makes records of samples, with their files in place.
 
     Args:
         out: The data folder.
-        info: What the paths of samples begin with, and what numbers mean.
-        beside: Depth of the same pictures.
-        link: Whether files get hard links in the folder.
+        info: The roots that paths of samples begin with, and the meaning of values.
+        beside: Depth of the same images.
+        link: Whether to create hard links in the folder.
     """
 
     def __init__(self, out: Path, info: DatasetInfo, beside: DepthBeside | None, *, link: bool) -> None:
@@ -222,7 +222,7 @@ class _Placed:
         self._linked: set[str] = set()
 
     def record(self, sample: SourceSample, number: int) -> SampleRecord:
-        """The record of a sample, which is the `number`-th."""
+        """Return the record of the `number`-th sample."""
         depth = sample.depth
         if isinstance(depth, DepthMap):
             depth = write_depth(depth, self._info.depth_scale, self._out, f"depth/{number:08d}")
@@ -242,13 +242,13 @@ class _Placed:
         )
 
     def _placed(self, path: str | None, folder: str) -> str | None:
-        """The path of a file in the data folder; it is linked there, if files are."""
+        """Return the path of a file in the data folder, after linking it there if requested."""
         if path is None:
             return None
         root, inside = split_root(path, self._info.roots)
         why = why_no_file(path, self._info.roots)
         if not self._link:
-            if why is None:  # Otherwise it is refused where it is written.
+            if why is None:  # Otherwise it is refused when it is written.
                 self._check_inside(path)
             return path
         if why is not None:
@@ -261,7 +261,7 @@ class _Placed:
         return name
 
     def _check_inside(self, path: str) -> None:
-        """Refuse a file that a symbolic link leads to, out of its root, where no data folder is read."""
+        """Refuse a file that a symbolic link takes out of its root, because a data folder could not read it."""
         try:
             self._files.found(path)
         except DataError:
@@ -274,7 +274,7 @@ class _Placed:
 
 
 def _link(file: Path, place: Path) -> None:
-    """A hard link to a file, or to what a symbolic link leads to."""
+    """Create a hard link to a file, or to the target of a symbolic link."""
     place.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(os.path.realpath(file), place)
@@ -293,7 +293,7 @@ def _link(file: Path, place: Path) -> None:
 
 
 def _check_settings(file: Path, made_by: Mapping[str, Any]) -> None:
-    """Refuse to go on with the samples of an import with other settings."""
+    """Refuse to continue an import with other settings."""
     there = read_json(file, remedy="remove the folder, and import it again")
     differing = [
         f"{name} (there {quoted(old)}, now {quoted(new)})"
@@ -307,7 +307,7 @@ def _check_settings(file: Path, made_by: Mapping[str, Any]) -> None:
 
 
 def _differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """What was chosen otherwise: settings of the source by their names, options of the command as it has them."""
+    """Yield settings that differ: those of the source by name, and options of the command as written there."""
     before, after = (
         {f"--{name}": one.get(name) for name in ("pictures", "depth")} | dict(one.get("source") or {})
         for one in (there, now)
@@ -318,7 +318,7 @@ def _differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[t
 
 
 def _lines_there(out: Path, count: int) -> Iterator[Any]:
-    """The lines that an import that was stopped has left, whole."""
+    """Yield the complete lines that an interrupted import has left."""
     if count:
         yield from (parse_json(line.text) for line in read_lines(out / LINES_FILE))
 
