@@ -1,7 +1,7 @@
-"""One table as Markdown, CSV, LaTeX and JSON.
+"""A table as Markdown, CSV, LaTeX and JSON.
 
-Markdown and LaTeX are to be read: numbers are rounded, and what their intervals mean is said below. CSV and JSON are
-to be computed with: numbers are whole, and every interval has its own name.
+Markdown and LaTeX are for reading: numbers are rounded, and a legend explains their intervals. CSV and JSON are for
+computation: numbers have full precision, and every interval has its own name.
 """
 
 import csv
@@ -39,14 +39,14 @@ LATEX = {
     "Δ": r"$\Delta$",
     "…": r"\ldots{}",
 }
-"""Characters that mean something to LaTeX, or that not every font has, and what stands for them."""
+"""Replacements for characters that are special in LaTeX, or missing in some fonts."""
 SPECIAL = re.compile("|".join(map(re.escape, LATEX)))
 MARKDOWN = re.compile(r"[\\`*|<\[~&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
-"""What could be read as Markdown; an underscore inside of a word is none."""
+"""Text that could be parsed as Markdown; an underscore within a word is not."""
 
 
 def markdown(table: Table) -> str:
-    """The table as GitHub's Markdown, with its legend, its notes and its unfinished cells."""
+    """Return the table as GitHub's Markdown, with its legend, its notes and its unfinished cells."""
     head = [markdown_text(column.heading) for column in table.columns]
     rules = [":---" if column.kind == "text" else "---:" for column in table.columns]
     rows = [
@@ -101,7 +101,7 @@ def latex(table: Table) -> str:
 
 
 def csv_text(table: Table) -> str:
-    """The table as CSV: a column for each number and each end of an interval."""
+    """Return the table as CSV: a column for each number and each end of an interval."""
     rows = [_named(table.columns, row) for row in table.rows]
     names = list(_named(table.columns, [None] * len(table.columns)))
     said = {row[0]: [one.sentence for one in table.unfinished if one.variant == row[0]] for row in table.rows}
@@ -114,7 +114,7 @@ def csv_text(table: Table) -> str:
 
 
 def json_text(table: Table) -> str:
-    """The table as JSON, with the figure of each seed and every pair of answers that was counted."""
+    """Return the table as JSON, with the figure of each seed and the counts of every pair of answers."""
     variants = []
     for row in table.rows:
         one: dict[str, Any] = {"figures": {}, "differences": {}}
@@ -142,16 +142,16 @@ RENDERERS: Mapping[str, Callable[[Table], str]] = {
     "tex": latex,
     "json": json_text,
 }
-"""How a table is written, by the suffix of its file."""
+"""The function that renders a table, by the suffix of its file."""
 
 
 def markdown_text(text: str) -> str:
-    """A text as it is, on one line of Markdown and inside of a cell."""
+    """Escape a text for a cell of a Markdown table, on one line."""
     return MARKDOWN.sub(lambda found: f"\\{found[0]}", " ".join(text.split()))
 
 
 def latex_text(text: str) -> str:
-    """A text as it is, in a paragraph of LaTeX."""
+    """Escape a text for a paragraph of LaTeX."""
     return _escaped(" ".join("".join(one if one.isprintable() else " " for one in text).split()))
 
 
@@ -160,13 +160,13 @@ def _escaped(text: str) -> str:
 
 
 def _latex_number(text: str) -> str:
-    """A number with its interval; signs are those of mathematics."""
+    """Return a number with its interval, with signs in math mode."""
     parts = re.split(r"(?<!\w)([+-]\d[\d.,]*)(?<=\d)", text)
     return "".join(f"${part}$" if number % 2 else _escaped(part) for number, part in enumerate(parts))
 
 
 def _named(columns: Iterable[Column], row: Iterable[Value]) -> dict[str, Any]:
-    """The numbers of a row by the names of their columns in a CSV file, which are those of every row."""
+    """Return the numbers of a row by the names of their CSV columns, which are the same for every row."""
     named: dict[str, Any] = {}
     for column, value in zip(columns, row, strict=True):
         if column.kind == "estimate":
@@ -190,7 +190,7 @@ def _ends(name: str, interval: tuple[float, float] | None) -> dict[str, float | 
 
 
 def _with_text_keys(value: Any) -> Any:
-    """A value whose dictionaries have texts for keys, as JSON wants them: seeds are numbers."""
+    """Return a value whose dictionaries have text keys, as JSON requires; seeds are numbers."""
     if isinstance(value, dict):
         return {str(key): _with_text_keys(held) for key, held in value.items()}
     return [_with_text_keys(one) for one in value] if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""`report.html` of an experiment: one page that needs nothing else."""
+"""`report.html` of an experiment: one self-contained page."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,10 +17,10 @@ from perceptio.recipe_changes import changes, terms
 from perceptio.training.validation import PREFIX
 
 COLORS = ("#3b7ddd", "#e08a1e", "#2f9e6e", "#a05bd0", "#d1495b", "#1f9fb4", "#b59410", "#d16ba5")
-"""Of variants, after the baseline's; they repeat."""
+"""Colors of variants, after the baseline's; they repeat."""
 BASELINE_COLOR = "#8a8f98"
 LONGEST = 80
-"""Characters of a setting that are shown."""
+"""Maximum number of characters shown of a setting."""
 SEED = "train.seed"
 """The setting in which cells of a variant differ."""
 
@@ -38,11 +38,11 @@ class _Report:
 
 
 def report_html(summary: Summary, table: Table) -> str:
-    """The page of an experiment.
+    """Return the page of an experiment.
 
     Args:
-        summary: What it found.
-        table: The same as a table.
+        summary: Its results.
+        table: The same results as a table.
 
     Raises:
         DataError: A log or a recipe of a cell is broken.
@@ -55,7 +55,7 @@ def report_html(summary: Summary, table: Table) -> str:
 
 
 def _headline(report: _Report) -> str:
-    """What it is, and its table."""
+    """Return a description of the experiment, and its table."""
     summary, table = report.summary, report.table
     cells = [cell for one in summary.variants for cell in one.cells]
     seeds = dict.fromkeys(str(cell.seed) for cell in cells)
@@ -79,7 +79,7 @@ def _headline(report: _Report) -> str:
 
 
 def _unfinished(report: _Report) -> str:
-    """The cells that are not complete, with the last words of failed ones."""
+    """Return the cells that are not complete, with the errors of failed ones."""
     parts = [
         f"<p><b>{escape(one.variant)}</b>, seed {one.seed}: <span class='{_mood(one.status)}'>{one.status}</span></p>"
         + (f"<pre>{escape(one.error)}</pre>" if one.error else "")
@@ -89,7 +89,7 @@ def _unfinished(report: _Report) -> str:
 
 
 def _differences(report: _Report) -> str:
-    """The paired differences of every figure, as forest plots."""
+    """Return the paired differences of every figure, as forest plots."""
     plots = []
     for figure in report.summary.figures:
         marks = [
@@ -118,7 +118,7 @@ def _differences(report: _Report) -> str:
 
 
 def _learning_curves(report: _Report) -> str:
-    """The losses over training steps, of training and validation."""
+    """Return the training and validation losses over training steps."""
     logs = {(one.name, cell.seed): cell.curve() for one in report.summary.variants for cell in one.cells}
     recipes = [document for one in report.summary.variants if (document := _recipe(one.cells)) is not None]
     names = list(dict.fromkeys(("loss", *(term for document in recipes for term in terms(document)))))
@@ -142,7 +142,7 @@ def _learning_curves(report: _Report) -> str:
 def _lines(
     report: _Report, logs: Mapping[tuple[str, int], Sequence[Mapping[str, Any]]], metric: str, *, smooth: bool
 ) -> list[Line]:
-    """A metric of every variant: a thin line a seed, and a thick one for their mean."""
+    """Return the curves of a metric for every variant: a thin line for each seed, and a thick one for their mean."""
     lines = []
     for one in report.summary.variants:
         curves: list[Curve] = []
@@ -160,7 +160,7 @@ def _lines(
 
 
 def _settings(report: _Report) -> str:
-    """How the recipe of each variant differs from the baseline's."""
+    """Return how the recipe of each variant differs from the baseline's."""
     documents = {one.name: _recipe(one.cells) for one in report.summary.variants}
     baseline = documents.get(report.summary.baseline)
     parts = []
@@ -179,7 +179,7 @@ def _settings(report: _Report) -> str:
 
 
 def _recipes(report: _Report) -> str:
-    """The recipe of each variant as JSON, of its first seed."""
+    """Return the recipe of each variant as JSON, from its first seed."""
     parts = [
         f"<details><summary>{escape(one.name)} · <code>{escape(one.cells[0].fingerprint)}</code></summary>"
         f"<pre>{escape(json.dumps(document, indent=2, ensure_ascii=False))}</pre></details>"
@@ -190,12 +190,12 @@ def _recipes(report: _Report) -> str:
 
 
 def _recipe(cells: Sequence[CellResult]) -> Any:
-    """The recipe's document of the first cell that has begun; None: none has."""
+    """Return the recipe's JSON document of the first cell that has begun; None if none has."""
     return next((document for cell in cells if (document := cell.recipe()) is not None), None)
 
 
 def _said(contrast: Contrast) -> str:
-    """A difference and its test in numbers."""
+    """Return a difference and its test, in numbers."""
     interval = contrast.of_questions or contrast.over_seeds
     said = f"{contrast.value:+.4f}"
     if interval is not None:
@@ -211,7 +211,7 @@ def _mood(status: str) -> str:
 
 
 def _above_its_interval(text: str) -> str:
-    """A number, and below it what is said after it."""
+    """Return a number with its interval below it."""
     value, _, interval = text.partition(" ")
     return (
         f"{escape(value)}<br><span class='soft whole'>{escape(interval)}</span>"

@@ -1,11 +1,11 @@
 """Runs jobs on a Slurm cluster through submitit: `--launcher slurm`.
 
-Jobs that are ready and alike are submitted as one array. What is submitted is a plain function with JSON for its
-arguments, `perceptio.experiments.submitted.run_job`; submitit pickles that in a folder of its own, beside the records
-of the jobs. Nothing that a job has pickled is read here: how it ended is said by its record.
+Jobs that are ready and alike are submitted as one array. Each is a call of a plain function with JSON arguments,
+`perceptio.experiments.submitted.run_job`, which submitit pickles in a folder of its own, beside the records of the
+jobs. Nothing that a job has pickled is read here: its record says how it ended.
 
-The launcher keeps a note of each submission. Stopped and started again, or started twice, it finds jobs that are in
-the queue or run, and waits for them instead of submitting them again.
+The launcher writes a note of each submission. If it is stopped and started again, or started twice, it finds jobs
+that are queued or running, and waits for them instead of submitting them again.
 """
 
 import logging
@@ -41,23 +41,23 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 OURS = "PERCEPTIO_"
-"""How variables of the environment begin that jobs are given: plugins, and where metrics go."""
+"""Prefix of environment variables that jobs inherit: plugins, and trackers of metrics."""
 LATE_S = 60.0
-"""Seconds that the record of a job may take to be seen on a shared folder after the job has ended."""
+"""Seconds after which the record of a job that has ended must be visible on a shared folder."""
 FORGOTTEN_S = 3600.0
-"""Seconds after its submission from which on a job that Slurm does not know is over."""
+"""Seconds after its submission from which a job that Slurm does not know counts as over."""
 
 
 @attrs.define(eq=False)
 class Submitted:
-    """A job in the queue of a cluster, or running there.
+    """A job that is queued or running on a cluster.
 
     Attributes:
         job: The job.
-        handle: What submitit knows it by.
-        attempts: How many attempts its record had before.
+        handle: submitit's object for it.
+        attempts: Number of attempts in its record before this one.
         begun: Whether the display was told that it runs.
-        over_since: When it was seen first that it has ended, in seconds of the monotonic clock.
+        over_since: When its end was first seen, in seconds of the monotonic clock.
     """
 
     job: Job
@@ -68,16 +68,16 @@ class Submitted:
 
     @property
     def number(self) -> str:
-        """By which the cluster knows it."""
+        """The cluster's number of the job."""
         return str(self.handle.job_id)
 
 
 class SlurmLauncher:
-    """Runs jobs on a cluster, or as they would run there.
+    """Runs jobs on a cluster, or locally in the same way.
 
     Args:
-        config: Where, and with what.
-        limits: How many, how long, and whether one that fails stops all.
+        config: The settings of the cluster.
+        limits: How many jobs, how long, and whether a failure stops all.
 
     Raises:
         PerceptioError: submitit is not installed, or there is no Slurm here.
@@ -98,14 +98,14 @@ class SlurmLauncher:
         _Run(self, jobs, cache, display).run()
 
     def submit(self, jobs: Sequence[Job], cache: JobCache) -> list[Any]:
-        """Submit jobs that are alike, as one array; what submitit knows each by.
+        """Submit jobs that are alike as one array; return submitit's object for each.
 
         Raises:
-            PerceptioError: The cluster refuses them.
+            PerceptioError: The cluster rejects them.
         """
         environment = {name: value for name, value in os.environ.items() if name.startswith(OURS)}
         if not self.config.gpus:
-            environment["OMP_NUM_THREADS"] = "1"  # As on one machine: the same numbers wherever it runs.
+            environment["OMP_NUM_THREADS"] = "1"  # As on one machine, for the same numbers everywhere.
         shared = {
             "cache": str(cache.root.parent.absolute()),
             "folder": str(Path.cwd()),
@@ -125,11 +125,11 @@ class SlurmLauncher:
         return handles
 
     def find(self, cache: JobCache, number: str) -> Any:
-        """What submitit knows a job by that was submitted to Slurm before."""
+        """Return submitit's object for a job that was submitted to Slurm earlier."""
         return self.submitit.SlurmJob(folder=_folder(cache), job_id=number)
 
     def cancel(self, submitted: Submitted) -> None:
-        """Let a job save what it has and end."""
+        """Tell a job to save and end."""
         if self.config.cluster == "slurm":
             submitted.handle.cancel(check=False)
         elif self.config.cluster == "local":
@@ -203,7 +203,7 @@ class _Run:
     # -- submitting ------------------------------------------------------------------------------------------------
 
     def _submit_ready(self) -> None:
-        """Submit what can begin, as far as it is not submitted already."""
+        """Submit the jobs that can begin and are not submitted yet."""
         ready = list(self._schedule.ready(self._submitted))
         if not ready:
             return
@@ -216,7 +216,7 @@ class _Run:
                 if submitted is not None:
                     self._follow(submitted)
                 elif self._schedule.claim(job):
-                    self.cache.release(job)  # Whoever runs it claims it there.
+                    self.cache.release(job)  # The process that runs it claims it.
                     new.setdefault((job.stage, job.cores), []).append(job)
             for alike in new.values():
                 for job, handle in zip(alike, self.launcher.submit(alike, self.cache), strict=True):
@@ -230,7 +230,7 @@ class _Run:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """No other launcher submits to this cache meanwhile."""
+        """Keep other launchers from submitting to this cache in the meantime."""
         self.cache.root.mkdir(parents=True, exist_ok=True)
         with FileLock(self.cache.root / "submissions.lock"):
             yield
@@ -251,14 +251,14 @@ class _Run:
         write_json(self._note_of(submitted.job), note)
 
     def _submission(self, job: Job) -> Submitted | None:
-        """A job that an earlier command, or another, has submitted to Slurm, and that is not over."""
+        """Return a job that an earlier or another command has submitted to Slurm, unless it is over."""
         try:
             note = read_json(self._note_of(job))
         except DataError:
             return None
         here = (self.launcher.config.cluster, job.fingerprint)
         if (note["cluster"], note["fingerprint"]) != here or note["cluster"] != "slurm":
-            return None  # What is not on a cluster ends with the command that began it.
+            return None  # Outside of a cluster, jobs end with the command that started them.
         handle = self.launcher.find(self.cache, note["number"])
         if handle.done(force_check=True):
             return None
@@ -269,10 +269,12 @@ class _Run:
     # -- looking -----------------------------------------------------------------------------------------------------
 
     def _look(self) -> None:
-        """See what has become of the jobs that were submitted."""
+        """Check the state of the jobs that were submitted."""
         for submitted in list(self._submitted.values()):
             job = submitted.job
-            over = submitted.handle.done()  # In this order: a record is written before its job is over.
+            over = (
+                submitted.handle.done()
+            )  # Before the record is read: a record is written before its job is over.
             record = self.cache.record(job.name)
             own = record.fingerprint == job.fingerprint and len(record.intervals) > submitted.attempts
             if own and record.intervals[-1][1] is None:
@@ -285,20 +287,20 @@ class _Run:
                 self._end_over(submitted, seen=own and record.intervals[-1][1] is not None)
 
     def _show(self, submitted: Submitted) -> None:
-        """Tell the display that a job runs, and how far it is."""
+        """Tell the display that a job runs, and its progress."""
         if not submitted.begun:
             submitted.begun = True
             self.display.begun(submitted.job)
-        with suppress(DataError):  # There is none yet.
+        with suppress(DataError):  # There is no report yet.
             told = read_json(progress_of(self.cache, submitted.job))
             self.display.advanced(submitted.job, told["done"], told["total"], told["note"])
 
     def _end_over(self, submitted: Submitted, *, seen: bool) -> None:
-        """End a job that is over and whose record does not say how, once the record has had time to be seen.
+        """End a job that is over but whose record does not say how, after waiting for the record to appear.
 
         Args:
             submitted: The job.
-            seen: Whether the record has the end of its attempt: it was stopped, and has saved what it had.
+            seen: Whether the record has the end of its attempt: it was stopped, and has saved its state.
         """
         now = time.monotonic()
         submitted.over_since = submitted.over_since or now
@@ -318,7 +320,7 @@ class _Run:
 
     def _end_record(self, submitted: Submitted, error: str) -> None:
         job = submitted.job
-        if len(self.cache.record(job.name).intervals) == submitted.attempts:  # It has never begun.
+        if len(self.cache.record(job.name).intervals) == submitted.attempts:  # It never began.
             self.cache.begin(job)
         self.cache.end(job, complete=False, error=error)
 
@@ -337,7 +339,7 @@ class _Run:
     # -- leaving -----------------------------------------------------------------------------------------------------
 
     def _leave(self) -> None:
-        """After Ctrl-C: jobs on a cluster go on, unless they are to be canceled; others end with this command."""
+        """After Ctrl-C, leave jobs on a cluster running unless they are to be canceled; end all others."""
         if self.launcher.config.cluster != "slurm" or self.launcher.config.on_stop == "cancel":
             self._cancel_all()
         elif self._submitted:
@@ -371,5 +373,5 @@ def _submitit() -> Any:
 
 
 def _folder(cache: JobCache) -> Path:
-    """Where submitit keeps what it pickles, and its logs."""
+    """Return the folder for submitit's pickles and logs."""
     return cache.root.absolute() / "submitit"

@@ -1,9 +1,9 @@
-"""A job on a cluster: what submitit calls there, and how the launcher hears of it.
+"""A job on a cluster: the function that submitit calls there, and how the launcher learns its state.
 
-The job's process is the same as on one machine, `perceptio.experiments.worker`. What submitit has started looks after
-it, records in the cache how it ends, and writes now and then how far it is, so that whoever sees the folder knows;
-the launcher need not be there. Before a job's time limit, or when it is preempted, the cluster signals: the process
-saves and stops, submitit queues the job again, and it goes on where it was, to the bit.
+The job's process is the same as on one machine, `perceptio.experiments.worker`. The function that submitit calls
+supervises it, records in the cache how it ends, and regularly writes its progress, so everyone with access to the
+folder knows the state and the launcher need not run. Before a job's time limit, or when it is preempted, the cluster
+sends a signal. The process then saves and stops, submitit queues the job again, and it continues bit for bit.
 """
 
 import os
@@ -26,28 +26,28 @@ if TYPE_CHECKING:
     from submitit.helpers import DelayedSubmission
 
 WRITE_EVERY_S = 5.0
-"""Seconds between two reports of how far a job is."""
+"""Seconds between two reports of a job's progress."""
 SHARE_TO_SAVE = 0.8
-"""Of the seconds between the signal and the end, those that the process has for saving; the rest is for queueing."""
+"""Share of the time between the signal and the end that the process has for saving; the rest is for queueing."""
 AFTER_TERM_S = 600.0
-"""Seconds that a job which Slurm told to end waits for that: one that ends by itself would not be queued again."""
+"""Seconds that a job waits to be ended after Slurm told it to end: it would not be requeued if it ended by itself."""
 
 
 def progress_of(cache: JobCache, job: Job) -> Path:
-    """The file that says how far a job is: `{"done": 3, "total": 10, "note": "loss 1.2"}`."""
+    """Return the file with a job's progress: `{"done": 3, "total": 10, "note": "loss 1.2"}`."""
     return cache.root / f"{job.name}.progress.json"
 
 
 def run_job(sent: Mapping[str, Any]) -> None:
-    """Do a job in the process that submitit starts for it.
+    """Run a job in the process that submitit starts for it.
 
     Args:
-        sent: JSON: `job` (a `Job.document`), `cache` (the folder of the cache), `folder` (the working folder),
+        sent: JSON: `job` (a `Job.document`), `cache` (the folder of the cache), `folder` (the working directory),
             `environment` (variables to set), `timeout_s` (seconds after which it has failed, or None), and `save_s`
             (seconds between the signal and the end).
 
     Raises:
-        Stopped: It was told to end by SIGINT or SIGTERM, and has saved what it had.
+        Stopped: It was told to end by SIGINT or SIGTERM, and has saved its state.
     """
     from submitit.core.utils import UncompletedJobError
 
@@ -55,14 +55,14 @@ def run_job(sent: Mapping[str, Any]) -> None:
     os.chdir(sent["folder"])
     os.environ.update(sent["environment"])
     job, cache = Job.of_document(sent["job"]), JobCache(Path(sent["cache"]))
-    while not cache.claim(job):  # Another process is at it, perhaps one that is about to end.
+    while not cache.claim(job):  # Another process runs it, and may be about to end.
         time.sleep(LOOK_EVERY_S)
     try:
         if cache.complete(job):
             return
         _attempt = _Attempt(job, cache, timeout_s=sent["timeout_s"], save_s=sent["save_s"])
         _attempt.run()
-    except UncompletedJobError:  # Raised in the handler of the signal.
+    except UncompletedJobError:  # Raised in the signal handler.
         limit = "reached its time limit too often to be queued again: give more time_min, or more requeues"
         cache.end(job, complete=False, error=f"{limit}; what it saved is kept.")
         raise
@@ -72,7 +72,7 @@ def run_job(sent: Mapping[str, Any]) -> None:
 
 
 def _checkpoint(sent: Mapping[str, Any]) -> "DelayedSubmission":
-    """Called by submitit where a signal interrupts `run_job`: what it is to run when the job is queued again."""
+    """Return what to run when the job is queued again; submitit calls this when a signal interrupts `run_job`."""
     from submitit.helpers import DelayedSubmission
 
     if _attempt is not None:
@@ -82,11 +82,11 @@ def _checkpoint(sent: Mapping[str, Any]) -> "DelayedSubmission":
 
 run_job.checkpoint = _checkpoint  # type: ignore[attr-defined]
 _attempt: "_Attempt | None" = None
-"""What `run_job` is at, for the handler of a signal."""
+"""The current attempt of `run_job`, for the signal handler."""
 
 
 class _Attempt:
-    """The process of a job, from its begin to its end or to the signal."""
+    """The process of a job, from its start to its end or to the signal."""
 
     def __init__(self, job: Job, cache: JobCache, *, timeout_s: float | None, save_s: float) -> None:
         self.job, self.cache, self.timeout_s, self.save_s = job, cache, timeout_s, save_s
@@ -119,7 +119,7 @@ class _Attempt:
         raise Stopped(interrupted.signal or signal.SIGTERM)
 
     def stop(self) -> None:
-        """Let the process save and end, and record that."""
+        """Let the process save and end, and record this."""
         if self._process is None:
             return
         self._process.interrupt()
@@ -127,7 +127,7 @@ class _Attempt:
         self.cache.end(self.job, complete=status == 0)
 
     def _start(self, log: Path) -> tuple[int, Process]:
-        """Where its part of the log begins, and the process."""
+        """Start the process; return the offset of its part of the log, and the process."""
         with _without_signal():
             self.cache.begin(self.job)
             with log.open("a", encoding="utf-8") as file:
@@ -136,7 +136,7 @@ class _Attempt:
         return log_from, process
 
     def _goes_on(self) -> bool:
-        """Take in a report; whether the process still runs."""
+        """Handle a report; return whether the process still runs."""
         try:
             _, report = self._reports.get(timeout=LOOK_EVERY_S)
         except queue.Empty:
@@ -152,9 +152,9 @@ class _Attempt:
 
 @contextmanager
 def _without_signal() -> Iterator[None]:
-    """Keep the signal before the time limit back for a while; processes that are begun then never get it.
+    """Block the signal before the time limit for a while, so that processes started in the block never receive it.
 
-    Slurm sends it to every process of a job, and one that does not know it would die of it.
+    Slurm sends it to every process of a job, and it would kill a process that does not handle it.
     """
     from submitit.core.job_environment import JobEnvironment
 

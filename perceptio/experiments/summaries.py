@@ -1,5 +1,5 @@
-"""The summaries of an experiment's cells: written when they are complete, found by whoever has the same cells, and
-read as results where nothing is run.
+"""Summaries of an experiment's cells: written when cells are complete, found by whoever has the same cells, and read
+as results if nothing is run.
 """
 
 from collections.abc import Sequence
@@ -28,21 +28,21 @@ from perceptio.serialize import from_json
 from perceptio.training.validation import PREFIX
 
 MOST_POINTS = 100
-"""Of a learning curve in a summary."""
+"""Maximum number of points of a learning curve in a summary."""
 DIGITS = 5
-"""Of its values that are kept."""
+"""Significant digits of its values."""
 WHERE = ("folders", "validation")
-"""Settings of data that say where they lie; a summary knows them by what they hold."""
+"""Settings with locations of data; a summary identifies data by content."""
 
 
 def read_summaries(experiment: Experiment) -> ExperimentResult:
-    """An experiment as the summaries beside its file have it; cells without one are waiting.
+    """Read an experiment from the summaries beside its file; cells without a summary are waiting.
 
-    A summary of a variant whose recipe has changed since is not used.
+    A summary is not used if the recipe of its variant has changed since.
 
     Raises:
-        DataError: There are none, one is broken, or two are of one cell.
-        RecipeError: Something is wrong with a recipe.
+        DataError: There are no summaries, one is broken, or two belong to the same cell.
+        RecipeError: A recipe is invalid.
     """
     folder = experiment.summaries
     files = [] if folder is None else sorted(folder.glob("*.json"))
@@ -83,14 +83,14 @@ def read_summaries(experiment: Experiment) -> ExperimentResult:
 
 
 def is_current(summary: CellSummary, experiment: Experiment) -> bool:
-    """Whether the recipe of a summary is what its variant has now, wherever data lie.
+    """Return whether the recipe of a summary is still its variant's recipe, wherever data are.
 
-    Settings that were declared since have their default in it.
+    Settings that were declared later have their default in it.
     """
     now = with_training(experiment.recipe(summary.variant), seed=summary.seed)
     try:
         then = from_json(summary.recipe)
-    except PerceptioError:  # It has something that is no longer there.
+    except PerceptioError:  # It uses something that no longer exists.
         return False
     data = {name: getattr(now.data, name) for name in WHERE}
     return bool(attrs.evolve(then, name=now.name, data=attrs.evolve(then.data, **data)) == now)
@@ -99,15 +99,15 @@ def is_current(summary: CellSummary, experiment: Experiment) -> bool:
 def find_summaries(
     cells: Sequence[Cell], folders: Sequence[Path], warnings: list[str]
 ) -> dict[str, CellSummary]:
-    """The summaries that stand for cells, by name.
+    """Return the summaries that stand for cells, by name.
 
     Args:
         cells: The cells.
-        folders: Where they may lie.
-        warnings: What is said of those that are not used is added.
+        folders: Folders to search.
+        warnings: Receives sentences about summaries that are not used.
 
     Raises:
-        DataError: One is broken.
+        DataError: A summary is broken.
     """
     found: dict[str, CellSummary] = {}
     changed: dict[str, Cell] = {}
@@ -137,13 +137,13 @@ def write_summaries(out: Path, folder: Path) -> tuple[Path, ...]:
 
     Args:
         out: The experiment's folder.
-        folder: Where the summaries go, such as the folder beside the experiment's file.
+        folder: Folder for the summaries, such as the one beside the experiment's file.
 
     Returns:
         The files.
 
     Raises:
-        DataError: `out` holds no experiment, something that a cell left cannot be read, or the disk refuses.
+        DataError: `out` holds no experiment, a file of a cell cannot be read, or the summaries cannot be written.
     """
     document, result = read_document(out), read(out)
     return tuple(
@@ -154,15 +154,15 @@ def write_summaries(out: Path, folder: Path) -> tuple[Path, ...]:
 
 
 def _summary_of(cell: CellResult, placed: PlacedCell, data: Sequence[str]) -> CellSummary:
-    """The summary of a complete cell.
+    """Return the summary of a complete cell.
 
     Args:
         cell: The cell.
-        placed: What is written of it in its experiment.
-        data: A hash of what each folder holds that it was evaluated on.
+        placed: Its entry in the experiment.
+        data: A hash of the content of each folder that it was evaluated on.
 
     Raises:
-        DataError: Something that it left cannot be read.
+        DataError: One of its files cannot be read.
     """
     recipe, lines = cell.recipe(), cell.curve()
     metrics = [f"{prefix}{name}" for prefix in ("", PREFIX) for name in ("loss", *terms(recipe))]
@@ -193,7 +193,7 @@ def _short(value: Any) -> Any:
 
 
 def _waiting(variant: str, seed: int) -> CellResult:
-    """A cell of which nothing is known."""
+    """Return a cell about which nothing is known."""
     return CellResult(
         variant=variant,
         seed=seed,

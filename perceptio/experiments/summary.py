@@ -1,9 +1,9 @@
-"""What an experiment found: per variant and figure the mean over seeds, and the difference to the baseline.
+"""The results of an experiment: for each variant and figure the mean over seeds, and the difference to the baseline.
 
-Three intervals are told apart, all of 95%. *Over seeds*, by Student's t: what training again with other seeds would
-give. *Of questions*, of a single seed, as the evaluation has it (Wilson's for shares of right answers): what other
-questions would give. And of a difference to the baseline, *paired* on the same questions by bootstrap. What cannot be
-compared is said in a note.
+There are three kinds of 95% intervals. An interval *over seeds*, by Student's t, describes the variation if training
+is repeated with other seeds. An interval *of questions*, for a single seed, comes from the evaluation (Wilson's for
+shares of right answers) and describes the variation over other questions. The interval of a difference to the
+baseline is *paired* on the same questions, by bootstrap. A note names everything that cannot be compared.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +31,7 @@ class Estimate:
     Attributes:
         value: Its mean over seeds.
         interval: Its 95% interval; None: there is none.
-        over: What the interval is over: `"seeds"`, of two or more, or `"questions"`, of the only one.
+        over: What the interval is over: `"seeds"`, for two or more, or `"questions"`, for a single seed.
         by_seed: The figure of each seed.
     """
 
@@ -42,7 +42,7 @@ class Estimate:
 
     @classmethod
     def of(cls, figures: Mapping[int, Figure]) -> "Estimate":
-        """What a figure's seeds come to."""
+        """Combine a figure's values of several seeds."""
         by_seed = {seed: figure.value for seed, figure in figures.items()}
         over_seeds = interval_over_seeds(by_seed)
         [only, *_] = figures.values()
@@ -58,15 +58,15 @@ class Estimate:
 
 @attrs.frozen(kw_only=True)
 class VariantSummary:
-    """What a variant found.
+    """The results of a variant.
 
     Attributes:
-        name: The variant's.
-        cells: Its cells, by seed, whatever became of them.
-        figures: The chosen figures that its complete cells have.
-        differences: The same to the baseline; empty for the baseline itself.
-        seconds: The mean over complete cells.
-        parameters: Of its model.
+        name: The variant's name.
+        cells: Its cells, by seed, whatever their status.
+        figures: The chosen figures, over its complete cells.
+        differences: The differences of these to the baseline; empty for the baseline itself.
+        seconds: The mean duration over complete cells.
+        parameters: Number of parameters of its model.
     """
 
     name: str
@@ -78,20 +78,20 @@ class VariantSummary:
 
     @property
     def complete(self) -> int:
-        """How many of its cells are complete."""
+        """Number of its complete cells."""
         return sum(cell.status == "complete" for cell in self.cells)
 
 
 @attrs.frozen(kw_only=True)
 class Summary:
-    """What an experiment found.
+    """The results of an experiment.
 
     Attributes:
-        name: The experiment's.
+        name: The experiment's name.
         baseline: The variant that the others are compared with.
         figures: The chosen figures, in order.
         variants: Every variant, in the experiment's order.
-        notes: What a reader must know: what could not be compared, and what is not shown; a sentence each.
+        notes: Sentences that a reader must know: what could not be compared, and what is not shown.
     """
 
     name: str
@@ -107,14 +107,14 @@ class Summary:
 
 
 def summarize(result: ExperimentResult, figures: Sequence[str] | None = None) -> Summary:
-    """What an experiment found, as far as it is run.
+    """Summarize the results of an experiment so far.
 
     Args:
         result: The experiment.
-        figures: The figures that are wanted, by path; see `perceptio.experiments.figures.chosen`.
+        figures: The requested figures, by path; see `perceptio.experiments.figures.chosen`.
 
     Raises:
-        InputError: A figure is wanted that no complete cell has.
+        InputError: No complete cell has a requested figure.
     """
     notes: list[str] = []
     found = {
@@ -163,7 +163,7 @@ def summarize(result: ExperimentResult, figures: Sequence[str] | None = None) ->
 
 
 def _of_summaries(result: ExperimentResult) -> Iterator[str]:
-    """What is said of cells that were run elsewhere."""
+    """Yield a note about cells that were run elsewhere."""
     cells = [cell for cell in result.cells if cell.summary is not None]
     if cells:
         where = dict.fromkeys(

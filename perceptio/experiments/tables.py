@@ -15,7 +15,7 @@ from perceptio.experiments.summary import Estimate, Summary
 Kind = Literal["text", "count", "seconds", "estimate", "difference"]
 Value = str | int | float | Estimate | Contrast | None
 NOTHING = "–"
-"""Stands in a text where there is no number."""
+"""Text for a missing number."""
 MOST_DECIMALS = 4
 SMALLEST_P = 0.0001
 
@@ -25,8 +25,8 @@ class Column:
     """A column of a table.
 
     Attributes:
-        name: What it is called; of a figure its path.
-        kind: What its values are.
+        name: Its name; for a figure its path.
+        kind: The kind of its values.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Column:
 
     @property
     def heading(self) -> str:
-        """What stands above it."""
+        """Its heading."""
         return f"Δ {self.name}" if self.kind == "difference" else self.name
 
 
@@ -45,8 +45,8 @@ class Unfinished:
     Attributes:
         variant: The name of its variant.
         seed: Its seed.
-        status: What became of it.
-        error: The last words of a failed one, on one line.
+        status: Its status.
+        error: The error of a failed cell, on one line.
     """
 
     variant: str
@@ -56,7 +56,7 @@ class Unfinished:
 
     @property
     def sentence(self) -> str:
-        """What is said of it."""
+        """A description of the cell's status."""
         return f"{self.variant}, seed {self.seed}: {self.status}{f': {self.error}' if self.error else ''}"
 
 
@@ -66,11 +66,11 @@ class Table:
 
     Attributes:
         title: The experiment's name.
-        baseline: The variant that differences are to.
-        columns: Its columns; the first has the variants' names.
-        rows: A value for each column, of each variant.
+        baseline: The variant that differences refer to.
+        columns: Its columns; the first contains the variants' names.
+        rows: For each variant, a value for each column.
         unfinished: The cells that are not complete.
-        notes: What a reader must know of comparisons.
+        notes: What a reader must know about comparisons.
     """
 
     title: str
@@ -81,14 +81,14 @@ class Table:
     notes: tuple[str, ...]
 
     def texts(self) -> list[list[str]]:
-        """Every value as a text; those of a column have as many decimals as their intervals allow."""
+        """Return every value as text; within a column, intervals determine the number of decimals."""
         columns = zip(*self.rows, strict=True)
         shown = [_shown(column, values) for column, values in zip(self.columns, columns, strict=True)]
         return [list(row) for row in zip(*shown, strict=True)]
 
     @property
     def legend(self) -> list[str]:
-        """How its numbers are to be read, a sentence for each way that occurs."""
+        """Explanations of its numbers, one sentence for each kind that occurs."""
         values = [value for row in self.rows for value in row]
         estimates = [value for value in values if isinstance(value, Estimate)]
         contrasts = [value for value in values if isinstance(value, Contrast)]
@@ -111,7 +111,7 @@ class Table:
 
 
 def table_of(summary: Summary) -> Table:
-    """A summary as a table."""
+    """Return a summary as a table."""
     compared = any(one.differences for one in summary.variants)
     columns = [Column(name="variant", kind="text"), Column(name="seeds", kind="text")]
     for figure in summary.figures:
@@ -152,7 +152,7 @@ def _shown(column: Column, values: Iterable[Value]) -> list[str]:
 
 
 def _halves(value: Value) -> Iterator[float]:
-    """Half of the width of the interval that is shown of a value."""
+    """Yield half the width of the interval that is shown with a value."""
     interval = value.interval if isinstance(value, Estimate) else None
     if isinstance(value, Contrast):
         interval = value.of_questions or value.over_seeds
@@ -161,7 +161,7 @@ def _halves(value: Value) -> Iterator[float]:
 
 
 def _decimals(halves: Iterable[float]) -> int | None:
-    """So many that the narrowest interval has two digits, four at most; None without intervals."""
+    """Return the decimals with which the narrowest interval has two digits, at most four; None without intervals."""
     known = [half for half in halves if half > 0]
     if not known:
         return None
@@ -181,7 +181,7 @@ def _text(value: Value, kind: Kind, decimals: int | None) -> str:
 
 
 def _number(value: float, decimals: int | None, sign: str = "") -> str:
-    """A number; one that is too small to be seen has no sign."""
+    """Format a number; one that rounds to zero has no minus sign."""
     if decimals is None:
         return f"{value + 0.0:{sign}.4g}"
     return f"{round(value, decimals) + 0.0:{sign}.{decimals}f}"
@@ -210,5 +210,5 @@ def _contrast(value: Contrast, decimals: int | None) -> str:
 
 
 def p_text(p: float) -> str:
-    """A p-value as `= 0.012`; very small ones by a bound, as exact tests of many questions have absurd ones."""
+    """Format a p-value as `= 0.012`; very small ones as a bound, as exact tests of many questions give them."""
     return f"= {p:.2g}" if p >= SMALLEST_P else f"< {SMALLEST_P}"

@@ -1,4 +1,4 @@
-"""What the jobs of a cell do: its tokenizers, its training, its evaluation."""
+"""The work of a cell's jobs: training its tokenizers, training and evaluation."""
 
 from functools import partial
 from typing import Any
@@ -25,7 +25,7 @@ from perceptio.training.trainer import Progress, train
 
 @work
 def train_tokenizer(task: Task) -> None:
-    """Train the tokenizer of a stream as `train` would before the model; it starts over where it was cut."""
+    """Train the tokenizer of a stream as `train` would before the model; an interrupted training starts over."""
     recipe = recipe_of(task)
     train_codebook(
         recipe,
@@ -40,7 +40,7 @@ def train_tokenizer(task: Task) -> None:
 
 @work
 def train_cell(task: Task) -> None:
-    """Train a recipe with the tokenizers that were trained before, from its checkpoint where there is one."""
+    """Train a recipe with the tokenizers that were trained before, continuing from a checkpoint if there is one."""
     write_json(task.out / RECIPE, task.settings["recipe"])
     codebooks = {stream: task.inputs[name] for stream, name in task.settings["tokenizers"].items()}
     train_reporting(task, with_codebooks(recipe_of(task), codebooks))
@@ -79,7 +79,7 @@ def _report(task: Task, note: str, done: int, total: int) -> None:
 
 
 def train_reporting(task: Task, recipe: Recipe) -> None:
-    """Train a recipe in a task's folder, from its checkpoint where there is one, and report how far it is."""
+    """Train a recipe in a task's folder, continuing from a checkpoint if there is one, and report the progress."""
 
     def progress(now: Progress) -> None:
         task.report(now.step, now.steps, f"loss {now.metrics['loss']:.3f}" if "loss" in now.metrics else "")
@@ -91,14 +91,14 @@ def train_reporting(task: Task, recipe: Recipe) -> None:
 
 
 def recipe_of(task: Task) -> Recipe:
-    """The recipe that is among a task's settings."""
+    """Return the recipe in a task's settings."""
     recipe = from_json(task.settings["recipe"], Registry.discover())
     assert isinstance(recipe, Recipe)
     return recipe
 
 
 def _device() -> torch.device:
-    """Where training puts a model, too."""
+    """Return the device that training uses, too."""
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 

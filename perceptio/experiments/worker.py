@@ -1,8 +1,8 @@
 """A job's process: `python -m perceptio.experiments.worker`, started by the local launcher.
 
 It reads its request as JSON from standard input and writes reports as lines of JSON to standard output:
-`{"done": 3, "total": 10, "note": "loss 1.2"}`, or `{"error": "what a user can put right"}` before it ends with
-status 2. Everything else that is said goes to standard error, the job's log.
+`{"done": 3, "total": 10, "note": "loss 1.2"}`, or `{"error": "what a user can fix"}` before it exits with status 2.
+All other output goes to standard error, which is the job's log.
 """
 
 import json
@@ -19,27 +19,27 @@ from filelock import FileLock, Timeout
 from perceptio.experiments.job import Report, Task, work_named
 
 INTERRUPTED = 130
-"""Exit status of a job that was asked to stop, and has saved what it had."""
+"""Exit status of a job that was asked to stop, and has saved its state."""
 REFUSED = 2
-"""Exit status of a job that has said what a user can put right."""
+"""Exit status of a job that has reported an error that a user can fix."""
 
 
 class Channel:
-    """The way back to the launcher. Should it be gone, this process stops as after Ctrl-C.
+    """The connection to the launcher. If it breaks, this process stops as after Ctrl-C.
 
     Args:
-        stream: Where lines of JSON are written.
+        stream: Receives lines of JSON.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def report(self, done: int, total: int, note: str = "") -> None:
-        """Say how far the work is."""
+        """Report the progress of the work."""
         self._send({"done": done, "total": total, "note": note})
 
     def error(self, message: str) -> None:
-        """Say what a user can put right."""
+        """Report an error that a user can fix."""
         self._send({"error": message})
 
     def _send(self, message: dict[str, object]) -> None:
@@ -53,15 +53,15 @@ class Channel:
 def perform(request: Mapping[str, Any], report: Report) -> None:
     """Do the work of a job in this process.
 
-    Should another process still be at it, as one whose launcher was killed, its end is waited for.
+    If another process is still working on it, for example because its launcher was killed, wait for its end.
 
     Args:
         request: `Job.request`.
-        report: Told how far it is.
+        report: Called with the progress.
 
     Raises:
-        PerceptioError: The work says what a user can put right.
-        KeyboardInterrupt: After Ctrl-C or SIGTERM, when what can go on later is saved.
+        PerceptioError: The work reports an error that a user can fix.
+        KeyboardInterrupt: Ctrl-C or SIGTERM was received, and what is needed to continue is saved.
     """
     task = Task(
         out=Path(request["out"]),
@@ -90,12 +90,12 @@ def _acquired(lock: FileLock) -> bool:
 
 
 def main() -> int:
-    """Run the requested work; the exit status of the process."""
+    """Run the requested work; return the exit status of the process."""
     channel = Channel(_standard_output_for_reports())
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     request = json.load(sys.stdin)
     try:
-        # Imported here so that Ctrl-C while torch loads ends as quietly as later.
+        # Imported here so that Ctrl-C while torch is loading ends as quietly as later.
         import torch
 
         from perceptio.errors import PerceptioError
@@ -112,7 +112,7 @@ def main() -> int:
 
 
 def _standard_output_for_reports() -> TextIO:
-    """Standard output for reports alone: whatever else a library prints goes to standard error from here on."""
+    """Reserve standard output for reports: other output of libraries goes to standard error from here on."""
     stream = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     return stream
