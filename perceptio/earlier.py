@@ -1,8 +1,8 @@
-"""Recipes and checkpoints of earlier versions, told by the names that things have now.
+"""Translates recipes and checkpoints of earlier versions to present names.
 
-Checkpoints of format 1 knew two streams of perception, the masks of a `segmentation` tokenizer, which a `prompt_head`
-prompted, and the codes of a `depth` tokenizer. Both are streams of these names now. What such a recipe cannot say any
-more is refused, with what to do.
+Checkpoints of format 1 had two perception streams: the masks of a `segmentation` tokenizer with prompts from a
+`prompt_head`, and the codes of a `depth` tokenizer. Both are now streams with these names. A recipe that can no
+longer be expressed is refused with advice.
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,25 +25,25 @@ SETTINGS = {
     "train.clip": "train.max_grad_norm",
     "train.save_base": "train.save_pretrained_weights",
 }
-"""Settings by the names that earlier versions of format 1 wrote, and what its last version called them."""
+"""Names of settings in earlier versions of format 1, and in its last version."""
 VALUES = {
     "mask_prompt": {"at": "seg_token", "before": "previous_token"},
     "data.perceive": {"apart": "separate_task"},
 }
-"""The same of values, by setting."""
+"""The same for values, by setting."""
 PARTS = {
     "depth": "streams.depth.tokenizer",
     "segmentation": "streams.segmentation.tokenizer",
     "prompt_head": "streams.segmentation.head",
     "heads.cell_codes": "heads.depth",
 }
-"""Parts of format 1, by which their tensors and parameter groups are named, and what they are called now."""
+"""Parts of format 1, which are prefixes of tensors and parameter groups, and their present names."""
 OF_STREAMS = {
     "codes_per_step": "streams.depth.codes_per_step",
     "depth_training": "streams.depth.training",
     "mask_prompt": "streams.segmentation.read_at",
 }
-"""Other settings of format 1 that belong to a stream now."""
+"""Other settings of format 1 that now belong to a stream."""
 LOSSES = {
     "depth_marker": ("marker", "depth"),
     "depth_token": ("token", "depth"),
@@ -55,28 +55,28 @@ LOSSES = {
     "dice": ("dice", "segmentation"),
     "mask_quality": ("mask_quality", "segmentation"),
 }
-"""Losses of format 1, and what each is called now with its stream."""
+"""Losses of format 1, and the present name of each with its stream."""
 GONE = {"order": "streams are perceived in the order in which they are listed"}
 _FORMAT_1 = {"depth", "segmentation", "prompt_head", "order", *OF_STREAMS}
-"""By these fields a recipe of format 1 is known."""
+"""Fields by which a recipe of format 1 is recognized."""
 _GROUPS = ("vision", "vision_head", "language", "segmentation", "prompt_head", "heads")
-"""The parts that trained in format 1."""
+"""Parts that could be trained in format 1."""
 _READ_AT = {"seg_token": "special_token", "previous_token": "previous_token"}
 _ANEW = "train it again from a recipe that lists its streams."
 
 
 def current_recipe(document: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe's document as today's version would have written it; one of today's comes back as it is.
+    """Return a recipe's document in its present form; a present one is returned unchanged.
 
     Raises:
-        RecipeError: It gives a setting twice, or says what recipes cannot say any more.
+        RecipeError: It gives a setting twice, or has a setting that recipes can no longer express.
     """
     document = _renamed(document)
     return _with_streams(document) if _FORMAT_1 & document.keys() else document
 
 
 def check_ids(recipe: "Recipe") -> None:
-    """Refuse a recipe that was read from format 1, if its token ids are others now.
+    """Refuse a recipe that was read from format 1 if its token ids have changed.
 
     Raises:
         RecipeError: Its segmentation tokenizer writes mask codes.
@@ -90,7 +90,7 @@ def check_ids(recipe: "Recipe") -> None:
 
 
 def current_setting(path: str, value: Any) -> tuple[str, Any]:
-    """A setting of a recipe and its value by their present names; a value of a part of its own is left alone."""
+    """Return a recipe's setting and its value by their present names; nested settings of a part are unchanged."""
     path, value = _renamed_setting(path, value)
     if path == "mask_prompt" and isinstance(value, str):
         value = _READ_AT.get(value, value)
@@ -98,7 +98,7 @@ def current_setting(path: str, value: Any) -> tuple[str, Any]:
 
 
 def now_called(path: str) -> str | None:
-    """How a message goes on after a setting or a loss that earlier versions had; None where they had none."""
+    """Return the end of a message about a setting or loss of earlier versions; None if they had none of this name."""
     if path in GONE:
         return f": {GONE[path]}."
     now = _current_path(SETTINGS.get(path, path))
@@ -109,7 +109,7 @@ def now_called(path: str) -> str | None:
 
 
 def current_component(name: str) -> str | None:
-    """What a component of format 1 is called now, for messages; None where its name is the same."""
+    """Return the present name of a component of format 1, for messages; None if its name is unchanged."""
     kind, _, loss = name.partition(":")
     if kind != "loss" or LOSSES.get(loss, (loss,))[0] == loss:
         return None
@@ -118,7 +118,7 @@ def current_component(name: str) -> str | None:
 
 
 def current_tensor(name: str) -> str:
-    """A tensor of a checkpoint of format 1, or a part of its recipe, by its present name."""
+    """Return the present name of a tensor in a checkpoint of format 1, or of a part of its recipe."""
     return _with_prefix(name, PARTS)
 
 
@@ -141,7 +141,7 @@ def _renamed_setting(path: str, value: Any) -> tuple[str, Any]:
 
 
 def _renamed(document: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-    """A document of format 1 by the names of its last version."""
+    """Return a document of format 1 with the names of its last version."""
     result: dict[str, Any] = {}
     for key, held in document.items():
         path = f"{where}.{key}".lstrip(".")
@@ -156,7 +156,7 @@ def _renamed(document: Mapping[str, Any], where: str = "") -> dict[str, Any]:
 
 
 def _current_path(path: str) -> str:
-    """The path of a setting of format 1's last version, as it is now."""
+    """Return the present path of a setting of format 1's last version."""
     head, dot, rest = path.partition(".")
     if head == "losses":
         loss, dot, rest = rest.partition(".")
@@ -165,7 +165,7 @@ def _current_path(path: str) -> str:
 
 
 def _current_term(loss: str) -> str:
-    """What the term of a loss of format 1 is called."""
+    """Return the term of a loss of format 1."""
     if loss not in LOSSES:
         return loss
     now, stream = LOSSES[loss]
@@ -173,7 +173,7 @@ def _current_term(loss: str) -> str:
 
 
 def _with_streams(document: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe of format 1 with its parts as streams."""
+    """Return a recipe of format 1 with its parts as streams."""
     own = {name: document.get(name) for name in _FORMAT_1}
     if "streams" in document:
         both = ", ".join(sorted(_FORMAT_1 & document.keys()))
@@ -240,7 +240,7 @@ def _loss(loss: Any) -> Any:
 
 
 def _train(train: Any, parts: set[str]) -> Any:
-    """How a recipe trains, by the present names of parameter groups and figures."""
+    """Return the training settings with present names of parameter groups and figures."""
     if not isinstance(train, Mapping):
         return train
     result = dict(train)
@@ -261,7 +261,7 @@ def _train(train: Any, parts: set[str]) -> Any:
 
 
 def _groups(name: Any, parts: set[str]) -> Iterator[Any]:
-    """The present names of a parameter group, which may have `*` in it; of a part that there is not, none."""
+    """Yield the present names of a parameter group, which may contain `*`; none for a part that does not exist."""
     part, dot, rest = name.partition(".") if isinstance(name, str) else (name, "", "")
     if part == "*" or not isinstance(name, str):
         yield name

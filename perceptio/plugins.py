@@ -1,6 +1,7 @@
-"""How plugins are found, imported, and held to the contract of the hooks.
+"""Discovery, import and validation of plugins.
 
-pluggy checks the hooks of a plugin. One that does not keep the contract offers nothing, whatever is wrong with it.
+pluggy checks the hooks of a plugin. A plugin that violates the contract of the hooks provides nothing, whatever the
+problem is.
 """
 
 import inspect
@@ -32,12 +33,12 @@ VARIABLE = "PERCEPTIO_PLUGINS"
 FILES_VARIABLE = "PERCEPTIO_PLUGIN_FILES"
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _LONGEST = 400
-"""Characters that a message quotes of what a plugin raised or returned."""
+"""Maximum number of characters quoted from what a plugin raised or returned."""
 
 
 @attrs.frozen(kw_only=True)
 class Entry:
-    """One registered component: its full name, its config class, and the distribution that offers it."""
+    """One registered component: its full name, its config class, and the distribution that provides it."""
 
     name: str
     config: type[ComponentConfig]
@@ -46,7 +47,7 @@ class Entry:
 
 @attrs.frozen(kw_only=True)
 class Broken:
-    """A plugin that was set aside: who offers it, why in a sentence, and the traceback where there is one."""
+    """A plugin that was set aside: its provider, the reason in a sentence, and the traceback if there is one."""
 
     provider: str
     reason: str
@@ -55,7 +56,7 @@ class Broken:
 
 @attrs.frozen(kw_only=True)
 class Plugin:
-    """A plugin that was found, not yet imported.
+    """A plugin that was found but not yet imported.
 
     Attributes:
         source: Where it is imported from.
@@ -69,22 +70,22 @@ class Plugin:
 
     @classmethod
     def installed(cls, point: EntryPoint) -> "Plugin":
-        """The plugin of a distribution."""
+        """Return the plugin of a distribution."""
         return cls(name=point.name, provider=point.dist.name if point.dist else point.value, source=point)
 
     @classmethod
     def of_file(cls, file: Path) -> "Plugin":
-        """The plugin in a Python file."""
+        """Return the plugin in a Python file."""
         content = None
-        with suppress(OSError):  # Importing it says why.
+        with suppress(OSError):  # The import reports the reason.
             content = sha256(file.read_bytes()).hexdigest()
         return cls(name=file.stem, provider=str(file), source=file, content=content)
 
     def components(self) -> tuple[Entry, ...]:
-        """What it registers.
+        """Return the components that it registers.
 
         Raises:
-            PluginError: Why it offers nothing; the cause is what the plugin raised, if it did.
+            PluginError: Why it provides nothing; the cause is the exception that the plugin raised, if any.
         """
         if not _NAME.fullmatch(self.name):
             raise PluginError(f"Its name {self.name!r} may have letters, digits, _ and - only: rename it.")
@@ -96,10 +97,10 @@ class Plugin:
 
 @contextmanager
 def _blaming(what: str) -> Iterator[None]:
-    """Turn whatever a plugin's code raises into why it offers nothing; only Ctrl-C is nobody's fault.
+    """Turn any exception of a plugin's code into the reason why it provides nothing, except Ctrl-C.
 
     Raises:
-        PluginError: The cause is what was raised, unless that was a sentence already.
+        PluginError: The cause is the original exception, unless it had a message of one sentence already.
     """
     try:
         yield
@@ -114,10 +115,7 @@ def _blaming(what: str) -> Iterator[None]:
 
 
 def blamed(error: BaseException) -> str | None:
-    """The function of a plugin, or of a file named by its path, that was at work when something failed; for messages.
-
-    None where neither was.
-    """
+    """Return the function of a plugin or user file in which an error occurred, for messages; None if in neither."""
     packages = {point.value.partition(":")[0].partition(".")[0] for point in entry_points(group=PROJECT)}
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
         module = str(frame.f_globals.get("__name__"))
@@ -128,7 +126,7 @@ def blamed(error: BaseException) -> str | None:
 
 @cache
 def offered(plugin: Plugin) -> tuple[Entry, ...] | Broken:
-    """What a plugin offers, or why it offers nothing: asked once, as that may take long and leave traces."""
+    """Return what a plugin provides, or why it provides nothing; cached, as it may be slow or have side effects."""
     try:
         return plugin.components()
     except PluginError as error:
@@ -138,7 +136,7 @@ def offered(plugin: Plugin) -> tuple[Entry, ...] | Broken:
 
 
 def chosen_entry_points() -> tuple[list[EntryPoint], frozenset[str]]:
-    """The chosen entry points, and the names of the others."""
+    """Return the chosen entry points, and the names of the others."""
     points = list(entry_points(group=PROJECT))
     names = {point.name for point in points}
     chosen = os.environ.get(VARIABLE)
@@ -154,7 +152,7 @@ def chosen_entry_points() -> tuple[list[EntryPoint], frozenset[str]]:
 
 
 def python_file(file: Path | str) -> Path:
-    """Where a file lies. One that is not there is no broken plugin: whoever named it waits for its parts."""
+    """Return the path of a plugin file. A missing file is an error at once, because the user needs its components."""
     found = expanded(file)
     with parsing(
         PluginError, f"{quoted(str(file))} cannot be a plugin file ({{reason}}): check its spelling."
@@ -170,7 +168,7 @@ def python_file(file: Path | str) -> Path:
 
 
 def listed_files() -> list[str]:
-    """The files that the environment lists."""
+    """Return the files that the environment variable lists."""
     listed = os.environ.get(FILES_VARIABLE, "").strip()
     try:
         files = json.loads(listed) if listed.startswith("[") else listed.split(os.pathsep)
@@ -183,10 +181,10 @@ def listed_files() -> list[str]:
 
 @cache
 def components_of(plugin: object, name: str, provider: str) -> tuple[Entry, ...]:
-    """What a plugin registers, validated. Hooks are called once, as they may make classes.
+    """Return the validated components that a plugin registers. Hooks are called once, as they may create classes.
 
     Raises:
-        PluginError: It does not keep the contract of the hooks.
+        PluginError: The plugin violates the contract of the hooks.
     """
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(hookspecs)
@@ -211,7 +209,7 @@ def components_of(plugin: object, name: str, provider: str) -> tuple[Entry, ...]
 
 
 def _check_marks(plugin: object, has_hooks: bool) -> None:
-    """Refuse hooks that pluggy passes over, and a plugin that has none."""
+    """Refuse hooks that pluggy would ignore, and a plugin without hooks."""
     for hook, _ in HOOKS.values():
         held = inspect.getattr_static(plugin, hook, None)
         marked = hasattr(held, f"{PROJECT}_impl") or held is getattr(hookspecs, hook)
@@ -222,7 +220,7 @@ def _check_marks(plugin: object, has_hooks: bool) -> None:
 
 
 def _returned(function: Callable[[], Any], hook: str) -> Iterable[Any]:
-    """What a hook returns, as an iterable of components."""
+    """Return what a hook returns, as an iterable of components."""
     with _blaming(hook):
         returned = function()
         if isinstance(returned, Iterable) and not isinstance(returned, type | str | Mapping):
@@ -231,7 +229,7 @@ def _returned(function: Callable[[], Any], hook: str) -> Iterable[Any]:
 
 
 def _check_component(config: Any, kind: Kind, base: type, hook: str) -> None:
-    """Refuse what is no config class of a kind, or states other facts than it must."""
+    """Refuse anything but a config class of the right kind with valid facts."""
     derived = isinstance(config, type) and issubclass(config, base) and issubclass(config, ComponentConfig)
     if not derived:
         raise PluginError(
@@ -278,7 +276,7 @@ def _check_version(config: type[ComponentConfig]) -> None:
 
 
 def _check_settings(config: type[ComponentConfig]) -> None:
-    """Refuse settings that could not be written and read back, or that attrs has not seen."""
+    """Refuse settings that could not be written and read back, or that attrs does not know."""
     own = [name for name, kind in inspect.get_annotations(config).items() if "ClassVar" not in str(kind)]
     seen = {field.name for field in attrs.fields(config)}
     missed = [name for name in own if name not in seen]

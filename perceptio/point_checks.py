@@ -1,4 +1,4 @@
-"""What is wrong with how a recipe speaks of marked points: in whose grid they are named, and what is said of them."""
+"""Checks of a recipe's settings for marked points: whose grid locates them, and what is written about them."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ _SAID = {
 
 
 def readout_problems(recipe: "Recipe") -> Iterator[str]:
-    """Whether there is a stream in whose grid marked points are named."""
+    """Yield problems with the stream whose grid locates marked points."""
     known = [stream.name for stream in recipe.streams]
     if recipe.readout is not None and recipe.readout not in known:
         miss = near_miss(recipe.readout, known)
@@ -35,7 +35,7 @@ def readout_problems(recipe: "Recipe") -> Iterator[str]:
 
 
 def point_value_problems(recipe: "Recipe") -> Iterator[str]:
-    """Whether values of marked points can be looked up or read out as the recipe says."""
+    """Yield problems with looking up or reading out values of marked points."""
     values, answers = recipe.point_values, f"answer_format={recipe.answer_format!r}"
     if values is None:
         if recipe.answer_format == "lookup":
@@ -70,7 +70,7 @@ def point_value_problems(recipe: "Recipe") -> Iterator[str]:
 
 
 def _unused(values: "PointValues") -> Iterator[str]:
-    """Settings of look-ups, where the model writes the levels itself."""
+    """Yield settings of look-ups that have no effect because the model writes the levels itself."""
     for field in attrs.fields(type(values)):
         value = getattr(values, field.name)
         if field.name != "levels" and value != field.default:
@@ -81,7 +81,7 @@ def _unused(values: "PointValues") -> Iterator[str]:
 
 
 def _unreachable(recipe: "Recipe", values: "PointValues", stream: str) -> Iterator[str]:
-    """Why there is no map to look at."""
+    """Yield why there is no map to look up values on."""
     if values.source == "vision_head" and stream not in recipe.heads:
         yield (
             f"point_values.source is 'vision_head', and the stream {stream!r} has no auxiliary head; add "
@@ -96,7 +96,7 @@ def _unreachable(recipe: "Recipe", values: "PointValues", stream: str) -> Iterat
 
 
 def _on_grids(recipe: "Recipe") -> list["Stream"]:
-    """The streams whose codes are those of one grid, written once per image."""
+    """Return the streams whose codes are those of one grid, written once per image."""
     return [
         stream
         for stream in recipe.streams

@@ -1,8 +1,8 @@
-"""Python files that are named by a path, plugins and recipes: each is executed once, as a module of its own.
+"""Python files given by path, such as plugins and recipes: each is executed once, as a module of its own.
 
-The module of `/home/me/bins.py` is called `perceptio.python_files./home/me/bins`, so that two files of one stem are
-two modules, and a process that unpickles one of their classes finds the file again. Postponed annotations,
-dataclasses and pickling work as in any other module, and so does importing what lies beside the file.
+The module of `/home/me/bins.py` is named `perceptio.python_files./home/me/bins`. Therefore two files with the same
+stem are two modules, and a process that unpickles one of their classes can find the file. Postponed annotations,
+dataclasses and pickling work as in any other module, and so do imports of modules beside the file.
 """
 
 import ast
@@ -22,21 +22,22 @@ from perceptio.errors import PerceptioError
 
 logger = logging.getLogger(__name__)
 
-__path__: list[str] = []  # To the import system this module is a package, whose modules `_Finder` finds.
+__path__: list[str] = []  # Makes this module a package for the import system; `_Finder` finds its modules.
 
 
 def module_of(file: Path, *, renew: bool = False) -> ModuleType:
-    """The module of a Python file, executed if it was not yet in this process.
+    """Return the module of a Python file, executing the file if this process has not yet done so.
 
-    Modules that lie beside the file can be imported from then on; one that something else hides is refused.
+    Modules beside the file become importable; one that is hidden by another module is refused.
 
     Args:
-        file: The file; `.py`.
-        renew: Execute a file that has changed since it was executed anew, which makes new classes; otherwise the
-            process goes on with what it read, and warns once.
+        file: The file, ending in `.py`.
+        renew: Execute a file again if it has changed, which creates new classes. Otherwise the process continues with
+            what it read, and warns once.
 
     Raises:
-        PerceptioError: There is no such file, or a module beside it is hidden. An error inside it is raised as it is.
+        PerceptioError: The file does not exist, or a module beside it is hidden. An error inside it is raised
+            unchanged.
     """
     file = file.resolve()
     if file.suffix != ".py" or not file.is_file():
@@ -58,12 +59,12 @@ def module_of(file: Path, *, renew: bool = False) -> ModuleType:
 
 
 def is_of_file(module: str) -> bool:
-    """Whether a module's name is that of a file named by its path."""
+    """Return whether a module's name is that of a file given by path."""
     return module.startswith(f"{__name__}.")
 
 
 def file_of(module: str) -> Path | None:
-    """The file that a module's name is the path of; None of any other module."""
+    """Return the file that a module's name stands for; None for any other module."""
     return Path(f"{module.removeprefix(f'{__name__}.')}.py") if is_of_file(module) else None
 
 
@@ -85,7 +86,7 @@ class _Finder(MetaPathFinder):
 
 
 class _Loader(SourceFileLoader):
-    """Compiles a file anew: bytecode is told apart by seconds, and belongs in nobody's folder of recipes."""
+    """Compiles a file without cached bytecode, whose time resolution is seconds and which would clutter folders."""
 
     def get_code(self, fullname: str) -> CodeType:
         """See `importlib.abc.InspectLoader`."""
@@ -115,8 +116,8 @@ def _warn_of_change(file: Path) -> None:
 
 
 def _let_import_neighbors(file: Path) -> None:
-    """Make the modules beside a file importable, after all others, and refuse one that others hide or that is
-    imported as if the file were in a package.
+    """Make the modules beside a file importable, after all others; refuse a file whose neighbors others hide, or that
+    uses relative imports as if it were in a package.
     """
     folder = str(file.parent)
     if folder not in sys.path:
@@ -140,9 +141,9 @@ def _let_import_neighbors(file: Path) -> None:
 
 
 def _imported(file: Path) -> set[str]:
-    """The first names of all modules that a file imports, relative ones with their dots.
+    """Return the first names of all modules that a file imports; relative ones include their dots.
 
-    There are none where it is no Python, which executing it says.
+    Empty if the file is not valid Python, which executing it will report.
     """
 
     def names(tree: ast.AST) -> Iterator[str]:
@@ -159,7 +160,7 @@ def _imported(file: Path) -> set[str]:
 
 
 def _place_of(name: str) -> Path | None:
-    """The file that a module's name leads to."""
+    """Return the file that a module's name leads to."""
     if name in sys.modules:
         place = getattr(sys.modules[name], "__file__", None)
     else:

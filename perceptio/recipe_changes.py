@@ -1,7 +1,7 @@
-"""What tells two recipes apart, setting by setting, from the documents that `to_json` makes of them.
+"""The differences between two recipes, setting by setting, computed from the documents that `to_json` returns.
 
-Documents rather than recipes are compared, so that a run's `recipe.json` can be, too, where a plugin of it is not
-installed. Settings go by the paths that `--set` takes.
+Comparing documents instead of recipes also supports a run's `recipe.json` whose plugins are not installed. Settings
+are identified by paths as for `--set`.
 """
 
 import json
@@ -14,19 +14,19 @@ import attrs
 from perceptio.setting_types import COMPONENT
 
 NAMED = ("streams", "losses")
-"""Lists of a recipe whose items go by name in a path, and not by number."""
+"""Lists of a recipe whose items have names instead of numbers in a path."""
 _ABSENT: Any = object()
 
 
 @attrs.frozen(kw_only=True)
 class Change:
-    """A setting, or a part, that two recipes do not share.
+    """A setting or a part in which two recipes differ.
 
     Attributes:
-        path: As `--set` takes it, such as `streams.depth.tokenizer.codebook_size`.
-        first: The first recipe's value: text as it is, a part by its component, anything else as JSON; None: it has
+        path: The path, as for `--set`, such as `streams.depth.tokenizer.codebook_size`.
+        first: The first recipe's value: text unchanged, a part by its component, anything else as JSON; None: it has
             no such setting.
-        second: The second recipe's.
+        second: The second recipe's value.
     """
 
     path: str
@@ -34,7 +34,7 @@ class Change:
     second: str | None
 
     def shown(self, longest: int, *, absent: str) -> tuple[str, str]:
-        """Both values; of long ones only where they differ, at most `longest` characters."""
+        """Return both values; of long ones only the parts that differ, at most `longest` characters."""
         if self.first is None or self.second is None:
             known = self.first or self.second or ""
             cut = known if len(known) <= longest else f"{known[:longest]}…"
@@ -43,16 +43,16 @@ class Change:
 
 
 def changes(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Change]:
-    """The settings that differ between two recipes' documents, in the order of the first; their names apart.
+    """Return the settings that differ between two recipes' documents, in the order of the first, except their names.
 
-    Of a part that only one has there is a single line, and of one whose component is another the component and what
-    its settings are.
+    A part that only one recipe has gives a single entry. A part with different components gives an entry for the
+    component, and entries for the settings.
     """
     return [one for one in _changes("", first, second) if one.path != "name"]
 
 
 def _distinct_parts(first: str, second: str, longest: int) -> tuple[str, str]:
-    """Two texts; where one is longer than `longest` characters, without what both begin and end with."""
+    """Return two texts; if one is longer than `longest` characters, without their common beginning and end."""
     if max(len(first), len(second)) <= longest:
         return first, second
     start = _common(first, second)
@@ -66,7 +66,7 @@ def _distinct_parts(first: str, second: str, longest: int) -> tuple[str, str]:
 
 
 def _common(first: str, second: str) -> int:
-    """How many characters two texts begin with alike."""
+    """Return the number of characters at the beginning that two texts share."""
     alike = takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))
     return sum(1 for _ in alike)
 
@@ -93,12 +93,12 @@ def _changes(path: str, first: Any, second: Any) -> Iterator[Change]:
 
 
 def terms(document: Mapping[str, Any]) -> list[str]:
-    """What the losses of a recipe's document are called in its log."""
+    """Return the names of the losses of a recipe's document, as used in its log."""
     return list(_by_name(document.get("losses", [])))
 
 
 def _by_name(items: list[Any]) -> dict[str, Any]:
-    """Streams by their names, and losses by their terms; settings of a loss need no `loss` in their path."""
+    """Return streams by name, and losses by term; paths of a loss's settings need no `loss`."""
     named = {}
     for item in items:
         if "loss" not in item:
@@ -112,7 +112,7 @@ def _by_name(items: list[Any]) -> dict[str, Any]:
 
 
 def _of_settings(value: Any) -> bool:
-    """Whether a value is a list of settings, whose items are compared one by one."""
+    """Return whether a value is a list of settings, whose items are compared one by one."""
     return isinstance(value, list) and bool(value) and all(isinstance(one, Mapping) for one in value)
 
 

@@ -1,6 +1,6 @@
-"""Where the files of recipes lie: how one is found, which come with the library, and how one of those is copied.
+"""The files of recipes: how one is found, which ship with the library, and how to copy one of these.
 
-Nothing of a recipe is executed here: what is said of it is read from its source.
+Nothing of a recipe is executed here: its description is read from its source.
 """
 
 import ast
@@ -21,19 +21,19 @@ SHIPPED = (
     if (_REPOSITORY / "pyproject.toml").is_file()
     else Path(sysconfig.get_path("data")) / "share" / "perceptio" / "recipes"
 )
-"""The recipes that come with the library: in the repository, or where a wheel puts them."""
+"""The recipes that ship with the library: in the repository, or where a wheel installs them."""
 _PAPER = re.compile(r" \(arXiv (\d{4}\.\d{4,5})\)")
 
 
 @attrs.frozen(kw_only=True)
 class ShippedRecipe:
-    """A recipe that comes with the library.
+    """A recipe that ships with the library.
 
     Attributes:
-        name: By which it is found from anywhere, such as `ablations/direct`.
-        file: Where it lies.
-        summary: What it is, in a line.
-        paper: The number at arXiv of what it follows, such as `2603.18795`; None: it follows no paper of its own.
+        name: The name by which it is found from anywhere, such as `ablations/direct`.
+        file: Its file.
+        summary: A description in one line.
+        paper: The arXiv number of the paper that it follows, such as `2603.18795`; None: it follows no paper.
         functions: Its functions as they are called, such as `recipe(size='8b')`.
     """
 
@@ -45,7 +45,7 @@ class ShippedRecipe:
 
     @classmethod
     def of_file(cls, file: Path) -> "ShippedRecipe":
-        """What the source of a file of `SHIPPED` says of it."""
+        """Return the description in the source of a file of `SHIPPED`."""
         tree = ast.parse(file.read_bytes())
         summary = (ast.get_docstring(tree) or "").partition("\n")[0]
         paper = _PAPER.search(summary)
@@ -63,26 +63,26 @@ class ShippedRecipe:
 
 
 def shipped_names() -> tuple[str, ...]:
-    """The names of all recipes that come with the library, those in folders last."""
+    """Return the names of all recipes that ship with the library; those in folders come last."""
     return tuple(
         _name_of(file) for file in sorted(SHIPPED.rglob("*.py"), key=lambda file: (len(file.parts), file))
     )
 
 
 def shipped_recipes() -> tuple[ShippedRecipe, ...]:
-    """All recipes that come with the library, in the order of `shipped_names`."""
+    """Return all recipes that ship with the library, in the order of `shipped_names`."""
     return tuple(ShippedRecipe.of_file(SHIPPED / f"{name}.py") for name in shipped_names())
 
 
 def find_recipe(path: str | Path, beside: str | Path | None = None, *, what: str = "recipe") -> Path:
-    """The file that a recipe's path names.
+    """Return the file that a recipe's path names.
 
     Args:
-        path: The file; `.py` may be left out.
-        beside: The file that names it. A relative path is looked up beside that, or in the working folder where it
-            is None, and then among the recipes that come with the library. A file never names itself: the copy of a
-            recipe may have the name of the one that it starts from.
-        what: What the file holds, for messages: an experiment lies where recipes do, in the folder `experiments`.
+        path: The file; `.py` may be omitted.
+        beside: The file that contains the path. A relative path is first looked up beside it, or in the working
+            directory if it is None, and then among the recipes that ship with the library. A file never refers to
+            itself: the copy of a recipe may have the name of the one that it starts from.
+        what: The content of the file, for messages: experiments are stored with recipes, in the folder `experiments`.
 
     Raises:
         RecipeError: There is no such file.
@@ -103,20 +103,20 @@ def find_recipe(path: str | Path, beside: str | Path | None = None, *, what: str
 
 
 def copy_recipe(name: str, place: str | Path) -> Path:
-    """Make a recipe that comes with the library the user's own: the same text in a file of theirs.
+    """Copy a recipe that ships with the library, unchanged, into a file of the user's own.
 
     The recipes that it starts from need no copy: `load_recipe` finds them by name.
 
     Args:
         name: One of `shipped_names`.
-        place: The new file; or a folder, in which it keeps its name.
+        place: The new file; or a folder, to keep the recipe's file name.
 
     Returns:
         The new file.
 
     Raises:
         UnknownNameError: There is no such recipe.
-        DataError: Something is at the place already, it is no Python file, or it cannot be written.
+        DataError: The file exists already, is not a Python file, or cannot be written.
     """
     known = shipped_names()
     name = name.removesuffix(".py")
@@ -139,10 +139,10 @@ def copy_recipe(name: str, place: str | Path) -> Path:
 
 
 def bases_of(file: Path) -> tuple[Path, ...]:
-    """The files of the recipes that a recipe starts from: those that it gives `load_recipe` by name.
+    """Return the files of the recipes that a recipe starts from: those that it passes to `load_recipe` by name.
 
     Raises:
-        RecipeError: One of them is not there.
+        RecipeError: One of them does not exist.
     """
 
     def names() -> Iterator[str]:
@@ -156,7 +156,7 @@ def bases_of(file: Path) -> tuple[Path, ...]:
 
 
 def split_function(path: str) -> tuple[str, str]:
-    """A recipe's path without the name of a function after it, and that name."""
+    """Split a recipe's path into the file and the name of a function after it."""
     file, _, function = path.rpartition(":")
     return (file, function) if file and function.isidentifier() else (path, "recipe")
 
@@ -166,7 +166,7 @@ def _name_of(file: Path) -> str:
 
 
 def _call(function: ast.FunctionDef) -> str:
-    """How a function is called: its parameters as they are written, without their types."""
+    """Return a function's signature with its parameters as written, without their types."""
     for argument in ast.walk(function.args):
         if isinstance(argument, ast.arg):
             argument.annotation = None

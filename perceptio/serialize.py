@@ -1,8 +1,9 @@
-"""Recipes and configs as JSON and back, and their fingerprints. Components are named, never imported by path.
+"""Serialization of recipes and configs to JSON and back, and their fingerprints.
 
-A component is an object with the key `component`, such as `{"component": "depth:vqvae", "codebook_size": 128, …}`, or
-its name alone; every other value is what `perceptio.setting_types` says of its type. Reading is strict: unknown keys
-and values of another type are refused, all of them in one message.
+Components are referred to by name, never by import path. A component is an object with the key `component`, such as
+`{"component": "depth:vqvae", "codebook_size": 128, …}`, or just its name. All other values follow
+`perceptio.setting_types`. Reading is strict: unknown keys and values of another type are refused, all of them in one
+message.
 """
 
 import hashlib
@@ -37,11 +38,11 @@ from perceptio.setting_types import (
 
 
 def to_json(value: Any, registry: Registry | None = None) -> Any:
-    """A recipe or a config as dictionaries, lists, strings and numbers.
+    """Return a recipe or a config as dictionaries, lists, strings and numbers.
 
     Args:
         value: A recipe, a component's config, or any part of them.
-        registry: Where components' names are looked up; None: all that `Registry.discover` finds.
+        registry: The registry for the names of components; None: `Registry.discover`.
 
     Raises:
         UnknownNameError: A component is not registered.
@@ -50,9 +51,9 @@ def to_json(value: Any, registry: Registry | None = None) -> Any:
 
 
 def from_json(document: Any, registry: Registry | None = None) -> Any:
-    """The component config, or else the recipe, that a document describes; the inverse of `to_json`.
+    """Return the component config, or otherwise the recipe, that a document describes; the inverse of `to_json`.
 
-    A recipe of an earlier version is read as `perceptio.earlier` tells it.
+    A recipe of an earlier version is translated by `perceptio.earlier`.
 
     Raises:
         UnknownNameError: It names a component or a setting that does not exist.
@@ -71,16 +72,16 @@ def from_json(document: Any, registry: Registry | None = None) -> Any:
 
 
 def unknown_setting(where: str, key: str, known: Iterable[str]) -> str:
-    """The end of a message about a recipe's setting that does not exist: its present name, or what was meant."""
+    """Return the end of a message about an unknown setting of a recipe: its present name, or a close match."""
     return earlier.now_called(f"{where}.{key}".lstrip(".")) or near_miss(key, known)
 
 
 def component(name: str, /, **settings: Any) -> Any:
-    """The config of a component by its name, `component("depth:bins/bins", bins=64)`, as a recipe's file may need it.
+    """Return the config of a component by its name, for recipe files: `component("depth:bins/bins", bins=64)`.
 
     Args:
-        name: `kind:name`, as `perceptio components` lists them.
-        **settings: Settings, checked like JSON; configs and other attrs values are taken as they are.
+        name: `kind:name`, as listed by `perceptio components`.
+        **settings: Settings, checked like JSON; configs and other attrs values are used unchanged.
 
     Raises:
         UnknownNameError: There is no such component or setting.
@@ -91,23 +92,23 @@ def component(name: str, /, **settings: Any) -> Any:
 
 
 def fingerprint(value: Any, registry: Registry | None = None) -> str:
-    """Sixteen hexadecimal digits that tell two recipes apart, whatever the machine: a hash of `identity_of`."""
+    """Return 16 hexadecimal digits that identify a recipe on any machine: a hash of `identity_of`."""
     document = identity_of(value, registry)
     canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 def identity_of(value: Any, registry: Registry | None = None, *, defaults: bool = True) -> Any:
-    """A recipe or a config as `to_json` writes it, with what files hold in place of where they lie.
+    """Return a recipe or a config as `to_json` does, with the content of files instead of their location.
 
-    A setting that names trained weights (field metadata `{"fingerprint": False}`) counts by a hash of what it names,
-    never by its path; one that only says where files lie (`{"fingerprint": "ignore"}`) does not count.
+    A setting that names trained weights (field metadata `{"fingerprint": False}`) counts by a hash of its content,
+    never by its path. A setting that only gives the location of files (`{"fingerprint": "ignore"}`) does not count.
 
     Args:
         value: The recipe or config.
-        registry: Where components' names are looked up; None: all that `Registry.discover` finds.
-        defaults: Whether settings at their declared default are among it. Without them a setting that is declared
-            later, and left at its default, changes nothing.
+        registry: The registry for the names of components; None: `Registry.discover`.
+        defaults: Whether to include settings at their declared default. Without them, a setting that is declared
+            later and left at its default changes nothing.
     """
 
     def identity(field: "attrs.Attribute[Any]", held: Any) -> Any:
@@ -116,24 +117,24 @@ def identity_of(value: Any, registry: Registry | None = None, *, defaults: bool 
         return held if field.metadata.get("fingerprint", True) or held is None else hash_of_files(held)
 
     registry = registry or Registry.discover()
-    # From JSON a 1 is a 1.0 where the type says so: what is read back has the identity of what was written.
+    # Through JSON, 1 becomes 1.0 if the type requires it, so that a value that is read back has the same identity.
     target = ComponentConfig if isinstance(value, ComponentConfig) else type(value)
     return _unstructured(structure(to_json(value, registry), target, registry), registry, identity, defaults)
 
 
 def structure(document: Any, target: Any, registry: Registry, where: str = "") -> Any:
-    """A value of a type from plain JSON values, strictly: nothing is converted but whole numbers to floats.
+    """Return a value of a type from plain JSON values, strictly: only integers are converted, to floats.
 
     Args:
-        document: Dictionaries, lists, strings, numbers, booleans, None. Configs and other attrs values are taken as
-            they are, if they are of the type.
-        target: A type as it stands in an annotation of a config.
-        registry: Where components' names are looked up.
+        document: Dictionaries, lists, strings, numbers, booleans, None. Configs and other attrs values of the type
+            are used unchanged.
+        target: A type, as in an annotation of a config.
+        registry: The registry for the names of components.
         where: The path to this value, for messages.
 
     Raises:
         UnknownNameError: A component or a setting does not exist.
-        RecipeError: Values are missing, of another type, or refused by their config; all are named.
+        RecipeError: Values are missing, of another type, or refused by their config; the message lists all.
     """
     origin, arguments = get_origin(target), get_args(target)
     if attrs.has(type(document)) or isinstance(document, Enum | Path):
@@ -163,10 +164,10 @@ def structure(document: Any, target: Any, registry: Registry, where: str = "") -
 
 
 def _all_of(parts: Mapping[Any, tuple[Any, Any]], registry: Registry, where: str) -> dict[Any, Any]:
-    """The values of several documents, each with its type.
+    """Return the values of several documents, each with its type.
 
     Raises:
-        RecipeError: Everything that is wrong with any of them.
+        RecipeError: All problems with any of them.
     """
     values, errors = {}, []
     for key, (held, target) in parts.items():
@@ -179,7 +180,7 @@ def _all_of(parts: Mapping[Any, tuple[Any, Any]], registry: Registry, where: str
 
 
 def raise_together(errors: Sequence[RecipeError]) -> None:
-    """Raise one error as it is, and several as one that lists what is wrong with all."""
+    """Raise one error unchanged, and several as one that lists all problems."""
     if len(errors) == 1:
         raise errors[0]
     if errors:
@@ -187,7 +188,7 @@ def raise_together(errors: Sequence[RecipeError]) -> None:
 
 
 def _one_of(document: Any, members: tuple[Any, ...], registry: Registry, where: str) -> Any:
-    """The value of a union: of the member whose JSON looks like the document."""
+    """Return the value of a union, of the member whose JSON looks like the document."""
     if document is None and NoneType in members:
         return None
     exact = [one for one in members if type(document) is one]
@@ -199,7 +200,7 @@ def _one_of(document: Any, members: tuple[Any, ...], registry: Registry, where: 
             errors.append(error)
     if len(errors) == 1:
         raise errors[0]
-    # Where the document looks like one of them as a whole, what is wrong lies in its parts.
+    # If the document as a whole looks like one of them, the problem is in its parts.
     whole = f"{where or 'The value'} is "
     inside = [error for error in errors if not error.problems[0].startswith(whole)]
     if inside:
@@ -243,14 +244,14 @@ def _config(document: Any, target: type, registry: Registry, where: str) -> Any:
 
 @contextmanager
 def refusals(where: str, name: str) -> Iterator[None]:
-    """Turn whatever a config raises about its settings into a sentence that names their place.
+    """Turn any exception of a config about its settings into a sentence with their location.
 
     Args:
-        where: The path of the settings; "" where they are the whole document.
-        name: What the whole document is called.
+        where: The path of the settings; "" if they are the whole document.
+        name: The name of the whole document.
 
     Raises:
-        RecipeError: The config refuses its settings, or cannot work with them.
+        RecipeError: The config refuses its settings, or cannot process them.
     """
     try:
         yield
@@ -269,7 +270,7 @@ def refusals(where: str, name: str) -> Iterator[None]:
 def _component_of(
     document: Mapping[str, Any], target: type, registry: Registry, where: str
 ) -> tuple[type, dict[str, Any]]:
-    """The config class that a document names, and its settings."""
+    """Return the config class that a document names, and its settings."""
     settings = dict(document)
     full = settings.pop(COMPONENT, None)
     kind, _, name = str(full).partition(":")
@@ -286,7 +287,7 @@ def _component_of(
 
 
 def _alone(document: Any, target: type) -> Any:
-    """A value of which one setting is mandatory may be written as that one alone: a data folder as its path."""
+    """Expand a bare value for a type with a single mandatory setting, such as a path for a data folder."""
     mandatory = _mandatory(target)
     return {mandatory[0]: document} if len(mandatory) == 1 else document
 
@@ -296,10 +297,10 @@ def _mandatory(target: type) -> list[str]:
 
 
 def _kind_of(name: str, base: type[ComponentConfig], registry: Registry) -> Kind:
-    """The kind of a component that is given by its name alone, where configs of a class are wanted.
+    """Return the kind of a component that is given by name only, where configs of a class are expected.
 
     Raises:
-        UnknownNameError: The place takes several kinds, and none or more than one of them has this name.
+        UnknownNameError: Several kinds are possible here, and none or more than one of them has this name.
     """
     kinds = [kind for kind, (_, known) in HOOKS.items() if issubclass(known, base)]
     if not kinds:
@@ -330,7 +331,7 @@ def _sequence(document: Any, target: Any, registry: Registry, where: str) -> Any
 
 
 def _is_set(field: "attrs.Attribute[Any]", held: Any) -> bool:
-    """Whether a setting that counts is other than its declared default; named weights are, whatever their name."""
+    """Return whether a setting counts and differs from its default; named weights do, whatever their name."""
     counts, default, converter = field.metadata.get("fingerprint", True), field.default, field.converter
     if counts == "ignore":
         return False

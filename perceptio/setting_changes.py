@@ -1,4 +1,4 @@
-"""How a value is changed by paths of settings: all at once, and with all that is wrong in one error."""
+"""Changes of a value by paths of settings: all at once, with all problems in one error."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ _KEPT: Any = object()
 
 @attrs.define
 class Change:
-    """What becomes of a value: another in its place, or changes inside of it, or both, one after the other."""
+    """The changes of a value: a replacement, or changes inside of it, or both in this order."""
 
     value: Any = _KEPT
     inner: dict[str, "Change"] = attrs.Factory(dict)
@@ -34,10 +34,10 @@ class Change:
 
 
 def changed(held: Any, change: Change, kind: Any, registry: Registry, where: str) -> Any:
-    """`held` changed; `kind` is the type that its place wants. Settings of one config are changed at once.
+    """Return `held` changed; `kind` is the type that its place requires. Settings of one config change at once.
 
     Raises:
-        RecipeError: Everything that is wrong.
+        RecipeError: All problems.
     """
     if change.value is not _KEPT:
         held = converted(change.value, kind, registry, where)
@@ -53,7 +53,7 @@ def changed(held: Any, change: Change, kind: Any, registry: Registry, where: str
 
 
 def _config(held: Any, inner: Mapping[str, Change], registry: Registry, where: str) -> Any:
-    """A config with fields changed."""
+    """Return a config with fields changed."""
     types = field_types(type(held))
     if isinstance(held, WeightedLoss):
         # `losses.segmentation_dice.sampling` needs no `.loss`.
@@ -75,7 +75,7 @@ def _config(held: Any, inner: Mapping[str, Change], registry: Registry, where: s
 def _mapping(
     held: Mapping[str, Any], inner: Mapping[str, Change], kind: Any, registry: Registry, where: str
 ) -> dict[str, Any]:
-    """A mapping with entries changed or added, by key."""
+    """Return a mapping with entries changed or added, by key."""
     item = next(get_args(one)[1] for one in _members(kind) if is_mapping(one))
 
     def entry(key: str) -> Any:
@@ -93,7 +93,7 @@ def _sequence(
     registry: Registry,
     where: str,
 ) -> tuple[Any, ...] | list[Any]:
-    """A tuple or a list with items changed, by name or number."""
+    """Return a tuple or a list with items changed, by name or number."""
     names = [_name_of(one, number, registry) for number, one in enumerate(held)]
     members = get_args(next(one for one in _members(kind) if get_origin(one) is type(held)))
     any_length = isinstance(held, list) or Ellipsis in members
@@ -110,7 +110,7 @@ def _sequence(
 
 
 def _name_of(item: Any, number: int, registry: Registry) -> str:
-    """By what an item of a tuple is named in a path."""
+    """Return the name of a tuple's item in a path."""
     if isinstance(item, WeightedLoss):
         return registry.term_of(item.loss)
     return item.name if isinstance(item, Stream) else str(number)
@@ -125,7 +125,7 @@ def _setting(held: Any, key: str, types: Mapping[str, Any], where: str) -> str:
 
 
 def each(keys: Iterable[str], make: Callable[[str], Any]) -> dict[str, Any]:
-    """What is made of each key; all that is refused is raised together."""
+    """Return the result of `make` for each key; raise all errors together."""
     made, errors = {}, []
     for key in keys:
         try:
@@ -137,14 +137,14 @@ def each(keys: Iterable[str], make: Callable[[str], Any]) -> dict[str, Any]:
 
 
 def _members(kind: Any) -> tuple[Any, ...]:
-    """The types of a union, or a type alone."""
+    """Return the types of a union, or a type alone."""
     return get_args(kind) if is_union(kind) else (kind,)
 
 
 def converted(value: Any, kind: Any, registry: Registry, where: str) -> Any:
-    """A value of a type, of which a string may be the JSON; one that the type takes as it is stays a string.
+    """Return a value of a type, parsing a string as JSON; a string that the type accepts stays a string.
 
-    None may be written as Python writes it, too, `none`, where it is no text that the type takes.
+    None may also be written as `None` or `none`, if the type does not accept such a text.
     """
     if isinstance(value, str) and kind is not str:
         try:

@@ -1,15 +1,15 @@
-"""The types that settings may have, and whether a value is of its type.
+"""The types that settings may have, and whether a value has its type.
 
 | type | in JSON |
 |---|---|
-| `bool`, `int`, `float`, `str`, `None` | the same; a whole number will do for a float, and floats are finite |
+| `bool`, `int`, `float`, `str`, `None` | the same; floats accept integers, and must be finite |
 | `Path` | a string |
-| `Literal[...]`, enums of strings or of whole numbers | their values |
+| `Literal[...]`, enums of strings or of integers | their values |
 | `tuple[X, ...]`, `tuple[X, Y]`, `list[X]` | a list |
 | `Mapping[str, X]`, `dict[str, X]` | an object |
 | another attrs class | an object of its settings |
 | a component's config | the same, with the key `component` |
-| unions of these | one of them; which one must be plain from the JSON |
+| unions of these | one of them; the JSON must show which one |
 """
 
 import math
@@ -25,7 +25,7 @@ from perceptio.errors import quoted
 from perceptio.interfaces import ComponentConfig
 
 COMPONENT = "component"
-"""The key under which a config's JSON names its component; no setting can be called so."""
+"""The key for the component's name in a config's JSON; no setting can have this name."""
 SUPPORTED = (
     "bool, int, float, str, None, Path, Literal, enums of strings or whole numbers, tuple[X, ...], list[X], "
     "Mapping[str, X], dict[str, X], attrs classes, and unions of these"
@@ -33,7 +33,7 @@ SUPPORTED = (
 
 
 class FrozenMapping(Mapping[str, Any]):
-    """A mapping that cannot be changed, and can be hashed, copied and pickled."""
+    """An immutable mapping that can be hashed, copied and pickled."""
 
     __slots__ = ("_held",)
 

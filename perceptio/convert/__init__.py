@@ -1,1 +1,1 @@
-"""Weights of other projects, read once into checkpoints of this library."""
+"""Conversion of other projects' weights into checkpoints of this library."""

@@ -1,11 +1,10 @@
-"""The VQ-VAE of AiT (arXiv 2301.02229) that AURORA (arXiv 2412.03548) trained on relative depth -> the part `vqvae`.
+"""Converts the VQ-VAE of AiT (arXiv 2301.02229), trained by AURORA (arXiv 2412.03548) on relative depth, to `vqvae`.
 
-Its network is the one that `vqvae` has, layer by layer and name by name, and reads depth in [-1, 1] as that does
-inside; only the quantizer's buffers are named otherwise. Sizes are read from the tensors; where the two differ, the
-settings are AURORA's.
+`vqvae` has the same network, with the same layers and names, and internally reads depth in [-1, 1], too; only the
+quantizer's buffers have other names. Sizes are read from the tensors; all other settings are AURORA's.
 
-AiT's own weights for NYU depth have the same tensors and mean something else: metres at 480 pixels. Nothing in a
-file tells them apart.
+AiT's own weights for NYU depth have the same tensors but another meaning: metres at 480 pixels. Nothing in a file
+distinguishes the two.
 """
 
 import re
@@ -26,7 +25,7 @@ from perceptio.registry import Registry
 from perceptio.serialize import from_json
 
 GRID = 10
-"""Rows, and columns, of AURORA's codes."""
+"""Number of rows, and of columns, of AURORA's codes."""
 CODEBOOK = "_vq_vae._embedding"
 CLUSTER_SIZE, CLUSTER_SUM = "_vq_vae._ema_cluster_size", "_vq_vae._ema_w"
 RENAMED = {
@@ -37,25 +36,25 @@ RENAMED = {
 
 
 def convert_aurora_vqvae(file: Path, out: Path, *, registry: Registry | None = None) -> DepthTokenizerConfig:
-    """Write the VQ-VAE of a `.pt` file as a depth tokenizer's folder, which its setting `weights` names.
+    """Write the VQ-VAE of a `.pt` file as a depth tokenizer's folder, for the tokenizer's setting `weights`.
 
     Args:
-        file: A state dict, bare or under `weights`, with or without `module.` before its names.
-        out: The tokenizer's folder; it is replaced.
-        registry: Where `vqvae` is looked up; None: built-ins and installed plugins.
+        file: A state dict, bare or under the key `weights`, with or without the prefix `module.` in its names.
+        out: The tokenizer's folder, which is replaced.
+        registry: The registry to find `vqvae` in; None: built-ins and installed plugins.
 
     Returns:
         The config of the tokenizer.
 
     Raises:
-        CheckpointError: The file is missing, broken, asks to run code or holds something else, in which case all
-            tensors that do not fit are named; or `out` cannot be written.
+        CheckpointError: The file is missing, broken, asks to run code or holds something else, with all tensors that
+            do not fit; or `out` cannot be written.
     """
     theirs = _state_dict(file)
     config = from_json(_document(file, theirs), registry or Registry.discover())
     assert isinstance(config, DepthTokenizerConfig)
     tokenizer = build_part(config)
-    # A tokenizer of ours knows besides that its codebook has its start, and that its training is over.
+    # Buffers that only this library has: the codebook is initialized, and its training is complete.
     ours = {"quantizer.vq._codebook.initted": torch.tensor(True), "frozen": torch.tensor(True)}
     try:
         load_tensors(tokenizer, {**theirs, **ours}, rename=_renamed)
@@ -74,14 +73,14 @@ def _state_dict(file: Path) -> dict[str, Tensor]:
         )
     tensors = {name.removeprefix("module."): value for name, value in held.items()}
     if CODEBOOK in tensors and tensors[CODEBOOK].ndim and not {CLUSTER_SIZE, CLUSTER_SUM} & tensors.keys():
-        # The sums behind the averages matter to training alone; a file made for use may lack them.
+        # The sums behind the moving averages matter only for training, and may be missing from a file for inference.
         tensors[CLUSTER_SIZE] = torch.ones(len(tensors[CODEBOOK]))
         tensors[CLUSTER_SUM] = tensors[CODEBOOK]
     return tensors
 
 
 def _document(file: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The config that the shapes of the tensors tell."""
+    """Return the config that follows from the shapes of the tensors."""
     widths: list[int] = []
     while (weight := tensors.get(f"encoder.{2 * len(widths)}.weight")) is not None and weight.shape[-1:] == (
         4,
@@ -107,5 +106,5 @@ def _document(file: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _renamed(name: str) -> str | Sequence[Slice]:
-    # The library's quantizer can have several heads, and its buffers one axis more for them.
+    # The library's quantizer supports several heads, so its buffers have one more axis.
     return (Slice(RENAMED[name], lambda whole: whole[None]),) if name in RENAMED else name

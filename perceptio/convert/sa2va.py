@@ -1,10 +1,10 @@
-"""Sa2VA (arXiv 2501.04001), the Hugging Face export of its InternVL models -> the model of a recipe.
+"""Converts Sa2VA (arXiv 2501.04001), from the Hugging Face export of its InternVL models, to the model of a recipe.
 
-Of the export are read, where the recipe has the same part: the vision encoder and its projector (`internvit`, `mlp`),
-the language model (`hf`) with the row of `[SEG]`, the projector of prompts (`prompt_mlp`), and SAM 2 without memory
-(`sam2`). Tensors without a place, and places without a tensor, are named.
+For each part that the recipe has, it reads the vision encoder and its projector (`internvit`, `mlp`), the language
+model (`hf`) with the row of `[SEG]`, the projector of prompts (`prompt_mlp`), and SAM 2 without memory (`sam2`).
+Tensors without a place, and places without a tensor, are reported.
 
-The rows of the text tokenizer's own ids are taken as they stand: the recipe's language model must be the one that the
+The rows of the text tokenizer's own ids are copied unchanged, so the recipe's language model must be the one that the
 export was trained from.
 """
 
@@ -36,12 +36,12 @@ NEW_ROWS = {INPUT_ROWS: "language.new_inputs", OUTPUT_ROWS: "language.new_output
 
 @attrs.frozen(kw_only=True)
 class ConversionReport:
-    """What became of each tensor.
+    """What happened to each tensor.
 
     Attributes:
-        loaded: Tensors of the export, and where they went.
+        loaded: Tensors of the export, and their places in the model.
         not_in_recipe: Tensors of the export that have no place in the model, and why.
-        not_in_checkpoint: Tensors of the model that the export lacks; they are as the recipe made them.
+        not_in_checkpoint: Tensors of the model that the export lacks; they keep the recipe's initial values.
     """
 
     loaded: Mapping[str, tuple[str, ...]]
@@ -56,16 +56,16 @@ class ConversionReport:
 
 
 def convert_sa2va(folder: Path, recipe: Recipe, out: Path) -> ConversionReport:
-    """Write a checkpoint of the recipe's model with the weights of an export, and `conversion_report.txt` in it.
+    """Write a checkpoint of the recipe's model with the weights of an export, and a `conversion_report.txt`.
 
     Args:
         folder: The export: `config.json`, the text tokenizer's files, safetensors.
-        recipe: Parts that name weights of their own read them first.
-        out: The checkpoint's folder; it is replaced.
+        recipe: The recipe; parts that name weights of their own load them first.
+        out: The checkpoint's folder, which is replaced.
 
     Raises:
-        CheckpointError: The folder is no such export, is broken, or has nothing for this recipe; or `out` cannot be
-            written.
+        CheckpointError: The folder is not such an export, is broken, or has nothing for this recipe; or `out` cannot
+            be written.
     """
     export = _Export.read(folder, _stream_of_masks(recipe))
     model = build_model(recipe)
@@ -102,11 +102,11 @@ def _write_report(folder: Path, report: ConversionReport) -> None:
 
 @attrs.frozen(kw_only=True)
 class _Export:
-    """What the files beside the tensors say, and where its masks go.
+    """The facts in the files beside the tensors, and the recipe's stream for the masks.
 
     Attributes:
-        num_heads: Of attention, for fused keys and queries.
-        num_kv_heads: The same of keys and values.
+        num_heads: Number of attention heads, to split fused keys and queries.
+        num_kv_heads: Number of heads of keys and values.
         seg: The id of `[SEG]`.
         stream: The recipe's stream of masks.
     """
@@ -133,7 +133,7 @@ class _Export:
         )
 
     def parts(self, name: str, text_vocab: int, places: Mapping[str, Tensor]) -> Sequence[Slice]:
-        """Where a tensor goes, by the names of `_places`; empty: it belongs to nothing that is read."""
+        """Return the places of a tensor, by the names of `_places`; empty if it belongs to nothing that is read."""
         if name.startswith(PROMPT):
             return [_whole(f"streams.{self.stream}.head.layers.{name.removeprefix(PROMPT)}")]
         if name.startswith(SAM2):
@@ -156,14 +156,14 @@ class _Export:
         ]
 
     def _rows(self, table: str, text_vocab: int, places: Mapping[str, Tensor]) -> Sequence[Slice]:
-        """The rows of the text tokenizer's own ids, and that of `[SEG]`, which is an id of the library's here."""
+        """Return the rows of the text tokenizer's own ids, and that of `[SEG]`, an id that the library adds here."""
         own = Slice(table, lambda whole: whole[:text_vocab])
         new = _seg_row(table)
         return [own, Slice(new, lambda whole: whole[self.seg : self.seg + 1])] if new in places else [own]
 
 
 def _places(model: PerceptionModel) -> dict[str, Tensor]:
-    """The model's tensors by name, adapted layers by their plain names, and of tables the rows that matter."""
+    """Return the model's tensors by name: adapted layers by plain names, and only the relevant rows of tables."""
     places = {name.replace(".base_layer.", "."): value for name, value in model.state_dict().items()}
     plan = model.plan
     added = {name: span.start for name, span in plan.names}
@@ -177,7 +177,7 @@ def _places(model: PerceptionModel) -> dict[str, Tensor]:
 
 
 def _stream_of_masks(recipe: Recipe) -> str:
-    """The stream that is written with `[SEG]`, or else the name that such a stream would have."""
+    """Return the stream that is written with `[SEG]`, or otherwise the name that such a stream would have."""
     for stream in recipe.streams:
         if isinstance(stream.spec.written, Continuous) and SEG in stream.spec.written.tokens:
             return stream.name
@@ -189,7 +189,7 @@ def _seg_row(table: str) -> str:
 
 
 def _misfit(parts: Sequence[Slice], header: Tensor, places: Mapping[str, Tensor]) -> str | None:
-    """Why a tensor cannot be taken, if it cannot."""
+    """Return why a tensor cannot be used, or None."""
     if not parts:
         return "nothing reads it"
     for part in parts:
@@ -216,7 +216,7 @@ def _under(prefix: str, found: str | Sequence[Slice] | None) -> list[Slice]:
 
 
 def _added_ids(folder: Path) -> dict[str, int]:
-    """The ids of tokens that were added to a text tokenizer, from whichever of its files lists them."""
+    """Return the ids of tokens that were added to a text tokenizer, from whichever of its files lists them."""
     ids: dict[str, int] = {}
     for name, listed in (
         ("tokenizer.json", lambda held: {one["content"]: one["id"] for one in held["added_tokens"]}),
