@@ -9,7 +9,8 @@ averaged to a 16x16 grid, so an image takes 256 tokens, as many as a tile of Int
 
 Losses and their weights are those of perceptio_8b.py. Batch, steps and learning rate are ours and not tuned. So is
 the choice to train the whole language model without LoRA and gradient checkpointing, which such a small model does
-not need.
+not need. No checkpoint gives the projector, so it starts from zeros: the outputs of a random one hide the question
+from the language model (measured, docs/real_data.md).
 
 `--arg masks=pixel_features` replaces SAM 2: prompts are compared with per-pixel features, which a small network
 learns from the image and DINOv2's features of it. This network and the head before it start from random values. They
@@ -87,7 +88,7 @@ def recipe(masks: Masks = "sam2") -> Recipe:
         base.with_stream("segmentation", tokenizer=tokenizers[masks]).with_stream("depth", tokenizer=depth),
         name="perceptio-135m",
         vision=vision,
-        vision_head=MLPHeadConfig(),
+        vision_head=MLPHeadConfig(zero_start=True),
         language=HFLanguageConfig(
             model=json.dumps(SMOLLM2_SETTINGS, sort_keys=True),
             text_vocab_size=SMOLLM2_SETTINGS["vocab_size"],

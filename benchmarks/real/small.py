@@ -1,43 +1,52 @@
 """`perceptio_135m` at a size that two CPU cores train in minutes, on weights and pictures of this machine.
 
-    perceptio train benchmarks/real/small.py --arg weights=build/real/weights --arg pictures=build/real/way --out …
+    perceptio train benchmarks/real/small.py:masks --arg weights=build/real/weights --arg pictures=build/real/way --out …
+    perceptio train benchmarks/real/small.py --arg … --arg after=build/real/way/masks --out …
 
-Parts, losses and their weights are the recipe's, with masks from features of pixels. Ours are the sizes: pictures of
-224 pixels in 64 tokens, small depth maps, ten codes a step, adapters in place of the whole language model, and one
-conversation of two questions a step. The adapters learn more slowly than what starts from random values.
+Parts and losses are the recipe's, with masks from features of pixels. Ours are the sizes: pictures of 224 pixels in 64
+tokens, small depth maps, ten codes a step, and adapters in place of the whole language model. Ours is the order, too:
+so few steps do not teach everything at once. In the first stage the language model is as it came, sees no picture, and
+the mask side learns from its states which pixels an expression means. In the second, all is learned as in the recipe,
+with the adapters slow and the codes' terms light, so that what masks read is not forgotten.
 """
 
 import attrs
 
 from perceptio.backbones.language.hf import LoRA
-from perceptio.losses.code_tokens import ExpectedCountConfig
+from perceptio.losses.code_tokens import CountConfig, ExpectedCountConfig, MarkerConfig, TokenConfig
+from perceptio.losses.masks import DiceConfig, MaskBCEConfig
 from perceptio.recipe import DataFolder, Recipe, TokenizerTraining
 from perceptio.settings import load_recipe
 
 SIDE = 224
+CODES_WEIGHT = 0.1
+"""Of the cross-entropies of codes, whose gradients are a hundred times those of masks at the start."""
+MASK_SIDE = ("streams.segmentation.head", "streams.segmentation.tokenizer.image_encoder")
 
 
-def recipe(weights: str, pictures: str, steps: int = 300) -> Recipe:
-    """The small setting.
+def recipe(weights: str, pictures: str, after: str | None = None, steps: int = 240) -> Recipe:
+    """The second stage, which is the whole.
 
     Args:
         weights: The folder that `weights.py` made.
         pictures: Holds the data folders that `whole_way.py` imports.
+        after: The run of the first stage; None: what it teaches starts from random values.
         steps: Of training.
     """
     base = load_recipe("perceptio_135m", masks="pixel_features")
     dinov2, smollm2 = f"{weights}/dinov2-small", f"{weights}/smollm2-135m"
     vision = attrs.evolve(base.vision, weights=dinov2, image_size=(SIDE, SIDE), grid=(8, 8))
-    masks = attrs.evolve(
+    segmentation = attrs.evolve(
         base.stream("segmentation").tokenizer,
         image_size=(SIDE, SIDE),
         widths=(16, 32, 64, 128),
+        feature_dim=32,
         backbone=attrs.evolve(vision, grid=None),
     )
     depth = attrs.evolve(
         base.stream("depth").tokenizer, image_size=(80, 80), widths=(16, 32, 64), latent_dim=32
     )
-    small = base.with_stream("segmentation", tokenizer=masks).with_stream(
+    small = base.with_stream("segmentation", tokenizer=segmentation, read_at="previous_token").with_stream(
         "depth", tokenizer=depth, codes_per_step=10, training=TokenizerTraining(steps=300, batch_size=8)
     )
     return attrs.evolve(
@@ -51,8 +60,14 @@ def recipe(weights: str, pictures: str, steps: int = 300) -> Recipe:
             dtype="bfloat16",
             lora=LoRA(rank=16, alpha=32),
         ),
-        # It describes blocks that are written code by code.
-        losses=tuple(one for one in base.losses if not isinstance(one.loss, ExpectedCountConfig)),
+        losses=tuple(
+            attrs.evolve(one, weight=CODES_WEIGHT * one.weight)
+            if isinstance(one.loss, MarkerConfig | TokenConfig | CountConfig)
+            else one
+            for one in base.losses
+            # It describes blocks that are written code by code.
+            if not isinstance(one.loss, ExpectedCountConfig)
+        ),
         data=attrs.evolve(
             base.data,
             folders=(
@@ -60,7 +75,7 @@ def recipe(weights: str, pictures: str, steps: int = 300) -> Recipe:
                 DataFolder(path=f"{pictures}/points/train"),
             ),
             mixture={"referring": 2.0, "relative_depth": 1.0},
-            turns=2,
+            turns=3,
         ),
         train=attrs.evolve(
             base.train,
@@ -68,10 +83,36 @@ def recipe(weights: str, pictures: str, steps: int = 300) -> Recipe:
             micro_batch_size=1,
             grad_accumulation=1,
             lr=1e-3,
-            lr_scale={"language.lora": 0.3},
+            lr_scale={"language": 0.1},
+            muon=dict.fromkeys(MASK_SIDE, 0.01 if after else 0.02),
             warmup_steps=20,
             log_every=10,
             save_every=100,
             train=("language.lora", "language.vocabulary", *base.train.train[:1], *base.train.train[2:]),
+        ),
+        start_from=after,
+    )
+
+
+def masks(weights: str, pictures: str, steps: int = 200) -> Recipe:
+    """The first stage: masks alone, sixteen objects a step, with the language model and its view of pictures frozen.
+
+    Args:
+        weights: As in `recipe`.
+        pictures: As in `recipe`.
+        steps: Of training.
+    """
+    whole = recipe(weights, pictures, steps=steps)
+    return attrs.evolve(
+        whole,
+        name="perceptio-135m-small-masks",
+        streams=(whole.stream("segmentation"),),
+        losses=tuple(one for one in whole.losses if isinstance(one.loss, MaskBCEConfig | DiceConfig)),
+        data=attrs.evolve(whole.data, folders=whole.data.folders[:1], mixture={"referring": 1.0}, turns=4),
+        train=attrs.evolve(
+            whole.train,
+            micro_batch_size=4,
+            lr_scale={},
+            train=(*MASK_SIDE, "streams.segmentation.tokenizer.mask_decoder"),
         ),
     )

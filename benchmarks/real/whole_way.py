@@ -84,6 +84,26 @@ def make_data(pictures: Path, teacher: Path, out: Path) -> None:
         perceptio("data", "check", objects)
 
 
+def train_stages(weights: Path, out: Path, asked: dict[str, int | None]) -> dict[str, int]:
+    """Both stages of the small setting, in folders of their names; the steps of each.
+
+    Args:
+        weights: The folder of weights.
+        out: Holds the data folders and the runs.
+        asked: The steps of each stage; None: the setting's own.
+    """
+    recipes = {"masks": f"{HERE / 'small.py'}:masks", "run": str(HERE / "small.py")}
+    steps = {}
+    for stage, recipe in recipes.items():
+        arguments: dict[str, Any] = {"weights": weights, "pictures": out}
+        arguments |= {"after": out / "masks"} if stage == "run" else {}
+        arguments |= {} if asked[stage] is None else {"steps": asked[stage]}
+        words = [word for name, value in arguments.items() for word in ("--arg", f"{name}={value}")]
+        steps[stage] = load_recipe(recipe, **arguments).train.steps
+        perceptio("train", recipe, *words, "--out", out / stage, "--auto-resume")
+    return steps
+
+
 def random_twin(model: PerceptionModel) -> PerceptionModel:
     """The same recipe with random weights, but for the codebook, without which codes would mean nothing."""
     recipe = model.recipe
@@ -121,7 +141,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     for name in ("weights", "pictures", "teacher", "out"):
         parser.add_argument(f"--{name}", required=True)
-    parser.add_argument("--steps", type=int, help="of training; without, the setting's own")
+    parser.add_argument("--mask-steps", type=int, help="of the first stage; without, the setting's own")
+    parser.add_argument("--steps", type=int, help="of the second stage; without, the setting's own")
     parser.add_argument("--limit", type=int, default=25, help="held-out pictures that are asked about")
     chosen = parser.parse_args()
     for name in ("weights", "pictures", "teacher"):
@@ -133,12 +154,8 @@ def main() -> int:
         Path(named).resolve() for named in (chosen.weights, chosen.pictures, chosen.teacher, chosen.out)
     )
     make_data(pictures, teacher, out)
-    recipe, run = HERE / "small.py", out / "run"
-    arguments: dict[str, Any] = {"weights": weights, "pictures": out}
-    arguments |= {} if chosen.steps is None else {"steps": chosen.steps}
-    words = [word for name, value in arguments.items() for word in ("--arg", f"{name}={value}")]
-    steps = load_recipe(recipe, **arguments).train.steps
-    perceptio("train", recipe, *words, "--out", run, "--auto-resume")
+    run = out / "run"
+    steps = train_stages(weights, out, {"masks": chosen.mask_steps, "run": chosen.steps})
     model = load(run)
     figures = {"steps": steps, "limit": chosen.limit} | evaluate(model, out, chosen.limit)
     (out / "results.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")

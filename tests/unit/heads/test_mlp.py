@@ -48,3 +48,15 @@ def test_a_projector_of_other_widths_is_refused(tmp_path):
     ):
         config.load_weights(config.build(6, 5, MODEL))
     assert not MLPHeadConfig().load_weights(MLPHeadConfig().build(6, 4, MODEL))
+
+
+def test_a_projector_that_starts_from_zeros_says_nothing_at_first_and_learns():
+    head = MLPHeadConfig(zero_start=True).build(6, 4, MODEL)
+    x = torch.randn(3, 6)
+    assert not head(x).any()
+    (head(x) - 1).square().sum().backward()
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter -= 0.01 * parameter.grad
+    assert head(x).all()
+    assert MLPHeadConfig().build(6, 4, MODEL)(x).any()
