@@ -1,13 +1,13 @@
 """`perceptio_135m` at a size that two CPU cores train in minutes, on weights and pictures of this machine.
 
-    perceptio train benchmarks/real/small.py:masks --arg weights=build/real/weights --arg pictures=build/real/way --out …
-    perceptio train benchmarks/real/small.py --arg … --arg after=build/real/way/masks --out …
+    perceptio train benchmarks/real/small.py:masks --arg weights=WEIGHTS --arg pictures=OUT --out OUT/masks
+    perceptio train benchmarks/real/small.py --arg weights=WEIGHTS --arg pictures=OUT --arg after=OUT/masks --out …
 
-Parts and losses are the recipe's, with masks from features of pixels. Ours are the sizes: pictures of 224 pixels in 64
-tokens, small depth maps, ten codes a step, and adapters in place of the whole language model. Ours is the order, too:
-so few steps do not teach everything at once. In the first stage the language model is as it came, sees no picture, and
-the mask side learns from its states which pixels an expression means. In the second, all is learned as in the recipe,
-with the adapters slow and the codes' terms light, so that what masks read is not forgotten.
+Parts and losses are the recipe's, with masks from features of pixels. The sizes are ours: pictures of 224 pixels in
+64 tokens, small depth maps, ten codes a step, and adapters in place of the whole language model. So is the order, for
+so few steps do not teach everything at once. In the first stage the language model is as it came and sees no picture;
+the mask side learns from its states which pixels an expression means. In the second all is learned as in the recipe,
+with adapters and projector slow and the codes' terms light, so that what the masks read is not forgotten.
 """
 
 import attrs
@@ -83,7 +83,7 @@ def recipe(weights: str, pictures: str, after: str | None = None, steps: int = 2
             micro_batch_size=1,
             grad_accumulation=1,
             lr=1e-3,
-            lr_scale={"language": 0.1},
+            lr_scale={"language.lora": 0.1, "language.vocabulary": 0.5, "vision_head": 0.2},
             muon=dict.fromkeys(MASK_SIDE, 0.01 if after else 0.02),
             warmup_steps=20,
             log_every=10,
