@@ -24,7 +24,7 @@ CODES_WEIGHT = 0.1
 MASK_SIDE = ("streams.segmentation.head", "streams.segmentation.tokenizer.image_encoder")
 
 
-def recipe(weights: str, pictures: str, after: str | None = None, steps: int = 240) -> Recipe:
+def recipe(weights: str, pictures: str, after: str | None = None, steps: int = 150) -> Recipe:
     """The second stage, which is the whole.
 
     Args:
@@ -83,7 +83,7 @@ def recipe(weights: str, pictures: str, after: str | None = None, steps: int = 2
             micro_batch_size=1,
             grad_accumulation=1,
             lr=1e-3,
-            lr_scale={"language.lora": 0.1, "language.vocabulary": 0.5, "vision_head": 0.2},
+            lr_scale={"language.lora": 0.2, "language.vocabulary": 0.5, "vision_head": 0.2},
             muon=dict.fromkeys(MASK_SIDE, 0.01 if after else 0.02),
             warmup_steps=20,
             log_every=10,
@@ -94,7 +94,7 @@ def recipe(weights: str, pictures: str, after: str | None = None, steps: int = 2
     )
 
 
-def masks(weights: str, pictures: str, steps: int = 200) -> Recipe:
+def masks(weights: str, pictures: str, steps: int = 300) -> Recipe:
     """The first stage: masks alone, sixteen objects a step, with the language model and its view of pictures frozen.
 
     Args:

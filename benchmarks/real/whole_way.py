@@ -95,8 +95,8 @@ def train_stages(weights: Path, out: Path, asked: dict[str, int | None]) -> dict
     recipes = {"masks": f"{HERE / 'small.py'}:masks", "run": str(HERE / "small.py")}
     steps = {}
     for stage, recipe in recipes.items():
-        arguments: dict[str, Any] = {"weights": weights, "pictures": out}
-        arguments |= {"after": out / "masks"} if stage == "run" else {}
+        arguments: dict[str, Any] = {"weights": str(weights), "pictures": str(out)}
+        arguments |= {"after": str(out / "masks")} if stage == "run" else {}
         arguments |= {} if asked[stage] is None else {"steps": asked[stage]}
         words = [word for name, value in arguments.items() for word in ("--arg", f"{name}={value}")]
         steps[stage] = load_recipe(recipe, **arguments).train.steps
