@@ -116,7 +116,7 @@ def recipe(masks: Masks = "sam2") -> Recipe:
 
 
 def tiny(masks: Masks = "sam2") -> Recipe:
-    """The same parts and settings at sizes for a CPU, with random weights: it shows that they work together.
+    """Return the same parts and settings at sizes for a CPU, with random weights, to show that they work together.
 
     Args:
         masks: The segmentation tokenizer.

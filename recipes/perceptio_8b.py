@@ -122,7 +122,7 @@ def recipe(size: str = "8b") -> Recipe:
 
 
 def tiny(size: str = "8b") -> Recipe:
-    """The same parts and settings at sizes for a CPU, with random weights: it shows that they work together.
+    """Return the same parts and settings at sizes for a CPU, with random weights, to show that they work together.
 
     Args:
         size: The InternVL2.5 whose type of language model is used.

@@ -97,8 +97,8 @@ def check_values(depth: DepthMap, name: str) -> None:
 def from_map(depth: DepthMap, convention: DepthConvention) -> Tensor:
     """Convert a depth map to [1, 1, H, W] in [0, 1] under a convention, NaN where unknown.
 
-    A metric convention needs a map in metres. A relative convention accepts both units: it uses disparity as it is
-    and inverts metres, then scales the map by its own minimum and maximum. A flat map becomes 0.5.
+    A metric convention needs a map in metres. A relative convention accepts both units: it inverts metres, leaves
+    disparity unchanged, and then scales the map by its own minimum and maximum. A flat map becomes 0.5.
 
     Raises:
         DataError: The convention is metric and the map is not, no pixel is known, or a known value is not a depth

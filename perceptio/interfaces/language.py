@@ -36,7 +36,7 @@ class LanguageSpec:
 
 @attrs.frozen(kw_only=True, eq=False)
 class SequenceLayout:
-    """Which slots attend to which, and the position of each slot. `ops.attention` alone makes attention biases of it.
+    """Which slots attend to which, and the position of each slot. Only `ops.attention` converts it to biases.
 
     A layout has one of two forms:
 

@@ -206,7 +206,7 @@ class TokenBlock:
 
     @property
     def opens_with(self) -> int:
-        """The id that begins it, by which a model chooses to write it."""
+        """The first id of the stream; a model chooses to write the stream by writing this id."""
         return self.opening
 
     @cached_property
@@ -294,7 +294,7 @@ class SpecialTokens:
 
     @property
     def opens_with(self) -> int:
-        """The id that begins it, by which a model chooses to write it."""
+        """The first id of the stream; a model chooses to write the stream by writing this id."""
         return self.ids[0]
 
 

@@ -1,7 +1,8 @@
 """Which of several points is closest, if the points are drawn on the image, as in HardBLINK. The answer is a letter.
 
-The data do not say where the points are or how many there are. So nothing is read out of the depth map at them, their
-letters cannot be shuffled, and results are not split by the number of points: use a data folder for each number.
+The data say neither where the points are nor how many there are. So nothing is read out of the depth map at them,
+their letters cannot be shuffled, and results are not split by the number of points. For that, use one data folder for
+each number.
 """
 
 import re

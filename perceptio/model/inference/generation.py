@@ -151,7 +151,7 @@ class Generator:
         return WrittenStream.joined(found) if found else self._nothing(name)
 
     def _write_one(self, name: str, opened_B: Tensor) -> WrittenStream:
-        """Write a stream once in the rows that open it; O is 1."""
+        """Write a stream once in the rows `opened_B`; O is 1."""
         tokens = self.plan.streams[name]
         if isinstance(tokens, TokenBlock):
             return self._write_block(name, tokens, opened_B)
