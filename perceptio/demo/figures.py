@@ -1,4 +1,4 @@
-"""Pictures as text that stands in a page: inlined PNG under drawn marks.
+"""Images for an HTML page: inline PNG with marks drawn over them.
 
 Shapes: H W pixels.
 """
@@ -14,7 +14,7 @@ from PIL import Image
 from perceptio.interfaces import LETTERS
 
 NEAR_M, FAR_M = 1.0, 16.0
-"""Ends of the color scale of depth, in metres; every map of the report shares it."""
+"""Ends of the color scale of depth, in metres, for all maps of the report."""
 TICKS_M = (1, 2, 4, 8, 16)
 COLOR_MAP = "plasma_r"
 ARM_COLORS = {
@@ -35,11 +35,11 @@ svg.scale text.unit { text-anchor: start; }
 .predicted { fill: none; stroke: #fff; stroke-width: 1.1; }
 .true { fill: none; stroke: #111; stroke-width: 1.1; stroke-dasharray: .5 .5; }
 """
-"""Rules of the page for what is drawn here."""
+"""CSS rules for these drawings."""
 
 
 def depth_colors(depth_HW: np.ndarray) -> np.ndarray:
-    """Metres as uint8 colors [H, W, 3], logarithmic, near bright and far dark."""
+    """Return metres as uint8 colors [H, W, 3], on a logarithmic scale: near is bright, far is dark."""
     from matplotlib import colormaps
 
     scaled = np.log(np.clip(depth_HW, NEAR_M, FAR_M) / NEAR_M) / np.log(FAR_M / NEAR_M)
@@ -47,14 +47,14 @@ def depth_colors(depth_HW: np.ndarray) -> np.ndarray:
 
 
 def data_uri(pixels_HW3: np.ndarray) -> str:
-    """A uint8 RGB picture as a PNG that stands in a page."""
+    """Return a uint8 RGB image as a PNG data URI."""
     buffer = io.BytesIO()
     Image.fromarray(pixels_HW3).save(buffer, format="PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def scene_svg(pixels_HW3: np.ndarray, label: str, *overlays: str) -> str:
-    """A picture with drawings over it, in its own pixels as units."""
+    """Return an image with drawings over it, in units of its pixels."""
     height, width = pixels_HW3.shape[:2]
     return (
         f'<svg class="scene" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}">'
@@ -63,12 +63,12 @@ def scene_svg(pixels_HW3: np.ndarray, label: str, *overlays: str) -> str:
 
 
 def marks_svg(points: Sequence[tuple[float, float]], size: tuple[int, int]) -> str:
-    """Marked points as lettered rings; `size` is the picture's height and width."""
+    """Return marked points as lettered rings; `size` is the image's height and width."""
     height, width = size
     drawn = []
     for letter, (x, y) in zip(LETTERS, points, strict=False):
         cx, cy = x * width, y * height
-        # The letter stands above its ring, below it at the upper edge, and never outside the picture.
+        # The letter is above its ring, or below it at the upper edge, and never outside the image.
         ty = cy - 0.045 * height if cy > 0.14 * height else cy + 0.115 * height
         tx = min(max(cx, 0.04 * width), 0.96 * width)
         drawn.append(
@@ -79,7 +79,7 @@ def marks_svg(points: Sequence[tuple[float, float]], size: tuple[int, int]) -> s
 
 
 def outline_svg(mask_HW: np.ndarray, css_class: str) -> str:
-    """The border of a mask along the edges of its pixels."""
+    """Return the outline of a mask along the edges of its pixels."""
     padded = np.pad(mask_HW.astype(bool), 1)
     rows, columns = np.nonzero(padded[1:] != padded[:-1])
     across = "".join(f"M{x - 1} {y}h1" for y, x in zip(rows, columns, strict=True))
@@ -89,19 +89,19 @@ def outline_svg(mask_HW: np.ndarray, css_class: str) -> str:
 
 
 def box_around(mask_HW: np.ndarray) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom edge of a mask that has a pixel, in pixels."""
+    """Return left, top, right and bottom edge, in pixels, of a mask with at least one pixel."""
     rows, columns = np.nonzero(mask_HW)
     return int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1
 
 
 def box_svg(box: Sequence[float], css_class: str) -> str:
-    """A box (left, top, right, bottom) in pixels, as its outline."""
+    """Return the outline of a box (left, top, right, bottom) in pixels."""
     left, top, right, bottom = box
     return f'<path class="{css_class}" d="M{left:g} {top:g}H{right:g}V{bottom:g}H{left:g}Z"/>'
 
 
 def depth_scale_svg() -> str:
-    """The color scale of depth, with its ticks in metres."""
+    """Return the color scale of depth, with ticks in metres."""
     strip = depth_colors(np.geomspace(NEAR_M, FAR_M, 256)[None])
     ticks = "".join(
         f'<text x="{6 + 240 * np.log(m / NEAR_M) / np.log(FAR_M / NEAR_M):.1f}" y="24">{m}</text>'

@@ -1,6 +1,6 @@
-"""The files in which the demo's jobs leave what the report shows, beside their checkpoints."""
+"""The files that the demo's jobs write for the report, beside their checkpoints."""
 
 FIGURES = "figures.json"
-"""Figures of a job: of the shortcuts, of a depth tokenizer, of an arm."""
+"""Figures of a job: of the shortcuts, of a depth tokenizer, or of an arm."""
 HISTORY = "history.jsonl"
 """Records of the training of a depth tokenizer."""

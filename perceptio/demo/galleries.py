@@ -1,4 +1,4 @@
-"""The report's galleries: the first test scenes, and what came of them."""
+"""The report's galleries: the first test scenes, with questions, answers and what was perceived."""
 
 from html import escape
 
@@ -13,7 +13,7 @@ from perceptio.ops.mask_metrics import ratio
 
 
 def question_gallery(demo: Demo) -> str:
-    """Questions with marked points: what was looked up, and what every arm answered."""
+    """Return questions with marked points: the values that were looked up, and every arm's answer."""
     cards = []
     for number, shown in enumerate(demo.galleries["perceptio"]):
         if shown.marked is None:
@@ -48,7 +48,7 @@ def question_gallery(demo: Demo) -> str:
 
 
 def depth_gallery(demo: Demo) -> str:
-    """Scenes beside their true depth and the depth that Perceptio wrote."""
+    """Return scenes with their true depth and the depth that Perceptio wrote."""
     cards = []
     for number, shown in enumerate(demo.galleries["perceptio"]):
         true_HW = demo.true_depth(number)
@@ -74,7 +74,7 @@ def depth_gallery(demo: Demo) -> str:
 
 
 def mask_gallery(demo: Demo) -> str:
-    """Referring expressions with the true and the predicted outline."""
+    """Return referring expressions with the true and the predicted outline."""
     cards = []
     for number, shown in enumerate(demo.galleries["perceptio"]):
         _, turn = pick_turns(demo.samples[number], shown.sample)

@@ -1,6 +1,6 @@
-"""What an arm said and perceived of the first test scenes: the first, so that nobody chose them.
+"""What an arm said and perceived for the first test scenes, which are not selected by hand.
 
-Shapes: H W pixels of a picture.
+Shapes: H W pixels of an image.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,12 +24,12 @@ MASKS, DEPTH = "segmentation", "depth"
 RECORDS = "gallery.json"
 ARRAYS = "gallery.npz"
 REPLIES, HELD = ("marked", "referring"), ("decoded", "true_codes")
-"""What an item has as records, and as arrays."""
+"""The fields of an item that are stored as records, and as arrays."""
 
 
 @attrs.frozen(kw_only=True)
 class Reply:
-    """A question about a scene and what an arm replied; `readout_m` are the metres it read out for each point."""
+    """A question about a scene and an arm's reply; `readout_m` are the values written for its points, in metres."""
 
     question: str
     points: tuple[tuple[float, float], ...] = ()
@@ -45,12 +45,12 @@ class GalleryItem:
 
     Attributes:
         sample: Its number among the test scenes.
-        marked: The question about marked points, or None where the scene has none.
-        referring: The referring question, or None where the scene has none.
-        decoded: What was written of each stream, as arrays, depth in metres. Of a stream per image one array; of a
-            stream per object one for each that the answer to the referring question is about, in order of mention.
-            Streams of which nothing was written are left out.
-        true_codes: What the true codes of each stream of maps decode to, likewise: the best that can be written.
+        marked: The question about marked points; None if the scene has none.
+        referring: The referring question; None if the scene has none.
+        decoded: The decoded streams as arrays, with depth in metres. A stream per image has one array; a stream per
+            object has one for each object of the answer to the referring question, in order of mention. Streams that
+            were not written are omitted.
+        true_codes: The same decoded from the true codes, for each stream of maps: the best that can be written.
     """
 
     sample: int
@@ -61,34 +61,34 @@ class GalleryItem:
 
     @property
     def depth_HW(self) -> np.ndarray | None:
-        """The written depth in metres, None where the arm writes none."""
+        """The written depth in metres; None if the arm writes none."""
         return self.decoded[DEPTH][0] if DEPTH in self.decoded else None
 
     @property
     def mask_HW(self) -> np.ndarray | None:
-        """The union of the masks of the referring question, None where the arm draws none or emitted no `[SEG]`."""
+        """The union of the masks of the referring question; None if the arm draws none or wrote no `[SEG]`."""
         return np.logical_or.reduce(self.decoded[MASKS]) if MASKS in self.decoded else None
 
 
 def pick_turns(sample: Sample, number: int) -> tuple[Turn | None, Turn | None]:
-    """The questions shown of a scene: a marked one, of 3, 4 and 5 points in turn, and the first referring one."""
+    """Return a scene's questions to show: one with 3, 4 or 5 marked points in turn, and the first referring one."""
     marked = [turn for turn in sample.turns if turn.task == "relative_depth"]
     referring = [turn for turn in sample.turns if turn.task == "referring"]
     return marked[number % len(marked)] if marked else None, referring[0] if referring else None
 
 
 def record_gallery(model: PerceptionModel, dataset: FolderDataset, count: int, folder: Path) -> None:
-    """Ask a model about the first scenes of a data set, and write what came of it.
+    """Ask a model about the first scenes of a data set, and write the results.
 
-    What is perceived is asked as the evaluation asks it: depth with the marked question where the arm perceives
-    before it answers, objects with the referring one, and each other stream by its own question.
+    Streams are requested as in the evaluation: depth with the marked question if the arm perceives before it answers,
+    objects with the referring question, and each other stream by its own question.
     """
     tasks = TaskTable(model.recipe)
     write_gallery(folder, [_shown(model, tasks, number, dataset[number]) for number in range(count)])
 
 
 def write_gallery(folder: Path, shown: Sequence[GalleryItem]) -> None:
-    """Write what `read_gallery` reads."""
+    """Write a gallery for `read_gallery`."""
     records: list[dict[str, Any]] = []
     arrays: dict[str, np.ndarray] = {}
     for one in shown:
@@ -111,7 +111,7 @@ def write_gallery(folder: Path, shown: Sequence[GalleryItem]) -> None:
 
 
 def read_gallery(folder: Path) -> tuple[GalleryItem, ...]:
-    """What `write_gallery` wrote."""
+    """Read what `write_gallery` wrote."""
     with np.load(folder / ARRAYS) as file:
         arrays = dict(file)
     return tuple(_item(record, arrays) for record in read_json(folder / RECORDS))
@@ -165,7 +165,7 @@ def _ask_marked(
 
 
 def _ask_for(model: PerceptionModel, tasks: TaskTable, sample: Sample, stream: str) -> Any:
-    """A stream that is written once per image, asked for by its own question."""
+    """Return a stream that is written once per image, requested by its own question."""
     name = tasks.of_stream(stream)
     turn = tasks[name].own_turn(name, sample)
     settings = GenerationSettings(streams=(stream,), force=(stream,), readout=False, max_new_tokens=1)
@@ -174,7 +174,7 @@ def _ask_for(model: PerceptionModel, tasks: TaskTable, sample: Sample, stream: s
 
 @torch.inference_mode()
 def _from_true_codes(model: PerceptionModel, sample: Sample, stream: str) -> Any:
-    """What the codes of the truth decode to; None where the stream is written otherwise, or has no truth here."""
+    """Decode the codes of the ground truth; return None if the stream has no codes, or the sample no ground truth."""
     spec, tokenizer = model.recipe.stream(stream).spec, model.stream(stream).tokenizer
     assert sample.image_3HW is not None
     if not isinstance(spec.written, Codes) or not sample.has_target(spec.target):
@@ -185,7 +185,7 @@ def _from_true_codes(model: PerceptionModel, sample: Sample, stream: str) -> Any
 
 
 def _arrays(decoded: Mapping[str, Any]) -> dict[str, tuple[np.ndarray, ...]]:
-    """What `Answer.decoded` holds as arrays; the demo's depth is in metres."""
+    """Return the content of `Answer.decoded` as arrays; the demo's depth is in metres."""
     arrays = {}
     for name, value in decoded.items():
         held = [one for one in (value if isinstance(value, tuple) else (value,)) if one is not None]
@@ -215,7 +215,7 @@ def _key(held: str, sample: int, stream: str, number: int) -> str:
 
 @torch.inference_mode()
 def _metres(model: PerceptionModel, readout: Sequence[int]) -> tuple[float, ...]:
-    """What was said of points: the middle of a level, or the mean depth of a map of nothing but one code."""
+    """Return values written for points in metres: the middle of a level, or the mean depth of a map of one code."""
     tokenizer = model.stream(DEPTH).tokenizer if readout else None
     if not isinstance(tokenizer, DepthTokenizer) or not tokenizer.spec.convention.metric:
         return ()

@@ -1,4 +1,4 @@
-"""What the figures of streams lie between: with every code right, and with the truth of another scene."""
+"""Bounds for the figures of streams: with every code right, and with the ground truth of another scene."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,16 +16,16 @@ TRUE_CODES, ANOTHER_SCENE = "true_codes", "another_scene"
 
 @torch.inference_mode()
 def limits(model: PerceptionModel, dataset: FolderDataset) -> dict[str, dict[str, Any]]:
-    """Figures of every stream of a perception tokenizer, as it compares what is written with the truth.
+    """Return figures of every stream with a perception tokenizer, as it compares predictions with the ground truth.
 
     Args:
-        model: Whose streams they are; nothing is asked of it.
-        dataset: The truth.
+        model: The model whose streams are measured; it is not asked anything.
+        dataset: The ground truth.
 
     Returns:
-        By stream, means with their intervals as the evaluation gives them: under `true_codes` of the truth encoded
-        and decoded, which is what the model would reach with every code right; under `another_scene` of the truth of
-        another scene in place of what is written. Empty without such a stream.
+        For each stream, means with their intervals as in the evaluation: under `true_codes` for the encoded and
+        decoded ground truth, which the model would reach with every code right; under `another_scene` for the ground
+        truth of another scene as the prediction. Empty without such a stream.
     """
     found: dict[str, dict[str, Any]] = {}
     for stream in model.recipe.streams:
@@ -33,7 +33,7 @@ def limits(model: PerceptionModel, dataset: FolderDataset) -> dict[str, dict[str
             continue
         tokenizer = model.stream(stream.name).tokenizer
         targets = tokenizer.targets(_truth(dataset, stream.spec))
-        # Half the scenes further on: objects next to each other may be of one scene.
+        # Shift by half the targets, because neighboring objects may belong to the same scene.
         others = targets.roll(len(targets) // 2, 0)
         found.setdefault(ANOTHER_SCENE, {})[stream.name] = _figures(tokenizer.compare(others, targets))
         if isinstance(stream.spec.written, Codes):
@@ -43,7 +43,7 @@ def limits(model: PerceptionModel, dataset: FolderDataset) -> dict[str, dict[str
 
 
 def _truth(dataset: FolderDataset, spec: StreamSpec) -> list[Any]:
-    """What a folder holds for a stream: of each image, or of each object that a referring expression is about."""
+    """Return a folder's ground truth for a stream: for each image, or for each object of a referring expression."""
     if spec.per == "image":
         return [dataset.target(number, spec.target) for number in range(len(dataset))]
     turns = [turn for sample in dataset for turn in sample.turns if turn.task == "referring"]

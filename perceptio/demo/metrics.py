@@ -17,11 +17,11 @@ from perceptio.ops.weights import CHECKPOINT
 METRICS = "metrics.json"
 QUESTIONS = "relative_depth"
 UNPARSED = 0.01
-"""A control has not learned where more of its answers than this share have no letter."""
+"""A control has not learned if more than this share of its answers contains no letter."""
 
 
 def collect_metrics(settings: DemoSettings, jobs: Sequence[Job], cache: JobCache) -> dict[str, Any]:
-    """Every number of a complete demo."""
+    """Return every number of a complete demo."""
     by_name = {job.name: job for job in jobs}
     arms = {arm: by_name[arm] for arm in settings.arms}
     held = {arm: read_json(job.out / CHECKPOINT / RECIPE) for arm, job in arms.items()}
@@ -50,21 +50,21 @@ def collect_metrics(settings: DemoSettings, jobs: Sequence[Job], cache: JobCache
 
 
 def has_learned(answers: Mapping[str, Any], commonest: float) -> bool:
-    """Whether an arm may stand beside Perceptio as a control: one that has not learned to answer is none.
+    """Return whether an arm has learned to answer, without which it is no valid control for Perceptio.
 
     Args:
         answers: Its figures on marked-point questions of validation scenes.
-        commonest: The accuracy of the commonest letter there.
+        commonest: The accuracy of the most frequent letter there.
 
     Returns:
-        Whether its 95% interval lies above the commonest letter, and at most `UNPARSED` of its answers name none.
+        Whether its 95% interval is above that accuracy, and at most `UNPARSED` of its answers contain no letter.
     """
     low, _ = answers["interval"]
     return bool(low > commonest and answers["unparsed"] <= UNPARSED * answers["count"])
 
 
 def _difference(control: Job, jobs: Mapping[str, Job]) -> dict[str, Any]:
-    """How much more often Perceptio is right than a control, on the same questions."""
+    """Return how much more often Perceptio is right than a control, on the same questions."""
     theirs, ours = (
         right_by_question(read_answers(job.out), QUESTIONS)
         for job in (control, jobs[f"evaluation_{PERCEPTIO}"])
@@ -85,7 +85,7 @@ def _figures(job: Job) -> Any:
 
 
 def _seconds(jobs: Sequence[Job], cache: JobCache) -> dict[str, float]:
-    """Wall-clock in which a job of each stage ran, interrupted attempts included, and in which any job ran."""
+    """Return the wall-clock time in which jobs of each stage, and any jobs, ran, including interrupted attempts."""
     stages = dict.fromkeys(job.stage for job in jobs)
     seconds = {
         stage: covered_seconds(cache.intervals(job for job in jobs if job.stage == stage)) for stage in stages

@@ -1,4 +1,4 @@
-"""`picture.png`: what the model perceives of the first test scenes, and what it answers, in one wide picture."""
+"""`picture.png`: what the model perceives in the first test scenes, and what it answers, in one wide image."""
 
 import textwrap
 from pathlib import Path
@@ -18,11 +18,11 @@ INK, SOFT, GOOD, BAD = "#1d2129", "#6a717c", "#1f8a4c", "#c8382d"
 
 
 def draw_picture(demo: Demo, path: Path) -> None:
-    """Draw the first test scenes, whatever came of them.
+    """Draw the first test scenes, without selection.
 
     Args:
         demo: A complete demo.
-        path: Where the PNG goes.
+        path: The PNG file to write.
     """
     import matplotlib
 
@@ -115,7 +115,7 @@ def _draw_marks(axis: Any, reply: Reply, size: tuple[int, int]) -> None:
 
 
 def _write_answers(axis: Any, demo: Demo, number: int, reply: Reply, true_HW: np.ndarray) -> None:
-    """What was looked up of each point beside the truth, then every arm's answer."""
+    """Write the values that were looked up for each point beside the ground truth, then every arm's answer."""
     axis.set_xlim(0, 1)
     axis.set_ylim(1, 0)
     axis.text(0.02, 0.04, "which is closest?", fontsize=10.5)
@@ -144,7 +144,7 @@ def _write_answers(axis: Any, demo: Demo, number: int, reply: Reply, true_HW: np
 
 
 def _draw_scale(figure: Any, first: Any, last: Any) -> None:
-    """The color scale, under the two maps."""
+    """Draw the color scale below the two maps."""
     left, right = first.get_position().x0, last.get_position().x1
     axis = figure.add_axes((left, first.get_position().y0 - 0.055, right - left, 0.022))
     ticks = [np.log(m / figures.NEAR_M) / np.log(figures.FAR_M / figures.NEAR_M) for m in figures.TICKS_M]

@@ -21,24 +21,24 @@ from perceptio.ops.json_files import write_json
 
 @attrs.frozen(kw_only=True)
 class DemoResult:
-    """What a demo ends with."""
+    """The result of a demo."""
 
     metrics: dict[str, Any]
     report: Path
 
 
 def run_demo(settings: DemoSettings, display: Display, *, fresh: bool = False) -> DemoResult:
-    """Train and evaluate every arm, as far as that is not done already, and write the report.
+    """Train and evaluate every arm that is not complete, and write the report.
 
     Args:
         settings: What to make, and where.
-        display: Told how far it is.
-        fresh: Whether to forget what a demo left in the folder before.
+        display: Shows the progress.
+        fresh: Whether to discard what an earlier demo left in the folder.
 
     Raises:
         PerceptioError: A job failed; what is complete is reused the next time.
         DataError: The folder holds something that no demo wrote, or cannot be written.
-        KeyboardInterrupt: After Ctrl-C, when the jobs that ran have saved.
+        KeyboardInterrupt: Ctrl-C was pressed, and the running jobs have saved their state.
     """
     jobs, cache = plan_jobs(settings), JobCache(settings.out)
     with disk_errors(settings.out, DataError):

@@ -1,4 +1,4 @@
-"""What is made from what: the demo as a graph of jobs."""
+"""The demo as a graph of jobs."""
 
 from perceptio.demo.settings import PERCEPTIO, STREAMS, DemoSettings
 from perceptio.experiments.job import Job
@@ -16,15 +16,15 @@ RECIPES = {
     "streams": "perceptio_streams.py",
 }
 DEPTH_TOKENIZERS = {"vqvae": "perceptio_tiny.py", "fsq": "fsq_depth.py"}
-"""The depth tokenizers that are compared, and the recipe that holds each; arms use the one of their own recipe."""
+"""The depth tokenizers to compare, and the recipe that has each; arms use that of their own recipe."""
 GALLERY = 12
-"""Test scenes shown in the report: the first ones."""
+"""Number of test scenes in the report, from the first on."""
 
 
 def plan_jobs(settings: DemoSettings) -> tuple[Job, ...]:
-    """Every job of a demo, in the order in which they are begun as cores become free.
+    """Return every job of a demo, in the order in which they start as cores become free.
 
-    An arm is evaluated as soon as it is trained, beside the training of the others.
+    An arm is evaluated as soon as it is trained, while others are still training.
     """
     root = settings.out
     counts = {"train": settings.scenes, "validation": settings.held_out, "test": settings.held_out}
@@ -49,7 +49,7 @@ def plan_jobs(settings: DemoSettings) -> tuple[Job, ...]:
         for name, recipe in DEPTH_TOKENIZERS.items()
     }
     arms, evaluations = [], []
-    # What takes longest begins first: the others run beside it.
+    # The longest job starts first, and the others run beside it.
     for name in sorted(settings.arms, key=lambda arm: arm != STREAMS):
         recipe = _seeded(load_recipe(RECIPES[name]), settings)
         arm = Job(
@@ -79,18 +79,18 @@ def plan_jobs(settings: DemoSettings) -> tuple[Job, ...]:
 
 
 def _cores_of_an_arm(arms: int, cores: int) -> float:
-    """Of a core: where one arm would be left to a round of its own beside idle cores, all share them instead."""
+    """Return the cores per arm: if one arm would otherwise run alone beside idle cores, all arms share the cores."""
     return cores / (cores + 1) if cores > 1 and arms % cores == 1 else 1
 
 
 def _seeded(recipe: Recipe, settings: DemoSettings) -> Recipe:
-    """The recipe with the demo's seed, and its steps where they are given."""
+    """Return the recipe with the demo's seed, and its number of steps if given."""
     given = {} if settings.steps is None else {"steps": settings.steps}
     return with_training(recipe, seed=settings.seed, **given)
 
 
 def trained_tokenizers(recipe: Recipe) -> dict[str, str]:
-    """The streams of a recipe whose tokenizers are trained in jobs of their own, and the name of each tokenizer."""
+    """Return the streams of a recipe whose tokenizers are trained in separate jobs, with each tokenizer's name."""
     return {
         stream.name: stream.tokenizer.name
         for stream in recipe.streams

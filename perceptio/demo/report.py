@@ -1,4 +1,4 @@
-"""`report.html`: everything a demo found, on one page."""
+"""`report.html`: all results of a demo on one page."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A complete demo's folder, as the report and the picture read it.
+"""The folder of a complete demo, as read by the report and the picture.
 
 Shapes: H W pixels.
 """
@@ -33,7 +33,7 @@ COMPARED = (PERCEPTIO, *CONTROLS, DIRECT)
 
 @attrs.frozen(kw_only=True, eq=False, slots=False)
 class Demo:
-    """A complete demo's folder, read when asked."""
+    """The folder of a complete demo, whose files are read on access."""
 
     root: Path
     metrics: Mapping[str, Any]
@@ -45,12 +45,12 @@ class Demo:
 
     @property
     def learned(self) -> tuple[str, ...]:
-        """Perceptio and the controls that have learned to answer, which alone are controls."""
+        """Perceptio and the controls that have learned to answer; others are not valid controls."""
         return tuple(arm for arm in self.arms if self.metrics[arm].get("learned", True))
 
     @property
     def strongest(self) -> str | None:
-        """The control that is right most often; None where none has learned."""
+        """The control that is right most often; None if none has learned."""
         controls = [arm for arm in self.learned if arm != PERCEPTIO]
         return max(controls, key=lambda arm: self.metrics[arm]["relative_depth"]["mean"], default=None)
 
@@ -61,7 +61,7 @@ class Demo:
 
     @cached_property
     def galleries(self) -> Mapping[str, tuple[GalleryItem, ...]]:
-        """What each arm showed of the first test scenes."""
+        """The gallery of each arm on the first test scenes."""
         return {arm: read_gallery(self.root / "evaluation" / arm) for arm in self.trained}
 
     @cached_property
@@ -71,24 +71,24 @@ class Demo:
         return tuple(dataset[shown.sample] for shown in self.galleries["perceptio"])
 
     def recipe(self, arm: str) -> Any:
-        """What an arm's checkpoint says of its recipe: `recipe` as JSON, and its `fingerprint`."""
+        """Return the `recipe` of an arm's checkpoint as JSON, and its `fingerprint`."""
         return read_json(self.root / arm / CHECKPOINT / RECIPE)
 
     def pixels(self, number: int) -> np.ndarray:
-        """The picture of a scene, uint8 [H, W, 3]."""
+        """Return the image of a scene, uint8 [H, W, 3]."""
         image_3HW = self.samples[number].image_3HW
         assert image_3HW is not None
         return (image_3HW.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
 
     def true_depth(self, number: int) -> np.ndarray:
-        """The depth of a scene in metres [H, W]."""
+        """Return the depth of a scene in metres [H, W]."""
         depth = self.samples[number].depth
         assert depth is not None
         return depth.values_HW
 
 
 def depth_at(depth_HW: np.ndarray, point: tuple[float, float]) -> float:
-    """Depth at a point (x, y) in [0, 1]."""
+    """Return depth at a point (x, y) in [0, 1]."""
     height, width = depth_HW.shape
     x, y = point
     return float(depth_HW[min(int(y * height), height - 1), min(int(x * width), width - 1)])

@@ -1,4 +1,4 @@
-"""The parts of the report that are not galleries, each from what a demo's folder holds to HTML."""
+"""The parts of the report that are not galleries, each of which turns a demo's results into HTML."""
 
 import json
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ CURVES = {
 
 
 def headline(demo: Demo) -> str:
-    """What it is, and the numbers it is about."""
+    """Return what the demo is, and its main numbers."""
     metrics, seed = demo.metrics, demo.metrics["seed"]
     rows, bars = [], []
     for arm in demo.arms:
@@ -68,7 +68,7 @@ def headline(demo: Demo) -> str:
 
 
 def _differences(demo: Demo) -> str:
-    """What Perceptio's accuracy is above each control that has learned, question by question."""
+    """Return the difference of Perceptio's accuracy to that of each control that has learned, by question."""
     if demo.strongest is None:
         return "<p>No control has learned to answer, so that there is nothing to compare with.</p>"
     said, low = [], demo.metrics["paired"][f"{PERCEPTIO}_minus_{demo.strongest}"]["interval"][0]
@@ -89,7 +89,7 @@ def _differences(demo: Demo) -> str:
 
 
 def reliance(demo: Demo) -> str:
-    """What Perceptio's answers owe to its depth block."""
+    """Return how much Perceptio's answers depend on its depth block."""
     own = demo.metrics["perceptio"]
     rows = [
         ["its own block", *_accuracies(own["relative_depth"])],
@@ -111,7 +111,7 @@ def reliance(demo: Demo) -> str:
 
 
 def other_results(demo: Demo) -> str:
-    """Masks, maps and plain questions of every arm."""
+    """Return masks, maps and plain questions of every arm."""
     rows = []
     for arm in demo.arms:
         own = demo.metrics[arm]
@@ -140,7 +140,7 @@ def other_results(demo: Demo) -> str:
 
 
 def training_curves(demo: Demo) -> str:
-    """The losses of all arms over training."""
+    """Return the losses of all arms during training."""
     panels: dict[str, list[Line]] = {}
     for loss, title in CURVES.items():
         curves = []
@@ -162,7 +162,7 @@ def training_curves(demo: Demo) -> str:
 
 
 def depth_tokenizers(demo: Demo) -> str:
-    """The depth tokenizers side by side."""
+    """Return a comparison of the depth tokenizers."""
     rows = []
     for name in DEPTH_TOKENIZERS:
         found = demo.metrics["depth_tokenizer"][name]
@@ -199,7 +199,7 @@ def depth_tokenizers(demo: Demo) -> str:
 
 
 def seconds(demo: Demo) -> str:
-    """How long everything took."""
+    """Return how long everything took."""
     rows = [[name.replace("_", " "), clock(value)] for name, value in demo.metrics["seconds"].items()]
     return (
         "<h2>Time</h2><p>Wall-clock, in minutes and seconds, during which a job of each stage ran. Jobs run side by "
@@ -209,7 +209,7 @@ def seconds(demo: Demo) -> str:
 
 
 def notes(demo: Demo) -> str:
-    """What a reader must know to judge the numbers."""
+    """Return what a reader must know to judge the numbers."""
     recipe = demo.recipe("perceptio")["recipe"]
     (codes,) = (stream["codes_per_step"] for stream in recipe["streams"] if stream["name"] == "depth")
     return (
@@ -234,7 +234,7 @@ def notes(demo: Demo) -> str:
 
 
 def recipes(demo: Demo) -> str:
-    """The recipe of every arm as JSON, with its fingerprint."""
+    """Return the recipe of every arm as JSON, with its fingerprint."""
     parts = []
     for arm in demo.trained:
         document = demo.recipe(arm)

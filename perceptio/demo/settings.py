@@ -1,4 +1,4 @@
-"""What can be asked of the demo."""
+"""The options of the demo."""
 
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,13 @@ from perceptio.experiments.process import usable_cores
 
 PERCEPTIO = "perceptio"
 CONTROLS = ("readout_without_block", "lookup_from_vision")
-"""What Perceptio is compared with in every demo; `perceptio.demo.plan.RECIPES` names their recipes."""
+"""The controls of every demo; `perceptio.demo.plan.RECIPES` names their recipes."""
 DIRECT = "direct"
-"""A control more: it answers at once, and needs longer than the demo's steps to learn that."""
+"""An additional control: it answers directly, and needs more than the demo's steps to learn that."""
 STREAMS = "streams"
-"""An arm with every kind of stream, `perceptio_streams`. It is shown apart: other losses and data train it."""
+"""An arm with every kind of stream, `perceptio_streams`. It is shown separately: its losses and data differ."""
 HELD_OUT_SCENES = 250
-"""Scenes of the validation set and of the test set, each."""
+"""Number of scenes in the validation set, and in the test set."""
 
 
 def _at_least_one(instance: Any, attribute: "attrs.Attribute[Any]", value: int | None) -> None:
@@ -29,13 +29,13 @@ class DemoSettings:
     """One demo.
 
     Attributes:
-        out: The folder that everything is written to.
-        seed: Of scenes, initial weights and the order of training alike.
-        scenes: Training scenes; validation and test have as many, at most `HELD_OUT_SCENES` each.
-        steps: Optimizer steps of every training, depth tokenizers included; None: as the recipes say.
-        cores: Jobs that run side by side, each on one core.
-        direct: Whether the control that answers at once is trained, too.
-        streams: Whether a model with every kind of stream is trained, too.
+        out: Folder for everything that the demo writes.
+        seed: Seed for scenes, initial weights and the order of training.
+        scenes: Number of training scenes; validation and test have as many each, at most `HELD_OUT_SCENES`.
+        steps: Optimizer steps of every training, including depth tokenizers; None: as in the recipes.
+        cores: Number of jobs that run in parallel, each on one core.
+        direct: Whether to train the control that answers directly, too.
+        streams: Whether to train a model with every kind of stream, too.
     """
 
     out: Path = attrs.field(default=Path("runs/demo"), converter=Path)
@@ -53,10 +53,10 @@ class DemoSettings:
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """The arms that are trained, Perceptio first."""
+        """The arms to train, Perceptio first."""
         return (PERCEPTIO, *CONTROLS, *[DIRECT] * self.direct, *[STREAMS] * self.streams)
 
     @property
     def held_out(self) -> int:
-        """Validation scenes, and as many test scenes."""
+        """Number of validation scenes, and of test scenes."""
         return min(self.scenes, HELD_OUT_SCENES)

@@ -1,4 +1,4 @@
-"""The report's section on the arm with every kind of stream: what it wrote, and the figures of it.
+"""The report's section on the arm with every kind of stream: its outputs, and their figures.
 
 Shapes: H W pixels, C channels.
 """
@@ -20,12 +20,12 @@ from perceptio.ops.pictures import picture_of
 
 BOX, MAPS = "box", ("edges", "normals")
 SHOWN = 6
-"""Scenes of the gallery that are shown here, where each has many pictures."""
+"""Number of scenes of the gallery that are shown here, as each has many images."""
 
 
 @attrs.frozen
 class Row:
-    """A line of the table: a stream, how it is written, and where the evaluation has its figure."""
+    """A row of the table: a stream, how it is written, and the location of its figure in the evaluation."""
 
     stream: str
     written: str
@@ -46,7 +46,7 @@ HEAD = ("stream", "written as", "figure", "as written", "true codes", "another s
 
 
 def every_stream(demo: Demo) -> str:
-    """The whole section; empty where the arm was not trained."""
+    """Return the whole section; empty if the arm was not trained."""
     if STREAMS not in demo.metrics:
         return ""
     own, steps = demo.metrics[STREAMS], demo.metrics["steps"][STREAMS]
@@ -91,7 +91,7 @@ def _row(demo: Demo, row: Row) -> list[str]:
 
 
 def _true_codes(demo: Demo, stream: str) -> Any:
-    """Figures of a codebook; that of depth is trained, and measured, apart."""
+    """Return figures of a codebook; the codebook of depth is trained, and measured, separately."""
     if stream == DEPTH:
         return demo.metrics["depth_tokenizer"]["vqvae"]
     return demo.metrics[STREAMS][TRUE_CODES].get(stream, {})
@@ -122,7 +122,7 @@ def _card(demo: Demo, number: int) -> str:
 
 
 def _objects(demo: Demo, number: int, shown: GalleryItem) -> str:
-    """The scene, and the outlines of what the referring expression is about."""
+    """Return the scene with the outlines of the objects that the referring expression is about."""
     pixels = demo.pixels(number)
     _, turn = pick_turns(demo.samples[number], shown.sample)
     drawn = [page.figure(figures.scene_svg(pixels, "scene"), f"scene {shown.sample}")]
@@ -144,7 +144,7 @@ def _objects(demo: Demo, number: int, shown: GalleryItem) -> str:
 
 
 def _versions(shown: GalleryItem, stream: str, truth: np.ndarray | None) -> dict[str, np.ndarray]:
-    """A map as it is, as its codes have it, and as the model wrote it, by caption; what is missing is left out."""
+    """Return the true map, the map decoded from its codes, and the map that the model wrote, by caption, if any."""
     held = {
         f"{stream}, true": () if truth is None else (truth,),
         "true codes": shown.true_codes.get(stream, ()),
@@ -154,7 +154,7 @@ def _versions(shown: GalleryItem, stream: str, truth: np.ndarray | None) -> dict
 
 
 def drawn_together(maps: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Maps of one size as pictures that share one scale."""
+    """Return maps of one size as images with a common scale."""
     picture_HW3 = picture_of(np.concatenate(list(maps.values()), axis=1))
     assert picture_HW3 is not None, "Maps have one channel or three."
     return dict(zip(maps, np.split(picture_HW3, len(maps), axis=1), strict=True))
