@@ -1,7 +1,7 @@
-"""A page about a data folder: what it holds, in numbers and in pictures; one HTML file that needs nothing else.
+"""An HTML page about a data folder: its content in numbers and images, in one self-contained file.
 
-Counts are over all samples. What asks for files (sizes of pictures, lengths in tokens) is measured on samples that
-are spread evenly over the folder, and the page says on how many.
+Counts cover all samples. Anything that requires reading files (sizes of images, lengths in tokens) is measured on
+samples spread evenly over the folder, and the page says on how many.
 
 Shapes: H W pixels.
 """
@@ -28,23 +28,23 @@ from perceptio.ops.pictures import overlaid, picture_of
 from perceptio.recipe import Recipe
 
 SHOWN, MEASURED = 12, 300
-"""Samples that are shown, and those of which files are measured."""
+"""Number of samples that are shown, and of samples whose files are measured."""
 TURNS, WIDTH = 6, 360
-"""Turns of a sample that are shown, and the longer side of its pictures in pixels."""
+"""Number of turns shown of a sample, and the longer side of its images in pixels."""
 BINS = 10
 COLOR = "#3b7ddd"
 
 
 class FolderPage:
-    """Gathers what a page says of a data folder.
+    """Collects the content of a page about a data folder.
 
     Args:
         path: The folder, or the address of a packed one.
-        recipe: Of which model lengths in tokens are; None: they are not measured.
-        progress: Called with how many samples are looked at, and of how many.
+        recipe: The recipe whose model determines lengths in tokens; None: they are not measured.
+        progress: Called with the number of samples read, and the total.
 
     Raises:
-        DataError: The folder, or a line of it, is not of the format.
+        DataError: The folder or one of its lines does not follow the format.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class FolderPage:
         self.broken: list[str] = []
 
     def html(self) -> str:
-        """The page."""
+        """Return the page."""
         sections = (self._headline(), self._turns(), self._pictures(), self._lengths(), self._samples())
         return page.page(f"{self.dataset.name}", [section for section in sections if section])
 
@@ -80,7 +80,7 @@ class FolderPage:
         )
 
     def _turns(self) -> str:
-        """Turns by task, and how long questions, answers and conversations are, over all lines."""
+        """Return turns by task, and the lengths of questions, answers and conversations, over all lines."""
         turns, samples, objects, points = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
         per_sample, segmented, words = [], [], []
         for number, record in enumerate(self.dataset.records, start=1):
@@ -111,7 +111,7 @@ class FolderPage:
         )
 
     def _pictures(self) -> str:
-        """Sizes of pictures, by their headers."""
+        """Return the sizes of images, read from their headers."""
         pictured = self.dataset.with_target("image")
         heights, widths, shapes = [], [], Counter[str]()
         for place in _spread(len(pictured), MEASURED):
@@ -139,7 +139,7 @@ class FolderPage:
         )
 
     def _lengths(self) -> str:
-        """The longest conversations that training can draw, in slots of the model."""
+        """Return the longest conversations that training can draw, in slots of the model."""
         if self.recipe is None:
             return ""
         lengths, found = ConversationLengths(self.recipe), []
@@ -187,7 +187,7 @@ class FolderPage:
 
 
 def _figures(sample: Sample) -> Iterator[str]:
-    """The picture with the objects of answers and the first marked points, and depth laid over it."""
+    """Yield the image with the objects of answers and the first marked points, and with depth over it."""
     if sample.image_3HW is None:
         return
     masks = [mask_HW for turn in sample.turns for mask_HW in turn.masks] or list(sample.objects)
@@ -215,7 +215,7 @@ def _figure(pixels_HW3: np.ndarray, alt: str, caption: str) -> str:
 
 
 def _turn(turn: Turn) -> str:
-    """A question and its answer."""
+    """Return a question and its answer."""
     counted = f"{len(turn.masks)} object{'' if len(turn.masks) == 1 else 's'}"
     objects = f' <span class="soft">{counted}</span>' if turn.masks else ""
     return (
@@ -225,7 +225,7 @@ def _turn(turn: Turn) -> str:
 
 
 def _distribution(title: str, values: Sequence[int]) -> str:
-    """Shares of whole numbers in ranges of equal width; the last one holds the highest hundredth."""
+    """Return shares of integers in ranges of equal width; the last range includes the highest hundredth."""
     if not values:
         return ""
     ordered = np.sort(np.asarray(values))
@@ -250,5 +250,5 @@ def _measured_on(count: int, all_of: int) -> str:
 
 
 def _spread(count: int, most: int) -> list[int]:
-    """`most` numbers below `count` at most, spread evenly."""
+    """Return at most `most` numbers below `count`, evenly spaced."""
     return torch.linspace(0, count - 1, min(count, most)).round().long().unique().tolist() if count else []

@@ -1,4 +1,4 @@
-"""What is said about a scene: every sentence is a template, and `words` is what the templates can produce."""
+"""Sentences about a scene: every sentence comes from a template, and `words` lists what templates can produce."""
 
 import itertools
 import re
@@ -12,7 +12,7 @@ from perceptio.data.scenes.world import COLORS, MAX_OBJECTS, Shape, Thing
 from perceptio.interfaces import LETTERS, Turn
 
 MIN_PIXELS = 40
-"""Objects that show less, at 80 pixels a side, are not spoken of; the share of the picture counts at other sizes."""
+"""Objects with fewer visible pixels in an 80 x 80 image are not mentioned; for other sizes the share counts."""
 
 CANONICAL_REQUEST = "Please segment {expression} in this image."
 REQUESTS = (
@@ -47,7 +47,7 @@ MAX_POINTS = 5
 
 
 class Seen(NamedTuple):
-    """An object as the picture shows it."""
+    """An object as seen in the image."""
 
     thing: Thing
     mask: np.ndarray
@@ -56,7 +56,7 @@ class Seen(NamedTuple):
 
 
 def words() -> tuple[str, ...]:
-    """Every word and punctuation mark that questions and answers about scenes can hold, sorted."""
+    """Return every word and punctuation mark in questions and answers about scenes, sorted."""
     sentences = [
         *REQUESTS,
         FOUND,
@@ -82,7 +82,7 @@ def words() -> tuple[str, ...]:
 
 
 def expressions(seen: Sequence[Seen]) -> list[tuple[str, Seen]]:
-    """Every expression that means exactly one object, with that object; what is hardly visible is not meant."""
+    """Return every expression that refers to exactly one object, with the object; omit hardly visible ones."""
     floor = MIN_PIXELS / 80**2
     found: list[tuple[str, Seen]] = []
     named = [(BY_COLOR_AND_SHAPE, _color_and_shape), (BY_COLOR, _color), (BY_SHAPE, _shape)]
@@ -103,7 +103,7 @@ def expressions(seen: Sequence[Seen]) -> list[tuple[str, Seen]]:
 
 
 def _extremes(alike: Sequence[Seen]) -> Iterator[tuple[str, Seen]]:
-    """The clear cases: 5% of the picture apart, half as large again both in pixels and in metres."""
+    """Yield the clear cases: 5% of the image apart, or half as large again both in pixels and in metres."""
     by_x = sorted(alike, key=lambda one: one.center_x)
     if by_x[1].center_x - by_x[0].center_x > 0.05:
         yield LEFTMOST, by_x[0]
@@ -130,14 +130,14 @@ def _shape(one: Seen) -> str:
 def referring_turns(
     seen: Sequence[Seen], count: int, random: np.random.Generator, *, varied: bool
 ) -> tuple[Turn, ...]:
-    """Up to `count` referring questions about different objects.
+    """Return up to `count` referring questions about different objects.
 
     Args:
         seen: The objects that show at least one pixel.
-        count: Number of questions wanted; fewer come back where fewer objects can be told apart.
-        random: Where choices come from.
-        varied: All phrasings, and now and then (one in ten each) two objects or none such; otherwise the canonical
-            phrasing and one object, for evaluation.
+        count: Number of questions wanted; fewer are returned if fewer objects can be distinguished.
+        random: The random number generator.
+        varied: Whether to use all phrasings, and sometimes (one in ten each) two objects or an absent one; otherwise
+            the canonical phrasing and one object, for evaluation.
     """
     known = expressions(seen)
     order = random.permutation(len(known))
@@ -170,7 +170,7 @@ def referring_turns(
 
 
 def _absent(seen: Sequence[Seen], random: np.random.Generator) -> str | None:
-    """A color and shape that no object has, while its color or its shape is there."""
+    """Return a color and shape that no object has, although its color or its shape occurs; None if there is none."""
     here = {_color_and_shape(one) for one in seen}
     colors, shapes = {color for color, _ in here}, {shape for _, shape in here}
     absent = [
@@ -183,7 +183,7 @@ def _absent(seen: Sequence[Seen], random: np.random.Generator) -> str | None:
 
 
 def attribute_turns(seen: Sequence[Seen], count: int, random: np.random.Generator) -> tuple[Turn, ...]:
-    """Up to `count` questions about color, shape and number, each answered by one word."""
+    """Return up to `count` questions about color, shape and number, each answered by one word."""
     floor = MIN_PIXELS / 80**2
     questions: list[tuple[str, str]] = []
     colors, shapes = [_color(one) for one in seen], [_shape(one) for one in seen]

@@ -1,6 +1,6 @@
-"""The maps of a scene beside its depth: surface normals, and edges.
+"""The maps of a scene besides its depth: surface normals, and edges.
 
-Shapes: H W pixels of the picture.
+Shapes: H W pixels of the image.
 """
 
 from collections.abc import Mapping
@@ -17,31 +17,31 @@ MAPS: Mapping[str, MapInfo] = MappingProxyType(
         EDGES: MapInfo(channels=1, low=0.0, high=1.0),
     }
 )
-"""What `dataset.json` says of them."""
+"""Their declaration in `dataset.json`."""
 
 CREASE_DEGREES = 60.0
-"""Normals that differ by more have a crease between them. The creases of boxes and cylinders have 90 degrees; a
-curved surface turns less from pixel to pixel, unless it is only a few pixels wide."""
+"""Angle between neighboring normals above which there is a crease. Boxes and cylinders have creases of 90 degrees; on
+a curved surface normals differ less, unless it is only a few pixels wide."""
 
 
 def camera_normals(normals_3HW: np.ndarray, axes_33: np.ndarray) -> np.ndarray:
-    """Unit surface normals [H, W, 3] as (x, y, z) of the camera: x to the right, y down, z ahead into the scene.
+    """Return unit surface normals [H, W, 3] as (x, y, z) of the camera: x to the right, y down, z into the scene.
 
-    A surface that faces the camera has z = -1, level ground seen by a level camera y = -1.
+    A surface that faces the camera has z = -1; level ground seen by a level camera has y = -1.
 
     Args:
-        normals_3HW: Unit normals in the world's coordinates.
-        axes_33: The camera's right, up and ahead in them.
+        normals_3HW: Unit normals in world coordinates.
+        axes_33: The camera's right, up and forward directions in world coordinates.
     """
     right, up, ahead = axes_33.astype(np.float32)
     return np.moveaxis(np.tensordot(np.stack([right, -up, ahead]), normals_3HW, axes=1), 0, -1)
 
 
 def edges(surface_HW: np.ndarray, normals_3HW: np.ndarray) -> np.ndarray:
-    """Where surfaces meet: float32 [H, W] of 1 and 0.
+    """Return where surfaces meet: float32 [H, W] of 1 and 0.
 
-    A pixel is 1 if one of its four neighbors shows another surface, or has a normal that differs from its own by more
-    than `CREASE_DEGREES`. Lines are two pixels wide: both sides of an edge are on it.
+    A pixel is 1 if one of its four neighbors shows another surface, or has a normal that differs by more than
+    `CREASE_DEGREES`. Lines are two pixels wide, one on either side of an edge.
 
     Args:
         surface_HW: The number of the surface that each pixel shows.

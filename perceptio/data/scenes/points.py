@@ -1,7 +1,7 @@
 """Questions about marked points: which of three to five is closest to the camera.
 
-What a viewer could guess without seeing depth is taken out: among random sets of points, one is chosen in which the
-answer's rank in image height, and whether it lies on the largest object, fall out as chance would have it.
+Cues that need no depth perception are removed: among random sets of points, one is chosen so that the answer's rank
+in image height, and whether it is on the largest object, follow chance.
 
 Shapes: H W pixels, N points of a question, S sets tried.
 """
@@ -12,9 +12,9 @@ from perceptio.data.point_questions import apart, differ, height_rank, marked_tu
 from perceptio.interfaces import Turn
 
 MIN_RATIO = 1.2
-"""Any two marked depths differ at least by this factor."""
+"""Minimum ratio of any two marked depths."""
 MIN_APART = 0.1
-"""Marks are this share of the picture apart in x or in y, so that no two lie in one cell of a 10x10 grid."""
+"""Minimum distance of marks in x or in y, as a share of the image, so that no two share a cell of a 10x10 grid."""
 _SETS = 96
 _CLEARANCE = 2
 
@@ -22,10 +22,10 @@ _CLEARANCE = 2
 def point_turn(
     depth_HW: np.ndarray, surface_HW: np.ndarray, num_points: int, random: np.random.Generator
 ) -> Turn | None:
-    """One question about `num_points` points, or None where no set of points is clear enough.
+    """Return one question about `num_points` points; None if no set of points is clear enough.
 
     The 5x5 pixels around each point show one surface, any two depths differ by `MIN_RATIO`, and walls, ground and
-    objects are marked alike.
+    objects are marked equally often.
     """
     places_S2N = _candidate_sets(surface_HW, num_points, random)
     if places_S2N is None:
@@ -45,7 +45,7 @@ def point_turn(
 def _candidate_sets(
     surface_HW: np.ndarray, num_points: int, random: np.random.Generator
 ) -> np.ndarray | None:
-    """Sets [S, 2, N] of rows and columns: for each point a surface is drawn first, then a pixel of it."""
+    """Return sets [S, 2, N] of rows and columns: for each point a surface is drawn first, then one of its pixels."""
     inner_hw = _one_surface(surface_HW)
     rows_P, columns_P = np.nonzero(inner_hw)
     if len(rows_P) < num_points:
@@ -61,7 +61,7 @@ def _candidate_sets(
 
 
 def _one_surface(surface_HW: np.ndarray) -> np.ndarray:
-    """Where the (2 · clearance + 1)² pixels around show one surface; the outermost ring of pixels is left out."""
+    """Return where the (2 · clearance + 1)² pixels around show one surface, without the outermost ring of pixels."""
     inside = surface_HW[1:-1, 1:-1]
     span = 2 * _CLEARANCE
     rows = np.equal(inside[1:], inside[:-1])
@@ -81,14 +81,14 @@ def _unguessable(
     surface_HW: np.ndarray,
     random: np.random.Generator,
 ) -> int:
-    """The set whose answer has a height rank, and lies on the largest object, as often as chance says."""
+    """Return the set whose answer's height rank, and position on the largest object, occur as often as by chance."""
     num_points = rows_SN.shape[1]
     nearest_S = depths_SN.argmin(1)
     rank_S = height_rank(rows_SN, nearest_S)
     sizes = np.bincount(np.maximum(surface_HW, 0).ravel(), minlength=int(surface_HW.max()) + 1)
     sizes[0] = 0
     size_SN = sizes[np.maximum(surfaces_SN, 0)]
-    # Where several marks lie on the largest, the guess is the lowest of them.
+    # If several marks are on the largest object, the guess is the lowest of them.
     guess_S = (size_SN * (4 * len(surface_HW)) + rows_SN).argmax(1)
     largest_S = guess_S == nearest_S
     wanted_rank = random.integers(num_points)

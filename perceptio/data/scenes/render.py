@@ -1,7 +1,7 @@
-"""Ray casting of a world: picture, exact depth and normals, and which surface each pixel shows.
+"""Ray casting of a world: image, exact depth and normals, and the surface that each pixel shows.
 
-Shapes: H W pixels of a square picture, h w pixels of a window on it, N pixels of one surface. Rays have unit length
-along the optical axis, so that the ray parameter at a hit is the depth.
+Shapes: H W pixels of a square image, h w pixels of a window of it, N pixels of one surface. Rays have unit length
+along the optical axis, so the ray parameter at a hit is the depth.
 """
 
 from functools import lru_cache
@@ -22,10 +22,10 @@ class View:
     Attributes:
         image_HW3: uint8 RGB.
         depth_HW: float32 metres along the optical axis, exact at pixel centers.
-        surface_HW: int16 number of the surface: 1, 2, … for `world.things` in order, 0, -1, -2, … for
-            `world.walls` in order, so that the ground is 0.
-        normals_3HW: float32 unit normals of the surfaces at pixel centers, in the world's coordinates: of the side
-            that is hit, not worked out from depth.
+        surface_HW: int16 number of the surface: 1, 2, … for `world.things` in order; 0, -1, -2, … for `world.walls`
+            in order, so the ground is 0.
+        normals_3HW: float32 unit normals of the visible surfaces at pixel centers, in world coordinates; computed
+            from the geometry, not from depth.
     """
 
     image_HW3: np.ndarray
@@ -35,7 +35,7 @@ class View:
 
 
 def render(world: World, size: int, random: np.random.Generator) -> View:
-    """See a world as a square picture; the generator gives the sensor's noise."""
+    """Render a world as a square image; the generator provides sensor noise."""
     rays_3HW = _rays(world.axes_33, size)
     depth_HW, surface_HW = _cast_walls(rays_3HW, world.walls)
     for number, thing in enumerate(world.things, start=1):
@@ -59,7 +59,7 @@ def _rays(axes_33: np.ndarray, size: int) -> np.ndarray:
 
 
 def _cast_walls(rays_3HW: np.ndarray, walls: tuple[Wall, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest wall: the room is convex and the camera inside it."""
+    """Return depth and number of the nearest wall; the room is convex and contains the camera."""
     normals_P3 = np.stack([wall.normal / wall.distance for wall in walls]).astype(np.float32)
     closeness_PHW = np.tensordot(-normals_P3, rays_3HW, axes=1)
     wall_HW = closeness_PHW.argmax(0)
@@ -75,7 +75,7 @@ def _cast_thing(
     depth_HW: np.ndarray,
     surface_HW: np.ndarray,
 ) -> None:
-    """Write an object into depth and surface where it is the nearest so far."""
+    """Write an object into depth and surface, in place, where it is the nearest so far."""
     rows, columns = _window(thing, axes_33, depth_HW.shape[0])
     rays_3hw = rays_3HW[:, rows, columns]
     if thing.shape is Shape.SPHERE:
@@ -90,7 +90,7 @@ def _cast_thing(
 
 
 def _window(thing: Thing, axes_33: np.ndarray, size: int) -> tuple[slice, slice]:
-    """Rows and columns that hold the object: the exact extent of its bounding sphere."""
+    """Return the rows and columns of the object's bounding sphere in the image."""
     right, up, ahead = axes_33 @ thing.center
     spans = []
     for side in (-up, right):
@@ -108,14 +108,14 @@ def _hit_sphere(rays_3hw: np.ndarray, thing: Thing) -> np.ndarray:
 
 
 def _first_root(a_hw: np.ndarray, b_hw: np.ndarray, c: float) -> np.ndarray:
-    """Smaller root of a t² - 2 b t + c, infinite where there is none."""
+    """Return the smaller root of a t² - 2 b t + c, infinite if there is none."""
     inside_hw = b_hw * b_hw - a_hw * np.float32(c)
     root_hw = (b_hw - np.sqrt(np.maximum(inside_hw, 0))) / a_hw
     return np.where(inside_hw > 0, root_hw, np.float32(np.inf))
 
 
 def _turned(vectors_3N: np.ndarray, yaw: float) -> np.ndarray:
-    """Vectors [3, ...] in the frame of an object turned by `yaw` about the vertical."""
+    """Return vectors [3, ...] in the frame of an object that is rotated by `yaw` about the vertical."""
     cosine, sine = np.float32(np.cos(yaw)), np.float32(np.sin(yaw))
     x, y, z = vectors_3N
     return np.stack([cosine * x + sine * y, cosine * y - sine * x, z])
@@ -149,7 +149,7 @@ def _hit_cylinder(rays_3hw: np.ndarray, thing: Thing) -> np.ndarray:
 def _shade(
     world: World, rays_3HW: np.ndarray, depth_HW: np.ndarray, surface_HW: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Colors without fog, and unit normals: pattern times light, and soft shadows of the objects on the ground."""
+    """Return colors without fog, from pattern, light, and soft shadows of objects on the ground; and unit normals."""
     size = depth_HW.shape[0]
     places_3P = (rays_3HW * depth_HW).reshape(3, -1)
     surface_P = surface_HW.ravel()
@@ -175,7 +175,7 @@ def _shade(
         normals_3N = _normals(thing, local_3N)
         gain_N = _lit(normals_3N.T @ light_here)
         x, y, z = local_3N
-        # A slanted pair of coordinates gives every side of a solid a pattern.
+        # Oblique coordinates give every side of a solid a pattern.
         gain_N *= _pattern(thing.material, np.stack([x + y, z + np.float32(0.3) * (x - y)]))
         color_3P[:, pixels_N] = np.array(thing.material.color, dtype=np.float32)[:, None] * gain_N
         normals_3P[:, pixels_N] = _turned(normals_3N, -thing.yaw) / np.linalg.norm(normals_3N, axis=0)
@@ -187,7 +187,7 @@ def _lit(facing):
 
 
 def _normals(thing: Thing, local_3N: np.ndarray) -> np.ndarray:
-    """Outward unit normals of surface points, all in the frame of the object."""
+    """Return outward unit normals of surface points, both in the object's frame."""
     if thing.shape is Shape.SPHERE:
         return local_3N / np.float32(thing.half[0])
     normals_3N = np.zeros_like(local_3N)
@@ -196,7 +196,7 @@ def _normals(thing: Thing, local_3N: np.ndarray) -> np.ndarray:
         face_1N = share_3N.argmax(0)[None]
         np.put_along_axis(normals_3N, face_1N, np.sign(np.take_along_axis(local_3N, face_1N, axis=0)), axis=0)
         return normals_3N
-    # A hit on the cap may have been rounded to just below it.
+    # Rounding may have put a hit on the cap slightly below it.
     cap_N = np.abs(local_3N[2]) > np.float32(thing.half[2] * (1 - 1e-4))
     normals_3N[:2] = np.where(cap_N, np.float32(0), local_3N[:2] / np.float32(thing.half[0]))
     normals_3N[2] = np.where(cap_N, np.sign(local_3N[2]), np.float32(0))
@@ -204,7 +204,7 @@ def _normals(thing: Thing, local_3N: np.ndarray) -> np.ndarray:
 
 
 def _shadows(things: tuple[Thing, ...], places_3N: np.ndarray, height: float) -> np.ndarray:
-    """Soft spots right below the objects, weaker the higher they float."""
+    """Return soft shadows right below the objects, weaker the higher they float."""
     gain_N = np.ones(places_3N.shape[1], dtype=np.float32)
     for thing in things:
         x, y = places_3N[0] - np.float32(thing.center[0]), places_3N[1] - np.float32(thing.center[1])
@@ -216,7 +216,7 @@ def _shadows(things: tuple[Thing, ...], places_3N: np.ndarray, height: float) ->
 
 
 def _pattern(material: Material, along_2N: np.ndarray) -> np.ndarray:
-    """Factor on the albedo: the material's pattern and a grain of fixed scale."""
+    """Return a factor for the albedo: the material's pattern and grain of a fixed scale."""
     offset = np.array(material.phase, dtype=np.float32)[:, None]
     u, v = (along_2N + offset) * np.float32(1 / material.period)
     grain = _noise()[
@@ -242,7 +242,7 @@ def _pattern(material: Material, along_2N: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _noise() -> np.ndarray:
-    """A smooth tileable table of unit variance, the same in every scene."""
+    """Return a smooth tileable table of unit variance, the same in every scene."""
     random = np.random.default_rng(0)
     frequencies = np.fft.fftfreq(_NOISE_SIDE)
     squared = frequencies[:, None] ** 2 + frequencies[None, :] ** 2

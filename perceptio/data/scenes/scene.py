@@ -17,32 +17,32 @@ from perceptio.data.scenes.world import World, sample_world
 from perceptio.interfaces import DepthMap, Turn
 
 SIZE = 80
-"""Pixels a side of the small model's pictures."""
+"""Width and height of the small model's images, in pixels."""
 
 
 class Split(StrEnum):
-    """What scenes are for. The seeds of different splits never meet, whatever their base."""
+    """The purpose of scenes. Different splits never share a seed, whatever their base."""
 
     TRAIN = "train"
     VALIDATION = "validation"
     TEST = "test"
 
     def seed(self, base: int, number: int) -> int:
-        """The seed of scene `number` of a set of scenes: the split is its remainder by the number of splits."""
+        """Return the seed of scene `number` of a set; its remainder by the number of splits identifies the split."""
         splits = list(Split)
         return ((base << 40) + number) * len(splits) + splits.index(self)
 
 
 @attrs.frozen(kw_only=True)
 class Asked:
-    """Which questions a scene gets.
+    """The questions that a scene gets.
 
     Attributes:
-        points: Numbers of marked points, one question each; None asks one question about three to five.
-        referring: Referring questions.
-        attribute: Questions about color, shape and number.
-        varied: All phrasings, two objects and absent ones too, for training; otherwise the canonical phrasing
-            about one object.
+        points: Numbers of marked points, one question each; None: one question about three to five.
+        referring: Number of referring questions.
+        attribute: Number of questions about color, shape and number.
+        varied: Whether to use all phrasings, two objects and absent ones, for training; otherwise the canonical
+            phrasing about one object.
     """
 
     points: tuple[int, ...] | None = None
@@ -52,13 +52,13 @@ class Asked:
 
     @classmethod
     def of(cls, split: Split) -> "Asked":
-        """One marked-point question in training, one of each of 3, 4 and 5 points for evaluation."""
+        """Return one marked-point question for training, or one each of 3, 4 and 5 points for evaluation."""
         return cls() if split is Split.TRAIN else cls(points=(3, 4, 5), varied=False)
 
 
 @attrs.frozen(kw_only=True, eq=False, slots=False)
 class Scene:
-    """A world and its picture; `object_ids_HW` is 0 where no object is seen, else 1 + its place in `world.things`."""
+    """A world and its image; `object_ids_HW` is 0 where no object is visible, else 1 + index in `world.things`."""
 
     seed: int
     world: World
@@ -66,7 +66,7 @@ class Scene:
 
     @property
     def image_HW3(self) -> np.ndarray:
-        """The picture, uint8 RGB."""
+        """The image, uint8 RGB."""
         return self.view.image_HW3
 
     @property
@@ -81,7 +81,7 @@ class Scene:
 
     @property
     def maps(self) -> Mapping[str, np.ndarray]:
-        """The maps that `perceptio.data.scenes.maps` defines, by name."""
+        """The maps defined in `perceptio.data.scenes.maps`, by name."""
         view = self.view
         return {
             NORMALS: camera_normals(view.normals_3HW, self.world.axes_33),
@@ -102,17 +102,17 @@ class Scene:
 
 
 def scene(seed: int, size: int = SIZE) -> Scene:
-    """The scene of a seed, `size` pixels a side; the same on every call."""
+    """Return the scene of a seed, with images of `size` x `size` pixels; the same on every call."""
     random = np.random.default_rng(seed)
     world = sample_world(random)
     return Scene(seed=seed, world=world, view=render(world, size, random))
 
 
 def questions(scene: Scene, asked: Asked) -> tuple[Turn, ...]:
-    """Questions about a scene with their answers, the same on every call.
+    """Return questions about a scene with their answers, the same on every call.
 
-    A marked-point question is left out where no set of points in the picture is clear enough (rare), referring and
-    attribute questions where fewer are unambiguous.
+    A marked-point question is omitted if no set of points in the image is clear enough (rare), and referring and
+    attribute questions if fewer are unambiguous.
     """
     random = np.random.default_rng((scene.seed, 1))
     numbers = (int(random.integers(3, MAX_POINTS + 1)),) if asked.points is None else asked.points
@@ -126,7 +126,7 @@ def questions(scene: Scene, asked: Asked) -> tuple[Turn, ...]:
 
 @attrs.frozen(kw_only=True)
 class SceneSet(Sequence[Entry]):
-    """`count` scenes of a split, each computed when it is asked for; what `write_folder` takes.
+    """`count` scenes of a split, each computed when it is accessed, for `write_folder`.
 
     >>> from perceptio.data.folder import write_folder
     >>> scenes = SceneSet(split=Split.TRAIN, base=0, count=100)
@@ -134,7 +134,7 @@ class SceneSet(Sequence[Entry]):
     """
 
     info: ClassVar[DatasetInfo] = DatasetInfo(depth_unit="metres", depth_scale=0.00025, maps=MAPS)
-    """What the numbers of a folder of scenes mean: depth in quarters of a millimetre, up to 16.38 metres."""
+    """The meaning of values in a folder of scenes: depth in quarters of a millimetre, up to 16.38 metres."""
 
     split: Split = attrs.field(converter=Split)
     base: int = attrs.field(default=0, validator=attrs.validators.ge(0))
@@ -156,7 +156,7 @@ class SceneSet(Sequence[Entry]):
     def __getitem__(self, number: slice) -> Sequence[Entry]: ...
 
     def __getitem__(self, number: int | slice) -> Entry | Sequence[Entry]:
-        """The entry of scene `number`."""
+        """Return the entry of scene `number`."""
         if isinstance(number, slice):
             return [self[i] for i in range(*number.indices(self.count))]
         if not 0 <= number < self.count:

@@ -1,8 +1,8 @@
 """Random small rooms: a camera, four walls, perhaps a ceiling, and three to six objects, some of them floating.
 
-Lengths are metres; the camera is the origin, x points right, y ahead and z up. The focal length, the fog and the
-scale of textures hardly vary, so that a picture tells absolute depth; height, pitch and roll of the camera, the
-room, the ceiling and floating objects vary much, so that height in the picture does not. All numbers are ours.
+Lengths are in metres; the camera is the origin, x points right, y forward and z up. Focal length, fog and texture
+scale hardly vary, so an image reveals absolute depth. The camera's height, pitch and roll, the room, the ceiling and
+floating objects vary widely, so that height in the image does not reveal it. All numbers are ours.
 """
 
 from collections.abc import Mapping
@@ -13,9 +13,9 @@ import attrs
 import numpy as np
 
 FOCAL = 0.866
-"""Focal length in picture widths: 60 degrees from side to side."""
+"""Focal length in image widths: a horizontal field of view of 60 degrees."""
 NEAREST, FARTHEST = 1.05, 15.5
-"""No visible surface is nearer or farther, in metres along the optical axis."""
+"""Bounds for the depth of visible surfaces, in metres along the optical axis."""
 MIN_OBJECTS, MAX_OBJECTS = 3, 6
 
 COLORS: Mapping[str, tuple[float, float, float]] = MappingProxyType(
@@ -34,7 +34,7 @@ COLORS: Mapping[str, tuple[float, float, float]] = MappingProxyType(
 
 
 class Shape(StrEnum):
-    """What an object can be; boxes are turned about the vertical, cylinders stand upright."""
+    """The shape of an object; boxes are rotated about the vertical, cylinders stand upright."""
 
     SPHERE = "sphere"
     BOX = "box"
@@ -42,7 +42,7 @@ class Shape(StrEnum):
 
 
 class Texture(StrEnum):
-    """Patterns of a surface over its own two coordinates."""
+    """Patterns of a surface in its own two coordinates."""
 
     PLAIN = "plain"
     CHECKED = "checked"
@@ -64,7 +64,7 @@ class Material:
 
 @attrs.frozen(kw_only=True, eq=False)
 class Wall:
-    """A plane at `distance` from the camera, its unit `normal` towards it; `along_23` are its two coordinates."""
+    """A plane at `distance` from the camera, with unit `normal` towards it; `along_23` are its two coordinates."""
 
     normal: np.ndarray
     distance: float
@@ -74,7 +74,7 @@ class Wall:
 
 @attrs.frozen(kw_only=True, eq=False)
 class Thing:
-    """An object. `half` is half its width, depth and height before it is turned by `yaw` radians."""
+    """An object. `half` is half its width, depth and height before rotation by `yaw` radians."""
 
     shape: Shape
     color: str
@@ -91,9 +91,9 @@ class Thing:
 
 @attrs.frozen(kw_only=True, eq=False)
 class World:
-    """Everything that a picture is computed from.
+    """Everything that an image is computed from.
 
-    Rows of `axes_33` are the camera's right, up and ahead; `walls` begins with the ground.
+    The rows of `axes_33` are the camera's right, up and forward directions; `walls` begins with the ground.
     """
 
     axes_33: np.ndarray
@@ -106,7 +106,7 @@ class World:
 
 
 def bounding_radius(shape: Shape, half: tuple[float, float, float]) -> float:
-    """Radius of the sphere around an object's center that holds it."""
+    """Return the radius of the bounding sphere around an object's center."""
     width, depth, height = half
     if shape is Shape.SPHERE:
         return width
@@ -160,7 +160,7 @@ def _sample_walls(random: np.random.Generator, axes_33: np.ndarray) -> tuple[Wal
             material=_room_material(random, ground),
         )
 
-    # No ray through the picture may run past the far wall: its shallowest corner reaches FARTHEST at most.
+    # No ray through the image may go beyond FARTHEST: the far wall must be close enough for its shallowest corner.
     shallowest = max(0.1, float((corners_43 @ ahead).min()))
     back = min(random.uniform(4.0, 15.0), FARTHEST * shallowest)
     left, other = np.exp(random.uniform(np.log(1.5), np.log(11.0), 2))
@@ -183,7 +183,7 @@ def _corner_rays(axes_33: np.ndarray) -> np.ndarray:
 
 
 def _room_material(random: np.random.Generator, ground: bool) -> Material:
-    """Dull colors of medium brightness, with a pattern whose period hardly varies."""
+    """Return dull colors of medium brightness, with a pattern whose period hardly varies."""
     textures = (Texture.CHECKED, Texture.TILED, Texture.STRIPED, Texture.PLAIN)
     if not ground:
         textures = (Texture.BRICKS, Texture.TILED, Texture.STRIPED, Texture.PLAIN)
@@ -201,7 +201,7 @@ def _room_material(random: np.random.Generator, ground: bool) -> Material:
 def _sample_thing(
     random: np.random.Generator, axes_33: np.ndarray, walls: tuple[Wall, ...], others: list[Thing]
 ) -> Thing:
-    """An object inside the room and apart from the others, smaller with every place that did not fit."""
+    """Return an object inside the room and apart from the others; it shrinks with every position that did not fit."""
     shape = tuple(Shape)[random.integers(len(Shape))]
     color = tuple(COLORS)[random.integers(len(COLORS))]
     height, shrink = walls[0].distance, 1.0
@@ -209,8 +209,8 @@ def _sample_thing(
         floats = random.random() < 0.45
         depth = np.exp(random.uniform(np.log(2.0), np.log(12.0)))
         across, above = random.uniform(-0.42, 0.42, 2) / FOCAL
-        # The size on the picture is drawn, and the size in metres follows from it within bounds: large objects far
-        # away are as common as small ones nearby.
+        # Draw the size in the image; the size in metres follows from it, within bounds. Large objects far
+        # away are then as common as small ones nearby.
         wide = np.clip(np.exp(random.uniform(np.log(0.07), np.log(0.2))) * depth / FOCAL, 0.2, 1.8) * shrink
         half = _proportions(random, shape, wide)
         radius = bounding_radius(shape, half)

@@ -1,4 +1,4 @@
-"""Sources that are built in: published data sets, read as samples of a data folder, which `importing` writes."""
+"""The built-in sources: published data sets, read as samples of a data folder, which `importing` writes."""
 
 from perceptio.data.sources.ade20k import ADE20KSource
 from perceptio.data.sources.coco import COCOSource

@@ -1,4 +1,4 @@
-"""Depth teachers: the built-in one, and how one is chosen; `perceptio.interfaces.teacher` says what each must do."""
+"""The built-in depth teacher, and lookup by name; `perceptio.interfaces.teacher` defines what each must do."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,20 +29,22 @@ def load_teacher(
     device: torch.device | str = "cpu",
     registry: Registry | None = None,
 ) -> Teacher:
-    """The teacher of a name, with its weights.
+    """Load the teacher with a name, with its weights.
 
     Args:
-        name: As `perceptio components` lists it, such as `depth-anything-v2` or `PLUGIN/NAME`; or a checkpoint of
-            Depth Anything: a published one by its short name, a folder, or a hub id.
-        settings: The teacher's own, by name; a string is read as JSON where it is JSON.
-        device: Where it is to compute.
-        registry: Where teachers are looked up; None: all that `Registry.discover` finds.
+        name: As listed by `perceptio components`, such as `depth-anything-v2` or `PLUGIN/NAME`; or a checkpoint of
+            Depth
+            Anything: the short name of a published one, a folder, or a hub id.
+        settings: The teacher's own settings, by name; a string that is valid JSON is parsed.
+        device: The device to compute on.
+        registry: The registry to look in; None: `Registry.discover`.
 
     Raises:
-        UnknownNameError: The plugin has no such teacher, or the teacher no such setting; the near miss is named.
+        UnknownNameError: The plugin has no such teacher, or the teacher no such setting; the message suggests a
+            match.
         CheckpointError: There is no such teacher, or its weights are missing or do not fit.
-        PerceptioError: A setting has a value that it cannot have, the plugin was set aside, or what the teacher needs
-            is not here.
+        PerceptioError: A setting has an invalid value, the plugin was set aside, or something that the teacher needs
+            is not available.
     """
     registry = registry or Registry.discover()
     known = registry.names(Kind.TEACHER)
@@ -65,7 +67,7 @@ def load_teacher(
 
 
 def _is_checkpoint(name: str, registry: Registry) -> bool:
-    """Whether a name that no teacher has is a checkpoint of Depth Anything: one here, or on the hub."""
+    """Return whether a name that no teacher has is a checkpoint of Depth Anything, local or on the hub."""
     if name in PUBLISHED or Path(name).exists():
         return True
     return "/" in name and not registry.has_plugin(name) and registry.why_missing(name) is None

@@ -1,8 +1,9 @@
-"""Depth Anything V2 (arXiv 2406.09414) as a depth teacher, frozen, through transformers.
+"""Depth Anything V2 (arXiv 2406.09414) as a frozen depth teacher, through transformers.
 
-Its depth is relative: inverse depth of an unknown scale and shift, near is large. Its metric checkpoints give metres.
+Its depth is relative: inverse depth with unknown scale and shift, where near is large. Its metric checkpoints predict
+metres.
 
-Shapes: B pictures, H W pixels of a picture, h w pixels that the teacher sees.
+Shapes: B images, H W pixels of an image, h w pixels of the teacher's input.
 """
 
 from pathlib import Path
@@ -26,33 +27,33 @@ PUBLISHED = {
     f"depth-anything-v2-{size.lower()}": f"depth-anything/Depth-Anything-V2-{size}-hf"
     for size in ("Small", "Base", "Large")
 }
-"""Short names of the published checkpoints, and where the hub has them."""
+"""Short names of the published checkpoints, and their ids on the hub."""
 IMAGE_SIZE = 518
 PATCH = 14
 SHOWN = 20
-"""So many tensors that do not fit are named before the rest is counted."""
+"""Number of tensors that do not fit which are named before the rest is counted."""
 MAX_PATCHES = 2**14
-"""Most patches of one picture (ours), for attention takes time in their square: at 518 pixels a picture may be twelve
-times as long as it is wide."""
+"""Maximum number of patches of one image (ours), because attention time grows with its square: at 518 pixels, an
+image may be twelve times as long as it is wide."""
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet, as the teacher was trained with."""
+"""ImageNet's statistics, as in the teacher's training."""
 
 
 class DepthAnything(Teacher):
-    """Depth Anything and the way pictures come to it.
+    """Depth Anything with its preprocessing.
 
-    A picture is resized so that its shorter side is `image_size` and both are multiples of the patch, as in the
-    authors' own preprocessing; the interpolation is torch's (bicubic, antialiased, clipped to [0, 1]) and not theirs,
-    so that depth differs in the last digits.
+    An image is resized so that its shorter side is `image_size` and both sides are multiples of the patch size, as
+    in the authors' own preprocessing. The interpolation is torch's (bicubic, antialiased, clipped to [0, 1]) instead
+    of theirs, so depth differs in the last digits.
 
     Args:
         model: A `DepthAnythingForDepthEstimation` in eval mode.
-        name: What it was asked for as.
+        name: The name under which it was requested.
         weights_hash: sha256 of its weights' files.
-        spec: Whether it gives disparity or metres.
-        image_size: Shorter side that the teacher sees, in pixels.
-        precision: What it computes in: fp32, or autocast to bf16 or fp16.
+        spec: Whether it predicts disparity or metres.
+        image_size: Shorter side of the teacher's input, in pixels.
+        precision: Its precision: fp32, or autocast to bf16 or fp16.
     """
 
     def __init__(
@@ -82,10 +83,10 @@ class DepthAnything(Teacher):
         }
 
     def seen_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width [h, w] at which the teacher sees a picture of a given height and width.
+        """Return height and width [h, w] of the teacher's input for an image of a given height and width.
 
         Raises:
-            InputError: It would be more than `MAX_PATCHES` patches.
+            InputError: It would have more than `MAX_PATCHES` patches.
         """
         scale = self.image_size / min(height, width)
         rows, columns = (max(1, round(side * scale / PATCH)) for side in (height, width))
@@ -115,12 +116,12 @@ class DepthAnything(Teacher):
 
 @attrs.frozen(kw_only=True)
 class DepthAnythingConfig(TeacherConfig):
-    """Depth Anything V2 through transformers: relative depth, or metres of its metric checkpoints.
+    """Depth Anything V2 through transformers: relative depth, or metres with its metric checkpoints.
 
     Attributes:
         weights: One of `PUBLISHED`, a folder with the files of such a checkpoint, or a hub id.
-        image_size: Shorter side that the teacher sees in pixels, a multiple of 14.
-        precision: What it computes in; `"auto"` is bf16 where the device computes in that, and fp32 elsewhere.
+        image_size: Shorter side of the teacher's input in pixels, a multiple of 14.
+        precision: Precision of the computation; `"auto"` is bf16 if the device computes in it, otherwise fp32.
     """
 
     name: ClassVar[str] = "depth-anything-v2"
@@ -132,7 +133,7 @@ class DepthAnythingConfig(TeacherConfig):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
 
     def __attrs_post_init__(self) -> None:
-        """Refuse what the teacher cannot see or compute in."""
+        """Reject sizes and precisions that the teacher does not support."""
         if self.precision != "auto" and self.precision not in PRECISIONS:
             raise InputError(
                 f"The teacher computes in {', '.join(PRECISIONS)}, and precision is {self.precision!r}."
@@ -148,8 +149,8 @@ class DepthAnythingConfig(TeacherConfig):
         """See `TeacherConfig.load`.
 
         Raises:
-            CheckpointError: There is no such checkpoint, it is no Depth Anything, or tensors are missing, unexpected
-                or misshapen: all are named.
+            CheckpointError: There is no such checkpoint, it is not Depth Anything, or tensors are missing,
+                unexpected or misshapen; the message names them all.
         """
         name = self.weights
         if name not in PUBLISHED and "/" not in name and not Path(name).exists():
@@ -194,7 +195,7 @@ def _check_config(folder: Path) -> None:
 
 
 def _spec_of(config: Any) -> TeacherSpec:
-    """What the numbers of a checkpoint of this configuration mean."""
+    """Return the meaning of the values predicted by a checkpoint with this configuration."""
     if config.depth_estimation_type == "relative":
         return TeacherSpec(unit="disparity")
     return TeacherSpec(unit="metres", farthest_m=float(config.max_depth))
@@ -209,7 +210,7 @@ def _read_model(folder: Path) -> nn.Module:
         ) from error
     with parsing(CheckpointError, f"{folder} cannot be read as a Depth Anything model ({{reason}})."):
         _check_extent(folder, DepthAnythingForDepthEstimation)
-        # Their own loader knows the names of older versions of their files.
+        # Their own loader handles the tensor names of older versions.
         read: Any = DepthAnythingForDepthEstimation.from_pretrained(
             folder,
             dtype=torch.float32,
@@ -234,7 +235,7 @@ def _read_model(folder: Path) -> nn.Module:
 
 
 def _check_extent(folder: Path, kind: Any) -> None:
-    """Refuse a configuration of far more values than the files hold, before memory is taken for them."""
+    """Refuse a configuration of far more values than the files hold, before memory is allocated for them."""
     with torch.device("meta"):
         described = kind(kind.config_class.from_pretrained(folder, local_files_only=True))
     wanted = sum(value.numel() for value in described.state_dict().values())

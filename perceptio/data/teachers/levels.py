@@ -1,7 +1,7 @@
 """A teacher's depth in the 16 bits in which it is stored.
 
-Disparity is scaled to each map's own minimum and maximum, which is all that a relative depth convention keeps of it,
-and a flat map is stored as one middle value. Metres are stored as they are; what lies too far is unknown.
+Disparity is scaled to each map's own minimum and maximum, which is all that a relative depth convention uses, and a
+flat map is stored as one middle value. Metres are stored without normalization; too distant values become unknown.
 
 Shapes: H W pixels.
 """
@@ -13,24 +13,24 @@ from perceptio.data.folder.loading import DEPTH_LEVELS
 from perceptio.interfaces import TeacherSpec
 
 FLAT = 1e-6
-"""A map whose values differ by less than this share of them is flat: the rest is rounding."""
+"""A map is flat if its values differ by less than this share of them, as the rest is rounding."""
 
 
 def info_of(spec: TeacherSpec) -> DatasetInfo:
-    """What the stored numbers mean."""
+    """Return the meaning of the stored values."""
     full = 1.0 if spec.unit == "disparity" else spec.farthest_m
     return DatasetInfo(depth_unit=spec.unit, depth_scale=full / DEPTH_LEVELS)
 
 
 def normalization_of(spec: TeacherSpec) -> str:
-    """How depth becomes the stored numbers, in the words of the record."""
+    """Return a description, for the record, of how depth becomes stored values."""
     if spec.unit == "disparity":
         return f"each map from its own minimum and maximum to 1 and {DEPTH_LEVELS}, flat maps to the middle"
     return f"metres, {spec.farthest_m:g} at {DEPTH_LEVELS}; what lies farther is unknown"
 
 
 def problem(depth_HW: np.ndarray, spec: TeacherSpec) -> str | None:
-    """What keeps a map from being depth that can be stored; None where nothing does.
+    """Return why a map cannot be stored as depth; None if it can.
 
     Returns:
         Words that complete "the teacher gives depth that ...".
@@ -47,16 +47,16 @@ def problem(depth_HW: np.ndarray, spec: TeacherSpec) -> str | None:
 
 
 def is_flat(depth_HW: np.ndarray) -> bool:
-    """Whether a map is one depth everywhere."""
+    """Return whether a map has the same depth everywhere."""
     low, high = float(depth_HW.min()), float(depth_HW.max())
     return high - low <= FLAT * max(abs(low), abs(high))
 
 
 def to_levels(depth_HW: np.ndarray, spec: TeacherSpec) -> np.ndarray:
-    """A map as it is stored, uint16.
+    """Return a map in its stored form, uint16.
 
-    Disparity: its minimum is 1 and its maximum 65535, and all of a flat map 32768. Metres: `farthest_m` is 65535, and
-    what lies farther 0.
+    For disparity, the minimum becomes 1 and the maximum 65535; a flat map becomes 32768. For metres, `farthest_m`
+    becomes 65535, and greater distances 0.
     """
     depth_HW = depth_HW.astype(np.float64)
     if spec.unit == "metres":

@@ -1,13 +1,13 @@
-"""Several processes, on one machine or many, at one pass: each takes every n-th picture.
+"""Several processes, on one or several machines, that share one pass: each processes every n-th image.
 
-They need a folder that all of them see, and nothing else: no process waits for another, one that was killed is begun
-again, and the last one to end completes the data folder. In its hidden folder `.shards`
+They only need a folder that all of them can access: no process waits for another, a killed one is started again, and
+the last one to end completes the data folder. In its hidden folder `.shards`
 
-    2-of-3.lock     is locked while a process is at the second of three shards; the lock goes with the process
+    2-of-3.lock     is locked while a process works on the second of three shards, however the process ends
     2-of-3.batches  is its log of batches
-    2-of-3.json     says, when it has come to its end, what it has found: which pictures have no depth, and why
+    2-of-3.json     says, when the shard has ended, which images have no depth, and why
 
-and when the data folder is complete it is removed. A pass without shards is the shard 1 of 1.
+and the folder is removed when the data folder is complete. A pass without shards is the shard 1 of 1.
 """
 
 import os
@@ -29,17 +29,17 @@ T = TypeVar("T")
 
 FOLDER = ".shards"
 PATIENCE_S = 600.0
-"""So long a process waits while another one looks at what is done, or completes the folder."""
+"""Seconds that a process waits while another one checks what is done, or completes the folder."""
 _NAME = re.compile(r"([1-9]\d*)-of-([1-9]\d*)\.(lock|json)")
 
 
 @attrs.frozen(order=True)
 class Shard:
-    """One of `count` shares of the work: the pictures number-1, number-1+count, … of a list, from 0 on.
+    """One of `count` shares of the work: the items number-1, number-1+count, … of a list, counting from 0.
 
     Attributes:
         number: From 1 to `count`.
-        count: How many shards there are.
+        count: Number of shards.
     """
 
     number: int = 1
@@ -54,10 +54,10 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The shard of a text, such as `2/8`.
+        """Parse the text of a shard, such as `2/8`.
 
         Raises:
-            InputError: It is none.
+            InputError: It is not valid.
         """
         found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
         if found is None:
@@ -66,15 +66,15 @@ class Shard:
 
     @classmethod
     def of_rank(cls, environment: Mapping[str, str]) -> Self:
-        """The shard of a process that torchrun started, by its `RANK` and `WORLD_SIZE`; 1/1 without them."""
+        """Return the shard of a process that torchrun started, from its `RANK` and `WORLD_SIZE`; 1/1 without them."""
         return cls(int(environment.get("RANK", 0)) + 1, int(environment.get("WORLD_SIZE", 1)))
 
     def within(self, outer: "Shard") -> "Shard":
-        """This shard of a shard: the processes of one machine share what is its own."""
+        """Return this shard of a shard: the processes of one machine divide the machine's shard."""
         return Shard((outer.number - 1) * self.count + self.number, outer.count * self.count)
 
     def of(self, items: Sequence[T]) -> Sequence[T]:
-        """Its share."""
+        """Return the items of this shard."""
         return items[self.number - 1 :: self.count]
 
     def __str__(self) -> str:
@@ -83,10 +83,10 @@ class Shard:
 
 @contextmanager
 def claim(shard: Shard, out: Path) -> Iterator[None]:
-    """Keep a shard of a data folder for this process; to be entered in `one_at_a_time`.
+    """Lock a shard of a data folder for this process; enter this inside `one_at_a_time`.
 
     Raises:
-        DataError: Another process is at it, or the work was begun in another number of shards.
+        DataError: Another process works on it, or the work was started with another number of shards.
     """
     from filelock import FileLock, Timeout
 
@@ -105,10 +105,10 @@ def claim(shard: Shard, out: Path) -> Iterator[None]:
 
 @contextmanager
 def one_at_a_time(out: Path) -> Iterator[None]:
-    """Around what only one process may do to a data folder at a time; others wait.
+    """Guard work that only one process may do on a data folder at a time; others wait.
 
     Raises:
-        DataError: Another process has kept the folder for `PATIENCE_S`.
+        DataError: Another process has held the folder for `PATIENCE_S`.
     """
     from filelock import FileLock, Timeout
 
@@ -127,25 +127,25 @@ def one_at_a_time(out: Path) -> Iterator[None]:
 
 
 def is_begun(out: Path) -> bool:
-    """Whether a process is at a data folder, or was."""
+    """Return whether a process works, or has worked, on a data folder."""
     return (out / FOLDER).is_dir()
 
 
 def log_of(shard: Shard, out: Path) -> Path:
-    """Where a shard logs its batches."""
+    """Return the file in which a shard logs its batches."""
     return out / FOLDER / _named(shard, "batches")
 
 
 def finish(shard: Shard, out: Path, broken: Mapping[str, str]) -> dict[str, str]:
-    """Write down that a shard has come to its end.
+    """Record that a shard has ended.
 
     Args:
-        shard: Which.
+        shard: The shard.
         out: The data folder.
-        broken: Which pictures of the shard have no depth, by their paths in the data folder, and why.
+        broken: The shard's images without depth, by their paths in the data folder, and why.
 
     Returns:
-        The same of all shards that have come to their ends.
+        The same for all shards that have ended.
     """
     write_json(out / FOLDER / _named(shard, "json"), {"broken": _as_text(broken)})
     found: dict[str, str] = {}
@@ -160,12 +160,12 @@ def finish(shard: Shard, out: Path, broken: Mapping[str, str]) -> dict[str, str]
 
 
 def forget(out: Path) -> None:
-    """Remove what shards have left in a data folder that is complete."""
+    """Remove what shards have left in a complete data folder."""
     shutil.rmtree(out / FOLDER, ignore_errors=True)
 
 
 def _as_text(broken: Mapping[str, str]) -> dict[str, str]:
-    """Reasons without what is not UTF-8, as names of files may be."""
+    """Return reasons without characters that are not UTF-8, which names of files may contain."""
     return {name: why.encode("utf-8", "replace").decode("utf-8") for name, why in broken.items()}
 
 
