@@ -1,6 +1,6 @@
-"""The files of one sample -> arrays, with every rule that files can break.
+"""Reading the files of one sample into arrays, with all rules for these files.
 
-Shapes: H W pixels of the picture, C channels of a map.
+Shapes: H W pixels of the image, C channels of a map.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,16 +21,16 @@ from perceptio.ops.image_files import MAX_PIXELS, open_image, read_image
 from perceptio.ops.run_lengths import mask_of
 
 DEPTH_LEVELS, MAP_LEVELS = 65535, 255
-"""Largest value that a PNG of depth holds, and one of a map."""
+"""Largest value in a PNG of depth, and in one of a map."""
 ROUNDING = 1e-3
-"""A map's value may leave its range by this share of it, which is more than float16 rounds, and is clipped then."""
+"""Tolerance for values outside a map's range, as a share of it; more than float16 rounding. They are clipped."""
 
 Size = tuple[int, int]
 """Height and width."""
 
 
 class Masks(Mapping[int, np.ndarray]):
-    """The objects of a sample by number, each decoded to a boolean [H, W] when it is asked for.
+    """The objects of a sample by number, each decoded to a boolean [H, W] when it is accessed.
 
     Args:
         ids_HW: The number of the object that each pixel shows; or None.
@@ -56,14 +56,14 @@ class Masks(Mapping[int, np.ndarray]):
         return len(self._numbers)
 
     def shows(self, number: int) -> bool:
-        """Whether an object has a pixel."""
+        """Return whether an object has at least one pixel."""
         return number in self._numbers and (
             number not in self._runs or bool(runs_of_mask(self._runs[number])[1::2].any())
         )
 
 
 class Objects(Sequence[np.ndarray]):
-    """The masks of a sample's objects in order, each decoded when it is asked for."""
+    """The masks of a sample's objects in order, each decoded when it is accessed."""
 
     def __init__(self, masks: Masks) -> None:
         self._masks, self._numbers = masks, tuple(masks)
@@ -76,15 +76,15 @@ class Objects(Sequence[np.ndarray]):
 
 
 class Maps(Mapping[str, np.ndarray]):
-    """The maps of a sample by name, each read to float32 [H, W, C], NaN where unknown, when it is asked for.
+    """The maps of a sample by name, each read to float32 [H, W, C], NaN where unknown, when it is accessed.
 
-    Asking raises a `DataError` where the file is missing or broken, or does not fit (`read_map`).
+    Access raises a `DataError` if the file is missing or broken, or does not fit (`read_map`).
 
     Args:
         files: The files of the folder.
-        declared: What its maps are.
-        named: The names of the sample's own.
-        size: The size of the picture; None where it could not be read.
+        declared: The maps that the folder declares.
+        named: The file names of the sample's own maps.
+        size: The size of the image; None if it could not be read.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Maps(Mapping[str, np.ndarray]):
 
 @attrs.frozen(kw_only=True, eq=False)
 class LoadedFiles:
-    """What the files of a sample hold; None where it has no such file, or one that is broken."""
+    """The content of a sample's files; None for a file that is missing or broken."""
 
     image_3HW: Tensor | None
     depth: DepthMap | None
@@ -119,7 +119,7 @@ class LoadedFiles:
     maps: Maps
 
     def sample(self, turns: tuple[Turn, ...], source: str) -> Sample:
-        """The sample with all its files hold, and these turns."""
+        """Return the sample with the content of its files, and these turns."""
         objects = () if self.masks is None else Objects(self.masks)
         return Sample(
             turns=turns,
@@ -134,7 +134,7 @@ class LoadedFiles:
 def load_files(
     files: AnyFiles, info: DatasetInfo, record: SampleRecord, problems: list[Problem]
 ) -> LoadedFiles:
-    """Read the picture, depth and masks of a sample, adding what is wrong with them to `problems`; its maps wait."""
+    """Read the image, depth and masks of a sample, adding problems to `problems`; its maps are read later."""
 
     def report(name: str, message: str) -> None:
         problems.append(_problem(files, record, name, message))
@@ -168,7 +168,7 @@ def load_files(
 
 
 def map_problems(files: AnyFiles, record: SampleRecord, maps: Maps) -> Iterator[Problem]:
-    """Read all maps of a sample; what is wrong with them."""
+    """Read all maps of a sample, and yield their problems."""
     for name, file in record.maps.items():
         try:
             maps[name]
@@ -177,16 +177,16 @@ def map_problems(files: AnyFiles, record: SampleRecord, maps: Maps) -> Iterator[
 
 
 def _problem(files: AnyFiles, record: SampleRecord, name: str, message: str) -> Problem:
-    # The path of a file in a root stays in the message: nothing else says where it lies.
+    # A file in a root keeps its path in the message, because nothing else shows its location.
     where = "" if split_root(name, files.roots)[0] else f"{files.where(name)} "
     return Problem(file=name, line=record.line, message=message.removeprefix(where))
 
 
 def read_picture(files: AnyFiles, image: str) -> Tensor:
-    """The picture of a sample, RGB [3, H, W] in [0, 1].
+    """Return the image of a sample, RGB [3, H, W] in [0, 1].
 
     Raises:
-        DataError: Its file is missing or broken, or a link out of its folder.
+        DataError: Its file is missing or broken, or a link that leads out of its folder.
     """
     try:
         return read_image(files.found(image))
@@ -195,12 +195,12 @@ def read_picture(files: AnyFiles, image: str) -> Tensor:
 
 
 def read_depth(path: AnyFile, info: DatasetInfo, size: Size | None = None) -> DepthMap:
-    """A depth map in the unit of its folder, NaN where unknown.
+    """Return a depth map in the unit of its folder, NaN where unknown.
 
     Args:
         path: A 16-bit gray PNG, or float32 NPY.
-        info: What its numbers mean.
-        size: The size that its picture has; None: any.
+        info: The meaning of its values.
+        size: The size of its image; None: any.
 
     Raises:
         DataError: The file is missing or broken, of another kind or size, or has no known pixel, a negative or an
@@ -216,17 +216,17 @@ def read_depth(path: AnyFile, info: DatasetInfo, size: Size | None = None) -> De
 
 
 def read_map(path: AnyFile, name: str, info: MapInfo, size: Size | None = None) -> np.ndarray:
-    """A map as float32 [H, W, C] within its range, NaN where unknown.
+    """Return a map as float32 [H, W, C] within its range, NaN where unknown.
 
     Args:
         path: An 8-bit gray or RGB PNG, or float32 NPY.
         name: The map's name, for messages.
-        info: What its numbers mean.
-        size: The size that its picture has; None: any.
+        info: The meaning of its values.
+        size: The size of its image; None: any.
 
     Raises:
-        DataError: The file is missing or broken, of another kind, size or number of channels, or has no known
-            pixel, one that is known in part, or one out of range.
+        DataError: The file is missing or broken, of another kind, size or number of channels, or has no known pixel,
+            a partly known one, or one out of range.
     """
     if path.suffix.lower() == ".npy":
         values_HWC = _read_npy(path, (info.channels,), size)
@@ -239,12 +239,12 @@ def read_map(path: AnyFile, name: str, info: MapInfo, size: Size | None = None) 
 
 
 def check_map(values_HWC: np.ndarray, info: MapInfo, what: str) -> None:
-    """Refuse a map without a known pixel, or with one that is known in part or out of range.
+    """Refuse a map without a known pixel, or with one that is partly known or out of range.
 
     Args:
         values_HWC: The map, NaN where unknown.
-        info: What its numbers mean.
-        what: How the message begins.
+        info: The meaning of its values.
+        what: The beginning of the message.
 
     Raises:
         DataError: It is such a map.
@@ -263,7 +263,7 @@ def check_map(values_HWC: np.ndarray, info: MapInfo, what: str) -> None:
 
 
 def _read_npy(path: AnyFile, channels: tuple[int, ...], size: Size | None) -> np.ndarray:
-    """float32 [H, W, *channels]; a single channel may be left out in the file."""
+    """Return float32 [H, W, *channels]; the file may omit the axis of a single channel."""
     stored = mapped_array(path)
     shape = stored.shape
     fits = len(shape) >= 2 and (shape[2:] == channels or (shape[2:] == () and channels == (1,)))
@@ -271,7 +271,7 @@ def _read_npy(path: AnyFile, channels: tuple[int, ...], size: Size | None) -> np
         wanted = ", ".join(["height", "width", *map(str, channels)])
         raise DataError(f"{path} holds {stored.dtype} {list(shape)}: write float32 [{wanted}].")
     _check_size(path, (shape[0], shape[1]), size)
-    # What is too large becomes infinite, which is refused; a signaling NaN is a NaN.
+    # Values that are too large become infinite, which is refused; a signaling NaN becomes NaN.
     with np.errstate(over="ignore", invalid="ignore"):
         return stored.reshape(*shape[:2], *channels).astype(np.float32)
 
@@ -308,7 +308,7 @@ def _read_masks(files: AnyFiles, masks: str | tuple[RunLengths, ...], size: Size
 
 
 def _check_size(name: AnyFile | str, size: Size, wanted: Size | None) -> None:
-    """Compare what a header says with the picture, before anything of that size is made."""
+    """Compare the size in a header with the image's, before memory of that size is allocated."""
     if wanted is not None and size != wanted:
         raise DataError(f"{name} is {_extent(size)}, and its picture {_extent(wanted)}.")
     if size[0] * size[1] > MAX_PIXELS:

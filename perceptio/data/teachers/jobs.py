@@ -1,4 +1,4 @@
-"""Which pictures a pass is about, where they lie, and what the data folder calls them."""
+"""The images of a pass, their locations, and their names in the data folder."""
 
 import filecmp
 import os
@@ -15,25 +15,25 @@ from perceptio.errors import DataError, quoted
 from perceptio.ops.paths import resolved_inside, why_not_inside
 
 Placing = Literal["copy", "path"]
-"""Whether pictures are copied into the data folder, or stay where they are and are named by a root of it."""
+"""Whether images are copied into the data folder, or stay where they are and are named by a root of it."""
 PICTURES = frozenset(
     f".{ending}"
     for ending in "avif bmp gif heic jfif jp2 jpeg jpg mpo pgm png ppm tif tiff webp".split()  # noqa: SIM905
 )
-"""Endings of pictures' names: such a file is either read or reported as broken."""
+"""Suffixes of image files: such a file is either read or reported as broken."""
 ROOT = "pictures"
-"""The root of pictures that stay where they are."""
+"""The root of images that stay where they are."""
 
 
 @attrs.frozen(kw_only=True)
 class Job:
-    """A picture, and where in the data folder its picture and its depth lie.
+    """An image, and the locations of the image and its depth in the data folder.
 
     Attributes:
-        picture: Where it is read.
+        picture: The image file to read.
         folder: The data folder.
-        image: What a sample of the data folder calls it.
-        name: What its sample and its depth are called after.
+        image: The image's name in the data folder.
+        name: The base name of its sample and its depth.
         copied: Whether it is copied into the data folder.
     """
 
@@ -45,17 +45,17 @@ class Job:
 
     @property
     def copy(self) -> Path:
-        """Where it is copied to, if it is."""
+        """The path of its copy, if it is copied."""
         return self.folder / self.image
 
     @property
     def depth(self) -> str:
-        """With the ending of the picture's name, as `a.jpg` and `a.png` are two pictures."""
+        """The name of its depth, which includes the image's suffix, because `a.jpg` and `a.png` are two images."""
         return f"depth/{self.name}.png"
 
     @property
     def done(self) -> bool:
-        """Whether its depth is there, and a copy that is still the same."""
+        """Whether its depth exists, and its copy, if any, is up to date."""
         if not (self.folder / self.depth).is_file():
             return False
         return not self.copied or (self.copy.is_file() and filecmp.cmp(self.picture, self.copy))
@@ -66,9 +66,9 @@ class Jobs:
     """The work of a pass.
 
     Attributes:
-        jobs: The pictures that can be worked on, each once.
-        unlisted: Why other pictures cannot be named in a data folder, by their paths.
-        passed_over: Files whose names are no pictures'.
+        jobs: The images that can be processed, each once.
+        unlisted: Why other images cannot be named in a data folder, by their paths.
+        passed_over: Files that are not images according to their names.
         roots: The roots of the data folder that names all of them.
     """
 
@@ -79,20 +79,20 @@ class Jobs:
 
 
 def is_data_folder(folder: Path) -> bool:
-    """Whether a folder of pictures is a data folder."""
+    """Return whether a folder of images is a data folder."""
     return (folder / INFO_FILE).is_file() and (folder / LINES_FILE).is_file()
 
 
 def jobs_of(pictures: Path, out: Path, placing: Placing) -> Jobs:
-    """The pictures of a folder, or of a data folder's samples, as a data folder is to name them.
+    """Return the images of a folder, or of a data folder's samples, with their names for a data folder.
 
     Args:
         pictures: The folder.
-        out: The data folder that gets the depth.
-        placing: Of a folder that is no data folder; the pictures of a data folder stay where they are.
+        out: The data folder that receives the depth.
+        placing: For a folder that is not a data folder; images of a data folder stay where they are.
 
     Raises:
-        DataError: A line of either data folder is wrong, there is no picture, or two would share their depth.
+        DataError: A line of either data folder is invalid, there is no image, or two images would share their depth.
     """
     roots = dict(parse_info(out).roots) if (out / INFO_FILE).is_file() else {}
     passed_over: tuple[str, ...] = ()
@@ -110,10 +110,10 @@ def jobs_of(pictures: Path, out: Path, placing: Placing) -> Jobs:
 
 
 def records_of(folder: Path) -> Iterator[SampleRecord]:
-    """The samples of a data folder.
+    """Yield the samples of a data folder.
 
     Raises:
-        DataError: A line is wrong.
+        DataError: A line is invalid.
     """
     for parsed in parse_lines(folder):
         if isinstance(parsed, Problem):
@@ -124,7 +124,7 @@ def records_of(folder: Path) -> Iterator[SampleRecord]:
 def _of_pictures(
     pictures: Path, out: Path, roots: dict[str, str], placing: Placing
 ) -> tuple[list[Job], tuple[str, ...]]:
-    """The pictures of a folder in the order of their names, and the names of what is none."""
+    """Return the images of a folder in the order of their names, and the names of other files."""
     jobs, passed_over = [], []
     made = os.path.realpath(out)
     root = "" if placing == "copy" else _root_of(pictures, ROOT, roots, out)
@@ -143,7 +143,7 @@ def _of_pictures(
 
 
 def _of_data(folder: Path, out: Path, roots: dict[str, str]) -> list[Job]:
-    """The pictures of a data folder's samples, each once; in another data folder they are named by roots."""
+    """Return the images of a data folder's samples, each once; another data folder names them by roots."""
     files = Files(folder, parse_info(folder).roots)
     in_place = os.path.realpath(folder) == os.path.realpath(out)
     names: dict[str | None, str] = {}
@@ -165,7 +165,7 @@ def _of_data(folder: Path, out: Path, roots: dict[str, str]) -> list[Job]:
 
 
 def _check_names(jobs: Sequence[Job], out: Path, *, in_place: bool) -> None:
-    """Refuse pictures of one name, of which one would take the depth of the other, or its sample's id."""
+    """Refuse images of the same name, of which one would overwrite the other's depth or share its sample's id."""
     depths: dict[str, str] = {}
     ids: dict[str, str | None] = {}
     if not in_place and (out / LINES_FILE).is_file():
@@ -183,7 +183,7 @@ def _check_names(jobs: Sequence[Job], out: Path, *, in_place: bool) -> None:
 
 
 def _root_of(place: Path, wanted: str, roots: dict[str, str], out: Path) -> str:
-    """The root of a data folder that is a place; one that is new is called as wanted, or with a number behind it."""
+    """Return the root of a data folder for a location; a new one gets the wanted name, or a numbered one."""
     path = os.path.realpath(place)
     for name, there in Files(out, roots).roots.items():
         if os.path.realpath(there) == path:
@@ -195,7 +195,7 @@ def _root_of(place: Path, wanted: str, roots: dict[str, str], out: Path) -> str:
 
 
 def _why_not_listed(job: Job, files: Files) -> str | None:
-    """Why a data folder could not name a picture or its depth, or its reader would not follow them, if so."""
+    """Return why a data folder cannot name an image or its depth, or its reader would not follow them; else None."""
     shown = os.fsencode(job.picture).decode("utf-8", errors="replace")
     for path in (split_root(job.image, files.roots)[1], job.depth):
         if why := why_not_inside(path):

@@ -1,6 +1,6 @@
-"""Depth targets: a teacher's depth for a folder of pictures, as a data folder that recipes train on.
+"""Depth targets: a teacher's depth for a folder of images, as a data folder for training.
 
-What made the targets stands beside them in `depth_targets.json`, and targets made otherwise are never mixed in.
+`depth_targets.json` beside the targets records how they were made, and targets made differently are never mixed in.
 """
 
 import time
@@ -31,17 +31,17 @@ WHOLE = Shard()
 
 @attrs.frozen(kw_only=True)
 class TargetsReport:
-    """What a pass has done.
+    """The results of a pass.
 
     Attributes:
-        folder: The data folder that holds the targets.
-        made: Maps made by this pass.
-        kept: Maps that were there before.
-        broken: Pictures that have no depth, and why; each reason names its picture.
-        flat: Pictures of which the teacher makes one depth everywhere.
-        passed_over: Files whose names are no pictures'.
-        waits_for: The shards of which pictures have no depth yet; the folder is complete when there is none.
-        computing: The share of the pass's time in which the teacher computed; None where there was nothing to do.
+        folder: The data folder with the targets.
+        made: Number of maps made by this pass.
+        kept: Number of maps that existed before.
+        broken: Images that have no depth, and why; each reason names its image.
+        flat: Images for which the teacher predicts the same depth everywhere.
+        passed_over: Files that are not images according to their names.
+        waits_for: Shards with images that have no depth yet; the folder is complete if there are none.
+        computing: The share of the pass's time in which the teacher computed; None if there was nothing to do.
     """
 
     folder: Path
@@ -66,33 +66,32 @@ def write_depth_targets(
     placing: Placing = "copy",
     progress: Callable[[int, int], None] | None = None,
 ) -> TargetsReport:
-    """Write the teacher's depth of every picture of a folder.
+    """Write the teacher's depth of every image of a folder.
 
-    A folder of pictures, looked through to its depths, becomes a data folder. A data folder gets depth of its own
-    pictures, or another data folder does, which other sets of the same pictures can share. What is there from a
-    former pass is kept. The folder can be trained on when the pass has come to its end, which broken pictures do not
-    keep it from.
+    A folder of images, including its subfolders, becomes a data folder. For a data folder, the depth goes into the
+    folder itself, or into another data folder, which other sets of the same images can share. Targets of an earlier
+    pass are kept. The folder can be used for training when the pass has ended, even if some images are broken.
 
-    Several processes may share the work: each is given a `shard`, whose pictures alone it does, and the one that ends
-    last completes the folder. A pass without shards does whatever is missing, whoever began it.
+    Several processes may share the work: each gets a `shard` and processes only its images, and the last one to end
+    completes the folder. A pass without shards does whatever is missing, whoever started it.
 
     Args:
-        pictures: A folder of pictures, or a data folder.
+        pictures: A folder of images, or a data folder.
         out: The data folder to write; for a data folder, itself or another.
-        teacher: Whose depth it is.
+        teacher: The teacher.
         tokenizer: Fingerprint of the depth tokenizer whose codes will be written beside the targets.
-        batch_size: Pictures that go through the teacher at once; they have one size there, and long ones are fewer.
-        workers: Threads that decode pictures and write depth maps.
-        shard: Which share of the pictures is this process's; by default all of them.
-        placing: Whether pictures of a folder are copied into the data folder, `"copy"`, or stay where they are and
-            are named by a root, `"path"`. Those of a data folder stay where they are.
-        progress: Called with how many pictures are dealt with, and of how many.
+        batch_size: Number of images in a batch; they have one input size, and elongated images form smaller batches.
+        workers: Number of threads that decode images and write depth maps.
+        shard: The share of the images for this process; by default all of them.
+        placing: Whether images of a folder are copied into the data folder, `"copy"`, or stay where they are and are
+            named by a root, `"path"`. Images of a data folder always stay.
+        progress: Called with the number of images done, and the total.
 
     Raises:
-        DataError: There is no folder, or no picture in it; it or `out` is packed; `out` holds something else, or
-            targets that were made otherwise, or cannot be written; or another process is at the same work, or at
+        DataError: The folder does not exist or has no image; it or `out` is packed; `out` holds something else, or
+            targets that were made differently, or cannot be written; or another process does the same work, or uses
             another number of shards.
-        InputError: A batch does not fit into memory, or the teacher gives no depth of the first pictures.
+        InputError: A batch does not fit into memory, or the teacher predicts no depth for the first images.
     """
     check_folders(pictures, out)
     if not pictures.is_dir():
@@ -125,7 +124,7 @@ def write_depth_targets(
 
 
 def _record_of(teacher: Teacher, tokenizer: str | None) -> dict[str, Any]:
-    """What makes the targets, as `RECORD_FILE` says it."""
+    """Return how the targets are made, as recorded in `RECORD_FILE`."""
     return {
         "teacher": {"name": teacher.name, "weights_sha256": teacher.weights_hash},
         "preprocessing": {**teacher.preprocessing, "depth_resize": DEPTH_RESIZE},
@@ -136,10 +135,10 @@ def _record_of(teacher: Teacher, tokenizer: str | None) -> dict[str, Any]:
 
 @contextmanager
 def _claimed(shard: Shard, out: Path, record: Mapping[str, Any]) -> Iterator[None]:
-    """Keep a shard for this process, in a folder that says what makes its targets.
+    """Lock a shard for this process, in a folder that records how its targets are made.
 
     Raises:
-        DataError: Its targets were made otherwise, or another process is at the same work.
+        DataError: Its targets were made differently, or another process does the same work.
     """
     with ExitStack() as held:
         with one_at_a_time(out):
@@ -152,22 +151,21 @@ def _claimed(shard: Shard, out: Path, record: Mapping[str, Any]) -> Iterator[Non
 def _finish(
     shard: Shard, work: Jobs, pictures: Path, out: Path, teacher: Teacher, broken: Mapping[str, str]
 ) -> tuple[dict[str, str], tuple[Shard, ...]]:
-    """Write down that a shard has come to its end, and complete the data folder if it is the last.
+    """Record that a shard has ended, and complete the data folder if it is the last.
 
     Args:
-        shard: Which.
+        shard: The shard.
         work: The work of all shards.
-        pictures: The folder of the pictures.
+        pictures: The folder of the images.
         out: The data folder.
-        teacher: Whose depth it is.
-        broken: Why pictures of this shard have no depth, by what the data folder calls them.
+        teacher: The teacher.
+        broken: Why images of this shard have no depth, by their names in the data folder.
 
     Returns:
-        Why pictures have no depth, those of all shards that have come to their ends, by their paths; and the shards
-        that the folder waits for.
+        Why images of all ended shards have no depth, by their paths; and the shards that the folder waits for.
 
     Raises:
-        DataError: No picture can be read.
+        DataError: No image can be read.
     """
     with one_at_a_time(out):
         reasons = finish(shard, out, broken)
@@ -195,14 +193,14 @@ def check_folders(pictures: Path, out: Path) -> None:
 
 
 def _waits_for(jobs: Sequence[Job], whole: Sequence[Job], shard: Shard) -> tuple[Shard, ...]:
-    """The other shards of which pictures have no depth yet."""
+    """Return the other shards with images that have no depth yet."""
     missing = {job.image for job in whole if not job.done} if shard.count > 1 else set()
     shards = (Shard(number, shard.count) for number in range(1, shard.count + 1))
     return tuple(other for other in shards if any(job.image in missing for job in other.of(jobs)))
 
 
 def _complete(out: Path, teacher: Teacher, jobs: Sequence[Job], roots: Mapping[str, str]) -> None:
-    """Make a data folder of depth that is all there: lines that are there get it, and others one of their own."""
+    """Complete a data folder whose depth maps all exist: add depth to existing lines, and lines for other images."""
     made = {job.image: job for job in jobs}
     there = parse_info(out) if (out / INFO_FILE).is_file() else DatasetInfo()
     info = attrs.evolve(info_of(teacher.spec), maps=there.maps, roots={**there.roots, **roots})
@@ -232,14 +230,14 @@ def _check_place(out: Path, *, in_place: bool) -> None:
 
 
 def _check_record(out: Path, record: Mapping[str, Any]) -> None:
-    """Refuse a folder whose targets would be mixed with others."""
+    """Refuse a folder whose targets were made differently."""
     file = out / RECORD_FILE
     if not file.is_file():
         return
     with parsing(DataError, f"{file} cannot be read ({{reason}}): make the targets again in another folder."):
         there, now = _facts(read_json(file)), _facts(record)
     if there["tokenizer"] is None:
-        there["tokenizer"] = now["tokenizer"]  # Codes can be added to targets that have none.
+        there["tokenizer"] = now["tokenizer"]  # Codes can be added to targets without codes.
     differing = [
         f"{key[:80]} (there {quoted(there.get(key))}, now {quoted(now.get(key))})"
         for key in {**there, **now}
@@ -253,8 +251,8 @@ def _check_record(out: Path, record: Mapping[str, Any]) -> None:
 
 
 def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What has to agree, by name; a teacher is its weights, whatever it was called."""
-    # Targets of before there was a choice were made in fp32.
+    """Return what must agree, by name; a teacher is identified by its weights, not its name."""
+    # Targets of earlier versions, without a choice of precision, were made in fp32.
     done = {"precision": "fp32", **record["preprocessing"]}
     preprocessing = {f"preprocessing.{key}": value for key, value in done.items()}
     return {

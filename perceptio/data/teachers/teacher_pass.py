@@ -1,13 +1,13 @@
-"""A depth teacher's pass over pictures: decoding runs ahead of the device, and writing behind it.
+"""A depth teacher's pass over images: decoding runs ahead of the device, and writing behind it.
 
-Pictures are decoded and resized, and depth maps resized and written, by threads, in code that holds no lock of
-Python's; the device computes one batch after another meanwhile.
+Threads decode and resize images, and resize and write depth maps, in code that releases Python's lock. Meanwhile the
+device computes one batch after the other.
 
-A network's depth of a picture depends, in its last digits, on how many pictures go through it at once, for a batch of
-another size is computed by other kernels. So each batch is put down in a log before it is computed: a pass that goes
-on makes up the batches that were begun as they were, and ends in the same bytes as one that was never stopped.
+The last digits of an image's predicted depth depend on the batch size, because other sizes use other kernels.
+Therefore each batch is logged before it is computed. A pass that continues repeats the batches that were begun, and
+writes the same bytes as a pass that was never interrupted.
 
-Shapes: B pictures, C channels, H W pixels of a picture, h w pixels that the teacher sees.
+Shapes: B images, C channels, H W pixels of an image, h w pixels of the teacher's input.
 """
 
 import logging
@@ -39,18 +39,18 @@ logger = logging.getLogger(__name__)
 
 DEPTH_RESIZE = "torch bilinear, to the size of the picture"
 PENDING = 8
-"""So many batches of pictures of different sizes wait for company before one goes alone."""
+"""Maximum number of incomplete batches, of different image sizes, before one is processed as it is."""
 LONG = 2
-"""Pictures whose longer side is more than this times the shorter one share their batch with fewer others."""
+"""Images whose longer side is more than this times the shorter one form smaller batches."""
 LONGEST_ERROR = 300
-"""Characters that a message quotes of what a teacher raised."""
+"""Maximum number of characters quoted from a teacher's exception."""
 WORKERS = min(8, os.cpu_count() or 1)
-"""Threads, each of which may hold one decoded picture: 600 MB for one of the largest."""
+"""Threads, each of which may hold one decoded image: 600 MB for one of the largest."""
 
 
 @attrs.frozen(eq=False)
 class Ready:
-    """A picture as the teacher sees it, and the size [H, W] that it has."""
+    """An image prepared for the teacher, and its original size [H, W]."""
 
     job: Job
     size: tuple[int, int]
@@ -59,7 +59,7 @@ class Ready:
 
 @attrs.frozen
 class Broken:
-    """A picture that has no depth, and why."""
+    """An image that has no depth, and why."""
 
     job: Job
     reason: str
@@ -67,7 +67,7 @@ class Broken:
 
 @attrs.frozen
 class Written:
-    """A picture whose depth is written, and whether it is one depth everywhere."""
+    """An image whose depth is written, and whether the depth is the same everywhere."""
 
     job: Job
     is_flat: bool
@@ -75,11 +75,11 @@ class Written:
 
 @attrs.define(kw_only=True)
 class Findings:
-    """What a pass finds on its way.
+    """The results collected during a pass.
 
     Attributes:
-        broken: Why a picture has no depth, by its path in the data folder; each reason names its picture.
-        flat: Pictures, by their own paths, of which the teacher makes one depth everywhere.
+        broken: Why an image has no depth, by its path in the data folder; each reason names its image.
+        flat: Images, by their own paths, for which the teacher predicts the same depth everywhere.
         computing_s: Seconds in which the teacher computed.
     """
 
@@ -88,7 +88,7 @@ class Findings:
     computing_s: float = 0.0
 
     def add(self, result: Written | Broken) -> None:
-        """Take down what is to be said of a picture."""
+        """Record the result of an image."""
         if isinstance(result, Broken):
             self.broken[result.job.image] = result.reason
         elif result.is_flat:
@@ -98,30 +98,31 @@ class Findings:
 def write_depth(
     jobs: Sequence[Job], teacher: Teacher, found: Findings, log: Path, *, batch_size: int, workers: int
 ) -> Iterator[int]:
-    """Write the teacher's depth of every picture that has none, and the picture beside it.
+    """Write the teacher's depth of every image that has none, and the image beside it.
 
     Args:
-        jobs: All pictures, whether they are done or not.
-        teacher: Whose depth it is.
-        found: Filled on the way.
-        log: The log of batches, of a pass that was stopped, and of this one; it need not be there.
-        batch_size: So many pictures of one size, or fewer long ones, go through the teacher at once.
-        workers: Threads that decode and write.
+        jobs: All images, done or not.
+        teacher: The teacher.
+        found: Collects the results.
+        log: The log of batches, of an interrupted pass and of this one; it need not exist.
+        batch_size: Number of images of one size in a batch; fewer if they are elongated.
+        workers: Number of threads that decode and write.
 
     Yields:
-        How many more are written, batch by batch.
+        The number of additional images written, for each batch.
 
     Raises:
-        InputError: A batch does not fit into memory, or the teacher gives no depth of any picture of its first batch.
-        InterfaceError: The teacher makes something else than depth.
+        InputError: A batch does not fit into memory, or the teacher predicts no depth for any image of its first
+            batch.
+        InterfaceError: The teacher's output is not depth.
     """
-    # Threads share the cores by being many: none of them is to start others for one picture.
+    # The threads already use all cores, so none should start others for one image.
     pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
     waiting = {job.image: job for job in jobs if not job.done}
     begun, rest = _begun(jobs, waiting, log)
     writing: list[Future[Written | Broken]] = []
     first = True
-    with warnings.catch_warnings():  # Reading a picture changes the filters, here from several threads.
+    with warnings.catch_warnings():  # Reading an image changes the filters, here from several threads.
         try:
             pictures = _ahead(pool, chain(*begun, rest), teacher, batch_size + workers)
             for batch in _all_batches(pictures, [len(one) for one in begun], batch_size, found, log):
@@ -143,7 +144,7 @@ def write_depth(
 
 
 def _begun(jobs: Sequence[Job], waiting: Mapping[str, Job], log: Path) -> tuple[list[list[Job]], list[Job]]:
-    """The batches that were begun and did not come to their end, whole, and what waits and is in none of them."""
+    """Return the batches that were begun but not completed, whole, and the waiting jobs that are in none of them."""
     logged, torn = read_log(log)
     if torn is not None:
         rewrite_log(log, logged)
@@ -157,7 +158,7 @@ def _begun(jobs: Sequence[Job], waiting: Mapping[str, Job], log: Path) -> tuple[
 def _all_batches(
     pictures: Iterator[Ready | Broken], begun: Sequence[int], batch_size: int, found: Findings, log: Path
 ) -> Iterator[list[Ready]]:
-    """The batches that were begun, of so many pictures each, and those that the rest makes, which are put down."""
+    """Yield the batches that were begun, with these numbers of images, then new ones, which are logged."""
     for count in begun:
         yield from _batches(islice(pictures, count), batch_size, found)
     for batch in _batches(pictures, batch_size, found):
@@ -168,7 +169,7 @@ def _all_batches(
 def _ahead(
     pool: ThreadPoolExecutor, jobs: Iterable[Job], teacher: Teacher, most: int
 ) -> Iterator[Ready | Broken]:
-    """The pictures in order, at most so many of them decoded before they are asked for."""
+    """Yield the images in order, decoding at most `most` of them ahead."""
     waiting: deque[Future[Ready | Broken]] = deque()
     for job in jobs:
         waiting.append(pool.submit(_decode, job, teacher))
@@ -195,7 +196,7 @@ def _decode(job: Job, teacher: Teacher) -> Ready | Broken:
 
 
 def _batches(pictures: Iterable[Ready | Broken], batch_size: int, found: Findings) -> Iterator[list[Ready]]:
-    """Pictures that the teacher sees at one size; what is broken goes to the findings."""
+    """Yield batches of images with the same input size; record broken images."""
     waiting: dict[torch.Size, list[Ready]] = {}
     for picture in pictures:
         if isinstance(picture, Broken):
@@ -213,7 +214,7 @@ def _batches(pictures: Iterable[Ready | Broken], batch_size: int, found: Finding
 
 
 def _depths(batch: Sequence[Ready], teacher: Teacher) -> list[Tensor | Broken]:
-    """The depth [h, w] of each picture, or why it has none. Of a batch that fails, pictures are tried one by one."""
+    """Return the depth [h, w] of each image, or why it has none; if a batch fails, try its images one by one."""
     try:
         depth_Bhw = teacher.depth(torch.stack([ready.seen_Chw for ready in batch]))
         return list(depth_Bhw.float().cpu())
@@ -238,7 +239,7 @@ def _failed(job: Job, error: Exception) -> Broken:
 
 
 def _check_first(results: Sequence[Written | Broken]) -> None:
-    """Refuse a teacher that is of no use before it has gone through a whole folder."""
+    """Stop early if the teacher fails on every image of the first batch."""
     broken = [result for result in results if isinstance(result, Broken)]
     if len(broken) == len(results):
         raise InputError(
@@ -256,7 +257,7 @@ def _written(writing: Sequence[Future[Written | Broken]], found: Findings) -> It
 
 
 def _write(ready: Ready, depth: Tensor | Broken, teacher: Teacher) -> Written | Broken:
-    """The depth of a picture, then, so that it counts as done, the picture."""
+    """Write the depth of an image, and then the image itself, whose copy marks the job as done."""
     if isinstance(depth, Broken):
         return depth
     job, spec = ready.job, teacher.spec
