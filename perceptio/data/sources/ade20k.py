@@ -1,11 +1,11 @@
-"""Pictures with the class of every pixel, as ADE20K's scene parsing data (ADEChallengeData2016) are published.
+"""Images with the class of every pixel, in the form of ADE20K's scene parsing data (ADEChallengeData2016).
 
-Expected are `images/SPLIT`, `annotations/SPLIT` with a gray PNG of class numbers for each picture, 0 where none is
-named, and a list of names. The full ADE20K, whose PNGs say classes in colors, is of another form. Other data sets of
-this form are read by patterns, such as Cityscapes' `*_gtFine_labelIds.png`.
+The source reads `images/SPLIT`, `annotations/SPLIT` with a gray PNG of class numbers for each image (0 means no
+class), and a list of names. The full ADE20K, whose PNGs encode classes as colors, has another form. Other data sets
+of this form are read by patterns, such as Cityscapes' `*_gtFine_labelIds.png`.
 
-A class that shows enough is asked for once, by the first of its names: `the wall`. The answer is one mask of all its
-pixels, be it one thing, several or none, as LISA has it: the data say which pixels a class has, not which things.
+A class with enough pixels is asked for once, by the first of its names: `the wall`. The answer is one mask of all its
+pixels, whether they show one object, several or none, as in LISA: the data contain classes of pixels, not objects.
 """
 
 from collections import Counter
@@ -35,18 +35,18 @@ class ADE20KSource(SourceConfig):
     """Referring questions for all pixels of a class, by its name.
 
     Attributes:
-        folder: Holds the pictures, the class numbers and the list of names.
+        folder: Folder with the images, the class numbers and the list of names.
         split: The folder within `images` and `annotations`: `training` or `validation`.
-        images: The pattern of the pictures' paths (`perceptio.data.sources.file_patterns`); None: ADE20K's.
-        annotations: That of the PNGs of class numbers; None: ADE20K's.
+        images: Pattern of the images' paths (`perceptio.data.sources.file_patterns`); None: ADE20K's.
+        annotations: Pattern of the PNGs of class numbers; None: ADE20K's.
         names: The list of names (`perceptio.data.sources.class_names`), in `folder` or elsewhere.
-        ignored: Numbers that stand for no class, besides 0.
-        smallest: A class is asked for from this share of the picture's pixels on.
-        expression: What is asked for, with the name in it.
-        phrasing: How questions are put: `canonical`, as evaluation does, or `varied`, for training.
-        unpaired: What becomes of a picture without class numbers, or the reverse: `refuse` the import, or `leave_out`
-            what is alone.
-        seed: Of the phrasing.
+        ignored: Numbers that mean no class, besides 0.
+        smallest: Minimum share of the image's pixels for a class to be asked for.
+        expression: The referring expression, which contains the name.
+        phrasing: Phrasing of the questions: `canonical`, as in evaluation, or `varied`, for training.
+        unpaired: What to do with an image without class numbers, or the reverse: `refuse` the import, or `leave_out`
+            the file.
+        seed: Seed of the phrasing.
     """
 
     name: ClassVar[str] = "ade20k"
@@ -65,7 +65,7 @@ class ADE20KSource(SourceConfig):
     seed: int = 0
 
     def __attrs_post_init__(self) -> None:
-        """Refuse settings that make no sense together."""
+        """Reject settings that conflict with each other."""
         if (self.images is None) != (self.annotations is None):
             raise RecipeError("images and annotations must both be set, or neither.")
         if not 0 <= self.smallest < 1:
@@ -105,7 +105,7 @@ class ADE20KSource(SourceConfig):
 
 
 class _Samples:
-    """A sample for each picture of which a class can be asked for, in the order of the paths."""
+    """A sample for each image with a class to ask for, in the order of the paths."""
 
     def __init__(self, config: ADE20KSource, names: dict[int, str], found: Paired) -> None:
         self._config, self._names, self._found = config, names, found
@@ -147,7 +147,7 @@ class _Samples:
                 yield LeftOut(what=id, why="no class shows enough")
 
     def _pixels(self, annotation: Path) -> tuple[tuple[int, int], dict[int, int]]:
-        """The height and width of class numbers, and how many pixels each class has."""
+        """Return height and width of a PNG of class numbers, and the number of pixels of each class."""
         try:
             with open_image(annotation, save_as="8-bit gray PNG", min_side=1) as stored:
                 if stored.format != "PNG" or stored.mode not in _GRAY_MODES:

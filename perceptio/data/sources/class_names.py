@@ -1,7 +1,7 @@
-"""The names of classes by their numbers, from the lists that data sets come with.
+"""The names of classes by number, from the lists that data sets come with.
 
-Read are ADE20K's `objectInfo150.txt` and `.csv`, and any list of lines with a number and a name, separated by a tab,
-a comma, a colon or blanks. Of several names for one class, separated by commas or semicolons, the first is taken.
+It reads ADE20K's `objectInfo150.txt` and `.csv`, and any list of lines with a number and a name, separated by a tab,
+a comma, a colon or blanks. If a class has several names, separated by commas or semicolons, the first is used.
 """
 
 import re
@@ -15,10 +15,11 @@ _LINE = re.compile(r"(\d+)(?:\s*[\t,:]\s*|\s+)(.+)")
 
 
 def class_names(path: Path) -> dict[int, str]:
-    """The names by number; 0, which stands for no class, is passed over.
+    """Return the names by number, without 0, which means no class.
 
     Raises:
-        DataError: The file is missing, larger than `MAX_BYTES`, not UTF-8 or no such list, or a number has two names.
+        DataError: The file is missing, larger than `MAX_BYTES`, not UTF-8 or not such a list, or a number has two
+            names.
     """
     with parsing(DataError, f"{path} cannot be read ({{reason}}): check the path and the disk."):
         if not path.is_file():
@@ -51,7 +52,7 @@ def class_names(path: Path) -> dict[int, str]:
 
 
 def _of_table(line: str, table: list[str], separator: str) -> re.Match[str] | None:
-    """The number and the name in a row of a table, as `_LINE` has them; the name is the last column."""
+    """Return the number and the name in a row of a table, as matched by `_LINE`; the name is the last column."""
     cells = line.strip().split(separator, len(table) - 1)
     if len(cells) < len(table):
         return None

@@ -1,8 +1,8 @@
-"""COCO as it is published: objects with names, by polygons or by panoptic PNGs, and captions.
+"""COCO as published: objects with names, from polygons or panoptic PNGs, and captions.
 
-Expected are `annotations/instances_SPLIT.json`, `captions_SPLIT.json`, `panoptic_SPLIT.json` with a folder of PNGs
-`panoptic_SPLIT` beside it, and pictures in `SPLIT`. Referring questions are made from the names of categories and
-from places (`places`); a caption answers a question for one. Objects are numbered by the ids of their annotations or
+The source reads `annotations/instances_SPLIT.json`, `captions_SPLIT.json`, `panoptic_SPLIT.json` with a folder of
+PNGs `panoptic_SPLIT` beside it, and images in `SPLIT`. Referring questions are made from the names of categories and
+from places (`places`); a caption answers a question that asks for one. Objects have the ids of their annotations or
 segments.
 """
 
@@ -33,19 +33,19 @@ class COCOSource(SourceConfig):
     """Objects and captions of COCO: referring questions from names and places, and questions for a caption.
 
     Attributes:
-        folder: Holds `annotations` and the pictures.
-        split: As the published files have it in their names.
-        objects: Whose masks are asked for: `instances`, `panoptic` (things and stuff), or `none`.
-        expressions: At most so many referring questions a picture, drawn from all that are unambiguous.
-        smallest: An object is spoken of from this share of the picture's pixels on.
-        captions: At most so many captions a picture, drawn from its own; 0: none, and the file is not read.
-        images: The folder of pictures; None: one of the usual places in `folder`.
+        folder: Folder with `annotations` and the images.
+        split: The split, as in the names of the published files.
+        objects: The objects whose masks are asked for: `instances`, `panoptic` (things and stuff), or `none`.
+        expressions: Maximum number of referring questions per image, drawn from all that are unambiguous.
+        smallest: Minimum share of the image's pixels for an object to be mentioned.
+        captions: Maximum number of captions per image, drawn from its own; 0: none, and the file is not read.
+        images: The folder of images; None: one of the usual places in `folder`.
         objects_file: The JSON of the objects, within `folder`; None: by its published name.
         captions_file: The JSON of the captions, likewise.
-        missing: What becomes of a picture that is not there, or not of the size that its annotations say: `refuse`
-            the import, or `leave_out` what is about it.
-        phrasing: How referring questions are put: `canonical`, as evaluation does, or `varied`, for training.
-        seed: Of what is drawn.
+        missing: What to do if an image is missing or its size differs from its annotations: `refuse` the import, or
+            `leave_out` everything about it.
+        phrasing: Phrasing of referring questions: `canonical`, as in evaluation, or `varied`, for training.
+        seed: Seed of all draws.
     """
 
     name: ClassVar[str] = "coco"
@@ -65,7 +65,7 @@ class COCOSource(SourceConfig):
     seed: int = 0
 
     def __attrs_post_init__(self) -> None:
-        """Refuse settings that ask for nothing, or for less than nothing."""
+        """Reject settings that request nothing, or negative numbers."""
         if min(self.expressions, self.captions) < 0:
             raise RecipeError(
                 f"expressions is {self.expressions} and captions is {self.captions}; they must not be below 0."
@@ -89,7 +89,7 @@ class COCOSource(SourceConfig):
         return folder_of_pictures(self.folder, self.images, (self.split, f"images/{self.split}", "images"))
 
     def _file(self, kind: str, given: str | None) -> Path:
-        """A JSON file, in `annotations` or elsewhere."""
+        """Return the path of a JSON file, in `annotations` or elsewhere."""
         folder, name = expanded(self.folder), f"{kind}_{self.split}.json"
         places = [given] if given is not None else [f"annotations/{name}", f"{kind}/{name}", name]
         tried = [folder / place for place in places]
@@ -106,7 +106,7 @@ class COCOSource(SourceConfig):
 
 
 class _Samples(Iterable[SourceSample | LeftOut]):
-    """A sample for each picture about which something can be asked, in the order of the file."""
+    """A sample for each image about which something can be asked, in the order of the file."""
 
     def __init__(self, config: COCOSource) -> None:
         self._config = config
@@ -145,7 +145,7 @@ class _Samples(Iterable[SourceSample | LeftOut]):
         yield from self._captions_alone()
 
     def _captions_alone(self) -> Iterator[LeftOut]:
-        """The captions of pictures that the file of objects does not list."""
+        """Yield the captions of images that the file of objects does not list."""
         if self._objects is None or self._captions is None:
             return
         for number in self._captions.pictures:
@@ -195,7 +195,7 @@ class _Samples(Iterable[SourceSample | LeftOut]):
         return segments_of(self._objects, panoptic_folder(self._objects), picture)
 
     def _written_captions(self, picture: Picture) -> Iterator[TurnRecord | LeftOut]:
-        """Every caption of a picture as a turn."""
+        """Yield every caption of an image as a turn."""
         if self._captions is None:
             return
         for one in self._captions.annotations(picture.id):
@@ -214,7 +214,7 @@ class _Samples(Iterable[SourceSample | LeftOut]):
 
 
 def _check_same_pictures(objects: COCOFile, captions: COCOFile) -> None:
-    """Refuse two files of which one has another picture under an id of the other's."""
+    """Refuse two files with different images under the same id."""
     for number, told in captions.pictures.items():
         asked = objects.pictures.get(number, told)
         if asked != told:
@@ -229,7 +229,7 @@ def _described(picture: Picture) -> str:
 
 
 def _named(one: FoundObject, picture: Picture) -> NamedObject:
-    """An object as expressions are made of it; one without a mask shows nothing of itself."""
+    """Return an object in the form from which expressions are made; one without a mask has no visible part."""
     share = center_x = 0.0
     if one.mask.counts is not None:
         area, (x, _, width, _) = area_and_box(one.mask.counts, picture.size)

@@ -1,4 +1,4 @@
-"""COCO's annotation files: pictures and categories are held, annotations are read again when they are asked for."""
+"""COCO's annotation files: images and categories stay in memory, annotations are read again on access."""
 
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -14,7 +14,7 @@ from perceptio.ops.json_elements import JSONElements
 
 @attrs.frozen(kw_only=True)
 class Picture:
-    """A picture that annotations are about; sides in pixels."""
+    """An image of a file of annotations; sides in pixels."""
 
     id: int
     file_name: str
@@ -32,17 +32,16 @@ class COCOFile:
 
     Args:
         path: The file.
-        by: Whether annotations are found by their own ids, of which each is there once, or by their pictures'.
-        wanted: The ids of those that will be asked for; None: all.
+        by: Whether annotations are looked up by their own ids, which must be unique, or by their images' ids.
+        wanted: The ids that will be looked up; None: all.
 
     Attributes:
-        pictures: By id, in the order of the file.
+        pictures: The images by id, in the order of the file.
         categories: The names of categories, by id.
 
     Raises:
-        DataError: The file is missing or cut short, a picture or an annotation is there twice, or an entry is not as
-            COCO has it; or, where annotations are found by their pictures' ids, one is of a picture that the file
-            does not list.
+        DataError: The file is missing or truncated, an image or an annotation is repeated, or an entry has the wrong
+            form; or, if annotations are looked up by image, one belongs to an image that the file does not list.
     """
 
     def __init__(
@@ -71,7 +70,7 @@ class COCOFile:
                     )
             elif name == "annotations":
                 key = self._whole(value, by, "an annotation")
-                if value.get("id") is not None:  # Panoptic ones have none.
+                if value.get("id") is not None:  # Panoptic annotations have none.
                     number = self._whole(value, "id", "an annotation")
                     if number in seen:
                         raise DataError(f"{path} has the annotation {number} twice: download it again.")
@@ -85,18 +84,18 @@ class COCOFile:
             )
 
     def annotations(self, key: int) -> Iterator[Mapping[str, Any]]:
-        """The annotations of an id, or of a picture's, in the order of the file."""
+        """Yield the annotations with an id, or of an image, in the order of the file."""
         return map(self._elements.at, self._starts.get(key, ()))
 
     def count(self, key: int) -> int:
-        """How many annotations there are of an id, or of a picture's."""
+        """Return the number of annotations with an id, or of an image."""
         return len(self._starts.get(key, ()))
 
     def picture(self, key: int, named_by: str) -> Picture:
-        """The picture of an id.
+        """Return the image with an id.
 
         Raises:
-            DataError: There is none; `named_by` says what names it.
+            DataError: There is none; `named_by` says what refers to it.
         """
         if key not in self.pictures:
             raise DataError(
@@ -105,10 +104,10 @@ class COCOFile:
         return self.pictures[key]
 
     def category(self, key: Any, named_by: str) -> str:
-        """The name of a category.
+        """Return the name of a category.
 
         Raises:
-            DataError: There is none; `named_by` says what names it.
+            DataError: There is none; `named_by` says what refers to it.
         """
         if not is_whole(key) or key not in self.categories:
             raise DataError(

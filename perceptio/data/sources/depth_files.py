@@ -1,7 +1,7 @@
-"""Depth maps as others publish them: which can be named as they are, and which have to be written anew.
+"""Depth maps as others publish them: which can be referred to unchanged, and which must be written anew.
 
-A data folder reads 16-bit gray PNG with 0 where depth is unknown, and float NPY [H, W] with NaN there. Whatever says
-`unknown` otherwise, or is to be cut off or masked, becomes a map of the folder's own.
+A data folder reads 16-bit gray PNG with 0 for unknown depth, and floating-point NPY [H, W] with NaN. Maps that mark
+unknown depth in another way, or need a cutoff or a mask, are written into the folder.
 
 Shapes: H W pixels.
 """
@@ -25,13 +25,13 @@ _GRAY_MODES = ("L", "I;16", "I;16B", "I")
 
 @attrs.frozen(kw_only=True)
 class DepthFormat:
-    """What the numbers in a file of depth mean.
+    """The meaning of the values in a depth file.
 
     Attributes:
         unit: `metres`, or `disparity`: inverse depth of any scale.
-        scale: What a stored number is multiplied with to be in that unit.
-        unknown: The stored numbers that say that depth is unknown; NaN always does.
-        farthest: Metres beyond which a depth is unknown; None: there are none such.
+        scale: Factor from a stored value to the unit.
+        unknown: Stored values that mean unknown depth; NaN always does.
+        farthest: Distance in metres beyond which depth is unknown; None: no limit.
     """
 
     unit: Literal["metres", "disparity"] = "metres"
@@ -42,12 +42,12 @@ class DepthFormat:
 
 @attrs.frozen(kw_only=True)
 class DepthFile:
-    """A file of depth, of which the header was read.
+    """A depth file whose header was read.
 
     Attributes:
         path: The file.
         size: Height and width.
-        fits: Whether a data folder can name it as it is, but for what else its `DepthFormat` asks.
+        fits: Whether a data folder can refer to it unchanged, as far as the file format is concerned.
     """
 
     path: Path
@@ -83,7 +83,7 @@ class DepthFile:
             raise DataError(str(error)) from error
 
     def can_stay(self, format: DepthFormat) -> bool:
-        """Whether a data folder whose depth has the format's unit and scale reads it as it is."""
+        """Return whether a data folder with the unit and scale of the format can read it unchanged."""
         if not self.fits or format.farthest is not None:
             return False
         if self.path.suffix.lower() == ".npy":
@@ -91,17 +91,17 @@ class DepthFile:
         return set(format.unknown) == {0}
 
     def read(self, format: DepthFormat, mask: Path | None = None) -> DepthMap:
-        """The depth, NaN where unknown, which may be everywhere.
+        """Return the depth, NaN where unknown, which may be everywhere.
 
         Args:
-            format: What its numbers mean.
-            mask: An NPY file or gray picture of its size that is 0 where depth is unknown.
+            format: The meaning of its values.
+            mask: An NPY file or gray image of the same size that is 0 where depth is unknown.
 
         Raises:
-            DataError: The file is broken, or the mask is, or of another size.
+            DataError: The file or the mask is broken, or the mask has another size.
         """
         stored_HW = _numbers(self.path)
-        # What is too large becomes infinite, which is refused; a signaling NaN is a NaN.
+        # Values that are too large become infinite, which is refused; a signaling NaN becomes NaN.
         with np.errstate(over="ignore", invalid="ignore"):
             values_HW = stored_HW.astype(np.float32) * np.float32(format.scale)
         for code in format.unknown:
@@ -119,15 +119,15 @@ class DepthFile:
 
 
 def write_depth(depth: DepthMap, scale: float | None, folder: Path, name: str) -> str:
-    """Write a depth map for a data folder: as a 16-bit PNG where that says every value as it is, otherwise as NPY.
+    """Write a depth map for a data folder: as a 16-bit PNG if that represents every value exactly, otherwise as NPY.
 
-    A file that is there already is left alone.
+    An existing file is not changed.
 
     Args:
         depth: The map.
-        scale: What a 16-bit value is multiplied with in the folder; None: it has no PNGs.
+        scale: Factor of 16-bit values in the folder; None: it has no PNGs.
         folder: The data folder.
-        name: The path of the file in it, without its ending.
+        name: The path of the file in it, without suffix.
 
     Returns:
         Its path in the folder.
@@ -147,7 +147,7 @@ def write_depth(depth: DepthMap, scale: float | None, folder: Path, name: str) -
 
 
 def _levels(values_HW: np.ndarray, scale: float) -> np.ndarray | None:
-    """The 16-bit values [H, W] of a map, 0 where it is unknown; None where they do not say it exactly."""
+    """Return the 16-bit values [H, W] of a map, 0 where unknown; None if they are not exact."""
     known_HW = ~np.isnan(values_HW)
     levels_HW = np.where(known_HW, np.rint(values_HW / scale), 0)
     if levels_HW.max() > DEPTH_LEVELS or (levels_HW[known_HW] < 1).any():
@@ -158,7 +158,7 @@ def _levels(values_HW: np.ndarray, scale: float) -> np.ndarray | None:
 
 
 def _numbers(path: Path) -> np.ndarray:
-    """The numbers [H, W] of an NPY file or a gray picture."""
+    """Return the values [H, W] of an NPY file or a gray image."""
     if path.suffix.lower() == ".npy":
         stored = np.asarray(mapped_array(path))
         return stored[..., 0] if stored.ndim == 3 else stored
