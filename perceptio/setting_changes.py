@@ -8,7 +8,7 @@ from typing import Any, get_args, get_origin
 import attrs
 
 from perceptio.errors import RecipeError, UnknownNameError, near_miss
-from perceptio.interfaces import LossConfig
+from perceptio.interfaces import ComponentConfig, LossConfig
 from perceptio.ops.json_files import InvalidJSONError, parse_json
 from perceptio.recipe import Stream, WeightedLoss
 from perceptio.registry import Registry
@@ -40,7 +40,7 @@ def changed(held: Any, change: Change, kind: Any, registry: Registry, where: str
         RecipeError: All problems.
     """
     if change.value is not _KEPT:
-        held = converted(change.value, kind, registry, where)
+        held = _exchanged(held, change.value, converted(change.value, kind, registry, where), where)
     if not change.inner:
         return held
     if attrs.has(type(held)):
@@ -50,6 +50,26 @@ def changed(held: Any, change: Change, kind: Any, registry: Registry, where: str
     if isinstance(held, tuple | list):
         return _sequence(held, change.inner, kind, registry, where)
     raise UnknownNameError(f"{where} is {held!r} and has no setting {next(iter(change.inner))!r}.")
+
+
+def _exchanged(former: Any, given: Any, new: Any, where: str) -> Any:
+    """Return `new`; a component that is `given` by its name alone keeps the settings that `former` has, too.
+
+    A setting is the same if its name and type are. Trained weights are not kept: they fit one component.
+    """
+    by_name = isinstance(given, str) and not given.lstrip().startswith("{")
+    if not (by_name and isinstance(new, ComponentConfig) and isinstance(former, ComponentConfig)):
+        return new
+    if type(new) is type(former):
+        return former
+    own, types = field_types(type(former)), field_types(type(new))
+    kept = {
+        field.name: getattr(former, field.name)
+        for field in attrs.fields(type(new))
+        if own.get(field.name) == types[field.name] and field.metadata.get("fingerprint", True) is True
+    }
+    with refusals(where, "The recipe"):
+        return attrs.evolve(new, **kept)
 
 
 def _config(held: Any, inner: Mapping[str, Change], registry: Registry, where: str) -> Any:

@@ -11,6 +11,8 @@ from perceptio.cli.files import open_folder, path, writing
 from perceptio.cli.models import model_in
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from torch import Tensor
 
     from perceptio.model.inference.answer import Answer
@@ -20,8 +22,13 @@ def run(
     folder: Annotated[
         Path, typer.Argument(parser=path, metavar="DIR", help="A run's folder or a checkpoint.")
     ],
-    image: Annotated[Path, typer.Argument(parser=path, help="An image file: PNG, JPEG, …")],
-    question: Annotated[str, typer.Argument(help="The question, as free text.")],
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[IMAGE] QUESTION",
+            help="An image file (PNG, JPEG, …) and the question, as free text; without an image, the question alone.",
+        ),
+    ],
     point: Annotated[
         list[str] | None,
         typer.Option(
@@ -50,7 +57,7 @@ def run(
         ),
     ] = None,
 ) -> None:
-    """Ask a trained model a question about an image."""
+    """Ask a trained model a question about an image, or about none."""
     import time
 
     from perceptio.interfaces import GenerationSettings
@@ -59,7 +66,8 @@ def run(
 
     points = [_point(text) for text in point or ()]
     streams = _streams(perceive)
-    pixels_3HW = read_image(image)
+    image, question = _image_and_question(words)
+    pixels_3HW = None if image is None else read_image(image)
     where = chosen(device)
     started = time.perf_counter()
     model = model_in(folder, "ask")
@@ -71,7 +79,7 @@ def run(
     answer = model.ask(pixels_3HW, question, points=points, perceive=streams, settings=settings)
     written: list[str] = []
     if out is not None:
-        asked = {"image": path_text(image), "question": question, "points": points}
+        asked = {"image": None if image is None else path_text(image), "question": question, "points": points}
         seconds = {"load": round(loaded - started, 4), "answer": round(answer.seconds, 4)}
         with writing(out):
             written = _write(out, answer, pixels_3HW, asked | {"seconds": seconds})
@@ -81,6 +89,19 @@ def run(
         say(shown, f"(cut at {max_new_tokens} tokens: --max-new-tokens allows more)", style="dim")
     if written:
         say(shown, f"Written to {out}: {', '.join(written)}", style="dim")
+
+
+def _image_and_question(words: list[str]) -> tuple[Path | None, str]:
+    from perceptio.errors import InputError
+
+    if len(words) > 2:
+        raise InputError(
+            f"{len(words)} words follow the folder: give a question, or an image and a question, each in quotes."
+        )
+    *images, question = words
+    if not images and Path(question).exists():
+        raise InputError(f"{question} is a file or folder, and there is no question: add one, in quotes.")
+    return (path(images[0]) if images else None), question
 
 
 def _point(text: str) -> tuple[float, float]:
@@ -101,35 +122,21 @@ def _streams(perceive: list[str] | None) -> tuple[str, ...] | None:
     return () if names == ("none",) else names
 
 
-def _write(out: Path, answer: "Answer", pixels_3HW: "Tensor", asked: dict[str, Any]) -> list[str]:
+def _write(out: Path, answer: "Answer", pixels_3HW: "Tensor | None", asked: dict[str, Any]) -> list[str]:
     """Write the answer and its pictures, delete those of an earlier answer, and return the names of the new files."""
-    import torch
     from PIL import Image
 
     from perceptio.ops.files import new_file
     from perceptio.ops.json_files import read_json, write_json
-    from perceptio.ops.marks import draw_marks
-    from perceptio.ops.pictures import overlaid, picture_of
 
     record = out / "answer.json"
     for name in read_json(record).get("pictures", ()) if record.is_file() else ():
         if isinstance(name, str) and Path(name).name == name and name.endswith(".png"):
             (out / name).unlink(missing_ok=True)
-    objects = [one for decoded in answer.decoded.values() for one in _objects(decoded)]
-    image_HW3 = pixels_3HW.mul(255).round().byte().permute(1, 2, 0).numpy()
-    # Draw marks over masks, so that both are visible.
-    drawn_3HW = torch.from_numpy(overlaid(image_HW3, objects)).permute(2, 0, 1) / 255
-    marked_3HW = draw_marks(drawn_3HW, asked["points"])
-    # No stream has a hyphen in its name, so this file name cannot clash.
-    pictures = {"marked-picture.png": marked_3HW.mul(255).round().byte().permute(1, 2, 0).numpy()}
-    for stream, decoded in answer.decoded.items():
-        picture = picture_of(decoded)
-        if picture is not None:
-            pictures[f"{stream}.png"] = picture
-    size = (pixels_3HW.shape[2], pixels_3HW.shape[1])
+    pictures = {} if pixels_3HW is None else _pictures(answer, pixels_3HW, asked["points"])
     for name, picture in pictures.items():
         with new_file(out / name) as new:
-            Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR).save(new)
+            Image.fromarray(picture).save(new)
     document = asked | {
         "answer": answer.text,
         "truncated": answer.truncated,
@@ -145,6 +152,35 @@ def _write(out: Path, answer: "Answer", pixels_3HW: "Tensor", asked: dict[str, A
     }
     write_json(record, document)
     return ["answer.json", *pictures]
+
+
+def _pictures(
+    answer: "Answer", pixels_3HW: "Tensor", points: list[tuple[float, float]]
+) -> dict[str, "npt.NDArray[np.uint8]"]:
+    """Return the image with its marks, and each map, all at the image's size, by file name."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    from perceptio.ops.marks import draw_marks
+    from perceptio.ops.pictures import overlaid, picture_of
+
+    objects = [one for decoded in answer.decoded.values() for one in _objects(decoded)]
+    image_HW3 = pixels_3HW.mul(255).round().byte().permute(1, 2, 0).numpy()
+    # Draw marks over masks, so that both are visible.
+    drawn_3HW = torch.from_numpy(overlaid(image_HW3, objects)).permute(2, 0, 1) / 255
+    marked_3HW = draw_marks(drawn_3HW, points)
+    # No stream has a hyphen in its name, so this file name cannot clash.
+    pictures = {"marked-picture.png": marked_3HW.mul(255).round().byte().permute(1, 2, 0).numpy()}
+    for stream, decoded in answer.decoded.items():
+        picture = picture_of(decoded)
+        if picture is not None:
+            pictures[f"{stream}.png"] = picture
+    size = (pixels_3HW.shape[2], pixels_3HW.shape[1])
+    return {
+        name: np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR))
+        for name, picture in pictures.items()
+    }
 
 
 def _objects(decoded: Any) -> list[Any]:

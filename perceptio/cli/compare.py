@@ -132,8 +132,8 @@ def _show(
     [seed] = comparison.seeds
     if seed.p > 0.05 and seed.first_alone != seed.second_alone:
         points, accuracy = 100 * comparison.difference.value, seed.first_right / seed.count
-        given = ("--difference", round(points, 2), "--accuracy", round(accuracy, 4))
-        how = command("power", *given, "--discordant", round(seed.discordant / seed.count, 4))
+        given = ("--difference", round(points, 2), "--accuracy", round(100 * accuracy, 2))
+        how = command("power", *given, "--discordant", round(100 * seed.discordant / seed.count, 2))
         say(shown, f"How many questions would show such a difference: {how}")
 
 

@@ -9,6 +9,7 @@ import typer
 from perceptio.cli.console import Bars, console, say
 from perceptio.cli.files import path, writing
 from perceptio.cli.recipe import ArgOption, SetOption, chosen_recipe, pairs
+from perceptio.ops.wording import number_of
 
 
 def import_(
@@ -63,12 +64,15 @@ def import_(
             raise
     for why, held in report.left_out.items():
         more = ", …" if held.count > len(held.examples) else ""
-        say(shown, f"Left out {held.count:,} times, because {why}: {', '.join(held.examples)}{more}.")
+        say(
+            shown,
+            f"Left out {number_of(held.count, 'time')}, because {why}: {', '.join(held.examples)}{more}.",
+        )
     for note, count in report.notes.items():
-        say(shown, f"Of {count:,} samples {note}.")
+        say(shown, f"Of {number_of(count, 'sample')} {note}.")
     turns = ", ".join(f"{count:,} {task}" for task, count in sorted(report.turns.items())) or "none"
     kept = f", {report.kept:,} of them from before" if report.kept else ""
-    say(shown, f"{report.samples:,} samples{kept}; turns: {turns}. {report.folder}")
+    say(shown, f"{number_of(report.samples, 'sample')}{kept}; turns: {turns}. {report.folder}")
 
 
 def check(
@@ -89,6 +93,7 @@ def check(
 ) -> None:
     """Check a data folder and report problems file by file; exit status 1 if there are any."""
     from perceptio.data.folder.check import check_folder
+    from perceptio.registry import HOW_TO_LOAD
 
     chosen = None if recipe is None else chosen_recipe(recipe, arg, set_)
     shown = console()
@@ -102,9 +107,15 @@ def check(
         )
     for problem in report.problems:
         say(shown, str(problem))
-    counts = f"{report.samples} samples with {report.turns} turns"
+    for name, count in report.unchecked.items():
+        say(
+            shown,
+            f"{number_of(count, 'turn')} of the task {name!r} not checked by its rules: no plugin that is loaded has "
+            f"this task; {HOW_TO_LOAD}.",
+        )
+    counts = f"{number_of(report.samples, 'sample')} with {number_of(report.turns, 'turn')}"
     if report.problems:
-        say(shown, f"{counts}; {len(report.problems)} problem(s), listed above.")
+        say(shown, f"{counts}; {number_of(len(report.problems), 'problem')}, listed above.")
         raise typer.Exit(1)
     say(shown, f"{counts}; nothing is wrong.")
 
@@ -140,8 +151,8 @@ def pack(
         )
     say(
         shown,
-        f"{packed.samples:,} samples with {packed.files:,} files in {packed.shards:,} shards of "
-        f"{packed.size / 2**20:,.1f} MiB in all. {out}",
+        f"{number_of(packed.samples, 'sample')} with {number_of(packed.files, 'file')} in "
+        f"{number_of(packed.shards, 'shard')} of {packed.size / 2**20:,.1f} MiB in all. {out}",
     )
 
 
@@ -176,4 +187,4 @@ def show(
         html = about.html()
     with writing(target), new_file(target) as new:
         new.write_text(html, encoding="utf-8")
-    say(shown, f"{len(about.dataset):,} samples. {target}")
+    say(shown, f"{number_of(len(about.dataset), 'sample')}. {target}")

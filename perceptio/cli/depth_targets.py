@@ -12,6 +12,7 @@ from perceptio.cli.console import Bars, console, say
 from perceptio.cli.devices import Device, DeviceOption, chosen, of_this_rank
 from perceptio.cli.files import path
 from perceptio.cli.recipe import pairs
+from perceptio.ops.wording import number_of
 
 if TYPE_CHECKING:
     from perceptio.data.teachers.shards import Shard
@@ -204,18 +205,20 @@ def _lines(report: "TargetsReport", share: "Shard") -> Iterator[str]:
         yield f"Broken: {message}"
     if report.flat:
         yield (
-            f"{len(report.flat)} picture(s) are at one depth everywhere, as the teacher sees them: "
+            f"{number_of(len(report.flat), 'picture')} at one depth everywhere, as the teacher sees them: "
             f"{_first(report.flat)}."
         )
     if report.passed_over:
         yield (
-            f"{len(report.passed_over)} file(s) are no pictures by their names: {_first(report.passed_over)}."
+            f"{number_of(len(report.passed_over), 'file')} passed over, by their names no pictures: "
+            f"{_first(report.passed_over)}."
         )
     shard = "" if share.count == 1 else f"shard {share}: "
     computing = (
         "" if report.computing is None else f"; the teacher computed {report.computing:.0%} of the time"
     )
-    counts = f"{report.made} depth maps made, {report.kept} kept, {len(report.broken)} picture(s) broken"
+    broken = number_of(len(report.broken), "picture")
+    counts = f"{number_of(report.made, 'depth map')} made, {report.kept} kept, {broken} broken"
     yield f"{shard}{counts}: {report.folder}{computing}"
     if report.waits_for:
         yield (

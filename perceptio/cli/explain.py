@@ -186,6 +186,7 @@ def _choices(recipe: "Recipe", model: "PerceptionModel") -> "Table":
     from rich.table import Table
 
     from perceptio.ops.files import expanded
+    from perceptio.ops.wording import in_natural_order
 
     table = Table("choice", "value", box=None, title="Choices")
     table.add_row("perceives", " → ".join((*(stream.name for stream in recipe.streams), "text")))
@@ -203,7 +204,7 @@ def _choices(recipe: "Recipe", model: "PerceptionModel") -> "Table":
         ", ".join(f"{name} {weight:g}" for name, weight in recipe.data.mixture.items() if weight > 0),
     )
     table.add_row("trains", ", ".join(recipe.train.train))
-    table.add_row("parameter groups", ", ".join(sorted(model.parameter_groups())))
+    table.add_row("parameter groups", ", ".join(in_natural_order(model.parameter_groups())))
     places = [str(folder.path) for folder in recipe.data.folders]
     start = () if recipe.start_from is None else (recipe.start_from,)
     for name, folders in (

@@ -1,5 +1,6 @@
 """The tasks of a recipe, by the names that data give them."""
 
+from collections.abc import Iterable
 from typing import cast
 
 import attrs
@@ -87,3 +88,9 @@ def task_rules() -> dict[str, TaskConfig]:
     """The registered tasks that have rules for the turns of data, with their defaults, by name."""
     found = named_by_data(Registry.discover())
     return {name: config() for name, config in found.items() if config.problems is not TaskConfig.problems}
+
+
+def not_loaded(names: Iterable[str]) -> list[str]:
+    """Return those of the names that are a plugin's tasks, `plugin/name`, which no loaded plugin registers."""
+    known = Registry.discover().names(Kind.TASK)
+    return [name for name in names if "/" in name and name not in known]

@@ -234,9 +234,13 @@ class Preparation:
     def _codes_of(self, stream: Stream, dataset: FolderDataset, kept: Path) -> Tensor:
         tokenizer: PerceptionTokenizer = self.model.stream(stream.name).tokenizer
 
-        def write() -> Path:
+        found: list[Tensor] = []
+
+        def find_or_write() -> Path:
             for path in (codes_in(dataset.root, stream.name), kept):
-                if read_codes(path, dataset, tokenizer, self.listener.say) is not None:
+                codes_nL = read_codes(path, dataset, tokenizer, self.listener.say)
+                if codes_nL is not None:
+                    found.append(codes_nL)
                     return path
             write_codes(
                 dataset,
@@ -248,7 +252,8 @@ class Preparation:
             )
             return kept
 
-        codes_nL = read_codes(self.ranks.on_main(write), dataset, tokenizer)
+        path = self.ranks.on_main(find_or_write)
+        codes_nL = found[0] if found else read_codes(path, dataset, tokenizer)
         assert codes_nL is not None
         return codes_nL
 

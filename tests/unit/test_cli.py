@@ -323,6 +323,12 @@ def test_train_eval_ask(run, place, tmp_path):
     status, _, _ = ask("--perceive", "none", "--point", "0.5,0.5", out="marked")
     with Image.open(tmp_path / "marked" / "marked-picture.png") as marked:
         assert (np.asarray(marked) == (255, 0, 0)).all(-1).any()
+    status, out, _ = run("ask", tmp_path / "run", "What is a point?", "--out", tmp_path / "words")
+    assert status == 0 and "answer.json" in out and "picture" not in out
+    answer = json.loads((tmp_path / "words" / "answer.json").read_text())
+    assert answer["image"] is None and answer["pictures"] == []
+    status, _, err = run("ask", tmp_path / "run", "Which is closest?", "--point", "0.2,0.5")
+    assert status == 2 and "image" in err
     status, out, _ = ask("--perceive", "none")
     assert status == 0 and not (tmp_path / "answer" / "depth.png").exists()
     for tokens, cut in ((1, True), (400, False)):
@@ -357,11 +363,25 @@ def test_train_eval_ask(run, place, tmp_path):
         (("ask", "nowhere", "nowhere.png", "What?"), "nowhere.png does not exist"),
         (("eval", "nowhere"), "nowhere holds no checkpoint"),
         (("compare", "nowhere", "nowhere"), "nowhere has no answers.jsonl: run `perceptio eval` again"),
-        (("power", "--difference", "30", "--accuracy", "0.75"), "are no two different numbers in [0, 1]"),
+        (("power", "--difference", "30", "--accuracy", "75"), "are no two different numbers in [0, 1]"),
         (
-            ("power", "--difference", "5", "--accuracy", "0.75", "--discordant", "0.01"),
+            ("power", "--difference", "5", "--accuracy", "75", "--discordant", "1"),
             "a share of 0.05 to 0.45 of the questions is discordant, and 0.01 was given",
         ),
+        (
+            ("power", "--difference", "5", "--accuracy", "0.75"),
+            "give percent, --accuracy 75 for a share of 0.75",
+        ),
+        (
+            ("power", "--difference", "5", "--accuracy", "175"),
+            "--accuracy 175 is no percentage: give a number",
+        ),
+        (
+            ("power", "--difference", "5", "--accuracy", "75", "--discordant", "0.25"),
+            "give percent, --discordant 25 for a share of 0.25",
+        ),
+        (("ask", "nowhere", "a", "b", "c"), "give a question, or an image and a question"),
+        (("ask", "nowhere", "tests"), "tests is a file or folder, and there is no question"),
     ],
 )
 def test_what_a_user_did_wrong_is_one_sentence(run, arguments, message):

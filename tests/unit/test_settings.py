@@ -183,10 +183,25 @@ def test_a_setting_that_does_not_fit_is_refused(path, value, error, message):
 
 def test_a_component_is_exchanged_by_its_name():
     changed = with_settings(
-        small_recipe(), {"streams.depth.tokenizer": "fsq", "streams.depth.codes_per_step": "10"}
+        small_recipe(), {"streams.depth.tokenizer": "fsq", "streams.depth.codes_per_step": "8"}
     )
     fixed = changed.stream("depth").tokenizer
     assert (fixed.name, fixed.levels) == ("fsq", (8, 4, 4))
+
+
+def test_a_component_that_is_exchanged_by_name_keeps_the_settings_that_both_have():
+    metric = DepthConvention(near_m=0.5, far_m=20.0)
+    recipe = small_recipe()
+    tokenizer = attrs.evolve(recipe.stream("depth").tokenizer, convention=metric, weights="trained")
+    recipe = recipe.with_stream("depth", tokenizer=tokenizer)
+    given = {"streams.depth.tokenizer": "fsq", "streams.depth.tokenizer.levels": "[4, 4]"}
+    new = with_settings(recipe, given).stream("depth").tokenizer
+    assert isinstance(new, FSQDepthConfig) and new.levels == (4, 4)
+    assert (new.convention, new.grid, new.image_size) == (metric, tokenizer.grid, tokenizer.image_size)
+    assert new.weights is None, "weights fit one component"
+    assert with_settings(recipe, {"streams.depth.tokenizer": "vqvae"}) == recipe
+    given = {"streams.depth.tokenizer": '{"component": "depth:fsq"}', "streams.depth.codes_per_step": 10}
+    assert with_settings(recipe, given).stream("depth").tokenizer == FSQDepthConfig(), "a whole document"
 
 
 @attrs.frozen(kw_only=True)

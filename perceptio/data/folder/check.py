@@ -1,8 +1,8 @@
 """Checks a data folder for problems, file by file."""
 
 import os
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from itertools import chain, islice
 from multiprocessing import get_context
@@ -17,6 +17,7 @@ from perceptio.data.folder.loading import LoadedFiles, load_files, map_problems
 from perceptio.data.folder.places import Place, open_place
 from perceptio.data.folder.records import LINES_FILE, Problem, SampleRecord, parse_lines
 from perceptio.data.lengths import ConversationLengths
+from perceptio.data.tasks import not_loaded
 from perceptio.recipe import Recipe
 
 ALONE = 500
@@ -26,11 +27,19 @@ _CHUNK = 32
 
 @attrs.frozen(kw_only=True)
 class Report:
-    """The result of a check; the folder is valid if `problems` is empty."""
+    """The result of a check; the folder is valid if `problems` is empty.
+
+    Attributes:
+        samples: The number of samples.
+        turns: The number of their turns.
+        problems: What is wrong.
+        unchecked: The number of turns by task, for tasks of plugins that are not loaded: their rules are not known.
+    """
 
     samples: int
     turns: int
     problems: tuple[Problem, ...]
+    unchecked: Mapping[str, int]
 
 
 def check_folder(
@@ -62,6 +71,7 @@ def check_folder(
     ]
     samples = turns = broken = 0
     named: set[str] = set()
+    tasks: Counter[str] = Counter()
     line = None
     for parsed, found in _looked_at(parse_lines(place.root), place, recipe, jobs):
         samples += parsed.line != line  # A line may have several problems.
@@ -73,6 +83,7 @@ def check_folder(
             broken += 1
         else:
             turns += len(parsed.turns)
+            tasks.update(turn.task for turn in parsed.turns)
             named.update(parsed.files)
         if progress is not None:
             progress(samples)
@@ -83,7 +94,8 @@ def check_folder(
             Problem(file=file, message="is named by no sample: list it, or remove it.")
             for file in _strays(place.root, {place.files.where(name) for name in named})
         ]
-    return Report(samples=samples, turns=turns, problems=tuple(problems))
+    unchecked = {name: tasks[name] for name in not_loaded(sorted(tasks))}
+    return Report(samples=samples, turns=turns, problems=tuple(problems), unchecked=unchecked)
 
 
 def _missing_roots(place: Place) -> dict[str, Path]:

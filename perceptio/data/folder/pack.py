@@ -19,7 +19,7 @@ from perceptio.data.folder.places import CODES_FOLDER, HASH_FILE, address_of, sy
 from perceptio.data.folder.records import LINES_FILE, SampleRecord
 from perceptio.data.folder.shards import INDEX_FILE, SHARDS_FOLDER, Shard, ShardIndex, key_of
 from perceptio.errors import DataError
-from perceptio.ops.files import expanded
+from perceptio.ops.files import LOCK, disk_errors, expanded, folder_lock
 from perceptio.ops.foreign import parsing
 from perceptio.ops.json_files import format_json
 
@@ -59,18 +59,23 @@ def pack_folder(
         progress: Called with how many samples are packed, and of how many.
 
     Raises:
-        DataError: There is a data folder at `out` already, it cannot be written, or a file of a sample cannot be
-            read.
+        DataError: There is a data folder at `out` already, another process on this machine writes there, it cannot be
+            written, or a file of a sample cannot be read.
     """
     dataset = FolderDataset(path)
     address = address_of(out)
     system, folder = system_of(address or str(expanded(out).absolute()))
     shown = address or str(expanded(out))
-    with parsing(DataError, f"{shown} could not be written ({{reason}}): choose another place."):
+    failed = f"{shown} could not be written ({{reason}}): choose another place."
+    with ExitStack() as held, parsing(DataError, failed):
         if system.exists(f"{folder}/{INFO_FILE}"):
             raise DataError(f"{shown} holds a data folder already: choose another place, or remove it.")
-        if system.exists(folder) and system.ls(folder) and not system.exists(f"{folder}/{UNFINISHED_FILE}"):
+        there = set(system.ls(folder, detail=False)) if system.exists(folder) else set()
+        if there - {f"{folder}/{LOCK}"} and not system.exists(f"{folder}/{UNFINISHED_FILE}"):
             raise DataError(f"{shown} is not empty: choose another place.")
+        if address is None:
+            with disk_errors(shown, DataError):
+                held.enter_context(folder_lock(shown))
         system.makedirs(f"{folder}/{SHARDS_FOLDER}", exist_ok=True)
         info = format_json(attrs.evolve(dataset.info, roots={}).to_json(), indent=1).encode()
         if not dataset.info.roots:

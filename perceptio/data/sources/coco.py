@@ -23,6 +23,7 @@ from perceptio.data.sources.places import NamedObject, expressions
 from perceptio.errors import DataError, RecipeError, quoted
 from perceptio.interfaces import Kind, LeftOut, RunLengths, SourceConfig, SourceInfo, SourceSample, TurnRecord
 from perceptio.ops.files import expanded
+from perceptio.ops.wording import number_of
 
 ROOT = "coco"
 ASK_CAPTION = "Describe this image in one sentence."
@@ -151,7 +152,7 @@ class _Samples(Iterable[SourceSample | LeftOut]):
         for number in self._captions.pictures:
             if number not in self._objects.pictures and (count := self._captions.count(number)):
                 yield LeftOut(
-                    what=f"{count} caption(s) of picture {number}",
+                    what=f"{number_of(count, 'caption')} of picture {number}",
                     why="the file of objects does not list their picture",
                 )
 

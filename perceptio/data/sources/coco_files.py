@@ -10,6 +10,7 @@ from perceptio.data.folder.json_rules import is_whole
 from perceptio.errors import DataError, quoted
 from perceptio.ops.image_files import MAX_PIXELS
 from perceptio.ops.json_elements import JSONElements
+from perceptio.ops.wording import number_of
 
 
 @attrs.frozen(kw_only=True)
@@ -79,7 +80,7 @@ class COCOFile:
                     self._starts.setdefault(key, []).append(start)
         if by == "image_id" and (unlisted := self._starts.keys() - self.pictures.keys()):
             raise DataError(
-                f"{path} has annotations of {len(unlisted):,} picture(s) that it does not list, such as "
+                f"{path} has annotations of {number_of(len(unlisted), 'picture')} that it does not list, such as "
                 f"{min(unlisted)}: download it again, or take them out."
             )
 

@@ -26,6 +26,7 @@ from perceptio.interfaces import DepthMap, LeftOut, SourceConfig, SourceInfo, So
 from perceptio.ops.files import disk_errors, expanded
 from perceptio.ops.foreign import naming
 from perceptio.ops.json_files import parse_json, read_json, read_lines, write_json
+from perceptio.ops.wording import number_of
 from perceptio.registry import Registry
 from perceptio.serialize import to_json
 
@@ -174,7 +175,8 @@ class _Counts:
     def reasons(self) -> str:
         """Return the reasons for leaving things out, in one line."""
         return (
-            "; ".join(f"{why} ({held.count:,} times)" for why, held in self.left_out.items()) or "it is empty"
+            "; ".join(f"{why} ({number_of(held.count, 'time')})" for why, held in self.left_out.items())
+            or "it is empty"
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from perceptio.data.sources.plain_pickle import read_plain_pickle
 from perceptio.errors import DataError, near_miss, quoted
 from perceptio.interfaces import Kind, LeftOut, RunLengths, SourceConfig, SourceInfo, SourceSample, TurnRecord
 from perceptio.ops.files import expanded
+from perceptio.ops.wording import number_of
 
 ROOT = "coco"
 IMAGES = ("images/mscoco/images/train2014", "images/train2014", "train2014", "images")
@@ -110,7 +111,9 @@ class _Samples(Iterable[SourceSample | LeftOut]):
             except UnusablePictureError as unusable:
                 if self._config.missing == "refuse":
                     raise
-                yield LeftOut(what=f"picture {image_id} with its {len(refs)} ref(s)", why=unusable.why)
+                yield LeftOut(
+                    what=f"picture {image_id} with its {number_of(len(refs), 'ref')}", why=unusable.why
+                )
             else:
                 yield from self._sample(picture, refs, notes)
 
@@ -164,7 +167,7 @@ class _Samples(Iterable[SourceSample | LeftOut]):
         mask = object_mask(found.get("segmentation"), picture.size)
         what = f"annotation {number}"
         if mask.counts is None:
-            what = f"ref {ref['ref_id']} with its {len(ref['sentences'])} expression(s)"
+            what = f"ref {ref['ref_id']} with its {number_of(len(ref['sentences']), 'expression')}"
         return mask.counts, [LeftOut(what=what, why=why) for why in mask.left_out]
 
 

@@ -41,9 +41,9 @@ def test_two_evaluations_side_by_side(run, tmp_path):
     said = "Discordant: 10 questions (25.0%); A alone is right in 2, B alone in 8. McNemar's exact test: p = 0.11."
     assert said in lines
     hint = (
-        "How many questions would show such a difference: perceptio power --difference 15.0 --accuracy 0.55"
+        "How many questions would show such a difference: perceptio power --difference 15.0 --accuracy 55.0"
     )
-    assert f"{hint} --discordant 0.25" in lines
+    assert f"{hint} --discordant 25.0" in lines
     assert "shape, 2 questions" in lines and "B - A +0.0000 not known" in lines
     assert "No question is discordant: both are right, or both wrong, in each." in lines
     assert "map" not in out
@@ -52,16 +52,16 @@ def test_two_evaluations_side_by_side(run, tmp_path):
 
 
 def test_the_power_that_compare_suggests_is_a_table(run):
-    status, out, _ = run("power", "--difference", "10", "--accuracy", "0.6", "--discordant", "0.25")
+    status, out, _ = run("power", "--difference", "10", "--accuracy", "60", "--discordant", "25")
     rows = [" ".join(line.split()) for line in out.splitlines()]
     assert status == 0 and rows[:3] == [
         "questions power 80% power 90%",
         "each its own, for each model 356 477",
-        "the same, 0.46 discordant, as of independent models 359 480",
+        "the same, 46% discordant, as of independent models 359 480",
     ]
-    assert [row.split()[2] for row in rows[3:7]] == ["0.3", "0.25", "0.2", "0.1"]
-    assert "the same, 0.2 discordant 155 206" in rows
-    assert "accuracies of 0.6 and 0.7 to differ, with p below 0.05" in out
+    assert [row.split()[2] for row in rows[3:7]] == ["30%", "25%", "20%", "10%"]
+    assert "the same, 20% discordant 155 206" in rows
+    assert "accuracies of 60% and 70% to differ, with p below 0.05" in out
 
 
 @pytest.mark.parametrize(

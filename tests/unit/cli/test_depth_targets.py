@@ -90,7 +90,7 @@ def test_photographs_and_a_teacher_become_a_codebook_with_three_commands(place, 
     monkeypatch.chdir(tmp_path)
     asked = ("depth-targets", place / "photos", "--teacher", place / "teacher", "--image-size", 28)
     status, printed = run(*asked, "--out", "targets")
-    assert status == 0 and "4 depth maps made, 0 kept, 0 picture(s) broken: targets" in printed
+    assert status == 0 and "4 depth maps made, 0 kept, 0 pictures broken: targets" in printed
     status, printed = run("train-tokenizer", place / "recipe.py", "--data", "targets", "--out", "codebook")
     assert status == 0 and "1 held-out maps" in printed
     status, printed = run("tokenize", "codebook", "targets/depth/0.jpg.png", "--out", "tokens")
@@ -188,7 +188,7 @@ def test_processes_of_torchrun_share_the_pictures(place, run, tmp_path, monkeypa
         list(map(str, words)), env=environment, capture_output=True, text=True, timeout=BOUND_S
     )
     assert done.returncode == 0, done.stderr
-    for said in ("shard 1/2: 2 depth maps made", "shard 2/2: 1 depth maps made", "bad.png is no image"):
+    for said in ("shard 1/2: 2 depth maps made", "shard 2/2: 1 depth map made", "bad.png is no image"):
         assert said in done.stdout
     for number in (1, 2):
         status, printed = run(*asked, "--out", tmp_path / "one", "--shard", f"{number}/2")
@@ -221,10 +221,10 @@ def test_broken_pictures_are_listed_and_fail_unless_they_are_skipped(place, run,
     )
     status, printed = run(*asked)
     assert status == 1 and f"Broken: {photos}/bad.png is no image that can be read" in printed
-    assert "1 depth maps made, 0 kept, 1 picture(s) broken" in printed
-    assert "1 file(s) are no pictures by their names: notes.txt." in printed
+    assert "1 depth map made, 0 kept, 1 picture broken" in printed
+    assert "1 file passed over, by their names no pictures: notes.txt." in printed
     status, printed = run(*asked, "--skip-broken")
-    assert status == 0 and "0 depth maps made, 1 kept, 1 picture(s) broken" in printed
+    assert status == 0 and "0 depth maps made, 1 kept, 1 picture broken" in printed
 
 
 def test_what_is_refused_in_one_sentence(place, run, tmp_path):

@@ -231,3 +231,13 @@ def test_runs_are_masks_too(folder):
     change_line(folder, 0, lambda line: line.update(masks=[runs], turns=[turn]))
     assert check_folder(folder).problems == ()
     np.testing.assert_array_equal(FolderDataset(folder)[0].turns[0].masks[0], mask)
+
+
+def test_turns_of_a_task_whose_plugin_is_not_loaded_are_counted(tmp_path):
+    folder = scenes_folder(tmp_path / "data", count=2)
+    lines = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+    lines[0]["turns"].append({"task": "acme/counting", "question": "How many?", "answer": "2"})
+    lines[1]["turns"] += 2 * [{"task": "acme/counting", "question": "How many?", "answer": "2"}]
+    (folder / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    report = check_folder(folder)
+    assert report.unchecked == {"acme/counting": 3} and not report.problems

@@ -14,6 +14,7 @@ from perceptio.data.folder.check import check_folder
 from perceptio.data.folder.identity import hash_of_data, hash_of_targets
 from perceptio.data.folder.pack import pack_folder
 from perceptio.errors import DataError
+from perceptio.ops.files import folder_lock
 
 
 @pytest.fixture(autouse=True)
@@ -242,3 +243,24 @@ def test_what_changes_at_an_address_is_copied_again(folder, tmp_path):
     lines = memory.cat_file("/corpora/scenes/samples.jsonl").splitlines()
     memory.pipe_file("/corpora/scenes/samples.jsonl", b"\n".join(lines[:3]))
     assert len(FolderDataset(address)) == 3
+
+
+def test_two_packings_into_one_folder_exclude_each_other(folder, tmp_path):
+    packed = tmp_path / "packed"
+    with (
+        folder_lock(packed),
+        pytest.raises(DataError, match="packed could not be written .another process is w"),
+    ):
+        pack_folder(folder, packed)
+    locked = []
+    pack_folder(folder, packed, progress=lambda *_: locked.append(is_locked(packed)))
+    assert locked and all(locked) and not is_locked(packed)
+    assert_same(FolderDataset(packed), FolderDataset(folder))
+
+
+def is_locked(folder):
+    try:
+        with folder_lock(folder):
+            return False
+    except BlockingIOError:
+        return True

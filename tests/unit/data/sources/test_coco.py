@@ -183,11 +183,11 @@ def test_what_an_expression_says_holds_of_the_masks(small):
         ),
         (
             lambda held, _: held["annotations"][0].update(image_id=999),
-            r"instances_train2017.json has annotations of 1 picture\(s\) that it does not list, such as 999:",
+            r"instances_train2017.json has annotations of 1 picture that it does not list, such as 999:",
         ),
         (
             lambda _, captions: captions["annotations"][7].update(image_id=998),
-            r"captions_train2017.json has annotations of 1 picture\(s\) that it does not list, such as 998",
+            r"captions_train2017.json has annotations of 1 picture that it does not list, such as 998",
         ),
         (
             lambda _, captions: captions["images"][1].update(file_name="another.jpg"),
@@ -237,7 +237,7 @@ def test_captions_of_pictures_without_objects_are_counted_as_left_out(small):
 
     folder = small(change)
     assert [one.id for one in samples(folder=folder)] == ["train2017-101", "train2017-102"]
-    alone = LeftOut(what="5 caption(s) of picture 103", why="the file of objects does not list their picture")
+    alone = LeftOut(what="5 captions of picture 103", why="the file of objects does not list their picture")
     assert left_out(folder=folder) == [alone]
     assert left_out(folder=folder, captions=0) == []
     (Path(folder) / "train2017/104.jpg").write_bytes(b"not opened where no mask is asked for")

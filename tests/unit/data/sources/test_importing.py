@@ -393,7 +393,7 @@ def test_the_command_says_what_was_taken_and_what_was_left_out(run, tmp_path):
         "phrasing=varied",
     )
     assert (status, err) == (0, "")
-    assert "Left out 1 times, because its mask has no pixel: ref 0 with its 3 expression(s)." in out
+    assert "Left out 1 time, because its mask has no pixel: ref 0 with its 3 expressions." in out
     assert f"3 samples; turns: 15 referring. {tmp_path / 'out'}" in out
     assert run("data", "check", tmp_path / "out")[0] == 0
 
@@ -423,7 +423,8 @@ PAGE = Path(__file__).parents[4] / "docs/plugins.md"
 
 def test_a_plugin_s_source_is_imported_by_name(run, tmp_path, monkeypatch):
     monkeypatch.setenv("PERCEPTIO_PLUGIN_FILES", "")
-    plugin = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)[5]
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    (plugin,) = (block for block in blocks if "class NotesConfig" in block)
     (tmp_path / "mine.py").write_text(plugin.replace('ending: str = ".txt"', "ending: str"))
     (tmp_path / "held").mkdir()
     for name in ("a", "b", "c"):
@@ -434,7 +435,7 @@ def test_a_plugin_s_source_is_imported_by_name(run, tmp_path, monkeypatch):
     status, _, err = run(*asked, "--out", tmp_path / "out")
     assert status == 2 and "mine/notes is incomplete: it has no ending" in err
     status, out, _ = run(*asked, "--out", tmp_path / "out", "--set", "ending=.txt")
-    assert status == 0 and "Left out 1 times, because there is no note beside it: c.png." in out
+    assert status == 0 and "Left out 1 time, because there is no note beside it: c.png." in out
     assert "2 samples; turns: 2 chat." in out
     assert [sample.turns[0].answer for sample in FolderDataset(tmp_path / "out")] == ["note a", "note b"]
     assert "mine/notes" in run("--plugin", tmp_path / "mine.py", "components")[1]

@@ -71,7 +71,7 @@ def test_a_picture_that_does_not_fit_is_refused_or_left_out(
     save(published / picture_name(101), size, orientation)
     with pytest.raises(DataError, match=message):
         taken(tmp_path)
-    assert taken(tmp_path, missing="leave_out")[0] == LeftOut(what="picture 101 with its 2 ref(s)", why=why)
+    assert taken(tmp_path, missing="leave_out")[0] == LeftOut(what="picture 101 with its 2 refs", why=why)
 
 
 @pytest.mark.parametrize(

@@ -134,15 +134,15 @@ def test_what_cannot_be_learned_from_is_left_out_with_a_reason(tmp_path):
 
     write_refcoco(tmp_path, change=change)
     assert left_out(tmp_path) == [
-        LeftOut(what="ref 0 with its 3 expression(s)", why="a polygon has fewer than three points"),
-        LeftOut(what="ref 0 with its 3 expression(s)", why="its mask has no pixel"),
+        LeftOut(what="ref 0 with its 3 expressions", why="a polygon has fewer than three points"),
+        LeftOut(what="ref 0 with its 3 expressions", why="its mask has no pixel"),
         LeftOut(what="annotation 1003", why="a polygon has fewer than three points"),
         LeftOut(what="ref3-sent10", why="the expression has no words"),
         LeftOut(
-            what="ref 4 with its 3 expression(s)",
+            what="ref 4 with its 3 expressions",
             why="its run lengths are those of a mask of another size than its picture",
         ),
-        LeftOut(what="ref 5 with its 3 expression(s)", why="its mask has no pixel"),
+        LeftOut(what="ref 5 with its 3 expressions", why="its mask has no pixel"),
     ]
     assert [len(one.turns) for one in taken(tmp_path)] == [3, 5]
 
@@ -252,7 +252,7 @@ def test_a_missing_picture_is_told_or_left_out(tmp_path):
         taken(tmp_path)
     assert len(taken(tmp_path, missing="leave_out")) == 2
     assert left_out(tmp_path, missing="leave_out") == [
-        LeftOut(what="picture 102 with its 2 ref(s)", why="its picture is missing")
+        LeftOut(what="picture 102 with its 2 refs", why="its picture is missing")
     ]
 
 
