@@ -1,14 +1,14 @@
-"""LLaVA's conversations as they are published: one JSON list, of which LLaVA-1.5's mixture has 665,298 in 1 GB.
+"""LLaVA's conversations as published: one JSON list; that of LLaVA-1.5's mixture has 665,298 items in 1 GB.
 
 An item is `{"id": "000000033471", "image": "coco/train2017/000000033471.jpg", "conversations": [{"from": "human",
-"value": "What is it? <image>"}, {"from": "gpt", "value": "A bus."}]}`; without `image` it is text alone. The picture
-of a sample comes first in every conversation, so that `<image>` is taken out of the first question, wherever in it it
-stands. Other lists of this form will do, and JSON lines.
+"value": "What is it? <image>"}, {"from": "gpt", "value": "A bus."}]}`; without `image` it is text only. A sample's
+image comes first in every conversation, so `<image>` is removed from the first question, wherever it is. Other lists
+of this form are supported, and JSON lines.
 
-A conversation is kept, in its order, up to the first turn that makes no sense. An answer before any question is
-passed over, as by LLaVA's own loader. `<image>` anywhere else makes no sense: that loader learns it as text where an
-item has no picture, and puts the picture into an answer that has it. Any other text is words, whatever it spells:
-no `[SEG]` or `<|im_end|>` in it becomes a special token.
+A conversation is kept, in order, up to the first invalid turn. An answer before any question is skipped, as by
+LLaVA's own loader. `<image>` anywhere else is invalid: that loader learns it as text if an item has no image, and
+puts the image into an answer that contains it. All other text is ordinary words: no `[SEG]` or `<|im_end|>` becomes
+a special token.
 """
 
 import re
@@ -35,15 +35,15 @@ RENAMED = "the id is missing or that of an earlier item, and another was given"
 
 @attrs.frozen(kw_only=True)
 class LLaVASource(SourceConfig):
-    """Conversations in LLaVA's JSON, with one picture or none, in their order.
+    """Conversations in LLaVA's JSON, with at most one image, in their order.
 
     Attributes:
-        folder: Holds the JSON, and the pictures unless `images` says otherwise.
+        folder: Folder with the JSON, and with the images unless `images` is set.
         conversations: The JSON file, in `folder` or elsewhere.
-        images: The folder that the paths of pictures begin in, which has `coco`, `gqa`, `ocr_vqa`, `textvqa` and `vg`
-            for LLaVA-1.5's mixture; None: `folder`.
-        missing: What becomes of a picture that is not there: `refuse` the import, or `leave_out` what is about it.
-        task: What the turns are called; any name will do, and one that nobody registered is answered in words.
+        images: The folder that paths of images start from; for LLaVA-1.5's mixture it contains `coco`, `gqa`,
+            `ocr_vqa`, `textvqa` and `vg`; None: `folder`.
+        missing: What to do if an image is missing: `refuse` the import, or `leave_out` everything about it.
+        task: The name of the turns' task; any name is valid, and an unregistered task is answered in words.
     """
 
     name: ClassVar[str] = "llava"
@@ -100,9 +100,9 @@ class LLaVASource(SourceConfig):
 
 
 def _linked_folders(pictures: Path) -> dict[str, Path]:
-    """The folders in the folder of pictures that are links to others elsewhere, as `coco` often is.
+    """Return the folders in the folder of images that are links to other locations, as `coco` often is.
 
-    No path of a data folder follows a link out of a root, so that each is a root of its own.
+    Paths of a data folder never follow a link out of a root, so each of these is a root of its own.
     """
     real = {
         one.name: one.resolve() for one in sorted(pictures.iterdir()) if one.is_symlink() and one.is_dir()
@@ -115,13 +115,13 @@ def _root_of(name: str) -> str:
 
 
 def _named(path: str, linked: Mapping[str, Path]) -> str:
-    """The path of a picture as samples have it."""
+    """Return the path of an image as samples use it."""
     first, _, inside = path.partition("/")
     return f"{_root_of(first)}:{inside}" if first in linked and inside else f"{ROOT}:{path}"
 
 
 class _DistinctIds:
-    """Makes ids that repeat, as thousands of the mixture's do, distinct: the second `x` is `x-2`."""
+    """Makes repeated ids distinct, of which the mixture has thousands: the second `x` becomes `x-2`."""
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
@@ -137,7 +137,7 @@ class _DistinctIds:
 
 
 class _Item:
-    """An item of the list, whose form is checked as it is asked for."""
+    """An item of the list, whose form is checked on access."""
 
     def __init__(self, item: Any, where: str) -> None:
         if not isinstance(item, dict) or not isinstance(item.get("conversations"), list):
@@ -152,7 +152,7 @@ class _Item:
 
     @property
     def image(self) -> str | LeftOut | None:
-        """Its path in the folder of pictures; None of text alone."""
+        """Its path in the folder of images; None for text only."""
         image = self._item.get("image")
         if self._item.get("video") is not None:
             return LeftOut(what="", why="it has a video")
@@ -168,7 +168,7 @@ class _Item:
 def _turns(
     spoken: Sequence[Any], task: str, *, has_image: bool
 ) -> tuple[tuple[TurnRecord, ...], list[LeftOut]]:
-    """The turns of a conversation up to the first that makes no sense, and what is left out of it."""
+    """Return the turns of a conversation up to the first invalid one, and what is left out."""
     left_out: list[LeftOut] = []
     start = 0
     while start < len(spoken) and _speaker(spoken[start]) == MODEL:
@@ -195,7 +195,7 @@ def _turns(
 
 
 def _misplaced_image(question: str, answer: str, *, has_image: bool, is_first: bool) -> str | None:
-    """Why `<image>`, which stands for the picture in the first question, makes no sense in a turn."""
+    """Return why `<image>`, which stands for the image in the first question, is invalid in a turn; else None."""
     if IMAGE_TOKEN in answer:
         return "<image> stands in an answer"
     if IMAGE_TOKEN in question and not has_image:
@@ -210,7 +210,7 @@ def _speaker(said: Any) -> str | None:
 
 
 def _problem(asked: Any, answered: Any) -> str | None:
-    """Why what is said does not make a turn."""
+    """Return why a question and an answer are not a valid turn."""
     speakers = _speaker(asked), _speaker(answered)
     if answered is None:
         return "a question has no answer" if asked is not None else "it has no turn"

@@ -1,4 +1,4 @@
-"""Questions about marked points for the samples of a source, whose depth is known: seeded, and the same each time."""
+"""Questions about marked points for samples of a source with known depth: seeded, and the same each time."""
 
 import hashlib
 from collections.abc import Iterator
@@ -14,13 +14,13 @@ from perceptio.interfaces import DepthMap, LeftOut, TurnRecord
 class MarkedDepth:
     """Asks about marked points on depth maps.
 
-    A question depends on the seed, the sample's id and its depth alone; how many points it marks, on the sample's
+    A question depends only on the seed, the sample's id and its depth; its number of points depends on the sample's
     number.
 
     Attributes:
-        per_image: How many questions a sample gets.
-        rules: Which points are asked about together.
-        seed: Of what is drawn.
+        per_image: Number of questions per sample.
+        rules: Rules for the points of a question.
+        seed: Seed of all draws.
     """
 
     per_image: int

@@ -1,10 +1,10 @@
-"""Questions about which of several marked points is closest: HardBLINK's, and new ones on any depth.
+"""Questions about which of several marked points is closest: HardBLINK's, and new ones for any depth maps.
 
-`folder` is one of two things. In HardBLINK's layout, as AURORA ships it (`perceptio.data.hardblink`), the points are
-drawn on the pictures, and where they lie is nowhere said: its questions are of the task `drawn_points`, and have no
-`points`. Of a data folder with depth the pictures are named again, with their depth, and new questions are made by
-`perceptio.data.point_questions`: these are of the task `relative_depth`, have `points`, and are drawn on the picture
-only by a recipe that says `points="drawn"`.
+`folder` is one of two things. It may have HardBLINK's layout, as published by AURORA (`perceptio.data.hardblink`).
+Its points are drawn on the images and their coordinates are not published, so its questions have the task
+`drawn_points` and no `points`. Or it is a data folder with depth. Its images are used again, with their depth, and
+`perceptio.data.point_questions` makes new questions. These have the task `relative_depth` and `points`, which are
+drawn on the image only by a recipe with `points="drawn"`.
 """
 
 import os
@@ -36,10 +36,10 @@ class MarkedPointsSource(SourceConfig):
 
     Attributes:
         folder: `Data/evals/hardblink` of AURORA's repository, or a data folder with depth.
-        points: Of HardBLINK, the sets that are read, by their numbers of points.
-        per_image: Of a data folder, how many questions a picture gets.
-        rules: Of a data folder, which points are asked about together.
-        seed: Of the points that are drawn.
+        points: For HardBLINK, the sets to read, by their numbers of points.
+        per_image: For a data folder, the number of questions per image.
+        rules: For a data folder, rules for the points of a question.
+        seed: Seed for drawing the points.
     """
 
     name: ClassVar[str] = "marked-points"
@@ -81,7 +81,7 @@ class MarkedPointsSource(SourceConfig):
         return Path(os.path.realpath(expanded(self.folder)))
 
     def _makes_questions(self) -> bool:
-        """Whether the folder is a data folder; a setting that it has no use for is refused."""
+        """Return whether the folder is a data folder; refuse settings that do not apply to it."""
         check_unpacked(self.folder, "new questions name")
         if not self._folder().is_dir():
             raise DataError(f"There is no folder {self.folder}: check the path.")
@@ -130,7 +130,7 @@ class MarkedPointsSource(SourceConfig):
 
 
 def _renamed(path: str, info: DatasetInfo) -> str:
-    """A path of the data folder's as samples of this source have it."""
+    """Return a path of the data folder as samples of this source use it."""
     root, inside = split_root(path, info.roots)
     return f"{ROOT if root is None else _root_of(root)}:{inside}"
 

@@ -1,9 +1,9 @@
-"""RefCOCO, RefCOCO+ and RefCOCOg as their authors publish them: referring expressions of objects of COCO.
+"""RefCOCO, RefCOCO+ and RefCOCOg as published by their authors: referring expressions for objects in COCO.
 
-`refs(unc).p`, `refs(umd).p` or `refs(google).p` holds the expressions, and `instances.json` beside it the objects and
-the pictures, in the layout of github.com/lichengunc/refer. A sample is a picture with every expression of the split
-about it. Objects are numbered by the ids of their annotations, and turns have the ids of their refs and sentences, so
-that answers can be put beside what was published. All three sets name a picture by one path.
+`refs(unc).p`, `refs(umd).p` or `refs(google).p` holds the expressions, and `instances.json` beside it the objects
+and the images, in the layout of github.com/lichengunc/refer. A sample is an image with every expression of the split
+about it. Objects have the ids of their annotations, and turns the ids of their refs and sentences, so that answers
+can be matched to what was published. All three sets use the same path for an image.
 """
 
 from collections import Counter
@@ -27,9 +27,9 @@ from perceptio.ops.wording import number_of
 
 ROOT = "coco"
 IMAGES = ("images/mscoco/images/train2014", "images/train2014", "train2014", "images")
-"""Where the pictures lie in FOLDER: in the layout of the authors' own reader, and in others that are common."""
+"""Locations of the images in FOLDER: in the layout of the authors' own reader, and in other common ones."""
 USUAL_SPLITS = {"refcoco": "unc", "refcoco+": "unc", "refcocog": "umd"}
-"""By whom each set is split in published results."""
+"""The split's author that published results use for each set."""
 _REF_FIELDS = {
     "ref_id": int,
     "ann_id": int,
@@ -45,19 +45,19 @@ Ref = Mapping[str, Any]
 
 @attrs.frozen(kw_only=True)
 class RefCOCOSource(SourceConfig):
-    """Referring expressions of RefCOCO, RefCOCO+ and RefCOCOg, a split at a time.
+    """Referring expressions of RefCOCO, RefCOCO+ and RefCOCOg, one split at a time.
 
     Attributes:
-        folder: Holds `refcoco`, `refcoco+` and `refcocog`; or is one of them itself.
-        dataset: Which of the three.
-        split: `train`, `val`, `testA`, `testB`, or `test`, which is both tests where there are two.
-        split_by: Who has split it: `unc`, `umd` or `google`; None: as published results do, `umd` for RefCOCOg and
-            `unc` for the others.
-        images: The folder of COCO's pictures `train2014`; None: one of the usual places in `folder`.
-        missing: What becomes of a picture that is not there, or not of the size that its annotations say: `refuse`
-            the import, or `leave_out` what is about it.
-        phrasing: How questions are put: `canonical`, as evaluation does, or `varied`, for training.
-        seed: Of what is drawn.
+        folder: Folder that contains `refcoco`, `refcoco+` and `refcocog`; or one of these.
+        dataset: Which of the three sets.
+        split: `train`, `val`, `testA`, `testB`, or `test`, which is both tests if there are two.
+        split_by: The author of the split: `unc`, `umd` or `google`; None: as in published results, `umd` for
+            RefCOCOg and `unc` for the others.
+        images: The folder of COCO's images `train2014`; None: one of the usual places in `folder`.
+        missing: What to do if an image is missing or its size differs from its annotations: `refuse` the import, or
+            `leave_out` everything about it.
+        phrasing: Phrasing of the questions: `canonical`, as in evaluation, or `varied`, for training.
+        seed: Seed of all draws.
     """
 
     name: ClassVar[str] = "refcoco"
@@ -88,7 +88,7 @@ class RefCOCOSource(SourceConfig):
 
 
 class _Samples(Iterable[SourceSample | LeftOut]):
-    """A sample for each picture, in the order in which the refs name them."""
+    """A sample for each image, in the order in which the refs name them."""
 
     def __init__(self, config: RefCOCOSource, by: str, folder: Path, refs: list[Ref]) -> None:
         self._config, self._prefix = config, f"{config.dataset}-{by}-{config.split}"
@@ -150,7 +150,7 @@ class _Samples(Iterable[SourceSample | LeftOut]):
             )
 
     def _mask(self, ref: Ref, picture: Picture) -> tuple[str | None, list[LeftOut]]:
-        """The mask of the object of a ref, and what of it is left out."""
+        """Return the mask of a ref's object, and what of it is left out."""
         named_by, number = f"ref {ref['ref_id']} of {self._refs_file}", ref["ann_id"]
         found = next(self._instances.annotations(number), None)
         if found is None:
@@ -172,7 +172,7 @@ class _Samples(Iterable[SourceSample | LeftOut]):
 
 
 def _folder_of_refs(folder: Path, dataset: str) -> Path:
-    """Where the refs of a set lie: in the folder of its name, or in the folder itself.
+    """Return the folder with the refs of a set: the one with its name, or `folder` itself.
 
     Raises:
         DataError: The folder has the name of another set, or neither the set's folder nor refs of its own.
@@ -192,10 +192,10 @@ def _folder_of_refs(folder: Path, dataset: str) -> Path:
 
 
 def _refs_file(folder: Path, by: str) -> Path:
-    """The file of refs.
+    """Return the file of refs.
 
     Raises:
-        DataError: It is not there; those that are, are named.
+        DataError: It does not exist; the message names those that do.
     """
     file = folder / f"refs({by}).p"
     if not file.is_file():
@@ -208,10 +208,11 @@ def _refs_file(folder: Path, by: str) -> Path:
 
 
 def _refs_of_split(file: Path, split: str) -> list[Ref]:
-    """The refs of a split, as the authors' own reader chooses them.
+    """Return the refs of a split, selected as by the authors' own reader.
 
     Raises:
-        DataError: A ref is not as published, one or a sentence of it is there twice, or there is no such split.
+        DataError: A ref does not have the published form, a ref or one of its sentences is repeated, or there is no
+            such split.
     """
     refs = read_plain_pickle(file)
     if not isinstance(refs, list):
@@ -238,7 +239,7 @@ def _refs_of_split(file: Path, split: str) -> list[Ref]:
 
 
 def _is_of(stated: str, split: str) -> bool:
-    """Whether a ref of a stated split is of a split: `testAB` is of both tests, and `test` is all of them."""
+    """Return whether a ref's stated split belongs to a split: `testAB` is in both tests, and `test` includes all."""
     if split == "test":
         return "test" in stated
     return split[-1] in stated if split in ("testA", "testB", "testC") else stated == split
