@@ -16,22 +16,22 @@ from perceptio.errors import RecipeError
 from perceptio.interfaces import Kind, LanguageBackbone, LanguageBackboneConfig, LanguageSpec, SequenceLayout
 from perceptio.ops.attention import attention
 from perceptio.ops.kv_cache import KeyValueCache
+from perceptio.ops.rms_norm import RMSNorm
 
 INITIAL_SCALE = 1.0
 """The initial standard deviation of a weight, times the square root of its input width (ours)."""
 
 
 class Rotation(NamedTuple):
-    """The cosines and sines of every slot's angles, each [B, T, 1, F]."""
+    """The cosines and sines of every slot's angles, each [B, T, 1, E]; the sines of the first half are negated."""
 
     cos: Tensor
     sin: Tensor
 
     def __call__(self, x_BTQE: Tensor) -> Tensor:
         """Rotate the two halves of each head against each other (RoPE, arXiv 2104.09864)."""
-        first, second = x_BTQE.chunk(2, -1)
         cos, sin = self.cos.to(x_BTQE.dtype), self.sin.to(x_BTQE.dtype)
-        return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
+        return torch.addcmul(x_BTQE * cos, x_BTQE.roll(x_BTQE.shape[-1] // 2, -1), sin)
 
 
 class RotaryPositions(nn.Module):
@@ -58,7 +58,10 @@ class RotaryPositions(nn.Module):
     def forward(self, positions_ABT: Tensor) -> Rotation:
         """Return the rotation of every slot, in float32."""
         angles_BTF = positions_ABT.float()[self.axis_F].permute(1, 2, 0) * self.frequency_F
-        return Rotation(angles_BTF.cos()[:, :, None], angles_BTF.sin()[:, :, None])
+        cos_BTF, sin_BTF = angles_BTF.cos(), angles_BTF.sin()
+        return Rotation(
+            torch.cat([cos_BTF, cos_BTF], -1)[:, :, None], torch.cat([-sin_BTF, sin_BTF], -1)[:, :, None]
+        )
 
 
 class Block(nn.Module):
@@ -71,10 +74,10 @@ class Block(nn.Module):
         super().__init__()
         self.heads = (num_heads, num_kv_heads, num_kv_heads)
         self.head_dim = hidden_dim // num_heads
-        self.attention_norm = nn.RMSNorm(hidden_dim)
+        self.attention_norm = RMSNorm(hidden_dim)
         self.query_key_value = nn.Linear(hidden_dim, sum(self.heads) * self.head_dim, bias=False)
         self.attention_out = nn.Linear(hidden_dim, hidden_dim, bias=False)
-        self.feed_forward_norm = nn.RMSNorm(hidden_dim)
+        self.feed_forward_norm = RMSNorm(hidden_dim)
         self.gate_up = nn.Linear(hidden_dim, 2 * feed_forward_dim, bias=False)
         self.down = nn.Linear(feed_forward_dim, hidden_dim, bias=False)
 
@@ -116,7 +119,7 @@ class Decoder(LanguageBackbone):
         self.embedding = nn.Embedding(spec.vocab_size, spec.hidden_dim)
         self.rotary = rotary
         self.blocks = nn.ModuleList(blocks)
-        self.norm = nn.RMSNorm(spec.hidden_dim)
+        self.norm = RMSNorm(spec.hidden_dim)
         self._initialize()
 
     def _initialize(self) -> None:

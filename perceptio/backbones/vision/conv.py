@@ -9,23 +9,20 @@ from typing import ClassVar
 import attrs
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from perceptio.errors import RecipeError
 from perceptio.interfaces import Kind, VisionEncoder, VisionEncoderConfig, VisionFeatures, VisionSpec
 from perceptio.ops.images import cell_centers, stack_resized
 from perceptio.ops.precision import brought_to
+from perceptio.ops.rms_norm import RMSNorm
 
 
-class ChannelNorm(nn.RMSNorm):
+class ChannelNorm(RMSNorm):
     """RMSNorm over the channels of each cell, which preserves the overall brightness and haze of an image."""
 
     def forward(self, x_BDhw: Tensor) -> Tensor:
         """Return the normalized features."""
-        x_BhwD = x_BDhw.permute(0, 2, 3, 1)
-        # Under autocast weight and features may differ in precision, for which PyTorch has no fused kernel.
-        weight_D = self.weight.to(x_BhwD.dtype)
-        return F.rms_norm(x_BhwD, self.normalized_shape, weight_D, self.eps).permute(0, 3, 1, 2)
+        return super().forward(x_BDhw.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class ResidualBlock(nn.Module):

@@ -103,3 +103,23 @@ def test_parameter_groups_are_a_partition(decoder):
 def test_widths_that_cannot_be_are_refused(settings, message):
     with pytest.raises(RecipeError, match=message):
         DecoderConfig(**settings)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_halves_of_a_head_are_rotated_against_each_other(dtype):
+    torch.manual_seed(0)
+    angles_TF = torch.arange(5.0)[:, None] * RotaryPositions(8, 1, 100.0).frequency_F
+    rotation = RotaryPositions(8, 1, 100.0)(torch.arange(5.0)[None, None])
+    x_BTQE, gradient = (
+        torch.randn(1, 5, 2, 8, dtype=dtype, requires_grad=True),
+        torch.randn(1, 5, 2, 8, dtype=dtype),
+    )
+    first, second = x_BTQE.chunk(2, -1)
+    cos, sin = (x.to(dtype)[None, :, None] for x in (angles_TF.cos(), angles_TF.sin()))
+    wanted = torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
+    made = rotation(x_BTQE)
+    pairs = [torch.autograd.grad(y, x_BTQE, gradient)[0] for y in (made, wanted)]
+    tolerance = {torch.float32: 1e-6, torch.bfloat16: 0.04}[dtype]
+    assert made.dtype == dtype
+    torch.testing.assert_close(made, wanted, rtol=0, atol=tolerance)
+    torch.testing.assert_close(*pairs, rtol=0, atol=tolerance)
