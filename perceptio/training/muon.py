@@ -15,7 +15,8 @@ from torch.optim import Optimizer
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of Muon's quintic: five steps bring every singular value to between 0.7 and 1.2 (Jordan et al. 2024)."""
-STEPS = 5
+STEPS = (3, 2)
+"""Steps on one Gram matrix, before another is computed; with all five on one, small singular values are lost."""
 
 
 class Muon(Optimizer):
@@ -68,11 +69,25 @@ class Muon(Optimizer):
 
 def orthogonalized(matrices_MRC: Tensor) -> Tensor:
     """The matrices with their singular values brought near 1, by Newton-Schulz iteration."""
-    a, b, c = COEFFICIENTS
     tall = matrices_MRC.shape[-2] > matrices_MRC.shape[-1]
     x = matrices_MRC.mT if tall else matrices_MRC
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-7)
-    for _ in range(STEPS):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+    for steps in STEPS:
+        x = _product_of_steps(x @ x.mT, steps) @ x
     return x.mT if tall else x
+
+
+def _product_of_steps(gram_MRR: Tensor, steps: int) -> Tensor:
+    """The matrix [M, R, R] by which so many steps multiply X, from its Gram matrix G = X X^T.
+
+    A step multiplies X by P = a + b G + c G^2, and G becomes P G P: much smaller matrices than X where that is wide.
+    """
+    a, b, c = COEFFICIENTS
+    product = torch.eye(gram_MRR.shape[-1], dtype=gram_MRR.dtype, device=gram_MRR.device).expand_as(gram_MRR)
+    for step in range(steps):
+        polynomial = torch.baddbmm(gram_MRR, gram_MRR, gram_MRR, beta=b, alpha=c)
+        polynomial.diagonal(dim1=-2, dim2=-1).add_(a)
+        product = polynomial @ product
+        if step < steps - 1:
+            gram_MRR = polynomial @ gram_MRR @ polynomial
+    return product

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from perceptio.heads.prompt_mlp import PromptMLPConfig
 from perceptio.interfaces.maps import iou
 from perceptio.tokenizers.segmentation.pixel_features import PixelFeaturesConfig
-from perceptio.training.muon import Muon, orthogonalized
+from perceptio.training.muon import COEFFICIENTS, STEPS, Muon, orthogonalized
 
 
 @pytest.mark.parametrize("shape", [(6, 6), (4, 9), (9, 4)])
@@ -17,6 +17,20 @@ def test_singular_values_come_near_one(shape):
     matrices = torch.randn(3, *shape) * scales
     values = torch.linalg.svdvals(orthogonalized(matrices))
     assert values.min() > 0.3 and values.max() < 1.3
+
+
+@pytest.mark.parametrize("shape", [(1, 12, 12), (2, 8, 72), (2, 72, 8)])
+def test_iterating_on_the_gram_matrix_computes_what_iterating_on_the_matrix_does(shape):
+    torch.manual_seed(0)
+    matrices = torch.randn(shape) * torch.logspace(0, -6, shape[-1])
+    a, b, c = COEFFICIENTS
+    x = matrices.double()
+    x = x / x.norm(dim=(-2, -1), keepdim=True)
+    for _ in range(sum(STEPS)):
+        gram = x @ x.mT
+        x = a * x + b * gram @ x + c * gram @ gram @ x
+    torch.testing.assert_close(orthogonalized(matrices).double(), x, rtol=0, atol=2e-5)
+    torch.testing.assert_close(orthogonalized(matrices.double()), x, rtol=0, atol=1e-12)
 
 
 def test_a_matrix_of_zeros_stays_where_it_is():
