@@ -24,7 +24,7 @@ CODES_WEIGHT = 0.1
 MASK_SIDE = ("streams.segmentation.head", "streams.segmentation.tokenizer.image_encoder")
 
 
-def recipe(weights: str, pictures: str, after: str | None = None, steps: int = 80) -> Recipe:
+def recipe(weights: str, pictures: str, after: str | None = None, steps: int = 300) -> Recipe:
     """The second stage, which is the whole.
 
     Args:
@@ -85,7 +85,7 @@ def recipe(weights: str, pictures: str, after: str | None = None, steps: int = 8
             lr=1e-3,
             lr_scale={"language.lora": 0.2, "language.vocabulary": 1.0, "vision_head": 0.2},
             muon=dict.fromkeys(MASK_SIDE, 0.01 if after else 0.02),
-            warmup_steps=10,
+            warmup_steps=20,
             log_every=10,
             save_every=100,
             train=("language.lora", "language.vocabulary", *base.train.train[:1], *base.train.train[2:]),
@@ -112,7 +112,6 @@ def masks(weights: str, pictures: str, steps: int = 300) -> Recipe:
         train=attrs.evolve(
             whole.train,
             micro_batch_size=4,
-            warmup_steps=20,
             lr_scale={},
             train=(*MASK_SIDE, "streams.segmentation.tokenizer.mask_decoder"),
         ),
