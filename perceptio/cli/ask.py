@@ -9,6 +9,7 @@ from perceptio.cli.console import console, say
 from perceptio.cli.devices import Device, DeviceOption, chosen
 from perceptio.cli.files import open_folder, path, writing
 from perceptio.cli.models import model_in
+from perceptio.ops.wording import number_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,7 +87,9 @@ def run(
     shown = console()
     say(shown, answer.text or "(no words)")
     if answer.truncated:
-        say(shown, f"(cut at {max_new_tokens} tokens: --max-new-tokens allows more)", style="dim")
+        say(
+            shown, f"(cut at {number_of(max_new_tokens, 'token')}: --max-new-tokens allows more)", style="dim"
+        )
     if written:
         say(shown, f"Written to {out}: {', '.join(written)}", style="dim")
 

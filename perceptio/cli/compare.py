@@ -8,6 +8,7 @@ import typer
 
 from perceptio.cli.console import command, console, say
 from perceptio.cli.files import path
+from perceptio.ops.wording import number_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -104,9 +105,9 @@ def _show(
 
     from perceptio.ops.intervals import wilson
 
-    counts = dict.fromkeys(str(seed.count) for seed in comparison.seeds)
-    seeds = f", {len(folders)} seeds" if len(folders) > 1 else ""
-    title = f"{name}, {' and '.join(counts)} questions{seeds}"
+    counts = dict.fromkeys(seed.count for seed in comparison.seeds)
+    seeds = f", {number_of(len(folders), 'seed')}" if len(folders) > 1 else ""
+    title = f"{name}, {' and '.join(number_of(count, 'question') for count in counts)}{seeds}"
     table = Table("", "accuracy", "95% interval", box=None, title=title, title_justify="left")
     for pair, seed in zip(folders, comparison.seeds, strict=True):
         for letter, folder, right in zip("AB", pair, (seed.first_right, seed.second_right), strict=True):
@@ -123,8 +124,8 @@ def _show(
     for seed in comparison.seeds:
         say(
             shown,
-            f"Discordant: {seed.discordant} questions ({seed.discordant / seed.count:.1%}); A alone is right in "
-            f"{seed.first_alone}, B alone in {seed.second_alone}. McNemar's exact test: p = {seed.p:.2g}.",
+            f"Discordant: {number_of(seed.discordant, 'question')} ({seed.discordant / seed.count:.1%}); A alone is "
+            f"right in {seed.first_alone}, B alone in {seed.second_alone}. McNemar's exact test: p = {seed.p:.2g}.",
         )
     if len(comparison.seeds) > 1:
         say(shown, "The interval of B - A is of other questions; other seeds may differ by more.")

@@ -13,6 +13,7 @@ from perceptio.cli.figures import figure_table
 from perceptio.cli.files import open_folder, path
 from perceptio.cli.models import model_in
 from perceptio.errors import InputError
+from perceptio.ops.wording import number_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -166,7 +167,7 @@ def _show(shown: "Console", title: str, figures: Mapping[str, Any], *, controls_
         for task, count in figures.get("not_scored", {}).items()
     ]
     if without_image:
-        notes.append(f"Left out: {without_image} samples without a picture.")
+        notes.append(f"Left out: {number_of(without_image, 'sample')} without a picture.")
     if controls_asked and not controlled:
         notes.insert(0, "No controls: nothing was written before an answer that they can replace.")
     for note in notes:

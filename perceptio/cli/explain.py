@@ -9,6 +9,7 @@ from perceptio.cli.model_facts import answers, counted, step_in_words, tokens_pe
 from perceptio.cli.recipe import ArgOption, RecipeArgument, SetOption, chosen_recipe
 from perceptio.cli.recipe_differences import LONGEST, show_differences
 from perceptio.cli.startup import collector_paused
+from perceptio.ops.wording import number_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -215,7 +216,9 @@ def _choices(recipe: "Recipe", model: "PerceptionModel") -> "Table":
         if folders:
             there = [one if expanded(one).exists() else f"{one} (not there)" for one in folders]
             table.add_row(name, ", ".join(there))
-    steps = f"{recipe.train.steps} steps of {recipe.train.micro_batch_size} conversations, {recipe.train.precision}"
+    train = recipe.train
+    conversations = number_of(train.micro_batch_size, "conversation")
+    steps = f"{number_of(train.steps, 'step')} of {conversations}, {train.precision}"
     table.add_row("training", steps)
     return table
 
@@ -227,8 +230,8 @@ def _codebook(stream: "Stream") -> str:
     where = f"streams.{stream.name}"
     if to_be_trained(stream):
         return (
-            f"no weights: `train` trains it first, {stream.training.steps} steps on data.folders, unless "
-            f"{where}.tokenizer.weights names some"
+            f"no weights: `train` trains it first, {number_of(stream.training.steps, 'step')} on data.folders, "
+            f"unless {where}.tokenizer.weights names some"
         )
     untrained = stream.training.untrained and getattr(stream.tokenizer, "weights", None) is None
     return f"random values, as {where}.training.untrained asks" if untrained else ""

@@ -7,6 +7,7 @@ import typer
 
 from perceptio.cli.console import console, say
 from perceptio.cli.files import path
+from perceptio.ops.wording import number_of
 
 
 def run(
@@ -26,5 +27,5 @@ def run(
     count = write_task(folder, out, called)
     say(
         console(),
-        f"{count} questions. Try: python -m lmms_eval --include_path {out} --tasks {called} --model …",
+        f"{number_of(count, 'question')}. Try: python -m lmms_eval --include_path {out} --tasks {called} --model …",
     )

@@ -5,11 +5,13 @@ mistake is reported in one sentence on stderr with exit status 2 and no tracebac
 143. An error inside a user's own recipe or plugin shows its traceback before the sentence.
 """
 
+import inspect
 import json
 import logging
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -84,34 +86,48 @@ def settings(
         os.environ["PERCEPTIO_PLUGIN_FILES"] = json.dumps([str(file.resolve()) for file in plugin])
 
 
-app.command("demo")(demo.run)
-app.command("explain")(explain.run)
-app.command("train")(train.run)
-app.command("depth-targets")(depth_targets.run)
-app.command("train-tokenizer")(train_tokenizer.run)
-app.command("eval")(evaluate.run)
-app.command("ablate", cls=ablate.Command)(ablate.run)
-app.command("compare")(compare.run)
-app.command("report")(report.run)
-app.command("power")(power.run)
-app.command("ask")(ask.run)
-app.command("tokenize")(tokenize.run)
-app.command("components")(components.run)
-app.command("scenes")(scenes.run)
+def _add(group: typer.Typer, name: str, run: Callable[..., None], **settings: Any) -> None:
+    """Add a verb whose help is its docstring, each paragraph on one line.
+
+    Typer wraps the help to the terminal. It would also keep the line breaks of the source in all paragraphs but the
+    first.
+    """
+    paragraphs = inspect.cleandoc(run.__doc__ or "").split("\n\n")
+    group.command(name, help="\n\n".join(map(_on_one_line, paragraphs)), **settings)(run)
+
+
+def _on_one_line(paragraph: str) -> str:
+    return " ".join(paragraph.split())
+
+
+_add(app, "demo", demo.run)
+_add(app, "explain", explain.run)
+_add(app, "train", train.run)
+_add(app, "depth-targets", depth_targets.run)
+_add(app, "train-tokenizer", train_tokenizer.run)
+_add(app, "eval", evaluate.run)
+_add(app, "ablate", ablate.run, cls=ablate.Command)
+_add(app, "compare", compare.run)
+_add(app, "report", report.run)
+_add(app, "power", power.run)
+_add(app, "ask", ask.run)
+_add(app, "tokenize", tokenize.run)
+_add(app, "components", components.run)
+_add(app, "scenes", scenes.run)
 shipped = typer.Typer(invoke_without_command=True, help="List the recipes that ship with the library.")
 shipped.callback()(recipes.list_all)
-shipped.command("copy")(recipes.copy)
+_add(shipped, "copy", recipes.copy)
 app.add_typer(shipped, name="recipes")
 folders = typer.Typer(no_args_is_help=True, help="Work with data folders: import, check, pack, show.")
-folders.command("import")(data.import_)
-folders.command("check")(data.check)
-folders.command("pack")(data.pack)
-folders.command("show")(data.show)
-folders.command("lmms-task")(lmms_task.run)
+_add(folders, "import", data.import_)
+_add(folders, "check", data.check)
+_add(folders, "pack", data.pack)
+_add(folders, "show", data.show)
+_add(folders, "lmms-task", lmms_task.run)
 app.add_typer(folders, name="data")
 foreign = typer.Typer(no_args_is_help=True, help="Convert weights of other projects.")
-foreign.command("aurora-vqvae")(convert.aurora_vqvae)
-foreign.command("sa2va")(convert.sa2va)
+_add(foreign, "aurora-vqvae", convert.aurora_vqvae)
+_add(foreign, "sa2va", convert.sa2va)
 app.add_typer(foreign, name="convert")
 
 

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from perceptio.ops.wording import number_of
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -49,10 +51,10 @@ def written(stream: "Stream", tokens: "StreamTokens") -> str:
 
     if isinstance(tokens, TokenBlock):
         sizes = " and ".join(str(span.size) for span in tokens.codebooks)
-        codes = f"{tokens.length} codes of {sizes}, {steps_in_words(tokens)}"
+        codes = f"{number_of(tokens.length, 'code')} of {sizes}, {steps_in_words(tokens)}"
         said = f"{tokens.length + 2} tokens an {tokens.per}: {codes}"
     else:
-        said = f"{len(tokens.ids)} special token{'s' if len(tokens.ids) > 1 else ''} an {tokens.per}"
+        said = f"{number_of(len(tokens.ids), 'special token')} an {tokens.per}"
         said += ", read at the token before" if stream.read_at == "previous_token" else ""
         said += ", fed back" if stream.feedback is not None else ""
     convention = getattr(stream.tokenizer.spec, "convention", None)

@@ -7,6 +7,7 @@ import typer
 
 from perceptio.cli.console import console, say
 from perceptio.cli.files import path
+from perceptio.ops.wording import number_of
 
 
 def run(
@@ -64,4 +65,4 @@ def run(
         say(console(), str(file))
     if save_summaries is not None:
         written = write_summaries(folder, save_summaries)
-        say(console(), f"{save_summaries}: summaries of {len(written)} cells.")
+        say(console(), f"{save_summaries}: summaries of {number_of(len(written), 'cell')}.")

@@ -9,6 +9,7 @@ import typer
 
 from perceptio.cli.console import Bars, console, say
 from perceptio.cli.files import path
+from perceptio.ops.wording import number_of
 
 
 class Purpose(StrEnum):
@@ -48,4 +49,4 @@ def run(
             workers=workers or os.cpu_count() or 1,
             progress=lambda done: bar.update(task, completed=done),
         )
-    say(shown, f"{count} scenes in {out}.")
+    say(shown, f"{number_of(count, 'scene')} in {out}.")

@@ -12,6 +12,7 @@ from perceptio.cli.devices import Device, DeviceOption
 from perceptio.cli.devices import chosen as chosen_device
 from perceptio.cli.files import check_free, path
 from perceptio.cli.recipe import ArgOption, RecipeArgument, SetOption, chosen_recipe
+from perceptio.ops.wording import number_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -66,7 +67,7 @@ def run(
         training = bar.add_task(f"training {own.tokenizer.name}", total=own.training.steps)
 
         def show(record: TokenizerRecord) -> None:
-            stands = f"error {record.absolute_error:.4f}  {record.codes_used} codes"
+            stands = f"error {record.absolute_error:.4f}  {number_of(record.codes_used, 'code')}"
             bar.update(training, completed=record.step, note=stands)
 
         trained = train_on_folders(

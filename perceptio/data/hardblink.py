@@ -19,6 +19,7 @@ from perceptio.errors import DataError, quoted
 from perceptio.interfaces import LETTERS
 from perceptio.ops.json_files import InvalidJSONError, parse_json, read_lines
 from perceptio.ops.paths import why_not_inside
+from perceptio.ops.wording import number_of
 
 _QUESTIONS = re.compile(r"blink_((\d+)points\w*)_questions\.jsonl")
 
@@ -119,6 +120,7 @@ def _check_same(
     alone = sorted(questions.keys() ^ answers.keys())
     if alone:
         raise DataError(
-            f"{file} has {len(questions)} questions and {answers_file} {len(answers)} answers, and question_id "
-            f"{alone[0]} is only in {'the first' if alone[0] in questions else 'the second'}: fetch both again."
+            f"{file} has {number_of(len(questions), 'question')} and {answers_file} "
+            f"{number_of(len(answers), 'answer')}, and question_id {alone[0]} "
+            f"is only in {'the first' if alone[0] in questions else 'the second'}: fetch both again."
         )

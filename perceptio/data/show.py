@@ -25,6 +25,7 @@ from perceptio.ops import page
 from perceptio.ops.image_files import shown_size
 from perceptio.ops.marks import draw_marks
 from perceptio.ops.pictures import overlaid, picture_of
+from perceptio.ops.wording import number_of
 from perceptio.recipe import Recipe
 
 SHOWN, MEASURED = 12, 300
@@ -74,7 +75,7 @@ class FolderPage:
         )
         return (
             f"<h1>{escape(str(dataset.name))}</h1>"
-            f'<p class="lead">{count:,} samples.{unit}</p>'
+            f'<p class="lead">{number_of(count, "sample")}.{unit}</p>'
             + page.table(["samples with", "count"], rows)
             + (f"<p>Files lie in these roots, too:</p><ul>{roots}</ul>" if roots else "")
         )
@@ -194,8 +195,8 @@ def _figures(sample: Sample) -> Iterator[str]:
     marked = next((turn for turn in sample.turns if turn.points), None)
     shown_3HW = sample.image_3HW if marked is None else draw_marks(sample.image_3HW, marked.points)
     image_HW3 = (shown_3HW.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
-    what = f"the picture with {len(masks)} object{'' if len(masks) == 1 else 's'}" if masks else "the picture"
-    what += "" if marked is None else f" and {len(marked.points)} points"
+    what = f"the picture with {number_of(len(masks), 'object')}" if masks else "the picture"
+    what += "" if marked is None else f" and {number_of(len(marked.points), 'point')}"
     yield _figure(overlaid(image_HW3, masks), f"{sample.id}: {what}", what)
     depth_HW3 = None if sample.depth is None else picture_of(sample.depth)
     if depth_HW3 is not None:
@@ -216,7 +217,7 @@ def _figure(pixels_HW3: np.ndarray, alt: str, caption: str) -> str:
 
 def _turn(turn: Turn) -> str:
     """Return a question and its answer."""
-    counted = f"{len(turn.masks)} object{'' if len(turn.masks) == 1 else 's'}"
+    counted = number_of(len(turn.masks), "object")
     objects = f' <span class="soft">{counted}</span>' if turn.masks else ""
     return (
         f'<p><span class="soft">{escape(turn.task)}</span><br>{escape(turn.question)}<br>'

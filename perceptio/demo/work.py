@@ -27,6 +27,7 @@ from perceptio.model.parts import build_part
 from perceptio.model.perception_model import load
 from perceptio.ops.json_files import append_line, rewrite_log, without_nan, write_json
 from perceptio.ops.weights import CHECKPOINT
+from perceptio.ops.wording import number_of
 from perceptio.recipe import DataFolder
 from perceptio.training.target_maps import read_target_maps
 from perceptio.training.tokenizer import TokenizerRecord, train_tokenizer
@@ -65,7 +66,7 @@ def make_depth_tokenizer(task: Task) -> None:
 
     def on_record(record: TokenizerRecord) -> None:
         append_line(task.out / HISTORY, without_nan(attrs.asdict(record)))
-        note = f"error {record.absolute_error:.4f}, {record.codes_used} codes"
+        note = f"error {record.absolute_error:.4f}, {number_of(record.codes_used, 'code')}"
         task.report(record.step, record.steps, note)
 
     train_tokenizer(tokenizer, maps_NCHW, stream.training, on_record=on_record, record_every=10)

@@ -19,6 +19,7 @@ from perceptio.errors import DataError, quoted
 from perceptio.interfaces import Reply
 from perceptio.ops.files import disk_errors, new_file
 from perceptio.ops.json_files import InvalidJSONError, append_line, parse_json, read_lines, without_nan
+from perceptio.ops.wording import number_of
 
 ANSWERS = "answers.jsonl"
 AGAIN = "run `perceptio eval` again, which writes it"
@@ -70,7 +71,7 @@ class ScoredAnswer:
     def asked(self, time: int = 1) -> "AskedQuestion":
         """Identify the question, asked for the `time`-th time; its data folder does not count, as it may be moved."""
         content = [self.sample, self.task, self.question, self.points, self.answer, time]
-        marked = f" with {len(self.points)} points" if self.points else ""
+        marked = f" with {number_of(len(self.points), 'point')}" if self.points else ""
         return AskedQuestion(
             id=hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16],
             num_points=len(self.points),

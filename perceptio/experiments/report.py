@@ -13,6 +13,7 @@ from perceptio.experiments.results import CellResult
 from perceptio.experiments.summary import Summary
 from perceptio.experiments.tables import Table, p_text
 from perceptio.ops import page
+from perceptio.ops.wording import number_of
 from perceptio.recipe_changes import changes, terms
 from perceptio.training.validation import PREFIX
 
@@ -70,8 +71,9 @@ def _headline(report: _Report) -> str:
     notes = "".join(f"<li>{escape(note)}</li>" for note in summary.notes)
     return (
         f"<h1>{escape(summary.name)}</h1>"
-        f'<p class="lead">{len(summary.variants)} variants, seeds {", ".join(seeds)}: '
-        f"{complete} of {len(cells)} cells complete. Differences are to <b>{escape(summary.baseline)}</b>.</p>"
+        f'<p class="lead">{number_of(len(summary.variants), "variant")}, seeds {", ".join(seeds)}: '
+        f"{complete} of {len(cells)} cells complete. "
+        f"Differences are to <b>{escape(summary.baseline)}</b>.</p>"
         + page.table([escape(column.heading) for column in table.columns], rows)
         + f'<p class="caption">{escape(" ".join(table.legend))}</p>'
         + (f'<ul class="caption">{notes}</ul>' if notes else "")

@@ -34,6 +34,7 @@ from perceptio.experiments.submitted import progress_of, run_job
 from perceptio.interfaces import LaunchSettings
 from perceptio.ops.interrupts import Stopped, interrupt_flag
 from perceptio.ops.json_files import read_json, write_json
+from perceptio.ops.wording import number_of
 
 if TYPE_CHECKING:
     from perceptio.experiments.launchers import SlurmConfig
@@ -120,7 +121,8 @@ class SlurmLauncher:
         except (RuntimeError, OSError, ValueError) as error:
             said = " ".join(str(error).split())
             raise PerceptioError(
-                f"The cluster refused {len(jobs)} {jobs[0].stage} jobs ({said}): change a --launcher-setting."
+                f"The cluster refused {number_of(len(jobs), f'{jobs[0].stage} job')} ({said}): change a "
+                "--launcher-setting."
             ) from error
         return handles
 

@@ -22,6 +22,7 @@ from perceptio.experiments.contrasts import (
 )
 from perceptio.experiments.figures import Figure, chosen, left_out
 from perceptio.experiments.results import CellResult, ExperimentResult
+from perceptio.ops.wording import number_of
 
 
 @attrs.frozen(kw_only=True)
@@ -171,4 +172,4 @@ def _of_summaries(result: ExperimentResult) -> Iterator[str]:
             f"{' and '.join(f'{name} {version}' for name, version in cell.versions.items()) or 'unknown versions'}"
             for cell in cells
         )
-        yield f"{len(cells)} cells are told by their summaries; they were evaluated on {'; '.join(where)}."
+        yield f"{number_of(len(cells), 'cell')} told by summaries, and evaluated on {'; '.join(where)}."

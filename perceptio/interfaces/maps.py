@@ -97,7 +97,10 @@ def fill_unknown(maps_TCHW: Tensor) -> tuple[Tensor, Tensor]:
     counts_TC = known_TCHW.flatten(2).sum(2)
     if not bool((counts_TC > 0).all()):
         empty = (counts_TC == 0).any(1).nonzero().flatten().tolist()
-        raise DataError(f"Map(s) {empty} of a batch of {len(maps_TCHW)} have no known pixel: leave them out.")
+        raise DataError(
+            "Every channel of a map needs a known pixel. These maps of the batch, by index, lack one: "
+            f"{empty}. Leave them out."
+        )
     mean_TC11 = maps_TCHW.nan_to_num(0.0).flatten(2).sum(2).div(counts_TC)[..., None, None]
     return torch.where(known_TCHW, maps_TCHW, mean_TC11), known_TCHW
 

@@ -142,8 +142,8 @@ def questions_needed(
     other = accuracy + difference
     if difference == 0 or not (0 <= accuracy <= 1 and -ROUNDING <= other <= 1 + ROUNDING):
         raise InputError(
-            f"Accuracies of {accuracy:g} and {other:g} are no two different numbers in [0, 1]; choose another "
-            "accuracy or difference."
+            f"Accuracies of {_percent(accuracy)} and {_percent(other)} are no two different numbers from 0% to 100%; "
+            "choose another accuracy or difference."
         )
     if not (0 < alpha < power < 1):
         raise InputError(
@@ -157,8 +157,8 @@ def questions_needed(
         least, most = abs(difference), min(accuracy + other, 2 - accuracy - other)
         if not least - ROUNDING <= share <= most + ROUNDING:
             raise InputError(
-                f"Of accuracies of {accuracy:g} and {other:g}, a share of {least:g} to {most:g} of the questions is "
-                f"discordant, and {share:g} was given."
+                f"With accuracies of {_percent(accuracy)} and {_percent(other)}, {_percent(least)} to "
+                f"{_percent(most)} of the questions are discordant, and {_percent(share)} was given."
             )
         under_none, under_some = share, max(share - difference**2, 0.0)
     else:
@@ -167,3 +167,7 @@ def questions_needed(
         under_some = accuracy * (1 - accuracy) + other * (1 - other)
     spread = z_alpha * math.sqrt(under_none) + z_power * math.sqrt(under_some)
     return math.ceil(spread**2 / difference**2)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:g}%"

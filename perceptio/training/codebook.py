@@ -16,6 +16,7 @@ from perceptio.ops.codebooks import code_counts, code_usage
 from perceptio.ops.files import disk_errors, recover
 from perceptio.ops.json_files import read_json, write_json
 from perceptio.ops.processes import alone
+from perceptio.ops.wording import number_of
 from perceptio.recipe import DataFolder, Recipe, Stream
 from perceptio.serialize import fingerprint
 from perceptio.training.listener import Preparing
@@ -84,7 +85,7 @@ def train_codebook(
         return
     say(
         f"{recipe.name} names no weights for the tokenizer {_named(stream)} of the stream {stream.name!r}: it is "
-        f"trained first, for {stream.training.steps} steps, and kept in {folder}."
+        f"trained first, for {number_of(stream.training.steps, 'step')}, and kept in {folder}."
     )
     with disk_errors(folder.parent, CheckpointError):
         folder.parent.mkdir(parents=True, exist_ok=True)

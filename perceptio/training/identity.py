@@ -106,7 +106,7 @@ def schedule_difference(before: Mapping[str, Any], train: TrainConfig, done: int
         done: Number of steps done so far.
     """
     if train.steps < done:
-        return f"train.steps is {train.steps}, and {done} steps are done"
+        return f"train.steps is {train.steps}, below the number of steps done so far ({done})"
     was = attrs.evolve(train, **before)
     if all(learning_rate_at(step, was) == learning_rate_at(step, train) for step in range(done)):
         return None
@@ -116,7 +116,7 @@ def schedule_difference(before: Mapping[str, Any], train: TrainConfig, done: int
         if value != getattr(train, name)
     ]
     return (
-        f"{', '.join(changed)}, so that the {done} steps that are done would have had other learning rates (a run "
+        f"{', '.join(changed)}, so that the steps done so far ({done}) would have had other learning rates (a run "
         'can be made longer while train.schedule is "constant", or "stable_decay" and not yet going down)'
     )
 

@@ -48,7 +48,7 @@ def test_real_pictures_get_depth_in_the_order_of_their_true_depth(copied, tmp_pa
     with pytest.raises(SystemExit) as stopped:
         command.main()
     printed = capsys.readouterr().out
-    assert not stopped.value.code and "10 depth maps made, 0 kept, 0 picture(s) broken" in printed
+    assert not stopped.value.code and "10 depth maps made, 0 kept, 0 pictures broken" in printed
     assert not check_folder(out).problems
     dataset = FolderDataset(out)
     agreement = {}

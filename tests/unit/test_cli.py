@@ -15,10 +15,12 @@ import pytest
 from PIL import Image
 from small import scenes_folder
 
+from perceptio.cli import ablate, compare, depth_targets
 from perceptio.cli import main as command
 from perceptio.data.scenes import Split
 from perceptio.evaluation.answers import read_answers, right_or_wrong
 from perceptio.ops.intervals import wilson
+from perceptio.ops.wording import number_of
 from perceptio.training.trainer import Trainer
 
 RECIPE = """
@@ -75,6 +77,15 @@ def test_help_names_every_verb(run):
     for verb in verbs:
         assert verb in out
         assert run(verb, "--help")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "verb"), [("ablate", ablate), ("compare", compare), ("depth-targets", depth_targets)]
+)
+def test_help_breaks_lines_only_where_the_terminal_ends(run, name, verb):
+    shown = [line.strip() for line in run(name, "--help", columns=500)[1].splitlines()]
+    paragraphs = [" ".join(one.split()) for one in verb.run.__doc__.split("\n\n")]
+    assert len(paragraphs) > 1 and set(paragraphs) <= set(shown)
 
 
 def test_components_lists_every_kind(run):
@@ -335,7 +346,7 @@ def test_train_eval_ask(run, place, tmp_path):
         status, out, _ = ask("--max-new-tokens", tokens, "--device", "cpu")
         answer = json.loads((tmp_path / "answer" / "answer.json").read_text())
         assert status == 0 and answer["truncated"] == (
-            f"cut at {tokens} tokens: --max-new-tokens allows" in out
+            f"cut at {number_of(tokens, 'token')}: --max-new-tokens allows" in out
         )
         assert answer["truncated"] or not cut
     status, _, err = ask("--device", "mps")
@@ -363,10 +374,13 @@ def test_train_eval_ask(run, place, tmp_path):
         (("ask", "nowhere", "nowhere.png", "What?"), "nowhere.png does not exist"),
         (("eval", "nowhere"), "nowhere holds no checkpoint"),
         (("compare", "nowhere", "nowhere"), "nowhere has no answers.jsonl: run `perceptio eval` again"),
-        (("power", "--difference", "30", "--accuracy", "75"), "are no two different numbers in [0, 1]"),
+        (
+            ("power", "--difference", "30", "--accuracy", "75"),
+            "75% and 105% are no two different numbers from 0% to 100%",
+        ),
         (
             ("power", "--difference", "5", "--accuracy", "75", "--discordant", "1"),
-            "a share of 0.05 to 0.45 of the questions is discordant, and 0.01 was given",
+            "5% to 45% of the questions are discordant, and 1% was given",
         ),
         (
             ("power", "--difference", "5", "--accuracy", "0.75"),

@@ -162,7 +162,9 @@ def load_files(
         missing = sorted(number for number in asked if not masks.shows(number))
         if missing:
             known = ", ".join(map(str, sorted(masks)[:20])) or "none"
-            report(where, f"has no pixel of object(s) {missing} that a turn segments; it has: {known}.")
+            report(
+                where, f"lacks a pixel of what a turn segments, by object number: {missing}; it has: {known}."
+            )
     maps = Maps(files, info.maps, record.maps, size)
     return LoadedFiles(image_3HW=image, depth=depth, masks=masks, maps=maps)
 

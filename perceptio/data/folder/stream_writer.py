@@ -21,6 +21,7 @@ from perceptio.ops.json_files import (
     read_lines,
     write_json,
 )
+from perceptio.ops.wording import number_of
 
 
 def has_begun(path: Path | str) -> bool:
@@ -97,8 +98,8 @@ class FolderWriter:
             begun = begun if isinstance(begun, dict) else {}
             differing = sorted(key for key in {**begun, **now} if begun.get(key) != now.get(key))
             raise DataError(
-                f"{self.path} has {self.written:,} samples written with another {INFO_FILE}, which differs in "
-                f"{', '.join(differing)}: go on as it was begun, or remove the folder to begin anew."
+                f"{self.path} has {number_of(self.written, 'sample')} written with another {INFO_FILE}, which "
+                f"differs in {', '.join(differing)}: go on as it was begun, or remove the folder to begin anew."
             )
 
     def _read_what_is_there(self, lines: Path) -> int:

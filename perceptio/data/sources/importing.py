@@ -129,7 +129,7 @@ def import_source(
                 progress(counts.samples, total)
         if counts.samples < kept:
             raise DataError(
-                f"{out} was begun from other files: it has {kept:,} samples, and the source gives "
+                f"{out} was begun from other files: it has {number_of(kept, 'sample')}, and the source gives "
                 f"{counts.samples:,} now. Remove the folder, and import it again."
             )
         if not counts.samples:

@@ -26,6 +26,7 @@ from perceptio.interfaces import Kind, LeftOut, SourceConfig, SourceInfo, Source
 from perceptio.ops.files import expanded
 from perceptio.ops.json_items import read_items
 from perceptio.ops.paths import why_not_inside
+from perceptio.ops.wording import number_of
 
 ROOT = "images"
 IMAGE_TOKEN = "<image>"
@@ -91,8 +92,8 @@ class LLaVASource(SourceConfig):
                 yield SourceSample(id=name, image=image, turns=turns, ordered=True, notes=notes)
         if lacking:
             raise DataError(
-                f"{lacking:,} pictures are missing, first {first_lacking}: download them, give the folder with --set "
-                "images=FOLDER, or import what is there with --set missing=leave_out."
+                f"{number_of(lacking, 'picture')} missing, first {first_lacking}: download them, give the folder "
+                "with --set images=FOLDER, or import what is there with --set missing=leave_out."
             )
 
     def _pictures(self) -> Path:

@@ -34,6 +34,7 @@ from perceptio.interfaces import Teacher
 from perceptio.ops.files import new_file
 from perceptio.ops.image_files import read_image
 from perceptio.ops.json_files import append_line, read_log, rewrite_log
+from perceptio.ops.wording import number_of
 
 logger = logging.getLogger(__name__)
 
@@ -221,7 +222,7 @@ def _depths(batch: Sequence[Ready], teacher: Teacher) -> list[Tensor | Broken]:
     except torch.OutOfMemoryError:
         height, width = batch[0].seen_Chw.shape[1:]
         raise InputError(
-            f"{len(batch)} pictures of {width}x{height} pixels do not fit into the memory of the device: lower the "
+            f"The device has no memory for {number_of(len(batch), 'picture')} of {width}x{height} pixels: lower the "
             "batch size (--batch-size), or else the size that the teacher sees (--image-size)."
         ) from None
     except InterfaceError:
@@ -243,8 +244,8 @@ def _check_first(results: Sequence[Written | Broken]) -> None:
     broken = [result for result in results if isinstance(result, Broken)]
     if len(broken) == len(results):
         raise InputError(
-            f"The teacher gives no depth of any of the first {len(broken)} pictures, so that its weights or its code "
-            f"are to blame; of the first: {broken[0].reason}"
+            f"The teacher gives no depth of the first {number_of(len(broken), 'picture')}, so that its weights or "
+            f"its code are to blame; of the first: {broken[0].reason}"
         )
 
 

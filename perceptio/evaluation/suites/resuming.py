@@ -9,6 +9,7 @@ from perceptio.errors import DataError, quoted
 from perceptio.evaluation.answers import ANSWERS
 from perceptio.ops.files import disk_errors, folder_lock
 from perceptio.ops.json_files import read_json, read_log, rewrite_log, write_json
+from perceptio.ops.wording import number_of
 
 SUMMARY = "summary.json"
 COMPARED = ("suite", "settings", "limit", "model", "data", "versions")
@@ -58,7 +59,7 @@ def begin(
                 rewrite_log(answers, values)
             if len(values) > total:
                 raise DataError(
-                    f"{answers} has {len(values)} answers, and {total} questions are asked: {REMEDY}."
+                    f"{answers} has {number_of(len(values), 'answer')} to {number_of(total, 'question')}: {REMEDY}."
                 )
             for line, (value, question) in enumerate(zip(values, asked, strict=False), start=1):
                 if not isinstance(value, dict) or tuple(map(value.get, KNOWN_BY)) != question:

@@ -28,6 +28,7 @@ from perceptio.ops.files import disk_errors
 from perceptio.ops.interrupts import Stopped, interrupt_flag
 from perceptio.ops.json_files import append_line, without_nan, write_json
 from perceptio.ops.ranks import Ranks
+from perceptio.ops.wording import number_of
 
 
 @attrs.frozen(kw_only=True)
@@ -238,7 +239,7 @@ def _finish(
     answers = read_answers(out)
     if len(answers) != total:
         raise DataError(
-            f"{out / ANSWERS} has {len(answers)} answers, and {total} questions were asked: {REMEDY}."
+            f"{out / ANSWERS} has {number_of(len(answers), 'answer')} to {number_of(total, 'question')}: {REMEDY}."
         )
     figures = {name: suite.figures([one for one in answers if one.data == name]) for name in data}
     summary = without_nan(summary | {"figures": figures})

@@ -19,6 +19,7 @@ from torch import Tensor
 from perceptio.errors import DataError, InputError
 from perceptio.interfaces import SpecialTokens, TextTokenizer, TokenBlock, Turn
 from perceptio.ops.letters import letters_for
+from perceptio.ops.wording import number_of
 from perceptio.vocabulary import TokenPlan
 
 
@@ -244,7 +245,9 @@ class SequenceWriter:
         block = self.plan.streams[name]
         assert isinstance(block, TokenBlock)
         if len(codes) != block.length:
-            raise DataError(f"A block of {name} has {block.length} codes and {len(codes)} were given.")
+            raise DataError(
+                f"A block of {name} has {number_of(block.length, 'code')}, and {len(codes)} came."
+            )
         opening_row, first = len(self.ids) - 1, len(self.ids)
         self.write(opening_slots(self.plan, block))
         slots = len(self.ids)
@@ -281,8 +284,8 @@ class SequenceWriter:
             return [written[self.plan.cell_of(*point)] for point in turn.points]
         if len(turn.levels) != len(turn.points):
             raise DataError(
-                f"The {turn.task} question {turn.question!r} has {len(turn.points)} points and {len(turn.levels)} "
-                "levels: each point needs one."
+                f"The {turn.task} question {turn.question!r} has {number_of(len(turn.points), 'point')} and "
+                f"{number_of(len(turn.levels), 'level')}: each point needs one."
             )
         return turn.levels
 

@@ -25,6 +25,7 @@ from perceptio.interfaces import (
     device_of,
 )
 from perceptio.interfaces.maps import pixels_at, resize_maps, stack_known
+from perceptio.ops.wording import number_of
 from perceptio.tokenizers._autoencoder import (
     Autoencoder,
     AutoencoderConfig,
@@ -72,8 +73,8 @@ class MapTokenizer(Autoencoder):
         (channels, height, width), name = self.map_shape, self.spec.stream.target
         if values_HWM.ndim != 3 or values_HWM.shape[2] != channels:
             raise DataError(
-                f"A map {name!r} has the shape {list(values_HWM.shape)}, and the tokenizer is set to {channels} "
-                "channel(s): it must be [H, W, channels]."
+                f"A map {name!r} has the shape {list(values_HWM.shape)}, and the tokenizer is set to "
+                f"{number_of(channels, 'channel')}: it must be [H, W, channels]."
             )
         slack = ROUNDING * (self.high - self.low)
         known = values_HWM[~np.isnan(values_HWM)]

@@ -185,7 +185,7 @@ def test_cells_run_on_a_cluster_are_those_of_this_machine(
     assert "2 training jobs" in ablate(*elsewhere, "--rerun")
     for argument, message in {
         "rates.py": "None of the 2 summaries in .*rates.cells is of a recipe that a variant of rates has now",
-        "rites.py": r"There is no experiment rites.py: .* with the library. There is: experiments/lessons, ",
+        "rites.py": r"There is no experiment rites.py: .* with the library. There is: .*experiments/lessons, ",
         "runs": "runs holds no experiment",
     }.items():
         refused = CliRunner().invoke(app, ["report", argument])

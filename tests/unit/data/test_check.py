@@ -75,7 +75,10 @@ def misspell(line):
             "16x16 pixels, and its",
         ),
         (lambda f: Image.new("RGB", (32, 32)).save(file_of(f, 1, "masks")), "indexed or gray"),
-        (lambda f: Image.new("L", (32, 32)).save(file_of(f, 1, "masks")), "has no pixel of object"),
+        (
+            lambda f: Image.new("L", (32, 32)).save(file_of(f, 1, "masks")),
+            "lacks a pixel of what a turn segments, by object number: ",
+        ),
         (lambda f: change_line(f, 1, misspell), "imge"),
         (lambda f: change_line(f, 1, lambda line: line["turns"][0].update(points=[[2.0, 0.5]])), "point"),
         (lambda f: change_line(f, 1, lambda line: line.update(image="../outside.png")), "outside"),

@@ -269,7 +269,7 @@ def test_folders_that_a_writer_does_not_go_on_with(tmp_path):
         writer.add(record(0))
         raise RuntimeError
     with pytest.raises(
-        DataError, match="has 1 samples written with another dataset.json, which differs in depth, roots"
+        DataError, match="has 1 sample written with another dataset.json, which differs in depth, roots"
     ):
         FolderWriter(tmp_path / "data", other).__enter__()
     (tmp_path / "data" / "dataset.unfinished.json").unlink()

@@ -311,6 +311,6 @@ def test_a_plugin_brings_a_launcher(tmp_path):
 
 
 def test_what_the_cluster_refuses_is_a_sentence(tmp_path, scenes, slurm):
-    refused = r"The cluster refused 1 training jobs \(.*invalid partition specified: closed.*\): change a"
+    refused = r"The cluster refused 1 training job \(.*invalid partition specified: closed.*\): change a"
     with pytest.raises(PerceptioError, match=refused):
         launch(tmp_path, [training("one", tmp_path, scenes)], partition="closed")

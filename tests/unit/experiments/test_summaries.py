@@ -59,9 +59,7 @@ def test_a_fresh_folder_runs_nothing_and_finds_the_same(beside, ran, launcher, s
         assert one.parameters == other.parameters and one.seconds == pytest.approx(other.seconds, abs=0.1)
     assert table_of(first).texts()[0][2:-2] == table_of(then).texts()[0][2:-2]
     (note,) = (note for note in then.notes if "summaries" in note)
-    assert note.startswith(
-        "2 cells are told by their summaries; they were evaluated on cpu with perceptio 0."
-    )
+    assert note.startswith("2 cells told by summaries, and evaluated on cpu with perceptio 0.")
     # Without a folder, too, and with the learning curve.
     alone = read_summaries(beside)
     assert [cell.figures for cell in alone.cells] == [cell.figures for cell in result.cells]

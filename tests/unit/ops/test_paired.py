@@ -121,18 +121,12 @@ def test_more_is_needed_of_small_differences_of_high_power_and_of_much_discordan
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"difference": 0.0}, r"0\.75 and 0\.75 are no two different numbers in \[0, 1\]"),
-        ({"difference": 0.3}, r"0\.75 and 1\.05 are no two different numbers in \[0, 1\]; choose another"),
+        ({"difference": 0.0}, "75% and 75% are no two different numbers from 0% to 100%"),
+        ({"difference": 0.3}, "75% and 105% are no two different numbers from 0% to 100%; choose another"),
         ({"power": 1.0}, r"A power of 1 at alpha 0\.05 makes no sense; both are probabilities"),
         ({"alpha": 0.0}, r"A power of 0\.8 at alpha 0 makes no sense"),
-        (
-            {"discordant": 0.01},
-            r"a share of 0\.05 to 0\.45 of the questions is discordant, and 0\.01 was given",
-        ),
-        (
-            {"discordant": 0.5},
-            r"a share of 0\.05 to 0\.45 of the questions is discordant, and 0\.5 was given",
-        ),
+        ({"discordant": 0.01}, "75% and 80%, 5% to 45% of the questions are discordant, and 1% was given"),
+        ({"discordant": 0.5}, "75% and 80%, 5% to 45% of the questions are discordant, and 50% was given"),
     ],
 )
 def test_impossible_numbers_are_refused(given, message):

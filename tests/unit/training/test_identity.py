@@ -98,7 +98,7 @@ def test_more_steps_are_the_same_run_while_no_rate_would_have_been_another(sched
     assert (said is None) == same
     if not same:
         assert said.startswith(
-            f"train.steps was 10 and is 20, so that the {done} steps that are done would have"
+            f"train.steps was 10 and is 20, so that the steps done so far ({done}) would have"
         )
 
 

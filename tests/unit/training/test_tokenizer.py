@@ -106,7 +106,7 @@ def test_maps_are_drawn_by_their_weights():
     maps = some_maps(4)
     maps[0] = NAN
     trained(maps=maps, weights_N=torch.tensor([0.0, 1.0, 1.0, 1.0]))
-    with pytest.raises(DataError, match="have no known pixel"):
+    with pytest.raises(DataError, match="Every channel of a map needs a known pixel"):
         trained(maps=maps, settings=attrs.evolve(SHORT, batch_size=16))
 
 

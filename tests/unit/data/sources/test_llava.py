@@ -164,7 +164,7 @@ def test_missing_pictures_are_counted_and_refused_or_left_out(imported):
     ]
     with pytest.raises(
         DataError,
-        match=r"2 pictures are missing, first .*coco/b\.jpg \(.*list\.json item 2, '2'\): .*leave_out",
+        match=r"2 pictures missing, first .*coco/b\.jpg \(.*list\.json item 2, '2'\): .*leave_out",
     ):
         imported(*items)
     samples, left_out = imported(*items, missing="leave_out")

@@ -61,7 +61,7 @@ def test_sets_settings_and_answers_that_are_wrong_are_said(tmp_path):
         list(MarkedPointsSource(folder=str(folder), points=(5,)).samples())
     answers = folder / "answers/blink_3pointscenter_answers.jsonl"
     for rows, why in (
-        ([{"question_id": 0, "text": "(A)"}], "2 questions and .* 1 answers"),
+        ([{"question_id": 0, "text": "(A)"}], "2 questions and .* 1 answer, "),
         ([{"question_id": n, "text": "(A)"} for n in range(3)], "2 questions and .* 3 answers"),
         (
             [{"question_id": n, "text": "(D)"} for n in range(2)],

@@ -184,9 +184,7 @@ def test_an_evaluation_of_something_else_is_not_gone_on_with(scenes, tmp_path, m
         ):
             run_of("refcoco", scenes, out, limit=1)
     (out / ANSWERS).write_text("".join(lines * 2))
-    with pytest.raises(
-        DataError, match=r"has \d+ answers, and \d+ questions are asked: choose another --out"
-    ):
+    with pytest.raises(DataError, match=r"has [\d,]+ answers to [\d,]+ questions: choose another --out"):
         run_of("refcoco", scenes, out, limit=1)
     (out / "summary.json").write_text("{}")
     with pytest.raises(DataError, match=r"summary\.json is not the summary of a suite"):

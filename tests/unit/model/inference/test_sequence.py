@@ -203,7 +203,7 @@ def test_depth_that_is_not_there_is_refused() -> None:
 
     with pytest.raises(DataError, match=r"relative_depth question 'how far\?' is to be answered from depth"):
         writer.write_answer(turn, {})
-    with pytest.raises(DataError, match="A block of depth has 4 codes and 3 were given"):
+    with pytest.raises(DataError, match="A block of depth has 4 codes, and 3 came"):
         writer.write_answer(turn, {"depth": [1, 2, 3]})
 
 

@@ -114,7 +114,9 @@ def test_unknown_pixels_are_read_as_the_mean_of_the_known_ones(tokenizer):
 def test_a_map_without_a_known_pixel_is_refused(tokenizer):
     depth_B1HW = some_depth(2)
     depth_B1HW[1] = float("nan")
-    with pytest.raises(DataError, match=r"Map\(s\) \[1\] of a batch of 2 have no known pixel"):
+    with pytest.raises(
+        DataError, match=r"needs a known pixel\. These maps of the batch, by index, lack one: \[1\]"
+    ):
         tokenizer.encode(depth_B1HW)
 
 
