@@ -1,13 +1,14 @@
-"""Attention over a sequence layout: the one file that imports xformers, the path without it, and a slow reference.
+"""Attention over a sequence layout, with xformers, with PyTorch alone, or as a slow reference.
 
-On CUDA, packed samples go through xformers' memory-efficient kernels with a block-diagonal causal bias. Everywhere
-else PyTorch's scaled_dot_product_attention is called for packed samples of one length at a time, which wastes nothing
-on pairs that cannot see each other. With a cache, rows of unequal length share one call with a mask: xformers' biases
-want every length on the host, and asking for it would stop the device at every token.
+On CUDA, packed samples use xformers' memory-efficient kernels with a block-diagonal causal bias. On other devices,
+PyTorch's scaled_dot_product_attention is called once per sample length, so that no time is spent on pairs of
+different samples. With a cache, all rows share one call with a mask. xformers is not used then: its biases need every
+length on the host, and reading the lengths would synchronize with the device at every token.
 
-`PERCEPTIO_ATTENTION` names a path: `xformers`, `sdpa` or `reference`.
+The environment variable `PERCEPTIO_ATTENTION` selects a path: `xformers`, `sdpa` or `reference`. No other file of the
+library imports xformers.
 
-Shapes: B rows, T queries, S keys, Q heads, G heads of keys and values (G divides Q), E head width.
+Shapes: B rows, T queries, S keys, Q query heads, G key and value heads (G divides Q), E head width.
 """
 
 import ctypes
@@ -33,17 +34,17 @@ PATHS = ("xformers", "sdpa", "reference")
 
 
 def attention(q_BTQE: Tensor, k_BSGE: Tensor, v_BSGE: Tensor, layout: SequenceLayout) -> Tensor:
-    """Causal attention [B, T, Q, E] of new slots to the keys that the layout lets them see.
+    """Return the causal attention [B, T, Q, E] of new slots to the keys that the layout lets them see.
 
     Args:
         q_BTQE: Queries.
-        k_BSGE: Keys: of a packed layout those of the same slots (S == T), of a cached one the whole cache, with the
-            new slots' keys already written.
-        v_BSGE: Values, like the keys.
-        layout: Who sees whom.
+        k_BSGE: Keys. For a packed layout, the keys of the same slots (S == T); for a cached layout, the whole cache,
+            which already includes the keys of the new slots.
+        v_BSGE: Values, for the same slots as the keys.
+        layout: Which slots see which keys.
 
     Raises:
-        InputError: `PERCEPTIO_ATTENTION` names no path, or one that cannot run here.
+        InputError: `PERCEPTIO_ATTENTION` is not the name of a path, or that path cannot run here.
     """
     path = chosen_path(q_BTQE.device.type, q_BTQE.dtype, q_BTQE.shape[-1])
     if layout.lengths is None:
@@ -58,14 +59,14 @@ def attention(q_BTQE: Tensor, k_BSGE: Tensor, v_BSGE: Tensor, layout: SequenceLa
         return _segments(q_BTQE, k_BSGE, v_BSGE, layout)
     dtype = q_BTQE.dtype
     if dtype == torch.bfloat16:
-        # PyTorch's CPU kernel is slower in bfloat16 than in float32, its backward several times.
+        # PyTorch's CPU kernel is slower in bfloat16 than in float32; its backward pass takes several times as long.
         q_BTQE, k_BSGE, v_BSGE = q_BTQE.float(), k_BSGE.float(), v_BSGE.float()
-    with torch.autocast("cpu", enabled=False):  # It would make them bfloat16 again.
+    with torch.autocast("cpu", enabled=False):  # Autocast would convert them back to bfloat16.
         return _segments(q_BTQE, k_BSGE, v_BSGE, layout).to(dtype)
 
 
 def reference(q_BTQE: Tensor, k_BSGE: Tensor, v_BSGE: Tensor, layout: SequenceLayout) -> Tensor:
-    """What `attention` computes, in plain steps over every pair, at the precision of its inputs."""
+    """Compute the same as `attention` in plain steps over every pair, at the precision of the inputs."""
     groups = q_BTQE.shape[2] // k_BSGE.shape[2]
     k_BSQE, v_BSQE = (x.repeat_interleave(groups, 2) for x in (k_BSGE, v_BSGE))
     scores_BQTS = torch.einsum("btqe,bsqe->bqts", q_BTQE, k_BSQE) * q_BTQE.shape[-1] ** -0.5
@@ -77,7 +78,13 @@ def reference(q_BTQE: Tensor, k_BSGE: Tensor, v_BSGE: Tensor, layout: SequenceLa
 
 @functools.cache
 def chosen_path(device: str, dtype: torch.dtype, head_width: int) -> str:
-    """Which path serves such tensors; logged once with its reason, and worth storing beside a measurement."""
+    """Return the path that is used for tensors of this kind, and log it once with the reason.
+
+    Store it with a measurement, because the paths differ in speed and rounding.
+
+    Raises:
+        InputError: `PERCEPTIO_ATTENTION` is not the name of a path, or that path cannot run here.
+    """
     asked = os.environ.get(VARIABLE)
     if asked is not None and asked not in PATHS:
         raise InputError(f"{VARIABLE} is {asked!r}; the attention paths are {', '.join(PATHS)}.")
@@ -94,9 +101,9 @@ def chosen_path(device: str, dtype: torch.dtype, head_width: int) -> str:
 
 @functools.cache
 def _kernels(device: str, dtype: torch.dtype, head_width: int) -> tuple[tuple[Any, Any] | None, str]:
-    """The forward and backward kernel of xformers for packed samples of such tensors, and their names; or why none.
+    """Return xformers' forward and backward kernels for packed samples, and their names; or None and the reason.
 
-    They are chosen once: left to itself, xformers asks one kernel after another at every call.
+    They are chosen once. By default, xformers checks one kernel after another at every call.
     """
     if device != "cuda":
         return None, f"xformers has no kernel for {device}"
@@ -108,10 +115,10 @@ def _kernels(device: str, dtype: torch.dtype, head_width: int) -> tuple[tuple[An
 
 
 def _import_fmha() -> Any:
-    """The attention of xformers.
+    """Import the attention module of xformers, loading CUDA 12's runtime first.
 
-    Its extension is linked against CUDA 12's runtime. Beside a torch for CUDA 13 it finds none and is not loaded, and
-    then every kernel refuses, those of torch's own that xformers calls included. So the runtime is loaded first.
+    The extension of xformers is linked against that runtime. With a torch built for CUDA 13, it does not find the
+    runtime and is not loaded. Then every kernel refuses to run, including torch's own kernels that xformers calls.
     """
     try:
         import nvidia
@@ -127,11 +134,11 @@ def _import_fmha() -> Any:
 
 
 def _fitting_kernels(fmha: Any, q_BTQE: Tensor) -> tuple[tuple[Any, Any] | None, str]:
-    """The first pair of kernels that serves packed samples of such tensors forward and backward; see `_kernels`.
+    """Return the first pair of kernels that supports packed samples forward and backward; see `_kernels`.
 
-    The order is xformers' own: FlashAttention before CUTLASS, which serves float32 and older GPUs and is slower where
-    both run. Forward and backward are of one kind, since a backward pass reads the sums of softmax in the layout in
-    which its own forward pass leaves them.
+    The order is xformers' own: FlashAttention before CUTLASS. CUTLASS supports float32 and older GPUs, and is slower
+    where both run. Both kernels are of the same kind, because a backward kernel reads the softmax sums in the layout
+    that its own forward kernel writes.
     """
     bias = fmha.attn_bias.BlockDiagonalCausalMask.from_seqlens([8, 8], device=q_BTQE.device)
     inputs = fmha.Inputs(query=q_BTQE, key=q_BTQE, value=q_BTQE, attn_bias=bias)
@@ -149,7 +156,7 @@ def _xformers(q_BTQE: Tensor, k_BSGE: Tensor, v_BSGE: Tensor, layout: SequenceLa
 
     groups = q_BTQE.shape[2] // k_BSGE.shape[2]
     if groups > 1:
-        # Grouped heads are spelled out: the kernels' own grouping has no backward pass.
+        # Repeat grouped heads, because the kernels' own grouping has no backward pass.
         k_BSGE, v_BSGE = (x.repeat_interleave(groups, 2) for x in (k_BSGE, v_BSGE))
     kernels, _ = _kernels(q_BTQE.device.type, q_BTQE.dtype, q_BTQE.shape[-1])
     bias = _once_per_layout(layout, _block_diagonal)
@@ -157,7 +164,7 @@ def _xformers(q_BTQE: Tensor, k_BSGE: Tensor, v_BSGE: Tensor, layout: SequenceLa
 
 
 def _segments(q_BTQE: Tensor, k_BSGE: Tensor, v_BSGE: Tensor, layout: SequenceLayout) -> Tensor:
-    """Each packed sample by itself; those of one length share a call."""
+    """Attend within each packed sample; samples of the same length share a call."""
     assert layout.lengths is not None
     q_parts, k_parts, v_parts = (x.split(layout.lengths, 1) for x in (q_BTQE, k_BSGE, v_BSGE))
     out = list(q_parts)
@@ -190,7 +197,7 @@ _PREPARED: weakref.WeakKeyDictionary[SequenceLayout, dict[Callable, Any]] = weak
 
 
 def _once_per_layout(layout: SequenceLayout, prepare: Callable[[SequenceLayout], Any]) -> Any:
-    """What a path derives from a layout, made for its first layer and kept as long as the layout lives."""
+    """Return a value derived from a layout, computed in the first layer and kept as long as the layout exists."""
     prepared = _PREPARED.setdefault(layout, {})
     if prepare not in prepared:
         prepared[prepare] = prepare(layout)
@@ -198,7 +205,7 @@ def _once_per_layout(layout: SequenceLayout, prepare: Callable[[SequenceLayout],
 
 
 def _samples_by_length(layout: SequenceLayout) -> list[list[int]]:
-    """The numbers of packed samples, those of one length together."""
+    """Return the indices of packed samples, grouped by length."""
     alike: dict[int, list[int]] = {}
     for number, length in enumerate(layout.lengths or ()):
         alike.setdefault(length, []).append(number)
@@ -214,7 +221,7 @@ def _block_diagonal(layout: SequenceLayout):
 
 
 def _visible(layout: SequenceLayout) -> Tensor:
-    """Which key each new slot sees: boolean [B, T, S]."""
+    """Return which keys each new slot sees, as booleans [B, T, S]."""
     device, count = layout.positions_ABT.device, layout.positions_ABT.shape[-1]
     if layout.lengths is not None:
         lengths = torch.tensor(layout.lengths, device=device)

@@ -58,7 +58,7 @@ def student_t(values: Sequence[float]) -> tuple[float, float]:
         values: Two or more values.
 
     Raises:
-        InputError: There are fewer.
+        InputError: There are fewer than two values.
     """
     n = len(values)
     if n < 2:
@@ -70,12 +70,12 @@ def student_t(values: Sequence[float]) -> tuple[float, float]:
 
 
 def t_quantile(degrees: int) -> float:
-    """What a variable with Student's t distribution exceeds with probability 2.5%, found by bisection.
+    """Return the value that a variable with Student's t distribution exceeds with probability 2.5%, by bisection.
 
     Args:
         degrees: Degrees of freedom, 1 or more.
     """
-    low, high = NORMAL_QUANTILE, 12.7062048  # That of one degree, which is the largest.
+    low, high = NORMAL_QUANTILE, 12.7062048  # The quantile for one degree of freedom is the largest.
     while high - low > 1e-9:
         middle = (low + high) / 2
         low, high = (middle, high) if _within(middle, degrees) < 0.95 else (low, middle)
@@ -83,7 +83,7 @@ def t_quantile(degrees: int) -> float:
 
 
 def _within(t: float, degrees: int) -> float:
-    """The probability of a value in [-t, t] (Abramowitz and Stegun, 26.7.3 and 26.7.4)."""
+    """Return the probability of a value in [-t, t] (Abramowitz and Stegun, 26.7.3 and 26.7.4)."""
     angle = math.atan(t / math.sqrt(degrees))
     odd = degrees % 2
     term = total = 0.0 if degrees == 1 else (math.cos(angle) if odd else 1.0)

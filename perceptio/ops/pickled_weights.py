@@ -1,4 +1,4 @@
-"""Weights that others have pickled: read without running what a pickle asks for."""
+"""Read pickled PyTorch weights without running the code that a pickle may name."""
 
 import pickle
 import zipfile
@@ -14,7 +14,7 @@ from perceptio.ops.foreign import MeasuredFile, parsing
 
 
 def read_pickled(file: Path) -> Any:
-    """What a `.pt` or `.bin` file holds, mapped rather than read where its layout allows it.
+    """Return the contents of a `.pt` or `.bin` file, memory-mapped if its layout allows it.
 
     Raises:
         CheckpointError: The file is missing or broken, or its pickle asks to run code.
@@ -37,7 +37,10 @@ def _load_zipped(file: Path) -> Any:
 
 
 def _load_plain(file: Path) -> Any:
-    """What a file in the layout before PyTorch 1.6 holds; its sizes are compared with the file's on the way."""
+    """Return the contents of a file in the layout used before PyTorch 1.6.
+
+    Tensors larger than the file are refused before any memory is allocated for them.
+    """
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.utils._pytree import tree_leaves
 
@@ -54,7 +57,10 @@ def _load_plain(file: Path) -> Any:
 
 
 def _unpickling_error(file: Path, error: pickle.UnpicklingError) -> Exception:
-    """Of torch's long advice, which recommends to run the code, only the line that says what was found."""
+    """Return an error with the line of torch's message that names what was found.
+
+    The rest of that message recommends running the code.
+    """
     lines = str(error).split("WeightsUnpickler error: ")[-1].strip().splitlines() or [type(error).__name__]
     reason = next((line for line in lines if "GLOBAL" in line), lines[0])
     if "Unsupported operand" in reason:
@@ -66,7 +72,7 @@ def _unpickling_error(file: Path, error: pickle.UnpicklingError) -> Exception:
 
 
 def is_state_dict(held: Any) -> TypeGuard[Mapping[str, Tensor]]:
-    """Whether something read from a file is tensors by name, each with as many values as the file holds for it."""
+    """Whether a value read from a file maps names to tensors whose values are all stored in the file."""
     return isinstance(held, Mapping) and all(
         isinstance(name, str) and isinstance(value, Tensor) and _is_stored(value)
         for name, value in held.items()
@@ -74,7 +80,7 @@ def is_state_dict(held: Any) -> TypeGuard[Mapping[str, Tensor]]:
 
 
 def _is_stored(value: Tensor) -> bool:
-    """Whether a tensor is what its storage holds, and not a small one that is shown as a large one."""
+    """Whether a tensor is no larger than its storage, unlike a small tensor expanded to a large one."""
     return (
         value.layout is torch.strided
         and not value.is_quantized

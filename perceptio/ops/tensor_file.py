@@ -1,4 +1,4 @@
-"""A safetensors file: its tensors without values, and their values one by one."""
+"""Safetensors files, whose tensors are described without values and read one by one."""
 
 import io
 import json
@@ -16,7 +16,7 @@ from perceptio.errors import CheckpointError
 from perceptio.ops.foreign import parsing
 
 CHUNK = 2**20
-"""Bytes that are read at a time; they stay in a core's cache. A multiple of the size of every dtype."""
+"""Bytes to read at a time: few enough to stay in a core's cache, and a multiple of every dtype's size."""
 _INFINITY = {
     torch.bfloat16: 0x7F80,
     torch.float16: 0x7C00,
@@ -32,8 +32,12 @@ class TensorFile:
     Args:
         path: The file.
 
+    Attributes:
+        headers: The file's tensors by name, on the meta device, without values. Their dtypes tell only floating point
+            numbers (float32) from integers (int64).
+
     Raises:
-        CheckpointError: It is missing or not whole.
+        CheckpointError: The file is missing or incomplete.
     """
 
     def __init__(self, path: Path) -> None:
@@ -47,7 +51,7 @@ class TensorFile:
 
     @contextmanager
     def opened(self) -> Iterator["OpenTensorFile"]:
-        """The file, to read values from."""
+        """Open the file to read values from it."""
         with safe_open(self.path, framework="pt") as tensors, io.FileIO(self.path) as file:
             with parsing(CheckpointError, self._broken):
                 size = int.from_bytes(file.read(8), "little")
@@ -57,20 +61,21 @@ class TensorFile:
 
 
 class OpenTensorFile:
-    """What `TensorFile.opened` gives."""
+    """An open safetensors file; `TensorFile.opened` returns it."""
 
     def __init__(self, tensors: Any, file: io.FileIO, starts: dict[str, int], broken: str) -> None:
         self._tensors, self._file, self._starts, self._broken = tensors, file, starts, broken
 
     def read(self, name: str) -> Tensor:
-        """A tensor, mapped from the file."""
+        """Return a tensor, memory-mapped from the file."""
         with parsing(CheckpointError, self._broken):
             return self._tensors.get_tensor(name)
 
     def read_into(self, name: str, place: Tensor) -> bool:
-        """Fill a tensor of the same shape; several threads may do so at once.
+        """Fill a tensor of the same shape with a tensor of the file; several threads may do so at once.
 
-        Of one dtype, the bytes are read into place: copied from the mapped file, they would be in memory twice.
+        If both have the same dtype, the bytes are read directly into place. A copy from the mapped file would hold
+        them in memory twice.
 
         Returns:
             Whether all values are finite.
@@ -85,12 +90,12 @@ class OpenTensorFile:
         with parsing(CheckpointError, self._broken):
             for start in range(0, len(bytes_N), CHUNK):
                 self._fill(name, start, bytes_N[start : start + CHUNK].data)
-                # What was just read is in the processor's cache.
+                # Check now, while the values are in the processor's cache.
                 finite = are_finite(flat[start // size : (start + CHUNK) // size]) and finite
         return finite
 
     def _fill(self, name: str, start: int, left: memoryview) -> None:
-        """Fill a buffer with a tensor's bytes from a given one on."""
+        """Fill a buffer with a tensor's bytes, starting at byte `start`."""
         at = self._starts[name] + start
         while left:
             count = os.preadv(self._file.fileno(), [left], at)
@@ -100,12 +105,12 @@ class OpenTensorFile:
 
 
 def are_finite(values: Tensor) -> bool:
-    """Whether all values are finite numbers, as those that are no floating point numbers are."""
+    """Whether all values are finite numbers; always true for dtypes other than floating point."""
     if not values.is_floating_point() or not values.numel():
         return True
     if values.dtype not in _INFINITY or values.device.type != "cpu" or not values.is_contiguous():
         return bool(values.isfinite().all())
-    # Among numbers of one sign the greater has the greater bits, so that infinity bounds the finite ones.
+    # Among numbers of one sign, bits read as an integer sort by magnitude, and infinity is above all finite ones.
     infinity, sign = _INFINITY[values.dtype], 1 << (8 * values.element_size() - 1)
     bytes_N = _flat(values.detach()).view(torch.uint8).numpy()
     positive = bytes_N.view(f"i{values.element_size()}").max()
@@ -114,11 +119,11 @@ def are_finite(values: Tensor) -> bool:
 
 
 def _flat(contiguous: Tensor) -> Tensor:
-    """A contiguous tensor in one dimension of stride 1, which `view` does not give to a single element."""
+    """Return a contiguous tensor as one dimension of stride 1; `view` may give a single element another stride."""
     return contiguous.as_strided((contiguous.numel(),), (1,))
 
 
 def _header(lazy: Any) -> Tensor:
-    """A tensor without values; of its dtype, only whether it is a floating point number matters."""
+    """Return a tensor without values; its dtype tells only floating point numbers from integers."""
     floating = lazy.get_dtype().startswith(("F", "BF"))
     return torch.empty(lazy.get_shape(), device="meta", dtype=torch.float32 if floating else torch.int64)

@@ -1,7 +1,8 @@
-"""Muon (Jordan et al. 2024): momentum whose matrix is made orthogonal before it moves the parameter.
+"""Muon (Jordan et al. 2024): momentum, orthogonalized before it updates the parameter.
 
-PyTorch's own computes in bfloat16, which takes a CPU without instructions for it more than ten times as long as
-float32 (measured). This one computes in the precision of the gradient, and matrices of one shape together.
+PyTorch's implementation computes in bfloat16. On a CPU without bfloat16 instructions, that takes more than ten times
+as long as float32 (measured). This implementation computes in the precision of the gradient, and processes matrices of
+the same shape together.
 
 Shapes: M matrices of one shape, R rows, C columns.
 """
@@ -14,21 +15,21 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of Muon's quintic: five steps bring every singular value to between 0.7 and 1.2 (Jordan et al. 2024)."""
+"""Coefficients of Muon's quintic; five steps bring every singular value between 0.7 and 1.2 (Jordan et al. 2024)."""
 STEPS = (3, 2)
-"""Steps on one Gram matrix, before another is computed; with all five on one, small singular values are lost."""
+"""Steps to take on each Gram matrix. With all five steps on one matrix, small singular values would be lost."""
 
 
 class Muon(Optimizer):
-    """Nesterov momentum, orthogonalized; weight decay is decoupled, as AdamW's.
+    """An optimizer with orthogonalized Nesterov momentum and decoupled weight decay, as in AdamW.
 
     Args:
-        params: Parameters or parameter groups; matrices, and kernels of convolutions, which count as matrices with a
-            row for each output channel.
-        lr: Learning rate: the step of a square matrix has singular values of about this size; that of a matrix with
-            R rows and C < R columns is larger by sqrt(R / C).
-        weight_decay: Share of a parameter, times the learning rate, that each step takes away.
-        momentum: Weight of the past in the average of gradients.
+        params: Parameters or parameter groups: matrices, or convolution kernels, which are treated as matrices with
+            one row per output channel.
+        lr: Learning rate. The update of a square matrix has singular values of about this size. For R rows and C < R
+            columns, the update is larger by a factor of sqrt(R / C).
+        weight_decay: Each step multiplies a parameter by 1 - lr * weight_decay.
+        momentum: Weight of the past in the moving average of gradients.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class Muon(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Move every parameter that has a gradient."""
+        """Update every parameter that has a gradient; `closure` is ignored."""
         for group in self.param_groups:
             alike: dict[torch.Size, list[Tensor]] = {}
             for parameter in group["params"]:
@@ -58,7 +59,7 @@ class Muon(Optimizer):
                     parameter.add_(update, alpha=-group["lr"] * scale)
 
     def _momentum(self, parameter: Tensor, momentum: float) -> Tensor:
-        """The average of gradients, looked at one step ahead."""
+        """Update the moving average of gradients, and return its Nesterov look-ahead."""
         gradient, state = parameter.grad, self.state[parameter]
         assert gradient is not None
         if "momentum_buffer" not in state:
@@ -68,7 +69,7 @@ class Muon(Optimizer):
 
 
 def orthogonalized(matrices_MRC: Tensor) -> Tensor:
-    """The matrices with their singular values brought near 1, by Newton-Schulz iteration."""
+    """Return the matrices with their singular values brought near 1 by Newton-Schulz iteration."""
     tall = matrices_MRC.shape[-2] > matrices_MRC.shape[-1]
     x = matrices_MRC.mT if tall else matrices_MRC
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-7)
@@ -78,9 +79,10 @@ def orthogonalized(matrices_MRC: Tensor) -> Tensor:
 
 
 def _product_of_steps(gram_MRR: Tensor, steps: int) -> Tensor:
-    """The matrix [M, R, R] by which so many steps multiply X, from its Gram matrix G = X X^T.
+    """Return the matrices [M, R, R] by which `steps` steps multiply X, given its Gram matrix G = X X^T.
 
-    A step multiplies X by P = a + b G + c G^2, and G becomes P G P: much smaller matrices than X where that is wide.
+    Each step multiplies X by P = a + b G + c G^2, and G becomes P G P. If X is wide, these matrices are much smaller
+    than X.
     """
     a, b, c = COEFFICIENTS
     product = torch.eye(gram_MRR.shape[-1], dtype=gram_MRR.dtype, device=gram_MRR.device).expand_as(gram_MRR)
