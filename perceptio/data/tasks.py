@@ -1,4 +1,4 @@
-"""The tasks of a recipe, by the names that data give them."""
+"""Tasks of a recipe, found by the names that data use for them."""
 
 from collections.abc import Iterable
 from typing import cast
@@ -12,18 +12,22 @@ from perceptio.recipe import Recipe
 from perceptio.registry import Registry
 
 OF_STREAM, IN_WORDS = "map", "plain"
-"""The registered tasks that stand for names which nobody registered: of a stream's own question, and of any other."""
+"""Registered tasks used for unregistered names: the question for a stream (`STREAM_map`), and any other question."""
 
 
 class TaskTable:
-    """Finds and builds tasks, each once.
+    """Finds and builds tasks by name, each once.
 
-    The name decides: `recipe.tasks[name]`; else the registered task of that name with its defaults, a plugin's as
-    `plugin/name`, which has to be loaded; else, where it is a stream's that is written once per image, with `_map`
-    after it, the question for that stream, such as `depth_map`; else a question that is answered in words.
+    The first rule that applies to a name decides:
+
+    1. `recipe.tasks[name]`, if it exists.
+    2. The registered task of that name, with its defaults. A plugin's task is named `plugin/name`, and the plugin
+       must be loaded.
+    3. `STREAM_map`, such as `depth_map`, for a stream that is written once per image: the question for that stream.
+    4. Any other name: a question that is answered in words.
 
     Args:
-        recipe: Whose tasks they are.
+        recipe: The recipe that has the tasks.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -33,19 +37,19 @@ class TaskTable:
         self._built: dict[str, Task] = {}
 
     def __getitem__(self, name: str) -> Task:
-        """The task of a name.
+        """Return the task with a name.
 
         Raises:
-            PluginError: It is of a plugin that was set aside, or cannot be built.
-            UnknownNameError: It is named as a plugin's, and no plugin that is loaded has it.
-            RecipeError: It makes no sense in the recipe's model, or is a plugin's that needs settings.
+            PluginError: Its plugin was set aside, or the task cannot be built.
+            UnknownNameError: It is named like a plugin's task, and no loaded plugin has it.
+            RecipeError: It makes no sense in the recipe's model, or it is a plugin's task with required settings.
         """
         if name not in self._built:
             self._built[name] = build_part(self._config(name), self._specs)
         return self._built[name]
 
     def of_stream(self, stream: str) -> str:
-        """The name of the task that asks for a stream and for nothing else, which needs no turn in the data."""
+        """Return the name of the task that asks only for a stream, and which needs no turn in the data."""
         for name in self._recipe.tasks:
             task = self[name]
             if task.writes_turns and task.perception_only and task.required == (stream,):
@@ -58,7 +62,7 @@ class TaskTable:
         if name in self._registered:
             return self._registered[name]()
         if "/" in name:
-            # A plugin's task is never taken for a question in words: it would be trained and scored as another one.
+            # Never treat a plugin's task as a question in words: it would be trained and scored as a different task.
             self._registry.get(Kind.TASK, name)
             raise RecipeError(
                 f"The task {name!r} has settings without defaults: give them in the recipe's tasks, by this name."
@@ -71,7 +75,7 @@ class TaskTable:
 
 
 def named_by_data(registry: Registry) -> dict[str, type[TaskConfig]]:
-    """The registered tasks that data can name, which are those with a default for every setting."""
+    """Return the registered tasks that data can name: those with a default for every setting."""
     found = {
         entry.name: cast(type[TaskConfig], entry.config)
         for entry in registry.entries
@@ -85,12 +89,12 @@ def named_by_data(registry: Registry) -> dict[str, type[TaskConfig]]:
 
 
 def task_rules() -> dict[str, TaskConfig]:
-    """The registered tasks that have rules for the turns of data, with their defaults, by name."""
+    """Return the registered tasks that check the turns of data, with their defaults, by name."""
     found = named_by_data(Registry.discover())
     return {name: config() for name, config in found.items() if config.problems is not TaskConfig.problems}
 
 
 def not_loaded(names: Iterable[str]) -> list[str]:
-    """Return those of the names that are a plugin's tasks, `plugin/name`, which no loaded plugin registers."""
+    """Return the names of plugin tasks, `plugin/name`, that no loaded plugin registers."""
     known = Registry.discover().names(Kind.TASK)
     return [name for name in names if "/" in name and name not in known]

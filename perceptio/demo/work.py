@@ -1,4 +1,4 @@
-"""What the demo's jobs do. Each function writes one folder, from settings and the folders of other jobs alone.
+"""The jobs of the demo. Each function writes one folder, using only its settings and the folders of other jobs.
 
 Shapes: N maps, C channels, H W pixels.
 """
@@ -35,7 +35,7 @@ from perceptio.training.tokenizer import TokenizerRecord, train_tokenizer
 
 @work
 def make_scenes(task: Task) -> None:
-    """Write the scenes of every split, and what the shortcuts reach on those that are held out."""
+    """Write the scenes of every split, and the scores of the shortcuts on the held-out splits."""
     counts: Mapping[str, int] = task.settings["counts"]
     total, before = sum(counts.values()), 0
     for name, count in counts.items():
@@ -44,7 +44,7 @@ def make_scenes(task: Task) -> None:
         def progress(done: int, name: str = name, before: int = before) -> None:
             task.report(before + done, total, name)
 
-        # A folder appears only when it is complete: one that is there is of an earlier attempt.
+        # A folder appears only when it is complete, so an existing one is complete and comes from an earlier attempt.
         if not (task.out / name).exists():
             write_folder(
                 task.out / name, scenes, info=scenes.info, workers=math.ceil(task.cores), progress=progress
@@ -77,7 +77,7 @@ def make_depth_tokenizer(task: Task) -> None:
 
 @work
 def train_arm(task: Task) -> None:
-    """Train a recipe on the training scenes, from its checkpoint where there is one."""
+    """Train a recipe on the training scenes, continuing from its checkpoint if there is one."""
     recipe = recipe_of(task)
     folder = DataFolder(path=str(task.inputs["scenes"] / Split.TRAIN))
     for name, tokenizer in trained_tokenizers(recipe).items():
@@ -89,9 +89,9 @@ def train_arm(task: Task) -> None:
 
 @work
 def evaluate_arm(task: Task) -> None:
-    """Ask a trained arm everything about the test scenes, and keep what it said about the first of them.
+    """Evaluate a trained arm on all questions about the test scenes, and record a gallery of the first scenes.
 
-    A control is asked the marked-point questions of the validation scenes, too: they say whether it has learned.
+    A control also answers the marked-point questions of the validation scenes, which show whether it has learned.
     """
     (arm,) = (folder for name, folder in task.inputs.items() if name != "scenes")
     model, dataset = load(arm), FolderDataset(task.inputs["scenes"] / Split.TEST)

@@ -1,4 +1,4 @@
-"""Weights: written as safetensors, and read strictly."""
+"""Write weights as safetensors, and read them strictly: all tensors of a module, or none."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,28 +22,28 @@ from perceptio.ops.tensor_file import OpenTensorFile, TensorFile, are_finite
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 CHECKPOINT = "checkpoint"
-"""In the folder of a run: the model as it was last saved."""
+"""Name of the folder, in a run's folder, that has the last saved model."""
 READERS = 8
 """The maximum number of threads that read tensors; never more than torch uses."""
 
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:
-    """A module's parameters and buffers, by the names `load_state_dict` takes; tied ones once, by their first."""
+    """Return parameters and buffers by their names in the state dict; tied ones once, by their first name."""
     held: dict[int, str] = {}
     state = module.state_dict(keep_vars=True)
     return {name: value for name, value in state.items() if held.setdefault(id(value), name) == name}
 
 
 def write_weights(tensors: Mapping[str, Tensor], folder: Path, *, max_shard_size: int | str = "5GB") -> None:
-    """Write tensors as safetensors: one file, or shards and their index. Never more than a shard is held twice.
+    """Write tensors as safetensors: one file, or shards and their index. At most one shard is in memory twice.
 
     Args:
-        tensors: What is written, by name.
-        folder: Where.
-        max_shard_size: Bytes, or a text such as `"5GB"`, above which another file is begun.
+        tensors: The tensors, by name.
+        folder: The folder to write to.
+        max_shard_size: Maximum size of a file, in bytes or as text such as `"5GB"`.
 
     Raises:
-        CheckpointError: The disk is full, the place cannot be written, or `max_shard_size` is no size.
+        CheckpointError: The disk is full, the folder cannot be written, or `max_shard_size` is not a size.
     """
     from huggingface_hub import split_torch_state_dict_into_shards
 
@@ -66,7 +66,9 @@ def write_weights(tensors: Mapping[str, Tensor], folder: Path, *, max_shard_size
 class Slice:
     """A tensor of a module that is a slice of a tensor in a file, such as the keys of a fused `qkv`.
 
-    `take` gives the slice as a view of the whole; it is tried on a tensor without values first.
+    Attributes:
+        name: The tensor's name in the module.
+        take: Returns the slice as a view of the whole tensor. It is called with a tensor without values first.
     """
 
     name: str
@@ -74,7 +76,7 @@ class Slice:
 
 
 Rename = Callable[[str], str | Sequence[Slice] | None]
-"""The name in a module of a tensor in a file; None for a tensor that is left out on purpose; or its slices."""
+"""Maps the name of a tensor in a file to its name in a module, to its slices, or to None to leave it out."""
 
 
 def load_tensors(
@@ -84,23 +86,25 @@ def load_tensors(
     *,
     elsewhere: Collection[str] = (),
 ) -> list[str]:
-    """Fill a module with the tensors of files, each of them, or none.
+    """Fill a module with tensors from files: all of its tensors, or none.
 
-    All names and shapes are compared before the first value moves. Values then go file by file straight into place,
-    in the module's dtypes. Tied tensors may come once, or several times if they are equal.
+    All names and shapes are compared before the first value is copied. Values are then read file by file directly
+    into place, in the module's dtypes. Tied tensors may occur once, or several times if they are equal.
 
     Args:
-        module: Where the values go; on a real device. Or its tensors by other names, such as those of the files.
-        sources: Safetensors files, or folders that hold `model.safetensors` or its shards and their index; or the
-            tensors themselves, for instance those of `read_pickled`.
-        rename: From names in the files to names in the module; a mapping leaves the names it lacks as they are.
-        elsewhere: Names in the module that get their values from somewhere else and need not be there.
+        module: The module to fill, not on the meta device; or a mapping of its tensors under other names, such as the
+            names in the files.
+        sources: Safetensors files, or folders with `model.safetensors` or with shards and their index; or the tensors
+            themselves, such as those returned by `read_pickled`.
+        rename: Maps names in the files to names in the module. A mapping leaves names it does not list unchanged.
+        elsewhere: Names in the module that get their values elsewhere and may be missing from the files.
 
     Returns:
-        The names in the module of tensors that came with values that are not finite.
+        The names in the module of tensors with values that are not finite.
 
     Raises:
-        CheckpointError: A file is missing or broken, or the tensors are not the module's: all are named.
+        CheckpointError: A file is missing or broken, the module is on the meta device, or the tensors do not fit the
+            module; the message names all that do not fit.
     """
     wanted = _wanted(module)
     if any(value.is_meta for value in wanted.values()):
@@ -113,7 +117,7 @@ def load_tensors(
     for shard in dict.fromkeys(arrival.shard for arrival in arrivals.values()):
         coming = {target: arrival for target, arrival in arrivals.items() if arrival.shard is shard}
         places = [wanted[target] for target in coming]
-        # Neither reading nor what is done with a whole tensor holds the interpreter's lock.
+        # Threads help: neither reading a file nor operations on whole tensors hold the interpreter's lock.
         with shard.opened() as opened, ThreadPoolExecutor(min(READERS, torch.get_num_threads())) as threads:
             finite = threads.map(_Arrival.read_into, coming.values(), places, repeat(opened))
             infinite |= {target for target, so in zip(coming, finite, strict=True) if not so}
@@ -127,10 +131,11 @@ def check_tensors(
     *,
     elsewhere: Collection[str] = (),
 ) -> None:
-    """Compare names and shapes as `load_tensors` does, of a module that may lie on the meta device.
+    """Compare names and shapes as `load_tensors` does; the module may be on the meta device.
 
     Raises:
-        CheckpointError: A file is missing or broken, or the tensors are not the module's: all are named.
+        CheckpointError: A file is missing or broken, or the tensors do not fit the module; the message names all that
+            do not fit.
     """
     _arrivals(module, _wanted(module), sources, rename, elsewhere)
 
@@ -146,7 +151,7 @@ def _arrivals(
     rename: Rename | Mapping[str, str | None] | None,
     elsewhere: Collection[str],
 ) -> dict[str, "_Arrival"]:
-    """Where each tensor of a module comes from, when names and shapes have been compared."""
+    """Compare names and shapes, and return the source of each tensor of a module."""
     shards = _shards_of(sources)
     arrivals: dict[str, _Arrival] = {}
     problems: list[str] = []
@@ -172,7 +177,7 @@ def _name(module: nn.Module | Mapping[str, Tensor]) -> str:
 
 
 def read_headers(sources: Path | Sequence[Path]) -> dict[str, Tensor]:
-    """The tensors of safetensors files, or of folders of them, by name and without values.
+    """Return the tensors of safetensors files, or of folders of them, by name and without values.
 
     Raises:
         CheckpointError: A file is missing or broken.
@@ -182,7 +187,7 @@ def read_headers(sources: Path | Sequence[Path]) -> dict[str, Tensor]:
 
 @attrs.frozen(eq=False)
 class _Shard:
-    """Tensors in one place: without values in `headers`, and with them while it is `opened`."""
+    """The tensors of one source: without values in `headers`, and with values while it is `opened`."""
 
     where: str
     headers: dict[str, Tensor]
@@ -191,7 +196,7 @@ class _Shard:
 
 @attrs.frozen(eq=False)
 class _GivenTensors:
-    """Tensors that are in memory, read as those of a file are."""
+    """Tensors in memory, with the same methods as an open file."""
 
     tensors: Mapping[str, Tensor]
 
@@ -205,7 +210,7 @@ class _GivenTensors:
 
 @attrs.frozen(eq=False)
 class _Arrival:
-    """A tensor of the module on its way from a shard."""
+    """A tensor of a shard, or a slice of one, and the tensor of the module that it fills."""
 
     shard: _Shard
     source: str
@@ -224,7 +229,7 @@ class _Arrival:
         return are_finite(place)
 
     def problem(self, header: Tensor, wanted: Mapping[str, Tensor]) -> str | None:
-        """Why it cannot go into its place, if it cannot."""
+        """Return why it does not fit the module; None if it fits."""
         if self.target.name not in wanted:
             return f"{self} is not a part of this model"
         place = wanted[self.target.name]
@@ -278,12 +283,12 @@ def _files_of(path: Path) -> list[Path]:
 
 
 def indexed_files(folder: Path) -> list[Path]:
-    """The files that a folder's index names, whether they are there or not.
+    """Return the files that a folder's index names, whether they exist or not.
 
-    A name stays in the folder. A file may be a symbolic link, as all are in the hub's cache.
+    Names must not lead out of the folder. A file may be a symbolic link, as all files in the hub's cache are.
 
     Raises:
-        CheckpointError: The index cannot be read, or a name in it leads out of the folder.
+        CheckpointError: The index cannot be read or names no file, or a name in it leads out of the folder.
     """
     index = Configuration.read(folder / INDEX, CheckpointError, "copy or download it again")
     names = index.section("weight_map").values.values()
@@ -296,7 +301,7 @@ def indexed_files(folder: Path) -> list[Path]:
 
 
 def _place(value: Tensor) -> tuple[int, int, torch.Size]:
-    """Where a tensor lies, with or without values: tied tensors lie in one place."""
+    """Return an identity of a tensor's memory, with or without values; tied tensors share it."""
     return value.untyped_storage()._cdata, int(value.storage_offset()), value.shape
 
 
@@ -310,7 +315,7 @@ def _missing(wanted: Mapping[str, Tensor], coming: Collection[str]) -> list[str]
 
 
 def _torn_ties(wanted: Mapping[str, Tensor], arrivals: Mapping[str, _Arrival]) -> list[str]:
-    """Tensors that are one in the module and come with several values."""
+    """Return problems of tensors that are tied in the module and have different values in the files."""
     first: dict[tuple[int, int, torch.Size], _Arrival] = {}
     problems: list[str] = []
     for name, arrival in arrivals.items():

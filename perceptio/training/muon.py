@@ -1,8 +1,8 @@
 """Muon (Jordan et al. 2024): momentum, orthogonalized before it updates the parameter.
 
 PyTorch's implementation computes in bfloat16. On a CPU without bfloat16 instructions, that takes more than ten times
-as long as float32 (measured). This implementation computes in the precision of the gradient, and processes matrices of
-the same shape together.
+as long as float32 (measured). This implementation computes in the precision of the gradient, and processes matrices
+of the same shape together.
 
 Shapes: M matrices of one shape, R rows, C columns.
 """

@@ -1,4 +1,4 @@
-"""Packing a data folder into tar shards; `perceptio.data.folder.shards` says what they are."""
+"""Pack a data folder into tar shards, whose format `perceptio.data.folder.shards` describes."""
 
 import hashlib
 import tarfile
@@ -27,12 +27,19 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 SHARD_SIZE = 2**30
-"""Bytes of a shard at which the next one begins."""
+"""Size of a shard in bytes at which the next shard begins."""
 
 
 @attrs.frozen(kw_only=True)
 class Packed:
-    """What was packed: how many samples, files, shards, and bytes of shards."""
+    """Statistics of a packed folder.
+
+    Attributes:
+        samples: Number of samples.
+        files: Number of files.
+        shards: Number of shards.
+        size: Total size of the shards in bytes.
+    """
 
     samples: int
     files: int
@@ -47,20 +54,21 @@ def pack_folder(
     shard_size: int = SHARD_SIZE,
     progress: Callable[[int, int], None] | None = None,
 ) -> Packed:
-    """Write the packed form of a data folder, which gives the same samples to the bit.
+    """Write the packed form of a data folder, which returns the same samples, bit for bit.
 
-    Files are taken as they are, each once, whatever names it. What lies in a root gets the name `roots/ROOT/PATH`, as
-    a packed folder has no roots. Until it is complete, the place is marked as unfinished and nothing reads it.
+    Files are copied unchanged, each once, even if several samples name it. A packed folder has no roots, so a file in
+    a root gets the name `roots/ROOT/PATH`. Until packing is complete, the folder is marked as unfinished and cannot
+    be read.
 
     Args:
         path: The data folder.
-        out: Where to: a folder, or an address such as `s3://bucket/corpus`.
-        shard_size: Bytes of a shard at which the next one begins, from 1 on.
-        progress: Called with how many samples are packed, and of how many.
+        out: The folder to write, or an address such as `s3://bucket/corpus`.
+        shard_size: Size of a shard in bytes at which the next shard begins; 1 or more.
+        progress: Called with the number of samples packed so far and the total.
 
     Raises:
-        DataError: There is a data folder at `out` already, another process on this machine writes there, it cannot be
-            written, or a file of a sample cannot be read.
+        DataError: `out` is not empty, another process on this machine writes to it, it cannot be written, a file of a
+            sample cannot be read, or two files would have the same name.
     """
     dataset = FolderDataset(path)
     address = address_of(out)
@@ -81,7 +89,7 @@ def pack_folder(
         if not dataset.info.roots:
             info = (dataset.root / INFO_FILE).read_bytes()
         system.pipe_file(f"{folder}/{UNFINISHED_FILE}", info)
-        # What a packing that was stopped left would be taken for part of this one.
+        # Remove the leftovers of an interrupted packing, which would otherwise become part of this one.
         for left in (INDEX_FILE, LINES_FILE, CODES_FOLDER, SHARDS_FOLDER, HASH_FILE):
             if system.exists(f"{folder}/{left}"):
                 system.rm(f"{folder}/{left}", recursive=True)
@@ -106,7 +114,7 @@ def pack_folder(
 
 
 def packed_name(name: str, roots: tuple[str, ...]) -> str:
-    """What a file is called in a packed folder."""
+    """Return the name of a file in a packed folder."""
     root, inside = split_root(name, roots)
     return name if root is None else f"roots/{root}/{inside}"
 
@@ -118,7 +126,7 @@ def _write_shards(
     shard_size: int,
     progress: Callable[[int, int], None] | None,
 ) -> ShardIndex:
-    """Write every file that a sample names, in the order in which they are named."""
+    """Write every file that a sample names, in the order of the samples."""
     shards: list[Shard] = []
     rows: list[tuple[int, int, int, int, int]] = []
     taken: dict[int, str] = {}
@@ -164,7 +172,7 @@ def _write_shards(
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> tuple[int, int, int]:
-    """Add a file to a shard; where it begins, its size and its checksum."""
+    """Add a file to a shard, and return the offset of its content, its size and its checksum."""
     member = tarfile.TarInfo(name)
     member.size = len(content)
     header = len(member.tobuf(tarfile.PAX_FORMAT, tar.encoding or "utf-8", tar.errors or "strict"))
@@ -185,7 +193,7 @@ def _content(dataset: FolderDataset, name: str, record: SampleRecord) -> bytes:
 
 
 def _write_lines(dataset: FolderDataset, system: "AbstractFileSystem", file: str) -> bytes:
-    """Write the lines, which where there are roots say the names of files in the shards; gives their SHA-256."""
+    """Write the lines, with packed names if the folder has roots, and return their SHA-256."""
     if not dataset.info.roots:
         system.put_file(str(dataset.root / LINES_FILE), file)
         return hash_of_lines(dataset)

@@ -1,7 +1,8 @@
-"""COCO's segmentations, polygons or run lengths, as compressed run lengths of one object; and panoptic PNGs.
+"""Convert COCO's polygons, run lengths and panoptic PNGs to the compressed run lengths of each object.
 
-Polygons are rasterized by COCO's own code (pycocotools). It checks nothing, and takes memory by what it is told: it
-is given no polygon that is far outside of its picture or very long, and no run lengths of another size.
+Polygons are rasterized by COCO's own code (pycocotools). That code does not check its input, and its memory use
+depends on it. Polygons that are very long or far outside their picture, and run lengths of another size, are
+therefore left out first.
 
 Shapes: H W pixels, N segments.
 """
@@ -20,9 +21,9 @@ from perceptio.ops.run_lengths import format_runs, parse_runs
 Size = tuple[int, int]
 """Height and width."""
 FAR = 2.0
-"""A polygon may leave its picture by so many times the picture's longer side."""
+"""How far a polygon may extend beyond its picture, as a multiple of the picture's longer side."""
 LONGEST = 1_000_000
-"""Pixels around a polygon; for each, COCO's code takes about 80 bytes."""
+"""Maximum perimeter of a polygon in pixels; COCO's code uses about 80 bytes per pixel."""
 
 TOO_FEW = "a polygon has fewer than three points"
 TOO_LONG = "a polygon is longer than a million pixels around"
@@ -35,11 +36,11 @@ UNLISTED = "the panoptic PNG shows a segment that the file does not list"
 
 @attrs.frozen(kw_only=True)
 class ObjectMask:
-    """An object of a picture.
+    """The mask of an object in a picture.
 
     Attributes:
-        counts: Its compressed run lengths; None where it has no pixel.
-        left_out: Why something of it, or all of it, is left out: a reason for each.
+        counts: Its compressed run lengths; None if it has no pixel or cannot be used.
+        left_out: Reasons why parts of the object, or all of it, are left out, one per part.
     """
 
     counts: str | None
@@ -47,11 +48,11 @@ class ObjectMask:
 
 
 def object_mask(segmentation: Any, size: Size) -> ObjectMask:
-    """The mask of an annotation of COCO: the union of its polygons, or what its run lengths say.
+    """Return the mask of a COCO annotation: the union of its polygons, or its run lengths.
 
     Args:
         segmentation: Polygons `[[x, y, x, y, …], …]`, or `{"size": [H, W], "counts": …}` with a list or a string.
-        size: Of the picture.
+        size: Size of the picture.
     """
     if isinstance(segmentation, Mapping):
         return _of_runs(segmentation, size)
@@ -71,7 +72,7 @@ def object_mask(segmentation: Any, size: Size) -> ObjectMask:
 
 
 def why_no_polygon(polygon: Any, size: Size) -> str | None:
-    """Why a polygon cannot be drawn; None where it can."""
+    """Return why a polygon cannot be drawn, or None if it can."""
     if not isinstance(polygon, list):
         return NO_POLYGON
     if len(polygon) < 6:
@@ -105,7 +106,7 @@ def _of_runs(segmentation: Mapping[str, Any], size: Size) -> ObjectMask:
 
 
 def area_and_box(counts: str, size: Size) -> tuple[int, tuple[float, float, float, float]]:
-    """How many pixels a mask has, and the box (x, y, width, height) that holds them, in pixels."""
+    """Return a mask's number of pixels, and its bounding box (x, y, width, height) in pixels."""
     from pycocotools import mask as coco
 
     runs = {"size": list(size), "counts": counts}
@@ -114,17 +115,17 @@ def area_and_box(counts: str, size: Size) -> tuple[int, tuple[float, float, floa
 
 
 def panoptic_masks(path: Path, ids: list[int], size: Size) -> Iterator[tuple[int, str | None]]:
-    """The compressed run lengths of segments, by id; None of one that no pixel shows.
+    """Yield the compressed run lengths of segments with their ids; None for a segment without pixels.
 
-    What the PNG shows and is not asked for, but for 0, which is no segment, comes last, with None.
+    Segments in the PNG that are not in `ids` come last, with None. The id 0 means no segment and is skipped.
 
     Args:
         path: The PNG, whose pixels are ids: `R + 256 G + 65536 B`.
         ids: The ids of the segments.
-        size: Of the picture.
+        size: Size of the picture.
 
     Raises:
-        DataError: The file is missing or broken, no RGB PNG, or of another size.
+        DataError: The file is missing, broken, not an RGB PNG, or not of the picture's size.
     """
     from pycocotools import mask as coco
 

@@ -1,4 +1,4 @@
-"""The objects of a picture of COCO, with names and masks, from instances or from panoptic segments."""
+"""Objects in COCO pictures, with names and masks, from instance annotations or panoptic segments."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,12 +13,19 @@ from perceptio.errors import DataError, quoted
 
 _ENDINGS = ("-merged", "-other", "-stuff")
 _MADE_OF = ("floor", "wall")
-"""Names whose second part says what it is made of: `wall-brick` is a brick wall."""
+"""Names whose second part is the material: `wall-brick` is a brick wall."""
 
 
 @attrs.frozen(kw_only=True)
 class FoundObject:
-    """An annotation, or a segment."""
+    """An object from an annotation or a segment.
+
+    Attributes:
+        id: The id of the annotation or segment.
+        category: The name of its category; empty for a segment that the file does not list.
+        crowd: Whether it is a group of objects.
+        mask: Its mask.
+    """
 
     id: int
     category: str
@@ -27,10 +34,11 @@ class FoundObject:
 
 
 def instances_of(file: COCOFile, picture: Picture) -> Iterator[FoundObject]:
-    """The annotations of a picture in a file of instances.
+    """Yield the objects annotated in a picture, from a file of instances.
 
     Raises:
-        DataError: One has an id that is no whole number from 1 or that another has, or a category that is not there.
+        DataError: An id is not a whole number from 1, two annotations have the same id, a category is unknown, or
+            `iscrowd` is neither 0 nor 1.
     """
     seen: set[int] = set()
     for annotation in file.annotations(picture.id):
@@ -44,12 +52,12 @@ def instances_of(file: COCOFile, picture: Picture) -> Iterator[FoundObject]:
 
 
 def panoptic_folder(file: COCOFile) -> Path:
-    """Where the PNGs of a panoptic file lie: beside it, in a folder of its name."""
+    """Return the folder with the PNGs of a panoptic file: next to the file, with the same name without the suffix."""
     return file.path.with_suffix("")
 
 
 def segments_of(file: COCOFile, pngs: Path, picture: Picture) -> Iterator[FoundObject]:
-    """The segments of a picture in a panoptic file.
+    """Yield the segments of a picture, from a panoptic file.
 
     Args:
         file: The file.
@@ -57,8 +65,8 @@ def segments_of(file: COCOFile, pngs: Path, picture: Picture) -> Iterator[FoundO
         picture: The picture.
 
     Raises:
-        DataError: As `instances_of`; or the picture has two entries, or the PNG is missing, broken, or of another
-            size than the picture.
+        DataError: See `instances_of`; or the picture has two entries or a broken one, or the PNG is missing, broken,
+            or not of the picture's size.
     """
     if file.count(picture.id) > 1:
         raise DataError(f"{file.path} has the segments of picture {picture.id} twice: download it again.")
@@ -73,7 +81,7 @@ def segments_of(file: COCOFile, pngs: Path, picture: Picture) -> Iterator[FoundO
         numbers = [_number(info, seen, f"{where}: one") for info in infos]
         masks = dict(panoptic_masks(pngs / name, numbers, picture.size))
         for number in masks.keys() - set(numbers):
-            # A crowd without a name: nothing is said of it.
+            # It becomes a crowd without a name, so that no question is about it.
             yield FoundObject(
                 id=number, category="", crowd=True, mask=ObjectMask(counts=None, left_out=(UNLISTED,))
             )
@@ -90,7 +98,7 @@ def segments_of(file: COCOFile, pngs: Path, picture: Picture) -> Iterator[FoundO
 
 
 def spoken(category: str) -> str:
-    """The name of a panoptic category as one says it: `wall-brick` is "brick wall", `sky-other-merged` "sky"."""
+    """Return a panoptic category in everyday words: `wall-brick` is "brick wall", `sky-other-merged` is "sky"."""
     for ending in _ENDINGS:
         category = category.removesuffix(ending)
     first, dash, second = category.partition("-")

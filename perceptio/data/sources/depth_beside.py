@@ -1,4 +1,4 @@
-"""Depth that another data folder has of the same pictures, so that one map serves several data sets."""
+"""Depth maps of another data folder with the same pictures, so that several data sets can share one map."""
 
 import filecmp
 import os
@@ -14,20 +14,21 @@ ROOT = "depth"
 
 
 class DepthBeside:
-    """The depth maps of a data folder, by the pictures that they are of.
+    """Finds depth maps of pictures in another data folder.
 
-    A picture is known by where it lies, links followed; where that is nowhere in the folder, as with copies, by the
-    name and the bytes of its file.
+    A picture is identified by its path after resolving symbolic links. If the folder does not have that path, for
+    instance because the picture is a copy, the picture is identified by its file's name and content.
 
     Args:
-        folder: The data folder, such as `perceptio depth-targets` writes.
+        folder: The data folder, such as one written by `perceptio depth-targets`.
 
     Attributes:
-        info: What its numbers mean.
-        roots: The roots that its maps lie in, by the names that samples give them.
+        folder: The data folder, with symbolic links resolved.
+        info: The folder's dataset information, with the unit of its depth.
+        roots: The roots that contain the maps, by the names used in samples.
 
     Raises:
-        DataError: There is no such folder, a line of it is broken, or it has no depth.
+        DataError: The folder does not exist or is packed, one of its lines is broken, or it has no depth.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -51,7 +52,7 @@ class DepthBeside:
             self._by_name.setdefault(place.name, []).append((place, depth))
 
     def depth_of(self, picture: Path) -> str | None:
-        """The path of the depth map of a picture, as a sample has it; None where there is none."""
+        """Return the path of a picture's depth map as samples write it, or None if there is none."""
         if (known := self._by_place.get(os.path.realpath(picture))) is not None:
             return known
         copies = (
@@ -62,7 +63,7 @@ class DepthBeside:
         return next(copies, None)
 
     def _named(self, depth: str) -> str:
-        """A path of the folder's as another folder says it; its root is noted."""
+        """Return a path in this folder as another folder's samples write it, and record its root."""
         root, inside = split_root(depth, self.info.roots)
         name = ROOT if root is None else f"{ROOT}-{root}"
         self.roots.setdefault(name, str(self.folder if root is None else self.folder / self.info.roots[root]))

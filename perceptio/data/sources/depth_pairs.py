@@ -1,8 +1,8 @@
-"""Pictures with depth of their own, from any folder: found by patterns of their paths, or by the name of a layout.
+"""Import pictures with depth maps from any folder, found by patterns of their paths or by the name of a layout.
 
-`LAYOUTS` are published ones; each setting that is given replaces what a layout says. A depth map stays where it is if
-a data folder can read it so (16-bit gray PNG with 0 as unknown, float NPY with NaN). Where other numbers say that
-depth is unknown, or a mask does, or far depth is cut off, the folder gets a map of its own.
+`LAYOUTS` describes published data sets; any setting that you give overrides the layout's. A depth map stays in place
+if a data folder can read it directly (16-bit gray PNG with 0 as unknown, float NPY with NaN). If other numbers or a
+mask mark unknown depth, or far depth is cut off, the data folder gets a new map.
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,7 +28,7 @@ REWRITTEN = "the depth is not as a data folder has it, and was written anew"
 
 @attrs.frozen(kw_only=True)
 class Layout:
-    """How a data set with depth is published: patterns of paths, and what the stored numbers mean."""
+    """The layout of a published data set with depth; `DepthPairsSource` documents the attributes."""
 
     images: str
     depth: str
@@ -39,9 +39,9 @@ class Layout:
 
 
 LAYOUTS: Mapping[str, Layout] = {
-    # The frames that BTS and others extracted, in a folder for each scene: millimetres.
+    # The frames extracted by BTS and others, in one folder per scene; millimetres.
     "nyu": Layout(images="{scene}rgb_{frame}.jpg", depth="{scene}sync_depth_{frame}.png", scale=0.001),
-    # Raw drives beside the annotated depth: 1/256 metre, most pixels unknown, no depth of a drive's first and last.
+    # Raw drives and annotated depth: 1/256 metre, most pixels unknown; a drive's first and last frames have no depth.
     "kitti": Layout(
         images="*/{drive}/image_{camera}/data/{frame}.png",
         depth="*/{drive}/proj_depth/groundtruth/image_{camera}/{frame}.png",
@@ -54,33 +54,34 @@ LAYOUTS: Mapping[str, Layout] = {
         depth="groundtruth_depth/{drive}_sync_groundtruth_depth_{frame}.png",
         scale=1 / 256,
     ),
-    # Metres in NPY, valid where a mask beside says so.
+    # Metres in NPY files; a mask in another file marks valid pixels.
     "diode": Layout(images="{key}.png", depth="{key}_depth.npy", mask="{key}_depth_mask.npy", scale=1.0),
-    # Millimetres; beside 65535, which the data set says is unknown, 0 is.
+    # Millimetres. The data set documents 65535 as unknown; 0 is unknown, too.
     "7-scenes": Layout(images="{key}.color.*", depth="{key}.depth.png", scale=0.001, unknown=(0.0, 65535.0)),
 }
 
 
 @attrs.frozen(kw_only=True)
 class DepthPairsSource(SourceConfig):
-    """Pictures that lie beside their depth, with questions about marked points if they are asked for.
+    """Pictures with depth maps in files, and optionally questions about marked points.
 
     Attributes:
-        folder: Where the paths of pictures begin.
-        layout: One of `LAYOUTS`, which says the following seven where they are None.
+        folder: The folder that the pictures' paths are relative to.
+        layout: One of `LAYOUTS`. It provides `images`, `depth`, `mask`, `scale`, `unknown` and `unpaired` if they are
+            None.
         images: The pattern of the pictures' paths (`perceptio.data.sources.file_patterns`).
-        depth: That of the depth maps' paths.
-        mask: That of NPY files or gray pictures which are 0 where depth is unknown.
-        scale: What a stored number is multiplied with to be metres, or disparity.
-        unknown: Stored numbers that say that depth is unknown; by default 0. NaN always does.
-        unpaired: What becomes of a picture without depth, or depth without a picture: `refuse` the import, or
-            `leave_out` what is alone.
-        unit: `metres`, or `disparity`: inverse depth of any scale.
-        depth_folder: Where the paths of depth maps and masks begin; None: `folder`.
-        farthest: Metres beyond which depth is unknown.
-        questions: How many questions about marked points a picture gets.
-        rules: Which points are asked about together.
-        seed: Of the points that are drawn.
+        depth: The pattern of the depth maps' paths.
+        mask: The pattern of the masks' paths: NPY files or gray pictures that are 0 where depth is unknown.
+        scale: Factor that converts a stored number to metres, or to disparity.
+        unknown: Stored numbers that mean unknown depth; 0 by default. NaN is always unknown.
+        unpaired: What to do with a picture without depth, or depth without a picture: `refuse` the import, or
+            `leave_out` the file.
+        unit: `metres`, or `disparity` (inverse depth of any scale).
+        depth_folder: The folder that the paths of depth maps and masks are relative to; None: `folder`.
+        farthest: Distance in metres beyond which depth is treated as unknown; None: no limit.
+        questions: Number of questions about marked points per picture.
+        rules: Which points may be asked about together.
+        seed: Seed for drawing the points.
     """
 
     name: ClassVar[str] = "depth-pairs"
@@ -102,7 +103,7 @@ class DepthPairsSource(SourceConfig):
     seed: int = 0
 
     def __attrs_post_init__(self) -> None:
-        """Refuse settings that do not say where depth is and what it means."""
+        """Refuse settings that leave the place or the meaning of depth open, or are out of range."""
         lacking = [name for name in ("images", "depth", "scale") if getattr(self, name) is None]
         if self.layout is None and lacking:
             raise RecipeError(
@@ -127,7 +128,7 @@ class DepthPairsSource(SourceConfig):
         return _Samples(self, self._found())
 
     def _layout(self) -> Layout:
-        """What holds: the settings, and where they are None the layout."""
+        """Return the layout in effect: the settings, completed by the named layout where they are None."""
         named = LAYOUTS.get(self.layout or "")
         own = {field.name: getattr(self, field.name) for field in attrs.fields(Layout)}
         given = {name: value for name, value in own.items() if value is not None}
@@ -148,7 +149,7 @@ class DepthPairsSource(SourceConfig):
 
 
 class _Samples:
-    """A sample for each picture with depth, in the order of the pictures' paths."""
+    """One sample per picture with depth, sorted by the pictures' paths."""
 
     def __init__(self, config: DepthPairsSource, found: Paired) -> None:
         layout = config._layout()

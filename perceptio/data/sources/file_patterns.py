@@ -1,8 +1,9 @@
-"""Files that belong together, found by patterns of their paths.
+"""Find files that belong together by patterns of their paths.
 
-In a pattern `{name}` stands for any text, which may have folders in it or be empty, and for the same text in all
+In a pattern, `{name}` matches any text, which may be empty or include folders. It matches the same text in all
 patterns: `"{key}.color.png"` and `"{key}.depth.png"` pair `chess/seq-01/frame-000000.color.png` with
-`chess/seq-01/frame-000000.depth.png`. `*` stands for any text without `/`, and says nothing of what belongs together.
+`chess/seq-01/frame-000000.depth.png`. `*` matches any text without `/`, and does not affect which files belong
+together.
 """
 
 import os
@@ -16,7 +17,7 @@ import attrs
 from perceptio.errors import DataError, RecipeError
 
 Key = tuple[str, ...]
-"""What the names in a pattern stand for, in the order of the names."""
+"""The texts that the names in a pattern match, in the order of the names."""
 Unpaired = Literal["refuse", "leave_out"]
 _SHOWN = 3
 _FIELD = re.compile(r"{(\w+)}|(\*)")
@@ -27,7 +28,7 @@ class Pattern:
     """A pattern of paths in a folder.
 
     Attributes:
-        folder: Where the paths begin.
+        folder: The folder that the paths are relative to.
         text: The pattern.
     """
 
@@ -36,14 +37,14 @@ class Pattern:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names in it, sorted."""
+        """The names in braces, sorted."""
         return tuple(sorted({name for name, _ in _FIELD.findall(self.text) if name}))
 
     def files(self) -> dict[Key, str]:
-        """The paths that match by what the names stand for, sorted by path; hidden files and folders are passed over.
+        """Return the matching paths by the texts of the names, sorted by path, without hidden files and folders.
 
         Raises:
-            DataError: There is no such folder, or two paths differ only in what `*` stands for.
+            DataError: The folder does not exist, or two paths differ only in the text that `*` matches.
         """
         if not self.folder.is_dir():
             raise DataError(f"There is no folder {self.folder}: check the path.")
@@ -69,7 +70,7 @@ class Pattern:
         return re.compile(written + re.escape(self.text[end:]))
 
     def _paths(self) -> Iterator[str]:
-        """The paths of all files in the folder that the pattern begins in."""
+        """Yield the paths of all files below the fixed first folders of the pattern."""
         fixed = self.text[: found.start()] if (found := _FIELD.search(self.text)) else self.text
         start = self.folder / fixed.rpartition("/")[0]
         for folder, folders, files in os.walk(start, followlinks=True):
@@ -82,11 +83,11 @@ class Pattern:
 
 @attrs.frozen(kw_only=True)
 class Paired:
-    """What was found.
+    """Files found by several patterns.
 
     Attributes:
-        files: Of each set of files that belong together their paths by what they are, sorted by that of the first.
-        alone: What the files are that lack another, with their paths.
+        files: The path of each kind, for each set of files that belong together; sorted by the first kind's path.
+        alone: Kind and path of each file that lacks another.
     """
 
     files: Sequence[Mapping[str, str]]
@@ -94,16 +95,16 @@ class Paired:
 
 
 def paired(patterns: Mapping[str, Pattern], unpaired: Unpaired = "refuse") -> Paired:
-    """The files that belong together.
+    """Return the files that belong together.
 
     Args:
-        patterns: The pattern of each kind of file, such as `images` and `depth`, which are settings' names.
-        unpaired: What becomes of files that lack another.
+        patterns: The pattern of each kind of file. The kinds are names of settings, such as `images` and `depth`.
+        unpaired: Whether to refuse or to leave out files that lack another.
 
     Raises:
-        RecipeError: The patterns have not the same names in them, or none.
-        DataError: A folder is missing, a pattern matches nothing, two files have one key; or files lack another, and
-            these are to be refused.
+        RecipeError: The patterns do not have the same names, or have none.
+        DataError: A folder is missing, a pattern matches no file, two files have the same key, no files belong
+            together, or files lack another and `unpaired` is `refuse`.
     """
     names = {what: pattern.names for what, pattern in patterns.items()}
     if not all(names.values()) or len(set(names.values())) > 1:

@@ -1,4 +1,4 @@
-"""How referring questions are put, in the words that the library uses of generated scenes, too."""
+"""Phrase referring questions in the same words as for generated scenes."""
 
 from random import Random
 from typing import Literal
@@ -7,13 +7,13 @@ from perceptio.data.scenes.language import CANONICAL_REQUEST, FOUND, REQUESTS
 from perceptio.interfaces import TurnRecord
 
 Phrasing = Literal["canonical", "varied"]
-"""The one question of evaluation, which is Sa2VA's, or one of several, drawn."""
+"""`canonical`: the one question used in evaluation, from Sa2VA; `varied`: one of several, drawn at random."""
 
 
 def referring_turn(
     expression: str, object_id: int, random: Random, phrasing: Phrasing, id: str = ""
 ) -> TurnRecord:
-    """A question for the one object that an expression means, and the answer, in which it is segmented."""
+    """Return a turn that asks for the object that an expression means, and answers with its mask."""
     request = CANONICAL_REQUEST if phrasing == "canonical" else random.choice(REQUESTS)
     return TurnRecord(
         id=id,

@@ -1,8 +1,8 @@
-"""Where the pictures of a published data set lie, whether they are there, and whether they fit what is about them.
+"""Find the pictures of a published data set, and check that they fit their annotations.
 
-Masks, class numbers and depth must be of a picture as it is shown, after its EXIF rotation, which is how pictures are
-read. Some tools draw masks on a picture as it is stored, others as it is shown: so sizes are compared, and a picture
-that fits only as it is stored is refused.
+Pictures are read as shown, that is, after their EXIF rotation. Masks, class numbers and depth must fit the picture as
+shown. Some tools annotate the picture as stored instead. Sizes are therefore compared, and a picture that fits only
+as stored is refused.
 """
 
 import os
@@ -18,21 +18,21 @@ from perceptio.ops.image_files import Extent, read_extent
 from perceptio.ops.paths import why_not_inside
 
 Missing = Literal["refuse", "leave_out"]
-"""What becomes of a picture that annotations name and that is not there, or does not fit them."""
+"""What to do with a picture that annotations name and that is missing or does not fit them."""
 MISSING = "its picture is missing"
 UNREADABLE = "its picture cannot be read"
 OTHER_SIZE = "its picture is of another size than its annotations say"
 AS_STORED = "its annotations are of the picture as stored, which its EXIF orientation turns"
-"""Why something is left out."""
+"""The four reasons for leaving a picture out."""
 TURNED = "the picture is turned by its EXIF orientation, and its annotations are taken to be of it as shown"
-"""Of a picture whose size is the same either way, so that nothing else can be told."""
+"""Note on a rotated picture whose size is the same as stored and as shown, so that the two cannot be told apart."""
 
 
 class UnusablePictureError(DataError):
-    """A picture is not there, or does not fit what is about it.
+    """A picture is missing, unreadable, or does not fit its annotations.
 
     Attributes:
-        why: Why what is about it is left out, where it is.
+        why: The reason to report if the picture is left out instead.
     """
 
     def __init__(self, message: str, why: str) -> None:
@@ -41,15 +41,15 @@ class UnusablePictureError(DataError):
 
 
 def folder_of_pictures(folder: str, given: str | None, usual: Sequence[str]) -> Path:
-    """The folder that pictures lie in.
+    """Return the folder that contains the pictures.
 
     Args:
-        folder: Where the published files lie.
-        given: The setting `images`: the folder itself, absolute or within `folder`; None: a usual one.
-        usual: The usual ones, within `folder`.
+        folder: The folder with the published files.
+        given: The setting `images`: the folder, relative to `folder` or as a path of its own; None: try `usual`.
+        usual: Usual folders to try, relative to `folder`.
 
     Raises:
-        DataError: There is no such folder.
+        DataError: None of the folders exists.
     """
     base = expanded(folder)
     tried = [base / one for one in ([given] if given is not None else usual)]
@@ -63,10 +63,10 @@ def folder_of_pictures(folder: str, given: str | None, usual: Sequence[str]) -> 
 
 
 def extent_of(picture: Path) -> Extent:
-    """How large a picture is, by its header.
+    """Return the size of a picture from its header.
 
     Raises:
-        UnusablePictureError: It cannot be read.
+        UnusablePictureError: The picture cannot be read.
     """
     try:
         return read_extent(picture)
@@ -75,19 +75,19 @@ def extent_of(picture: Path) -> Extent:
 
 
 def check_fits(picture: Path, size: tuple[int, int], stated: str, or_else: str = "") -> tuple[str, ...]:
-    """Refuse a picture that, as it is shown, is of another size than what belongs to it; its header is read.
+    """Check that a picture as shown has the size of what belongs to it; only the header is read.
 
     Args:
-        picture: The file of the picture.
+        picture: The picture's file.
         size: The height and width that it must have.
         stated: What has that size, such as `"its depth map d.png is"`.
-        or_else: What else can be done about it.
+        or_else: Another remedy, appended to the message.
 
     Returns:
         Notes on the sample.
 
     Raises:
-        UnusablePictureError: It is of another size, or cannot be read.
+        UnusablePictureError: The picture has another size or cannot be read.
     """
     extent = extent_of(picture)
     if size == extent.shown:
@@ -106,11 +106,11 @@ def check_fits(picture: Path, size: tuple[int, int], stated: str, or_else: str =
 
 
 class Pictures:
-    """The pictures of a folder by the names that annotations give them.
+    """The pictures of a folder, by the names that annotations use.
 
     Args:
-        root: What paths call the folder.
-        folder: The folder, whose names are read once.
+        root: The name of the folder in the paths of samples.
+        folder: The folder; its file names are read once.
     """
 
     def __init__(self, root: str, folder: Path) -> None:
@@ -123,19 +123,19 @@ class Pictures:
             }
 
     def check(self, picture: Picture, named_by: str, sized_by: Path | None) -> tuple[str, ...]:
-        """Refuse a picture that is not there, or not of the size that annotations say.
+        """Check that a picture exists and has the size that annotations state.
 
         Args:
-            picture: The picture; the name of one in a folder within the folder has `/` in it.
-            named_by: What names it: a file, and an id in it.
-            sized_by: The file that says its size; None: the size does not matter, and the picture is not opened.
+            picture: The picture; a name with `/` is in a subfolder.
+            named_by: What names the picture, for messages: a file, and an id in it.
+            sized_by: The file that states the size; None: the size does not matter, and the picture is not opened.
 
         Returns:
             Notes on the sample.
 
         Raises:
             DataError: The name leads out of the folder.
-            UnusablePictureError: It is missing, does not fit, or cannot be read.
+            UnusablePictureError: The picture is missing, does not fit, or cannot be read.
         """
         or_else, name = ", or import what is there with --set missing=leave_out", picture.file_name
         if why := why_not_inside(name):
@@ -153,7 +153,7 @@ class Pictures:
         return check_fits(place, picture.size, f"{sized_by} says that picture {picture.id} is", or_else)
 
     def path(self, name: str) -> str:
-        """The path of a picture as a sample has it."""
+        """Return the path of a picture as samples write it."""
         return f"{self._root}:{name}"
 
 

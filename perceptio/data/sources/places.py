@@ -1,10 +1,14 @@
-"""Expressions that mean exactly one object of a picture, made from the names of categories and from places.
+"""Make expressions that mean exactly one object of a picture, from category names and positions.
 
-The rules are ours. An object is "the dog" where it is the only one of its category, and shows at least a stated
-share of the picture. Of several, all of which show that share, one is "the leftmost dog" or "the rightmost dog" where
-the middle of its box is more than `APART` of the picture's width from the next one's, and "the largest dog" where it
-shows more than `LARGER` times as many pixels as the next. Nothing is said of a category of which the picture has a
-crowd, or whose name could mean another one there: with a teddy bear, nothing is "the bear".
+The rules are ours:
+
+- An object is "the dog" if it is the only one of its category and covers at least a given share of the picture.
+- Among several objects of a category, all of which must cover that share, an object is "the leftmost dog" or "the
+  rightmost dog" if the center of its box is more than `APART` of the picture's width from the next one's.
+- Among the same objects, one is "the largest dog" if it covers more than `LARGER` times as many pixels as the next
+  largest.
+- A category gets no expression if the picture has a crowd of it, or if its name could mean another category in the
+  picture: next to a teddy bear, nothing is "the bear".
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +18,7 @@ import attrs
 from perceptio.data.scenes.language import LARGEST, LEFTMOST, RIGHTMOST
 
 APART, LARGER = 0.05, 1.5
-"""As of generated scenes."""
+"""The same values as for generated scenes."""
 
 
 @attrs.frozen(kw_only=True)
@@ -24,9 +28,9 @@ class NamedObject:
     Attributes:
         id: Its number.
         category: The name of its category.
-        share: Of the picture's pixels.
-        center_x: The middle of its box, in [0, 1] from the left.
-        crowd: Whether it stands for several.
+        share: Its share of the picture's pixels, in [0, 1].
+        center_x: Horizontal center of its box, in [0, 1] from the left.
+        crowd: Whether it is a group of objects.
     """
 
     id: int
@@ -37,11 +41,11 @@ class NamedObject:
 
 
 def expressions(objects: Sequence[NamedObject], smallest: float) -> Iterator[tuple[str, NamedObject]]:
-    """Every expression, with its object, in the order of categories in the picture.
+    """Yield every expression with its object, in the order of the categories in the picture.
 
     Args:
         objects: All objects of the picture.
-        smallest: Of which share of the picture's pixels an object is spoken of.
+        smallest: Minimum share of the picture's pixels that an object must cover, in [0, 1].
     """
     groups: dict[str, list[NamedObject]] = {}
     for one in objects:
@@ -57,7 +61,7 @@ def expressions(objects: Sequence[NamedObject], smallest: float) -> Iterator[tup
 
 
 def _means_another(category: str, present: Sequence[str] | dict[str, list[NamedObject]]) -> bool:
-    """Whether another category that is present is a kind of this one, by its name."""
+    """Whether the name of another category in the picture ends with this one, so that it may be a kind of it."""
     return any(other.endswith(f" {category}") for other in present)
 
 

@@ -1,4 +1,4 @@
-"""Pickles of plain values: lists, tuples, dictionaries, strings and numbers, and nothing that runs."""
+"""Read pickles of plain values (lists, tuples, dictionaries, strings and numbers) without running code."""
 
 import io
 import pickle
@@ -9,17 +9,17 @@ from perceptio.errors import DataError
 from perceptio.ops.foreign import parsing
 
 MAX_BYTES = 512 * 2**20
-"""Largest file that is read; the largest of RefCOCO's has about 50 MB."""
+"""Maximum size of a file; the largest file of RefCOCO has about 50 MB."""
 
 
 def read_plain_pickle(path: Path) -> Any:
-    """The value of a pickle, in which strings of Python 2 are read as Latin-1.
+    """Return the value of a pickle; strings of Python 2 are read as Latin-1.
 
-    What the file asks for beside plain values is refused before it is looked up, so that reading runs no code: no
-    class or function comes out of a file, and so none can be called. What is held grows with the file alone.
+    Every class or function that the file names is refused before it is looked up. Reading therefore runs no code.
+    Memory use is bounded by the size of the file.
 
     Raises:
-        DataError: The file is missing, too large, cut short or no pickle, or asks for anything else.
+        DataError: The file is missing, too large, truncated, not a pickle, or names anything but plain values.
     """
     with parsing(DataError, f"{path} is not the pickle that was published ({{reason}}): download it again."):
         if not path.is_file():
@@ -30,7 +30,10 @@ def read_plain_pickle(path: Path) -> Any:
 
 
 class _PlainUnpickler(pickle._Unpickler):
-    """Python's own unpickler in Python: the one in C takes as much memory as a file says it has numbered values."""
+    """Python's unpickler that is written in Python.
+
+    The one written in C allocates as much memory as a file's memo indices ask for.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__(io.BytesIO(path.read_bytes()), encoding="latin-1")
@@ -41,11 +44,11 @@ class _PlainUnpickler(pickle._Unpickler):
         raise self._refusal(f"{module}.{name}")
 
     def persistent_load(self, pid: Any) -> NoReturn:
-        """Refuse what lies outside of the file."""
+        """Refuse a reference to an object outside of the file."""
         raise self._refusal("an object outside of it")
 
     def get_extension(self, code: int) -> NoReturn:
-        """Refuse what is registered elsewhere under a number."""
+        """Refuse a reference to the extension registry."""
         raise self._refusal(f"the extension {code}")
 
     def _refusal(self, wanted: str) -> DataError:
