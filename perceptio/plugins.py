@@ -159,7 +159,9 @@ def python_file(file: Path | str) -> Path:
     ):
         found = found.resolve()
         there = found.is_file()
-    if found.suffix != ".py" or not there:
+    if found.suffix == ".py" and not there:
+        raise PluginError(f"There is no plugin file {file}: check the path.")
+    if not there or found.suffix != ".py":
         raise PluginError(
             f"The plugin file {file} is no Python file: give a path that ends in .py. (In {FILES_VARIABLE}, paths "
             f"with {os.pathsep!r} in them need the form of a JSON list.)"

@@ -78,7 +78,7 @@ def _changes(path: str, first: Any, second: Any) -> Iterator[Change]:
         first, second = _by_name(first), _by_name(second)
         shared = [[name for name in one if name in first and name in second] for one in (first, second)]
         if shared[0] != shared[1]:
-            yield Change(path=f"{path}, in order", first=", ".join(shared[0]), second=", ".join(shared[1]))
+            yield Change(path=f"{path}, in order", first=", ".join(first), second=", ".join(second))
     if _of_settings(first) and _of_settings(second):
         first, second = (dict(enumerate(one)) for one in (first, second))
     if not (isinstance(first, Mapping) and isinstance(second, Mapping)):

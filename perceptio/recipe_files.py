@@ -88,7 +88,11 @@ def find_recipe(path: str | Path, beside: str | Path | None = None, *, what: str
         RecipeError: There is no such file.
     """
     wanted, folder = expanded(path), Path() if beside is None else Path(beside).parent
-    names = [wanted] if wanted.suffix == ".py" or not wanted.name else [wanted, wanted.with_suffix(".py")]
+    names = (
+        [wanted]
+        if wanted.suffix == ".py" or not wanted.name
+        else [wanted, wanted.with_name(f"{wanted.name}.py")]
+    )
     with parsing(RecipeError, f"{quoted(str(wanted))} cannot be a recipe ({{reason}}): check its spelling."):
         itself = None if beside is None else Path(beside).resolve()
         for place in (folder, SHIPPED):

@@ -276,7 +276,8 @@ def _component_of(
     kind, _, name = str(full).partition(":")
     if kind not in list(Kind) or not name:
         raise RecipeError(
-            f"{where or 'The document'} names the component {quoted(full)}; it must be kind:name."
+            f"{where or 'It'} names the component {quoted(full)}; it must be kind:name, where the kind is one of "
+            f"{', '.join(Kind)}."
         )
     if name not in registry.names(Kind(kind)) and (now := earlier.current_component(full)):
         raise UnknownNameError(f"{where or 'It'} is the component {full}, which is called {now}.")

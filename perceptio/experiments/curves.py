@@ -59,7 +59,16 @@ def curves_svg(panels: Mapping[str, Sequence[Line]], *, columns: int = 3, logari
         for axis, (title, lines) in zip(axes.flat, panels.items(), strict=False):
             axis.set_title(title, fontsize=9, loc="left", parse_math=False)
             for line in lines:
-                axis.plot(*line.curve, color=line.color, linewidth=line.width, alpha=line.opacity)
+                # A line through a single point is invisible.
+                marker = "o" if len(line.curve[0]) == 1 else None
+                axis.plot(
+                    *line.curve,
+                    color=line.color,
+                    linewidth=line.width,
+                    alpha=line.opacity,
+                    marker=marker,
+                    markersize=3,
+                )
             if logarithmic:
                 axis.set_yscale("log")
                 axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -70,6 +70,11 @@ def test_another_component_is_named_with_its_settings(tiny):
 def test_streams_in_another_order(tiny):
     turned = attrs.evolve(tiny, streams=tiny.streams[::-1])
     assert between(tiny, turned) == {"streams, in order": ("segmentation, depth", "depth, segmentation")}
+    depth = tiny.stream("depth")
+    more = attrs.evolve(
+        tiny, streams=(depth, attrs.evolve(depth, name="normals"), tiny.stream("segmentation"))
+    )
+    assert between(tiny, more)["streams, in order"][1] == "depth, normals, segmentation"
 
 
 def test_a_setting_of_a_plugin_is_compared_without_it():

@@ -92,3 +92,10 @@ def test_a_recipe_that_starts_from_nothing_that_is_there_says_so(tmp_path):
         bases_of(tmp_path / "mine.py")
     with pytest.raises(RecipeError, match="There is no recipe mine"):
         find_recipe("mine", beside=tmp_path / "mine.py")
+
+
+def test_a_suffix_is_never_exchanged(tmp_path):
+    (tmp_path / "mine.py").touch()
+    assert find_recipe(tmp_path / "mine") == tmp_path / "mine.py"
+    with pytest.raises(RecipeError, match="There is no recipe .*mine.old"):
+        find_recipe(tmp_path / "mine.old")

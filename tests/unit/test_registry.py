@@ -323,7 +323,7 @@ def test_files_are_listed_in_the_environment_in_two_ways(tmp_path, monkeypatch):
     with pytest.raises(PluginError, match="it must be a list of paths"):
         Registry.discover()
     monkeypatch.delenv("PERCEPTIO_PLUGIN_FILES")
-    with pytest.raises(PluginError, match="other.py is no Python file"):
+    with pytest.raises(PluginError, match="There is no plugin file .*other.py: check the path"):
         Registry.discover([tmp_path / "other.py"])
 
 

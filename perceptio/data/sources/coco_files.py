@@ -110,6 +110,11 @@ class COCOFile:
         Raises:
             DataError: There is none; `named_by` says what refers to it.
         """
+        if key is None:
+            raise DataError(
+                f"{self.path} has {named_by} without a category, as a file of captions has: name a file of instances "
+                "or of panoptic segments."
+            )
         if not is_whole(key) or key not in self.categories:
             raise DataError(
                 f"{self.path} has no category {quoted(key)}, which {named_by} names; it has {len(self.categories)}: "

@@ -93,20 +93,21 @@ class MarkedPointsSource(SourceConfig):
         return made
 
     def _published(self) -> Iterator[SourceSample | LeftOut]:
-        folder, found = self._folder(), set[int]()
-        for question in hardblink_questions(folder):
-            found.add(question.points)
+        folder = self._folder()
+        questions = list(hardblink_questions(folder))
+        found = {question.points for question in questions}
+        if lacking := sorted(set(self.points) - found):
+            raise DataError(
+                f"{folder} has no set of {', '.join(map(str, lacking))} points, and has {_listed(found)}: "
+                f"say so with --set 'points={sorted(found)}'."
+            )
+        for question in questions:
             if question.points not in self.points:
                 continue
             turn = TurnRecord(task="drawn_points", question=question.question, answer=question.answer)
             extent_of(question.picture)
             picture = question.picture.relative_to(folder).as_posix()
             yield SourceSample(id=f"{question.set}-{question.id}", image=f"{ROOT}:{picture}", turns=(turn,))
-        if lacking := sorted(set(self.points) - found):
-            raise DataError(
-                f"{folder} has no set of {', '.join(map(str, lacking))} points, and has {_listed(found)}: set points "
-                "to these."
-            )
 
     def _made(self) -> Iterator[SourceSample | LeftOut]:
         dataset = FolderDataset(self._folder())

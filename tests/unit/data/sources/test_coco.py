@@ -149,6 +149,10 @@ def test_what_an_expression_says_holds_of_the_masks(small):
             "has no category 7, which annotation 1001 names; it has 3",
         ),
         (
+            lambda held, _: held["annotations"][0].pop("category_id"),
+            "has annotation 1001 without a category, as a file of captions has: name a file of instances",
+        ),
+        (
             lambda held, _: held["annotations"][1].update(id=1001),
             "instances_train2017.json has the annotation 1001 twice",
         ),

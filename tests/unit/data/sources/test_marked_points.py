@@ -43,7 +43,8 @@ def test_published_questions_say_that_the_picture_shows_the_points(tmp_path):
 def test_sets_settings_and_answers_that_are_wrong_are_said(tmp_path):
     folder = write_hardblink(tmp_path / "hardblink", points=(3, 5))
     with pytest.raises(
-        DataError, match="hardblink has no set of 4 points, and has 3, 5: set points to these"
+        DataError,
+        match="hardblink has no set of 4 points, and has 3, 5: say so with --set 'points=\\[3, 5\\]'",
     ):
         list(MarkedPointsSource(folder=str(folder)).samples())
     with pytest.raises(DataError, match="is no data folder, for which per_image says nothing: leave it out"):
