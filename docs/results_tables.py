@@ -75,6 +75,11 @@ def pairs() -> str:
     return _markdown(head, rows)
 
 
+def fsq() -> str:
+    """Look-up answers with either kind of codes, and their controls: right answers, and what the map says."""
+    return _of_variants("fsq", others=("relative_depth_values.mean", "relative_depth_readout.mean"))
+
+
 def what_lookup_reads() -> str:
     """What stands in the block that look-up answers follow."""
     return _what_is_read("lookup")
@@ -145,6 +150,7 @@ TABLES: dict[str, Callable[[], str]] = {
         what_perceiving_buys,
         pairs,
         tokens,
+        fsq,
         not_run,
     )
 }

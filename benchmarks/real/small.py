@@ -1,13 +1,15 @@
 """`perceptio_135m` at a size that two CPU cores train in minutes, on weights and pictures of this machine.
 
     perceptio train benchmarks/real/small.py:masks --arg weights=WEIGHTS --arg pictures=OUT --out OUT/masks
-    perceptio train benchmarks/real/small.py --arg weights=WEIGHTS --arg pictures=OUT --arg after=OUT/masks --out …
+    perceptio train benchmarks/real/small.py:words … --arg after=OUT/masks --out OUT/words
+    perceptio train benchmarks/real/small.py … --arg after=OUT/words --out OUT/run
 
 Parts and losses are the recipe's, with masks from features of pixels. The sizes are ours: pictures of 224 pixels in
 64 tokens, small depth maps, ten codes a step, and adapters in place of the whole language model. So is the order, for
 so few steps do not teach everything at once. In the first stage the language model is as it came and sees no picture;
-the mask side learns from its states which pixels an expression means. In the second all is learned as in the recipe,
-with adapters and projector slow and the codes' terms light, so that what the masks read is not forgotten.
+the mask side learns from its states which pixels an expression means. In the second the language model learns to
+answer with masks, and in the third everything is learned as in the recipe. Adapters and projector are slow and the
+codes' terms light, so that what the masks read is not forgotten.
 """
 
 import attrs
@@ -15,6 +17,7 @@ import attrs
 from perceptio.backbones.language.hf import LoRA
 from perceptio.losses.code_tokens import CountConfig, ExpectedCountConfig, MarkerConfig, TokenConfig
 from perceptio.losses.masks import DiceConfig, MaskBCEConfig
+from perceptio.losses.next_token import NextTokenConfig
 from perceptio.recipe import DataFolder, Recipe, TokenizerTraining
 from perceptio.settings import load_recipe
 
@@ -25,12 +28,12 @@ MASK_SIDE = ("streams.segmentation.head", "streams.segmentation.tokenizer.image_
 
 
 def recipe(weights: str, pictures: str, after: str | None = None, steps: int = 300) -> Recipe:
-    """The second stage, which is the whole.
+    """The last stage, which is the whole.
 
     Args:
         weights: The folder that `weights.py` made.
         pictures: Holds the data folders that `whole_way.py` imports.
-        after: The run of the first stage; None: what it teaches starts from random values.
+        after: The run of the stage before; None: what it teaches starts from random values.
         steps: Of training.
     """
     base = load_recipe("perceptio_135m", masks="pixel_features")
@@ -114,5 +117,31 @@ def masks(weights: str, pictures: str, steps: int = 300) -> Recipe:
             micro_batch_size=4,
             lr_scale={},
             train=(*MASK_SIDE, "streams.segmentation.tokenizer.mask_decoder"),
+        ),
+    )
+
+
+def words(weights: str, pictures: str, after: str | None = None, steps: int = 200) -> Recipe:
+    """The second stage: answers in words with their masks, and no depth.
+
+    Args:
+        weights: As in `recipe`.
+        pictures: As in `recipe`.
+        after: As in `recipe`.
+        steps: Of training.
+    """
+    whole = recipe(weights, pictures, after, steps)
+    return attrs.evolve(
+        whole,
+        name="perceptio-135m-small-words",
+        streams=(whole.stream("segmentation"),),
+        losses=tuple(
+            one for one in whole.losses if isinstance(one.loss, NextTokenConfig | MaskBCEConfig | DiceConfig)
+        ),
+        data=attrs.evolve(whole.data, folders=whole.data.folders[:1], mixture={"referring": 1.0}, turns=4),
+        train=attrs.evolve(
+            whole.train,
+            micro_batch_size=2,
+            lr_scale={"language.lora": 0.1, "language.vocabulary": 1.0, "vision_head": 0.1},
         ),
     )

@@ -85,18 +85,19 @@ def make_data(pictures: Path, teacher: Path, out: Path) -> None:
 
 
 def train_stages(weights: Path, out: Path, asked: dict[str, int | None]) -> dict[str, int]:
-    """Both stages of the small setting, in folders of their names; the steps of each.
+    """Train the stages of the small setting, each from the one before, in folders of their names; the steps of each.
 
     Args:
         weights: The folder of weights.
         out: Holds the data folders and the runs.
         asked: The steps of each stage; None: the setting's own.
     """
-    recipes = {"masks": f"{HERE / 'small.py'}:masks", "run": str(HERE / "small.py")}
-    steps = {}
+    small = HERE / "small.py"
+    recipes = {"masks": f"{small}:masks", "words": f"{small}:words", "run": str(small)}
+    steps: dict[str, int] = {}
     for stage, recipe in recipes.items():
         arguments: dict[str, Any] = {"weights": str(weights), "pictures": str(out)}
-        arguments |= {"after": str(out / "masks")} if stage == "run" else {}
+        arguments |= {"after": str(out / list(steps)[-1])} if steps else {}
         arguments |= {} if asked[stage] is None else {"steps": asked[stage]}
         words = [word for name, value in arguments.items() for word in ("--arg", f"{name}={value}")]
         steps[stage] = load_recipe(recipe, **arguments).train.steps
@@ -142,7 +143,8 @@ def main() -> int:
     for name in ("weights", "pictures", "teacher", "out"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--mask-steps", type=int, help="of the first stage; without, the setting's own")
-    parser.add_argument("--steps", type=int, help="of the second stage; without, the setting's own")
+    parser.add_argument("--word-steps", type=int, help="of the second stage; without, the setting's own")
+    parser.add_argument("--steps", type=int, help="of the last stage; without, the setting's own")
     parser.add_argument("--limit", type=int, default=25, help="held-out pictures that are asked about")
     chosen = parser.parse_args()
     for name in ("weights", "pictures", "teacher"):
@@ -155,7 +157,9 @@ def main() -> int:
     )
     make_data(pictures, teacher, out)
     run = out / "run"
-    steps = train_stages(weights, out, {"masks": chosen.mask_steps, "run": chosen.steps})
+    steps = train_stages(
+        weights, out, {"masks": chosen.mask_steps, "words": chosen.word_steps, "run": chosen.steps}
+    )
     model = load(run)
     figures = {"steps": steps, "limit": chosen.limit} | evaluate(model, out, chosen.limit)
     (out / "results.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
