@@ -124,7 +124,7 @@ def test_what_is_wrong_with_a_plugin_s_part_names_it_and_who_offers_it(place, ru
     )
     (place / "old.py").write_text(text.replace("(2, 0)", "(1, 0)"))
     said = {
-        "liar": r"depth:liar/bins \(.*/liar.py\): Bins.encode made codes that go from .* and not from 0 to 31",
+        "liar": r"depth:liar/bins \(.*/liar.py\): Bins.encode made codes that go from .* and not from 0 to 7",
         "opens": r"build of depth:opens/bins \(.*/opens.py\) raised FileNotFoundError.* It makes shapes only",
         "other": r"depth:other/bins \(.*/other.py\): the spec of its config and that of what it "
         r"builds are not the same \(codebook_size is 32 and 3\)",

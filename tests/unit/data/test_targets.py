@@ -518,7 +518,7 @@ def test_a_teacher_that_gives_no_numbers(photos, tmp_path):
         damaged.model.scale.fill_(float("nan"))
     with pytest.raises(
         InputError,
-        match="no depth of any of the first 3 pictures, so .*a.png: the teacher gives depth that is no number",
+        match="no depth of the first 3 pictures, so that .*a.png: the teacher gives depth that is no number",
     ):
         write_depth_targets(photos, tmp_path / "out", damaged)
 
@@ -530,7 +530,7 @@ def test_a_batch_that_does_not_fit_into_memory_says_what_to_lower(photos, tmp_pa
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr(bright.model, "forward", full)
-    with pytest.raises(InputError, match=r"3 pictures of 28x28 pixels do not fit .* \(--batch-size\)"):
+    with pytest.raises(InputError, match=r"no memory for 3 pictures of 28x28 pixels: .* \(--batch-size\)"):
         write_depth_targets(photos, tmp_path / "out", bright)
 
 
