@@ -127,7 +127,7 @@ def test_what_is_wrong_with_a_plugin_s_part_names_it_and_who_offers_it(place, ru
         "liar": r"depth:liar/bins \(.*/liar.py\): Bins.encode made codes that go from .* and not from 0 to 7",
         "opens": r"build of depth:opens/bins \(.*/opens.py\) raised FileNotFoundError.* It makes shapes only",
         "other": r"depth:other/bins \(.*/other.py\): the spec of its config and that of what it "
-        r"builds are not the same \(codebook_size is 32 and 3\)",
+        r"builds are not the same \(codebook_size is 8 and 3\)",
         "old": r"There is no .*component 'old/bins'. The plugin old \(.*/old.py\) was set aside: BinsConfig was",
     }
     for name, message in said.items():
