@@ -53,7 +53,7 @@ def run(
     """Train and evaluate the small Perceptio model and its controls, and write a report.
 
     The same command reuses what is complete and continues after an interruption; results of other settings are made
-    again. Takes about 17 minutes on 2 cores.
+    again. Takes about 14 minutes on 2 cores.
     """
     from perceptio.demo.pipeline import run_demo
     from perceptio.demo.settings import DemoSettings
