@@ -12,6 +12,8 @@ answer with masks, and in the third everything is learned as in the recipe. Adap
 codes' terms light, so that what the masks read is not forgotten.
 """
 
+from typing import Any
+
 import attrs
 
 from perceptio.backbones.language.hf import LoRA
@@ -24,7 +26,6 @@ from perceptio.settings import load_recipe
 SIDE = 224
 CODES_WEIGHT = 0.1
 """Of the cross-entropies of codes, whose gradients are a hundred times those of masks at the start."""
-MASK_SIDE = ("streams.segmentation.head", "streams.segmentation.tokenizer.image_encoder")
 
 
 def recipe(weights: str, pictures: str, after: str | None = None, steps: int = 300) -> Recipe:
@@ -87,7 +88,7 @@ def recipe(weights: str, pictures: str, after: str | None = None, steps: int = 3
             grad_accumulation=1,
             lr=1e-3,
             lr_scale={"language.lora": 0.2, "language.vocabulary": 1.0, "vision_head": 0.2},
-            muon=dict.fromkeys(MASK_SIDE, 0.01 if after else 0.02),
+            muon=dict.fromkeys(base.train.muon, 0.01 if after else 0.02),
             warmup_steps=20,
             log_every=10,
             save_every=100,
@@ -106,18 +107,12 @@ def masks(weights: str, pictures: str, steps: int = 300) -> Recipe:
         steps: Of training.
     """
     whole = recipe(weights, pictures, steps=steps)
-    return attrs.evolve(
+    return _referring(
         whole,
-        name="perceptio-135m-small-masks",
-        streams=(whole.stream("segmentation"),),
-        losses=tuple(one for one in whole.losses if isinstance(one.loss, MaskBCEConfig | DiceConfig)),
-        data=attrs.evolve(whole.data, folders=whole.data.folders[:1], mixture={"referring": 1.0}, turns=4),
-        train=attrs.evolve(
-            whole.train,
-            micro_batch_size=4,
-            lr_scale={},
-            train=(*MASK_SIDE, "streams.segmentation.tokenizer.mask_decoder"),
-        ),
+        "masks",
+        micro_batch_size=4,
+        lr_scale={},
+        train=(*whole.train.muon, "streams.segmentation.tokenizer.mask_decoder"),
     )
 
 
@@ -130,18 +125,23 @@ def words(weights: str, pictures: str, after: str | None = None, steps: int = 20
         after: As in `recipe`.
         steps: Of training.
     """
-    whole = recipe(weights, pictures, after, steps)
+    return _referring(
+        recipe(weights, pictures, after, steps),
+        "words",
+        NextTokenConfig,
+        micro_batch_size=2,
+        lr_scale={"language.lora": 0.1, "language.vocabulary": 1.0, "vision_head": 0.1},
+    )
+
+
+def _referring(whole: Recipe, stage: str, *losses: type, **train: Any) -> Recipe:
+    """A stage that learns masks of expressions alone, by the mask losses and `losses`."""
+    learned = (MaskBCEConfig, DiceConfig, *losses)
     return attrs.evolve(
         whole,
-        name="perceptio-135m-small-words",
+        name=f"{whole.name}-{stage}",
         streams=(whole.stream("segmentation"),),
-        losses=tuple(
-            one for one in whole.losses if isinstance(one.loss, NextTokenConfig | MaskBCEConfig | DiceConfig)
-        ),
+        losses=tuple(one for one in whole.losses if isinstance(one.loss, learned)),
         data=attrs.evolve(whole.data, folders=whole.data.folders[:1], mixture={"referring": 1.0}, turns=4),
-        train=attrs.evolve(
-            whole.train,
-            micro_batch_size=2,
-            lr_scale={"language.lora": 0.1, "language.vocabulary": 1.0, "vision_head": 0.1},
-        ),
+        train=attrs.evolve(whole.train, **train),
     )

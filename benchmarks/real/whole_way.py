@@ -94,14 +94,15 @@ def train_stages(weights: Path, out: Path, asked: dict[str, int | None]) -> dict
     """
     small = HERE / "small.py"
     recipes = {"masks": f"{small}:masks", "words": f"{small}:words", "run": str(small)}
-    steps: dict[str, int] = {}
+    steps, before = {}, None
     for stage, recipe in recipes.items():
         arguments: dict[str, Any] = {"weights": str(weights), "pictures": str(out)}
-        arguments |= {"after": str(out / list(steps)[-1])} if steps else {}
+        arguments |= {} if before is None else {"after": str(out / before)}
         arguments |= {} if asked[stage] is None else {"steps": asked[stage]}
         words = [word for name, value in arguments.items() for word in ("--arg", f"{name}={value}")]
         steps[stage] = load_recipe(recipe, **arguments).train.steps
         perceptio("train", recipe, *words, "--out", out / stage, "--auto-resume")
+        before = stage
     return steps
 
 

@@ -141,9 +141,8 @@ class Preparation:
                 differs.
         """
         state = self.folder.state()
-        if (
-            start.identity.get("start_from") == ABSENT
-        ):  # A resumed run no longer needs the weights it started from.
+        # A resumed run no longer needs the weights it started from.
+        if start.identity.get("start_from") == ABSENT:
             start = attrs.evolve(
                 start, identity={**start.identity, "start_from": state.identity.get("start_from")}
             )
@@ -233,7 +232,6 @@ class Preparation:
 
     def _codes_of(self, stream: Stream, dataset: FolderDataset, kept: Path) -> Tensor:
         tokenizer: PerceptionTokenizer = self.model.stream(stream.name).tokenizer
-
         found: list[Tensor] = []
 
         def find_or_write() -> Path:
